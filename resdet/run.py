@@ -1,0 +1,279 @@
+"""The run folder: what is in it, who owns it, how it is written and read back.
+
+    RUN/
+      run.json               id, kind, state, command, seed, times (UTC), host, versions
+      config.yaml            the resolved config, complete
+      card.json              the card of the weights that came in (detection) or went out
+      transfer.json          tensors wanted, arrived, declared new, left over
+      log.txt, metrics.json  Detectron2's log and its JSON lines, one per period
+      checkpoints/           step_0000800.pth …, newest two; `last` names the newest
+      model.safetensors      a finished classifier, its card inside
+      model_final.pth        a finished detector, loadable by stock Detectron2
+      results/<data set>/    what evaluation reads, and what it said
+        images.json          ids that were evaluated, in order, and how many were expected
+        ground_truth.json.gz COCO-style: images, categories, annotations (+ "difficult")
+        coco_instances_results.json, comp4_det_test_<class>.txt
+        voc.json, coco.json  the JSON of `resdet evaluate`
+        samples/<id>.jpg     a few pictures of the set, for the report
+
+A report needs nothing but such folders. This is the only module that knows the names inside.
+Every file is written to a temporary name and renamed, so a reader never sees half a file.
+
+Not for: what the numbers mean (`evaluation`), or how a training goes on (`engine`).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import datetime
+import gzip
+import json
+import os
+import socket
+import time
+import uuid
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from resdet.errors import RunError
+
+KINDS = ("classification", "detection")
+STATES = ("created", "training", "interrupted", "stopped", "finished")
+LOCK_STALE_SECONDS = 600.0
+
+
+@contextlib.contextmanager
+def atomic_path(path: Path | str) -> Iterator[Path]:
+    """A temporary sibling of `path`, moved over it when the block ends without an error."""
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f"{path.name}.{os.getpid()}.tmp")
+    try:
+        yield temporary
+        with open(temporary, "rb") as f:
+            os.fsync(f.fileno())
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def write_text(path: Path | str, text: str) -> None:
+    with atomic_path(path) as temporary:
+        temporary.write_text(text, encoding="utf-8")
+
+
+def write_json(path: Path | str, value: Any, *, indent: int | None = 1) -> None:
+    """JSON as the standard has it: NaN and Infinity are refused (`faults.md` F80)."""
+    text = json.dumps(value, indent=indent, allow_nan=False, ensure_ascii=False) + "\n"
+    with atomic_path(path) as temporary:
+        if str(path).endswith(".gz"):
+            # mtime 0: the same content gives the same bytes.
+            with open(temporary, "wb") as raw, gzip.GzipFile("", "wb", 6, raw, mtime=0) as f:
+                f.write(text.encode())
+        else:
+            temporary.write_text(text, encoding="utf-8")
+
+
+def read_json(path: Path | str) -> Any:
+    """The value in a .json or .json.gz file.
+
+    Raises:
+        RunError: there is no such file, or it does not hold JSON; says where it breaks.
+    """
+    path = Path(path)
+    try:
+        raw = path.read_bytes()
+        return json.loads(gzip.decompress(raw) if path.suffix == ".gz" else raw)
+    except FileNotFoundError:
+        raise RunError(f"{path} does not exist.") from None
+    except (ValueError, OSError, EOFError) as error:
+        raise RunError(f"{path} is not readable as JSON: {error}.") from None
+
+
+def utc_now() -> str:
+    return datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds")
+
+
+class Run:
+    """A run folder. `create` makes one, `open` reads one; both refuse what is not theirs."""
+
+    def __init__(self, path: Path, info: dict[str, Any]):
+        self.path = path
+        self.info = info
+
+    # -- making and opening ---------------------------------------------------------------
+
+    @classmethod
+    def create(
+        cls, path: Path | str, *, kind: str, config_text: str, command: list[str], seed: int
+    ) -> Run:
+        """A new run folder.
+
+        Raises:
+            RunError: the folder already holds a run (F46), or cannot be written.
+        """
+        path = Path(path)
+        if kind not in KINDS:
+            raise ValueError(f"kind is {kind!r}, expected one of {KINDS}")
+        if (path / "run.json").exists():
+            old = cls.open(path)
+            raise RunError(
+                f"{path} holds a {old.state} {old.kind} run of {old.info['created']}. "
+                "Choose another --output, go on with --resume, or move it away."
+            )
+        try:
+            path.mkdir(parents=True, exist_ok=True)
+            write_text(path / "config.yaml", config_text)
+        except OSError as error:
+            raise RunError(
+                f"{path} cannot be written: {error.strerror}. Choose another --output."
+            ) from None
+        info = {
+            "id": uuid.uuid4().hex,
+            "kind": kind,
+            "state": "created",
+            "created": utc_now(),
+            "command": command,
+            "seed": seed,
+            "host": socket.gethostname(),
+        }
+        run = cls(path, info)
+        run._save()
+        return run
+
+    @classmethod
+    def open(cls, path: Path | str) -> Run:
+        """The run in this folder.
+
+        Raises:
+            RunError: there is none; says what is there instead.
+        """
+        path = Path(path)
+        if not path.is_dir():
+            raise RunError(f"{path} is not a folder. Give a run folder, such as runs/voc07_r101.")
+        if not (path / "run.json").exists():
+            inside = sorted(p.name for p in path.iterdir())[:5]
+            raise RunError(
+                f"{path} is not a run folder: it has no run.json (it holds "
+                f"{', '.join(inside) or 'nothing'}). Give a folder that train_det wrote."
+            )
+        return cls(path, read_json(path / "run.json"))
+
+    @property
+    def kind(self) -> str:
+        return str(self.info["kind"])
+
+    @property
+    def state(self) -> str:
+        return str(self.info["state"])
+
+    def update(self, **values: Any) -> None:
+        """Changes entries of run.json; `state` must be one of `STATES`."""
+        if "state" in values and values["state"] not in STATES:
+            raise ValueError(f"state is {values['state']!r}, expected one of {STATES}")
+        self.info.update(values)
+        self._save()
+
+    def _save(self) -> None:
+        write_json(self.path / "run.json", self.info)
+
+    # -- one process at a time (F72) ------------------------------------------------------
+
+    @contextlib.contextmanager
+    def lock(self) -> Iterator[None]:
+        """Holds the folder for this process; a lock of a dead process is taken over.
+
+        Raises:
+            RunError: another live process holds it; says which, where and since when.
+        """
+        lock = self.path / "lock.json"
+        mine = {"host": socket.gethostname(), "pid": os.getpid(), "since": utc_now()}
+        for _ in range(2):
+            try:
+                handle = os.open(lock, os.O_CREAT | os.O_EXCL | os.O_WRONLY)
+            except FileExistsError:
+                self._refuse_live_lock(lock)
+                lock.unlink(missing_ok=True)
+            else:
+                with os.fdopen(handle, "w", encoding="utf-8") as f:
+                    json.dump(mine, f)
+                break
+        try:
+            yield
+        finally:
+            lock.unlink(missing_ok=True)
+
+    def _refuse_live_lock(self, lock: Path) -> None:
+        try:
+            owner = json.loads(lock.read_text(encoding="utf-8"))
+            idle = time.time() - lock.stat().st_mtime
+        except (OSError, ValueError):
+            return
+        here = owner["host"] == socket.gethostname()
+        if _process_lives(owner["pid"]) if here else idle < LOCK_STALE_SECONDS:
+            raise RunError(
+                f"{self.path} is in use by process {owner['pid']} on {owner['host']} since "
+                f"{owner['since']}. Choose another --output, or wait for it."
+            )
+
+    def touch_lock(self) -> None:
+        """A sign of life for processes on other hosts."""
+        with contextlib.suppress(FileNotFoundError):
+            os.utime(self.path / "lock.json")
+
+    # -- what is inside -------------------------------------------------------------------
+
+    @property
+    def config_text(self) -> str:
+        return (self.path / "config.yaml").read_text(encoding="utf-8")
+
+    @property
+    def checkpoints(self) -> Path:
+        return self.path / "checkpoints"
+
+    def read(self, name: str, default: Any = None) -> Any:
+        """`name`.json of the folder (`card`, `transfer`, …), or `default` without one."""
+        path = self.path / f"{name}.json"
+        return read_json(path) if path.exists() else default
+
+    def write(self, name: str, value: Any) -> None:
+        write_json(self.path / f"{name}.json", value)
+
+    def metrics(self) -> list[dict[str, Any]]:
+        """The lines of metrics.json in order; an unfinished last line is left out (F39)."""
+        path = self.path / "metrics.json"
+        if not path.exists():
+            return []
+        rows: list[dict[str, Any]] = []
+        lines = path.read_text(encoding="utf-8").splitlines()
+        for number, line in enumerate(lines, 1):
+            try:
+                rows.append(json.loads(line))
+            except ValueError:
+                if number < len(lines):
+                    raise RunError(
+                        f"{path}, line {number} is not JSON. Mend or remove it."
+                    ) from None
+        return rows
+
+    def result_sets(self) -> list[str]:
+        """Names of the data sets that this run was evaluated on."""
+        folder = self.path / "results"
+        if not folder.is_dir():
+            return []
+        return sorted(p.name for p in folder.iterdir() if (p / "images.json").exists())
+
+    def results(self, data_set: str) -> Path:
+        """results/<data set>; the folder need not exist yet."""
+        return self.path / "results" / data_set
+
+
+def _process_lives(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return True

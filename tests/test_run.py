@@ -1,0 +1,86 @@
+"""The run folder: atomic, owned by one run, refused with words where it is not one."""
+
+import json
+import os
+import subprocess
+import sys
+
+import pytest
+
+from resdet.errors import RunError
+from resdet.run import Run, atomic_path, read_json, write_json
+
+
+def make(path):
+    return Run.create(path, kind="detection", config_text="A: 1\n", command=["x"], seed=1)
+
+
+def test_a_second_run_in_the_same_folder_is_refused(tmp_path):
+    """F46."""
+    make(tmp_path / "r")
+    with pytest.raises(
+        RunError, match=r"holds a created detection run of .*Choose another --output"
+    ):
+        make(tmp_path / "r")
+
+
+def test_what_is_no_run_folder_is_refused_with_what_is_there(tmp_path):
+    (tmp_path / "notes.txt").write_text("x", encoding="utf-8")
+    with pytest.raises(RunError, match=r"no run\.json \(it holds notes\.txt\)"):
+        Run.open(tmp_path)
+    with pytest.raises(RunError, match="is not a folder"):
+        Run.open(tmp_path / "none")
+
+
+def test_an_error_while_writing_leaves_the_old_file_and_no_other(tmp_path):
+    """F38, F39: temporary name, then rename."""
+    path = tmp_path / "a.json"
+    write_json(path, {"a": 1})
+    with pytest.raises(RuntimeError), atomic_path(path) as temporary:
+        temporary.write_text("half", encoding="utf-8")
+        raise RuntimeError
+    assert read_json(path) == {"a": 1}
+    assert [p.name for p in tmp_path.iterdir()] == ["a.json"]
+
+
+def test_nan_is_never_written(tmp_path):
+    """F80."""
+    with pytest.raises(ValueError, match="not JSON compliant"):
+        write_json(tmp_path / "a.json", {"AP": float("nan")})
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_packed_file_is_the_same_every_time(tmp_path):
+    for name in ("a.json.gz", "b.json.gz"):
+        write_json(tmp_path / name, {"a": [1, 2]})
+    assert (tmp_path / "a.json.gz").read_bytes() == (tmp_path / "b.json.gz").read_bytes()
+    assert read_json(tmp_path / "a.json.gz") == {"a": [1, 2]}
+
+
+def test_an_unfinished_last_line_of_metrics_is_left_out(tmp_path):
+    """F39: a kill can cut the last line, and only the last."""
+    run = make(tmp_path / "r")
+    path = run.path / "metrics.json"
+    path.write_text('{"iteration": 19}\n{"iteration": 3', encoding="utf-8")
+    assert run.metrics() == [{"iteration": 19}]
+    path.write_text('{"iterat\n{"iteration": 39}\n', encoding="utf-8")
+    with pytest.raises(RunError, match="line 1 is not JSON"):
+        run.metrics()
+
+
+def test_a_folder_in_use_is_refused_and_a_dead_lock_taken_over(tmp_path):
+    """F72."""
+    run = make(tmp_path / "r")
+    held = pytest.raises(RunError, match=f"in use by process {os.getpid()}")
+    with run.lock(), held, run.lock():
+        pass
+    dead = subprocess.run(
+        [sys.executable, "-c", "import os; print(os.getpid())"], capture_output=True, check=True
+    )
+    owner = {"host": os.uname().nodename, "pid": int(dead.stdout), "since": "then"}
+    (run.path / "lock.json").write_text(json.dumps(owner), encoding="utf-8")
+    with run.lock():
+        assert (
+            json.loads((run.path / "lock.json").read_text(encoding="utf-8"))["pid"] == os.getpid()
+        )
+    assert not (run.path / "lock.json").exists()
