@@ -1,0 +1,110 @@
+"""The card: what a weight file was trained on and how its input must look.
+
+It lies inside our safetensors files (metadata key `resdet.card`, a JSON text), so it travels with
+them. Detection takes its preprocessing from here and refuses a config that says otherwise.
+
+Not for: what a foreign file is (`resdet.weights.names` knows the origins it can tell).
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from dataclasses import dataclass, field
+from typing import Any
+
+from resdet.errors import WeightsError
+
+CARD_KEY = "resdet.card"
+CARD_VERSION = 1
+COLOR_ORDERS = ("RGB", "BGR")
+
+
+@dataclass(frozen=True)
+class Input:
+    """How an image becomes input: (pixel - mean) / std, per channel, in `color_order`.
+
+    Attributes:
+        color_order: "RGB" or "BGR"; also the order of `mean` and `std`.
+        mean, std: three numbers each, for pixel values in [0, 255].
+        size: side of the square crop that the classifier was trained on, in pixels.
+    """
+
+    color_order: str
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+    size: int = 224
+    exif: str = "apply"
+
+    def __post_init__(self) -> None:
+        if self.color_order not in COLOR_ORDERS:
+            raise ValueError(f"color_order is {self.color_order!r}, expected RGB or BGR")
+        if len(self.mean) != 3 or len(self.std) != 3 or min(self.std) <= 0:
+            raise ValueError(
+                f"mean {self.mean} and std {self.std}: three numbers each, std above 0"
+            )
+
+
+@dataclass(frozen=True)
+class Card:
+    """Provenance and conventions of one weight file. Only `net` and `input` are required.
+
+    Attributes:
+        net: name for `resdet.nets.build`; `net_options` are its options.
+        classes: names of the classifier's outputs, in their order.
+        norm: {"kind": "BN" | "none", "eps": float, "statistics": str, "folded": bool}.
+        data: {"name", "images", "hash"} of the training set.
+        metrics: measured values, e.g. {"top1_error": 18.2, "top5_error": 1.0}, in percent.
+        training: {"samples", "iterations", "seconds", "seed"}.
+        config: the resolved config of the training, as YAML.
+        parent: SHA-256 of the tensors that this training started from, or None.
+        origin: "resdet", or where foreign tensors come from.
+        verified: False where conventions are taken from the origin's habits, not from a record.
+    """
+
+    net: str
+    input: Input
+    net_options: dict[str, Any] = field(default_factory=dict)
+    classes: tuple[str, ...] = ()
+    norm: dict[str, Any] = field(default_factory=dict)
+    data: dict[str, Any] = field(default_factory=dict)
+    metrics: dict[str, float] = field(default_factory=dict)
+    training: dict[str, Any] = field(default_factory=dict)
+    config: str = ""
+    parent: str | None = None
+    origin: str = "resdet"
+    verified: bool = True
+    versions: dict[str, str] = field(default_factory=dict)
+    created: str = ""
+    tensors_sha256: str = ""
+    version: int = CARD_VERSION
+
+    def to_dict(self) -> dict[str, Any]:
+        return dataclasses.asdict(self)
+
+    def to_json(self) -> str:
+        return json.dumps(self.to_dict(), allow_nan=False, ensure_ascii=False)
+
+    @classmethod
+    def from_json(cls, text: str, where: str) -> Card:
+        """The card in this text.
+
+        Raises:
+            WeightsError: it is not a card of ours, or of a later version; names `where`.
+        """
+        try:
+            values = json.loads(text)
+            version = values["version"]
+            if version > CARD_VERSION:
+                raise WeightsError(
+                    f"{where}: its card has version {version}, this resdet reads {CARD_VERSION}. "
+                    "Update resdet."
+                )
+            given: dict[str, Any] = values["input"]
+            values["input"] = Input(
+                **{**given, "mean": tuple(given["mean"]), "std": tuple(given["std"])}
+            )
+            values["classes"] = tuple(values["classes"])
+            return cls(**values)
+        except (ValueError, KeyError, TypeError) as error:
+            raise WeightsError(f"{where}: its card cannot be read: {error!r}.") from None
