@@ -1,0 +1,299 @@
+"""Data sets by name: are they there, are they whole, load them.
+
+    require(names)                 a look before anything starts, one page for all that is missing
+    load_detection(name)           checked records with classes, counts and a hash
+    load_classification(name)      labelled images, from a name or a folder of class folders
+    overlap(train, test)           refuses training images among the test images
+    known(), status()              what there is to know, for `resdet doctor`
+    register()                     adds to Detectron2's catalog what it lacks
+
+Names are listed in `known`; the root is DETECTRON2_DATASETS, or ./datasets. The user's own sets:
+`voc:ROOT:SPLIT`, `coco:FILE.json:IMAGES`, any name registered with Detectron2.
+
+Not for: the formats (`voc`, `coco`, `folder`, `cifar`).
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from resdet.data import missing, registered
+from resdet.data.cifar import load_cifar
+from resdet.data.coco import load_coco
+from resdet.data.contents import MAX_IMAGES, equal_files, overlap
+from resdet.data.folder import load_folder
+from resdet.data.known import (
+    CIFAR,
+    CLASSIFICATION,
+    COCO,
+    DETECTION,
+    DIGITS,
+    DIGITS_CROPS,
+    IMAGENET,
+    VOC,
+    has_annotations,
+    known,
+    needs,
+    root_folder,
+    split_path_name,
+    voc_folder,
+)
+from resdet.data.options import DataOptions
+from resdet.data.records import (
+    ClassificationSet,
+    DetectionSet,
+    with_classes,
+    with_labels_of,
+)
+from resdet.data.voc import load_voc
+from resdet.data.voc_list import read_list
+from resdet.errors import DataError
+
+__all__ = [
+    "ClassificationSet",
+    "DataOptions",
+    "DetectionSet",
+    "known",
+    "load_classification",
+    "load_detection",
+    "overlap",
+    "register",
+    "require",
+    "root_folder",
+    "status",
+    "with_classes",
+    "with_labels_of",
+]
+
+
+def require(
+    names: Sequence[str], *, root: Path | str | None = None, annotated: bool = False
+) -> None:
+    """A cheap look before anything is loaded: are the lists, files and folders there?
+
+    Args:
+        names: of sets of both kinds.
+        root: of the sets with a fixed name; DETECTRON2_DATASETS or ./datasets without it.
+        annotated: sets without ground truth are refused as well (F8).
+
+    Raises:
+        DataError: one page for all sets: what is missing, the tree expected, what to set.
+    """
+    base, origin = root_folder(root)
+    without = [name for name in names if annotated and not has_annotations(name)]
+    if without:
+        raise DataError(
+            f"{', '.join(without)} {'has' if len(without) == 1 else 'have'} no annotations, so no "
+            "AP can be had here: only the set's server can score it. Choose a set with "
+            "annotations, such as voc_2007_test or coco_2017_val."
+        )
+    absent: dict[str, list[Path]] = {}
+    for name in dict.fromkeys(names):
+        paths = [] if registered.is_registered(name) else needs(name, base)
+        lacking = [path for path in paths if not path.exists()]
+        if lacking:
+            absent[name] = lacking
+    if absent:
+        raise DataError(missing.page(absent, base, origin))
+
+
+def load_detection(
+    name: str, *, root: Path | str | None = None, options: DataOptions | None = None
+) -> DetectionSet:
+    """The checked set of this name.
+
+    Raises:
+        DataError: it is missing or broken; one page that names its files and objects.
+    """
+    options = options or DataOptions()
+    if name in CLASSIFICATION:
+        raise DataError(
+            f"{name} is a classification set; a detector needs boxes. Detection sets: "
+            f"{', '.join(DETECTION)}."
+        )
+    require([name], root=root)
+    data = _load_detection(name, root_folder(root)[0], options)
+    if options.check_images and len(data) <= MAX_IMAGES:
+        groups = equal_files([r["file_name"] for r in data.records], cache=options.cache)
+        if groups:
+            shown = "; ".join(" = ".join(map(os.path.basename, g)) for g in groups[:5])
+            note = f"{len(groups)} pictures occur more than once under other names: {shown}"
+            data = replace(data, notes=(*data.notes, note))
+    return data
+
+
+def _load_detection(name: str, base: Path, options: DataOptions) -> DetectionSet:
+    if name in VOC:
+        voc = VOC[name]
+        return load_voc(
+            voc_folder(base, voc.year),
+            voc.split,
+            name=name,
+            year=voc.year,
+            annotated=voc.annotated,
+            options=options,
+            is_published=True,
+        )
+    if name in COCO:
+        coco = COCO[name]
+        return load_coco(
+            base / coco.annotations,
+            base / coco.images,
+            name=name,
+            options=options,
+            is_published=True,
+            repeats_objects=coco.repeats_objects,
+        )
+    if name in DIGITS:
+        return _load_digits(name, options)
+    paths = split_path_name(name)
+    if paths is None:
+        if registered.is_registered(name):
+            return registered.load_registered(name, options)
+        raise DataError(
+            f"{name} is a folder; a detector needs boxes. Say voc:{name}:SPLIT for a tree in VOC's "
+            "layout, or coco:FILE.json:IMAGES."
+        )
+    kind, first, second = paths
+    if kind == "coco":
+        return load_coco(first, Path(second).expanduser().absolute(), name=name, options=options)
+    year = re.fullmatch(r"VOC(\d{4})", first.name)
+    return load_voc(
+        first,
+        second,
+        name=name,
+        classes=None,
+        year=int(year[1]) if year else None,
+        options=options,
+    )
+
+
+def _load_digits(name: str, options: DataOptions) -> DetectionSet:
+    from resdet.data import digits
+
+    root = digits.make()
+    return load_coco(
+        root / "coco" / "annotations" / f"instances_{name.removeprefix('digits_')}.json",
+        root / "voc" / "JPEGImages",
+        name=name,
+        options=options,
+        evaluators=("voc", "coco"),
+        voc_year=2007,
+        sources=digits.SOURCES,
+    )
+
+
+def load_classification(
+    name: str | Path, *, root: Path | str | None = None, options: DataOptions | None = None
+) -> ClassificationSet:
+    """The labelled images of this name, or of this folder of class folders.
+
+    Raises:
+        DataError: it is missing or broken; one page that names its files.
+    """
+    options = options or DataOptions()
+    name = str(name)
+    if name in DETECTION or split_path_name(name) is not None:
+        raise DataError(
+            f"{name} is a detection set; a classifier needs class folders. Classification sets: "
+            f"{', '.join(CLASSIFICATION)}; or give a folder of class folders."
+        )
+    require([name], root=root)
+    base = root_folder(root)[0]
+    if name in DIGITS_CROPS:
+        from resdet.data import digits
+
+        folder = digits.make() / "crops" / name.removeprefix("digits_crops_")
+        # Made and counted by resdet itself, so 20,000 headers need not be read.
+        return load_folder(
+            folder,
+            name=name,
+            options=replace(options, check_images=False),
+            sources=digits.SOURCES,
+        )
+    if name in IMAGENET:
+        folder = base / "imagenet" / name.removeprefix("imagenet_")
+        return load_folder(folder, name=name, options=options)
+    if name in CIFAR:
+        kind, split = name.split("_")
+        return load_cifar(base, kind, split)
+    return load_folder(Path(name), name=name, options=options)
+
+
+def register() -> None:
+    """Adds to Detectron2's catalog what it lacks: voc_2012_test and the digits.
+
+    What users register under other names is found there by `load_detection`. Without Detectron2
+    nothing happens.
+    """
+    try:
+        import detectron2.data  # noqa: F401
+    except ImportError:
+        return
+    registered.register(load_detection)
+
+
+def status(root: Path | str | None = None) -> list[dict[str, Any]]:
+    """Per known set: name, state "whole", "missing" or "broken", images found, and a hint.
+
+    Looks at folders and lists alone, so it takes a second; `load_detection` checks everything.
+    """
+    base = root_folder(root)[0]
+    return [{"name": name, **_state(name, base)} for name in known()]
+
+
+def _state(name: str, base: Path) -> dict[str, Any]:
+    if name in (*DIGITS, *DIGITS_CROPS):
+        return _digits_state(name)
+    paths = needs(name, base)
+    absent = [path for path in paths if not path.exists()]
+    if len(absent) == len(paths):
+        return {"state": "missing", "images": 0, "hint": f"no {absent[0]}"}
+    if absent:
+        return {"state": "broken", "images": 0, "hint": f"no {absent[0]}"}
+    try:
+        return _images_there(name, base)
+    except (DataError, OSError) as error:
+        return {"state": "broken", "images": 0, "hint": str(error)}
+
+
+def _digits_state(name: str) -> dict[str, Any]:
+    from resdet.data import digits
+
+    unit = name.removeprefix("digits_") if "crops" in name else name.replace("digits", "scenes")
+    if digits.what_is_wrong(digits.cache_folder() / f"digits-{digits.VERSION}") is None:
+        return {"state": "whole", "images": digits.SIZES[unit], "hint": ""}
+    return {"state": "missing", "images": 0, "hint": "made on first use"}
+
+
+def _images_there(name: str, base: Path) -> dict[str, Any]:
+    if name in VOC:
+        folder = voc_folder(base, VOC[name].year)
+        ids = read_list(folder, VOC[name].split)
+        there = {os.path.splitext(e)[0] for e in os.listdir(folder / "JPEGImages")}
+        return _compared(sum(i in there for i in ids), len(ids), VOC[name].size)
+    if name in COCO:
+        folder = base / COCO[name].images
+        number = len(os.listdir(folder))
+        if number == 0:
+            return {"state": "broken", "images": 0, "hint": f"{folder} is empty"}
+        return _compared(number, number, COCO[name].size)
+    if name in IMAGENET:
+        number = sum(e.is_dir() for e in os.scandir(base / "imagenet" / name[len("imagenet_") :]))
+        hint = "" if number == 1000 else f"{number} class folders; ImageNet has 1,000"
+        return {"state": "whole" if number else "broken", "images": 0, "hint": hint}
+    data = load_cifar(base, *name.split("_"))
+    return {"state": "whole", "images": len(data), "hint": "; ".join(data.notes)}
+
+
+def _compared(there: int, listed: int, published: int) -> dict[str, Any]:
+    if there < listed:
+        hint = f"{listed - there:,} of {listed:,} listed images are missing"
+        return {"state": "broken", "images": there, "hint": hint}
+    hint = "" if there >= published else f"{there:,} images; the published set has {published:,}"
+    return {"state": "whole", "images": there, "hint": hint}

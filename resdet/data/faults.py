@@ -1,0 +1,89 @@
+"""Every fault of a set on one page: what, where, and what to do about each kind.
+
+Readers add what they find and go on, so that a user mends a set once and not fault by fault.
+
+Not for: repairs, which are counted.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from resdet.errors import DataError, first_few
+
+SHOWN = 20
+SHOWN_OF_EACH = 4
+
+
+class BrokenSet(DataError):
+    """A set with faults. `faults` has all of them; the message shows the first twenty."""
+
+    def __init__(self, message: str, faults: tuple[str, ...]):
+        super().__init__(message)
+        self.faults = faults
+
+    def __reduce__(self) -> tuple[type[BrokenSet], tuple[str, tuple[str, ...]]]:
+        return BrokenSet, (str(self), self.faults)
+
+
+@dataclass
+class _Kind:
+    lines: list[str] = field(default_factory=list)
+    heading: str = ""
+    mend: str = ""
+
+
+class Faults:
+    """Collects the faults of one set, kind by kind.
+
+    Args:
+        name: of the set.
+        place: the folder or file that it was read from; cut off from paths in messages.
+    """
+
+    def __init__(self, name: str, place: str):
+        self.name = name
+        self.place = place
+        self._kinds: dict[str, _Kind] = {}
+
+    def add(self, kind: str, line: str, *, mend: str = "") -> None:
+        """One fault. `mend` says what to do about this kind; the last one given is shown."""
+        entry = self._kinds.setdefault(kind, _Kind())
+        entry.lines.append(line.replace(f"{self.place}/", ""))
+        entry.mend = mend or entry.mend
+
+    def explain(self, kind: str, *, heading: str = "", mend: str = "") -> None:
+        """A sentence above the faults of this kind, and one below."""
+        entry = self._kinds.setdefault(kind, _Kind())
+        entry.heading, entry.mend = heading or entry.heading, mend or entry.mend
+
+    def count(self, kind: str) -> int:
+        return len(self._kinds[kind].lines) if kind in self._kinds else 0
+
+    @property
+    def all(self) -> tuple[str, ...]:
+        return tuple(line for kind in self._kinds.values() for line in kind.lines)
+
+    def stop(self) -> None:
+        """Ends the reading if there are faults.
+
+        Raises:
+            BrokenSet: with the page of all of them.
+        """
+        lines = self.all
+        if lines:
+            raise BrokenSet(self._page(), lines)
+
+    def _page(self) -> str:
+        number = len(self.all)
+        kinds = [kind for kind in self._kinds.values() if kind.lines]
+        limit = max(SHOWN // len(kinds), SHOWN_OF_EACH)
+        parts = [
+            f"{self.name} cannot be used: {number:,} {'fault' if number == 1 else 'faults'} in "
+            f"{self.place}."
+        ]
+        for kind in kinds:
+            part = f"{kind.heading}\n" if kind.heading else ""
+            part += first_few(kind.lines, limit)
+            parts.append(f"{part}\n{kind.mend}" if kind.mend else part)
+        return "\n\n".join(parts)

@@ -1,0 +1,62 @@
+"""What a file is that should have been something else, told by its first bytes.
+
+Downloads go wrong in few ways: nothing arrived, a web page arrived, Git LFS left its pointer.
+One sentence for each, the same for images, annotations and binaries.
+
+Not for: files of the right kind that are damaged.
+"""
+
+from __future__ import annotations
+
+import re
+
+HEAD_BYTES = 512
+_OTHER = (
+    (b"%PDF", "a PDF document"),
+    (b"PK\x03\x04", "a zip archive"),
+    (b"\x1f\x8b", "a gzip archive"),
+    (b"\x93NUMPY", "a numpy array"),
+    (b"\x80\x02", "a Python pickle"),
+    (b"<?xml", "an XML file"),
+    (b"<svg", "an SVG drawing"),
+)
+
+
+def describe(head: bytes, size: int, *, wanted: str) -> str:
+    """The rest of a sentence that starts with the file's name: what it is, what to do.
+
+    Args:
+        head: the first `HEAD_BYTES` bytes.
+        size: bytes of the whole file.
+        wanted: what it should have been, such as "an image".
+    """
+    if size == 0:
+        return "is empty (0 bytes). Fetch it again."
+    text = head.removeprefix(b"\xef\xbb\xbf").lstrip()
+    lower = text.lower()
+    if lower.startswith(b"version https://git-lfs"):
+        real = re.search(rb"^size (\d+)", text, re.MULTILINE)
+        whole = f"; the real file has {int(real[1]):,}" if real else ""
+        return f"is a Git LFS pointer ({size} bytes{whole}), not {wanted}. Run: git lfs pull"
+    if lower.startswith((b"<!doctype html", b"<html", b"<head", b"<body")):
+        start = text[: text.find(b">") + 1][:60].decode("latin-1")
+        return (
+            f'is a web page ("{start}"), not {wanted}. The download was answered with a page: '
+            "check the link or the login, and fetch it again."
+        )
+    if not any(head):
+        return f"starts with {len(head)} zero bytes, so it is not {wanted}. Fetch it again."
+    for magic, name in _OTHER:
+        if lower.startswith(magic.lower()):
+            return f"is {name}, not {wanted}. Replace it."
+    line = text.splitlines()[0][:40] if text else b""
+    if line and all(32 <= byte < 127 or byte == 9 for byte in line):
+        return f'is text ("{line.decode("ascii")}"), not {wanted}. Replace it.'
+    return f"is not {wanted} that resdet can read (it starts with {head[:8].hex(' ')}). Replace it."
+
+
+def is_foreign(head: bytes, size: int) -> bool:
+    """Whether this is nothing, a web page or an LFS pointer, whatever was wanted."""
+    lower = head.removeprefix(b"\xef\xbb\xbf").lstrip().lower()
+    marks = (b"version https://git-lfs", b"<!doctype html", b"<html", b"<head", b"<body")
+    return size == 0 or lower.startswith(marks)

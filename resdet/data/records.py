@@ -1,0 +1,207 @@
+"""What a data set is once it is read: detection records and classification images, with a hash.
+
+Not for: reading one (`voc`, `coco`, `folder`, `cifar`, `catalog`).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from resdet.data.images import ImageReader
+from resdet.errors import DataError
+
+BOX_MODE_XYXY = 0  # Detectron2's BoxMode.XYXY_ABS
+DIFFICULT_SHARE = 0.5
+
+
+@dataclass(frozen=True)
+class DetectionSet:
+    """Checked detection data.
+
+    Attributes:
+        records: Detectron2's standard dicts; boxes (x0, y0, x1, y1), half-open, in pixels.
+        classes: names; record categories are places in it.
+        category_ids: official ids, in the order of `classes`.
+        evaluators: "voc", "coco" or both.
+        voc_year: 2007 makes 11-point AP the primary one; later years and None, area.
+        annotated: whether there is ground truth.
+        hash: SHA-256 over names, sizes, annotations and how they were read (not over pixels).
+        counts: images, objects, and every repair.
+        sources: what must be said about the origin, or "".
+        notes: sentences that belong beside every number from this set.
+    """
+
+    name: str
+    records: list[dict[str, Any]]
+    classes: tuple[str, ...]
+    category_ids: tuple[int, ...]
+    evaluators: tuple[str, ...]
+    voc_year: int | None = None
+    annotated: bool = True
+    hash: str = ""
+    counts: Mapping[str, int] = field(default_factory=dict)
+    sources: str = ""
+    notes: tuple[str, ...] = ()
+
+    def __len__(self) -> int:
+        return len(self.records)
+
+
+@dataclass(frozen=True)
+class ClassificationSet:
+    """Labelled images, as files or in memory.
+
+    Attributes:
+        labels: (N,) int64, places in `classes`.
+        files: N paths, or empty where `images` (N, H, W, 3) uint8 RGB holds them.
+        hash: SHA-256 over class and file names and file sizes, or over the images in memory.
+        counts: images, classes, and what was left out.
+        notes: sentences that belong beside every number from this set.
+    """
+
+    name: str
+    labels: np.ndarray
+    classes: tuple[str, ...]
+    files: tuple[str, ...] = ()
+    images: np.ndarray | None = None
+    hash: str = ""
+    counts: Mapping[str, int] = field(default_factory=dict)
+    sources: str = ""
+    reader: ImageReader = field(default_factory=ImageReader, compare=False)
+    notes: tuple[str, ...] = ()
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def read(self, index: int) -> np.ndarray:
+        """Image `index` as H x W x 3 uint8 RGB; raises DataError as `ImageReader.read`."""
+        if self.images is not None:
+            return self.images[index]
+        return self.reader.read(self.files[index])
+
+    def name_of(self, index: int) -> str:
+        """How messages call image `index`."""
+        return "/".join(Path(self.files[index]).parts[-2:]) if self.files else f"record {index}"
+
+
+def hash_of_records(
+    records: Iterable[Mapping[str, Any]], classes: Sequence[str], **how: object
+) -> str:
+    """Equal for equal annotations on any machine: names of files count, their folders do not.
+
+    Args:
+        how: what changes the meaning of numbers, such as `voc_origin`. Masks do not count: what
+            is measured are boxes.
+    """
+    digest = hashlib.sha256(json.dumps([list(classes), sorted(how.items())]).encode())
+    for record in records:
+        name = Path(record["file_name"]).name
+        row = [name, str(record["image_id"]), record["width"], record["height"]]
+        for a in record.get("annotations", ()):
+            row.append([*map(float, a["bbox"]), a["category_id"], a["iscrowd"], a["difficult"]])
+            row.append(float(a["area"]))
+        digest.update(json.dumps(row).encode())
+    return digest.hexdigest()
+
+
+def count_records(records: Sequence[Mapping[str, Any]]) -> dict[str, int]:
+    """Counts of images and of objects, as printed at every start (F8)."""
+    objects = [a for r in records for a in r.get("annotations", ())]
+    with_objects = sum(bool(r.get("annotations")) for r in records)
+    return {
+        "images": len(records),
+        "with_objects": with_objects,
+        "without_objects": len(records) - with_objects,
+        "objects": len(objects),
+        "difficult": sum(a["difficult"] for a in objects),
+        "truncated": sum(a["truncated"] for a in objects),
+        "crowd": sum(a["iscrowd"] for a in objects),
+    }
+
+
+def notes_on(records: Sequence[Mapping[str, Any]], classes: Sequence[str]) -> list[str]:
+    """What is odd about the objects, though not wrong: classes that are mostly difficult (F88)."""
+    objects: Counter[int] = Counter()
+    difficult: Counter[int] = Counter()
+    for record in records:
+        for a in record.get("annotations", ()):
+            if not a["iscrowd"]:
+                objects[a["category_id"]] += 1
+                difficult[a["category_id"]] += a["difficult"]
+    return [
+        f"{difficult[k]} of {objects[k]} objects of {classes[k]} are difficult, so they count "
+        "neither for nor against"
+        for k in sorted(objects)
+        if difficult[k] > DIFFICULT_SHARE * objects[k]
+    ]
+
+
+def with_classes(data: DetectionSet, classes: Sequence[str]) -> DetectionSet:
+    """The same set on another list of classes, mapped by name (F4).
+
+    Args:
+        classes: of the training set or the card; may hold more than the set has.
+
+    Raises:
+        DataError: the set has a class that is not in the list; shows both lists.
+    """
+    unknown = [name for name in data.classes if name not in classes]
+    if unknown:
+        raise DataError(
+            f"{data.name} has classes that are not in the list of {len(classes)}: "
+            f"{', '.join(unknown[:8])}{', …' if len(unknown) > 8 else ''}.\n"
+            f"  {data.name}: {', '.join(data.classes)}\n"
+            f"  the list: {', '.join(classes)}\n"
+            "Choose sets with the same classes, or rename them in the files."
+        )
+    if tuple(classes) == data.classes:
+        return data
+    place = {name: i for i, name in enumerate(classes)}
+    official = dict(zip(data.classes, data.category_ids, strict=True))
+    free = iter(range(max(data.category_ids) + 1, max(data.category_ids) + 1 + len(classes)))
+    ids = tuple(official[name] if name in official else next(free) for name in classes)
+    records = [
+        {
+            **record,
+            "annotations": [
+                {**a, "category_id": place[data.classes[a["category_id"]]]}
+                for a in record.get("annotations", ())
+            ],
+        }
+        for record in data.records
+    ]
+    return replace(
+        data,
+        records=records,
+        classes=tuple(classes),
+        category_ids=ids,
+        hash=hash_of_records(records, classes, mapped_from=data.hash),
+    )
+
+
+def with_labels_of(data: ClassificationSet, classes: Sequence[str]) -> ClassificationSet:
+    """The same images with labels that are places in another list of classes, by name (F4).
+
+    Raises:
+        DataError: the set has a class that is not in the list; names it.
+    """
+    unknown = [name for name in data.classes if name not in classes]
+    if unknown:
+        raise DataError(
+            f"{data.name} has {len(unknown)} of {len(data.classes)} classes that are not among the "
+            f"{len(classes)} of the training set: {', '.join(unknown[:8])}"
+            f"{', …' if len(unknown) > 8 else ''}. Rename its folders, or take them out."
+        )
+    if tuple(classes) == data.classes:
+        return data
+    place = {name: i for i, name in enumerate(classes)}
+    moved = np.array([place[name] for name in data.classes], dtype=np.int64)
+    return replace(data, labels=moved[data.labels], classes=tuple(classes))

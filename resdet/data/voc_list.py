@@ -1,0 +1,80 @@
+"""VOC's image lists: ImageSets/Main/<split>.txt, one id a line (`faults.md` F2, F5, F9).
+
+Read line by line: a list of one image is a list, `#` is a letter, and a BOM, CRLF, blank lines and
+blanks at the ends are mended.
+
+Not for: finding the images (`files`).
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from resdet.data import foreign
+from resdet.errors import DataError
+
+PRESENCE = ("-1", "0", "1")
+
+
+def read_list(root: Path, split: str) -> tuple[str, ...]:
+    """The ids of a split, in the file's order.
+
+    Raises:
+        DataError: no such list (names those that are there), no text, two columns, an id twice,
+            or no id at all.
+    """
+    path = root / "ImageSets" / "Main" / f"{split}.txt"
+    where = f"ImageSets/Main/{split}.txt"
+    try:
+        data = path.read_bytes()
+    except OSError as error:
+        raise DataError(_no_list(root, split, error)) from None
+    head = data[: foreign.HEAD_BYTES]
+    if data and foreign.is_foreign(head, len(data)):
+        raise DataError(f"{path} {foreign.describe(head, len(data), wanted='a list of images')}")
+    try:
+        lines = data.decode("utf-8-sig").splitlines()
+    except UnicodeDecodeError as error:
+        raise DataError(f"{path} is not UTF-8 text: {error}. Save it as UTF-8.") from None
+    numbered = [(n, line.strip()) for n, line in enumerate(lines, 1) if line.strip()]
+    if not numbered:
+        raise DataError(f"{path} lists 0 images, so the set is empty. Write one image id a line.")
+    columns = [line.split() for _, line in numbered]
+    if all(len(c) == 2 and c[1] in PRESENCE for c in columns):
+        whole = split.rpartition("_")[2]
+        raise DataError(
+            f'{where} in {root} has two columns ("{numbered[0][1]}"): it lists one class. Use '
+            f"{whole}.txt."
+        )
+    _refuse_repeated(numbered, root, where)
+    return tuple(image_id for _, image_id in numbered)
+
+
+def _refuse_repeated(numbered: list[tuple[int, str]], root: Path, where: str) -> None:
+    first: dict[str, int] = {}
+    twice = []
+    for number, image_id in numbered:
+        if image_id in first:
+            twice.append(f"{image_id} in lines {first[image_id]} and {number}")
+        first.setdefault(image_id, number)
+    if twice:
+        shown = "; ".join(twice[:20])
+        raise DataError(
+            f"{where} in {root} lists {len(twice)} of {len(first)} images twice: {shown}"
+            f"{'; …' if len(twice) > 20 else ''}. Their objects would count twice; delete one line "
+            "of each."
+        )
+
+
+def _no_list(root: Path, split: str, error: OSError) -> str:
+    folder = root / "ImageSets" / "Main"
+    path = folder / f"{split}.txt"
+    if not folder.is_dir():
+        return (
+            f"{folder} does not exist. VOC's layout is ImageSets/Main/{split}.txt, "
+            f"Annotations/<id>.xml and JPEGImages/<id>.jpg in {root}."
+        )
+    if not isinstance(error, FileNotFoundError):
+        return f"{path} cannot be read: {error.strerror}."
+    there = sorted(p.stem for p in folder.glob("*.txt") if "_" not in p.stem)
+    return f"{path} does not exist. The folder has these splits: {', '.join(there) or 'none'}."

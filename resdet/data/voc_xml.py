@@ -1,0 +1,183 @@
+"""One VOC annotation file: what it says, and everything that is wrong with it.
+
+Faults are collected with file and object, none is raised. Entities are never expanded and
+nothing outside the file is opened, so a hostile XML file can do nothing.
+
+Numbers may have decimals (VOC 2012 has some); `pose`, `truncated` and `size` may be missing; a
+missing `difficult` is 0, counted. `part` elements have boxes of their own and are not objects.
+The score of an annotation folder is read by `resdet.evaluation.voc_files`, which knows no data
+package; a test holds the two against each other (`faults.md` F90).
+
+Not for: whether boxes fit their image (`boxes`), or classes their list (`voc`).
+"""
+
+from __future__ import annotations
+
+import math
+import re
+import xml.etree.ElementTree as ElementTree
+from collections import Counter
+from dataclasses import dataclass, field
+from xml.parsers import expat
+
+from resdet.data import foreign
+
+CORNERS = ("xmin", "ymin", "xmax", "ymax")
+NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?")
+
+
+@dataclass
+class VocObject:
+    """One <object>: its box as the file has it, both ends inside; `number` counts from 1."""
+
+    number: int
+    name: str
+    box: tuple[float, float, float, float]
+    difficult: int
+    truncated: int
+
+
+@dataclass
+class VocFile:
+    """One annotation file.
+
+    Attributes:
+        where: how messages call it, such as "Annotations/000123.xml".
+        size: (width, height); None where it is missing or 0 x 0.
+        faults: sentences that start with `where`.
+        repairs: what was mended, and how often.
+    """
+
+    where: str
+    size: tuple[int, int] | None = None
+    objects: list[VocObject] = field(default_factory=list)
+    faults: list[str] = field(default_factory=list)
+    repairs: Counter[str] = field(default_factory=Counter)
+
+
+class _Refused(Exception):
+    """A declaration that resdet does not follow."""
+
+
+def parse_voc(data: bytes, where: str) -> VocFile:
+    """What the bytes of an annotation file say."""
+    parsed = VocFile(where)
+    if foreign.is_foreign(data[: foreign.HEAD_BYTES], len(data)):
+        said = foreign.describe(data[: foreign.HEAD_BYTES], len(data), wanted="an annotation")
+        parsed.faults.append(f"{where} {said}")
+        return parsed
+    try:
+        root = _tree(data)
+    except _Refused as error:
+        parsed.faults.append(f"{where} declares {error}; that is not followed. Remove it.")
+        return parsed
+    except (expat.ExpatError, ValueError, LookupError) as error:
+        parsed.faults.append(f"{where} is not readable as XML: {error}. Restore the file.")
+        return parsed
+    if root.tag != "annotation":
+        parsed.faults.append(
+            f"{where} opens with <{root.tag}>, a VOC annotation with <annotation>. "
+            "Is it another format?"
+        )
+        return parsed
+    _read_size(root, parsed)
+    for number, element in enumerate(root.findall("object"), 1):
+        _read_object(element, number, parsed)
+    return parsed
+
+
+def _tree(data: bytes) -> ElementTree.Element:
+    builder = ElementTree.TreeBuilder()
+    parser = expat.ParserCreate()
+    parser.StartElementHandler = builder.start
+    parser.EndElementHandler = builder.end
+    parser.CharacterDataHandler = builder.data
+
+    def refuse_entity(name: str, *_: object) -> None:
+        raise _Refused(f"the entity {name}")
+
+    parser.EntityDeclHandler = refuse_entity
+    parser.SkippedEntityHandler = refuse_entity
+    parser.Parse(data, True)
+    return builder.close()
+
+
+def _read_size(root: ElementTree.Element, parsed: VocFile) -> None:
+    size = root.find("size")
+    texts = (
+        ["", ""]
+        if size is None
+        else [(size.findtext(t) or "").strip() for t in ("width", "height")]
+    )
+    values = [_as_number(text) for text in texts]
+    if not any(texts) or values == [0, 0]:
+        parsed.repairs["size missing, taken from the image"] += 1
+        return
+    if any(v is None or v <= 0 or v != int(v) for v in values):
+        parsed.faults.append(
+            f"{parsed.where}, <size>: width is {texts[0] or 'missing'}, height is "
+            f"{texts[1] or 'missing'}. Write the image's, or delete <size>."
+        )
+        return
+    parsed.size = (int(values[0] or 0), int(values[1] or 0))
+
+
+def _read_object(element: ElementTree.Element, number: int, parsed: VocFile) -> None:
+    where = f"{parsed.where}, object {number}"
+    raw = element.findtext("name") or ""
+    name = raw.strip()
+    if not name:
+        parsed.faults.append(f"{where} has no <name>. Write its class, or delete the object.")
+        return
+    if name != raw:
+        parsed.repairs["blanks around a class name"] += 1
+    where = f"{where} ({name})"
+    bounds = element.findall("bndbox")
+    if len(bounds) != 1:
+        parsed.faults.append(f"{where} has {len(bounds)} <bndbox>, expected one. Mend the file.")
+        return
+    known = len(parsed.faults)
+    box = tuple(_coordinate(bounds[0], tag, where, parsed) for tag in CORNERS)
+    difficult = _flag(element, where, parsed)
+    truncated = _truncated(element, where, parsed)
+    if len(parsed.faults) == known:
+        xmin, ymin, xmax, ymax = box
+        parsed.objects.append(
+            VocObject(number, name, (xmin, ymin, xmax, ymax), difficult, truncated)
+        )
+
+
+def _as_number(text: str) -> float | None:
+    text = text.strip()
+    return float(text) if NUMBER.fullmatch(text) and math.isfinite(float(text)) else None
+
+
+def _coordinate(bounds: ElementTree.Element, tag: str, where: str, parsed: VocFile) -> float:
+    text = bounds.findtext(tag)
+    value = None if text is None else _as_number(text)
+    if text is None:
+        parsed.faults.append(f"{where} has no <{tag}>. Write it, or delete the object.")
+    elif value is None:
+        parsed.faults.append(f'{where}: {tag} is "{text.strip()}". Write a finite number.')
+    return value or 0.0
+
+
+def _flag(element: ElementTree.Element, where: str, parsed: VocFile) -> int:
+    text = element.findtext("difficult")
+    if text is None:
+        parsed.repairs["difficult missing, read as 0"] += 1
+        return 0
+    value = _as_number(text)
+    if value not in (0.0, 1.0):
+        parsed.faults.append(f'{where}: difficult is "{text.strip()}". Write 0 or 1.')
+    return int(value == 1.0)
+
+
+def _truncated(element: ElementTree.Element, where: str, parsed: VocFile) -> int:
+    # Some tools write how much is cut off, as a fraction; any cut is a cut.
+    text = element.findtext("truncated")
+    value = 0.0 if text is None else _as_number(text)
+    if value is None or value < 0:
+        parsed.faults.append(f'{where}: truncated is "{(text or "").strip()}". Write 0 or 1.')
+        return 0
+    return int(value > 0)

@@ -1,0 +1,452 @@
+"""The embedded set on disk: formats, making it once, and never touching the net."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import shutil
+import socket
+import subprocess
+import sys
+import xml.etree.ElementTree as ET
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from resdet.data import digits
+from resdet.data.digits import build, manifest, processes, worker, writer
+from resdet.data.digits.splits import SPLITS
+from resdet.errors import DataError
+
+# 120 train scenes hold some of everything: crowds, empty scenes, cut and difficult digits.
+SMALL = {
+    "crops_train": 60,
+    "crops_val": 20,
+    "crops_test": 20,
+    "scenes_train": 120,
+    "scenes_val": 12,
+    "scenes_test": 24,
+}
+TINY = dict.fromkeys(SMALL, 2)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def one_studio():
+    """The material is read once for all sets that this process paints here."""
+    studio = worker.Studio()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(worker, "Studio", lambda: studio)
+        yield
+
+
+@pytest.fixture(scope="module")
+def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return digits.make(tmp_path_factory.mktemp("digits") / "set", sizes=SMALL, workers=1)
+
+
+@pytest.fixture
+def tiny(tmp_path: Path) -> Path:
+    return digits.make(tmp_path / "tiny", sizes=TINY, workers=1)
+
+
+def coco(root: Path, split: str) -> dict:
+    file = root / "coco" / "annotations" / f"instances_{split}.json"
+    return json.loads(file.read_text(encoding="utf-8"))
+
+
+def voc_objects(root: Path, image_id: int) -> list[dict]:
+    tree = ET.parse(root / "voc" / "Annotations" / f"{image_id:06d}.xml")
+    return [
+        {
+            "name": o.findtext("name"),
+            "difficult": int(o.findtext("difficult")),
+            "truncated": int(o.findtext("truncated")),
+            "box": [int(o.findtext(f"bndbox/{k}")) for k in ("xmin", "ymin", "xmax", "ymax")],
+        }
+        for o in tree.iter("object")
+    ]
+
+
+def listed(root: Path, name: str) -> list[str]:
+    file = root / "voc" / "ImageSets" / "Main" / f"{name}.txt"
+    return file.read_text(encoding="utf-8").splitlines()
+
+
+def contents(root: Path) -> dict[str, bytes]:
+    return {p.relative_to(root).as_posix(): p.read_bytes() for p in root.rglob("*") if p.is_file()}
+
+
+# -- class folders -----------------------------------------------------------------------------
+
+
+def test_crops_lie_in_ten_class_folders(root: Path):
+    """What torchvision's ImageFolder expects: one folder a class, files below."""
+    for split in SPLITS:
+        folders = sorted(p.name for p in (root / "crops" / split).iterdir())
+        assert folders == list("0123456789")
+        files = list((root / "crops" / split).glob("*/*.png"))
+        assert len(files) == SMALL[f"crops_{split}"]
+        for file in files[:5]:
+            with Image.open(file) as image:
+                assert (image.format, image.mode, image.size) == ("PNG", "RGB", (48, 48))
+
+
+def test_a_crop_on_disk_is_the_painted_one_to_the_bit(root: Path):
+    """PNG keeps every pixel."""
+    image, label = worker.Studio().crop("val", 3)
+    with Image.open(root / "crops" / "val" / str(label) / "00004.png") as stored:
+        np.testing.assert_array_equal(np.asarray(stored), image)
+
+
+# -- VOC ---------------------------------------------------------------------------------------
+
+
+def test_voc_lists_name_every_scene_once(root: Path):
+    ids = {split: listed(root, split) for split in SPLITS}
+    assert {k: len(v) for k, v in ids.items()} == {s: SMALL[f"scenes_{s}"] for s in SPLITS}
+    together = [i for split in SPLITS for i in ids[split]]
+    assert together == [f"{i:06d}" for i in range(1, len(together) + 1)]
+    assert listed(root, "trainval") == ids["train"] + ids["val"]
+    for folder, suffix in (("JPEGImages", "jpg"), ("Annotations", "xml")):
+        present = {p.name for p in (root / "voc" / folder).iterdir()}
+        assert present == {f"{i}.{suffix}" for i in together}
+
+
+def test_voc_scenes_are_jpeg_of_the_size_in_the_xml(root: Path):
+    """F16 and F32: size and format are what the annotation and the suffix say."""
+    for file in sorted((root / "voc" / "JPEGImages").iterdir())[:20]:
+        tree = ET.parse(root / "voc" / "Annotations" / f"{file.stem}.xml")
+        with Image.open(file) as image:
+            assert (image.format, image.mode) == ("JPEG", "RGB")
+            stated = [int(tree.findtext(f"size/{k}")) for k in ("width", "height", "depth")]
+            assert stated == [*image.size, 3]
+        assert tree.findtext("filename") == file.name
+
+
+def test_voc_boxes_count_from_one_and_reach_the_borders(root: Path):
+    """F13: 1-based, inclusive; cut digits have coordinates 1 and 144."""
+    boxes = np.array([o["box"] for i in range(1, 121) for o in voc_objects(root, i)])
+    assert boxes.min() == 1 and boxes.max() == 144
+    assert (boxes[:, :2] < boxes[:, 2:]).all()
+
+
+def test_voc_has_difficult_and_truncated_objects(root: Path):
+    objects = [o for i in range(1, 121) for o in voc_objects(root, i)]
+    assert 0 < sum(o["difficult"] for o in objects) < len(objects) / 3
+    assert 0 < sum(o["truncated"] for o in objects) < len(objects) / 3
+
+
+@pytest.mark.parametrize("split", [*SPLITS, "trainval"])
+def test_voc_class_lists_agree_with_the_annotations(split: str, root: Path):
+    """1 has the class, 0 only difficult ones, -1 none: the devkit's rule."""
+    for name in "0123456789":
+        lines = listed(root, f"{name}_{split}")
+        assert [line.split()[0] for line in lines] == listed(root, split)
+        for line in lines:
+            image_id, flag = line.split()
+            of_class = [o for o in voc_objects(root, int(image_id)) if o["name"] == name]
+            plain = [o for o in of_class if not o["difficult"]]
+            assert int(flag) == (1 if plain else 0 if of_class else -1)
+
+
+# -- COCO --------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("split", SPLITS)
+def test_coco_boxes_and_classes_equal_vocs(split: str, root: Path):
+    """One set of boxes: [x, y, w, h] from 0 against corners from 1. Crowd digits are VOC's."""
+    content = coco(root, split)
+    names = {c["id"]: c["name"] for c in content["categories"]}
+    assert names == {i: str(i - 1) for i in range(1, 11)}
+    crowds = 0
+    for image in content["images"]:
+        annotations = [a for a in content["annotations"] if a["image_id"] == image["id"]]
+        in_coco = []
+        for a in (a for a in annotations if not a["iscrowd"]):
+            x, y, w, h = a["bbox"]
+            assert all(isinstance(v, int) for v in a["bbox"])
+            in_coco.append(
+                {
+                    "name": names[a["category_id"]],
+                    "difficult": a["difficult"],
+                    "truncated": a["truncated"],
+                    "box": [x + 1, y + 1, x + w, y + h],
+                }
+            )
+        in_voc = voc_objects(root, image["id"])
+        crowd = [a for a in annotations if a["iscrowd"]]
+        if not crowd:
+            assert in_coco == in_voc
+            continue
+        crowds += 1
+        extra = [o for o in in_voc if o not in in_coco]
+        assert len(in_coco) + len(extra) == len(in_voc) and 6 <= len(extra) <= 9
+        assert all(o["difficult"] for o in extra)
+        x, y, w, h = crowd[0]["bbox"]
+        corners = np.array([o["box"] for o in extra])
+        assert [*corners[:, :2].min(axis=0), *corners[:, 2:].max(axis=0)] == [
+            x + 1, y + 1, x + w, y + h,
+        ]  # fmt: skip
+    assert crowds > 0 or split != "train"
+
+
+def test_coco_masks_decode_by_pycocotools_and_lie_in_their_boxes(root: Path):
+    """pycocotools as the reference decoder: areas, boxes and the crowd's region."""
+    pycocotools_coco = pytest.importorskip("pycocotools.coco")
+    api = pycocotools_coco.COCO()
+    api.dataset = coco(root, "train")
+    api.createIndex()
+    annotations = api.loadAnns(api.getAnnIds())
+    assert {a["iscrowd"] for a in annotations} == {0, 1}
+    for a in annotations:
+        mask = api.annToMask(a)
+        assert mask.shape == (144, 144) and mask.sum() == a["area"] > 0
+        x, y, w, h = a["bbox"]
+        assert mask.sum() == mask[y : y + h, x : x + w].sum()
+    ids = [a["id"] for a in annotations]
+    assert len(set(ids)) == len(ids) and min(ids) == 1  # 0 would mean "unmatched" (F5)
+
+
+def test_coco_masks_of_one_image_do_not_overlap(root: Path):
+    """A mask is the visible part, so a pixel is in one of them at most."""
+    decode = pytest.importorskip("pycocotools.mask")
+    totals: dict[int, np.ndarray] = {}
+    for a in coco(root, "train")["annotations"]:
+        if not a["iscrowd"]:
+            segmentation = a["segmentation"]
+            mask = decode.decode(decode.frPyObjects(segmentation, *segmentation["size"]))
+            totals[a["image_id"]] = totals.get(a["image_id"], 0) + mask.astype(int)
+    assert max(t.max() for t in totals.values()) == 1
+
+
+def test_coco_keeps_images_without_objects(root: Path):
+    """F8: an image without objects is a legal negative."""
+    content = coco(root, "train")
+    with_objects = {a["image_id"] for a in content["annotations"]}
+    assert 0 < len(content["images"]) - len(with_objects) < 12
+
+
+@pytest.mark.parametrize(
+    ("mask", "expected"),
+    [
+        pytest.param([[0, 0], [0, 0]], [4], id="empty"),
+        pytest.param([[1, 1], [1, 1]], [0, 4], id="full"),
+        pytest.param([[1, 0], [1, 1]], [0, 2, 1, 1], id="ends with one"),
+        pytest.param([[0, 1], [0, 0]], [2, 1, 1], id="ends with zero"),
+    ],
+)
+def test_run_lengths_go_down_columns_and_start_with_zeros(mask: list, expected: list):
+    """COCO's definition, worked by hand."""
+    assert writer.run_lengths(np.array(mask, bool)) == expected
+
+
+# -- other readers -----------------------------------------------------------------------------
+
+
+def test_detectron2_reads_both_formats_alike(root: Path):
+    """Detectron2's own loaders; load_voc_instances takes the 1 from xmin and ymin."""
+    pytest.importorskip("detectron2")
+    from detectron2.data.datasets.coco import load_coco_json
+    from detectron2.data.datasets.pascal_voc import load_voc_instances
+
+    as_voc = load_voc_instances(str(root / "voc"), "val", digits.CLASSES)
+    as_coco = load_coco_json(
+        str(root / "coco" / "annotations" / "instances_val.json"), str(root / "voc" / "JPEGImages")
+    )
+    assert len(as_voc) == len(as_coco) == SMALL["scenes_val"]
+    compared = 0
+    for voc, coc in zip(as_voc, as_coco, strict=True):
+        assert voc["file_name"] == coc["file_name"] and os.path.exists(voc["file_name"])
+        assert voc["height"] == coc["height"] == 144
+        if any(a["iscrowd"] for a in coc["annotations"]):
+            continue
+        # Without a data set name load_coco_json keeps official ids, which count from 1.
+        assert [a["category_id"] for a in voc["annotations"]] == [
+            a["category_id"] - 1 for a in coc["annotations"]
+        ]
+        for a, b in zip(voc["annotations"], coc["annotations"], strict=True):
+            x, y, w, h = b["bbox"]
+            assert a["bbox"] == [x, y, x + w, y + h]
+            compared += 1
+    assert compared > 20
+
+
+# -- making it once ----------------------------------------------------------------------------
+
+
+def test_two_workers_write_the_same_bytes_as_one(tmp_path: Path, tiny: Path):
+    """Every picture has its own stream of draws, whoever paints it."""
+    other = digits.make(tmp_path / "by two", sizes=TINY, workers=2)
+    assert contents(other) == contents(tiny)
+
+
+def test_a_whole_set_is_used_again(tiny: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(build, "_rebuild", lambda *a: pytest.fail("made again"))
+    monkeypatch.setattr(build, "locate", lambda: pytest.fail("looked for the wheels"))
+    assert digits.make(tiny, sizes=TINY) == tiny
+    assert digits.make(tiny, sizes=TINY, verify=True) == tiny
+
+
+def test_a_lost_file_makes_the_set_anew(tiny: Path):
+    before = contents(tiny)
+    (tiny / "voc" / "Annotations" / "000001.xml").unlink()
+    assert "Annotations holds 5 files instead of 6" in digits.what_is_wrong(tiny, TINY)
+    digits.make(tiny, sizes=TINY, workers=1)
+    assert contents(tiny) == before
+
+
+def test_a_changed_file_is_seen_by_verify(tiny: Path):
+    """The cheap check counts files, `verify` reads them."""
+    (tiny / "voc" / "Annotations" / "000001.xml").write_text("<annotation/>", encoding="utf-8")
+    assert digits.what_is_wrong(tiny, TINY) is None
+    assert digits.what_is_wrong(tiny, TINY, verify=True) == "files were changed since"
+
+
+def test_a_set_of_another_recipe_is_made_anew(tiny: Path, monkeypatch: pytest.MonkeyPatch):
+    """F10: a folder's name and age prove nothing; the hashes of the recipe do."""
+    monkeypatch.setattr(manifest, "PUBLISHED", {"crops_train": "another"})
+    assert digits.what_is_wrong(tiny, TINY) == "it was made by another version"
+
+
+def test_a_foreign_folder_is_left_alone(tmp_path: Path):
+    (tmp_path / "mine.txt").write_text("precious", encoding="utf-8")
+    with pytest.raises(DataError, match="something that resdet did not make"):
+        digits.make(tmp_path, sizes=TINY, workers=1)
+    assert (tmp_path / "mine.txt").read_text(encoding="utf-8") == "precious"
+
+
+def test_a_failure_leaves_nothing_behind(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """Whole or not at all; the next call starts afresh."""
+    monkeypatch.setattr(build, "write_manifest", lambda *a: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        digits.make(tmp_path / "set", sizes=TINY, workers=1)
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["set.lock"]
+
+
+def test_leftovers_of_a_killed_process_are_removed(tmp_path: Path):
+    (tmp_path / "set.12345.tmp" / "crops").mkdir(parents=True)
+    digits.make(tmp_path / "set", sizes=TINY, workers=1)
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["set", "set.lock"]
+
+
+def test_two_processes_at_once_make_one_set(tmp_path: Path, tiny: Path):
+    """The second waits for the first and uses what it made."""
+    code = (
+        "import sys; from resdet.data import digits; from resdet.data.digits import build\n"
+        "made = []; old = build._rebuild\n"
+        "build._rebuild = lambda *a: (made.append(1), old(*a))\n"
+        f"digits.make(sys.argv[1], sizes={TINY!r}, workers=1); sys.stdout.write(str(len(made)))"
+    )
+    path = os.pathsep.join(os.path.abspath(p) for p in sys.path)
+    running = [
+        subprocess.Popen(
+            [sys.executable, "-c", code, str(tmp_path / "set")],
+            stdout=subprocess.PIPE,
+            env={**os.environ, "PYTHONPATH": path},
+        )
+        for _ in range(2)
+    ]
+    made = sorted(process.communicate()[0] for process in running)
+    assert made == [b"0", b"1"]
+    assert contents(tmp_path / "set") == contents(tiny)
+
+
+def test_a_folder_that_cannot_be_made_is_named(tmp_path: Path):
+    """A file where the parent folder should be."""
+    (tmp_path / "file").write_text("", encoding="utf-8")
+    with pytest.raises(DataError, match=r"file/set cannot be written: .*RESDET_CACHE"):
+        digits.make(tmp_path / "file" / "set", sizes=TINY)
+
+
+def test_too_little_disk_is_said_before_painting(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    usage = shutil.disk_usage(tmp_path)._replace(free=50 << 20)
+    monkeypatch.setattr(build.shutil, "disk_usage", lambda path: usage)
+    with pytest.raises(DataError, match="has 50 MB free, the embedded digits need 400"):
+        digits.make(tmp_path / "set")
+
+
+def test_a_failing_worker_ends_with_its_sentence(tmp_path: Path):
+    """The worker finds no folder to write into: its own message, not a traceback."""
+    (tmp_path / "set").mkdir()
+    with pytest.raises(DataError, match=r"No such file or directory: .*set/"):
+        processes.paint(tmp_path / "set", TINY, workers=2, progress=None)
+
+
+def test_progress_counts_up_to_all_pictures(tmp_path: Path):
+    seen: list[tuple[int, int]] = []
+    digits.make(
+        tmp_path / "set",
+        sizes=TINY,
+        workers=2,
+        progress=lambda done, total: seen.append((done, total)),
+    )
+    assert seen[-1] == (12, 12) and seen == sorted(seen)
+
+
+def test_another_jpeg_library_is_reported(caplog: pytest.LogCaptureFixture, tiny: Path):
+    """A warning, not an error: everything works, numbers may differ in the last digits."""
+    noted = {
+        **digits.read_manifest(tiny),
+        "first_jpeg": "other",
+        "differing_sources": ["china.jpg"],
+    }
+    assert digits.differences(noted) == [
+        "china.jpg decode to other pixels",
+        "JPEG is encoded or decoded to other pixels",
+    ]
+    with caplog.at_level(logging.WARNING):
+        manifest.warn_of_differences(noted)
+    assert "not comparable to RESULTS.md" in caplog.text
+
+
+def test_the_cache_folder_follows_its_variable(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
+    monkeypatch.setenv("RESDET_CACHE", str(tmp_path))
+    assert digits.cache_folder() == tmp_path
+    monkeypatch.delenv("RESDET_CACHE")
+    assert digits.cache_folder() == Path.home() / ".cache" / "resdet"
+
+
+def test_nothing_is_fetched(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """With sockets blocked, in a fresh process: no net, and none of the packages is imported."""
+    code = (
+        "import socket, sys\n"
+        "def refuse(*a, **k): raise OSError('the net was touched')\n"
+        "socket.socket = socket.create_connection = socket.getaddrinfo = refuse\n"
+        "from resdet.data import digits\n"
+        f"digits.make(sys.argv[1], sizes={TINY!r}, workers=1)\n"
+        "bad = {'sklearn', 'skimage', 'matplotlib', 'pooch', 'detectron2', 'cv2'}\n"
+        "sys.stdout.write(str(sorted(bad & set(sys.modules))))"
+    )
+    path = os.pathsep.join(os.path.abspath(p) for p in sys.path)
+    done = subprocess.run(
+        [sys.executable, "-c", code, str(tmp_path / "set")],
+        check=False,
+        capture_output=True,
+        text=True,
+        env={**os.environ, "PYTHONPATH": path},
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout == "[]"
+    assert socket.socket is not None
+
+
+def test_preview_draws_a_sheet(tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    from resdet.data.digits import contact_sheet
+
+    monkeypatch.setattr(contact_sheet, "make", lambda folder: folder)
+    path = digits.preview(tmp_path / "sheet.png", tiny, columns=2, rows=1, zoom=1)
+    with Image.open(path) as sheet:
+        assert sheet.size == (2 * 147 + 3, 147 + 3)
+
+
+@pytest.mark.slow
+def test_the_whole_set_has_the_published_hashes(tmp_path: Path):
+    """PUBLISHED, over all 23,900 pictures; and JPEG decodes to the known pixels."""
+    root = digits.make(tmp_path / "set")
+    noted = digits.read_manifest(root)
+    assert noted["hashes"] == digits.PUBLISHED
+    assert digits.differences(noted) == []
+    assert digits.what_is_wrong(root, verify=True) is None

@@ -1,0 +1,500 @@
+"""The image reader: what it mends, and what it refuses by name (F26 to F33)."""
+
+from __future__ import annotations
+
+import pickle
+import re
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image, ImageFile, ImageOps
+
+from resdet.data.headers import read_headers
+from resdet.data.images import ImageReader, inspect, read_image, read_size
+from resdet.data.options import DataOptions
+from resdet.errors import DataError
+
+pytestmark = pytest.mark.usefixtures("private_cache")
+
+HTML = b"<!DOCTYPE html>\n<html><body>Not found</body></html>"
+POINTER = b"version https://git-lfs.github.com/spec/v1\noid sha256:4d7a\nsize 102530333\n"
+
+
+def counted(path: Path, **options) -> tuple[np.ndarray, dict[str, int]]:
+    reader = ImageReader(DataOptions(**options))
+    return reader.read(path), dict(reader.counts)
+
+
+# -- kinds of pictures --------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("mode", "suffix", "count"),
+    [
+        pytest.param("RGB", ".jpg", {}, id="rgb"),
+        pytest.param("CMYK", ".jpg", {"CMYK": 1}, id="cmyk"),
+        pytest.param("L", ".jpg", {"grey": 1}, id="grey jpeg"),
+        pytest.param("L", ".png", {"grey": 1}, id="grey png"),
+        pytest.param("1", ".png", {"grey": 1}, id="one bit"),
+        pytest.param("P", ".png", {"palette": 1}, id="palette"),
+        pytest.param("RGBA", ".png", {}, id="opaque alpha"),
+        pytest.param("LA", ".png", {"grey": 1}, id="grey with opaque alpha"),
+        pytest.param("RGB", ".bmp", {}, id="bmp"),
+        pytest.param("RGB", ".webp", {}, id="webp"),
+        pytest.param("RGB", ".tif", {}, id="tiff"),
+        pytest.param("RGB", ".ppm", {}, id="ppm"),
+    ],
+)
+def test_every_kind_becomes_rgb_and_is_counted(
+    tmp_path, make_picture, mode: str, suffix: str, count: dict[str, int]
+) -> None:
+    """F26, F27, F29: the pixels are Pillow's own conversion of the decoded file."""
+    path = tmp_path / f"a{suffix}"
+    make_picture().convert(mode).save(path)
+    pixels, counts = counted(path)
+    assert pixels.shape == (40, 60, 3)
+    assert pixels.dtype == np.uint8
+    assert pixels.flags.writeable
+    assert counts == count
+    with Image.open(path) as reference:
+        np.testing.assert_array_equal(pixels, np.asarray(reference.convert("RGB")))
+
+
+def test_inverted_adobe_cmyk_is_not_a_negative(tmp_path) -> None:
+    """F26: pure cyan ink, written as Adobe does (inverted), is cyan: red 0, green and blue 255."""
+    path = tmp_path / "cyan.jpg"
+    Image.new("CMYK", (16, 16), (255, 0, 0, 0)).save(path, quality=100)
+    assert b"Adobe" in path.read_bytes()
+    np.testing.assert_allclose(read_image(path)[8, 8], (0, 255, 255), atol=3)
+
+
+def test_grey_has_three_equal_channels(tmp_path) -> None:
+    """F27: a grey value of 7 is (7, 7, 7)."""
+    path = tmp_path / "grey.png"
+    Image.new("L", (3, 2), 7).save(path)
+    np.testing.assert_array_equal(read_image(path), np.full((2, 3, 3), 7))
+
+
+def test_palette_gives_colours_not_indices(tmp_path) -> None:
+    """F29: index 1 of the palette is (200, 100, 50), not brightness 1."""
+    picture = Image.new("P", (4, 4), 1)
+    picture.putpalette([0, 0, 0, 200, 100, 50])
+    picture.save(tmp_path / "p.png")
+    np.testing.assert_array_equal(read_image(tmp_path / "p.png")[0, 0], (200, 100, 50))
+
+
+# -- alpha ------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("over", "expected", "count"),
+    [
+        pytest.param(None, (200, 100, 50), "alpha dropped", id="stock"),
+        pytest.param((0, 0, 0), (0, 0, 0), "alpha composited", id="over black"),
+        pytest.param((9, 8, 7), (9, 8, 7), "alpha composited", id="over a colour"),
+    ],
+)
+@pytest.mark.parametrize("mode", ["RGBA", "P"])
+def test_transparent_pixels_show_what_was_asked_for(
+    tmp_path, mode: str, over, expected, count: str
+) -> None:
+    """F29: a hidden colour under alpha 0 shows as in stock readers, or the ground does."""
+    picture = Image.new("RGBA", (4, 4), (200, 100, 50, 0))
+    picture.putpixel((0, 0), (1, 2, 3, 255))
+    if mode == "P":
+        indexed = Image.new("P", (4, 4), 1)
+        indexed.putpixel((0, 0), 0)
+        indexed.putpalette([1, 2, 3, 200, 100, 50])
+        indexed.save(tmp_path / "a.png", transparency=bytes([255, 0]))
+    else:
+        picture.save(tmp_path / "a.png")
+    pixels, counts = counted(tmp_path / "a.png", alpha_over=over)
+    np.testing.assert_array_equal(pixels[2, 2], expected)
+    np.testing.assert_array_equal(pixels[0, 0], (1, 2, 3))
+    assert counts[count] == 1
+
+
+def test_a_wholly_transparent_picture_is_refused(tmp_path) -> None:
+    """F29: nothing would be seen of it."""
+    Image.new("RGBA", (60, 40), (7, 7, 7, 0)).save(tmp_path / "ghost.png")
+    with pytest.raises(DataError, match=r"ghost\.png is wholly transparent: all 60x40 pixels"):
+        read_image(tmp_path / "ghost.png")
+
+
+# -- 16 bits ----------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def ramp(tmp_path) -> Path:
+    """A 16-bit ramp over 256 pixels: 0, 256, …, 65280."""
+    path = tmp_path / "scan_07.png"
+    Image.fromarray((np.arange(256, dtype=np.uint16) * 256)[None].repeat(2, 0)).save(path)
+    return path
+
+
+def test_sixteen_bits_are_refused_by_name(ramp: Path) -> None:
+    """F28: Pillow would clip 255 of these 256 values to white."""
+    said = r"scan_07\.png has 16 bits per channel.*INPUT\.SIXTEEN_BIT high_byte .*stretch"
+    for read in (read_image, read_size):
+        with pytest.raises(DataError, match=said):
+            read(ramp)
+
+
+def test_sixteen_bits_by_choice(ramp: Path, tmp_path) -> None:
+    """F28: by hand: the high byte of 256 k is k; 12-bit data stretch to 0 … 255."""
+    pixels, counts = counted(ramp, sixteen_bit="high_byte")
+    np.testing.assert_array_equal(pixels[0, :, 0], np.arange(256))
+    assert counts == {"grey": 1, "16 bits, high_byte": 1}
+    twelve = tmp_path / "twelve.png"
+    Image.fromarray(np.array([[0, 1, 4095]], dtype=np.uint16)).save(twelve)
+    stretched, _ = counted(twelve, sixteen_bit="stretch")
+    np.testing.assert_array_equal(stretched[0, :, 1], (0, 0, 255))
+    flat = tmp_path / "flat.png"
+    Image.fromarray(np.full((2, 2), 999, dtype=np.uint16)).save(flat)
+    assert counted(flat, sixteen_bit="stretch")[0].max() == 0
+
+
+def test_sixteen_bit_tiff_and_32_bit_floats(tmp_path) -> None:
+    """F28: the rule is about bits, not about PNG."""
+    Image.fromarray(np.full((2, 3), 0x1234, dtype=np.uint16)).save(tmp_path / "a.tif")
+    Image.fromarray(np.array([[0.0, 0.5, 1.0]], dtype=np.float32)).save(tmp_path / "f.tif")
+    with pytest.raises(DataError, match=r"a\.tif has 16 bits"):
+        read_image(tmp_path / "a.tif")
+    assert read_image(tmp_path / "a.tif", DataOptions(sixteen_bit="high_byte"))[0, 0, 0] == 0x12
+    with pytest.raises(DataError, match=r"f\.tif has 32 bits.*no high byte"):
+        read_image(tmp_path / "f.tif", DataOptions(sixteen_bit="high_byte"))
+    stretched = read_image(tmp_path / "f.tif", DataOptions(sixteen_bit="stretch"))
+    np.testing.assert_array_equal(stretched[0, :, 0], (0, 128, 255))
+
+
+# -- EXIF -------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("suffix", [".jpg", ".png", ".tif", ".webp"])
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_exif_orientation_in_pixels_and_size(
+    tmp_path, make_picture, make_exif, suffix: str, orientation: int
+) -> None:
+    """F30: Pillow's exif_transpose of the stored pixels; `ignore` gives the stored ones."""
+    path = tmp_path / f"a{suffix}"
+    lossless = {"lossless": True} if suffix == ".webp" else {}
+    make_picture().save(path, exif=make_exif(orientation), **lossless)
+    plain = tmp_path / f"plain{suffix}"
+    make_picture().save(plain, **lossless)
+    stored = Image.fromarray(read_image(plain))
+    stored.getexif()[0x0112] = orientation
+    upright, counts = counted(path)
+    np.testing.assert_array_equal(upright, np.asarray(ImageOps.exif_transpose(stored)))
+    assert counts == ({"EXIF rotation applied": 1} if orientation > 1 else {})
+    assert read_size(path) == upright.shape[1::-1]
+    ignored = read_image(path, DataOptions(exif="ignore"))
+    np.testing.assert_array_equal(ignored, np.asarray(stored))
+    assert read_size(path, DataOptions(exif="ignore")) == (60, 40)
+
+
+def test_exif_behind_the_pixels_of_a_png(tmp_path, make_picture, make_exif) -> None:
+    """F30: Pillow finds such a block only by decoding; the size must be right without."""
+    path = tmp_path / "a.png"
+    make_picture().save(path, exif=make_exif(6))
+    data = path.read_bytes()
+    start = data.index(b"eXIf") - 4
+    length = int.from_bytes(data[start : start + 4], "big") + 12
+    block = data[start : start + length]
+    path.write_bytes(data[:start] + data[start + length : -12] + block + data[-12:])
+    assert read_size(path) == (40, 60)
+    assert read_image(path).shape == (60, 40, 3)
+
+
+def test_a_broken_exif_block_counts_as_none(tmp_path, make_picture) -> None:
+    """F30, as in Detectron2."""
+    path = tmp_path / "a.jpg"
+    make_picture().save(path, exif=b"Exif\0\0II*\0\xff\xff\xff")
+    pixels, counts = counted(path)
+    assert pixels.shape == (40, 60, 3)
+    assert counts in ({"broken EXIF ignored": 1}, {})
+
+
+# -- damaged and foreign files ----------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        pytest.param(b"", r"is empty \(0 bytes\)", id="empty"),
+        pytest.param(HTML, r'is a web page \("<!DOCTYPE html>"\), not an image', id="web page"),
+        pytest.param(b"\xef\xbb\xbf  <HTML>no", r'is a web page \("<HTML>"\)', id="page with BOM"),
+        pytest.param(POINTER, r"LFS pointer .*has 102,530,333.*git lfs pull", id="LFS pointer"),
+        pytest.param(b"404: Not Found\n", r'is text \("404: Not Found"\)', id="text"),
+        pytest.param(b"%PDF-1.4", r"is a PDF document, not an image", id="pdf"),
+        pytest.param(b"\0" * 999, r"zero bytes", id="zeros"),
+        pytest.param(b"\x01\x02\xff\xfe", r"starts with 01 02 ff fe", id="unknown"),
+        pytest.param(b"\xff\xd8\xff\xe0\0\x10JFIF", r"starts as JPEG, .*cut off \(10", id="stub"),
+        pytest.param(b"\x89PNG\r\n\x1a\n\0\0", r"starts as PNG, .*cut off \(10", id="png stub"),
+        pytest.param(b"%!PS-Adobe-3.0 EPSF", r"is text", id="PostScript is never run"),
+    ],
+)
+def test_foreign_files_are_named_for_what_they_are(tmp_path, content: bytes, said: str) -> None:
+    """F31: by their first bytes, before any decoder sees them, for pixels and for size."""
+    path = tmp_path / "000033.jpg"
+    path.write_bytes(content)
+    for read in (read_image, read_size):
+        with pytest.raises(DataError, match=rf"000033\.jpg.*{said}"):
+            read(path)
+
+
+def test_missing_files_and_folders(tmp_path) -> None:
+    """F1: no traceback of the operating system."""
+    with pytest.raises(DataError, match=r"gone\.jpg does not exist"):
+        read_image(tmp_path / "gone.jpg")
+    with pytest.raises(DataError, match="is a folder, not an image"):
+        read_image(tmp_path)
+
+
+@pytest.mark.parametrize("progressive", [False, True])
+@pytest.mark.parametrize("lost", [1, 2])
+def test_a_missing_end_marker_alone_is_mended(
+    tmp_path, make_picture, progressive: bool, lost: int
+) -> None:
+    """F31: Pillow refuses such a file though every pixel is there."""
+    path = tmp_path / "a.jpg"
+    make_picture((400, 300)).save(path, progressive=progressive)
+    whole = read_image(path)
+    path.write_bytes(path.read_bytes()[:-lost])
+    pixels, counts = counted(path)
+    np.testing.assert_array_equal(pixels, whole)
+    assert counts == {"end marker missing": 1}
+
+
+@pytest.mark.parametrize("progressive", [False, True])
+@pytest.mark.parametrize("lost", [3, 4, 10, 200])
+def test_a_jpeg_that_lacks_pixels_is_refused(
+    tmp_path, make_picture, progressive: bool, lost: int
+) -> None:
+    """F31: libjpeg would fill the rest with grey and only warn."""
+    path = tmp_path / "000032.jpg"
+    make_picture((400, 300)).save(path, progressive=progressive)
+    data = path.read_bytes()[:-lost]
+    path.write_bytes(data)
+    said = rf"000032\.jpg is cut off: the file ends after {len(data):,} bytes, inside row \d+ of 300"
+    with pytest.raises(DataError, match=said):
+        read_image(path)
+
+
+def test_the_row_of_the_cut_is_about_right(tmp_path, make_picture) -> None:
+    """F31: a picture equally busy everywhere, cut in half, ends near its middle row."""
+    path = tmp_path / "a.jpg"
+    make_picture((400, 400)).save(path)
+    data = path.read_bytes()
+    path.write_bytes(data[: len(data) // 2])
+    with pytest.raises(DataError) as caught:
+        read_image(path)
+    row = int(re.search(r"row (\d+)", str(caught.value))[1])
+    assert 150 < row < 250
+
+
+def test_a_progressive_jpeg_cut_between_two_scans_is_refused(tmp_path, make_picture) -> None:
+    """F31: it decodes with every row, only coarsely; its scan headers give it away."""
+    path = tmp_path / "a.jpg"
+    make_picture((400, 300)).save(path, progressive=True)
+    data = path.read_bytes()
+    starts = [m.start() for m in re.finditer(rb"\xff\xda", data)]
+    assert len(starts) > 3
+    for start in starts[1:4]:
+        path.write_bytes(data[:start])
+        with pytest.raises(DataError, match="is cut off"):
+            read_image(path)
+
+
+@pytest.mark.parametrize("suffix", [".png", ".bmp", ".gif", ".tif", ".webp"])
+def test_half_a_file_is_refused_in_every_format(tmp_path, make_picture, suffix: str) -> None:
+    """F31: strict decoding everywhere."""
+    path = tmp_path / f"a{suffix}"
+    make_picture().save(path)
+    path.write_bytes(path.read_bytes()[: path.stat().st_size * 2 // 3])
+    with pytest.raises(DataError, match=rf"a\{suffix} .*(cut off|damaged)"):
+        read_image(path)
+
+
+def test_pillows_global_switches_stay_as_they_are(tmp_path, make_picture) -> None:
+    """F31, F32: neither truncated files nor larger limits for the rest of the process."""
+    before = ImageFile.LOAD_TRUNCATED_IMAGES, Image.MAX_IMAGE_PIXELS
+    path = tmp_path / "a.jpg"
+    make_picture().save(path)
+    path.write_bytes(path.read_bytes()[:-2])
+    read_image(path, DataOptions(max_pixels=10**9))
+    assert (ImageFile.LOAD_TRUNCATED_IMAGES, Image.MAX_IMAGE_PIXELS) == before
+    assert before[0] is False
+
+
+# -- suffixes, bombs, frames ------------------------------------------------------------------
+
+
+def test_the_content_decides_and_a_wrong_suffix_is_counted(tmp_path, make_picture) -> None:
+    """F32: n02105855_2933.JPEG of ImageNet is a PNG."""
+    path = tmp_path / "n02105855_2933.JPEG"
+    make_picture().save(path, format="PNG")
+    pixels, counts = counted(path)
+    np.testing.assert_array_equal(pixels, np.asarray(make_picture()))
+    assert counts == {"suffix of another format": 1}
+
+
+def test_too_many_pixels_are_refused_by_the_header(tmp_path) -> None:
+    """F32: 20000 x 20000 is 400 Mpx; nothing is decoded, so this takes no time."""
+    path = tmp_path / "big.png"
+    Image.new("1", (20000, 20000)).save(path)
+    said = r"big\.png is 20000x20000 \(400 Mpx; limit INPUT\.MAX_PIXELS 90 Mpx\)"
+    with pytest.raises(DataError, match=said):
+        read_image(path)
+    assert read_size(path, DataOptions(max_pixels=400_000_000)) == (20000, 20000)
+
+
+def test_the_limit_itself_is_allowed(tmp_path) -> None:
+    """F32: 60 x 40 is 2,400 pixels."""
+    path = tmp_path / "a.png"
+    Image.new("RGB", (60, 40)).save(path)
+    assert read_image(path, DataOptions(max_pixels=2400)).shape == (40, 60, 3)
+    with pytest.raises(DataError, match="60x40"):
+        read_image(path, DataOptions(max_pixels=2399))
+
+
+@pytest.mark.parametrize("suffix", [".gif", ".png", ".webp"])
+def test_the_first_frame_of_several_is_taken_and_counted(tmp_path, suffix: str) -> None:
+    """F33: as Pillow, OpenCV and Detectron2 do, but said."""
+    frames = [Image.new("RGB", (8, 8), c) for c in ("#ff0000", "#00ff00", "#0000ff")]
+    path = tmp_path / f"a{suffix}"
+    frames[0].save(path, save_all=True, append_images=frames[1:], lossless=True)
+    pixels, counts = counted(path)
+    np.testing.assert_array_equal(pixels[4, 4], (255, 0, 0))
+    assert counts["first frame of several"] == 1
+
+
+def test_a_tiff_of_several_pages_is_refused(tmp_path) -> None:
+    """F33: its pages are usually different pictures."""
+    pages = [Image.new("RGB", (8, 8), c) for c in ("red", "green", "blue")]
+    pages[0].save(tmp_path / "stack.tif", save_all=True, append_images=pages[1:])
+    with pytest.raises(DataError, match=r"stack\.tif has 3 pages"):
+        read_size(tmp_path / "stack.tif")
+
+
+# -- the reader as a thing --------------------------------------------------------------------
+
+
+def test_equal_to_detectron2s_reader(shared_data, tmp_path, make_picture, make_exif) -> None:
+    """Detectron2's read_image in RGB on real photographs and on a rotated one."""
+    read = pytest.importorskip("detectron2.data.detection_utils").read_image
+    rotated = tmp_path / "r.jpg"
+    make_picture().save(rotated, exif=make_exif(6))
+    files = sorted((shared_data / "VOC2007" / "JPEGImages").glob("*.jpg"))[:10]
+    files += sorted((shared_data / "imagenet_sample").glob("*/*.JPEG"))[:10]
+    assert len(files) == 20
+    for path in [*files, rotated]:
+        np.testing.assert_array_equal(read_image(path), read(str(path), "RGB"), str(path))
+
+
+def test_a_reader_can_be_sent_to_a_worker() -> None:
+    """F66: everything that workers get can be pickled."""
+    reader = ImageReader(DataOptions(alpha_over=(1, 2, 3)))
+    assert pickle.loads(pickle.dumps(reader)).options == reader.options
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ({"exif": "maybe"}, "exif is 'maybe', expected one of apply, ignore"),
+        ({"sixteen_bit": "8"}, "sixteen_bit is '8'"),
+        ({"voc_origin": 2}, "voc_origin is 2, expected one of 0, 1"),
+        ({"clip_boxes": -1.0}, r"clip_boxes is -1\.0, expected 0 or more"),
+        ({"alpha_over": (1, 2)}, r"alpha_over is \(1, 2\)"),
+        ({"max_pixels": 0}, "max_pixels is 0"),
+    ],
+)
+def test_options_out_of_range_are_refused(options, said: str) -> None:
+    """A wrong call from Python is a ValueError with the value."""
+    with pytest.raises(ValueError, match=said):
+        DataOptions(**options)
+
+
+# -- headers and their cache ------------------------------------------------------------------
+
+
+def settle(path: Path) -> None:
+    """Makes a file look old, as only such files are kept in the cache."""
+    import os
+
+    stat = path.stat()
+    os.utime(path, ns=(stat.st_atime_ns, stat.st_mtime_ns - 10**10))
+
+
+def test_headers_of_a_set_are_collected_with_all_faults(tmp_path, make_picture) -> None:
+    """F1, F31: two of three files are bad, both are named."""
+    make_picture().convert("L").save(tmp_path / "a.jpg")
+    (tmp_path / "b.jpg").write_bytes(HTML)
+    files = [str(tmp_path / name) for name in ("a.jpg", "b.jpg", "c.jpg")]
+    headers = read_headers(files, DataOptions())
+    assert list(headers.facts) == files[:1]
+    assert headers.counts == {"grey": 1}
+    assert "web page" in headers.faults[files[1]]
+    assert "broken link" in headers.faults[files[2]]
+
+
+def test_cached_headers_are_believed_only_while_the_file_is_the_same(
+    tmp_path, make_picture, monkeypatch
+) -> None:
+    """F10: unchanged is not opened again; changed, or another version, is; no cache is the same."""
+    path = tmp_path / "a.jpg"
+    make_picture((60, 40)).save(path)
+    settle(path)
+    opened = []
+    monkeypatch.setattr(
+        "resdet.data.headers.inspect", lambda file: opened.append(file) or inspect(file)
+    )
+
+    def width(**options) -> int:
+        return read_headers([str(path)], DataOptions(**options)).facts[str(path)].width
+
+    assert width() == 60
+    assert width() == 60
+    assert len(opened) == 1
+    assert width(cache=False) == 60
+    assert len(opened) == 2
+    make_picture((70, 40)).save(path)
+    settle(path)
+    assert width() == 70
+    monkeypatch.setattr("resdet.data.headers.VERSION", "another")
+    assert width() == 70
+    assert len(opened) == 4
+
+
+def test_options_are_applied_to_what_is_cached(tmp_path, make_picture, make_exif) -> None:
+    """F10: the cache holds facts of the file, so no option can make it stale."""
+    path = tmp_path / "a.jpg"
+    make_picture().save(path, exif=make_exif(6))
+    settle(path)
+    for exif, size in (("apply", (40, 60)), ("ignore", (60, 40)), ("apply", (40, 60))):
+        options = DataOptions(exif=exif)
+        assert read_headers([str(path)], options).facts[str(path)].size(options) == size
+    limited = read_headers([str(path)], DataOptions(max_pixels=100))
+    assert "60x40" in limited.faults[str(path)]
+
+
+@pytest.mark.parametrize("content", ["", "{", '{"version": 1}', "[]"])
+def test_a_damaged_cache_is_made_anew(tmp_path, private_cache, make_picture, content: str) -> None:
+    """F10: never an error, never believed."""
+    path = tmp_path / "a.jpg"
+    make_picture().save(path)
+    settle(path)
+    read_headers([str(path)], DataOptions())
+    cached = list(private_cache.rglob("*.json"))
+    assert len(cached) == 1
+    cached[0].write_text(content, encoding="utf-8")
+    assert read_headers([str(path)], DataOptions()).facts[str(path)].width == 60
+
+
+def test_a_cache_that_cannot_be_written_only_costs_time(tmp_path, make_picture, monkeypatch) -> None:
+    """F69: its place is taken by a file."""
+    (tmp_path / "taken").write_text("", encoding="utf-8")
+    monkeypatch.setenv("RESDET_CACHE", str(tmp_path / "taken"))
+    make_picture().save(tmp_path / "a.jpg")
+    settle(tmp_path / "a.jpg")
+    assert read_headers([str(tmp_path / "a.jpg")], DataOptions()).facts
