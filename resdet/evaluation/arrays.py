@@ -1,0 +1,116 @@
+"""Turning lists that anyone may have written into arrays, without a crash on any of them.
+
+Values come from JSON or from Python: numbers, text, true, null, lists, or integers too large
+for a float. Each function here says which entries it could not take and never raises for one.
+
+Not for: what a value means.
+"""
+
+from __future__ import annotations
+
+import gzip
+import json
+import math
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from resdet.errors import DataError, ResdetError
+
+FloatArray = npt.NDArray[np.float64]
+IntArray = npt.NDArray[np.int64]
+BoolArray = npt.NDArray[np.bool_]
+ImageId = int | str
+
+MISSING = object()
+
+
+def is_number(value: object) -> bool:
+    """A number that may be counted with: not text, not true, not null."""
+    return _is_number_type(type(value))
+
+
+def _is_number_type(kind: type) -> bool:
+    return issubclass(kind, int | float | np.integer | np.floating) and not issubclass(kind, bool)
+
+
+def is_id(value: object) -> bool:
+    """An integer, a float that is one, or text; never true, which Python takes for 1."""
+    if isinstance(value, str):
+        return True
+    return is_number(value) and math.isfinite(to_float(value)) and value == int(value)  # type: ignore[call-overload]
+
+
+def entries_without(column: Sequence[object], accept: Callable[[type], bool]) -> list[int]:
+    """Places in `column` whose value is not of an accepted type, asked once per type."""
+    accepted = {kind: accept(kind) for kind in set(map(type, column))}
+    if all(accepted.values()):
+        return []
+    return [i for i, value in enumerate(column) if not accepted[type(value)]]
+
+
+def not_numbers(column: Sequence[object]) -> list[int]:
+    """Places in `column` that hold no number."""
+    return entries_without(column, _is_number_type)
+
+
+def to_float(value: Any) -> float:
+    """The number as a float; infinite when it is an integer beyond every float."""
+    try:
+        return float(value)
+    except OverflowError:
+        return math.inf if value > 0 else -math.inf
+
+
+def to_floats(values: Iterable[Any]) -> FloatArray:
+    """Numbers as float64; use `not_numbers` first."""
+    values = list(values)
+    try:
+        return np.array(values, dtype=np.float64)
+    except OverflowError:
+        return np.array([to_float(v) for v in values], dtype=np.float64)
+
+
+def places(ids: Iterable[Any], index: dict[Any, int]) -> IntArray:
+    """Where each id stands in `index`, -1 for an id that it does not have."""
+    return np.fromiter((index.get(i, -1) for i in ids), dtype=np.int64)
+
+
+def as_text(value: object, limit: int = 40) -> str:
+    """A value as a message shows it: text in quotes with its kind, everything else as JSON."""
+    if value is None or isinstance(value, bool):
+        return {None: "null", True: "true", False: "false"}[value]
+    if isinstance(value, str):
+        return f'text ("{shorten(value, limit)}")'
+    if is_number(value) and not math.isfinite(to_float(value)):
+        return "NaN" if to_float(value) != to_float(value) else "infinite"
+    return shorten(str(value), limit)
+
+
+def shorten(text: str, limit: int) -> str:
+    return text if len(text) <= limit else text[: limit - 1] + "…"
+
+
+def read_json(path: Path | str, unreadable: type[ResdetError]) -> Any:
+    """The value in a .json or .json.gz file; NaN and Infinity pass, the validator names them.
+
+    Raises:
+        DataError: there is no such file.
+        unreadable: it does not hold JSON; says where it breaks.
+    """
+    path = Path(path)
+    try:
+        raw = path.read_bytes()
+    except FileNotFoundError:
+        raise DataError(f"{path} does not exist. Give the path of a JSON file.") from None
+    except OSError as error:
+        raise DataError(f"{path} is not readable: {error.strerror}.") from None
+    try:
+        return json.loads(gzip.decompress(raw) if raw[:2] == b"\x1f\x8b" else raw)
+    except (ValueError, OSError, EOFError, RecursionError) as error:
+        raise unreadable(
+            f"{path} is not readable as JSON: {error}. Was it written to its end?"
+        ) from None

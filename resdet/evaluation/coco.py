@@ -1,0 +1,291 @@
+"""COCO's twelve numbers, per-category AP and curves, by pycocotools: the number of record.
+
+pycocotools gets clean input: results are validated, images, categories and annotations are
+numbered from 1 in the order of their own ids (an annotation with id 0 would count as "not
+found", `faults.md` F58), and the caller's objects are left as they were. What it marks with -1
+is None here. Detections of equal score are taken by image id, then as given (F59).
+
+Not for: a fast engine, or any limit but 100 detections per image and class.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import io
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from pycocotools.coco import COCO
+from pycocotools.cocoeval import COCOeval
+
+from resdet.errors import DataError, first_few
+from resdet.evaluation.arrays import BoolArray, FloatArray, ImageId, IntArray
+from resdet.evaluation.detections import TASKS, Columns, read_columns, read_results
+from resdet.evaluation.findings import Finding, refuse_if_any
+from resdet.evaluation.ground_truth import GroundTruth, read_ground_truth
+from resdet.evaluation.masks import compressed, mask_area, segmentation_fault
+from resdet.evaluation.validate import check_columns
+from resdet.evaluation.voc_result import no_detections
+
+NUMBERS = (
+    "AP", "AP50", "AP75", "APs", "APm", "APl", "AR1", "AR10", "AR100", "ARs", "ARm", "ARl",
+)  # fmt: skip
+ENGINES = ("official",)
+
+
+@dataclass(frozen=True)
+class CocoResult:
+    """COCO's numbers; `to_json` is what `resdet evaluate coco --json` prints.
+
+    numbers: AP, AP50, … ARl in [0, 1], None where nothing is defined.
+    per_category: AP of each category, None for one without an object.
+    precision: (10 overlaps, 101 recalls, categories), NaN where undefined; all sizes, 100
+        detections per image and class.
+    images: expected, evaluated, missing. notes: what must be said beside the numbers.
+    """
+
+    task: str
+    numbers: Mapping[str, float | None]
+    per_category: Mapping[str, float | None]
+    precision: FloatArray
+    overlaps: FloatArray
+    recalls: FloatArray
+    images: Mapping[str, int]
+    notes: tuple[str, ...] = ()
+    warnings: tuple[Finding, ...] = ()
+    engine: str = "official"
+
+    @property
+    def protocol(self) -> str:
+        return f"COCO {self.task}"
+
+    def curve(self, category: str, iou: float = 0.5) -> tuple[FloatArray, FloatArray]:
+        """Recall and interpolated precision of one category; empty where undefined."""
+        names = list(self.per_category)
+        if category not in names:
+            raise ValueError(f"no category {category!r}; there are {', '.join(names)}")
+        rows = np.flatnonzero(np.isclose(self.overlaps, iou))
+        if len(rows) == 0:
+            known = ", ".join(f"{t:.2f}" for t in self.overlaps)
+            raise ValueError(f"iou is {iou}, expected one of {known}")
+        precision = self.precision[rows[0], :, names.index(category)]
+        if np.isnan(precision).any():
+            return np.zeros(0), np.zeros(0)
+        return self.recalls, precision
+
+    def to_json(self) -> dict[str, Any]:
+        return {
+            "protocol": self.protocol,
+            "engine": self.engine,
+            **self.numbers,
+            "per_category": dict(self.per_category),
+            "images": dict(self.images),
+        }
+
+
+def evaluate(
+    gt: Mapping[str, Any] | Path | str | GroundTruth,
+    results: Sequence[Any] | Path | str,
+    *,
+    task: str = "bbox",
+    evaluated_ids: Sequence[ImageId] | None = None,
+    subset: Sequence[ImageId] | None = None,
+) -> CocoResult:
+    """The twelve numbers of a results list, after it was validated.
+
+    Args:
+        gt: COCO's instances JSON: an object or a path.
+        results: COCO's results list: dicts, or a path.
+        task: "bbox", or "segm" for masks.
+        evaluated_ids: the images that the detector saw; None when nobody wrote them down.
+        subset: score these images only; else all must have been evaluated (F91).
+
+    Raises:
+        DataError: a path does not exist; the ground truth is faulty, or has no masks for segm.
+        CheckFailed: the results are refused; the page says why.
+    """
+    if task not in TASKS:
+        raise ValueError(f"task is {task!r}, expected one of {TASKS}")
+    truth = read_ground_truth(gt)
+    entries, title = read_results(results)
+    columns, findings = read_columns(entries, truth.index, task)
+    findings += check_columns(columns, truth.index, evaluated_ids, subset)
+    warnings = refuse_if_any(title, findings)
+    return evaluate_columns(truth, columns, warnings, task=task, subset=subset)
+
+
+def evaluate_columns(
+    truth: GroundTruth,
+    columns: Columns,
+    warnings: Sequence[Finding] = (),
+    *,
+    task: str = "bbox",
+    subset: Sequence[ImageId] | None = None,
+) -> CocoResult:
+    """The same for results that were read and validated already."""
+    if task == "segm":
+        _refuse_missing_masks(truth)
+    used = np.ones(len(truth.index.image_ids), dtype=np.bool_)
+    if subset is not None:
+        chosen = set(subset)
+        used = np.array([i in chosen for i in truth.index.image_ids], dtype=np.bool_)
+    engine = _run(truth, columns, used, task)
+    precision = engine.eval["precision"][:, :, :, 0, -1]
+    per_category = {
+        name: _mean_of_defined(precision[:, :, k])
+        for k, name in enumerate(truth.index.category_names)
+    }
+    stats = [None if value < 0 else float(value) for value in engine.stats]
+    images = {"expected": len(used), "evaluated": int(used.sum()), "missing": int((~used).sum())}
+    found = int(used[columns.image].sum())
+    return CocoResult(
+        task,
+        dict(zip(NUMBERS, stats, strict=True)),
+        per_category,
+        np.where(precision < 0, np.nan, precision),
+        np.asarray(engine.params.iouThrs),
+        np.asarray(engine.params.recThrs),
+        images,
+        tuple(_notes(truth, engine, per_category, images, found)),
+        tuple(warnings),
+    )
+
+
+def _mean_of_defined(values: FloatArray) -> float | None:
+    defined = values[values > -1]
+    return float(defined.mean()) if defined.size else None
+
+
+def _refuse_missing_masks(truth: GroundTruth) -> None:
+    faults = []
+    for row, segmentation in enumerate(truth.segmentations):
+        fault = segmentation_fault(segmentation, truth.index.sizes[truth.image[row]])
+        if fault:
+            image_id = truth.index.image_ids[truth.image[row]]
+            faults.append(f"annotation entry {row} (image {image_id}): {fault}")
+    if faults:
+        raise DataError(
+            f"{truth.index.title}: {len(faults):,} of {len(truth.segmentations):,} objects have no "
+            f"mask to score against. Use --task bbox, or add the masks.\n{first_few(faults)}"
+        )
+
+
+def _run(truth: GroundTruth, columns: Columns, used: BoolArray, task: str) -> Any:
+    """pycocotools' evaluation, its prints swallowed."""
+    # Images in the order of their ids: pycocotools breaks ties between images by it.
+    number = truth.index.image_rank() + 1
+    images = [
+        {"id": int(number[i]), "width": width, "height": height}
+        for i, (width, height) in enumerate(truth.index.sizes.tolist())
+        if used[i]
+    ]
+    categories = [{"id": k} for k in range(1, len(truth.index.category_ids) + 1)]
+    with contextlib.redirect_stdout(io.StringIO()):
+        gt_api, dt_api = COCO(), COCO()
+        gt_api.dataset = {
+            "images": images,
+            "categories": categories,
+            "annotations": _gt_records(truth, used, number, task),
+        }
+        dt_api.dataset = {
+            "images": images,
+            "categories": categories,
+            "annotations": _dt_records(columns, used, number, task),
+        }
+        gt_api.createIndex()
+        dt_api.createIndex()
+        engine = COCOeval(gt_api, dt_api, task)
+        engine.evaluate()
+        engine.accumulate()
+        engine.summarize()
+    return engine
+
+
+def _gt_records(
+    truth: GroundTruth, used: BoolArray, number: IntArray, task: str
+) -> list[dict[str, Any]]:
+    records: list[dict[str, Any]] = []
+    boxes, areas = truth.boxes.tolist(), truth.area.tolist()
+    for row in np.flatnonzero(used[truth.image]):
+        image = truth.image[row]
+        record = {
+            "id": len(records) + 1,
+            "image_id": int(number[image]),
+            "category_id": int(truth.category[row]) + 1,
+            "bbox": boxes[row],
+            "area": areas[row],
+            "iscrowd": int(truth.crowd[row]),
+        }
+        if task == "segm":
+            width, height = (int(v) for v in truth.index.sizes[image])
+            record["segmentation"] = compressed(truth.segmentations[row], height, width)
+        records.append(record)
+    return records
+
+
+def _dt_records(
+    columns: Columns, used: BoolArray, number: IntArray, task: str
+) -> list[dict[str, Any]]:
+    records: list[dict[str, Any]] = []
+    boxes, scores = columns.boxes.tolist(), columns.scores.tolist()
+    for row in np.flatnonzero(used[columns.image]):
+        record = {
+            "id": len(records) + 1,
+            "image_id": int(number[columns.image[row]]),
+            "category_id": int(columns.category[row]) + 1,
+            "bbox": boxes[row],
+            "area": boxes[row][2] * boxes[row][3],
+            "score": scores[row],
+            "iscrowd": 0,
+        }
+        if task == "segm" and columns.segmentations is not None:
+            mask = columns.segmentations[row]
+            height, width = (int(v) for v in mask["size"])
+            record["segmentation"] = compressed(mask, height, width)
+            record["area"] = mask_area(record["segmentation"])
+        records.append(record)
+    return records
+
+
+def _notes(
+    truth: GroundTruth,
+    engine: Any,
+    per_category: Mapping[str, float | None],
+    images: Mapping[str, int],
+    found: int,
+) -> list[str]:
+    notes = ["Best 100 detections per image and class."]
+    if images["evaluated"] < images["expected"]:
+        notes.append(f"On {images['evaluated']:,} of {images['expected']:,} images.")
+    if found == 0:
+        notes.append(no_detections(images["evaluated"]))
+    undefined = [name for name, ap in per_category.items() if ap is None]
+    if len(undefined) == len(per_category):
+        notes.append("AP is undefined: no category has an object to find.")
+    elif undefined:
+        notes.append(
+            f"Mean of {len(per_category) - len(undefined)} of {len(per_category)} categories; no "
+            f"objects of: {', '.join(undefined)}."
+        )
+    if truth.crowd.any():
+        notes.append(
+            f"{int(truth.crowd.sum()):,} crowd regions, which took {_absorbed(engine):,} "
+            "detections at overlap 0.5."
+        )
+    if truth.sizes_by_box_area:
+        notes.append("Sizes by box area: APs, APm, APl are not comparable with COCO's.")
+    return notes + [f"Repaired in reading: {n:,} x {what}." for what, n in truth.repairs.items()]
+
+
+def _absorbed(engine: Any) -> int:
+    """Detections that a crowd region took, so that they are neither right nor wrong."""
+    crowds = [a["id"] for a in engine.cocoGt.dataset["annotations"] if a["iscrowd"]]
+    every_size = engine.params.areaRng[0]
+    return sum(
+        int(np.isin(e["dtMatches"][0], crowds).sum())
+        for e in engine.evalImgs
+        if e is not None and e["aRng"] == every_size
+    )

@@ -1,0 +1,147 @@
+"""`resdet evaluate voc` and `resdet evaluate coco`: anyone's result files to numbers.
+
+Not for: computing them (`voc`, `coco`).
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from resdet.errors import ConfigError
+from resdet.evaluation import coco, voc
+from resdet.evaluation.detections import TASKS
+from resdet.evaluation.findings import Finding
+from resdet.evaluation.ground_truth import read_ground_truth
+from resdet.evaluation.results import evaluated_beside
+
+PROMISED_ENGINES = ("official", "fast")
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The arguments of `evaluate`; `commands.md` promises them."""
+    metrics = parser.add_subparsers(dest="metric", required=True, metavar="{voc,coco}")
+    voc_parser = metrics.add_parser(
+        "voc", help="score comp4_det_*_<class>.txt files", allow_abbrev=False
+    )
+    add = voc_parser.add_argument
+    add("detections", type=Path, metavar="DETECTIONS_DIR", help="folder of the files")
+    add("--root", type=Path, required=True, help="such as VOC2007: Annotations, ImageSets in it")
+    add("--split", required=True, help="name of a list in ImageSets/Main, such as test")
+    add("--ap", choices=voc.AP_RULES, required=True, help="11-point: VOC 2007; area: later")
+    add("--iou", type=float, default=0.5, help="overlap of a right detection (0.5)")
+    add("--style", choices=voc.STYLES, default="d2", help="d2: overlap > iou; devkit: >= (d2)")
+    add("--json", action="store_true", help="one JSON object on standard output")
+    coco_parser = metrics.add_parser("coco", help="COCO's twelve numbers", allow_abbrev=False)
+    add = coco_parser.add_argument
+    add("results", type=Path, metavar="RESULTS.json", help="list of detections, COCO's format")
+    add("--gt", type=Path, required=True, metavar="INSTANCES.json", help="annotations of the set")
+    add("--task", choices=TASKS, required=True, help="boxes or masks")
+    add("--engine", choices=PROMISED_ENGINES, default="official", help="official: pycocotools")
+    add("--json", action="store_true", help="one JSON object on standard output")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Scores, prints, returns 0; errors are raised for the caller's page."""
+    return _run_voc(args) if args.metric == "voc" else _run_coco(args)
+
+
+def _run_voc(args: argparse.Namespace) -> int:
+    if not 0 < args.iou <= 1:
+        raise ConfigError(f"--iou is {args.iou:g}. Give an overlap above 0 and at most 1.")
+    truth = voc.read_devkit_ground_truth(args.root, args.split)
+    detections = voc.read_detections(
+        args.detections, truth.classes, evaluated=evaluated_beside(args.detections)
+    )
+    result = voc.evaluate(truth, detections, ap=args.ap, iou=args.iou, style=args.style)
+    repaired = [f"Repaired in reading: {n:,} x {what}." for what, n in truth.repairs.items()]
+    _say(result.warnings, [*result.notes, *repaired])
+    print(json.dumps(result.to_json(), allow_nan=False) if args.json else voc_table(result))
+    return 0
+
+
+def _run_coco(args: argparse.Namespace) -> int:
+    if args.engine not in coco.ENGINES:
+        raise ConfigError(
+            f"--engine {args.engine} is not there yet: only pycocotools' own is, --engine official."
+        )
+    truth = read_ground_truth(args.gt)
+    result = coco.evaluate(
+        truth, args.results, task=args.task, evaluated_ids=evaluated_beside(args.results)
+    )
+    _say(result.warnings, result.notes)
+    print(json.dumps(result.to_json(), allow_nan=False) if args.json else coco_table(result))
+    return 0
+
+
+def _say(warnings: Sequence[Finding], notes: Sequence[str]) -> None:
+    for item in warnings:
+        print("Warning: " + "\n".join(item.lines()), file=sys.stderr)
+    for note in notes:
+        print(f"Note: {note}", file=sys.stderr)
+
+
+def percent(value: float | None) -> str:
+    return "-" if value is None else f"{100 * value:.1f}"
+
+
+def _count(value: int | None) -> str:
+    return "-" if value is None else f"{value:,}"
+
+
+def voc_table(result: voc.VocResult) -> str:
+    """AP per class and their mean, in percent, for people."""
+    scores = result.classes.values()
+    rows = [
+        [name, percent(s.ap), *map(_count, (s.positives, s.difficult, s.detections))]
+        for name, s in result.classes.items()
+    ]
+    sums = (
+        sum(s.positives for s in scores),
+        sum(s.difficult for s in scores),
+        sum(s.detections or 0 for s in scores),
+    )
+    mean = f"mean of {len(result.scored)} of {len(rows)} classes"
+    rows.append([mean, percent(result.mean_ap), *map(_count, sums)])
+    sign = ">" if result.style == "d2" else ">="
+    head = f"AP{100 * result.iou:g} (VOC, {result.ap_rule}), overlap {sign} {result.iou:g}"
+    return "\n".join(
+        [
+            f"{head}, on {_on_images(result.images)}",
+            "",
+            table(("class", "AP", "objects", "difficult", "detections"), rows),
+        ]
+    )
+
+
+def coco_table(result: coco.CocoResult) -> str:
+    """The twelve numbers and AP per category, in percent, for people."""
+    numbers = [(name, percent(value)) for name, value in result.numbers.items()]
+    categories = [(name, percent(value)) for name, value in result.per_category.items()]
+    return "\n".join(
+        [
+            f"{result.protocol} ({result.engine}), on {_on_images(result.images)}",
+            "",
+            table(("", "%"), numbers),
+            "",
+            table(("category", "AP"), categories),
+        ]
+    )
+
+
+def _on_images(images: Mapping[str, int]) -> str:
+    return f"{images['evaluated']:,} of {images['expected']:,} images"
+
+
+def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """Columns under a ruled head; the first to the left, numbers to the right."""
+    widths = [max(len(line[i]) for line in (head, *rows)) for i in range(len(head))]
+
+    def line(cells: Sequence[str]) -> str:
+        rest = (cell.rjust(width) for cell, width in zip(cells[1:], widths[1:], strict=True))
+        return "  ".join([cells[0].ljust(widths[0]), *rest]).rstrip()
+
+    return "\n".join([line(head), "  ".join("-" * w for w in widths), *map(line, rows)])

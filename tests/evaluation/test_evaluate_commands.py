@@ -1,0 +1,127 @@
+"""`evaluate voc` and `evaluate coco`: arguments, streams, JSON, tables."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from resdet.errors import CheckFailed, ConfigError, DataError
+from resdet.evaluation import commands
+
+
+def run(*words: object) -> int:
+    parser = argparse.ArgumentParser()
+    commands.add_arguments(parser)
+    return commands.run(parser.parse_args([str(w) for w in words]))
+
+
+@pytest.fixture
+def detections(tmp_path: Path) -> Path:
+    folder = tmp_path / "dets"
+    folder.mkdir()
+    (folder / "comp4_det_test_cow.txt").write_text("000001 0.9 1 1 10 10\n", encoding="utf-8")
+    return folder
+
+
+@pytest.fixture
+def files(tmp_path: Path, instances: Any, perfect: Any) -> tuple[Path, Path]:
+    results, gt = tmp_path / "results.json", tmp_path / "instances.json"
+    results.write_text(json.dumps(perfect), encoding="utf-8")
+    gt.write_text(json.dumps(instances), encoding="utf-8")
+    return results, gt
+
+
+def test_voc_json_is_one_object(devkit: Path, detections: Path, capsys: Any) -> None:
+    """commands.md: standard output is one JSON object, warnings go to standard error."""
+    code = run(
+        "voc", detections, "--root", devkit, "--split", "test", "--ap", "11-point", "--json"
+    )  # fmt: skip
+    out, err = capsys.readouterr()
+    page = json.loads(out)
+    assert code == 0
+    assert page["mean_ap"] == 1.0
+    assert page["classes"]["cow"] == {"ap": 1.0, "positives": 1, "detections": 1}
+    assert "no detection at all (1 of 2 images)" in err
+    assert "Note: Mean of 1 of 20 classes" in err
+
+
+def test_voc_table_is_for_people(devkit: Path, detections: Path, capsys: Any) -> None:
+    """Percent, the rule in full, the counts; a dash where nothing is defined."""
+    run("voc", detections, "--root", devkit, "--split", "test", "--ap", "area", "--style", "devkit")
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0] == "AP50 (VOC, area), overlap >= 0.5, on 2 of 2 images"
+    assert lines[2].split() == ["class", "AP", "objects", "difficult", "detections"]
+    rows = {line.split()[0]: line.split()[1:] for line in lines[4:-1]}
+    assert rows["cow"] == ["100.0", "1", "1", "1"]
+    assert rows["dog"] == ["-", "0", "0", "-"]
+    assert lines[-1].startswith("mean of 1 of 20 classes  100.0")
+
+
+def test_coco_json_is_one_object(files: tuple[Path, Path], capsys: Any) -> None:
+    """commands.md; category ox has no object: null."""
+    assert run("coco", files[0], "--gt", files[1], "--task", "bbox", "--json") == 0
+    page = json.loads(capsys.readouterr().out)
+    assert page["per_category"]["ox"] is None
+    assert page["AP"] == pytest.approx(1.0)
+
+
+def test_coco_table_is_for_people(files: tuple[Path, Path], capsys: Any) -> None:
+    """Twelve numbers in percent, then the categories."""
+    run("coco", files[0], "--gt", files[1], "--task", "bbox")
+    out = capsys.readouterr().out
+    assert "COCO bbox (official), on 2 of 2 images" in out
+    assert "AP50   100.0" in out
+    assert "APl        -" in out
+
+
+def test_the_fast_engine_is_refused_until_it_is_there(files: tuple[Path, Path]) -> None:
+    """commands.md names it; an honest refusal, exit code 2."""
+    with pytest.raises(ConfigError, match="--engine fast is not there yet"):
+        run("coco", files[0], "--gt", files[1], "--task", "bbox", "--engine", "fast")
+
+
+def test_exit_codes_follow_the_page(files: tuple[Path, Path], tmp_path: Path) -> None:
+    """commands.md: 2 for a path that is not there, 1 for a file that does not load."""
+    with pytest.raises(DataError, match=r"none.json does not exist") as missing:
+        run("coco", tmp_path / "none.json", "--gt", files[1], "--task", "bbox")
+    assert missing.value.exit_code == 2
+    files[0].write_text("[{", encoding="utf-8")
+    with pytest.raises(CheckFailed, match="not readable as JSON") as broken:
+        run("coco", files[0], "--gt", files[1], "--task", "bbox")
+    assert broken.value.exit_code == 1
+
+
+def test_an_overlap_out_of_range_is_refused(devkit: Path, detections: Path) -> None:
+    """Exit code 2, with the value."""
+    with pytest.raises(ConfigError, match="--iou is 50"):
+        run("voc", detections, "--root", devkit, "--split", "test", "--ap", "area", "--iou", 50)
+
+
+def test_what_was_evaluated_is_read_beside_the_results(files: tuple[Path, Path]) -> None:
+    """F85: images.json says that image 9 was never visited."""
+    (files[0].parent / "images.json").write_text('{"evaluated": [7]}', encoding="utf-8")
+    with pytest.raises(CheckFailed, match="missing first: 9"):
+        run("coco", files[0], "--gt", files[1], "--task", "bbox")
+
+
+def test_evaluation_imports_neither_torch_nor_detectron2() -> None:
+    """architecture.md: numpy and pycocotools only; every module of the package is imported."""
+    code = (
+        "import importlib, pkgutil, sys, resdet.evaluation as e\n"
+        "names = [m.name for m in pkgutil.iter_modules(e.__path__)]\n"
+        "for n in names: importlib.import_module(f'resdet.evaluation.{n}')\n"
+        "bad = {'torch', 'detectron2', 'matplotlib', 'PIL', 'cv2', 'resdet.run', 'resdet.data'}\n"
+        "print(len(names), sorted(bad & set(sys.modules)))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60
+    )
+    count, found = done.stdout.split(" ", 1)
+    assert int(count) >= 14
+    assert found.strip() == "[]"
