@@ -1,0 +1,118 @@
+"""Strict reading: what Detectron2 lets pass is refused with file and line; facts never overrule."""
+
+import pytest
+
+pytest.importorskip("detectron2")
+
+from detectron2.config import get_cfg as detectron2_cfg
+
+from resdet.config import check_reference_batch, flatten, get_cfg, resolve
+from resdet.errors import ConfigError
+
+
+def write(tmp_path, text, name="c.yaml"):
+    path = tmp_path / name
+    path.write_text(text, encoding="utf-8")
+    return path
+
+
+def test_detectron2s_own_keys_keep_their_defaults():
+    """With our options off a config means what it always meant."""
+    ours = dict(flatten(get_cfg()))
+    for key, value in flatten(detectron2_cfg()):
+        assert ours[key] == value
+
+
+def test_a_stock_config_loads_unchanged():
+    """Detectron2's own R-50-C4, against its own reader."""
+    zoo = pytest.importorskip("detectron2.model_zoo")
+    path = zoo.get_config_file("COCO-Detection/faster_rcnn_R_50_C4_1x.yaml")
+    theirs = detectron2_cfg()
+    theirs.merge_from_file(path)
+    ours = dict(flatten(resolve(path).cfg))
+    for key, value in flatten(theirs):
+        assert ours[key] == value, key
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("SOLVER:\n  BASE_LRR: 0.1\n", r"c\.yaml, line 2: SOLVER\.BASE_LRR does not exist"),
+        ("SOLVER:\n  BASE_LRR: 0.1\n", r"Did you mean SOLVER\.BASE_LR\?"),
+        ("SOLVER: {}\nX: 1\nSOLVER: {}\n", r"line 3: SOLVER stands twice \(first in line 1\)"),
+        ("A: !!python/object/apply:os.system [true]\n", r"does not exist|would run code"),
+        ("SOLVER:\n  MAX_ITER: !!python/object/apply:os.getpid []\n", "line 2: .*would run code"),
+        ("SOLVER:\n  MAX_ITER: many\n", r"MAX_ITER is 'many' \(str\), expected int"),
+        ("SOLVER: 3\n", r"SOLVER holds keys of its own"),
+        ("_BASE_: none.yaml\n", r"none\.yaml does not exist \(asked for by .*c\.yaml\)"),
+        ("- 1\n", "expected KEY: VALUE lines"),
+        ("a: [\n", "is not YAML"),
+    ],
+)  # fmt: skip
+def test_what_is_wrong_in_a_file_is_refused_with_its_line(tmp_path, text, message):
+    """F47, F48."""
+    with pytest.raises(ConfigError, match=message):
+        resolve(write(tmp_path, text))
+
+
+def test_a_circle_of_bases_is_named(tmp_path):
+    """F48."""
+    write(tmp_path, "_BASE_: b.yaml\n", "a.yaml")
+    write(tmp_path, "_BASE_: a.yaml\n", "b.yaml")
+    with pytest.raises(ConfigError, match=r"circle: a\.yaml > b\.yaml > a\.yaml"):
+        resolve(tmp_path / "a.yaml")
+
+
+def test_integers_widen_and_tuples_are_read(tmp_path):
+    """F47: `BASE_LR: 1` is harmless."""
+    text = "SOLVER:\n  BASE_LR: 1\n  STEPS: (3, 4)\nDATASETS:\n  TRAIN: ('a',)\n"
+    cfg = resolve(write(tmp_path, text)).cfg
+    assert cfg.SOLVER.BASE_LR == 1.0 and isinstance(cfg.SOLVER.BASE_LR, float)
+    assert cfg.SOLVER.STEPS == (3, 4) and cfg.DATASETS.TRAIN == ("a",)
+
+
+def test_the_leaf_and_then_the_command_line_win(tmp_path):
+    write(tmp_path, "SOLVER: {BASE_LR: 0.1, MAX_ITER: 7}\n", "base.yaml")
+    leaf = write(tmp_path, "_BASE_: base.yaml\nSOLVER: {BASE_LR: 0.2}\n")
+    config = resolve(leaf, ["SOLVER.MAX_ITER", "9"])
+    assert (config.cfg.SOLVER.BASE_LR, config.cfg.SOLVER.MAX_ITER) == (0.2, 9)
+    assert config.stated["SOLVER.BASE_LR"] == "c.yaml, line 2"
+    assert config.stated["SOLVER.MAX_ITER"] == "command line"
+
+
+def test_a_flag_after_the_first_pair_is_refused():
+    """commands.md: argparse would swallow it as a key."""
+    with pytest.raises(ConfigError, match="--resume comes after the first KEY VALUE pair"):
+        resolve(None, ["SOLVER.MAX_ITER", "2", "--resume"])
+    with pytest.raises(ConfigError, match=r"'SOLVER\.MAX_ITER' stands alone"):
+        resolve(None, ["SOLVER.MAX_ITER"])
+
+
+def test_facts_fill_what_nobody_stated_and_refuse_contradictions():
+    """F19: both values and both origins in the message."""
+    config = resolve(None, ["INPUT.FORMAT", "BGR"])
+    with pytest.raises(
+        ConfigError, match=r"INPUT\.FORMAT is 'BGR' \(command line\), but the card says 'RGB'"
+    ):
+        config.fill({"INPUT.FORMAT": "RGB", "MODEL.PIXEL_STD": [1, 2, 3]}, "the card")
+    assert config.cfg.MODEL.PIXEL_STD == [1.0, 1.0, 1.0]  # nothing half-filled
+    config.fill({"MODEL.PIXEL_STD": [1, 2, 3]}, "the card")
+    assert config.cfg.MODEL.PIXEL_STD == [1, 2, 3]
+    assert config.derived["MODEL.PIXEL_STD"] == "the card"
+
+
+def test_another_batch_needs_a_decision():
+    """F34: BASE_LR 0.02 belongs to 16 images; 4 make a rate of 0.005 and four times the steps."""
+    base = ["SOLVER.REFERENCE_BATCH", "16", "SOLVER.IMS_PER_BATCH", "4", "SOLVER.BASE_LR", "0.02"]
+    with pytest.raises(
+        ConfigError, match=r"IMS_PER_BATCH is 4, but BASE_LR 0\.02 belongs to 16.*BASE_LR 0\.005"
+    ):
+        check_reference_batch(resolve(None, base))
+    kept = resolve(None, [*base, "SOLVER.SCALE_LR", "keep"])
+    check_reference_batch(kept)
+    assert kept.cfg.SOLVER.BASE_LR == 0.02
+    scaled = resolve(None, [*base[:4], "SOLVER.SCALE_LR", "linear"])
+    before = scaled.cfg.SOLVER.BASE_LR
+    check_reference_batch(scaled)
+    assert before / 4 == scaled.cfg.SOLVER.BASE_LR
+    assert scaled.cfg.SOLVER.MAX_ITER == 160_000
