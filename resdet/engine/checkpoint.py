@@ -1,0 +1,84 @@
+"""Checkpoints that survive: written aside, verified, renamed; the newest whole one is found again.
+
+A checkpoint is a torch file of tensors, numbers and text, so it loads under torch's strict rule.
+It holds model, optimizer, schedule and the number of steps done. Sample order and random numbers
+need no state: they follow from seed and step (`resdet.data.order`, `resdet.engine.loop`).
+
+Not for: weights that go elsewhere (`resdet.weights`).
+"""
+
+from __future__ import annotations
+
+import logging
+import re
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from resdet.errors import RunError, TrainingStopped
+from resdet.run import atomic_path, write_text
+
+logger = logging.getLogger("resdet.engine.checkpoint")
+
+POINTER = "last"
+NAME = re.compile(r"step_(\d{7,})\.pth")
+
+
+def save(folder: Path, state: dict[str, Any], *, keep: int) -> Path:
+    """Writes `state` (with "iteration" = steps done) and removes older ones beyond `keep`.
+
+    Raises:
+        TrainingStopped: the disk is full; the last good checkpoint is named and untouched.
+    """
+    path = folder / f"step_{state['iteration']:07d}.pth"
+    try:
+        with atomic_path(path) as temporary:
+            torch.save(state, temporary)
+            if broken := _broken_member(temporary):
+                raise OSError(f"{broken} fails its checksum right after writing")
+        write_text(folder / POINTER, path.name + "\n")
+    except (OSError, RuntimeError) as error:
+        last = newest(folder)
+        raise TrainingStopped(
+            f"checkpoint {path} could not be written: {error}. Last good: "
+            f"{last.name if last else 'none'}. Free space and run the same command with --resume."
+        ) from None
+    for old in _numbered(folder)[: -max(keep, 2)]:
+        old.unlink()
+    return path
+
+
+def newest(folder: Path) -> Path | None:
+    """The newest whole checkpoint. One that does not verify is set aside as .bad, and said."""
+    for leftover in folder.glob("*.tmp"):
+        leftover.unlink(missing_ok=True)
+    for path in reversed(_numbered(folder)):
+        if zipfile.is_zipfile(path) and _broken_member(path) is None:
+            return path
+        bad = path.with_suffix(".bad")
+        path.rename(bad)
+        logger.warning(
+            "%s is damaged; set aside as %s, going back to the one before", path, bad.name
+        )
+    return None
+
+
+def load(path: Path) -> dict[str, Any]:
+    """Raises RunError where the file holds more than tensors, numbers and text."""
+    try:
+        state = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:
+        raise RunError(f"{path} is not a checkpoint of resdet: {error}") from None
+    return dict(state)
+
+
+def _numbered(folder: Path) -> list[Path]:
+    found = [p for p in folder.glob("step_*.pth") if NAME.fullmatch(p.name)]
+    return sorted(found, key=lambda p: int(NAME.fullmatch(p.name)[1]))  # type: ignore[index]
+
+
+def _broken_member(path: Path) -> str | None:
+    with zipfile.ZipFile(path) as archive:
+        return archive.testzip()

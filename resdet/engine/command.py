@@ -1,0 +1,141 @@
+"""What both training commands share: arguments, the run folder, the device, resume.
+
+Not for: what is trained (`resdet.pretrain.command`, `resdet.detect.command`).
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import os
+import platform
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import torch
+import yaml
+from detectron2.utils import comm
+
+from resdet.config import Config, check_reference_batch, flatten, resolve
+from resdet.engine import processes
+from resdet.engine.versions import versions
+from resdet.engine.writers import set_up_log
+from resdet.errors import ConfigError, Interrupted, RunError, TrainingStopped, first_few
+from resdet.run import Run
+
+# Keys that may change between a run and its --resume: they do not shape the training.
+FREE_ON_RESUME = ("OUTPUT_DIR", "SOLVER.MAX_ITER", "SOLVER.CHECKPOINT_PERIOD", "TEST.", "EVAL.",
+                  "DATALOADER.NUM_WORKERS", "ENGINE.KEEP_CHECKPOINTS", "DATASETS.TEST")  # fmt: skip
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--config", "--config-file", dest="config", metavar="FILE")
+    parser.add_argument("--output", metavar="DIR", help="run folder (default: runs/<config>)")
+    parser.add_argument("--resume", action="store_true", help="go on from the newest checkpoint")
+    parser.add_argument("--eval-only", action="store_true", help="score, train nothing")
+    processes.add_arguments(parser)
+    parser.add_argument("opts", nargs=argparse.REMAINDER, metavar="KEY VALUE", help="config keys")
+
+
+def read_config(config_file: str | Path, opts: list[str]) -> Config:
+    """The resolved config with what every training needs: device, seed, schedule.
+
+    Raises:
+        ConfigError: what `resolve` refuses; a GPU asked for that is not there.
+    """
+    config = resolve(config_file, opts)
+    cfg = config.cfg
+    has_cuda = torch.cuda.is_available()
+    if cfg.MODEL.DEVICE == "auto" or ("MODEL.DEVICE" not in config.stated and not has_cuda):
+        config.stated.pop("MODEL.DEVICE", None)
+        config.fill({"MODEL.DEVICE": "cuda" if has_cuda else "cpu"}, "the device found here")
+    if cfg.MODEL.DEVICE.startswith("cuda") and not has_cuda:
+        raise ConfigError(
+            "MODEL.DEVICE is cuda, but torch finds no GPU here. Say MODEL.DEVICE auto."
+        )
+    if cfg.SEED < 0:
+        # Detectron2's default -1 means "another one each time", on main even a fixed data order.
+        config.stated.pop("SEED", None)
+        config.fill({"SEED": 0}, "a run must be repeatable")
+    if "DATALOADER.NUM_WORKERS" not in config.stated:
+        # On a CPU the net needs every core; a GPU wants to be fed.
+        workers = min(4, (os.cpu_count() or 1) - 1) if cfg.MODEL.DEVICE.startswith("cuda") else 0
+        config.fill({"DATALOADER.NUM_WORKERS": workers}, "the cores found here")
+    check_reference_batch(config)
+    if cfg.SOLVER.WARMUP_ITERS > cfg.SOLVER.MAX_ITER // 2:
+        config.derived["SOLVER.WARMUP_ITERS"] = "longer than half of the run before"
+        cfg.SOLVER.WARMUP_ITERS = cfg.SOLVER.MAX_ITER // 20
+    if cfg.ENGINE.THREADS > 0:
+        torch.set_num_threads(cfg.ENGINE.THREADS)
+    return config
+
+
+@contextlib.contextmanager
+def run_folder(args: argparse.Namespace, config: Config, kind: str, name: str) -> Iterator[Run]:
+    """The run folder of this command, new or resumed, locked; its state says how it ended.
+
+    Raises:
+        RunError: it is taken, in use, of another kind, or its config differs on --resume.
+    """
+    path = Path(args.output or f"runs/{name}")
+    config.cfg.OUTPUT_DIR = str(path)
+    if args.resume or args.eval_only:
+        run = Run.open(path)
+        if run.kind != kind:
+            raise RunError(f"{path} is a {run.kind} run, this command makes {kind} runs.")
+        if args.resume:
+            _refuse_other_config(run, config)
+    elif comm.is_main_process():
+        run = Run.create(
+            path,
+            kind=kind,
+            config_text=config.to_yaml(),
+            command=sys.argv,
+            seed=config.cfg.SEED,
+        )
+    comm.synchronize()
+    if not comm.is_main_process():
+        yield Run.open(path)
+        return
+    with run.lock():
+        if not args.eval_only:
+            run.update(
+                derived=config.derived,
+                versions=versions(),
+                device=_device_name(config.cfg.MODEL.DEVICE),
+                threads=torch.get_num_threads(),
+                max_iter=config.cfg.SOLVER.MAX_ITER,
+            )
+        set_up_log(path)
+        try:
+            yield run
+        except (TrainingStopped, Interrupted) as error:
+            run.update(state="interrupted" if isinstance(error, Interrupted) else "stopped")
+            raise
+
+
+def _device_name(device: str) -> str:
+    if device.startswith("cuda"):
+        return torch.cuda.get_device_name()
+    return f"CPU, {platform.machine()}, {torch.backends.cpu.get_cpu_capability()}"
+
+
+def _refuse_other_config(run: Run, config: Config) -> None:
+    before = dict(flatten(yaml.safe_load(run.config_text)))
+    after = dict(flatten(yaml.safe_load(config.to_yaml())))
+    odd = [
+        f"{key} is {after.get(key)!r}, the run was started with {before.get(key)!r}"
+        for key in sorted(set(before) | set(after))
+        if before.get(key) != after.get(key) and not key.startswith(FREE_ON_RESUME)
+    ]
+    if odd:
+        raise RunError(
+            f"resume of {run.path}: {first_few(odd, indent='').replace(chr(10), '; ')}. "
+            "Use the old values, or start a new run with another --output."
+        )
+    if before["SOLVER.MAX_ITER"] > after["SOLVER.MAX_ITER"]:
+        raise RunError(
+            f"resume of {run.path}: SOLVER.MAX_ITER is {after['SOLVER.MAX_ITER']}, the run was "
+            f"started with {before['SOLVER.MAX_ITER']}. It may grow, not shrink."
+        )

@@ -1,0 +1,254 @@
+"""The training loop of both trainers, on Detectron2's `TrainerBase`, hooks and writers.
+
+Every step draws its random numbers from (seed, step, process) and its batch from (seed, step),
+so that 5 steps, a kill and 5 steps equal 10 steps to the bit on one CPU. Invariant: a checkpoint
+with `iteration` n holds the state after n steps, and step n is the next to run.
+
+Not for: what is trained. The caller brings `losses`, a function of a batch.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+import signal
+import time
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from detectron2.engine import HookBase, TrainerBase
+from detectron2.utils import comm
+from torch import nn
+
+from resdet.engine import checkpoint
+from resdet.errors import Interrupted, RunError, TrainingStopped
+from resdet.run import Run, write_text
+
+logger = logging.getLogger("resdet.engine.loop")
+
+Batch = Any
+Losses = dict[str, torch.Tensor]
+
+
+class Loop(TrainerBase):
+    """Optimizer steps on batches, guarded.
+
+    Args:
+        model: what the optimizer holds; put into training mode.
+        optimizer, scheduler: torch's; the scheduler advances once a step.
+        losses: batch to named losses, each a scalar with gradient; "metric/…" entries are only
+            recorded.
+        batches: number of the first batch to the endless stream of batches from there on.
+        describe: batch to the ids of its images, for messages.
+        seed: 0 or above.
+        clip_norm: gradients are scaled down to this total norm; 0 = off.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        optimizer: torch.optim.Optimizer,
+        scheduler: Any,
+        losses: Callable[[Batch], Losses],
+        batches: Callable[[int], Iterator[Batch]],
+        *,
+        seed: int,
+        describe: Callable[[Batch], str] = lambda batch: "?",
+        clip_norm: float = 0.0,
+    ):
+        super().__init__()
+        self.model = model
+        self.optimizer = optimizer
+        self.scheduler = scheduler
+        self.losses = losses
+        self.batches = batches
+        self.seed = seed
+        self.describe = describe
+        self.clip_norm = clip_norm
+        self._stream: Iterator[Batch] | None = None
+        self._last_totals: list[float] = []
+
+    def state_dict(self) -> dict[str, Any]:
+        model = getattr(self.model, "module", self.model)  # without DDP's wrapper
+        return {
+            "model": model.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "scheduler": self.scheduler.state_dict(),
+            "iteration": self.iter,
+        }
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        model = getattr(self.model, "module", self.model)
+        model.load_state_dict(state["model"])
+        self.optimizer.load_state_dict(state["optimizer"])
+        self.scheduler.load_state_dict(state["scheduler"])
+        self.start_iter = self.iter = state["iteration"]
+
+    def run_step(self) -> None:
+        if self._stream is None:
+            self._stream = iter(self.batches(self.iter))
+        start = time.perf_counter()
+        batch = next(self._stream)
+        data_time = time.perf_counter() - start
+        # Data order and augmentation are seeded per sample; this covers dropout and RoI sampling.
+        torch.manual_seed(_mix(self.seed, self.iter, comm.get_rank()))
+        losses = self.losses(batch)
+        metrics = {k: v for k, v in losses.items() if k.startswith("metric/")}
+        losses = {k: v for k, v in losses.items() if k not in metrics}
+        total = sum(losses.values())
+        assert isinstance(total, torch.Tensor)
+        self._guard({**losses, "total_loss": total}, batch)
+        self.optimizer.zero_grad()
+        total.backward()
+        if self.clip_norm > 0:
+            norm = nn.utils.clip_grad_norm_(self.model.parameters(), self.clip_norm)
+            self._guard({"gradient norm": norm}, batch)
+        self.optimizer.step()
+        self._record(losses, metrics, float(total), data_time)
+
+    def _guard(self, values: Losses, batch: Batch) -> None:
+        """Stops before the step is applied when a value is not finite (F35)."""
+        for name, value in values.items():
+            if not math.isfinite(float(value)):
+                last = " ".join(f"{v:.3g}" for v in self._last_totals) or "none"
+                raise TrainingStopped(
+                    f"{name} became {float(value)} at step {self.iter} "
+                    f"(images {self.describe(batch)}; "
+                    f"lr {self.optimizer.param_groups[0]['lr']:g}; last total losses {last}). "
+                    "Usual causes, in this order: learning rate, weights, a box."
+                )
+
+    def _record(self, losses: Losses, metrics: Losses, total: float, data_time: float) -> None:
+        self._last_totals = [*self._last_totals[-4:], total]
+        values = {k: float(v) for k, v in losses.items()}
+        values |= {k.removeprefix("metric/"): float(v) for k, v in metrics.items()}
+        gathered = comm.gather({**values, "data_time": data_time})
+        if not comm.is_main_process():
+            return
+        mean = {k: float(np.mean([g[k] for g in gathered])) for k in gathered[0]}
+        mean["data_time"] = max(g["data_time"] for g in gathered)
+        self.storage.put_scalars(**mean)
+        self.storage.put_scalar("total_loss", sum(mean[k] for k in losses))
+
+
+def _mix(*numbers: int) -> int:
+    return int(np.random.SeedSequence(numbers).generate_state(1, np.uint64)[0] >> np.uint64(1))
+
+
+class Schedule(HookBase):
+    """Advances the learning rate and records it."""
+
+    def after_step(self) -> None:
+        loop = self.trainer
+        loop.storage.put_scalar("lr", loop.optimizer.param_groups[0]["lr"], smoothing_hint=False)
+        loop.scheduler.step()
+
+
+class Evaluation(HookBase):
+    """Scalars of `evaluate` every `period` steps, but not after the last: the trainer does that.
+
+    Random numbers are drawn per step, so measuring changes nothing in the training.
+    """
+
+    def __init__(self, period: int, evaluate: Callable[[], Mapping[str, float]]):
+        self.period = period
+        self.evaluate = evaluate
+
+    def after_step(self) -> None:
+        done = self.trainer.iter + 1
+        if self.period > 0 and done % self.period == 0 and done < self.trainer.max_iter:
+            scalars = self.evaluate()
+            comm.synchronize()
+            if scalars:
+                self.trainer.storage.put_scalars(**scalars, smoothing_hint=False)
+
+
+class Checkpoints(HookBase):
+    """A checkpoint every `period` steps, at a signal, and at the end; watches for signals (F75).
+
+    SIGINT, SIGTERM and SIGHUP end the training after the step that runs; a second one at once.
+    """
+
+    SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+
+    def __init__(
+        self, run: Run, period: int, *, keep: int = 2, extra: Mapping[str, Any] | None = None
+    ):
+        self.run = run
+        self.period = period
+        self.keep = keep
+        self.extra = dict(extra or {})
+        self._signal: int | None = None
+        self._previous: dict[int, Any] = {}
+
+    def before_train(self) -> None:
+        for number in self.SIGNALS:
+            self._previous[number] = signal.signal(number, self._note)
+
+    def _note(self, number: int, frame: Any) -> None:
+        self._signal = number
+        signal.signal(number, self._previous.get(number) or signal.SIG_DFL)
+
+    def after_step(self) -> None:
+        done = self.trainer.iter + 1
+        asked = (
+            any(comm.all_gather(self._signal is not None))
+            if comm.get_world_size() > 1
+            else self._signal
+        )
+        if asked or (self.period > 0 and done % self.period == 0 and done < self.trainer.max_iter):
+            self.save(done)
+            self.run.touch_lock()
+        if asked:
+            number = signal.Signals(self._signal or signal.SIGTERM)
+            self.run.update(state="interrupted")
+            raise Interrupted(
+                f"stopped by {number.name} after step {done}; go on with --resume",
+                exit_code=128 + number,
+            )
+
+    def after_train(self) -> None:
+        for number, handler in self._previous.items():
+            signal.signal(number, handler)
+
+    def save(self, steps_done: int) -> None:
+        if comm.is_main_process():
+            state = {**self.trainer.state_dict(), **self.extra, "iteration": steps_done}
+            checkpoint.save(self.run.checkpoints, state, keep=self.keep)
+
+
+def resume(loop: Loop, run: Run) -> int:
+    """Loads the newest whole checkpoint; gives the number of steps done.
+
+    Lines of metrics.json from steps that will run again are removed.
+
+    Raises:
+        RunError: there is no checkpoint to go on from (F40).
+    """
+    path = checkpoint.newest(run.checkpoints)
+    if path is None:
+        raise RunError(
+            f"{run.path} has no checkpoint to resume. To start there, leave out --resume."
+        )
+    loop.load_state_dict(checkpoint.load(path))
+    _forget_metrics_from(run.path / "metrics.json", loop.start_iter)
+    logger.info("resumed from %s: %d steps done", path, loop.start_iter)
+    return int(loop.start_iter)
+
+
+def _forget_metrics_from(path: Path, step: int) -> None:
+    if path.exists():
+        import json
+
+        lines = path.read_text(encoding="utf-8").splitlines(keepends=True)
+        kept = []
+        for line in lines:
+            try:
+                if json.loads(line).get("iteration", 0) < step:
+                    kept.append(line)
+            except ValueError:
+                continue  # the line that the kill cut off
+        write_text(path, "".join(kept))

@@ -1,0 +1,71 @@
+"""bf16 and channels_last for the net's own layers, one key each; off leaves the stock path alone.
+
+"auto" follows the device: bf16 where it has such instructions, channels_last where bf16 is on;
+elsewhere emulation would be slower than float32.
+
+Not for: losses and box arithmetic, which stay in float32.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+
+def has_bf16(device: str) -> bool:
+    """Whether the device computes bfloat16 natively; emulation would be slower than float32."""
+    if device.startswith("cuda"):
+        return torch.cuda.is_available() and torch.cuda.is_bf16_supported()
+    try:
+        flags = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return False
+    return "avx512_bf16" in flags or "amx_bf16" in flags
+
+
+@dataclass(frozen=True)
+class Precision:
+    """How the net's layers compute on `device` ("cpu", "cuda")."""
+
+    device: str = "cpu"
+    bf16: bool = False
+    channels_last: bool = False
+
+    @classmethod
+    def of(cls, device: str, bf16: str, channels_last: str) -> Precision:
+        """From the values of ENGINE.BF16 and ENGINE.CHANNELS_LAST.
+
+        Raises:
+            ValueError: a value is none of off, on, auto.
+        """
+        device = device.split(":")[0]
+        for key, value in (("BF16", bf16), ("CHANNELS_LAST", channels_last)):
+            if value not in ("off", "on", "auto"):
+                raise ValueError(f"ENGINE.{key} is {value!r}, expected off, on or auto")
+        use_bf16 = has_bf16(device) if bf16 == "auto" else bf16 == "on"
+        last = use_bf16 if channels_last == "auto" else channels_last == "on"
+        return cls(device, use_bf16, last)
+
+    @property
+    def is_stock(self) -> bool:
+        return not (self.bf16 or self.channels_last)
+
+    def input(self, x: torch.Tensor) -> torch.Tensor:
+        return x.contiguous(memory_format=torch.channels_last) if self.channels_last else x
+
+    @contextlib.contextmanager
+    def autocast(self) -> Iterator[None]:
+        with (
+            torch.autocast(self.device, torch.bfloat16, enabled=True)
+            if self.bf16
+            else contextlib.nullcontext()
+        ):
+            yield
+
+    def __str__(self) -> str:
+        layout = ", channels_last" if self.channels_last else ""
+        return ("bfloat16" if self.bf16 else "float32") + layout

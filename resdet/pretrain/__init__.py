@@ -1,0 +1,1 @@
+"""Classification: the trainer, its test protocol, BN statistics. Knows nothing of detection."""

@@ -1,0 +1,73 @@
+"""`pretrain_cls`: trains or scores a classifier. Without a config: the embedded digits."""
+
+from __future__ import annotations
+
+import argparse
+import logging
+from pathlib import Path
+
+from resdet import weights
+from resdet.config import Config, data_options, net_options
+from resdet.data import DataOptions, catalog
+from resdet.engine import command, processes
+from resdet.errors import RunError
+from resdet.pretrain.trainer import Pretraining
+from resdet.run import Run
+
+logger = logging.getLogger("resdet.pretrain")
+
+CONFIGS = Path(__file__).resolve().parents[2] / "configs"
+DEFAULT_CONFIG = CONFIGS / "demo" / "pretrain_resnet.yaml"
+IMAGENET_HINT = (
+    "No --config: training on the embedded digits. For ImageNet, put it at "
+    "datasets/imagenet/{train,val} (or set DETECTRON2_DATASETS) and run:\n"
+    "  python tools/pretrain_cls.py --config configs/pretrain/imagenet_resnet50.yaml"
+)
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    command.add_arguments(parser)
+
+
+def run(args: argparse.Namespace) -> int:
+    return processes.run_in_processes(main, args)
+
+
+def main(args: argparse.Namespace) -> int:
+    config = command.read_config(args.config or DEFAULT_CONFIG, args.opts)
+    if not args.config:
+        logging.getLogger().warning(IMAGENET_HINT)
+    name = Path(args.config or DEFAULT_CONFIG).stem
+    cfg = config.cfg
+    catalog.require([s for s in (cfg.PRETRAIN.TRAIN, cfg.PRETRAIN.VAL, cfg.PRETRAIN.TEST) if s])
+    with command.run_folder(args, config, "classification", name) as folder:
+        scores = (
+            _score_only(config, folder) if args.eval_only else _train(config, folder, args.resume)
+        )
+    for data_set, values in scores.items():
+        images = values["images"]["evaluated"]
+        print(
+            f"{data_set}: top-1 error {values['top1_error']:.2f} %, top-5 error "
+            f"{values['top5_error']:.2f} % (1-crop, {images} images)"
+        )
+    print(f"classifier with its card: {folder.path / 'model.safetensors'}")
+    return 0
+
+
+def _trainer(config: Config, folder: Run) -> Pretraining:
+    options = DataOptions(**data_options(config.cfg))
+    return Pretraining(config.cfg, net_options(config.cfg), folder, options)
+
+
+def _train(config: Config, folder: Run, resuming: bool) -> dict:
+    return _trainer(config, folder).train(resuming=resuming)
+
+
+def _score_only(config: Config, folder: Run) -> dict:
+    path = folder.path / "model.safetensors"
+    if not path.exists():
+        raise RunError(f"{folder.path} has no model.safetensors to score. Finish it with --resume.")
+    trainer = _trainer(config, folder)
+    tensors, _ = weights.load(path)
+    weights.transfer(trainer.net, tensors, where=str(path), may_stay=())
+    return trainer.score()

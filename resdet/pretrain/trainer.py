@@ -1,0 +1,286 @@
+"""Pretraining: a config to a trained classifier with its card, in a run folder.
+
+On the shared loop, with Detectron2's solver keys, hooks, writers and log line. At the end BN
+statistics are recomputed over training images, the net is scored, and tensors and card are
+written as one safetensors file.
+
+Not for: what happens to the file afterwards (`resdet.detect`).
+"""
+
+from __future__ import annotations
+
+import functools
+import logging
+import time
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from detectron2.engine import hooks
+from detectron2.solver import build_lr_scheduler, build_optimizer
+from detectron2.utils import comm
+
+from resdet import nets, weights
+from resdet.data import catalog
+from resdet.data.records import ClassificationSet
+from resdet.engine.loop import Checkpoints, Evaluation, Loop, Schedule, resume
+from resdet.engine.parallel import distributed
+from resdet.engine.precision import Precision
+from resdet.engine.versions import versions
+from resdet.engine.writers import build_writers
+from resdet.errors import ConfigError
+from resdet.pretrain import augment
+from resdet.pretrain.loading import Batch, Crops, test_batches, train_batches
+from resdet.pretrain.scoring import errors_of, recompute_bn_statistics, score
+from resdet.run import Run, utc_now
+
+logger = logging.getLogger("resdet.pretrain")
+
+
+class Pretraining:
+    """One classification training.
+
+    Args:
+        cfg: resolved; MODEL.NET, PRETRAIN, SOLVER, ENGINE and INPUT keys are read.
+        net_options: options of `nets.build` that go with MODEL.NET.
+        run: the folder that everything goes to.
+        options: how images are read (`resdet.data.DataOptions`).
+
+    Raises:
+        DataError: a set is missing or broken. ConfigError: the sets do not fit each other.
+    """
+
+    def __init__(self, cfg: Any, net_options: dict[str, Any], run: Run, options: Any):
+        self.cfg = cfg
+        self.run = run
+        self.net_options = net_options
+        self.train_set = catalog.load_classification(cfg.PRETRAIN.TRAIN, options=options)
+        self.test_sets = {
+            name: self._like_train(catalog.load_classification(name, options=options))
+            for name in (cfg.PRETRAIN.VAL, cfg.PRETRAIN.TEST)
+            if name
+        }
+        torch.manual_seed(cfg.SEED)
+        self.net = nets.build(cfg.MODEL.NET.NAME, len(self.train_set.classes), **net_options)
+        self.net.to(cfg.MODEL.DEVICE)
+        self.precision = Precision.of(cfg.MODEL.DEVICE, cfg.ENGINE.BF16, cfg.ENGINE.CHANNELS_LAST)
+        if self.precision.channels_last:
+            self.net.to(memory_format=torch.channels_last)
+        self.mean = torch.tensor(cfg.MODEL.PIXEL_MEAN, device=cfg.MODEL.DEVICE).view(1, 3, 1, 1)
+        self.std = torch.tensor(cfg.MODEL.PIXEL_STD, device=cfg.MODEL.DEVICE).view(1, 3, 1, 1)
+        self.crops = Crops(
+            self.train_set, self._train_crop, cfg.SEED, cache_mb=cfg.PRETRAIN.CACHE_MB
+        )
+        optimizer = build_optimizer(cfg, self.net)
+        self.model = distributed(self.net)
+        self.loop = Loop(
+            self.model,
+            optimizer,
+            build_lr_scheduler(cfg, optimizer),
+            self._losses,
+            self._batches,
+            seed=cfg.SEED,
+            describe=lambda batch: ", ".join(map(self.train_set.name_of, batch[2][:8])),
+            clip_norm=cfg.ENGINE.CLIP_GRADIENT_NORM,
+        )
+
+    def _like_train(self, images: ClassificationSet) -> ClassificationSet:
+        """Classes are fixed by the training set, by name (F4)."""
+        if images.classes != self.train_set.classes:
+            odd = sorted(set(images.classes) ^ set(self.train_set.classes))
+            raise ConfigError(
+                f"{images.name} has {len(images.classes)} classes, {self.train_set.name} has "
+                f"{len(self.train_set.classes)}; they differ in: "
+                f"{', '.join(odd[:8]) or 'their order'}. Both need the same class folders."
+            )
+        return images
+
+    # -- what the loop calls --------------------------------------------------------------
+
+    def _train_crop(self, image: np.ndarray, generator: np.random.Generator | None) -> np.ndarray:
+        assert generator is not None
+        keys = self.cfg.PRETRAIN
+        return augment.train_crop(
+            image,
+            generator,
+            kind=keys.AUGMENTATION,
+            crop=keys.CROP,
+            jitter=tuple(keys.JITTER),
+            flip=keys.FLIP,
+            color_std=keys.COLOR_STD,
+        )
+
+    def _batches(self, start: int) -> Iterator[Batch]:
+        return train_batches(
+            self.crops,
+            batch_size=self.cfg.SOLVER.IMS_PER_BATCH,
+            seed=self.cfg.SEED,
+            start=start,
+            num_workers=self.cfg.DATALOADER.NUM_WORKERS,
+            rank=comm.get_rank(),
+            world_size=comm.get_world_size(),
+        )
+
+    def prepare(self, images: torch.Tensor) -> torch.Tensor:
+        """(N, 3, H, W) uint8 RGB to the net's input, in the card's colour order."""
+        images = images.to(self.mean.device)
+        if self.cfg.INPUT.FORMAT == "BGR":
+            images = images.flip(1)
+        return self.precision.input((images - self.mean) / self.std)
+
+    def _losses(self, batch: Batch) -> dict[str, torch.Tensor]:
+        images, labels, _ = batch
+        labels = labels.to(self.mean.device)
+        with self.precision.autocast():
+            logits = self.model(self.prepare(images))
+        logits = logits.float()
+        wrong, _ = errors_of(logits.detach(), labels)
+        error = torch.tensor(100.0 * wrong / len(labels))
+        return {"loss_cls": F.cross_entropy(logits, labels), "metric/train_top1_error": error}
+
+    # -- the whole -------------------------------------------------------------------------
+
+    def train(self, *, resuming: bool) -> dict[str, Any]:
+        """Trains, hands over, scores; gives the scores by data set.
+
+        Raises:
+            TrainingStopped, Interrupted: the state is saved.
+        """
+        cfg = self.cfg
+        start = resume(self.loop, self.run) if resuming else 0
+        checkpoints = Checkpoints(
+            self.run, cfg.SOLVER.CHECKPOINT_PERIOD, keep=cfg.ENGINE.KEEP_CHECKPOINTS
+        )
+        self.loop.register_hooks(
+            [
+                hooks.IterationTimer(),
+                Schedule(),
+                checkpoints,
+                Evaluation(cfg.TEST.EVAL_PERIOD, self._scalars),
+                *build_writers(self.run, cfg.SOLVER.MAX_ITER),
+            ]
+        )
+        logger.info(
+            "%s on %s: %d parameters, %d images of %d classes, %s",
+            cfg.MODEL.NET.NAME,
+            self.train_set.name,
+            nets.parameters(self.net),
+            len(self.train_set),
+            len(self.train_set.classes),
+            self.precision,
+        )
+        before = float(self.run.info.get("train_seconds", 0.0))
+        began = time.monotonic()
+        self.run.update(state="training", net=self._describe_net())
+        if start < cfg.SOLVER.MAX_ITER:
+            self.loop.train(start, cfg.SOLVER.MAX_ITER)
+        seconds = before + time.monotonic() - began
+        self.run.update(train_seconds=seconds)
+        self._recompute_statistics()
+        scores = self.score()
+        if comm.is_main_process():
+            self._hand_over(scores, seconds)
+        return scores
+
+    def _describe_net(self) -> dict[str, Any]:
+        return {
+            "name": self.cfg.MODEL.NET.NAME,
+            "options": self.net_options,
+            "parameters": nets.parameters(self.net),
+        }
+
+    def _recompute_statistics(self) -> None:
+        batch_size = self.cfg.SOLVER.IMS_PER_BATCH
+        num_batches = self.cfg.PRETRAIN.BN_IMAGES // batch_size
+        if num_batches == 0:
+            return
+        layers = recompute_bn_statistics(self.net, self._batches(0), self.prepare, num_batches)
+        logger.info("statistics of %d BN layers over %d images", layers, num_batches * batch_size)
+
+    def score(self) -> dict[str, Any]:
+        """1-crop errors on every test set."""
+        scores = {}
+        for name, images in self.test_sets.items():
+            crop = functools.partial(
+                _test_crop, side=self.cfg.PRETRAIN.TEST_SIDE, crop=self.cfg.PRETRAIN.CROP
+            )
+            batches = test_batches(
+                Crops(images, crop),
+                batch_size=self.cfg.SOLVER.IMS_PER_BATCH,
+                num_workers=self.cfg.DATALOADER.NUM_WORKERS,
+                rank=comm.get_rank(),
+                world_size=comm.get_world_size(),
+            )
+            scores[name] = score(self.net, batches, self.prepare, len(images), name)
+            logger.info(
+                "%s: top-1 error %.2f %%, top-5 error %.2f %% (1-crop, %d images)",
+                name,
+                scores[name]["top1_error"],
+                scores[name]["top5_error"],
+                len(images),
+            )
+        return scores
+
+    def _scalars(self) -> dict[str, float]:
+        return {
+            f"{name}/{key}": values[key]
+            for name, values in self.score().items()
+            for key in ("top1_error", "top5_error")
+        }
+
+    def _hand_over(self, scores: dict[str, Any], seconds: float) -> None:
+        card = self.card(scores, seconds)
+        card = weights.save(self.run.path / "model.safetensors", self.net.state_dict(), card)
+        self.run.write("card", card.to_dict())
+        self.run.write("classification", scores)
+        self.run.update(state="finished", finished=utc_now(), versions=versions())
+
+    def card(self, scores: dict[str, Any], seconds: float) -> weights.Card:
+        """Provenance and conventions of the net as it stands."""
+        cfg = self.cfg
+        main: dict[str, Any] = next(iter(scores.values()), {})
+        has_norm = any(isinstance(m, torch.nn.BatchNorm2d) for m in self.net.modules())
+        statistics = (
+            f"over {cfg.PRETRAIN.BN_IMAGES} training images"
+            if cfg.PRETRAIN.BN_IMAGES
+            else "moving average"
+        )
+        return weights.Card(
+            net=cfg.MODEL.NET.NAME,
+            net_options=self.net_options,
+            input=weights.Input(
+                cfg.INPUT.FORMAT,
+                tuple(cfg.MODEL.PIXEL_MEAN),
+                tuple(cfg.MODEL.PIXEL_STD),
+                cfg.PRETRAIN.CROP,
+                cfg.INPUT.EXIF,
+            ),
+            classes=self.train_set.classes,
+            norm={"kind": "BN", "eps": 1e-5, "statistics": statistics, "folded": False}
+            if has_norm
+            else {"kind": "none"},
+            data={
+                "name": self.train_set.name,
+                "images": len(self.train_set),
+                "hash": self.train_set.hash,
+            },
+            metrics={k: main[k] for k in ("top1_error", "top5_error") if k in main},
+            training={
+                "samples": cfg.SOLVER.MAX_ITER * cfg.SOLVER.IMS_PER_BATCH,
+                "iterations": cfg.SOLVER.MAX_ITER,
+                "seconds": round(seconds, 1),
+                "seed": cfg.SEED,
+                "run": self.run.info["id"],
+            },
+            config=cfg.dump(),
+            versions=versions(),
+            created=utc_now(),
+        )
+
+
+def _test_crop(
+    image: np.ndarray, generator: np.random.Generator | None, *, side: int, crop: int
+) -> np.ndarray:
+    return augment.centre_crop(image, side, crop)

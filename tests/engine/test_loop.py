@@ -1,0 +1,128 @@
+"""The loop: exact to the bit across a stop, guarded before a step, stopped by signals."""
+
+import json
+import os
+import signal
+
+import pytest
+import torch
+
+pytest.importorskip("detectron2")
+
+from resdet.engine.loop import Checkpoints, Loop, Schedule, resume
+from resdet.engine.precision import Precision
+from resdet.errors import Interrupted, RunError, TrainingStopped
+from resdet.run import Run
+
+
+def make_loop(seed=1, spoil_at=None):
+    """A net with dropout and BN, so that hidden random state would show."""
+    torch.manual_seed(0)
+    model = torch.nn.Sequential(
+        torch.nn.Linear(4, 8), torch.nn.BatchNorm1d(8), torch.nn.Dropout(0.5), torch.nn.Linear(8, 1)
+    )
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1, momentum=0.9)
+    scheduler = torch.optim.lr_scheduler.StepLR(optimizer, 3)
+
+    def batches(start):
+        for i in range(start, 1000):
+            x = torch.randn(6, 4, generator=torch.Generator().manual_seed(i))
+            yield x * float("nan") if i == spoil_at else x
+
+    return Loop(
+        model,
+        optimizer,
+        scheduler,
+        lambda x: {"loss": model(x).square().mean()},
+        batches,
+        seed=seed,
+        describe=lambda x: "image 7",
+    )
+
+
+def make_run(path):
+    return Run.create(path, kind="detection", config_text="", command=[], seed=1)
+
+
+def train(loop, run, start, stop, *more):
+    loop.register_hooks([Schedule(), Checkpoints(run, 5), *more])
+    loop.train(start, stop)
+
+
+def test_five_steps_and_five_after_a_resume_equal_ten(tmp_path):
+    """F36, to the bit, dropout, momentum, BN statistics and schedule included."""
+    one = make_loop()
+    train(one, make_run(tmp_path / "one"), 0, 10)
+    run = make_run(tmp_path / "two")
+    first = make_loop()
+    train(first, run, 0, 6)  # a checkpoint after 5; the sixth step is lost as by a kill
+    second = make_loop()
+    train(second, run, resume(second, run), 10)
+    a, b = one.state_dict(), second.state_dict()
+    assert all(torch.equal(a["model"][k], b["model"][k]) for k in a["model"])
+    assert a["scheduler"] == b["scheduler"]
+    momenta = [s["momentum_buffer"] for s in a["optimizer"]["state"].values()]
+    again = [s["momentum_buffer"] for s in b["optimizer"]["state"].values()]
+    assert all(torch.equal(x, y) for x, y in zip(momenta, again, strict=True))
+
+
+def test_metrics_of_lost_steps_are_forgotten(tmp_path):
+    """A resumed run's metrics.json holds every step once."""
+    run = make_run(tmp_path / "r")
+    train(make_loop(), run, 0, 6)
+    rows = [json.dumps({"iteration": i}) for i in range(8)]
+    (run.path / "metrics.json").write_text("\n".join(rows) + "\n{cut", encoding="utf-8")
+    assert resume(make_loop(), run) == 5
+    assert [r["iteration"] for r in run.metrics()] == [0, 1, 2, 3, 4]
+
+
+def test_a_loss_that_is_not_finite_stops_before_the_step(tmp_path):
+    """F35: names step, image and rate; the weights are those before the step."""
+    loop = make_loop(spoil_at=3)
+    reference = make_loop()
+    train(reference, make_run(tmp_path / "reference"), 0, 3)
+    with pytest.raises(
+        TrainingStopped, match=r"loss became nan at step 3 \(images image 7; lr 0\.01"
+    ):
+        train(loop, make_run(tmp_path / "r"), 0, 10)
+    for name in ("0.weight", "3.weight"):
+        assert torch.equal(loop.model.state_dict()[name], reference.model.state_dict()[name])
+
+
+def test_a_signal_ends_after_the_step_with_a_checkpoint(tmp_path):
+    """F75: SIGTERM, exit code 143, and the next start goes on from there."""
+    from detectron2.engine import HookBase
+
+    class Kill(HookBase):
+        def before_step(self):
+            if self.trainer.iter == 2:
+                os.kill(os.getpid(), signal.SIGTERM)
+
+    run = make_run(tmp_path / "r")
+    before = signal.getsignal(signal.SIGTERM)
+    with pytest.raises(
+        Interrupted, match="stopped by SIGTERM after step 3; go on with --resume"
+    ) as error:
+        train(make_loop(), run, 0, 10, Kill())
+    assert error.value.exit_code == 143
+    assert Run.open(run.path).state == "interrupted"
+    assert resume(make_loop(), run) == 3
+    assert signal.getsignal(signal.SIGTERM) == before
+
+
+def test_resume_without_a_checkpoint_is_refused(tmp_path):
+    """F40."""
+    with pytest.raises(RunError, match="has no checkpoint to resume"):
+        resume(make_loop(), make_run(tmp_path / "r"))
+
+
+def test_precision_off_is_the_stock_path():
+    """Off leaves tensors and layout alone; an unknown value lists the known ones."""
+    off = Precision.of("cpu", "off", "off")
+    x = torch.randn(1, 3, 4, 4)
+    assert off.is_stock and off.input(x) is x
+    with off.autocast():
+        assert not torch.is_autocast_enabled("cpu")
+    assert Precision.of("cpu", "on", "auto").channels_last
+    with pytest.raises(ValueError, match=r"ENGINE\.BF16 is 'yes', expected off, on or auto"):
+        Precision.of("cpu", "yes", "off")
