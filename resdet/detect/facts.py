@@ -1,0 +1,72 @@
+"""Facts that fill the config: what the card, the net and the data sets say, and nobody should type.
+
+Each function gives dotted keys and values for `Config.fill`, which refuses contradictions with
+both values (`faults.md` F19, F20, F43).
+
+Not for: what a user decides.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from resdet import nets
+from resdet.data.records import DetectionSet
+from resdet.errors import ConfigError
+from resdet.weights import Card
+
+# Option of `nets.build` to key of MODEL.NET.
+OPTION_KEYS = {
+    "shortcut": "SHORTCUT",
+    "stride_in_1x1": "STRIDE_IN_1X1",
+    "width": "WIDTH",
+    "stem": "STEM",
+    "pools": "POOLS",
+    "fc_channels": "FC_CHANNELS",
+    "dropout": "DROPOUT",
+    "pooled_size": "POOLED_SIZE",
+}
+
+
+def of_card(card: Card) -> dict[str, Any]:
+    """The net that the weights belong to, and how its input must look."""
+    facts: dict[str, Any] = {
+        "INPUT.FORMAT": card.input.color_order,
+        "INPUT.EXIF": card.input.exif,
+        "MODEL.PIXEL_MEAN": list(card.input.mean),
+        "MODEL.PIXEL_STD": list(card.input.std),
+        "MODEL.NET.NAME": card.net,
+    }
+    for option, value in card.net_options.items():
+        facts[f"MODEL.NET.{OPTION_KEYS[option]}"] = value
+    return facts
+
+
+def of_net(net: nets.Net) -> dict[str, Any]:
+    """Where the trunk ends, and how many cells a region has."""
+    return {
+        "MODEL.RPN.IN_FEATURES": [net.shared_stage],
+        "MODEL.ROI_HEADS.IN_FEATURES": [net.shared_stage],
+        "MODEL.ROI_BOX_HEAD.POOLER_RESOLUTION": net.pooled_size,
+    }
+
+
+def of_sets(train: list[DetectionSet], test: list[DetectionSet]) -> dict[str, Any]:
+    """The number of classes; every set must have the same names in the same order (F4).
+
+    Raises:
+        ConfigError: two sets differ; says which and in what.
+    """
+    first, *rest = [*train, *test]
+    for other in rest:
+        if other.classes == first.classes:
+            continue
+        only = [c for c in other.classes if c not in first.classes]
+        missing = [c for c in first.classes if c not in other.classes]
+        raise ConfigError(
+            f"{first.name} has {len(first.classes)} classes, {other.name} has "
+            f"{len(other.classes)}: the lists differ. Only in {other.name}: "
+            f"{', '.join(only[:5]) or 'none'}; only in {first.name}: {', '.join(missing[:5]) or 'none'}. A detector is trained and tested "
+            "on one list of classes: change DATASETS.TRAIN or DATASETS.TEST."
+        )
+    return {"MODEL.ROI_HEADS.NUM_CLASSES": len(first.classes)}

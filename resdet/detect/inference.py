@@ -1,0 +1,232 @@
+"""A detector over a data set, and its result folder: files first, numbers from the files.
+
+Writes what `resdet.run` documents under results/<data set>/. Boxes and scores go out at full
+precision (`faults.md` F51, F59); the ids that were evaluated go beside them (F85).
+
+Not for: the numbers themselves (`resdet.evaluation`).
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from detectron2.utils import comm
+from PIL import Image
+from torch import nn
+
+from resdet.data.images import ImageReader
+from resdet.data.records import DetectionSet
+from resdet.detect.loading import Mapper, identity
+from resdet.engine.evaluating import evaluating
+from resdet.errors import CheckFailed
+from resdet.evaluation.voc_detections import write_detections
+from resdet.evaluation.voc_sets import detections_from_boxes
+from resdet.run import atomic_path, write_json
+
+logger = logging.getLogger("resdet.detect.inference")
+
+SAMPLE_SIDE = 640  # longer side of a sample picture, in pixels
+
+
+def detect(
+    model: nn.Module, data: DetectionSet, mapper: Mapper, *, num_workers: int = 0
+) -> tuple[list[dict[str, Any]], list[Any], float]:
+    """COCO-style results with official category ids, the ids evaluated, and seconds.
+
+    Each image is visited once, by one process; boxes are [x, y, width, height] in pixels of
+    the original image.
+
+    Raises:
+        CheckFailed: an image was visited twice or never; no results then (F41).
+    """
+    rank, world = comm.get_rank(), comm.get_world_size()
+    loader = torch.utils.data.DataLoader(
+        _Mapped(data.records[rank::world], mapper), num_workers=num_workers, collate_fn=identity
+    )
+    results: list[dict[str, Any]] = []
+    visited: list[Any] = []
+    start = time.monotonic()
+    with evaluating(model), torch.no_grad():
+        for (given,) in _with_progress(loader, len(data.records[rank::world]), data.name):
+            instances = model([given])[0]["instances"].to("cpu")
+            results += _to_coco(instances, given["image_id"], data.category_ids)
+            visited.append(given["image_id"])
+    seconds = time.monotonic() - start
+    gathered = comm.gather((results, visited))
+    if comm.is_main_process():
+        results = [r for part, _ in gathered for r in part]
+        visited = [i for _, part in gathered for i in part]
+        expected = [r["image_id"] for r in data.records]
+        if sorted(map(str, visited)) != sorted(map(str, expected)):
+            missing = set(expected) - set(visited)
+            raise CheckFailed(
+                f"{data.name}: expected {len(expected)} images, visited {len(visited)}, "
+                f"{len(visited) - len(set(visited))} twice, {len(missing)} missing. "
+                "No number is given."
+            )
+        place = {image_id: n for n, image_id in enumerate(expected)}
+        results.sort(
+            key=lambda r: place[r["image_id"]]
+        )  # stable: order of the model within an image
+        visited = expected
+    return results, visited, seconds
+
+
+class _Mapped(torch.utils.data.Dataset):
+    def __init__(self, records: Sequence[dict[str, Any]], mapper: Mapper):
+        self.records = records
+        self.mapper = mapper
+
+    def __len__(self) -> int:
+        return len(self.records)
+
+    def __getitem__(self, index: int) -> dict[str, Any]:
+        return self.mapper(self.records[index])
+
+
+def _with_progress(loader: Any, total: int, name: str) -> Iterator[Any]:
+    """The loader, with a line with ETA at most every ten seconds."""
+    start = said = time.monotonic()
+    for done, batch in enumerate(loader, 1):
+        yield batch
+        now = time.monotonic()
+        if now - said > 10 or (done == total and total > 0):
+            said = now
+            eta = (now - start) / done * (total - done)
+            logger.info(
+                "%s: %d of %d images, %.3f s an image, eta %.0f s",
+                name,
+                done,
+                total,
+                (now - start) / done,
+                eta,
+            )
+
+
+def _to_coco(instances: Any, image_id: Any, category_ids: Sequence[int]) -> list[dict[str, Any]]:
+    boxes = instances.pred_boxes.tensor.numpy().astype(np.float64)
+    boxes[:, 2:] -= boxes[:, :2]
+    return [
+        {
+            "image_id": image_id,
+            "category_id": int(category_ids[int(c)]),
+            "bbox": box,
+            "score": score,
+        }
+        for box, score, c in zip(
+            boxes.tolist(),
+            instances.scores.numpy().astype(np.float64).tolist(),
+            instances.pred_classes.tolist(),
+            strict=True,
+        )
+    ]
+
+
+def write_results(
+    folder: Path,
+    data: DetectionSet,
+    results: list[dict[str, Any]],
+    visited: list[Any],
+    seconds: float,
+    *,
+    num_samples: int,
+    reader: ImageReader,
+) -> None:
+    """The result folder that `resdet.evaluation.evaluate_folder` and the report read."""
+    write_json(folder / "coco_instances_results.json", results, indent=None)
+    if "voc" in data.evaluators:
+        _write_voc(folder, data, results, visited)
+    write_json(folder / "ground_truth.json.gz", ground_truth(data), indent=None)
+    _write_samples(folder, data, num_samples, reader)
+    expected = [r["image_id"] for r in data.records]
+    write_json(
+        folder / "images.json",
+        {
+            "data_set": data.name,
+            "hash": data.hash,
+            "expected": expected,
+            "evaluated": visited,
+            "seconds": seconds,
+        },
+        indent=None,
+    )
+
+
+def ground_truth(data: DetectionSet) -> dict[str, Any]:
+    """The set as COCO JSON with official ids, `difficult` kept."""
+    annotations: list[dict[str, Any]] = []
+    for record in data.records:
+        for a in record.get("annotations", ()):
+            x0, y0, x1, y1 = a["bbox"]
+            entry = {
+                "id": len(annotations) + 1,
+                "image_id": record["image_id"],
+                "category_id": data.category_ids[a["category_id"]],
+                "bbox": [x0, y0, x1 - x0, y1 - y0],
+                "area": a.get("area", (x1 - x0) * (y1 - y0)),
+                "iscrowd": a.get("iscrowd", 0),
+                "difficult": a.get("difficult", 0),
+            }
+            if a.get("iscrowd", 0) and "segmentation" in a:
+                entry["segmentation"] = a["segmentation"]
+            annotations.append(entry)
+    return {
+        "info": {
+            "data_set": data.name,
+            "evaluators": list(data.evaluators),
+            "voc_year": data.voc_year,
+            "hash": data.hash,
+            "sources": data.sources,
+        },
+        "images": [
+            {
+                "id": r["image_id"],
+                "file_name": Path(r["file_name"]).name,
+                "width": r["width"],
+                "height": r["height"],
+            }
+            for r in data.records
+        ],
+        "categories": [
+            {"id": i, "name": n} for i, n in zip(data.category_ids, data.classes, strict=True)
+        ],
+        "annotations": annotations,
+    }
+
+
+def _write_voc(
+    folder: Path, data: DetectionSet, results: list[dict[str, Any]], visited: list[Any]
+) -> None:
+    place = {category_id: i for i, category_id in enumerate(data.category_ids)}
+    boxes = np.array([r["bbox"] for r in results], dtype=np.float64).reshape(-1, 4)
+    boxes[:, 2:] += boxes[:, :2]
+    detections = detections_from_boxes(
+        data.classes,
+        [r["image_id"] for r in results],
+        [place[r["category_id"]] for r in results],
+        boxes,
+        [r["score"] for r in results],
+        evaluated=visited,
+    )
+    write_detections(folder, detections)
+
+
+def _write_samples(folder: Path, data: DetectionSet, count: int, reader: ImageReader) -> None:
+    """Pictures evenly spread over the set, so that every run on it keeps the same ones."""
+    entries = []
+    picks = np.unique(np.linspace(0, len(data.records) - 1, min(count, len(data.records))).round())
+    for index in picks.astype(int).tolist() if count else []:
+        record = data.records[index]
+        image = Image.fromarray(reader.read(record["file_name"]))
+        image.thumbnail((SAMPLE_SIDE, SAMPLE_SIDE))
+        name = f"samples/{record['image_id']}.jpg"
+        with atomic_path(folder / name) as temporary:
+            image.save(temporary, "JPEG", quality=90)
+        entries.append({"image_id": record["image_id"], "file": name})
+    write_json(folder / "samples.json", entries)

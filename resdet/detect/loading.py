@@ -1,0 +1,159 @@
+"""Records to batches for the detector: the strict reader, Detectron2's transforms, our order.
+
+Not for: what a record may hold (`resdet.data` has checked it before).
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from detectron2.data import transforms as T
+from detectron2.data.detection_utils import (
+    annotations_to_instances,
+    build_augmentation,
+    filter_empty_instances,
+    transform_instance_annotations,
+)
+
+from resdet.data.images import ImageReader
+from resdet.data.order import Sample, SampleOrder, seed_global_generators
+
+
+class Mapper:
+    """A record to what the model takes, as Detectron2's `DatasetMapper` with our reader.
+
+    Args:
+        augmentations: Detectron2's, applied to image and boxes.
+        image_format: "RGB" or "BGR", the order that the net was trained on.
+        reader: gives RGB, uint8.
+        is_train: with instances; else only the image.
+    """
+
+    def __init__(
+        self,
+        augmentations: Sequence[T.Augmentation],
+        *,
+        image_format: str,
+        reader: ImageReader,
+        is_train: bool,
+    ):
+        self.augmentations = T.AugmentationList(list(augmentations))
+        self.image_format = image_format
+        self.reader = reader
+        self.is_train = is_train
+
+    @classmethod
+    def of(cls, cfg: Any, reader: ImageReader, is_train: bool) -> Mapper:
+        return cls(
+            build_augmentation(cfg, is_train),
+            image_format=cfg.INPUT.FORMAT,
+            reader=reader,
+            is_train=is_train,
+        )
+
+    def __call__(self, record: dict[str, Any]) -> dict[str, Any]:
+        annotations = record.get("annotations", ())
+        record = {k: v for k, v in record.items() if k != "annotations"}
+        image = self.reader.read(record["file_name"])
+        if self.image_format == "BGR":
+            image = image[:, :, ::-1]
+        given = T.AugInput(image)
+        transforms = self.augmentations(given)
+        record["image"] = torch.as_tensor(np.ascontiguousarray(given.image.transpose(2, 0, 1)))
+        if not self.is_train:
+            return record
+        size = given.image.shape[:2]
+        objects = [
+            transform_instance_annotations(_box_only(a), transforms, size)
+            for a in annotations
+            if not a.get("iscrowd", 0)
+        ]
+        record["instances"] = filter_empty_instances(annotations_to_instances(objects, size))
+        return record
+
+
+def _box_only(annotation: dict[str, Any]) -> dict[str, Any]:
+    """A copy without masks: this detector has boxes alone."""
+    return copy.deepcopy({k: v for k, v in annotation.items() if k != "segmentation"})
+
+
+class Records(torch.utils.data.Dataset):
+    """Records by `Sample`, each mapped with the random numbers of its own (epoch, index)."""
+
+    def __init__(self, records: Sequence[dict[str, Any]], mapper: Mapper, seed: int):
+        self.records = records
+        self.mapper = mapper
+        self.seed = seed
+
+    def __len__(self) -> int:
+        return len(self.records)
+
+    def __getitem__(self, sample: Sample) -> dict[str, Any]:
+        seed_global_generators(self.seed, sample)
+        return self.mapper(self.records[sample.index])
+
+
+def identity(batch: list[Any]) -> list[Any]:
+    return batch
+
+
+def train_batches(
+    records: Sequence[dict[str, Any]],
+    mapper: Mapper,
+    *,
+    batch_size: int,
+    seed: int,
+    start: int,
+    num_workers: int,
+    rank: int = 0,
+    world_size: int = 1,
+    group_by_shape: bool = True,
+) -> Iterator[list[dict[str, Any]]]:
+    """Endless batches from number `start` on; each process takes its share of every batch.
+
+    Args:
+        batch_size: images of all processes together.
+        group_by_shape: wide and tall images go into different batches, as in Detectron2.
+    """
+    groups = [int(r["width"] > r["height"]) for r in records] if group_by_shape else None
+    order = SampleOrder(len(records), seed, groups)
+    mine = (batch[rank::world_size] for batch in order.batches(batch_size, start))
+    loader = torch.utils.data.DataLoader(
+        Records(records, mapper, seed),
+        batch_sampler=_Stream(mine),
+        num_workers=num_workers,
+        collate_fn=identity,
+    )
+    return iter(loader)
+
+
+class _Stream(torch.utils.data.Sampler[list[Sample]]):
+    """A sampler that hands on batches from an iterator, once."""
+
+    def __init__(self, batches: Iterator[list[Sample]]):
+        self.batches = batches
+
+    def __iter__(self) -> Iterator[list[Sample]]:
+        return self.batches
+
+
+def training_records(
+    records: Sequence[dict[str, Any]], *, drop_difficult: bool, filter_empty: bool
+) -> tuple[list[dict[str, Any]], dict[str, int]]:
+    """The records that train, and how many were left out and why (F15, F44)."""
+    kept, counts = [], {"difficult_dropped": 0, "without_objects": 0, "crowd_only": 0}
+    for record in records:
+        annotations = record["annotations"]
+        if drop_difficult:
+            used = [a for a in annotations if not a.get("difficult", 0)]
+            counts["difficult_dropped"] += len(annotations) - len(used)
+            annotations = used
+        if filter_empty and all(a.get("iscrowd", 0) for a in annotations):
+            counts["crowd_only" if annotations else "without_objects"] += 1
+            continue
+        kept.append({**record, "annotations": annotations})
+    return kept, counts

@@ -1,0 +1,314 @@
+"""Training a detector: a resolved config to a run folder with weights and results.
+
+The model is Detectron2's; the loop is ours (`resdet.engine`); every number comes from the result
+files that the run leaves (`resdet.evaluation`).
+
+Not for: what may be compared with what (`resdet.report`).
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+import torch
+from detectron2.engine import hooks
+from detectron2.modeling import build_model
+from detectron2.solver import build_lr_scheduler, build_optimizer
+from detectron2.utils import comm
+from torch import nn
+
+from resdet import nets, weights
+from resdet.data.images import ImageReader
+from resdet.data.records import DetectionSet
+from resdet.detect import inference
+from resdet.detect.loading import Mapper, train_batches, training_records
+from resdet.engine.loop import Checkpoints, Evaluation, Loop, Schedule, resume
+from resdet.engine.parallel import distributed
+from resdet.engine.versions import versions
+from resdet.engine.writers import build_writers
+from resdet.errors import ConfigError, WeightsError
+from resdet.evaluation.results import FolderResult, evaluate_folder
+from resdet.run import Run, atomic_path, utc_now, write_json
+
+logger = logging.getLogger("resdet.detect")
+
+FINAL = "model_final.pth"
+
+
+class DetectorTraining:
+    """One detector: built, filled, trained, measured.
+
+    Args:
+        cfg: resolved, all facts filled in.
+        run: the folder that everything goes to.
+        train_sets, test_sets: with one list of classes.
+        reader: reads every image of this run.
+    """
+
+    def __init__(
+        self,
+        cfg: Any,
+        run: Run,
+        train_sets: Sequence[DetectionSet],
+        test_sets: Sequence[DetectionSet],
+        reader: ImageReader,
+    ):
+        self.cfg = cfg
+        self.run = run
+        self.train_sets = train_sets
+        self.test_sets = test_sets
+        self.reader = reader
+        # One seed for whatever is new (RPN, predictors): the same start for every backbone.
+        torch.manual_seed(cfg.SEED)
+        self.model = build_model(cfg)
+
+    # -- weights ---------------------------------------------------------------------------
+
+    def load_backbone(self, tensors: Mapping[str, torch.Tensor], where: str) -> weights.Transfer:
+        """A classifier's tensors into trunk and tail, every one counted.
+
+        Raises:
+            WeightsError: one is missing, of another shape or left over, or no norm was ever
+                trained.
+        """
+        refuse_untrained_norms(tensors, where)
+        received = weights.transfer(
+            net_part(self.model), tensors, where=where, declared_new=tuple(self.cfg.TRANSFER.NEW)
+        )
+        logger.info("%s: %s", where, received)
+        self.run.write("transfer", {"file": where, **received.to_dict()})
+        return received
+
+    def load_detector(self, tensors: Mapping[str, torch.Tensor], where: str) -> None:
+        """A whole detector, as a run or Detectron2 saved it.
+
+        Raises:
+            WeightsError: a tensor is missing, left over or of another shape.
+        """
+        buffers = ("pixel_mean", "pixel_std")
+        given = {
+            k: v for k, v in tensors.items() if k not in buffers and "anchor_generator" not in k
+        }
+        received = weights.transfer(_WithoutBuffers(self.model), given, where=where, may_stay=())
+        logger.info("%s: %s", where, received)
+
+    # -- training --------------------------------------------------------------------------
+
+    def train(self, *, resuming: bool) -> None:
+        """Trains to SOLVER.MAX_ITER and writes model_final.pth.
+
+        Raises:
+            TrainingStopped, Interrupted: the state is saved.
+        """
+        cfg = self.cfg
+        records = self._training_records()
+        mapper = Mapper.of(cfg, self.reader, is_train=True)
+        optimizer = build_optimizer(cfg, self.model)
+        model = distributed(self.model)
+
+        def batches(start: int) -> Iterator[list[dict[str, Any]]]:
+            return train_batches(
+                records,
+                mapper,
+                batch_size=cfg.SOLVER.IMS_PER_BATCH,
+                seed=cfg.SEED,
+                start=start,
+                num_workers=cfg.DATALOADER.NUM_WORKERS,
+                rank=comm.get_rank(),
+                world_size=comm.get_world_size(),
+                group_by_shape=cfg.DATALOADER.ASPECT_RATIO_GROUPING,
+            )
+
+        loop = Loop(
+            model,
+            optimizer,
+            build_lr_scheduler(cfg, optimizer),
+            model,
+            batches,
+            seed=cfg.SEED,
+            describe=lambda batch: ", ".join(str(r["image_id"]) for r in batch),
+            clip_norm=cfg.ENGINE.CLIP_GRADIENT_NORM,
+        )
+        model.train()
+        start = resume(loop, self.run) if resuming else 0
+        loop.register_hooks(
+            [
+                hooks.IterationTimer(),
+                Schedule(),
+                Checkpoints(
+                    self.run, cfg.SOLVER.CHECKPOINT_PERIOD, keep=cfg.ENGINE.KEEP_CHECKPOINTS
+                ),
+                Evaluation(cfg.TEST.EVAL_PERIOD, self._scalars),
+                *build_writers(self.run, cfg.SOLVER.MAX_ITER),
+            ]
+        )
+        self._say_what_trains()
+        before = float(self.run.info.get("train_seconds", 0.0))
+        began = time.monotonic()
+        self.run.update(
+            state="training",
+            net={"name": cfg.MODEL.NET.NAME, "parameters": nets.parameters(self.model)},
+            samples=cfg.SOLVER.MAX_ITER * cfg.SOLVER.IMS_PER_BATCH,
+            train_sets=[_describe(s) for s in self.train_sets],
+        )
+        if start < cfg.SOLVER.MAX_ITER:
+            loop.train(start, cfg.SOLVER.MAX_ITER)
+        self.run.update(train_seconds=before + time.monotonic() - began)
+        if comm.is_main_process():
+            with atomic_path(self.run.path / FINAL) as temporary:
+                state = {"model": self.model.state_dict(), "iteration": cfg.SOLVER.MAX_ITER}
+                torch.save({**state, "classes": list(self.train_sets[0].classes)}, temporary)
+
+    def _training_records(self) -> list[dict[str, Any]]:
+        cfg = self.cfg
+        every = [r for s in self.train_sets for r in s.records]
+        records, counts = training_records(
+            every,
+            drop_difficult=cfg.DATASETS.VOC_DIFFICULT == "drop",
+            filter_empty=cfg.DATALOADER.FILTER_EMPTY_ANNOTATIONS,
+        )
+        names = ", ".join(s.name for s in self.train_sets)
+        logger.info(
+            "%s: %d of %d images train; without objects %d, with crowd only %d "
+            "(FILTER_EMPTY_ANNOTATIONS %s); difficult objects left out %d",
+            names,
+            len(records),
+            len(every),
+            counts["without_objects"],
+            counts["crowd_only"],
+            cfg.DATALOADER.FILTER_EMPTY_ANNOTATIONS,
+            counts["difficult_dropped"],
+        )
+        if not records:
+            raise ConfigError(
+                f"{names} has 0 usable images: {len(every)} listed, {counts['without_objects']} "
+                "without objects. Check the class list, or set "
+                "DATALOADER.FILTER_EMPTY_ANNOTATIONS False."
+            )
+        return records
+
+    def _say_what_trains(self) -> None:
+        """Stage by stage: what is frozen and what is not (F45)."""
+        for name, module in net_part(self.model).named_children():
+            size = nets.parameters(module)
+            trained = sum(p.numel() for p in module.parameters() if p.requires_grad)
+            kinds = sorted(
+                {type(m).__name__ for m in module.modules() if "BatchNorm" in type(m).__name__}
+            )
+            logger.info(
+                "%-8s %10d parameters, %10d trained, norms: %s",
+                name,
+                size,
+                trained,
+                ", ".join(kinds) or "none",
+            )
+
+    # -- measuring -------------------------------------------------------------------------
+
+    def evaluate(self) -> dict[str, FolderResult]:
+        """Detects on every test set, writes its result folder, and scores the files."""
+        cfg = self.cfg
+        mapper = Mapper.of(cfg, self.reader, is_train=False)
+        numbers = {}
+        for data in self.test_sets:
+            results, visited, seconds = inference.detect(
+                self.model, data, mapper, num_workers=cfg.DATALOADER.NUM_WORKERS
+            )
+            if not comm.is_main_process():
+                continue
+            folder = self.run.results(data.name)
+            inference.write_results(
+                folder,
+                data,
+                results,
+                visited,
+                seconds,
+                num_samples=cfg.EVAL.SAMPLES,
+                reader=self.reader,
+            )
+            result = numbers[data.name] = evaluate_folder(folder, style=cfg.EVAL.VOC_STYLE)
+            for metric, values in result.to_json().items():
+                if values is not None:
+                    write_json(folder / f"{metric}.json", values)
+        return numbers
+
+    def _scalars(self) -> dict[str, float]:
+        return {
+            f"{name}/{key}": value
+            for name, result in self.evaluate().items()
+            for key, value in headline(result).items()
+        }
+
+    def finish(self) -> None:
+        if comm.is_main_process():
+            self.run.update(
+                state="finished",
+                finished=utc_now(),
+                versions=versions(),
+                test_sets=[_describe(s) for s in self.test_sets],
+                image_repairs=dict(self.reader.counts),
+            )
+
+
+def headline(result: FolderResult) -> dict[str, float]:
+    """The numbers of a set that a curve shows, in percent."""
+    numbers: dict[str, float | None] = {}
+    if result.voc:
+        numbers["VOC AP50"] = result.voc.primary.mean_ap
+    if result.coco:
+        numbers |= {f"COCO {key}": result.coco.numbers[key] for key in ("AP", "AP50")}
+    return {key: 100 * value for key, value in numbers.items() if value is not None}
+
+
+def _describe(data: DetectionSet) -> dict[str, Any]:
+    return {
+        "name": data.name,
+        "hash": data.hash,
+        "images": len(data.records),
+        "classes": list(data.classes),
+        "counts": dict(data.counts),
+    }
+
+
+def net_part(model: nn.Module) -> nn.Module:
+    """The net inside a detector, stage by stage under the net's own names: trunk, then tail."""
+    net = nn.Module()
+    backbone: Any = model.backbone
+    region_heads: Any = model.roi_heads
+    for name in backbone.stage_names:
+        net.add_module(name, backbone.get_submodule(name))
+    for name in region_heads.tail_names:
+        net.add_module(name, region_heads.get_submodule(name))
+    return net
+
+
+class _WithoutBuffers(nn.Module):
+    """A model whose state is only what files hold: no anchors, no pixel statistics."""
+
+    def __init__(self, model: nn.Module):
+        super().__init__()
+        for name, child in model.named_children():
+            self.add_module(name, child)
+
+    def state_dict(self, *args: Any, **kwargs: Any) -> Any:
+        state = super().state_dict(*args, **kwargs)
+        return {k: v for k, v in state.items() if "anchor_generator" not in k}
+
+
+def refuse_untrained_norms(tensors: Mapping[str, torch.Tensor], where: str) -> None:
+    """Norms with mean 0, variance 1 and identity scale hold no statistics at all (F21a)."""
+    norms = [n.removesuffix(".running_mean") for n in tensors if n.endswith("norm.running_mean")]
+    if norms and all(
+        bool((tensors[f"{n}.running_mean"] == 0).all())
+        and bool((tensors[f"{n}.running_var"] == 1).all())
+        and bool((tensors[f"{n}.bias"] == 0).all())
+        for n in norms
+    ):
+        raise WeightsError(
+            f"{where}: all {len(norms)} norms have mean 0 and variance 1: they were never trained. "
+            "Train the net with tools/pretrain_cls.py, or start from scratch: "
+            "MODEL.WEIGHTS ''."
+        )

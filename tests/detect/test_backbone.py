@@ -1,0 +1,139 @@
+"""Which norms are frozen, which stages, and what is refused (F21, F45)."""
+
+import pytest
+import torch
+
+pytest.importorskip("detectron2")
+
+from detectron2.layers import FrozenBatchNorm2d
+from detectron2.modeling import build_model
+
+import resdet.detect  # noqa: F401 registers
+from resdet.config import resolve
+from resdet.detect.backbone import build_net_backbone, norm_of_stage
+from resdet.detect.command import fill_from_weights_and_net
+from resdet.detect.trainer import net_part, refuse_untrained_norms
+from resdet.errors import ConfigError, WeightsError
+from resdet.nets import build
+from resdet.weights import Card, Input
+
+
+def cfg_of(*opts):
+    base = ["MODEL.DEVICE", "cpu", "MODEL.NET.WIDTH", "0.125", "MODEL.NET.NAME", "resnet18"]
+    parts = ["MODEL.BACKBONE.NAME", "build_net_backbone", "MODEL.ROI_HEADS.NAME", "RegionHeads"]
+    config = resolve(None, [*base, *parts, *opts])
+    fill_from_weights_and_net(config, None)
+    return config.cfg
+
+
+def kinds(module):
+    return {type(m) for m in module.modules() if "BatchNorm" in type(m).__name__}
+
+
+def test_norms_freeze_where_weights_arrive_and_live_where_new():
+    """Appendix A, and the rule for a stage that is declared new."""
+    cfg = cfg_of("MODEL.WEIGHTS", "x", "TRANSFER.NEW", "('res5.*',)")
+    model = build_model(cfg)
+    assert kinds(model.backbone) == {FrozenBatchNorm2d}
+    assert kinds(model.roi_heads.res5) == {torch.nn.BatchNorm2d}
+
+
+def test_from_scratch_every_norm_lives_and_nothing_is_frozen():
+    model = build_model(cfg_of())
+    assert kinds(model) == {torch.nn.BatchNorm2d}
+    assert all(p.requires_grad for p in model.parameters())
+
+
+def test_frozen_norms_at_random_weights_are_refused():
+    """detectron2#914: nobody says so elsewhere."""
+    with pytest.raises(ConfigError, match=r"NORM is FrozenBN, but MODEL\.WEIGHTS is empty"):
+        build_model(cfg_of("MODEL.NET.NORM", "FrozenBN"))
+    with pytest.raises(ConfigError, match="TRANSFER.NEW declares res5 new"):
+        norm_of_stage("res5", norm="FrozenBN", weights="x", new=("res5.*",))
+    with pytest.raises(ConfigError, match="expected one of auto, FrozenBN, BN"):
+        norm_of_stage("res5", norm="GN", weights="x", new=())
+
+
+def test_freeze_at_two_freezes_stem_and_res2():
+    """As Detectron2 and, for VGG, conv1 and conv2, as py-faster-rcnn."""
+    backbone = build_net_backbone(cfg_of("MODEL.WEIGHTS", "x"), None)
+    frozen = {
+        n for n, m in backbone.named_children() if not any(p.requires_grad for p in m.parameters())
+    }
+    assert frozen == {"stem", "res2"}
+
+
+def test_freeze_at_out_of_range_names_the_stages():
+    with pytest.raises(
+        ConfigError, match=r"FREEZE_AT is 9, but the trunk of resnet18 has 4 stages"
+    ):
+        build_net_backbone(cfg_of("MODEL.WEIGHTS", "x", "MODEL.BACKBONE.FREEZE_AT", "9"), None)
+
+
+def test_freezing_random_weights_is_refused():
+    config = resolve(None, ["MODEL.BACKBONE.FREEZE_AT", "2"])
+    with pytest.raises(ConfigError, match=r"FREEZE_AT is 2 \(command line\), but random weights"):
+        fill_from_weights_and_net(config, None)
+
+
+def test_the_card_sets_preprocessing_and_net():
+    """F19, F20: order, mean, std and stride rule; nobody types them."""
+    card = Card(
+        "resnet18",
+        Input("RGB", (1.0, 2.0, 3.0), (4.0, 5.0, 6.0)),
+        {"stride_in_1x1": False, "width": 0.5},
+    )
+    config = resolve(None, [])
+    fill_from_weights_and_net(config, card)
+    cfg = config.cfg
+    assert (cfg.INPUT.FORMAT, cfg.MODEL.PIXEL_MEAN, cfg.MODEL.PIXEL_STD) == (
+        "RGB",
+        [1, 2, 3],
+        [4, 5, 6],
+    )
+    assert (cfg.MODEL.NET.NAME, cfg.MODEL.NET.STRIDE_IN_1X1, cfg.MODEL.NET.WIDTH) == (
+        "resnet18",
+        False,
+        0.5,
+    )
+    assert cfg.MODEL.ROI_HEADS.IN_FEATURES == ["res4"]
+
+
+@pytest.mark.parametrize(
+    ("opts", "message"),
+    [
+        (["INPUT.FORMAT", "BGR"], "INPUT.FORMAT is 'BGR' .*says 'RGB'"),
+        (["MODEL.NET.NAME", "resnet50"], "MODEL.NET.NAME is 'resnet50' .*says 'resnet18'"),
+        (["MODEL.NET.STRIDE_IN_1X1", "True"], "STRIDE_IN_1X1 is True .*says False"),
+        (["MODEL.NET.NORM", "BN"], "are folded into its convolutions"),
+    ],
+)
+def test_a_config_that_contradicts_the_card_is_refused(opts, message):
+    card = Card(
+        "resnet18",
+        Input("RGB", (1.0, 2.0, 3.0), (4.0, 5.0, 6.0)),
+        {"stride_in_1x1": False},
+        norm={"folded": True},
+    )
+    with pytest.raises(ConfigError, match=message):
+        fill_from_weights_and_net(resolve(None, opts), card)
+
+
+def test_vgg_trunk_and_tail_keep_the_nets_names():
+    model = build_model(cfg_of("MODEL.NET.NAME", "vgg16", "MODEL.NET.FC_CHANNELS", "16"))
+    names = set(net_part(model).state_dict())
+    assert names == {
+        n
+        for n in build("vgg16", width=0.125, fc_channels=16).state_dict()
+        if not n.startswith("linear")
+    }
+    assert model.backbone.output_shape()["conv5"].stride == 16
+
+
+def test_untrained_norms_are_refused():
+    """F21a: mean 0 and variance 1 everywhere are no statistics."""
+    net = build("resnet18", width=0.125)
+    with pytest.raises(WeightsError, match="all 20 norms have mean 0 and variance 1"):
+        refuse_untrained_norms(net.state_dict(), "x.safetensors")
+    net.train()(torch.randn(2, 3, 64, 64))
+    refuse_untrained_norms(net.state_dict(), "x.safetensors")
