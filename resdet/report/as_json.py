@@ -1,0 +1,133 @@
+"""report.json: everything that the report says in numbers, for programs.
+
+Fractions in [0, 1]; null where a number does not exist. Runs are called by their letters.
+
+Not for: people; they have the page.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING, Any
+
+from resdet.report.runs import Column
+from resdet.report.story import Gain
+
+if TYPE_CHECKING:
+    from resdet.report.document import Report, SetReport
+
+
+def to_json(report: Report) -> dict[str, Any]:
+    """The report as one JSON object."""
+    verdict, letters = report.verdict, [c.letter for c in report.columns]
+    return {
+        "made": report.made,
+        "resdet": report.version,
+        "headline": report.headline,
+        "verdict": verdict.stamp,
+        "reasons": list(verdict.reasons),
+        "cautions": list(verdict.cautions),
+        "notes": list(verdict.notes),
+        "config_differences": [
+            {
+                "key": d.key,
+                "kind": d.kind,
+                "values": dict(zip(letters, map(_plain, d.values), strict=True)),
+            }
+            for d in verdict.differences
+        ],
+        "runs": {c.letter: _run(c) for c in report.columns},
+        "sets": {s.data_set: _set(report, s) for s in report.sets},
+    }
+
+
+def _run(column: Column) -> dict[str, Any]:
+    card = column.card if column.pretrained else {}
+    info = column.run.info
+    return {
+        "path": str(column.run.path),
+        "id": info.get("id"),
+        "label": column.label,
+        "net": column.net,
+        "pretrained": column.pretrained,
+        "state": column.run.state,
+        "seed": column.seed,
+        "parameters": column.parameters,
+        "samples_seen": column.samples_seen,
+        "training_seconds": column.seconds,
+        "pretraining": {
+            "data": card.get("data") or {},
+            "metrics": card.get("metrics") or {},
+            "training": card.get("training") or {},
+        },
+        "transfer": column.run.read("transfer"),
+        "versions": info.get("versions") or {},
+        "device": info.get("device"),
+        "host": info.get("host"),
+        "created": info.get("created"),
+        "command": info.get("command"),
+    }
+
+
+def _set(report: Report, one: SetReport) -> dict[str, Any]:
+    letters = [c.letter for c in report.columns]
+    scores = dict(zip(letters, one.scores, strict=True))
+    first = one.scores[0]
+    return {
+        "metric": {"key": one.metric.key, "protocol": one.metric.rule, "title": one.metric.title},
+        "images": {
+            letter: {
+                "expected": len(set(s.expected)),
+                "evaluated": len(set(s.evaluated)),
+                "missing": len(set(s.expected) - set(s.evaluated)),
+            }
+            for letter, s in scores.items()
+        },
+        "classes": list(first.classes),
+        "absent_classes": first.absent(one.metric),
+        "ground_truth_sha256": {letter: s.truth_hash for letter, s in scores.items()},
+        "values": {letter: s.value(one.metric) for letter, s in scores.items()},
+        "per_class": {letter: s.per_class(one.metric) for letter, s in scores.items()},
+        "voc": {letter: s.voc for letter, s in scores.items()},
+        "coco": {letter: s.coco for letter, s in scores.items()},
+        "gains": [_gain(report, g) for g in (*one.gains, *one.other_gains)],
+        "precision_recall": {
+            letter: {"recall_step": 0.01, "mean_precision": [round(float(v), 6) for v in c.mean()]}
+            for letter, c in zip(letters, one.curves, strict=True)
+        },
+    }
+
+
+def _gain(report: Report, g: Gain) -> dict[str, Any]:
+    interval = None
+    if g.interval is not None:
+        interval = {
+            "level": 0.95,
+            "low": g.interval.low,
+            "high": g.interval.high,
+            "method": "paired bootstrap over images, percentiles",
+            "draws": g.interval.draws,
+            "images": g.interval.images,
+        }
+    return {
+        "before": report.columns[g.pair.before].letter,
+        "after": report.columns[g.pair.after].letter,
+        "kind": g.pair.kind,
+        "metric": g.metric.title,
+        "protocol": g.metric.rule,
+        "before_value": g.before,
+        "after_value": g.after,
+        "absolute": g.absolute,
+        "relative": g.relative,
+        "interval": interval,
+        "per_class": {c.name: {"absolute": c.absolute, "relative": c.relative} for c in g.classes},
+    }
+
+
+def _plain(value: Any) -> Any:
+    """A config value that JSON can hold; dates and the like of YAML become text."""
+    if isinstance(value, list | tuple):
+        return [_plain(v) for v in value]
+    if isinstance(value, float) and not math.isfinite(value):
+        return str(value)
+    return value if isinstance(value, str | int | float | bool) or value is None else str(value)

@@ -1,0 +1,246 @@
+"""Plots as SVG text: lines and bars, drawn here, coloured by the page.
+
+Drawn by hand rather than by a plotting library: text stays text in the reader's font, colours are
+classes that the style sheet gives for light and dark (`templates/chart.css`), the same data give
+the same bytes, and no display, backend or font file is asked for (`faults.md` F78). Coordinates
+are pixels of a 340 wide drawing, so that type has its true size on a phone, and three of them
+stand side by side on a desk.
+
+A colour is never alone: runs differ by hue, by dashes, and stand in the legend by name.
+
+Not for: what the numbers are; a series is drawn as it comes, without `None`.
+"""
+
+from __future__ import annotations
+
+import html
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from importlib import resources
+
+WIDTH = 340
+_LEFT, _RIGHT, _TOP, _BOTTOM = 46, 16, 10, 40
+_FONT = 12
+# Mean width of a letter in the common sans-serif fonts, in ems.
+_LETTER = 0.56
+_MAX_POINTS = 220
+
+
+@dataclass(frozen=True)
+class Look:
+    """How a run is drawn everywhere: name in legends, hue 0 to 5, dash 0 (solid) or more."""
+
+    name: str
+    hue: int
+    dash: int = 0
+
+    @property
+    def css(self) -> str:
+        return f"hue-{self.hue} dash-{self.dash}"
+
+
+@dataclass(frozen=True)
+class Series:
+    """One line: x ascending; `faint` is an optional second y, drawn thin behind it."""
+
+    look: Look
+    x: Sequence[float]
+    y: Sequence[float]
+    faint: Sequence[float] = ()
+
+
+@dataclass(frozen=True)
+class Bars:
+    """One row of bars, one per look; `None` where there is no number. `note` stands at the end."""
+
+    name: str
+    values: tuple[float | None, ...]
+    note: str = ""
+
+
+def line_chart(
+    series: Sequence[Series],
+    *,
+    label: str,
+    x_title: str,
+    y_title: str,
+    x_max: float | None = None,
+    y_max: float | None = None,
+    width: int = WIDTH,
+    plot_height: int = 190,
+    legend: bool = True,
+    markers: bool = False,
+) -> str:
+    """Lines over a common x axis that starts at 0.
+
+    Args:
+        series: in drawing order; an empty one is left out.
+        label: what the picture shows, for those who do not see it.
+        x_max, y_max: ends of the axes; by default the next round number.
+        plot_height: of the space between the axes' ends.
+        markers: dots on the points, for few of them.
+    """
+    series = [s for s in series if len(s.x)]
+    x_ticks = ticks(x_max or max((max(s.x) for s in series), default=1.0), 5, exact=x_max)
+    y_ticks = ticks(y_max or max((_top(s) for s in series), default=1.0), 5, exact=y_max)
+    key, key_height = _legend([s.look for s in series], width) if legend else ("", 0)
+    top, left, bottom = _TOP + key_height, _LEFT if y_title else 30, _BOTTOM if x_title else 20
+    plot_width, height = width - left - _RIGHT, top + plot_height + bottom
+
+    def at(x: float, y: float) -> tuple[float, float]:
+        return left + plot_width * x / x_ticks[-1], top + plot_height * (1 - y / y_ticks[-1])
+
+    parts = [key]
+    for y in y_ticks:
+        _, row = at(0, y)
+        parts.append(f'<path class="grid" d="M{left} {row:.1f}H{width - _RIGHT}"/>')
+        parts.append(text(left - 6, row + 4, number(y), "end"))
+    for x in x_ticks:
+        column, _ = at(x, 0)
+        parts.append(text(column, top + plot_height + 16, number(x), "middle"))
+    for s in series:
+        if len(s.faint):
+            parts.append(_path(s, s.faint, at, y_ticks[-1], "faint"))
+        parts.append(_path(s, s.y, at, y_ticks[-1], "line"))
+        if markers:
+            spots = [at(x, y) for x, y in zip(s.x, s.y, strict=True)]
+            parts += [
+                f'<circle class="dot {s.look.css}" cx="{x:.1f}" cy="{y:.1f}" r="3.5"/>'
+                for x, y in spots
+            ]
+    if x_title:
+        parts.append(text(left + plot_width / 2, height - 6, x_title, "middle", "title"))
+    if y_title:
+        middle = top + plot_height / 2
+        turn = f' transform="rotate(-90 13 {middle:.1f})"'
+        parts.append(text(13, middle, y_title, "middle", "title", turn))
+    return svg(parts, width, height, label)
+
+
+def bar_chart(
+    rows: Sequence[Bars], looks: Sequence[Look], *, label: str, x_max: float, x_title: str
+) -> str:
+    """Horizontal bars in groups, one group per row, one bar per look."""
+    width = WIDTH
+    name_width = min(110.0, 10 + max((_width(r.name) for r in rows), default=0.0))
+    note_width = 8 + max((_width(r.note) for r in rows), default=0.0)
+    key, key_height = _legend(looks, width)
+    thick = 9 if len(looks) > 1 else 14
+    group = len(looks) * (thick + 1) + 7
+    top, plot = _TOP + key_height, width - name_width - note_width
+    bottom = top + group * len(rows)
+    parts = [key]
+    for x in ticks(x_max, 4, exact=x_max):
+        column = name_width + plot * x / x_max
+        parts.append(f'<path class="grid" d="M{column:.1f} {top}V{bottom}"/>')
+        parts.append(text(column, bottom + 16, number(x), "middle"))
+    for i, row in enumerate(rows):
+        y, middle = top + group * i + 3, top + group * i + group / 2 + 4
+        parts.append(text(name_width - 6, middle, _fitted(row.name, name_width - 8), "end", "name"))
+        for j, (look, value) in enumerate(zip(looks, row.values, strict=True)):
+            if value is not None:
+                length = max(1.0, plot * value / x_max)
+                parts.append(
+                    f'<rect class="bar {look.css}" x="{name_width:.1f}" rx="1.5" '
+                    f'y="{y + j * (thick + 1):.1f}" width="{length:.1f}" height="{thick}"/>'
+                )
+        parts.append(text(width, middle, row.note, "end", "note"))
+    parts.append(text(name_width + plot / 2, bottom + 34, x_title, "middle", "title"))
+    return svg(parts, width, bottom + 40, label)
+
+
+def ticks(top: float, wanted: int, *, exact: float | None = None) -> list[float]:
+    """Round numbers from 0 to at least `top` (to `exact` where given), about `wanted` of them.
+
+    Example:
+        >>> ticks(87, 5), ticks(0.7, 4)
+        ([0.0, 20.0, 40.0, 60.0, 80.0, 100.0], [0.0, 0.2, 0.4, 0.6, 0.8])
+    """
+    if not math.isfinite(top) or top <= 0:
+        return [0.0, 1.0]
+    rough = top / wanted
+    power = 10.0 ** math.floor(math.log10(rough))
+    step = next(m * power for m in (1, 2, 2.5, 5, 10) if m * power >= rough * 0.999)
+    count = math.floor(top / step + 1e-6) if exact else math.ceil(top / step - 1e-6)
+    values = [round(i * step, 10) for i in range(count + 1)]
+    return values if not exact or math.isclose(values[-1], exact) else [*values[:-1], exact]
+
+
+def number(value: float) -> str:
+    """A tick's text: 0, 0.25, 800, 12k.
+
+    Example:
+        >>> number(0.25), number(90000.0), number(800.0)
+        ('0.25', '90k', '800')
+    """
+    return f"{value / 1000:g}k" if abs(value) >= 10_000 else f"{value:g}"
+
+
+def text(x: float, y: float, words: str, anchor: str, css: str = "tick", extra: str = "") -> str:
+    """One line of text; `words` is escaped."""
+    words = html.escape(words)
+    return (
+        f'<text class="{css}" x="{x:.1f}" y="{y:.1f}" text-anchor="{anchor}"{extra}>{words}</text>'
+    )
+
+
+def svg(parts: Sequence[str], width: float, height: float, label: str) -> str:
+    return (
+        f'<svg class="chart" viewBox="0 0 {width:g} {height:g}" width="{width:g}" '
+        f'height="{height:g}" role="img" aria-label="{html.escape(label)}">{"".join(parts)}</svg>'
+    )
+
+
+def standalone(drawing: str) -> str:
+    """The drawing as a file of its own: with the style that the page would have given it."""
+    style = chart_css().replace(":root", "svg")
+    head, tail = drawing.split(">", 1)
+    return f'{head} xmlns="http://www.w3.org/2000/svg"><style>{style}</style>{tail}\n'
+
+
+def chart_css() -> str:
+    """The colours of light and dark, and how lines, bars and words look."""
+    return (resources.files("resdet.report") / "templates" / "chart.css").read_text("utf-8")
+
+
+def thinned(x: Sequence[float], y: Sequence[float]) -> list[tuple[float, float]]:
+    """At most `_MAX_POINTS` of the points, first and last among them."""
+    if len(x) <= _MAX_POINTS:
+        return list(zip(x, y, strict=True))
+    picked = sorted({round(i * (len(x) - 1) / (_MAX_POINTS - 1)) for i in range(_MAX_POINTS)})
+    return [(x[i], y[i]) for i in picked]
+
+
+def _path(s: Series, values: Sequence[float], at, y_top: float, css: str) -> str:  # type: ignore[no-untyped-def]
+    spots = [at(x, min(y, y_top)) for x, y in thinned(s.x, values)]
+    line = "L".join(f"{x:.1f} {y:.1f}" for x, y in spots)
+    return f'<path class="{css} {s.look.css}" d="M{line}"/>'
+
+
+def _top(s: Series) -> float:
+    return max(s.y)
+
+
+def _legend(looks: Sequence[Look], width: float) -> tuple[str, int]:
+    """Line samples and names in as many rows as they need, and the height of that."""
+    parts, x, row = [], 4.0, 0
+    for look in looks:
+        need = 30 + _width(look.name) + 14
+        if x > 4 and x + need > width:
+            x, row = 4.0, row + 1
+        y = 12 + row * 18
+        parts.append(f'<path class="line {look.css}" d="M{x:.1f} {y - 4}h22"/>')
+        parts.append(text(x + 28, y, look.name, "start", "name"))
+        x += need
+    return "".join(parts), (row + 1) * 18 + 6 if looks else 0
+
+
+def _width(words: str) -> float:
+    return len(words) * _FONT * _LETTER
+
+
+def _fitted(words: str, width: float) -> str:
+    """The words, cut with an ellipsis where they would run into the plot."""
+    most = int(width / (_FONT * _LETTER))
+    return words if len(words) <= most else words[: max(1, most - 1)] + "…"

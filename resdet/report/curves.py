@@ -1,0 +1,96 @@
+"""Precision against recall, and the matches behind it, computed from the result files.
+
+Not for: VOC's rules (`resdet.evaluation.voc`, whose judgement is used detection by detection).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from resdet.evaluation import voc
+from resdet.evaluation.voc_matching import Found, Objects, judge
+from resdet.report.resampling import ClassMatches
+from resdet.report.scores import SetScores
+
+# COCO's 101 recalls; VOC's curves are read off at the same places.
+RECALL = np.linspace(0, 1, 101)
+
+
+@dataclass(frozen=True)
+class Curves:
+    """Class name to the best precision at each of `RECALL` or beyond, (101,), in [0, 1]."""
+
+    classes: Mapping[str, npt.NDArray[np.float64]]
+
+    def mean(self) -> npt.NDArray[np.float64]:
+        """Over the classes that have objects; zeros where there is none."""
+        if not self.classes:
+            return np.zeros(len(RECALL))
+        return np.asarray(np.mean(list(self.classes.values()), axis=0))
+
+
+def at_recalls(
+    recall: npt.NDArray[np.float64], precision: npt.NDArray[np.float64]
+) -> npt.NDArray[np.float64]:
+    """The best precision at each of `RECALL` or beyond; 0 where the recall is never reached.
+
+    Args:
+        recall, precision: after each detection by falling score; recall ascending.
+
+    Example:
+        >>> at_recalls(np.array([0.5, 0.5, 1.0]), np.array([1.0, 0.5, 2 / 3]))[[0, 50, 51, 100]]
+        array([1.        , 1.        , 0.66666667, 0.66666667])
+    """
+    if not len(recall):
+        return np.zeros(len(RECALL))
+    best = np.maximum.accumulate(precision[::-1])[::-1]
+    # A recall of 0.3 reached as 3/10 counts as reached.
+    first = np.searchsorted(recall, RECALL - 1e-12, side="left")
+    return np.append(best, 0.0)[first]
+
+
+def curves_of(scores: SetScores) -> Curves:
+    """The curves of the classes that have objects, at IoU 0.5; VOC's where there are VOC's."""
+    result = scores.result
+    if result.voc is not None:
+        found = result.voc.primary.curves.items()
+        return Curves({name: at_recalls(c.recall, c.precision) for name, c in found})
+    assert result.coco is not None
+    curves = {name: result.coco.curve(name)[1] for name in result.coco.per_category}
+    return Curves({name: precision for name, precision in curves.items() if len(precision)})
+
+
+def class_matches(scores: SetScores) -> list[ClassMatches]:
+    """Each class of a VOC-scored set with its detections judged, in the order of the classes.
+
+    Detections are taken as in `voc.evaluate`: by falling score, equal ones by image id.
+    """
+    truth = voc.ground_truth_from_coco(scores.truth)
+    found = voc.read_detections(scores.folder, truth.classes, evaluated=scores.evaluated)
+    places = {str(image_id): i for i, image_id in enumerate(truth.image_ids)}
+    image = np.array([places[str(i)] for i in found.image_ids], dtype=np.int64)
+    rank = truth.index.image_rank()
+    style = scores.result.voc.primary.style if scores.result.voc else "d2"
+    used = {places[str(i)] for i in scores.evaluated}
+    # Images are numbered anew, so that those never evaluated cannot be drawn.
+    number = np.cumsum([i in used for i in range(len(places))]) - 1
+    matches = []
+    for label in range(len(truth.classes)):
+        true = np.flatnonzero((truth.label == label) & np.isin(truth.image, list(used)))
+        mine = np.flatnonzero(found.label == label)
+        mine = mine[np.lexsort((rank[image[mine]], -found.scores[mine]))]
+        difficult = truth.difficult[true]
+        right, wrong = judge(
+            Objects(truth.image[true], truth.boxes[true], difficult),
+            Found(image[mine], found.boxes[mine], found.scores[mine]),
+            0.5,
+            style,
+        )
+        counted = right | wrong
+        positives = np.bincount(number[truth.image[true][~difficult]], minlength=len(used))
+        matches.append(ClassMatches(right[counted], number[image[mine][counted]], positives))
+    return matches

@@ -1,0 +1,193 @@
+"""The plots of a report: learning curves, precision against recall, gains per class.
+
+Not for: drawing (`charts`), or the numbers (`scores`, `story`).
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from resdet.report import charts
+from resdet.report.charts import Bars, Look, Series
+from resdet.report.curves import RECALL, Curves
+from resdet.report.runs import Column
+from resdet.report.story import Gain, percent, points
+
+MAX_SMALL_MULTIPLES = 80
+MAX_BARS = 28
+
+
+@dataclass(frozen=True)
+class Figure:
+    """A drawing with what stands below it; `name` is its file name in the Markdown report."""
+
+    name: str
+    title: str
+    caption: str
+    svg: str
+
+
+def look(column: Column) -> Look:
+    return Look(f"{column.letter}  {column.label}", column.hue, column.dash)
+
+
+def learning_curves(columns: Sequence[Column]) -> Figure | None:
+    """Total training loss against iterations; None where no run has any."""
+    series, widths = [], set()
+    for column in columns:
+        rows = [r for r in column.run.metrics() if _finite(r.get("total_loss"))]
+        if rows:
+            losses = [float(r["total_loss"]) for r in rows]
+            width = max(1, len(losses) // 12)
+            widths.add(width)
+            x = [r["iteration"] + 1 for r in rows]
+            series.append(Series(look(column), x, moving_mean(losses, width), losses))
+    if not series:
+        return None
+    span = f"{min(widths)} to {max(widths)}" if len(widths) > 1 else f"{max(widths)}"
+    return Figure(
+        "learning_curves",
+        "Learning curves",
+        f"Training loss, all terms. Bold: moving mean over {span} entries of the log; "
+        "faint: each entry.",
+        charts.line_chart(
+            series,
+            label="Training loss of each run against iterations",
+            x_title="iteration",
+            y_title="total loss",
+        ),
+    )
+
+
+def validation_curves(columns: Sequence[Column]) -> Figure | None:
+    """AP50 measured during training, where the runs did; None where none has two points."""
+    series = []
+    for column in columns:
+        spots = [
+            (row["iteration"] + 1, value)
+            for row in column.run.metrics()
+            if (value := _validation_ap50(row)) is not None
+        ]
+        if spots:
+            x, y = zip(*spots, strict=True)
+            series.append(Series(look(column), x, y))
+    if max((len(s.x) for s in series), default=0) < 2:
+        return None
+    return Figure(
+        "validation_curves",
+        "During training",
+        "AP50 on the set that was evaluated during training, percent.",
+        charts.line_chart(
+            series,
+            label="AP50 of each run against iterations",
+            x_title="iteration",
+            y_title="AP50",
+            y_max=100,
+            markers=True,
+        ),
+    )
+
+
+def precision_recall(columns: Sequence[Column], curves: Sequence[Curves]) -> Figure:
+    """Mean over the classes of precision at each recall, IoU 0.5."""
+    series = [
+        Series(look(c), (RECALL * 100).tolist(), (one.mean() * 100).tolist())
+        for c, one in zip(columns, curves, strict=True)
+    ]
+    return Figure(
+        "precision_recall",
+        "Precision and recall",
+        "IoU 0.5, percent. Mean over classes of the best precision at this recall or beyond.",
+        charts.line_chart(
+            series,
+            label="Precision of each run against recall",
+            x_title="recall",
+            y_title="precision",
+            x_max=100,
+            y_max=100,
+        ),
+    )
+
+
+def precision_recall_per_class(
+    columns: Sequence[Column], curves: Sequence[Curves]
+) -> list[tuple[str, str]]:
+    """(class, small drawing) for each class that has objects; none for very many classes."""
+    names = [name for name in curves[0].classes if all(name in one.classes for one in curves)]
+    if len(names) > MAX_SMALL_MULTIPLES:
+        return []
+    x = (RECALL[::2] * 100).tolist()
+    return [
+        (
+            name,
+            charts.line_chart(
+                [
+                    Series(look(c), x, (one.classes[name][::2] * 100).tolist())
+                    for c, one in zip(columns, curves, strict=True)
+                ],
+                label=f"Precision against recall for {name}",
+                x_title="",
+                y_title="",
+                x_max=100,
+                y_max=100,
+                width=200,
+                plot_height=115,
+                legend=False,
+            ),
+        )
+        for name in names
+    ]
+
+
+def class_gains(columns: Sequence[Column], gain: Gain) -> list[Figure]:
+    """AP of each class in both runs, the class with the largest gain first.
+
+    Many classes are spread over several drawings, so that none is taller than a screen.
+    """
+    before, after = columns[gain.pair.before], columns[gain.pair.after]
+    pair = f"{before.letter} → {after.letter}"
+    parts = [gain.classes[i : i + MAX_BARS] for i in range(0, len(gain.classes), MAX_BARS)]
+    return [
+        Figure(
+            f"class_gains_{before.letter}{after.letter}_{number}",
+            f"Per class, {pair}" + (f" ({number} of {len(parts)})" if len(parts) > 1 else ""),
+            f"{gain.metric.title}, percent; at the right the gain in points. "
+            f"Mean of all {percent(gain.before)} → {percent(gain.after)}.",
+            charts.bar_chart(
+                [Bars(c.name, (c.before * 100, c.after * 100), points(c.absolute)) for c in part],
+                [look(before), look(after)],
+                label=f"AP per class of {before.label} and {after.label}, largest gain first",
+                x_max=100,
+                x_title=gain.metric.title,
+            ),
+        )
+        for number, part in enumerate(parts, 1)
+    ]
+
+
+def moving_mean(values: Sequence[float], width: int) -> list[float]:
+    """Mean over up to `width` entries around each, fewer at the ends.
+
+    Example:
+        >>> moving_mean([1, 2, 6], 3)
+        [1.5, 3.0, 4.0]
+    """
+    sums = np.concatenate([[0.0], np.cumsum(values)])
+    places = np.arange(len(values))
+    low = np.maximum(places - width // 2, 0)
+    high = np.minimum(places + (width - 1) // 2 + 1, len(values))
+    return [float(v) for v in (sums[high] - sums[low]) / (high - low)]
+
+
+def _finite(value: object) -> bool:
+    return isinstance(value, int | float) and bool(np.isfinite(value))
+
+
+def _validation_ap50(row: Mapping[str, object]) -> float | None:
+    """The last "…AP50" of a row of metrics.json, percent as Detectron2 writes it."""
+    found = [v for k, v in row.items() if re.fullmatch(r"(.*/)?AP50", k) and _finite(v)]
+    return float(found[-1]) if found else None  # type: ignore[arg-type]

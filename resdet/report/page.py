@@ -1,0 +1,64 @@
+"""A gathered report as one HTML page with everything inside.
+
+Everything that users named (classes, paths, data sets) goes through jinja2's escaping; only
+drawings of our own are inserted as they are.
+
+Not for: gathering (`document`), Markdown or the terminal (`plain`).
+"""
+
+from __future__ import annotations
+
+import json
+from importlib import resources
+from typing import TYPE_CHECKING, Any
+
+from resdet.errors import RunError
+from resdet.report import as_json, charts, story
+from resdet.report.pictures import PICTURES_SAID
+from resdet.report.provenance import provenance
+
+if TYPE_CHECKING:
+    from resdet.report.document import Report
+
+
+def to_html(report: Report) -> str:
+    """One page with everything inside.
+
+    Raises:
+        RunError: Jinja2 is not installed.
+    """
+    try:
+        import jinja2
+        from markupsafe import Markup
+    except ModuleNotFoundError:
+        raise RunError("The report needs Jinja2. Run: pip install 'resdet[report]'.") from None
+    environment = jinja2.Environment(
+        loader=jinja2.FunctionLoader(_template),
+        autoescape=True,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        undefined=jinja2.StrictUndefined,
+    )
+    environment.filters.update(
+        percent=story.percent, points=story.points, duration=story.duration, svg=Markup
+    )
+    return environment.get_template("report.html").render(
+        report=report,
+        css=Markup(charts.chart_css() + _template("report.css")),
+        data=Markup(_script_json(as_json.to_json(report))),
+        pictures_said=PICTURES_SAID,
+        # A config key may be broken after a dot, and copied without a trace of that.
+        breakable_dot=Markup(".<wbr>"),
+        provenance=[provenance(c) for c in report.columns],
+        interval_said=story.interval_said(report.sets[0].noise),
+    )
+
+
+def _template(name: str) -> str:
+    return (resources.files("resdet.report") / "templates" / name).read_text("utf-8")
+
+
+def _script_json(value: Any) -> str:
+    """JSON that cannot end its <script> element early."""
+    text = json.dumps(value, allow_nan=False, ensure_ascii=False, separators=(",", ":"))
+    return text.replace("<", "\\u003c").replace("\u2028", "\\u2028").replace("\u2029", "\\u2029")

@@ -1,0 +1,111 @@
+"""The paper's number beside ours where, and only where, the protocol is the same.
+
+The same means: the data sets trained and tested on, every image of the test set, the classes, the
+AP rule, the net unchanged and pretrained, and the settings on which the papers are explicit
+(`paper.yaml`). On a subset, on the embedded data, on other sizes there is no number, and so none
+can be taken for a target.
+
+Not for: judging whether ours is good; the paper trained in four alternating steps.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from importlib import resources
+from typing import Any
+
+import yaml
+
+from resdet.report.runs import Column
+from resdet.report.scores import SetScores
+
+PAPER = "He et al. 2015, arXiv:1512.03385"
+
+
+@dataclass(frozen=True)
+class PaperNumber:
+    """One published value, a fraction in [0, 1]; `per_class` by class name, where printed."""
+
+    metric: str
+    value: float
+    source: str
+    per_class: Mapping[str, float]
+    per_class_source: str = ""
+
+
+@functools.cache
+def tables() -> dict[str, Any]:
+    """The content of paper.yaml."""
+    file = resources.files("resdet.report") / "paper.yaml"
+    return dict(yaml.safe_load(file.read_text("utf-8")))
+
+
+def numbers_for(column: Column, scores: SetScores) -> dict[str, PaperNumber]:
+    """Metric ("mean_ap" of the primary VOC rule, "AP", "AP50") to the paper's number.
+
+    Empty where anything of the protocol differs, which is the usual case.
+    """
+    found = {}
+    for entry in tables()["numbers"]:
+        protocol = tables()["protocols"][entry["protocol"]]
+        if entry["net"] == _plain_net(column) and _same_protocol(
+            column, scores, protocol, entry["metric"]
+        ):
+            names = tables()["classes"]["voc"]
+            values = entry.get("per_class", ())
+            found[entry["metric"]] = PaperNumber(
+                entry["metric"],
+                entry["value"] / 100,
+                entry["source"],
+                {name: v / 100 for name, v in zip(names, values, strict=False)},
+                entry.get("per_class_source", ""),
+            )
+    return found
+
+
+def _plain_net(column: Column) -> str | None:
+    """The net's name, if it is the paper's net and not a narrower or reshaped one."""
+    config = column.config
+    trained_on = str((column.card.get("data") or {}).get("name", "imagenet"))
+    plain = (
+        column.pretrained
+        and "imagenet" in trained_on.lower()
+        and config.get("MODEL.NET.WIDTH", 1.0) == 1
+        and config.get("MODEL.NET.SHORTCUT", "") in ("", "B")
+        and config.get("MODEL.NET.STRIDE_IN_1X1", True)
+        and config.get("MODEL.NET.STEM", "") in ("", "imagenet")
+        and config.get("MODEL.NET.POOLS", 0) in (0, 5)
+        and config.get("MODEL.NET.FC_CHANNELS", 0) in (0, 4096)
+        and column.run.state == "finished"
+    )
+    return str(config.get("MODEL.NET.NAME")) if plain else None
+
+
+def _same_protocol(
+    column: Column, scores: SetScores, protocol: Mapping[str, Any], metric: str
+) -> bool:
+    config = column.config
+    classes_fit = len(scores.classes) == protocol["num_classes"] and (
+        protocol["num_classes"] != 20 or _same_names(scores.classes)
+    )
+    rule = scores.primary if metric == "mean_ap" else "COCO bbox" if scores.coco else None
+    return (
+        scores.data_set == protocol["test"]
+        and sorted(config.get("DATASETS.TRAIN", ())) in [sorted(t) for t in protocol["train"]]
+        and len(set(scores.evaluated)) == len(set(scores.expected)) == protocol["images"]
+        and classes_fit
+        and rule == protocol["metrics"][metric]
+        and not column.run.info.get("leak")
+        and all(_equal(config.get(key), value) for key, value in tables()["settings"].items())
+    )
+
+
+def _same_names(classes: Sequence[str]) -> bool:
+    return sorted(classes) == sorted(tables()["classes"]["voc"])
+
+
+def _equal(a: Any, b: Any) -> bool:
+    listed = isinstance(a, list | tuple)
+    return list(a) == list(b) if listed and isinstance(b, list | tuple) else bool(a == b)

@@ -1,0 +1,277 @@
+"""The same pictures with each detector's boxes, so that a number can be looked at.
+
+Drawn with Pillow on the samples that a run keeps (results/<set>/samples.json), enlarged where
+they are small. A box is right when it covers a free object of its class with IoU of at least 0.5,
+taken by falling score; boxes on difficult or crowd objects are left out, as in the score. Right and
+wrong differ in form, not in colour alone: solid green, crossed red, dashed for what was missed.
+
+Not for: choosing flattering pictures; they are spread over the set.
+"""
+
+from __future__ import annotations
+
+import base64
+import io
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image, ImageDraw, ImageFont
+
+from resdet.report.scores import SetScores
+
+SCORE_THRESHOLD = 0.5
+IOU_THRESHOLD = 0.5
+PICTURES_SAID = (
+    f"Detections with a score of at least {SCORE_THRESHOLD:g}; right means IoU of at least "
+    f"{IOU_THRESHOLD:g} with a free object of the class. The pictures are spread evenly over the "
+    "set; nobody chose them by result."
+)
+MAX_SAMPLES = 8
+SIDE = 400
+FONT_SIZE = 18
+MAX_BYTES = 2_600_000
+_QUALITIES = (85, 72, 55, 40)
+_RIGHT, _WRONG, _MISSED, _EDGE = "#1fd67f", "#ff4b33", "#ffe14d", "#101214"
+
+
+@dataclass(frozen=True)
+class Panel:
+    """One run's boxes on one picture: a JPEG, and in words what is drawn."""
+
+    jpeg: bytes
+    width: int
+    height: int
+    num_right: int
+    num_wrong: int
+    num_missed: int
+
+    @property
+    def data_uri(self) -> str:
+        return "data:image/jpeg;base64," + base64.b64encode(self.jpeg).decode("ascii")
+
+    @property
+    def words(self) -> str:
+        return f"{self.num_right} right, {self.num_wrong} wrong, {self.num_missed} missed"
+
+
+@dataclass(frozen=True)
+class Sample:
+    """One picture of the set with a panel per run, in the order of the runs."""
+
+    image_id: str
+    panels: tuple[Panel, ...]
+
+
+@dataclass(frozen=True)
+class _Box:
+    corners: tuple[float, float, float, float]
+    text: str
+    kind: str
+
+
+@dataclass(frozen=True)
+class _Drawing:
+    picture: Image.Image
+    kinds: list[str]
+
+    def panel(self, quality: int) -> Panel:
+        with io.BytesIO() as file:
+            self.picture.save(file, "JPEG", quality=quality)
+            jpeg = file.getvalue()
+        counts = (self.kinds.count(kind) for kind in ("right", "wrong", "missed"))
+        return Panel(jpeg, *self.picture.size, *counts)
+
+
+def samples(scores: Sequence[SetScores], *, limit: int = MAX_SAMPLES) -> list[Sample]:
+    """Of the pictures that the first run keeps `limit`, evenly spread, as small as the page bears.
+
+    An image that cannot be opened is left out; a report never fails for a picture.
+    """
+    drawn = _drawn(scores, limit)
+    tries = [(len(drawn), quality) for quality in _QUALITIES]
+    tries += [(fewer, _QUALITIES[-1]) for fewer in range(len(drawn) - 1, 0, -1)]
+    for count, quality in tries:
+        made = [
+            Sample(image_id, tuple(d.panel(quality) for d in drawings))
+            for image_id, drawings in drawn[:count]
+        ]
+        if sum(len(p.jpeg) for s in made for p in s.panels) <= MAX_BYTES:
+            return made
+    return []
+
+
+def _drawn(scores: Sequence[SetScores], limit: int) -> list[tuple[str, list[_Drawing]]]:
+    found = []
+    kept = scores[0].samples()
+    picks = sorted({round(i) for i in np.linspace(0, len(kept) - 1, min(limit, len(kept)))})
+    for image_id, path in [kept[i] for i in picks]:
+        try:
+            with Image.open(path) as file:
+                photo = file.convert("RGB")
+        except OSError:
+            continue
+        found.append((str(image_id), [_draw(photo, s, image_id) for s in scores]))
+    return found
+
+
+def judged_boxes(
+    truth: Sequence[Mapping[str, Any]],
+    detections: Sequence[Mapping[str, Any]],
+    names: Mapping[int, str],
+) -> list[_Box]:
+    """What is drawn on one image: detections from the threshold up, then missed objects.
+
+    Args:
+        truth: COCO annotations of the image, with "difficult" where VOC has it.
+        detections: COCO results of the image.
+        names: category id to class name.
+    """
+    boxes = []
+    taken: set[int] = set()
+    by_class: dict[int, list[int]] = defaultdict(list)
+    for i, item in enumerate(truth):
+        by_class[item["category_id"]].append(i)
+    for detection in sorted(detections, key=lambda d: -d["score"]):
+        if detection["score"] < SCORE_THRESHOLD:
+            break
+        places = by_class.get(detection["category_id"], [])
+        ious = [iou(detection["bbox"], truth[i]["bbox"]) for i in places]
+        best = int(np.argmax(ious)) if ious else -1
+        covers = best >= 0 and ious[best] >= IOU_THRESHOLD
+        if covers and _is_ignored(truth[places[best]]):
+            continue
+        right = covers and places[best] not in taken
+        if right:
+            taken.add(places[best])
+        name = names.get(detection["category_id"], "?")
+        text = f"{name} {_short(detection['score'])}"
+        boxes.append(_Box(_corners(detection["bbox"]), text, "right" if right else "wrong"))
+    for i, item in enumerate(truth):
+        if i not in taken and not _is_ignored(item):
+            boxes.append(_Box(_corners(item["bbox"]), "", "missed"))
+    return boxes
+
+
+def _short(score: float) -> str:
+    """.97, so that labels stay small."""
+    return f"{score:.2f}".removeprefix("0")
+
+
+def iou(a: Sequence[float], b: Sequence[float]) -> float:
+    """Intersection over union of two boxes (x, y, width, height)."""
+    width = min(a[0] + a[2], b[0] + b[2]) - max(a[0], b[0])
+    height = min(a[1] + a[3], b[1] + b[3]) - max(a[1], b[1])
+    overlap = max(0.0, width) * max(0.0, height)
+    union = a[2] * a[3] + b[2] * b[3] - overlap
+    return overlap / union if union > 0 else 0.0
+
+
+def _is_ignored(item: Mapping[str, Any]) -> bool:
+    return bool(item.get("difficult") or item.get("iscrowd"))
+
+
+def _corners(bbox: Sequence[float]) -> tuple[float, float, float, float]:
+    x, y, width, height = bbox
+    return x, y, x + width, y + height
+
+
+def _draw(photo: Image.Image, scores: SetScores, image_id: Any) -> _Drawing:
+    boxes = judged_boxes(
+        scores.truth_of(image_id), scores.detections_of(image_id), scores.category_names
+    )
+    width, height = scores.size_of(image_id) or photo.size
+    scale = SIDE / max(photo.size)
+    size = (round(photo.width * scale), round(photo.height * scale))
+    enlarged = photo.resize(size, Image.Resampling.BICUBIC)
+    # Samples may be stored smaller than the image that the boxes are measured in.
+    draw_boxes(enlarged, boxes, (size[0] / width, size[1] / height))
+    return _Drawing(enlarged, [b.kind for b in boxes])
+
+
+def draw_boxes(photo: Image.Image, boxes: Sequence[_Box], scale: tuple[float, float]) -> None:
+    """Draws on the picture; what is wrong below what is right, labels above all boxes."""
+    draw = ImageDraw.Draw(photo)
+    font = _font()
+    order = {"missed": 0, "wrong": 1, "right": 2}
+    boxes = sorted(boxes, key=lambda b: order[b.kind])
+    placed = []
+    for box in boxes:
+        x0, y0, x1, y1 = (round(v * scale[i % 2]) for i, v in enumerate(box.corners))
+        corners = (x0, y0, max(x1, x0 + 2), max(y1, y0 + 2))
+        _OUTLINES[box.kind](draw, corners)
+        placed.append((box, corners))
+    for box, corners in placed:
+        if box.text:
+            _label(draw, font, box, corners, photo.size)
+
+
+def _right(draw: ImageDraw.ImageDraw, c: tuple[int, int, int, int]) -> None:
+    draw.rectangle((c[0] - 1, c[1] - 1, c[2] + 1, c[3] + 1), outline=_EDGE, width=5)
+    draw.rectangle(c, outline=_RIGHT, width=3)
+
+
+def _wrong(draw: ImageDraw.ImageDraw, c: tuple[int, int, int, int]) -> None:
+    draw.rectangle((c[0] - 1, c[1] - 1, c[2] + 1, c[3] + 1), outline=_EDGE, width=5)
+    draw.rectangle(c, outline=_WRONG, width=3)
+    arm = max(4, min(10, (c[2] - c[0]) // 3, (c[3] - c[1]) // 3))
+    for width, colour in ((5, _EDGE), (3, _WRONG)):
+        draw.line((c[2] - arm, c[1], c[2], c[1] + arm), fill=colour, width=width)
+        draw.line((c[2] - arm, c[1] + arm, c[2], c[1]), fill=colour, width=width)
+
+
+def _missed(draw: ImageDraw.ImageDraw, c: tuple[int, int, int, int]) -> None:
+    for width, colour in ((4, _EDGE), (3, _MISSED)):
+        for x0, y0, x1, y1 in (
+            (c[0], c[1], c[2], c[1]),
+            (c[2], c[1], c[2], c[3]),
+            (c[0], c[3], c[2], c[3]),
+            (c[0], c[1], c[0], c[3]),
+        ):
+            _dashes(draw, (x0, y0, x1, y1), colour, width)
+
+
+_OUTLINES = {"right": _right, "wrong": _wrong, "missed": _missed}
+
+
+def _dashes(
+    draw: ImageDraw.ImageDraw, line: tuple[int, int, int, int], colour: str, width: int
+) -> None:
+    x0, y0, x1, y1 = line
+    length = max(x1 - x0, y1 - y0)
+    for start in range(0, max(length, 1), 11):
+        end = min(start + 6, length)
+        if x1 > x0:
+            draw.line((x0 + start, y0, x0 + end, y0), fill=colour, width=width)
+        else:
+            draw.line((x0, y0 + start, x0, y0 + end), fill=colour, width=width)
+
+
+def _label(
+    draw: ImageDraw.ImageDraw,
+    font: ImageFont.FreeTypeFont | ImageFont.ImageFont,
+    box: _Box,
+    corners: tuple[int, int, int, int],
+    size: tuple[int, int],
+) -> None:
+    """Above the box, or inside it where there is no room."""
+    width, height = round(draw.textlength(box.text, font=font)) + 8, FONT_SIZE + 5
+    x = max(0, min(corners[0] - 1, size[0] - width))
+    y = corners[1] - height if corners[1] >= height else corners[1] + 2
+    colour = _RIGHT if box.kind == "right" else _WRONG
+    draw.rectangle((x, y, x + width, y + height), fill=_EDGE)
+    draw.text((x + 4, y + height / 2 + 1), box.text, fill=colour, font=font, anchor="lm")
+
+
+def _font() -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
+    """A font with many scripts where matplotlib is installed, else Pillow's own."""
+    try:
+        import matplotlib
+
+        path = Path(matplotlib.get_data_path()) / "fonts" / "ttf" / "DejaVuSans.ttf"
+        return ImageFont.truetype(str(path), FONT_SIZE)
+    except (ImportError, OSError):
+        return ImageFont.load_default(FONT_SIZE)

@@ -1,0 +1,125 @@
+"""A gathered report as Markdown with its figures beside it, and as text for a terminal.
+
+Not for: the page (`page`), whose tables and sentences these are.
+"""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from resdet.report import charts, story
+from resdet.report.figures import Figure
+from resdet.report.pictures import PICTURES_SAID
+from resdet.report.provenance import provenance
+from resdet.report.tables import Table, escape_markdown, to_markdown, to_text
+from resdet.run import write_text
+
+if TYPE_CHECKING:
+    from resdet.report.document import Report, SetReport
+
+FILES = "report_files"
+
+
+def write_markdown(report: Report, output: Path) -> None:
+    """report.md, and its drawings and pictures in report_files/, which is made afresh."""
+    folder = output / FILES
+    if folder.exists():
+        shutil.rmtree(folder)
+    folder.mkdir()
+    write_text(output / "report.md", _markdown(report, folder))
+
+
+def _markdown(report: Report, folder: Path) -> str:
+    e = escape_markdown
+    verdict = report.verdict
+    lines = [f"# {e(report.headline)}", "", f"**{verdict.stamp}**", ""]
+    lines += [f"- {e(text)}" for text in (*verdict.reasons, *verdict.cautions)]
+    lines += [""] + [f"{e(text)}\n" for text in (*report.standfirst, *report.meaning)]
+    for one in report.sets:
+        lines += _markdown_set(report, one, folder)
+    lines += _markdown_table(report.nets, report, 2)
+    lines += [line for f in report.figures for line in _markdown_figure(f.name, f, folder)]
+    if report.differences:
+        lines += _markdown_table(report.differences, report, 2)
+    lines += [f"- {e(text)}" for text in (*verdict.notes, *report.left_out)]
+    lines += ["", e(story.interval_said(report.sets[0].noise)), "", "## Provenance", ""]
+    for column in report.columns:
+        lines += [f"### {e(column.letter)}: {e(column.label)}", ""]
+        lines += [f"- {k}: {e(v)}" for k, v in provenance(column)["rows"]]
+        lines += [""]
+    lines += [f"Made by resdet {report.version}, {report.made}."]
+    return "\n".join(lines) + "\n"
+
+
+def _markdown_set(report: Report, one: SetReport, folder: Path) -> list[str]:
+    lines = _markdown_table(one.ranking, report, 2)
+    if one.gain_table:
+        lines += _markdown_table(one.gain_table, report, 3)
+    lines += [f"- {escape_markdown(text)}" for text in one.notes] + [""]
+    for figure in (one.curve, *one.figures):
+        lines += _markdown_figure(f"{one.data_set}_{figure.name}", figure, folder)
+    for table in (*one.tables, *one.other_tables):
+        lines += _markdown_table(table, report, 3)
+    if one.samples:
+        lines += ["### Pictures", "", escape_markdown(PICTURES_SAID), ""]
+        letters = [c.letter for c in report.columns]
+        lines += [
+            "| " + " | ".join(["image", *letters]) + " |",
+            "| --- " * (len(letters) + 1) + "|",
+        ]
+        for number, sample in enumerate(one.samples, 1):
+            cells = [escape_markdown(sample.image_id)]
+            for letter, panel in zip(letters, sample.panels, strict=True):
+                name = _file_name(f"{one.data_set}_{number}_{letter}") + ".jpg"
+                (folder / name).write_bytes(panel.jpeg)
+                cells.append(f"![{panel.words}]({FILES}/{name})")
+            lines.append("| " + " | ".join(cells) + " |")
+        lines.append("")
+        if one.sources:
+            lines += ["Sources and licences of the pictures:", ""]
+            # Indented: shown as it is, whatever a data set wrote there.
+            lines += [f"    {line}" for line in one.sources.splitlines()] + [""]
+    return lines
+
+
+def _markdown_table(table: Table, report: Report, level: int) -> list[str]:
+    title = f"{'#' * level} {escape_markdown(table.title)}"
+    lines = [title, "", to_markdown(table, report.columns), ""]
+    return [*lines, escape_markdown(table.caption), ""] if table.caption else lines
+
+
+def _markdown_figure(name: str, figure: Figure, folder: Path) -> list[str]:
+    file = _file_name(name) + ".svg"
+    write_text(folder / file, charts.standalone(figure.svg))
+    return [f"![{escape_markdown(figure.title)}]({FILES}/{file})", "", figure.caption, ""]
+
+
+def _file_name(text: str) -> str:
+    return "".join(c if c.isalnum() or c in "-_" else "-" for c in text)
+
+
+def terminal_text(report: Report) -> str:
+    """The ranking of each set, the differences, the verdict: what a terminal needs."""
+    verdict = report.verdict
+    blocks = []
+    for one in report.sets:
+        table = to_text(one.ranking, report.columns)
+        blocks.append(f"{one.ranking.title}\n{table}\n{one.ranking.caption}")
+        if one.gain_table:
+            blocks.append(to_text(one.gain_table, report.columns))
+    if report.differences:
+        blocks.append(f"Config keys that differ\n{to_text(report.differences, report.columns)}")
+    else:
+        blocks.append("The resolved configs do not differ.")
+    said = [f"  {text}" for text in verdict.reasons]
+    said += [f"  caution: {text}" for text in verdict.cautions]
+    said += [f"  note: {text}" for text in (*verdict.notes, *report.left_out)]
+    rule = "" if verdict.comparable else "=" * 72 + "\n"
+    because = (
+        "only the backbone differs" if verdict.comparable else "more than the backbone differs"
+    )
+    blocks.append(f"{rule}{verdict.stamp}: {because}\n" + "\n".join(said) + ("\n" + rule).rstrip())
+    blocks.append("\n".join([report.headline + ".", *report.standfirst]))
+    return "\n\n".join(block.rstrip() for block in blocks)

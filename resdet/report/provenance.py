@@ -1,0 +1,46 @@
+"""What a reader needs to trust or to repeat a run, as rows of text.
+
+Not for: what is compared (`sameness`); this is the record.
+"""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from resdet.report import story
+from resdet.report.runs import Column
+
+
+def provenance(column: Column) -> dict[str, Any]:
+    """What a reader needs to trust or repeat a run; rows without a value are left out."""
+    info = column.run.info
+    transfer = column.run.read("transfer", {}) or {}
+    counts = {
+        name: len(value) if isinstance(value, list | dict) else value
+        for name, value in transfer.items()
+        if isinstance(value, list | dict | int)
+    }
+    rows = [
+        ("folder", str(column.run.path)),
+        ("run", info.get("id")),
+        ("state", info.get("state")),
+        ("begun", info.get("created")),
+        ("command", " ".join(map(str, info.get("command") or []))),
+        ("seed", column.seed),
+        ("host and device", ", ".join(str(info[k]) for k in ("host", "device") if info.get(k))),
+        ("training time", story.duration(column.seconds) if column.seconds else ""),
+        ("tensors", ", ".join(f"{name} {count:,}" for name, count in counts.items())),
+        ("versions", ", ".join(f"{k} {v}" for k, v in (info.get("versions") or {}).items())),
+    ]
+    return {
+        "column": column,
+        "rows": [(k, str(v)) for k, v in rows if v not in (None, "")],
+        "config": column.run.config_text,
+        "card": json.dumps(_short_card(column.card), indent=1, ensure_ascii=False),
+    }
+
+
+def _short_card(card: dict[str, Any]) -> dict[str, Any]:
+    """The card without the classifier's whole config, which the weight file holds."""
+    return {key: value for key, value in card.items() if key != "config"}

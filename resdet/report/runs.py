@@ -1,0 +1,211 @@
+"""A run folder as one column of the report: who it is, what it cost, how it is drawn.
+
+Read from a run folder, beside what `resdet.run` names itself:
+
+    config.yaml     MODEL.NET.NAME and .WIDTH, MODEL.WEIGHTS
+    run.json        "net": {"parameters"}, "samples", "train_seconds", "versions", "device", "leak",
+                    "train_sets": [{"name", "hash", "images"}]
+    card.json       a `resdet.weights` card: "data", "metrics", "training", "input"
+
+What is not there is `None` and shown as a dash; nothing is guessed.
+
+Not for: the results of a run (`scores`), or whether two runs may be compared (`sameness`).
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from resdet.errors import RunError
+from resdet.run import Run
+
+NUM_HUES = 6
+LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
+
+
+@dataclass(frozen=True)
+class Column:
+    """One run in the report.
+
+    Attributes:
+        letter: A, B, …, in the order given.
+        label: the net and its start, as short as it can be told from the others.
+        net: "ResNet-18"; the name that people say, with its width where nets differ in that alone.
+        full_net: "ResNet-18 (width 0.5)".
+        pretrained: the config names weights.
+        config: dotted key to value, resolved.
+        hue, dash: how it is drawn: a hue per net, dashes for a start from random weights.
+        parameters: of the whole detector, or None.
+        samples_seen: training images that went through the net, repeats counted, or None.
+        seconds: of training, or None.
+    """
+
+    run: Run
+    letter: str
+    net: str
+    full_net: str
+    pretrained: bool
+    config: dict[str, Any]
+    seed: int | None
+    label: str = ""
+    hue: int = 0
+    dash: int = 0
+    card: dict[str, Any] = field(default_factory=dict)
+    parameters: int | None = None
+    samples_seen: int | None = None
+    seconds: float | None = None
+
+    @property
+    def start(self) -> str:
+        return "pretrained" if self.pretrained else "from scratch"
+
+    @property
+    def group(self) -> tuple[str, str]:
+        """Runs with the same group differ, if all is well, in nothing but the seed."""
+        return self.net, self.start
+
+
+def read_columns(paths: Sequence[Path | str]) -> list[Column]:
+    """The run folders as columns, labelled so that no two look alike.
+
+    Raises:
+        RunError: fewer than two, one of them twice, or one that is no run of a detector.
+    """
+    folders = [Path(path) for path in paths]
+    if len(folders) < 2:
+        raise RunError(f"{len(folders)} run folder given; a comparison needs at least two.")
+    if len(folders) > len(LETTERS):
+        raise RunError(f"{len(folders)} run folders given; a report holds {len(LETTERS)} at most.")
+    resolved = [folder.resolve() for folder in folders]
+    for i, folder in enumerate(resolved):
+        if folder in resolved[:i]:
+            raise RunError(f"{folders[i]} is given twice. Name each run folder once.")
+    columns = [_read(folder, letter) for folder, letter in zip(folders, LETTERS, strict=False)]
+    return _drawn(_labelled(columns))
+
+
+def flatten(node: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """(dotted key, value) of every leaf."""
+    for key, value in node.items():
+        if isinstance(value, Mapping) and value:
+            yield from flatten(value, f"{prefix}{key}.")
+        else:
+            yield f"{prefix}{key}", value
+
+
+def net_title(name: str, width: float = 1.0) -> str:
+    """The name that people say.
+
+    Example:
+        >>> net_title("resnet101"), net_title("vgg16_bn"), net_title("cifar_plain20", 0.5)
+        ('ResNet-101', 'VGG-16-BN', 'CIFAR-Plain-20 (width 0.5)')
+    """
+    match = re.fullmatch(r"(cifar_)?(resnet|plain|vgg)(\d+)(_bn)?", name)
+    title = name
+    if match:
+        family = {"resnet": "ResNet", "plain": "Plain", "vgg": "VGG"}[match[2]]
+        title = f"{'CIFAR-' if match[1] else ''}{family}-{match[3]}{'-BN' if match[4] else ''}"
+    return title if width == 1 else f"{title} (width {width:g})"
+
+
+def _read(folder: Path, letter: str) -> Column:
+    run = Run.open(folder)
+    if run.kind != "detection":
+        raise RunError(
+            f"{folder} is a {run.kind} run. compare takes detection runs, "
+            "such as those that train_det writes."
+        )
+    config = read_config(run)
+    info = run.info
+    return Column(
+        run=run,
+        letter=letter,
+        net=_net(config, 1.0),
+        full_net=_net(config, float(config.get("MODEL.NET.WIDTH", 1.0))),
+        pretrained=bool(config.get("MODEL.WEIGHTS")),
+        config=config,
+        seed=info.get("seed"),
+        card=run.read("card", {}) or {},
+        parameters=(info.get("net") or {}).get("parameters"),
+        samples_seen=_samples_seen(run, config),
+        seconds=info.get("train_seconds"),
+    )
+
+
+def read_config(run: Run) -> dict[str, Any]:
+    """The resolved config as dotted keys.
+
+    Raises:
+        RunError: there is no config.yaml, or it is not plain YAML.
+    """
+    where = run.path / "config.yaml"
+    try:
+        tree = yaml.safe_load(run.config_text)
+    except OSError:
+        raise RunError(f"{where} does not exist. The run folder is not complete.") from None
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise RunError(f"{where} is not plain YAML: {error}.") from None
+    if not isinstance(tree, dict):
+        raise RunError(f"{where} holds no keys. The run folder is not complete.")
+    return dict(flatten(tree))
+
+
+def _net(config: Mapping[str, Any], width: float) -> str:
+    if name := config.get("MODEL.NET.NAME"):
+        return net_title(str(name), width)
+    backbone = str(config.get("MODEL.BACKBONE.NAME", "unnamed net"))
+    depth = config.get("MODEL.RESNETS.DEPTH")
+    return f"{backbone} (depth {depth})" if depth and "resnet" in backbone else backbone
+
+
+def _samples_seen(run: Run, config: Mapping[str, Any]) -> int | None:
+    """What a finished run says; of another, what its log shows."""
+    if run.state == "finished" and "samples" in run.info:
+        return int(run.info["samples"])
+    iterations = [row["iteration"] for row in run.metrics() if "iteration" in row]
+    batch = config.get("SOLVER.IMS_PER_BATCH")
+    return (max(iterations) + 1) * int(batch) if iterations and batch else None
+
+
+def _labelled(columns: list[Column]) -> list[Column]:
+    """Net; then its start, its seed, its folder, as far as is needed to tell runs apart."""
+    if len({c.net for c in columns}) < len({c.full_net for c in columns}):
+        columns = [dataclasses.replace(c, net=c.full_net) for c in columns]
+    labels = [column.net for column in columns]
+    if len(set(labels)) < len(labels) or len({c.pretrained for c in columns}) > 1:
+        labels = [f"{c.net}, {c.start}" for c in columns]
+    if len(set(labels)) < len(labels):
+        labels = [
+            f"{label}, seed {c.seed}" if labels.count(label) > 1 else label
+            for label, c in zip(labels, columns, strict=True)
+        ]
+    if len(set(labels)) < len(labels):
+        labels = [
+            f"{label}, {c.run.path.name}" if labels.count(label) > 1 else label
+            for label, c in zip(labels, columns, strict=True)
+        ]
+    if len(set(labels)) < len(labels):
+        labels = [f"{label} ({c.letter})" for label, c in zip(labels, columns, strict=True)]
+    return [dataclasses.replace(c, label=label) for c, label in zip(columns, labels, strict=True)]
+
+
+def _drawn(columns: list[Column]) -> list[Column]:
+    """A hue per net in order of appearance; pretrained runs solid, the rest dashed.
+
+    Where that leaves two runs alike, each gets a hue of its own.
+    """
+    nets = list(dict.fromkeys(c.net for c in columns))
+    looks = [(nets.index(c.net) % NUM_HUES, 0 if c.pretrained else 1) for c in columns]
+    if len(set(looks)) < len(looks):
+        looks = [(i % NUM_HUES, i // NUM_HUES) for i in range(len(columns))]
+    return [
+        dataclasses.replace(c, hue=hue, dash=dash)
+        for c, (hue, dash) in zip(columns, looks, strict=True)
+    ]

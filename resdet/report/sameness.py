@@ -1,0 +1,318 @@
+"""Are these runs comparable: do they differ in more than the backbone?
+
+The resolved configs are laid side by side, key by key, and every difference is put into one of
+five bins:
+
+    backbone     the net and the weights it starts from: what the comparison is about
+    net          what follows from the net: the name of its shared stage, its cells per region;
+                 stages frozen where weights arrive and not where they are random
+    card         preprocessing that belongs to the weights, where each run's card says the same
+    bookkeeping  where and how often something is written; the seed. Named, harmless
+    other        everything else. One is enough: NOT COMPARABLE
+
+What a config does not show is compared too: class lists, ground truth, evaluated images, the VOC
+rule, training data, samples seen, seeds per backbone. Environment (versions, device) is named.
+
+Not for: repairing a comparison; a report that is not comparable is written and says so.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from resdet.report.runs import Column
+from resdet.report.scores import SetScores
+
+COMPARABLE = "COMPARABLE"
+NOT_COMPARABLE = "NOT COMPARABLE"
+NOT_SET = "(not set)"
+_BACKBONE_PREFIX = "MODEL.NET."
+_BACKBONE = ("MODEL.BACKBONE.NAME", "MODEL.WEIGHTS", "TRANSFER.FROM_SCRATCH")
+# Stock Detectron2 nets, where MODEL.NET.NAME is empty, are described under these keys.
+_STOCK_PREFIXES = ("MODEL.RESNETS.",)
+# Set by `detect` from the net itself; a user cannot state another value.
+_NET = (
+    "MODEL.RPN.IN_FEATURES",
+    "MODEL.ROI_HEADS.IN_FEATURES",
+    "MODEL.ROI_BOX_HEAD.POOLER_RESOLUTION",
+)
+_FREEZE = "MODEL.BACKBONE.FREEZE_AT"
+_CARD = {
+    "MODEL.PIXEL_MEAN": "mean",
+    "MODEL.PIXEL_STD": "std",
+    "INPUT.FORMAT": "color_order",
+    "INPUT.EXIF": "exif",
+}
+_BOOKKEEPING = (
+    "OUTPUT_DIR",
+    "SEED",
+    "VIS_PERIOD",
+    "SOLVER.CHECKPOINT_PERIOD",
+    "ENGINE.KEEP_CHECKPOINTS",
+    "EVAL.SAMPLES",
+)
+_FEW = 5
+
+
+@dataclass(frozen=True)
+class Difference:
+    """One config key whose value is not the same in all runs; `values` in the order of the runs."""
+
+    key: str
+    values: tuple[Any, ...]
+    kind: str
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What the comparison is worth.
+
+    Attributes:
+        differences: all config keys that differ, sorted by key.
+        reasons: why the runs are not comparable; empty where they are.
+        cautions: what a reader must know before believing a gain.
+        notes: environment and other harmless differences.
+    """
+
+    differences: tuple[Difference, ...] = ()
+    reasons: tuple[str, ...] = ()
+    cautions: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
+
+    @property
+    def comparable(self) -> bool:
+        return not self.reasons
+
+    @property
+    def stamp(self) -> str:
+        return COMPARABLE if self.comparable else NOT_COMPARABLE
+
+    def of_kind(self, kind: str) -> tuple[Difference, ...]:
+        return tuple(d for d in self.differences if d.kind == kind)
+
+
+@dataclass
+class _Findings:
+    reasons: list[str] = field(default_factory=list)
+    cautions: list[str] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+
+
+def judge(columns: Sequence[Column], sets: Mapping[str, Sequence[SetScores]]) -> Verdict:
+    """The verdict over all runs and the data sets that all of them were evaluated on.
+
+    Args:
+        columns: the runs.
+        sets: data set to the scores of each run, in the order of `columns`.
+    """
+    differences = config_differences([c.config for c in columns], [c.card for c in columns])
+    found = _Findings()
+    for difference in differences:
+        if difference.kind == "other":
+            found.reasons.append(f"{difference.key} is {_per_run(columns, difference.values)}")
+    _check_training(columns, found)
+    for scores in sets.values():
+        _check_set(columns, scores, found)
+    _check_nets(columns, differences, found)
+    _check_environment(columns, found)
+    return Verdict(
+        tuple(differences), tuple(found.reasons), tuple(found.cautions), tuple(found.notes)
+    )
+
+
+def config_differences(
+    configs: Sequence[Mapping[str, Any]], cards: Sequence[Mapping[str, Any]]
+) -> list[Difference]:
+    """Every key whose value is not the same everywhere, with its bin.
+
+    Args:
+        configs: dotted key to value, one per run.
+        cards: the card of each run's weights; {} where there is none.
+    """
+    stock = any(not config.get("MODEL.NET.NAME") for config in configs)
+    differences = []
+    for key in sorted(set().union(*configs)):
+        values = tuple(config.get(key, NOT_SET) for config in configs)
+        if any(not _same(value, values[0]) for value in values[1:]):
+            kind = _kind(key, values, cards, stock=stock)
+            if key == _FREEZE and _freezes_only_what_arrived(configs, values):
+                kind = "net"
+            differences.append(Difference(key, values, kind))
+    return differences
+
+
+def _freezes_only_what_arrived(configs: Sequence[Mapping[str, Any]], values: Sequence[Any]) -> bool:
+    """Random weights are never frozen, so FREEZE_AT is 0 from scratch and one value elsewhere."""
+    scratch = {v for c, v in zip(configs, values, strict=True) if not c.get("MODEL.WEIGHTS")}
+    others = {v for c, v in zip(configs, values, strict=True) if c.get("MODEL.WEIGHTS")}
+    return scratch == {0} and len(others) == 1
+
+
+def show(value: Any) -> str:
+    """A config value as it would be typed."""
+    if isinstance(value, list | tuple):
+        return "[" + ", ".join(show(v) for v in value) + "]"
+    if isinstance(value, str):
+        return value if value else '""'
+    return repr(value)
+
+
+def _kind(
+    key: str, values: Sequence[Any], cards: Sequence[Mapping[str, Any]], *, stock: bool
+) -> str:
+    if key.startswith(_BACKBONE_PREFIX) or key in _BACKBONE:
+        return "backbone"
+    if stock and key.startswith(_STOCK_PREFIXES):
+        return "backbone"
+    if key in _NET:
+        return "net"
+    if key in _CARD:
+        wanted = [(card.get("input") or {}).get(_CARD[key]) for card in cards]
+        agree = all(w is not None and _same(v, w) for v, w in zip(values, wanted, strict=True))
+        return "card" if agree else "other"
+    return "bookkeeping" if key in _BOOKKEEPING else "other"
+
+
+def _same(a: Any, b: Any) -> bool:
+    if isinstance(a, list | tuple) and isinstance(b, list | tuple):
+        return len(a) == len(b) and all(_same(x, y) for x, y in zip(a, b, strict=True))
+    return (type(a) is type(b) and bool(a == b)) or _equal_numbers(a, b)
+
+
+def _equal_numbers(a: Any, b: Any) -> bool:
+    number = (int, float)
+    if isinstance(a, bool) or isinstance(b, bool):
+        return False
+    return isinstance(a, number) and isinstance(b, number) and a == b
+
+
+def _per_run(columns: Sequence[Column], values: Sequence[Any]) -> str:
+    """'0.001 in A and C, 0.01 in B'."""
+    runs: dict[str, list[str]] = {}
+    for column, value in zip(columns, values, strict=True):
+        runs.setdefault(value if isinstance(value, str) else show(value), []).append(column.letter)
+    return ", ".join(f"{value} in {_and(letters)}" for value, letters in runs.items())
+
+
+def _and(words: Sequence[str]) -> str:
+    return " and ".join([", ".join(words[:-1]), words[-1]] if len(words) > 1 else words)
+
+
+def _differ(values: Sequence[Any]) -> bool:
+    return any(value != values[0] for value in values[1:])
+
+
+def _check_training(columns: Sequence[Column], found: _Findings) -> None:
+    seen = [c.samples_seen for c in columns]
+    if _differ(seen):
+        texts = ["not known" if n is None else f"{n:,}" for n in seen]
+        found.reasons.append(f"training samples seen: {_per_run(columns, texts)}")
+    hashes = [_training_hash(c) for c in columns]
+    if _differ([h for h in hashes if h]):
+        texts = [_short(h) for h in hashes]
+        found.reasons.append(f"the training data differ (hash {_per_run(columns, texts)})")
+    elif None in hashes:
+        unknown = [c.letter for c, h in zip(columns, hashes, strict=True) if h is None]
+        found.cautions.append(f"Training data not known by hash for {_and(unknown)}.")
+    for column in columns:
+        if column.run.state != "finished":
+            found.cautions.append(
+                f"{column.letter} is not finished: its run is {column.run.state}."
+            )
+    counts = Counter(c.group for c in columns)
+    if len(set(counts.values())) > 1:
+        texts = [f"{n} of {net} {start}" for (net, start), n in counts.items()]
+        found.reasons.append(f"runs per backbone differ: {', '.join(texts)}")
+
+
+def _training_hash(column: Column) -> str | None:
+    """The hashes of all training sets in one; None where one of them is not known."""
+    hashes = [s.get("hash") for s in column.run.info.get("train_sets") or []]
+    return "+".join(hashes) if hashes and all(hashes) else None
+
+
+def _check_set(columns: Sequence[Column], scores: Sequence[SetScores], found: _Findings) -> None:
+    name = scores[0].data_set
+    if _differ([s.classes for s in scores]):
+        texts = [f"{len(s.classes)} classes ({_names(s.classes)})" for s in scores]
+        found.reasons.append(f"{name}: the class lists differ: {_per_run(columns, texts)}")
+    if _differ([s.truth_hash for s in scores]):
+        texts = [_short(s.truth_hash) for s in scores]
+        found.reasons.append(f"{name}: the ground truth differs (hash {_per_run(columns, texts)})")
+    if _differ([frozenset(s.evaluated) for s in scores]):
+        texts = [f"{len(s.evaluated):,} images" for s in scores]
+        others = set().union(*(s.evaluated for s in scores))
+        odd = sorted(others - set(scores[0].evaluated).intersection(*(s.evaluated for s in scores)))
+        found.reasons.append(
+            f"{name}: the evaluated images differ: {_per_run(columns, texts)}; "
+            f"not in all runs, first: {_names([str(i) for i in odd])}"
+        )
+    if _differ([s.primary for s in scores]):
+        texts = [str(s.primary) for s in scores]
+        found.reasons.append(f"{name}: the AP rule differs: {_per_run(columns, texts)}")
+    for column, s in zip(columns, scores, strict=True):
+        if missing := len(set(s.expected) - set(s.evaluated)):
+            found.cautions.append(
+                f"{name}: {column.letter} covers {len(s.evaluated):,} of {len(s.expected):,} "
+                f"images; {missing:,} are missing."
+            )
+
+
+def _check_nets(
+    columns: Sequence[Column], differences: Sequence[Difference], found: _Findings
+) -> None:
+    """What the word backbone hides: a start, other pretraining, a frozen norm, a rare leak."""
+    if (
+        len(columns) == 2
+        and columns[0].net != columns[1].net
+        and _differ([c.pretrained for c in columns])
+    ):
+        found.cautions.append(
+            "The nets differ and only one of them was pretrained: the gain mixes two causes."
+        )
+    pretrained = [c for c in columns if c.pretrained]
+    hashes = [(c.card.get("data") or {}).get("hash") for c in pretrained]
+    if _differ([h for h in hashes if h]):
+        texts = [str((c.card.get("data") or {}).get("name", "not known")) for c in pretrained]
+        found.cautions.append(
+            f"The classifiers were trained on different data: {_per_run(pretrained, texts)}."
+        )
+    for difference in differences:
+        if difference.key in ("MODEL.NET.NORM", _FREEZE) and difference.kind != "other":
+            found.cautions.append(
+                f"{difference.key} is {_per_run(columns, difference.values)}: "
+                "part of the gain may come from it."
+            )
+    for text, letters in _by_text([(str(c.run.info.get("leak") or ""), c) for c in columns]):
+        found.cautions.append(f"{text[0].upper()}{text[1:]} ({_and(letters)}).")
+
+
+def _by_text(said: Sequence[tuple[str, Column]]) -> list[tuple[str, list[str]]]:
+    """Each text that is not empty, with the letters of those who say it."""
+    texts = dict.fromkeys(text for text, _ in said if text)
+    return [(text, [c.letter for other, c in said if other == text]) for text in texts]
+
+
+def _check_environment(columns: Sequence[Column], found: _Findings) -> None:
+    if _differ(seeds := [c.seed for c in columns]):
+        found.notes.append(f"Seeds differ: {_per_run(columns, seeds)}.")
+    versions = [c.run.info.get("versions") or {} for c in columns]
+    for name in sorted(set().union(*versions)):
+        values = [str(v.get(name, "not known")) for v in versions]
+        if _differ(values):
+            found.notes.append(f"{name} differs: {_per_run(columns, values)}.")
+    for key, title in (("device", "Device"), ("host", "Host")):
+        values = [str(c.run.info.get(key, "not known")) for c in columns]
+        if _differ(values):
+            found.notes.append(f"{title} differs: {_per_run(columns, values)}.")
+
+
+def _names(names: Sequence[str]) -> str:
+    return ", ".join(names[:_FEW]) + (", …" if len(names) > _FEW else "")
+
+
+def _short(text: str | None) -> str:
+    return "not known" if text is None else text[:12]

@@ -1,0 +1,246 @@
+"""results/<data set>/ of a run as numbers, curves and boxes, by `resdet.evaluation`.
+
+Every number is computed here and now from the result files, by the code that anyone calls on
+them. Where the run stored its own (voc.json, coco.json) the two must agree; else the folder holds
+two different evaluations, and nothing is reported from it.
+
+Not for: any rule of evaluation; matching, AP and validation are `resdet.evaluation`'s.
+"""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import json
+from collections import defaultdict
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from resdet.errors import RunError
+from resdet.evaluation.results import FolderResult, evaluate_folder
+from resdet.report.runs import Column
+from resdet.run import read_json
+
+# The same files and the same code give the same number; versions of numpy may round a last bit.
+_SAME = 1e-9
+
+COCO_METRICS = (
+    ("AP", "AP, IoU .50 to .95"),
+    ("AP50", "AP50"),
+    ("AP75", "AP75"),
+    ("APs", "AP, small objects"),
+    ("APm", "AP, medium objects"),
+    ("APl", "AP, large objects"),
+    ("AR1", "AR, 1 detection per image"),
+    ("AR10", "AR, 10 detections"),
+    ("AR100", "AR, 100 detections"),
+    ("ARs", "AR, small objects"),
+    ("ARm", "AR, medium objects"),
+    ("ARl", "AR, large objects"),
+)
+
+
+@dataclass(frozen=True)
+class Metric:
+    """A number by which runs are ranked; `key` is "mean_ap" (VOC, by `rule`), "AP" (COCO)."""
+
+    key: str
+    rule: str
+    title: str
+
+
+@dataclass(frozen=True, eq=False)
+class SetScores:
+    """One run on one data set.
+
+    Attributes:
+        expected, evaluated: image ids, in the set's order.
+        classes: names by ascending category id.
+        truth: ground_truth.json.gz.
+        voc: {"primary": rule, "11-point": {...}, "area": {...}} or None.
+        coco: the JSON of `evaluate coco`, or None.
+        result: what both were made from, with its curves.
+        seconds: of detection on all images.
+        notes: what evaluation says beside the numbers.
+    """
+
+    folder: Path
+    data_set: str
+    expected: tuple[Any, ...]
+    evaluated: tuple[Any, ...]
+    classes: tuple[str, ...]
+    truth: Mapping[str, Any]
+    truth_hash: str
+    voc: Mapping[str, Any] | None
+    coco: Mapping[str, Any] | None
+    result: FolderResult
+    seconds: float | None = None
+    notes: tuple[str, ...] = ()
+
+    @property
+    def primary(self) -> str | None:
+        """The VOC rule that ranks ("VOC 11-point", "VOC area"); None for a COCO set."""
+        return str(self.voc["primary"]) if self.voc else None
+
+    @property
+    def metric(self) -> Metric:
+        """What ranks runs on this set: VOC's AP50 where there is one, else COCO's AP."""
+        if self.primary:
+            return Metric("mean_ap", self.primary, voc_title(self.primary))
+        return Metric("AP", "COCO bbox", "AP (COCO, IoU .50 to .95)")
+
+    def value(self, metric: Metric) -> float | None:
+        """The number as a fraction; None where it does not exist."""
+        table = self._table(metric)
+        return None if table is None else table.get(metric.key)
+
+    def per_class(self, metric: Metric) -> dict[str, float | None]:
+        """Class name to its AP; None for classes without an object."""
+        table = self._table(metric)
+        if table is None:
+            return {}
+        if metric.key == "mean_ap":
+            return {name: row["ap"] for name, row in table["classes"].items()}
+        return dict(table["per_category"])
+
+    def absent(self, metric: Metric) -> list[str]:
+        """Classes that have no value, and so are left out of the mean."""
+        return [name for name, ap in self.per_class(metric).items() if ap is None]
+
+    def _table(self, metric: Metric) -> Mapping[str, Any] | None:
+        if metric.key == "mean_ap":
+            return self.voc[metric.rule.removeprefix("VOC ")] if self.voc else None
+        return self.coco
+
+    # -- boxes, for pictures --------------------------------------------------------------
+
+    @functools.cached_property
+    def category_names(self) -> dict[int, str]:
+        return {c["id"]: c["name"] for c in self.truth["categories"]}
+
+    @functools.cached_property
+    def detections(self) -> list[dict[str, Any]]:
+        """coco_instances_results.json."""
+        return list(read_json(self.folder / "coco_instances_results.json"))
+
+    @functools.cached_property
+    def _by_image(self) -> dict[Any, tuple[list[Any], list[Any]]]:
+        found: dict[Any, tuple[list[Any], list[Any]]] = defaultdict(lambda: ([], []))
+        for item in self.truth["annotations"]:
+            found[item["image_id"]][0].append(item)
+        for item in self.detections:
+            found[item["image_id"]][1].append(item)
+        return found
+
+    def truth_of(self, image_id: Any) -> list[dict[str, Any]]:
+        return self._by_image[image_id][0]
+
+    def detections_of(self, image_id: Any) -> list[dict[str, Any]]:
+        return self._by_image[image_id][1]
+
+    def size_of(self, image_id: Any) -> tuple[int, int] | None:
+        """Width and height that boxes of this image are measured in."""
+        for image in self.truth["images"]:
+            if image["id"] == image_id:
+                return image["width"], image["height"]
+        return None
+
+    def samples(self) -> list[tuple[Any, Path]]:
+        """(image id, file) of the pictures that the run keeps, in their order."""
+        index = self.folder / "samples.json"
+        if not index.exists():
+            return []
+        return [(s["image_id"], self.folder / s["file"]) for s in read_json(index)]
+
+
+def voc_title(rule: str) -> str:
+    """VOC's number named in full.
+
+    Example:
+        >>> voc_title("VOC 11-point"), voc_title("VOC area")
+        ('AP50 (VOC 2007, 11 points)', 'AP50 (VOC 2010, area)')
+    """
+    titles = {"VOC 11-point": "AP50 (VOC 2007, 11 points)", "VOC area": "AP50 (VOC 2010, area)"}
+    if rule not in titles:
+        raise RunError(f"the AP rule {rule!r} is not known; known: {', '.join(titles)}.")
+    return titles[rule]
+
+
+def read_scores(column: Column, data_set: str) -> SetScores:
+    """What this run reached on this set.
+
+    Raises:
+        RunError: the files do not give the numbers that the run stored, or give none.
+        DataError, CheckFailed: a file is missing, broken, or refused by validation.
+    """
+    folder = column.run.results(data_set)
+    images = read_json(folder / "images.json")
+    expected, evaluated = tuple(images["expected"]), tuple(images["evaluated"])
+    whole = set(expected) == set(evaluated)
+    style = str(column.config.get("EVAL.VOC_STYLE", "d2"))
+    result = evaluate_folder(folder, style=style, subset=None if whole else evaluated)
+    tables = result.to_json()
+    _refuse_other_numbers(folder, tables)
+    if not any(tables.values()):
+        raise RunError(f"{folder}: its ground truth names neither voc nor coco as evaluator.")
+    truth = read_json(folder / "ground_truth.json.gz")
+    return SetScores(
+        folder=folder,
+        data_set=data_set,
+        expected=expected,
+        evaluated=evaluated,
+        classes=tuple(c["name"] for c in sorted(truth["categories"], key=lambda c: c["id"])),
+        truth=truth,
+        truth_hash=_hash(truth),
+        voc=tables["voc"],
+        coco=tables["coco"],
+        result=result,
+        seconds=images.get("seconds"),
+        notes=_notes(result),
+    )
+
+
+def _notes(result: FolderResult) -> tuple[str, ...]:
+    """Evaluation's own sentences, but for the mean's count, which stands below each table."""
+    said = [*result.voc.primary.notes] if result.voc else []
+    said += [*result.coco.notes] if result.coco else []
+    said += [finding.what for finding in result.warnings]
+    return tuple(
+        text for text in dict.fromkeys(said) if not text.startswith(("Mean of ", "On ", "Best 100"))
+    )
+
+
+def _refuse_other_numbers(folder: Path, tables: Mapping[str, Any]) -> None:
+    """A stored number that the files do not give is of another evaluation."""
+    for name, path in (("voc", ("11-point", "mean_ap")), ("coco", ("AP",))):
+        file = folder / f"{name}.json"
+        if not file.exists() or tables[name] is None:
+            continue
+        stored, computed = read_json(file), tables[name]
+        for key in path:
+            stored, computed = (stored or {}).get(key), computed[key]
+        if (stored is None) != (computed is None) or (
+            stored is not None and abs(stored - computed) > _SAME
+        ):
+            raise RunError(
+                f"{file} says {'.'.join(path)} {stored}, the result files beside it give "
+                f"{computed}. Evaluate again: train_det --eval-only."
+            )
+
+
+def _hash(truth: Mapping[str, Any]) -> str:
+    """Over what decides a score: image ids and sizes, categories, boxes, flags; not the order."""
+    rows = [
+        sorted(json.dumps([i["id"], i.get("width"), i.get("height")]) for i in truth["images"]),
+        sorted(json.dumps([c["id"], c["name"]]) for c in truth["categories"]),
+        sorted(
+            json.dumps([
+                a["image_id"], a["category_id"], a["bbox"], a.get("area"),
+                int(a.get("iscrowd", 0)), int(a.get("difficult", 0)),
+            ])
+            for a in truth["annotations"]
+        ),
+    ]  # fmt: skip
+    return hashlib.sha256(json.dumps(rows).encode()).hexdigest()

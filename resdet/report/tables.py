@@ -1,0 +1,312 @@
+"""The tables of a report, made once: the page, the Markdown file and the terminal show the same.
+
+A table holds one rule of AP. VOC's 11-point and area numbers of the same detections differ, and
+side by side they would be compared (`faults.md` F54); so would COCO's.
+
+Not for: how a table looks in HTML (`templates/`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from resdet.report.paper import PAPER, numbers_for
+from resdet.report.runs import Column
+from resdet.report.sameness import Verdict, show
+from resdet.report.scores import COCO_METRICS, Metric, SetScores, voc_title
+from resdet.report.story import (
+    Gain,
+    duration,
+    percent,
+    points,
+    relative_percent,
+)
+
+
+@dataclass(frozen=True)
+class Cell:
+    """`text` is what stands there, `note` a smaller second line; `run` the place of a run.
+
+    No cell is marked as the best: whether a difference carries a winner is said in words.
+    """
+
+    text: str
+    note: str = ""
+    run: int | None = None
+    is_text: bool = False
+
+
+@dataclass(frozen=True)
+class Table:
+    """`head` and each row have the same length; the first cell of a row names it."""
+
+    title: str
+    head: tuple[Cell, ...]
+    rows: tuple[tuple[Cell, ...], ...]
+    caption: str = ""
+
+
+def run_cell(columns: Sequence[Column], place: int, *, short: bool = False) -> Cell:
+    column = columns[place]
+    return Cell(column.letter if short else column.label, run=place, is_text=True)
+
+
+def ranking(columns: Sequence[Column], scores: Sequence[SetScores], metric: Metric) -> Table:
+    """One row per run by one metric, with the paper's number where there is one."""
+    values = [s.value(metric) for s in scores]
+    papers = [
+        numbers_for(c, s).get(metric.key) if s.metric == metric else None
+        for c, s in zip(columns, scores, strict=True)
+    ]
+    head = [_head("run"), _titled(metric)]
+    if any(papers):
+        head.append(_head("paper"))
+    rows = []
+    for i, value in enumerate(values):
+        row = [run_cell(columns, i), Cell(percent(value))]
+        if any(papers):
+            paper = papers[i]
+            row.append(Cell(percent(paper.value), paper.source) if paper else Cell("–"))
+        rows.append(tuple(row))
+    caption = f"Percent. {mean_caption(scores[0], metric)}"
+    if any(papers):
+        caption += f" Paper: {PAPER}, same data, images and rule."
+    return Table(f"{metric.title} on {scores[0].data_set}", tuple(head), tuple(rows), caption)
+
+
+def gains(columns: Sequence[Column], found: Sequence[Gain]) -> Table | None:
+    """What each pair gained, by one metric; None without a pair."""
+    if not found:
+        return None
+    has_interval = any(g.interval for g in found)
+    head = [_head("gain"), _head("points"), _head("relative")]
+    head += [Cell("95 % interval", "points", is_text=True)] * has_interval
+    rows = []
+    for g in found:
+        row = [
+            Cell(_question(columns, g), _arrow(columns, g), is_text=True),
+            Cell(points(g.absolute)),
+            Cell(relative_percent(g.relative)),
+        ]
+        if has_interval:
+            limits = g.interval and f"{points(g.interval.low)} to {points(g.interval.high)}"
+            row.append(Cell(limits or "–"))
+        rows.append(tuple(row))
+    title = f"Gains in {found[0].metric.title}"
+    return Table(title, tuple(head), tuple(rows), f"Differences of {found[0].metric.title}.")
+
+
+def _question(columns: Sequence[Column], g: Gain) -> str:
+    before, after = columns[g.pair.before], columns[g.pair.after]
+    if g.pair.kind == "pretraining":
+        return f"{after.net}: pretraining"
+    if g.pair.kind == "net" and len({c.pretrained for c in columns}) > 1:
+        return f"{before.net} → {after.net}, {after.start}"
+    return f"{before.label} → {after.label}"
+
+
+def mean_caption(scores: SetScores, metric: Metric) -> str:
+    """The mean with its count (F89), and on how many images."""
+    per_class = scores.per_class(metric)
+    absent = scores.absent(metric)
+    of = f"{len(per_class) - len(absent)} of {len(per_class)}" if absent else f"{len(per_class)}"
+    words = f"Mean of {of} classes on {len(set(scores.evaluated)):,} images"
+    if missing := len(set(scores.expected) - set(scores.evaluated)):
+        words += f" ({missing:,} of {len(set(scores.expected)):,} not evaluated)"
+    return words + (f"; no objects of: {', '.join(absent)}." if absent else ".")
+
+
+def other_rule(scores: Sequence[SetScores]) -> Metric | None:
+    """VOC's rule that does not rank; None for a set that VOC's rules do not score."""
+    if any(s.voc is None for s in scores):
+        return None
+    rule = "VOC area" if scores[0].primary == "VOC 11-point" else "VOC 11-point"
+    return Metric("mean_ap", rule, voc_title(rule))
+
+
+def coco(columns: Sequence[Column], scores: Sequence[SetScores]) -> Table | None:
+    """COCO's twelve numbers, one per row; None where a run has none."""
+    if any(s.coco is None for s in scores):
+        return None
+    tables = [s.coco or {} for s in scores]
+    papers = [numbers_for(c, s) for c, s in zip(columns, scores, strict=True)]
+    rows = []
+    for key, title in COCO_METRICS:
+        cells = [Cell(percent(t.get(key))) for t in tables]
+        for i, paper in enumerate(papers):
+            if key in paper:
+                text = f"paper {percent(paper[key].value)}, {paper[key].source}"
+                cells[i] = Cell(cells[i].text, text)
+        rows.append((Cell(title, is_text=True), *cells))
+    engines = sorted({str(t.get("engine", "not known")) for t in tables})
+    return Table(
+        "COCO",
+        (_head("COCO bbox"), *(run_cell(columns, i, short=True) for i in range(len(columns)))),
+        tuple(rows),
+        f"Percent, at most 100 detections per image and class; engine: {', '.join(engines)}.",
+    )
+
+
+def per_class(
+    columns: Sequence[Column], scores: Sequence[SetScores], metric: Metric, found: Sequence[Gain]
+) -> Table:
+    """AP of every class for every run, and the gain of every pair; by the first pair's gain."""
+    aps = [s.per_class(metric) for s in scores]
+    papers = [numbers_for(c, s).get(metric.key) for c, s in zip(columns, scores, strict=True)]
+    names = list(aps[0])
+    if found:
+        order = {c.name: i for i, c in enumerate(found[0].classes)}
+        names.sort(key=lambda name: order.get(name, len(order)))
+    head = [_head("class"), *(run_cell(columns, i, short=True) for i in range(len(columns)))]
+    head += [_head(_arrow(columns, g)) for g in found]
+    rows = []
+    for name in names:
+        row = [Cell(name, is_text=True), *(Cell(percent(ap.get(name))) for ap in aps)]
+        for i, paper in enumerate(papers):
+            if paper and name in paper.per_class:
+                text = f"paper {percent(paper.per_class[name])}"
+                row[i + 1] = Cell(row[i + 1].text, text)
+        for g in found:
+            change = next((c for c in g.classes if c.name == name), None)
+            row.append(
+                Cell(points(change.absolute), relative_percent(change.relative))
+                if change
+                else Cell("–")
+            )
+        rows.append(tuple(row))
+    caption = f"{metric.title} of each class, percent."
+    if found:
+        caption += " Gains in points, below them relative; largest gain first."
+    return Table("Per class", tuple(head), tuple(rows), caption)
+
+
+def nets(columns: Sequence[Column], scores: Sequence[SetScores]) -> Table:
+    """What was compared and what it took, one run per column."""
+
+    def row(title: str, of: Callable[[int, Column], str]) -> tuple[Cell, ...]:
+        cells = [Cell(of(i, c), is_text=True) for i, c in enumerate(columns)]
+        return (Cell(title, is_text=True), *cells)
+
+    def card(c: Column, part: str, key: str) -> Any:
+        return (c.card.get(part) or {}).get(key) if c.pretrained else None
+
+    rows = [
+        row("net", lambda _, c: c.full_net),
+        row("start", lambda _, c: c.start),
+        row("pretraining data", lambda _, c: str(card(c, "data", "name") or "–")),
+        row("pretraining images seen", lambda _, c: count(card(c, "training", "samples"))),
+        row("pretraining time", lambda _, c: duration(card(c, "training", "seconds"))),
+        row("pretraining top-1 error", lambda _, c: error(card(c, "metrics", "top1_error"))),
+        row("parameters of the detector", lambda _, c: count(c.parameters)),
+        row("detection images seen", lambda _, c: count(c.samples_seen)),
+        row("detection training time", lambda _, c: duration(c.seconds)),
+        row("test time per image", lambda i, _: _per_image(scores[i])),
+        row("seed", lambda _, c: "–" if c.seed is None else str(c.seed)),
+    ]
+    empty = "–"
+    rows = [r for r in rows if any(cell.text != empty for cell in r[1:])]
+    letters = [run_cell(columns, i, short=True) for i in range(len(columns))]
+    return Table("Nets and cost", (_head(""), *letters), tuple(rows))
+
+
+def differences(columns: Sequence[Column], verdict: Verdict) -> Table | None:
+    """All config keys that differ, those that matter first; None where there are none."""
+    order = ("other", "backbone", "net", "card", "bookkeeping")
+    titles = {
+        "other": "NOT ALLOWED",
+        "backbone": "backbone",
+        "net": "follows from it",
+        "card": "set by the card",
+    }
+    rows = [
+        (
+            Cell(d.key, is_text=True),
+            *(Cell(show(v), is_text=True) for v in d.values),
+            Cell(titles.get(kind, "no effect"), is_text=True),
+        )
+        for kind in order
+        for d in verdict.of_kind(kind)
+    ]
+    if not rows:
+        return None
+    letters = [run_cell(columns, i, short=True) for i in range(len(columns))]
+    return Table("Config keys that differ", (_head("key"), *letters, _head("what")), tuple(rows))
+
+
+def count(value: int | None) -> str:
+    return "–" if value is None else f"{value:,}"
+
+
+def error(value: float | None) -> str:
+    return "–" if value is None else f"{value:.1f} %"
+
+
+def _per_image(scores: SetScores) -> str:
+    if not scores.seconds or not scores.evaluated:
+        return "–"
+    return f"{scores.seconds / len(scores.evaluated) * 1000:.0f} ms"
+
+
+def _head(text: str) -> Cell:
+    return Cell(text, is_text=True)
+
+
+def _titled(metric: Metric) -> Cell:
+    """ "AP50 (VOC 2007, 11 points)" as a head whose second half may stand below the first."""
+    name, _, rule = metric.title.partition(" (")
+    return Cell(name, rule.rstrip(")"), is_text=True)
+
+
+def _arrow(columns: Sequence[Column], g: Gain) -> str:
+    return f"{columns[g.pair.before].letter} → {columns[g.pair.after].letter}"
+
+
+# -- as text -------------------------------------------------------------------------------
+
+
+def to_markdown(table: Table, columns: Sequence[Column]) -> str:
+    """A pipe table; names are escaped so that they can neither break it nor become HTML."""
+
+    def said(cell: Cell) -> str:
+        text = cell.text
+        if cell.run is not None and text != columns[cell.run].letter:
+            text = f"{columns[cell.run].letter}: {text}"
+        if cell.note:
+            text = f"{text} ({cell.note})"
+        return escape_markdown(text)
+
+    lines = [[said(c) for c in table.head]]
+    lines.append(["---" if c.is_text and not i else "---:" for i, c in enumerate(table.head)])
+    lines += [[said(c) for c in row] for row in table.rows]
+    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
+
+
+def escape_markdown(text: str) -> str:
+    for character, replacement in (
+        ("&", "&amp;"), ("<", "&lt;"), (">", "&gt;"), ("|", "\\|"), ("`", "\\`"),
+        ("*", "\\*"), ("_", "\\_"), ("[", "\\["), ("]", "\\]"), ("\n", " "),
+    ):  # fmt: skip
+        text = text.replace(character, replacement)
+    return text
+
+
+def to_text(table: Table, columns: Sequence[Column]) -> str:
+    """Aligned columns for a terminal; the first to the left, the rest to the right."""
+
+    def said(cell: Cell) -> str:
+        text = cell.text
+        if cell.run is not None and text != columns[cell.run].letter:
+            text = f"{columns[cell.run].letter}  {text}"
+        return f"{text} ({cell.note})" if cell.note else text
+
+    lines = [[said(c) for c in row] for row in (table.head, *table.rows)]
+    widths = [max(len(line[i]) for line in lines) for i in range(len(table.head))]
+    return "\n".join(
+        "  ".join(
+            part.ljust(width) if i == 0 else part.rjust(width)
+            for i, (part, width) in enumerate(zip(line, widths, strict=True))
+        ).rstrip()
+        for line in lines
+    )

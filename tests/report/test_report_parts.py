@@ -1,0 +1,210 @@
+"""Resampling, pictures and charts, each against outside knowledge."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from resdet.evaluation.results import evaluate_folder
+from resdet.report import (
+    charts,
+    curves,
+    pictures,
+    runs,
+)
+from resdet.report.charts import Look, Series
+from resdet.report.resampling import ClassMatches, difference_interval, mean_ap
+from resdet.report.scores import read_scores
+
+# -- resampling ----------------------------------------------------------------------------
+
+
+def matches(num_images: int = 60, skill: float = 0.7, seed: int = 0) -> list[ClassMatches]:
+    """Three classes, 0 to 2 objects an image; a share of them found, some boxes made up."""
+    objects = np.random.default_rng(99).integers(0, 3, (3, num_images))
+    generator = np.random.default_rng(seed)
+    made = []
+    for positives in objects:
+        image = np.repeat(np.arange(num_images), positives)
+        found = image[generator.random(len(image)) < skill]
+        invented = generator.integers(0, num_images, num_images // 3)
+        is_true = np.r_[np.ones(len(found), bool), np.zeros(len(invented), bool)]
+        order = np.argsort(-(generator.random(len(is_true)) + is_true), kind="stable")
+        made.append(ClassMatches(is_true[order], np.r_[found, invented][order], positives))
+    return made
+
+
+def test_every_image_once_gives_the_area_rule(demo_runs: list[Path]) -> None:
+    """`resdet.evaluation` on the same files."""
+    for run in demo_runs[:2]:
+        column = runs.read_columns(demo_runs[:2])[demo_runs.index(run)]
+        found = read_scores(column, "digits_test")
+        ones = np.ones((1, 60), dtype=np.int64)
+        expected = evaluate_folder(run / "results" / "digits_test").to_json()["voc"]["area"]
+        value = mean_ap(curves.class_matches(found), ones)[0]
+        assert value == pytest.approx(expected["mean_ap"], abs=1e-12)
+
+
+def test_weights_are_copies_of_images() -> None:
+    """The same AP when the copies are written out, detections and objects alike."""
+    weights = np.random.default_rng(3).integers(0, 4, 60)
+    for c in matches():
+        times = weights[c.image]
+        copied = ClassMatches(
+            np.repeat(c.is_true, times), np.repeat(c.image, times), c.positives * weights
+        )
+        expected = mean_ap([copied], np.ones((1, 60), dtype=np.int64))
+        assert mean_ap([c], weights[None]) == pytest.approx(expected, abs=1e-12)
+
+
+def test_a_detector_against_itself_has_no_noise() -> None:
+    """Paired: the same draw for both."""
+    found = difference_interval(matches(), matches(), draws=50)
+    assert found is not None
+    assert (found.low, found.high) == (0, 0)
+
+
+def test_the_interval_spans_what_it_should() -> None:
+    """A clear difference excludes 0 and has the sign of the gain; a re-roll of luck does not."""
+    clear = difference_interval(matches(skill=0.3), matches(skill=0.9), draws=200)
+    assert clear is not None
+    assert 0 < clear.low < clear.high
+    luck = difference_interval(matches(seed=1), matches(seed=2), draws=200)
+    assert luck is not None
+    assert luck.has_zero
+
+
+def test_few_images_have_no_interval_and_other_objects_are_refused() -> None:
+    """Below 50 images an interval is narrower than it says."""
+    assert difference_interval(matches(49), matches(49), draws=10) is None
+    with pytest.raises(ValueError, match="not matched against the same objects"):
+        difference_interval(matches(60), matches(61), draws=10)
+
+
+def test_a_class_without_objects_in_a_draw_is_left_out_of_it() -> None:
+    """As in the number itself (F89)."""
+    one, two, _ = matches()
+    empty = ClassMatches(np.zeros(0, bool), np.zeros(0, np.int64), np.zeros(60, np.int64))
+    ones = np.ones((1, 60), dtype=np.int64)
+    assert mean_ap([one, two, empty], ones) == mean_ap([one, two], ones)
+    assert np.isnan(mean_ap([empty], ones)).all()
+
+
+# -- pictures ------------------------------------------------------------------------------
+
+NAMES = {1: "cat", 2: "dog"}
+
+
+def judged(truth: list[dict[str, Any]], found: list[dict[str, Any]]) -> list[str]:
+    return [box.kind for box in pictures.judged_boxes(truth, found, NAMES)]
+
+
+def thing(category_id: int, x: float, **more: Any) -> dict[str, Any]:
+    return {"category_id": category_id, "bbox": [x, 0.0, 10.0, 10.0], **more}
+
+
+@pytest.mark.parametrize(
+    ("truth", "found", "kinds"),
+    [
+        pytest.param([], [], [], id="empty"),
+        pytest.param([thing(1, 0)], [], ["missed"], id="missed"),
+        pytest.param([thing(1, 0)], [thing(1, 1, score=0.9)], ["right"], id="right"),
+        pytest.param([thing(1, 0)], [thing(2, 0, score=0.9)], ["wrong", "missed"], id="class"),
+        pytest.param([thing(1, 0)], [thing(1, 5, score=0.9)], ["wrong", "missed"], id="apart"),
+        pytest.param([thing(1, 0)], [thing(1, 0, score=0.49)], ["missed"], id="below-threshold"),
+        pytest.param([thing(1, 0)], [thing(1, 0, score=0.5)], ["right"], id="at-threshold"),
+        pytest.param(
+            [thing(1, 0)],
+            [thing(1, 0, score=0.6), thing(1, 1, score=0.8)],
+            ["right", "wrong"],
+            id="duplicate",
+        ),
+        pytest.param([thing(1, 0, difficult=1)], [thing(1, 0, score=0.9)], [], id="difficult"),
+        pytest.param([thing(1, 0, iscrowd=1)], [], [], id="crowd"),
+    ],
+)
+def test_boxes_are_right_wrong_or_missed(
+    truth: list[dict[str, Any]], found: list[dict[str, Any]], kinds: list[str]
+) -> None:
+    """Worked by hand: boxes of 10 px, IoU of a shift by 1 is 9/11, by 5 is 1/3."""
+    assert judged(truth, found) == kinds
+
+
+def test_boxes_are_drawn_where_they_are() -> None:
+    """A right box is green on its edge and leaves its inside as it was."""
+    photo = Image.new("RGB", (100, 100), "#808080")
+    box = pictures.judged_boxes([thing(1, 10)], [thing(1, 10, score=0.97)], NAMES)[0]
+    assert box.text == "cat .97"
+    pictures.draw_boxes(photo, [box], (4.0, 4.0))
+    assert photo.getpixel((40, 35)) == (0x1F, 0xD6, 0x7F)
+    assert photo.getpixel((60, 35)) == (0x80, 0x80, 0x80)
+
+
+def test_labels_of_other_scripts_do_not_fail() -> None:
+    """A font may lack glyphs; the caption has the counts in words anyway."""
+    names = {1: "кошка 猫 \u200f"}
+    box = pictures.judged_boxes([], [thing(1, 0, score=0.9)], names)[0]
+    pictures.draw_boxes(Image.new("RGB", (40, 40)), [box], (1.0, 1.0))
+
+
+# -- charts --------------------------------------------------------------------------------
+
+
+def test_charts_have_no_colour_of_their_own_and_escape_names() -> None:
+    """Light and dark come from the page; a file of its own carries the style."""
+    look = Look("<b> & co", 1, 1)
+    drawing = charts.line_chart(
+        [Series(look, [0, 10], [1.0, 2.0])], label='"x"', x_title="x", y_title="y"
+    )
+    assert "&lt;b&gt; &amp; co" in drawing
+    assert "#" not in drawing.replace("&#", "")
+    alone = charts.standalone(drawing)
+    assert 'xmlns="http://www.w3.org/2000/svg"' in alone
+    assert "prefers-color-scheme: dark" in alone
+
+
+def test_charts_of_nothing_and_of_one_point_are_drawn() -> None:
+    """Empty and one, as style 4.6 asks."""
+    assert "<svg" in charts.line_chart([], label="", x_title="", y_title="")
+    one = Series(Look("a", 0), [5], [0.0])
+    assert "M" in charts.line_chart([one], label="", x_title="", y_title="")
+
+
+def test_every_hue_and_dash_has_its_style() -> None:
+    """The looks that `runs` may give, against the style sheet."""
+    css = charts.chart_css()
+    for hue in range(runs.NUM_HUES):
+        assert len(re.findall(rf"--hue-{hue}: #", css)) == 3  # light, dark, print
+        assert f".hue-{hue} " in css
+    for dash in range(1, 4):
+        assert f".line.dash-{dash}" in css
+
+
+def luminance(colour: str) -> float:
+    parts = [int(colour[i : i + 2], 16) / 255 for i in (1, 3, 5)]
+    linear = [v / 12.92 if v <= 0.04045 else ((v + 0.055) / 1.055) ** 2.4 for v in parts]
+    return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
+
+
+def test_colours_have_contrast_in_light_and_dark() -> None:
+    """WCAG 2.2: 4.5 to 1 for text, 3 to 1 for lines, on the page and on panels."""
+    page = charts.chart_css() + (Path(charts.__file__).parent / "templates/report.css").read_text(
+        "utf-8"
+    )
+    found = re.findall(r"--([a-z0-9-]+): (#[0-9a-f]{3,6})\b", page)
+    values: dict[str, list[str]] = {}
+    for name, value in found:
+        full = value if len(value) == 7 else "#" + "".join(c * 2 for c in value[1:])
+        values.setdefault(name, []).append(full)
+    for mode in (0, 1):
+        for back in ("paper", "panel"):
+            ground = luminance(values[back][mode])
+            for name, least in [("ink", 4.5), ("soft", 4.5)] + [(f"hue-{i}", 3) for i in range(6)]:
+                colour = luminance(values[name][mode])
+                ratio = (max(colour, ground) + 0.05) / (min(colour, ground) + 0.05)
+                assert ratio >= least, (name, back, mode, ratio)

@@ -1,0 +1,172 @@
+"""What may differ between two runs and what may not."""
+
+from __future__ import annotations
+
+import gzip
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from fabricate import fabricate_run
+
+from resdet.report.document import gather
+from resdet.report.sameness import Verdict, config_differences
+
+CARD = {"input": {"mean": [1.0, 2.0, 3.0], "std": [1.0, 1.0, 1.0], "color_order": "BGR"}}
+
+
+def kinds(a: dict[str, Any], b: dict[str, Any], *cards: dict[str, Any]) -> dict[str, str]:
+    base = {"MODEL.NET.NAME": "resnet18", "MODEL.WEIGHTS": "w"}
+    found = config_differences([{**base, **a}, {**base, **b}], cards or ({}, {}))
+    return {d.key: d.kind for d in found}
+
+
+def verdict(tmp_path: Path, *runs: dict[str, Any]) -> Verdict:
+    folders = [
+        fabricate_run(tmp_path / str(i), num_images=8, num_samples=0, **{"net": "vgg11", **options})
+        for i, options in enumerate(runs)
+    ]
+    return gather(folders).verdict
+
+
+@pytest.mark.parametrize(
+    ("key", "a", "b", "kind"),
+    [
+        pytest.param("MODEL.NET.NAME", "vgg16", "resnet101", "backbone", id="net"),
+        pytest.param("MODEL.NET.WIDTH", 1.0, 0.5, "backbone", id="net-option"),
+        pytest.param("MODEL.WEIGHTS", "a.safetensors", "", "backbone", id="weights"),
+        pytest.param("MODEL.BACKBONE.NAME", "x", "y", "backbone", id="backbone-name"),
+        pytest.param("TRANSFER.FROM_SCRATCH", True, False, "backbone", id="from-scratch"),
+        pytest.param("MODEL.RPN.IN_FEATURES", ["res4"], ["conv5"], "net", id="shared-stage"),
+        pytest.param("OUTPUT_DIR", "a", "b", "bookkeeping", id="output"),
+        pytest.param("SEED", 1, 2, "bookkeeping", id="seed"),
+        pytest.param("SOLVER.BASE_LR", 0.001, 0.01, "other", id="rate"),
+        pytest.param("MODEL.RESNETS.NORM", "BN", "GN", "other", id="stock-key-not-in-use"),
+        pytest.param("MODEL.NETWORK", 1, 2, "other", id="prefix-is-not-the-node"),
+        pytest.param("TEST.DETECTIONS_PER_IMAGE", 50, 100, "other", id="limit-F55"),
+        pytest.param("MODEL.ROI_HEADS.SCORE_THRESH_TEST", 0.02, 0.05, "other", id="threshold-F55"),
+        pytest.param("EVAL.VOC_STYLE", "d2", "devkit", "other", id="style-F53"),
+    ],
+)
+def test_each_key_that_differs_has_its_bin(key: str, a: object, b: object, kind: str) -> None:
+    """The list of issue 8 (backbone, weights, scratch, output) and of `faults.md`."""
+    assert kinds({key: a}, {key: b}) == {key: kind}
+
+
+def test_a_key_that_only_one_config_has_is_a_difference() -> None:
+    """An older resdet may lack a key; nobody knows what it did instead."""
+    (found,) = config_differences([{"SOLVER.X": 1}, {}], [{}, {}])
+    assert (found.kind, found.values) == ("other", (1, "(not set)"))
+
+
+def test_equal_values_of_other_type_do_not_differ() -> None:
+    """YAML reads 1 and 1.0, [600] and (600,); true is not 1."""
+    assert kinds({"A": 1, "B": [600]}, {"A": 1.0, "B": (600,)}) == {}
+    assert kinds({"A": True}, {"A": 1}) == {"A": "other"}
+
+
+def test_preprocessing_may_differ_only_where_the_cards_say_so() -> None:
+    """F19: mean, std and colour order belong to the weights; without a card they are a choice."""
+    ours = {"MODEL.PIXEL_MEAN": [118.0] * 3}
+    theirs = {"MODEL.PIXEL_MEAN": [1.0, 2.0, 3.0]}
+    own = {"input": {"mean": [118, 118, 118]}}
+    assert kinds(ours, theirs, own, CARD) == {"MODEL.PIXEL_MEAN": "card"}
+    assert kinds(ours, theirs, own, {}) == {"MODEL.PIXEL_MEAN": "other"}
+    assert kinds(ours, theirs, CARD, own) == {"MODEL.PIXEL_MEAN": "other"}
+    assert kinds({"INPUT.FORMAT": "RGB"}, {"INPUT.FORMAT": "BGR"}, own, CARD) == {
+        "INPUT.FORMAT": "other"
+    }
+
+
+def test_frozen_stages_may_differ_only_between_arrived_and_random_weights() -> None:
+    """Random weights are never frozen, so FREEZE_AT 2 and 0 are one setting there only."""
+    key = "MODEL.BACKBONE.FREEZE_AT"
+    assert kinds({key: 2}, {key: 0, "MODEL.WEIGHTS": ""})[key] == "net"
+    assert kinds({key: 2}, {key: 1, "MODEL.WEIGHTS": ""})[key] == "other"
+    assert kinds({key: 2}, {key: 0})[key] == "other"
+
+
+def test_stock_detectron2_nets_may_differ_in_their_own_node() -> None:
+    """With MODEL.NET.NAME empty, MODEL.RESNETS describes the backbone."""
+    a = {"MODEL.NET.NAME": "", "MODEL.RESNETS.DEPTH": 50}
+    assert kinds(a, {**a, "MODEL.RESNETS.DEPTH": 101}) == {"MODEL.RESNETS.DEPTH": "backbone"}
+
+
+def test_another_net_alone_is_comparable(tmp_path: Path) -> None:
+    """The comparison that the project is for."""
+    said = verdict(tmp_path, {}, {"net": "resnet18"})
+    assert said.comparable
+    assert said.stamp == "COMPARABLE"
+    assert {d.key for d in said.of_kind("backbone")} >= {"MODEL.NET.NAME", "MODEL.WEIGHTS"}
+
+
+def test_another_rate_is_not_comparable_and_names_both_values(tmp_path: Path) -> None:
+    """Style 4.4: the message holds both values."""
+    said = verdict(tmp_path, {}, {"net": "resnet18", "overrides": {"SOLVER.BASE_LR": 0.03}})
+    assert said.stamp == "NOT COMPARABLE"
+    assert said.reasons == ("SOLVER.BASE_LR is 0.02 in A, 0.03 in B",)
+
+
+@pytest.mark.parametrize(
+    ("options", "reason"),
+    [
+        pytest.param({"classes": tuple("0123456798")}, "the class lists differ", id="class-order"),
+        pytest.param({"absent": ("3",)}, "the ground truth differs", id="annotations"),
+        pytest.param({"num_evaluated": 6}, "the evaluated images differ", id="images"),
+        pytest.param({"voc_year": 2010}, "the AP rule differs", id="rule-F54"),
+        pytest.param({"info": {"samples": 99}}, "training samples seen: 3,200 in A", id="samples"),
+        pytest.param(
+            {"info": {"train_sets": [{"name": "digits_train", "hash": "other"}]}},
+            "the training data differ",
+            id="training-data",
+        ),
+    ],
+)
+def test_what_no_config_shows_is_compared_too(
+    tmp_path: Path, options: dict[str, Any], reason: str
+) -> None:
+    """F54, F85, F89: same classes, objects, images, rule, data and samples."""
+    said = verdict(tmp_path, {}, {"net": "resnet18", **options})
+    assert not said.comparable
+    assert any(reason in text for text in said.reasons), said.reasons
+
+
+def test_unequal_numbers_of_runs_per_backbone_are_not_comparable(tmp_path: Path) -> None:
+    """A mean over two seeds against a single run would be compared."""
+    said = verdict(tmp_path, {"seed": 1}, {"seed": 2}, {"net": "resnet18"})
+    assert any("runs per backbone differ: 2 of VGG-11" in text for text in said.reasons)
+
+
+def test_other_seeds_and_versions_are_notes(tmp_path: Path) -> None:
+    """F63: named, as they may move AP by hundredths, and no reason to refuse."""
+    versions = {"versions": {"torch": "2.14.1", "Pillow": "12.0.0"}}
+    said = verdict(tmp_path, {}, {"net": "resnet18", "seed": 2, "info": versions})
+    assert said.comparable
+    assert "Seeds differ: 1 in A, 2 in B." in said.notes
+    assert "Pillow differs: 13.0.0 in A, 12.0.0 in B." in said.notes
+
+
+def test_what_the_word_backbone_hides_is_a_caution(tmp_path: Path) -> None:
+    """Two causes at once, other pretraining data, another norm, an unfinished run, a leak."""
+    other_data = {"card_changes": {"data": {"name": "imagenet_train", "hash": "77"}}}
+    said = verdict(tmp_path / "data", {}, {"net": "resnet18", **other_data})
+    assert any("trained on different data: digits_crops_train in A" in c for c in said.cautions)
+    said = verdict(tmp_path / "start", {}, {"net": "resnet18", "pretrained": False})
+    assert any("mixes two causes" in c for c in said.cautions)
+    frozen = {"overrides": {"MODEL.NET.NORM": "FrozenBN"}, "info": {"leak": "same images"}}
+    said = verdict(tmp_path / "norm", {}, {"net": "resnet18", **frozen})
+    assert any("MODEL.NET.NORM is BN in A, FrozenBN in B" in c for c in said.cautions)
+    assert "Same images (B)." in said.cautions
+    assert said.comparable
+
+
+def test_the_order_of_annotations_is_no_difference(tmp_path: Path) -> None:
+    """The hash is over what decides a score."""
+    folder = fabricate_run(tmp_path / "a", num_images=8, num_samples=0)
+    other = fabricate_run(tmp_path / "b", net="vgg11", num_images=8, num_samples=0)
+    path = other / "results" / "digits_test" / "ground_truth.json.gz"
+    truth = json.loads(gzip.decompress(path.read_bytes()))
+    truth["annotations"].reverse()
+    path.write_bytes(gzip.compress(json.dumps(truth).encode()))
+    assert gather([folder, other]).verdict.comparable

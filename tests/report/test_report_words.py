@@ -1,0 +1,290 @@
+"""Pairs, sentences, labels, the paper's numbers, and the command."""
+
+from __future__ import annotations
+
+import argparse
+import doctest
+import json
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import fabricate
+import numpy as np
+import pytest
+from fabricate import fabricate_run
+
+from resdet.errors import RunError
+from resdet.report import (
+    charts,
+    commands,
+    curves,
+    figures,
+    paper,
+    runs,
+    scores,
+    story,
+)
+from resdet.report.scores import Metric
+from resdet.report.story import Pair
+from resdet.run import Run
+
+# -- story ---------------------------------------------------------------------------------
+
+
+def column(net: str, pretrained: bool, seed: int = 1) -> Any:
+    return SimpleNamespace(net=net, pretrained=pretrained, seed=seed, label=net)
+
+
+def test_two_nets_are_one_question_in_the_order_given() -> None:
+    """A against B: the gain is that of the second."""
+    found = story.pairs([column("VGG-16", True), column("ResNet-101", True)])
+    assert found == [Pair(0, 1, "net")]
+
+
+def test_one_net_is_compared_from_scratch_to_pretrained_in_any_order() -> None:
+    """The gain is that of pretraining, whichever is named first."""
+    found = story.pairs([column("VGG-16", True), column("VGG-16", False)])
+    assert found == [Pair(1, 0, "pretraining")]
+
+
+def test_seeds_are_paired_with_themselves() -> None:
+    """Two seeds with and without pretraining: two pairs, not four."""
+    given = [column("V", start, seed) for start in (False, True) for seed in (1, 2)]
+    assert story.pairs(given) == [Pair(0, 2, "pretraining"), Pair(1, 3, "pretraining")]
+
+
+def test_other_runs_are_set_against_the_first() -> None:
+    """Neither net nor start differ: three seeds."""
+    given = [column("V", True, seed) for seed in (1, 2, 3)]
+    assert story.pairs(given) == [Pair(0, 1, "other"), Pair(0, 2, "other")]
+
+
+def test_a_net_is_ahead_behind_or_level() -> None:
+    """The paper's table 7, 73.2 against 76.4: 3.2 points, 4.4 % relative."""
+    metric = Metric("mean_ap", "VOC 11-point", "AP50 (VOC 2007, 11 points)")
+    columns = [column("VGG-16", True), column("ResNet-101", True)]
+    for c in columns:
+        c.run = SimpleNamespace(info={})
+    verdict: Any = SimpleNamespace(comparable=True)
+
+    def said(before: float, after: float) -> str:
+        made = story.gain(Pair(0, 1, "net"), "s", metric, [before, after], [{}, {}])
+        assert made is not None
+        return story.headline(columns, [made], verdict)
+
+    assert said(0.732, 0.764) == "ResNet-101 is 3.2 points ahead of VGG-16"
+    assert said(0.764, 0.732) == "VGG-16 is 3.2 points ahead of ResNet-101"
+    assert said(0.7641, 0.7642) == "VGG-16 and ResNet-101 are level"
+    assert story.relative(0.732, 0.764) == pytest.approx(0.0437, abs=1e-4)
+    assert story.relative(0.0, 0.5) is None
+    assert story.gain(Pair(0, 1, "net"), "s", metric, [None, 0.5], [{}, {}]) is None
+
+
+def test_classes_are_sorted_by_gain() -> None:
+    """Largest first; a class that one run lacks has none."""
+    metric = Metric("mean_ap", "VOC area", "AP50 (VOC 2010, area)")
+    made = story.gain(
+        Pair(0, 1, "net"), "s", metric, [0.5, 0.6],
+        [{"a": 0.1, "b": 0.2, "c": None}, {"a": 0.2, "b": 0.6, "c": 0.9}],
+    )  # fmt: skip
+    assert made is not None
+    assert [c.name for c in made.classes] == ["b", "a"]
+
+
+def test_labels_tell_runs_apart_and_no_further(tmp_path: Path) -> None:
+    """Net; its start; its seed; its folder."""
+
+    def labels(*options: dict[str, Any]) -> list[str]:
+        base = tmp_path / str(len(list(tmp_path.iterdir())))
+        made = [
+            fabricate_run(base / f"r{i}", num_images=2, num_samples=0, **o)
+            for i, o in enumerate(options)
+        ]
+        return [c.label for c in runs.read_columns(made)]
+
+    assert labels({}, {"net": "vgg11"}) == ["ResNet-18", "VGG-11"]
+    assert labels({}, {"pretrained": False}) == ["ResNet-18, pretrained", "ResNet-18, from scratch"]
+    assert labels({"seed": 1}, {"seed": 2})[1] == "ResNet-18, pretrained, seed 2"
+    assert labels({}, {})[0] == "ResNet-18, pretrained, seed 1, r0"
+    wide = {"overrides": {"MODEL.NET.WIDTH": 1.0}}
+    assert labels({}, wide) == ["ResNet-18 (width 0.5)", "ResNet-18"]
+
+
+# -- the paper's numbers -------------------------------------------------------------------
+
+
+def test_the_papers_means_are_means() -> None:
+    """Tables 10 and 11: the mean over 20 classes gives the number of table 7 (rounding: 0.05)."""
+    with_classes = [n for n in paper.tables()["numbers"] if "per_class" in n]
+    assert len(with_classes) == 4
+    for entry in with_classes:
+        assert len(entry["per_class"]) == 20
+        assert np.mean(entry["per_class"]) == pytest.approx(entry["value"], abs=0.0501)
+
+
+def paper_run(tmp_path: Path, **changes: Any) -> dict[str, Any]:
+    """numbers_for() of a run that repeats table 7's ResNet-101 but for `changes`."""
+    voc = paper.tables()["classes"]["voc"]
+    primary = changes.pop("primary", "VOC 11-point")
+    overrides = {
+        "DATASETS.TRAIN": ["voc_2007_trainval", "voc_2012_trainval"],
+        "MODEL.NET.WIDTH": 1.0, "MODEL.NET.STEM": "",
+        **paper.tables()["settings"],
+        **changes.pop("overrides", {}),
+    }  # fmt: skip
+    options = {"data_set": "voc_2007_test", "classes": voc, "net": "resnet101", "num_samples": 0}
+    options |= {"card_changes": {"data": {"name": "imagenet_train"}}, "num_images": 4952, **changes}
+    folder = fabricate_run(tmp_path / "run", overrides=overrides, **options)
+    other = fabricate_run(tmp_path / "other", num_images=2, num_samples=0)
+    found = runs.read_columns([folder, other])[0]
+    given: Any = SimpleNamespace(
+        data_set=options["data_set"],
+        classes=tuple(options["classes"]),
+        expected=range(options["num_images"]),
+        evaluated=range(changes.get("num_evaluated", options["num_images"])),
+        primary=primary,
+        coco=None,
+    )
+    return paper.numbers_for(found, given)
+
+
+@pytest.fixture
+def small_results(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Results are not what this is about: none are written."""
+    monkeypatch.setattr(fabricate, "write_results", lambda *args: None)
+    monkeypatch.setattr(fabricate, "ground_truth", lambda *args: {})
+
+
+@pytest.mark.usefixtures("small_results")
+def test_the_same_protocol_has_the_papers_number(tmp_path: Path) -> None:
+    """Table 7: 76.4; table 10: sheep 78.6, tvmonitor 72.0."""
+    found = paper_run(tmp_path)["mean_ap"]
+    assert (found.value, found.source) == (0.764, "table 7")
+    assert found.per_class["sheep"] == pytest.approx(0.786)
+    assert found.per_class["tvmonitor"] == pytest.approx(0.72)
+
+
+@pytest.mark.usefixtures("small_results")
+@pytest.mark.parametrize(
+    "changes",
+    [
+        pytest.param({"num_images": 120}, id="subset"),
+        pytest.param({"num_evaluated": 4951}, id="image-missing"),
+        pytest.param({"primary": "VOC area"}, id="other-rule"),
+        pytest.param({"data_set": "voc_2007_val"}, id="other-set"),
+        pytest.param({"classes": tuple("abcdefghijklmnopqrst")}, id="other-classes"),
+        pytest.param({"net": "resnet50"}, id="other-net"),
+        pytest.param({"pretrained": False}, id="from-scratch"),
+        pytest.param({"overrides": {"MODEL.NET.WIDTH": 0.5}}, id="narrow"),
+        pytest.param({"overrides": {"MODEL.NET.STRIDE_IN_1X1": False}}, id="other-stride"),
+        pytest.param({"overrides": {"DATASETS.TRAIN": ["voc_2007_trainval"]}}, id="less-data"),
+        pytest.param({"overrides": {"INPUT.MIN_SIZE_TEST": 800}}, id="other-size"),
+        pytest.param({"overrides": {"MODEL.RPN.POST_NMS_TOPK_TEST": 1000}}, id="more-proposals"),
+        pytest.param({"info": {"leak": "yes"}}, id="leak"),
+        pytest.param({"info": {"state": "interrupted"}}, id="not-finished"),
+        pytest.param({"card_changes": {"data": {"name": "digits_crops_train"}}}, id="no-imagenet"),
+    ],
+)
+def test_another_protocol_has_no_paper_number(tmp_path: Path, changes: dict[str, Any]) -> None:
+    """Issue 8: where, and only where, the protocol is the same."""
+    assert paper_run(tmp_path, **changes) == {}
+
+
+def test_an_unknown_rule_lists_the_known_ones() -> None:
+    """Style 3.4: no silent fall-through."""
+    with pytest.raises(RunError, match=r"VOC 12-point.*known: VOC 11-point, VOC area"):
+        scores.voc_title("VOC 12-point")
+
+
+# -- learning curves -----------------------------------------------------------------------
+
+
+def test_learning_curves_skip_what_is_no_number(tmp_path: Path) -> None:
+    """Lines without a loss, a NaN; AP50 measured during training has its own plot."""
+    folder = fabricate_run(tmp_path / "a", num_images=2, num_samples=0)
+    rows: list[dict[str, Any]] = [{"iteration": i, "total_loss": 2.0 - i / 10} for i in range(9)]
+    rows += [{"iteration": 9, "lr": 0.1}, {"iteration": 10, "total_loss": float("nan")}]
+    rows += [{"iteration": i, "digits_val/AP50": 20.0 + i} for i in (11, 19)]
+    text = "\n".join(json.dumps(row) for row in rows)
+    (folder / "metrics.json").write_text(f"{text}\n" + '{"iteration": 20, "to', encoding="utf-8")
+    other = fabricate_run(tmp_path / "b", num_images=2, num_samples=0, net="vgg11")
+    (other / "metrics.json").unlink()
+    columns = runs.read_columns([folder, other])
+    losses, points = figures.learning_curves(columns), figures.validation_curves(columns)
+    assert losses is not None
+    assert losses.svg.count('class="line') == 2  # the curve and its legend
+    assert "NaN" not in losses.svg
+    assert points is not None
+    assert points.svg.count("<circle") == 2
+    assert figures.learning_curves(columns[1:]) is None
+    assert figures.validation_curves(columns[1:]) is None
+
+
+# -- the command ---------------------------------------------------------------------------
+
+
+def run_command(*words: str) -> int:
+    parser = argparse.ArgumentParser()
+    commands.add_arguments(parser)
+    return commands.run(parser.parse_args(list(words)))
+
+
+def test_the_command_prints_table_verdict_and_path(
+    demo_runs: list[Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Exit code 0 when only the backbone differs."""
+    code = run_command(str(demo_runs[0]), str(demo_runs[2]), "--output", str(tmp_path / "out"))
+    said = capsys.readouterr().out
+    assert code == 0
+    assert "COMPARABLE: only the backbone differs" in said
+    assert "MODEL.NET.NAME" in said
+    assert said.rstrip().endswith(f"Report: {tmp_path / 'out' / 'report.html'}")
+
+
+def test_the_command_fails_loudly_when_more_differs(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Exit code 1: a check said no; the report is there all the same."""
+    a = fabricate_run(tmp_path / "a", num_images=8)
+    b = fabricate_run(tmp_path / "b", num_images=8, overrides={"SOLVER.MAX_ITER": 900})
+    assert run_command(str(a), str(b), "--output", str(tmp_path / "out")) == 1
+    said = capsys.readouterr().out
+    assert "=====\nNOT COMPARABLE: more than the backbone differs" in said
+    assert "SOLVER.MAX_ITER is 800 in A, 900 in B" in said
+    assert (tmp_path / "out" / "report.html").exists()
+
+
+def test_json_on_standard_output_is_one_object(
+    demo_runs: list[Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """`commands.md`: with --json, nothing else."""
+    runs_given = [str(run) for run in demo_runs[:2]]
+    assert run_command(*runs_given, "--output", str(tmp_path), "--json") == 0
+    said = json.loads(capsys.readouterr().out)
+    assert said["verdict"] == "COMPARABLE"
+    assert said["files"]["html"] == str(tmp_path / "report.html")
+
+
+def test_reports_of_other_runs_go_to_other_folders() -> None:
+    """The default output names the runs."""
+    assert commands.default_output(["runs/a", "runs/b/"]) == Path("reports/a-b")
+
+
+@pytest.mark.parametrize(
+    "module", [charts, curves, figures, runs, scores, story], ids=lambda m: m.__name__
+)
+def test_examples_in_docstrings_run(module: Any) -> None:
+    """Style 3.1: docstrings that nobody runs drift."""
+    done = doctest.testmod(module)
+    assert done.attempted > 0
+    assert done.failed == 0
+
+
+def test_columns_of_unfinished_runs_count_what_their_log_shows(tmp_path: Path) -> None:
+    """run.json says what was planned; the last line of the log is iteration 779."""
+    folder = fabricate_run(tmp_path / "a", num_images=2, num_samples=0)
+    other = fabricate_run(tmp_path / "b", num_images=2, num_samples=0, net="vgg11")
+    assert runs.read_columns([folder, other])[0].samples_seen == 3200
+    Run.open(folder).update(state="interrupted")
+    assert runs.read_columns([folder, other])[0].samples_seen == (799 + 1) * 4
