@@ -1,0 +1,304 @@
+"""`resdet demo`: the whole story on the embedded data, in minutes, and where it stopped it goes on.
+
+Two small nets of one family each (VGG, ResNet) are pretrained on digits, handed over as backbones
+of one Faster R-CNN, and trained again from scratch as twins; a report sets the four side by side.
+Every step is one of the commands that users type, in a process of its own; steps run side by
+side, one thread each, as many as there are cores (on two cores 1.3 to 1.5 times as much gets
+done as with two threads in turn).
+
+Not for: anything that the commands could not do one by one.
+"""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import os
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import IO
+
+from resdet.errors import CheckFailed, Interrupted, ResdetError
+from resdet.run import Run
+
+logger = logging.getLogger("resdet.demo")
+
+CONFIGS = Path(__file__).resolve().parents[1] / "configs" / "demo"
+TITLES = {"vgg": "VGG", "resnet": "ResNet"}
+# Below this the hand-over shows little: the detector's AP follows the classifier (docs/demo.md).
+EXPECTED_TOP1_ERROR = 30.0
+POLL_SECONDS = 0.5
+LINE_SECONDS = 15.0
+
+
+@dataclass
+class Step:
+    """One command with its run folder; starts when the steps it needs are done.
+
+    Attributes:
+        weight: share of the whole time, for the ETA; from measured runs on two cores.
+    """
+
+    name: str
+    title: str
+    command: list[str]
+    folder: Path
+    weight: float
+    needs: tuple[str, ...] = ()
+    process: subprocess.Popen[bytes] | None = None
+    log: IO[bytes] | None = None
+    began: float = 0.0
+    seconds: float = field(default=0.0)
+
+    def is_done(self) -> bool:
+        return (self.folder / "run.json").exists() and Run.open(self.folder).state == "finished"
+
+    def progress(self) -> float:
+        """Share of the training steps done, from metrics.json; 1 when finished."""
+        if self.is_done():
+            return 1.0
+        if not (self.folder / "run.json").exists():
+            return 0.0
+        run = Run.open(self.folder)
+        rows = run.metrics()
+        total = int(run.info.get("max_iter", 0)) or 1
+        return min(0.95, (rows[-1]["iteration"] + 1) / total) if rows else 0.0
+
+
+def steps(root: Path) -> list[Step]:
+    """Two pretrainings and four detectors; the longest first among those that may start."""
+    plan = []
+    for net, pretrain_weight, detect_weight in (("resnet", 3.0, 3.0), ("vgg", 2.0, 1.5)):
+        classifier = root / f"pretrain_{net}"
+        plan.append(
+            Step(
+                f"pretrain_{net}",
+                f"{TITLES[net]} as a classifier",
+                ["pretrain_cls", "--config", str(CONFIGS / f"pretrain_{net}.yaml")],
+                classifier,
+                pretrain_weight,
+            )
+        )
+        detector = ["train_det", "--config", str(CONFIGS / f"{net}.yaml")]
+        weights = ["MODEL.WEIGHTS", str(classifier / "model.safetensors")]
+        plan.append(
+            Step(
+                f"{net}_pretrained",
+                f"detector on {TITLES[net]}, pretrained",
+                [*detector, *weights],
+                root / f"{net}_pretrained",
+                detect_weight,
+                needs=(f"pretrain_{net}",),
+            )
+        )
+        plan.append(
+            Step(
+                f"{net}_scratch",
+                f"detector on {TITLES[net]}, from scratch",
+                detector,
+                root / f"{net}_scratch",
+                detect_weight,
+            )
+        )
+    order = ("pretrain_resnet", "pretrain_vgg", "resnet_pretrained", "resnet_scratch")
+    return sorted(plan, key=lambda s: order.index(s.name) if s.name in order else len(order))
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--output", default="runs/demo", help="folder of all runs (default: runs/demo)"
+    )
+    parser.add_argument(
+        "--jobs", type=int, default=0, help="steps side by side (default: one per core, at most 4)"
+    )
+    parser.add_argument(
+        "opts", nargs=argparse.REMAINDER, metavar="KEY VALUE", help=argparse.SUPPRESS
+    )
+
+
+def run(args: argparse.Namespace) -> int:
+    logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
+    root = Path(args.output)
+    cores = (
+        len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    )
+    jobs = args.jobs or min(cores, 4)
+    began = time.monotonic()
+    _make_data()
+    plan = steps(root)
+    threads = max(1, cores // jobs)
+    for step in plan:
+        # Keys after the command are for tests and the curious; the same for all detectors.
+        step.command += [*args.opts] if step.command[0] == "train_det" else []
+    _run_all(plan, jobs, threads)
+    _check_classifiers(plan)
+    report = root / "report"
+    detectors = [s.folder for s in plan if s.command[0] == "train_det"]
+    order = ["vgg_scratch", "vgg_pretrained", "resnet_scratch", "resnet_pretrained"]
+    detectors.sort(key=lambda p: order.index(p.name))
+    code = subprocess.call(
+        [
+            sys.executable,
+            "-m",
+            "resdet.cli",
+            "compare",
+            *map(str, detectors),
+            "--output",
+            str(report),
+        ]
+    )
+    if code:
+        raise CheckFailed(f"the comparison ended with exit code {code}; see the lines above.")
+    logger.info("the demo took %s", _minutes(time.monotonic() - began))
+    return 0
+
+
+def _make_data() -> None:
+    from resdet.data import digits
+
+    began = time.monotonic()
+    root = digits.make()
+    if time.monotonic() - began > 1:
+        logger.info("data: %s, made in %s", root, _minutes(time.monotonic() - began))
+
+
+def _run_all(plan: list[Step], jobs: int, threads: int) -> None:
+    """Runs what is not done yet; a failed step stops the others, with their state saved.
+
+    Raises:
+        ResdetError: a step failed; shows the end of its log. Interrupted: the user stopped.
+    """
+    rest = [s for s in plan if not s.is_done()]
+    for step in plan:
+        if step not in rest:
+            logger.info("done before: %s", step.title)
+    running: list[Step] = []
+    said = began = time.monotonic()
+    share_at_start = _share(plan)
+    try:
+        while rest or running:
+            done = {s.name for s in plan if s not in rest and s not in running}
+            for step in [s for s in rest if set(s.needs) <= done][: jobs - len(running)]:
+                rest.remove(step)
+                running.append(step)
+                _start(step, threads)
+            time.sleep(POLL_SECONDS)
+            for step in [s for s in running if s.process and s.process.poll() is not None]:
+                running.remove(step)
+                _finish(step)
+            if time.monotonic() - said >= LINE_SECONDS:
+                said = time.monotonic()
+                _say_progress(plan, running, said - began, share_at_start)
+    except BaseException as error:
+        _stop(running)
+        if isinstance(error, KeyboardInterrupt):
+            raise Interrupted("stopped; the same command goes on from here") from None
+        raise
+
+
+def _start(step: Step, threads: int) -> None:
+    resume = ["--resume"] if _can_resume(step.folder) else []
+    if not resume and (step.folder / "run.json").exists():
+        # Killed before its first checkpoint: nothing of it can be used again.
+        (step.folder / "run.json").rename(step.folder / "run.json.aborted")
+    name, config_flag, config, *opts = step.command
+    command = [sys.executable, "-m", "resdet.cli", name, config_flag, config]
+    command += ["--output", str(step.folder), *resume, *opts]
+    step.folder.mkdir(parents=True, exist_ok=True)
+    step.log = open(step.folder / "output.txt", "ab")  # noqa: SIM115 lives as long as the process
+    environment = dict(os.environ, OMP_NUM_THREADS=str(threads), MKL_NUM_THREADS=str(threads))
+    root = str(Path(__file__).resolve().parents[1])
+    environment["PYTHONPATH"] = os.pathsep.join(filter(None, [root, os.environ.get("PYTHONPATH")]))
+    step.began = time.monotonic()
+    # A session of its own: Ctrl-C reaches the demo, which passes it on once.
+    step.process = subprocess.Popen(
+        command, stdout=step.log, stderr=step.log, env=environment, start_new_session=True
+    )
+    logger.info("%s: %s", "going on" if resume else "started", step.title)
+
+
+def _can_resume(folder: Path) -> bool:
+    return (folder / "run.json").exists() and any((folder / "checkpoints").glob("step_*.pth"))
+
+
+def _finish(step: Step) -> None:
+    assert step.process is not None and step.log is not None
+    step.log.close()
+    step.seconds = time.monotonic() - step.began
+    if step.process.returncode:
+        text = (step.folder / "output.txt").read_text(encoding="utf-8", errors="replace")
+        tail = "\n".join(text.strip().splitlines()[-15:])
+        error = ResdetError(
+            f"{step.title} ended with exit code {step.process.returncode}:\n{tail}\n"
+            f"The whole log: {step.folder / 'output.txt'}. The same command goes on from here."
+        )
+        error.exit_code = step.process.returncode if step.process.returncode > 0 else 1
+        raise error
+    logger.info("done: %s, %s. %s", step.title, _minutes(step.seconds), _result(step))
+
+
+def _result(step: Step) -> str:
+    run = Run.open(step.folder)
+    if step.command[0] == "pretrain_cls":
+        return "".join(
+            f"Top-1 error {s['top1_error']:.1f} % on {s['images']['evaluated']} {name} images"
+            for name, s in run.read("classification", {}).items()
+            if name.endswith("test")
+        )
+    for name in run.result_sets():
+        scores = run.read(f"results/{name}/voc")
+        return (
+            f"AP50 {100 * scores[scores['primary'].removeprefix('VOC ')]['mean_ap']:.1f} on {name}"
+        )
+    return ""
+
+
+def _share(plan: list[Step]) -> float:
+    return sum(s.weight * s.progress() for s in plan) / sum(s.weight for s in plan)
+
+
+def _say_progress(
+    plan: list[Step], running: list[Step], elapsed: float, share_at_start: float
+) -> None:
+    share = _share(plan)
+    gained = share - share_at_start
+    eta = f", about {_minutes(elapsed / gained * (1 - share))} to go" if gained > 0.02 else ""
+    now = ", ".join(f"{s.name} {100 * s.progress():.0f} %" for s in running)
+    logger.info("%3.0f %%%s (%s)", 100 * share, eta, now)
+
+
+def _stop(running: list[Step]) -> None:
+    """Asks every step to save its state and waits for it."""
+    for step in running:
+        if step.process and step.process.poll() is None:
+            step.process.send_signal(signal.SIGTERM)
+    for step in running:
+        if step.process:
+            try:
+                step.process.wait(timeout=60)
+            except subprocess.TimeoutExpired:
+                step.process.kill()
+
+
+def _check_classifiers(plan: list[Step]) -> None:
+    for step in plan:
+        if step.command[0] != "pretrain_cls":
+            continue
+        for name, scores in Run.open(step.folder).read("classification", {}).items():
+            if scores["top1_error"] > EXPECTED_TOP1_ERROR:
+                logger.warning(
+                    "%s has a top-1 error of %.1f %% on %s, above %.0f %%: it left its first "
+                    "plateau late, and its detector will be weak. Another SEED usually mends it.",
+                    step.title,
+                    scores["top1_error"],
+                    name,
+                    EXPECTED_TOP1_ERROR,
+                )
+
+
+def _minutes(seconds: float) -> str:
+    return f"{seconds:.0f} s" if seconds < 100 else f"{seconds / 60:.1f} min"

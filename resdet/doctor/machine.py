@@ -1,0 +1,162 @@
+"""The doctor on the machine: device, memory, disk, limits; and on the data found there.
+
+Not for: what one run will need, which its trainer knows.
+"""
+
+from __future__ import annotations
+
+import os
+import platform
+import shutil
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from resdet.doctor.finding import FINE, REFUSE, SETUP, WARN, Finding, import_error
+
+
+def check_device() -> Iterator[Finding]:
+    flags = read("/proc/cpuinfo")
+    bf16 = "avx512_bf16" in flags or "amx_bf16" in flags
+    model = next((line for line in flags.splitlines() if line.startswith("model name")), "")
+    text = f"{usable_cores()} cores, {model.partition(':')[2].strip() or platform.machine()}"
+    yield Finding("cpu", FINE, f"{text}, bf16 instructions: {'yes' if bf16 else 'no'}")
+    if import_error("torch") is not None:
+        yield Finding("gpu", WARN, "unknown without torch", SETUP)
+        return
+    import torch
+
+    if not torch.cuda.is_available():
+        yield Finding("gpu", FINE, "none: the demo takes minutes, presets of the paper days")
+        return
+    for index in range(torch.cuda.device_count()):
+        yield describe_gpu(torch.cuda.get_device_properties(index), torch.cuda.get_arch_list())
+
+
+def describe_gpu(properties: Any, architectures: Sequence[str]) -> Finding:
+    """Refuses a GPU that this torch has no code for: older than all that it was built for."""
+    capability = (properties.major, properties.minor)
+    text = (
+        f"{properties.name}, {properties.total_memory / 2**30:.0f} GiB, "
+        f"capability {capability[0]}.{capability[1]}"
+    )
+    built = [int("".join(c for c in name.split("_")[1] if c.isdigit())) for name in architectures]
+    if built and capability[0] * 10 + capability[1] < min(built):
+        mend = "install a torch built for it, or add MODEL.DEVICE cpu"
+        return Finding(
+            "gpu",
+            REFUSE,
+            f"{text}: too old for this torch, which starts at {min(built) // 10}.{min(built) % 10}",
+            mend,
+        )
+    return Finding("gpu", FINE, text)
+
+
+def usable_cores() -> int:
+    affinity = getattr(os, "sched_getaffinity", None)
+    return len(affinity(0)) if affinity else os.cpu_count() or 1
+
+
+def check_memory() -> Iterator[Finding]:
+    sizes = dict(line.split(":", 1) for line in read("/proc/meminfo").splitlines() if ":" in line)
+    if "MemAvailable" not in sizes:
+        return
+    total, free = (int(sizes[key].split()[0]) * 1024 for key in ("MemTotal", "MemAvailable"))
+    limit = read("/sys/fs/cgroup/memory.max").strip()
+    if limit.isdigit() and int(limit) < total:
+        total = int(limit)
+        used = read("/sys/fs/cgroup/memory.current").strip()
+        free = min(free, total - int(used or 0))
+    text = f"{free / 1e9:.1f} of {total / 1e9:.1f} GB free"
+    if free < 3e9:
+        mend = "close other programs, or use SOLVER.IMS_PER_BATCH 1 and DATALOADER.NUM_WORKERS 0"
+        yield Finding("memory", WARN, f"{text}; ResNet-101 detection wants about 3 GB", mend)
+    else:
+        yield Finding("memory", FINE, text)
+
+
+def check_disk(folder: Path | None = None) -> Iterator[Finding]:
+    folder = folder or Path.cwd()
+    free = shutil.disk_usage(folder).free
+    text = f"{free / 1e9:.1f} GB free in {folder}"
+    if free < 2e8:
+        yield Finding("disk", REFUSE, text, "make room, or give --output on another disk")
+    elif free < 3e9:
+        mend = "make room, or give --output on another disk"
+        yield Finding("disk", WARN, f"{text}; a ResNet-101 run wants about 2 GB", mend)
+    else:
+        yield Finding("disk", FINE, text)
+
+
+def check_shared_memory(folder: str = "/dev/shm") -> Iterator[Finding]:
+    """F67: loader workers hand their batches over through it."""
+    if not os.path.isdir(folder):
+        return
+    free = shutil.disk_usage(folder).free
+    text = f"{free / 1e6:.0f} MB free in {folder}"
+    if free < 1e9:
+        mend = "start the container with --shm-size=2g, or use DATALOADER.NUM_WORKERS 0"
+        yield Finding("shared memory", WARN, text, mend)
+    else:
+        yield Finding("shared memory", FINE, text)
+
+
+def check_files() -> Iterator[Finding]:
+    try:
+        import resource
+    except ModuleNotFoundError:
+        return
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    shown = "no limit" if hard == resource.RLIM_INFINITY else str(hard)
+    if hard != resource.RLIM_INFINITY and hard < 4096:
+        yield Finding("open files", WARN, f"{soft}, at most {shown}", "ulimit -n 8192")
+    else:
+        yield Finding("open files", FINE, f"{soft}, at most {shown}")
+
+
+def read(path: str) -> str:
+    """The text of a file of the system, empty where there is none."""
+    try:
+        return Path(path).read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return ""
+
+
+def check_data() -> Iterator[Finding]:
+    try:
+        from resdet.data import catalog
+
+        rows = catalog.status()
+    except Exception as error:
+        # Whatever the catalog lacks here has its own line above.
+        yield Finding("data sets", WARN, f"not looked at: {type(error).__name__}: {error}", SETUP)
+        return
+    yield Finding("data root", FINE, data_root())
+    there = [row["name"] for row in rows if row["state"] in ("whole", "found")]
+    absent = [row["name"] for row in rows if row["state"] == "missing"]
+    embedded = [name for name in absent if name.startswith("digits_")]
+    if there:
+        yield Finding("data sets", FINE, f"found: {', '.join(there)}")
+    if embedded:
+        yield Finding("data sets", FINE, f"made on first use: {families(embedded)}")
+    if len(absent) > len(embedded):
+        names = families([name for name in absent if name not in embedded])
+        mend = "only if you want them: export DETECTRON2_DATASETS=FOLDER; see datasets/README.md"
+        yield Finding("data sets", FINE, f"not there: {names}", mend)
+    for row in rows:
+        if row["state"] not in ("whole", "found", "missing"):
+            mend = "datasets/README.md shows the tree"
+            yield Finding(row["name"], WARN, f"{row['state']}: {row.get('hint', '')}", mend)
+
+
+def families(names: Sequence[str]) -> str:
+    """voc_2007_*, coco_2017_* for the names of their splits; a lone name stays as it is."""
+    groups: dict[str, list[str]] = {}
+    for name in names:
+        groups.setdefault(name.rpartition("_")[0], []).append(name)
+    return ", ".join(f"{stem}_*" if len(of) > 1 else of[0] for stem, of in groups.items())
+
+
+def data_root() -> str:
+    root = os.environ.get("DETECTRON2_DATASETS")
+    return f"{root} (DETECTRON2_DATASETS)" if root else f"{Path('datasets').resolve()} (default)"

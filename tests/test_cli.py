@@ -1,0 +1,99 @@
+"""What users see: pages instead of tracebacks, exit codes as promised, no heavy imports unasked."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+def resdet(*args, cwd, **environment):
+    import os
+
+    return subprocess.run(
+        [sys.executable, "-m", "resdet.cli", *args],
+        cwd=cwd,
+        capture_output=True,
+        text=True,
+        check=False,
+        env={**os.environ, "PYTHONPATH": str(ROOT), **environment},
+    )
+
+
+def test_without_a_command_the_commands_are_listed(tmp_path):
+    done = resdet(cwd=tmp_path)
+    assert done.returncode == 2
+    for name in ("pretrain_cls", "train_det", "evaluate", "compare", "doctor", "demo"):
+        assert name in done.stdout
+
+
+def test_tools_are_the_commands():
+    """One file per name that users type, and no logic in it."""
+    for name in ("pretrain_cls", "train_det", "evaluate", "compare"):
+        text = (ROOT / "tools" / f"{name}.py").read_text(encoding="utf-8")
+        assert f'run_command("{name}"' in text
+        assert len(text.splitlines()) < 15
+
+
+def test_missing_data_is_one_page_and_exit_code_2(tmp_path):
+    """commands.md: absolute path, expected tree, variable, where to get it; no traceback."""
+    pytest.importorskip("detectron2")
+    config = ROOT / "configs" / "coco_r101.yaml"
+    done = resdet(
+        "train_det", "--config", str(config), cwd=tmp_path, DETECTRON2_DATASETS=str(tmp_path)
+    )
+    assert done.returncode == 2, done.stderr
+    assert "Traceback" not in done.stderr
+    for words in (
+        str(tmp_path),
+        "instances_train2014.json",
+        "DETECTRON2_DATASETS",
+        "cocodataset.org",
+    ):
+        assert words in done.stderr
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("args", "words"),
+    [
+        (["train_det"], "train_det needs --config FILE"),
+        (["train_det", "--config", "none.yaml"], "none.yaml does not exist"),
+        (["pretrain_cls", "SOLVER.MAX_ITR", "3"], "Did you mean SOLVER.MAX_ITER?"),
+        (["pretrain_cls", "SOLVER.MAX_ITER", "3", "--resume"], "put flags before the pairs"),
+        (["compare", "none", "nothing"], "is not a folder"),
+    ],
+)
+def test_what_the_user_can_mend_is_said_in_words(tmp_path, args, words):
+    pytest.importorskip("detectron2")
+    done = resdet(*args, cwd=tmp_path)
+    assert done.returncode == 2, done.stderr
+    assert words in done.stderr.replace("\n", " ")
+    assert "Traceback" not in done.stderr
+
+
+def test_parts_work_where_detectron2_is_absent():
+    """architecture.md: nets, weights, evaluation and report import without it."""
+    code = (
+        "import sys; sys.modules['detectron2'] = None\n"
+        "import resdet.nets, resdet.weights, resdet.evaluation, resdet.report\n"
+        "import resdet.evaluation.voc, resdet.evaluation.coco, resdet.evaluation.results\n"
+        "assert not [m for m in sys.modules if m.startswith('detectron2.')]"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+
+
+def test_evaluation_and_report_import_without_torch():
+    code = (
+        "import sys; sys.modules['torch'] = None; sys.modules['detectron2'] = None\n"
+        "import resdet.evaluation.commands, resdet.report.commands, resdet.cli"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
