@@ -137,7 +137,9 @@ class Pip:
                 process.wait()
                 shutil.rmtree(temporary, ignore_errors=True)
         if process.returncode != 0:
-            raise SetupError(f"{what} failed.\n{self.end_of_log()}\n{self.advice()}")
+            code = process.returncode
+            end = f"pip ended with {code}" if code > 0 else f"pip was stopped by signal {-code}"
+            raise SetupError(f"{what} failed: {end}.\n{self.end_of_log()}\n{self.advice()}")
 
     def watch(self, process: subprocess.Popen[bytes]) -> None:
         start = time.monotonic()
@@ -164,7 +166,11 @@ class Pip:
             return f.read().decode("utf-8", "replace")
 
     def end_of_log(self) -> str:
-        lines = [line for line in self.tail(8000).splitlines() if line.strip()]
+        lines = [
+            line
+            for line in self.tail(8000).splitlines()
+            if line.strip() and "Requirement already satisfied" not in line
+        ]
         return "\n".join(f"  {line[:200]}" for line in lines[-12:])
 
     def advice(self) -> str:

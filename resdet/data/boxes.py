@@ -54,11 +54,14 @@ def check_boxes(
     faults: Faults,
     options: DataOptions,
     *,
+    written_as: str = "",
     is_published: bool = False,
 ) -> tuple[list[Item], Counter[str]]:
     """The items that are used, clipped where that was asked for, and what was done.
 
     Args:
+        written_as: "corners" or "sizes", what the format wants; where faulty boxes all fit as the
+            other, the page says so (F14).
         is_published: an official set, of which one box in a thousand may be odd.
     """
     counts: Counter[str] = Counter()
@@ -75,78 +78,101 @@ def check_boxes(
         excess = max(-x0, -y0, x1 - width, y1 - height)
         if excess > max(options.clip_boxes, ROUNDING):
             leaving.append(item)
-        elif excess > 0 and options.clip_boxes:
-            _clip(item)
-            counts["boxes clipped"] += 1
-        if min(x1 - x0, y1 - y0) < 1:
-            counts["boxes under 1 px"] += 1
+        counts["boxes under 1 px"] += min(x1 - x0, y1 - y0) < 1
     tolerated = len(items) * TOLERATED_PER_THOUSAND // 1000 if is_published else 0
-    if (
-        empty
-        and len(empty) not in range(1, tolerated + 1)
-        and len(empty) != options.drop_degenerate
-    ):
-        _refuse_empty(empty, words, faults, options)
-    else:
-        counts["objects without area dropped"] = len(empty)
+    if len(empty) > tolerated and len(empty) != options.drop_degenerate:
+        _refuse_empty(empty, items, words, faults, options, written_as)
     if len(leaving) > tolerated:
-        _refuse_leaving(leaving, words, faults)
-    else:
-        counts["boxes that leave their image, kept"] = len(leaving)
+        _refuse_leaving(leaving, items, words, faults, written_as)
+    counts["objects without area dropped"] = len(empty)
+    counts["boxes that leave their image, kept"] = len(leaving)
+    if options.clip_boxes:
+        counts["boxes clipped"] = sum(map(_clip, kept))
     return kept, counts
 
 
-def _clip(item: Item) -> None:
+def _clip(item: Item) -> bool:
+    """Cuts the box to its image; whether that changed it."""
     x0, y0, x1, y1 = item.annotation["bbox"]
     width, height = float(item.record["width"]), float(item.record["height"])
-    item.annotation["bbox"] = [max(x0, 0.0), max(y0, 0.0), min(x1, width), min(y1, height)]
+    clipped = [max(x0, 0.0), max(y0, 0.0), min(x1, width), min(y1, height)]
+    is_changed = clipped != [x0, y0, x1, y1]
+    item.annotation["bbox"] = clipped
+    return is_changed
 
 
 def _refuse_empty(
-    empty: Sequence[Item], words: Words, faults: Faults, options: DataOptions
+    empty: Sequence[Item],
+    items: Sequence[Item],
+    words: Words,
+    faults: Faults,
+    options: DataOptions,
+    written_as: str,
 ) -> None:
+    kind, number = "boxes without area", len(empty)
     for item in empty:
-        faults.add("boxes without area", f"{words.where(item)}: {words.no_area(item)}")
-    number = len(empty)
+        faults.add(kind, f"{words.where(item)}: {words.no_area(item)}")
     stated = f" (not {options.drop_degenerate})" if options.drop_degenerate else ""
     faults.explain(
-        "boxes without area",
+        kind,
         mend="Swap what is swapped, or delete the object; to leave out "
         f"{'this object' if number == 1 else f'all {number:,} such objects'}: "
         f"DATASETS.DROP_DEGENERATE {number}{stated}.",
     )
+    if written_as == "corners" and number > 1 and _all_fit_as_sizes(items):
+        faults.explain(
+            kind,
+            heading=f"{number:,} of {len(items):,} boxes have no area as corners, and all of them "
+            "fit as x, y, width, height. Did the exporter write sizes?",
+        )
 
 
-def _refuse_leaving(leaving: Sequence[Item], words: Words, faults: Faults) -> None:
+def _refuse_leaving(
+    leaving: Sequence[Item],
+    items: Sequence[Item],
+    words: Words,
+    faults: Faults,
+    written_as: str,
+) -> None:
+    kind = "boxes outside"
     for item in leaving:
-        faults.add("boxes outside", f"{words.where(item)}: {words.outside(item)}")
+        faults.add(kind, f"{words.where(item)}: {words.outside(item)}")
     faults.explain(
-        "boxes outside",
+        kind,
         mend="Mend the files. An excess of a pixel or two is clipped, in training and ground truth "
         "alike, with DATASETS.CLIP_BOXES 2.",
     )
+    far = sum(_excess(item) > FAR_OUTSIDE for item in leaving)
+    if written_as == "sizes" and far > SUSPICIOUS_SHARE * len(items) and _all_fit_as_corners(items):
+        faults.explain(
+            kind,
+            heading=f"{far:,} of {len(items):,} boxes stick out of their images as [x, y, width, "
+            "height], and all of them fit as [x1, y1, x2, y2]:",
+            mend="COCO wants width and height. Fix the exporter, or convert the file.",
+        )
 
 
-def are_corners(items: Sequence[Item]) -> int:
-    """How many [x, y, width, height] leave their image, if as [x1, y1, x2, y2] all fit; else 0."""
-    far = 0
+def _excess(item: Item) -> float:
+    x0, y0, x1, y1 = item.annotation["bbox"]
+    return float(max(-x0, -y0, x1 - item.record["width"], y1 - item.record["height"]))
+
+
+def _all_fit_as_corners(items: Sequence[Item]) -> bool:
+    """Whether every [x, y, width, height] is a box within its image as [x1, y1, x2, y2]."""
     for item in items:
         x0, y0, x1, y1 = item.annotation["bbox"]
-        width, height = item.record["width"], item.record["height"]
-        corner_x, corner_y = x1 - x0, y1 - y0
-        if not (0 <= x0 < corner_x <= width + 1 and 0 <= y0 < corner_y <= height + 1):
-            return 0
-        far += max(-x0, -y0, x1 - width, y1 - height) > FAR_OUTSIDE
-    return far if far > SUSPICIOUS_SHARE * len(items) else 0
+        right, bottom = x1 - x0, y1 - y0
+        width, height = item.record["width"] + 1, item.record["height"] + 1
+        if not (0 <= x0 < right <= width and 0 <= y0 < bottom <= height):
+            return False
+    return True
 
 
-def are_sizes(items: Sequence[Item]) -> int:
-    """How many [x1, y1, x2, y2] have no area, if as [x, y, width, height] all fit; else 0."""
-    empty = 0
+def _all_fit_as_sizes(items: Sequence[Item]) -> bool:
+    """Whether every [x1, y1, x2, y2] is a box within its image as [x, y, width, height]."""
     for item in items:
         x0, y0, x1, y1 = item.annotation["bbox"]
-        width, height = item.record["width"], item.record["height"]
-        if not (x1 > 0 and y1 > 0 and x0 + x1 <= width + 1 and y0 + y1 <= height + 1):
-            return 0
-        empty += x1 <= x0 or y1 <= y0
-    return empty if empty > SUSPICIOUS_SHARE * len(items) else 0
+        width, height = item.record["width"] + 1, item.record["height"] + 1
+        if not (x1 > 0 and y1 > 0 and x0 + x1 <= width and y0 + y1 <= height):
+            return False
+    return True

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from resdet.data import sizes
-from resdet.data.boxes import Item, are_corners, check_boxes
+from resdet.data.boxes import Item, check_boxes
 from resdet.data.coco_json import CocoFile, parse_coco, read_json
 from resdet.data.faults import Faults
 from resdet.data.files import locate, refuse_missing
@@ -202,16 +202,9 @@ def _place(
     counts: Counter[str],
 ) -> None:
     """Checks all boxes and puts those that are used into their records."""
-    corners = are_corners(items)
-    if corners:
-        faults.add(
-            "boxes",
-            f"{corners:,} of {len(items):,} boxes stick out of their images as [x, y, width, "
-            "height], and all of them fit as [x1, y1, x2, y2]",
-            mend="COCO wants width and height. Fix the exporter, or convert the file.",
-        )
-        return
-    kept, done = check_boxes(items, words, faults, options, is_published=is_published)
+    kept, done = check_boxes(
+        items, words, faults, options, written_as="sizes", is_published=is_published
+    )
     counts.update(done)
     for item in kept:
         item.record["annotations"].append(item.annotation)

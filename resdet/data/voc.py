@@ -24,7 +24,7 @@ from pathlib import Path
 from typing import Any
 
 from resdet.data import sizes
-from resdet.data.boxes import Item, are_sizes, check_boxes
+from resdet.data.boxes import Item, check_boxes
 from resdet.data.faults import Faults
 from resdet.data.files import Found, locate, refuse_missing
 from resdet.data.images import IMAGE_SUFFIXES
@@ -295,17 +295,13 @@ def _refuse_other_origin(items: Sequence[Item], words: _Words, reading: _Reading
 
 def _place(items: Sequence[Item], words: _Words, reading: _Reading, is_published: bool) -> None:
     """Checks all boxes and puts those that are used into their records."""
-    swapped = are_sizes(items)
-    if swapped:
-        reading.faults.add(
-            "boxes",
-            f"{swapped:,} of {len(items):,} boxes end before they start as (xmin, ymin, xmax, "
-            "ymax), and all of them fit as x, y, width, height",
-            mend="VOC wants corners. Fix the exporter, or convert the files.",
-        )
-        return
     kept, counts = check_boxes(
-        items, words, reading.faults, reading.options, is_published=is_published
+        items,
+        words,
+        reading.faults,
+        reading.options,
+        written_as="corners",
+        is_published=is_published,
     )
     reading.counts.update(counts)
     for item in kept:

@@ -66,7 +66,8 @@ def of_sets(train: list[DetectionSet], test: list[DetectionSet]) -> dict[str, An
         raise ConfigError(
             f"{first.name} has {len(first.classes)} classes, {other.name} has "
             f"{len(other.classes)}: the lists differ. Only in {other.name}: "
-            f"{', '.join(only[:5]) or 'none'}; only in {first.name}: {', '.join(missing[:5]) or 'none'}. A detector is trained and tested "
+            f"{', '.join(only[:5]) or 'none'}; only in {first.name}: "
+            f"{', '.join(missing[:5]) or 'none'}. A detector is trained and tested "
             "on one list of classes: change DATASETS.TRAIN or DATASETS.TEST."
         )
     return {"MODEL.ROI_HEADS.NUM_CLASSES": len(first.classes)}

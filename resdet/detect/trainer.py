@@ -256,10 +256,10 @@ class DetectorTraining:
 def headline(result: FolderResult) -> dict[str, float]:
     """The numbers of a set that a curve shows, in percent."""
     numbers: dict[str, float | None] = {}
-    if result.voc:
-        numbers["VOC AP50"] = result.voc.primary.mean_ap
     if result.coco:
-        numbers |= {f"COCO {key}": result.coco.numbers[key] for key in ("AP", "AP50")}
+        numbers |= {key: result.coco.numbers[key] for key in ("AP", "AP50")}
+    if result.voc:
+        numbers["AP50"] = result.voc.primary.mean_ap
     return {key: 100 * value for key, value in numbers.items() if value is not None}
 
 

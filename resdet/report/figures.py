@@ -6,8 +6,9 @@ Not for: drawing (`charts`), or the numbers (`scores`, `story`).
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -39,12 +40,11 @@ def learning_curves(columns: Sequence[Column]) -> Figure | None:
     """Total training loss against iterations; None where no run has any."""
     series, widths = [], set()
     for column in columns:
-        rows = [r for r in column.run.metrics() if _finite(r.get("total_loss"))]
-        if rows:
-            losses = [float(r["total_loss"]) for r in rows]
+        by_iteration = _by_iteration(column, lambda row: row.get("total_loss"))
+        if by_iteration:
+            x, losses = list(by_iteration), list(by_iteration.values())
             width = max(1, len(losses) // 12)
             widths.add(width)
-            x = [r["iteration"] + 1 for r in rows]
             series.append(Series(look(column), x, moving_mean(losses, width), losses))
     if not series:
         return None
@@ -67,14 +67,9 @@ def validation_curves(columns: Sequence[Column]) -> Figure | None:
     """AP50 measured during training, where the runs did; None where none has two points."""
     series = []
     for column in columns:
-        spots = [
-            (row["iteration"] + 1, value)
-            for row in column.run.metrics()
-            if (value := _validation_ap50(row)) is not None
-        ]
+        spots = _by_iteration(column, _validation_ap50)
         if spots:
-            x, y = zip(*spots, strict=True)
-            series.append(Series(look(column), x, y))
+            series.append(Series(look(column), list(spots), list(spots.values())))
     if max((len(s.x) for s in series), default=0) < 2:
         return None
     return Figure(
@@ -183,11 +178,24 @@ def moving_mean(values: Sequence[float], width: int) -> list[float]:
     return [float(v) for v in (sums[high] - sums[low]) / (high - low)]
 
 
+def _by_iteration(column: Column, value: Callable[[Mapping[str, Any]], Any]) -> dict[int, float]:
+    """Iteration (from 1) to a value of metrics.json, ascending.
+
+    A run that went on after a stop has written some iterations twice; the later line counts.
+    """
+    found = {
+        int(row["iteration"]) + 1: float(number)
+        for row in column.run.metrics()
+        if _finite(number := value(row)) and "iteration" in row
+    }
+    return dict(sorted(found.items()))
+
+
 def _finite(value: object) -> bool:
     return isinstance(value, int | float) and bool(np.isfinite(value))
 
 
-def _validation_ap50(row: Mapping[str, object]) -> float | None:
+def _validation_ap50(row: Mapping[str, Any]) -> float | None:
     """The last "…AP50" of a row of metrics.json, percent as Detectron2 writes it."""
     found = [v for k, v in row.items() if re.fullmatch(r"(.*/)?AP50", k) and _finite(v)]
-    return float(found[-1]) if found else None  # type: ignore[arg-type]
+    return float(found[-1]) if found else None

@@ -6,6 +6,7 @@ Not for: what is compared (`sameness`); this is the record.
 from __future__ import annotations
 
 import json
+import shlex
 from typing import Any
 
 from resdet.report import story
@@ -17,7 +18,7 @@ def provenance(column: Column) -> dict[str, Any]:
     info = column.run.info
     transfer = column.run.read("transfer", {}) or {}
     counts = {
-        name: len(value) if isinstance(value, list | dict) else value
+        name.replace("_", " "): len(value) if isinstance(value, list | dict) else value
         for name, value in transfer.items()
         if isinstance(value, list | dict | int)
     }
@@ -26,7 +27,7 @@ def provenance(column: Column) -> dict[str, Any]:
         ("run", info.get("id")),
         ("state", info.get("state")),
         ("begun", info.get("created")),
-        ("command", " ".join(map(str, info.get("command") or []))),
+        ("command", shlex.join(map(str, info.get("command") or []))),
         ("seed", column.seed),
         ("host and device", ", ".join(str(info[k]) for k in ("host", "device") if info.get(k))),
         ("training time", story.duration(column.seconds) if column.seconds else ""),

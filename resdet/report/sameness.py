@@ -304,7 +304,7 @@ def _check_environment(columns: Sequence[Column], found: _Findings) -> None:
         values = [str(v.get(name, "not known")) for v in versions]
         if _differ(values):
             found.notes.append(f"{name} differs: {_per_run(columns, values)}.")
-    for key, title in (("device", "Device"), ("host", "Host")):
+    for key, title in (("device", "Device"), ("threads", "Threads"), ("host", "Host")):
         values = [str(c.run.info.get(key, "not known")) for c in columns]
         if _differ(values):
             found.notes.append(f"{title} differs: {_per_run(columns, values)}.")

@@ -213,7 +213,7 @@ def meaning(columns: Sequence[Column], gains: Sequence[Gain]) -> list[str]:
     said = []
     if "pretraining" in kinds:
         said.append(
-            "With and without pretraining, everything but the starting weights of trunk and tail "
+            f"With and without pretraining, everything but {_what_differs(columns)} "
             f"is the same{_schedule(columns)}. The gap at this schedule is speed of learning, not "
             "a limit: from scratch catches up when training goes on long enough "
             f"({SCRATCH_SOURCE})."
@@ -232,7 +232,8 @@ def meaning(columns: Sequence[Column], gains: Sequence[Gain]) -> list[str]:
             f"Members of their families by depth, not by width: {_and(list(narrow))} of the usual "
             "channels."
         )
-    if any(g.data_set.startswith("digits_") for g in gains):
+    trained_on = [str((c.card.get("data") or {}).get("name", "")) for c in columns]
+    if gains[0].data_set.startswith("digits_") and any(t.startswith("digits_") for t in trained_on):
         said.append(
             "The embedded classification set shares its glyphs and photo regions with the "
             "detection training set (never with the test set): this shows the mechanism of "
@@ -255,6 +256,14 @@ def interval_said(noise: Mapping[Pair, Interval]) -> str:
         "No interval is given for the gains: they are single measurements, and how far other "
         "images or another seed would move them is not known."
     )
+
+
+def _what_differs(columns: Sequence[Column]) -> str:
+    keys = ("MODEL.NET.NORM", "MODEL.BACKBONE.FREEZE_AT")
+    words = "the starting weights of trunk and tail"
+    if any(len({c.config.get(key) for c in columns}) > 1 for key in keys):
+        words += ", what is frozen and how batch norm is treated"
+    return words
 
 
 def _schedule(columns: Sequence[Column]) -> str:

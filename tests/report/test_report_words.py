@@ -200,6 +200,18 @@ def test_an_unknown_rule_lists_the_known_ones() -> None:
 # -- learning curves -----------------------------------------------------------------------
 
 
+def test_iterations_that_a_resumed_run_repeats_are_drawn_once(tmp_path: Path) -> None:
+    """Killed after 3, gone on from 2: the second line of iteration 2 counts."""
+    folder = fabricate_run(tmp_path / "a", num_images=2, num_samples=0)
+    other = fabricate_run(tmp_path / "b", num_images=2, num_samples=0, net="vgg11")
+    rows = [{"iteration": i, "total_loss": float(v)} for i, v in ((0, 9), (1, 8), (2, 7), (1, 5))]
+    text = "".join(f"{json.dumps(row)}\n" for row in rows)
+    (folder / "metrics.json").write_text(text, encoding="utf-8")
+    column = runs.read_columns([folder, other])[0]
+    found = figures._by_iteration(column, lambda row: row.get("total_loss"))
+    assert found == {1: 9.0, 2: 5.0, 3: 7.0}
+
+
 def test_learning_curves_skip_what_is_no_number(tmp_path: Path) -> None:
     """Lines without a loss, a NaN; AP50 measured during training has its own plot."""
     folder = fabricate_run(tmp_path / "a", num_images=2, num_samples=0)

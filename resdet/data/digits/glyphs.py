@@ -48,7 +48,7 @@ LETTERS: dict[str, list[list[tuple[float, float]]]] = {
     "X": [[(0.1, 0), (0.9, 1)], [(0.9, 0), (0.1, 1)]],
     "Y": [[(0.08, 0), (0.5, 0.5), (0.92, 0)], [(0.5, 0.5), (0.5, 1)]],
 }
-LETTER_WIDTHS = (5, 8, 12)
+LETTER_WIDTHS = (6, 9, 12)
 
 
 @dataclass(frozen=True)
@@ -85,7 +85,7 @@ def stroke_glyphs() -> list[Glyph]:
     draws = Draws(STROKE_SEED)
     for _ in range(NUM_CURVES):
         curve = _curve(draws)
-        masks.append(_draw_polylines([curve], draws.between(4, 11)))
+        masks.append(_draw_polylines([curve], draws.between(6, 11)))
     return _glyphs([-1] * len(masks), np.stack(masks))
 
 
@@ -165,7 +165,8 @@ def tight_box(covered: np.ndarray) -> tuple[int, int, int, int]:
 
 
 def _cut_tight(mask: np.ndarray) -> np.ndarray:
-    x0, y0, x1, y1 = tight_box(mask >= COVERED)
+    # A thin stroke, made small, may cover no pixel by half.
+    x0, y0, x1, y1 = tight_box(mask >= min(COVERED, int(mask.max())))
     return mask[y0:y1, x0:x1]
 
 
