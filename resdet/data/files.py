@@ -46,13 +46,13 @@ def locate(folder: str, names: Iterable[str], suffixes: Sequence[str]) -> Found:
     found = Found()
     folders = _Folders(suffixes)
     for name in names:
-        parent, base = os.path.split(os.path.join(folder, name))
+        parent, base = os.path.split(os.path.join(folder, native(name)))
         if base in folders.entries(parent):
             found.paths[name] = os.path.join(parent, base)
             continue
         if "\\" in base and "\\" in name:
             # Written on Windows: its separators are part of the name here.
-            parent, base = os.path.split(os.path.join(folder, name.replace("\\", "/")))
+            parent, base = os.path.split(os.path.join(folder, native(name).replace("\\", "/")))
         others = folders.other_spellings(parent, base)
         if len(others) == 1:
             found.paths[name] = os.path.join(parent, others[0])
@@ -98,7 +98,17 @@ class _Folders:
 
 def _plain(stem: str) -> str:
     """The same for every spelling of a name: Unicode form and case."""
-    return unicodedata.normalize("NFC", stem).casefold()
+    return unicodedata.normalize("NFC", portable(stem)).casefold()
+
+
+def native(name: str) -> str:
+    """A name from a text as this process must spell it: itself but in a locale without UTF-8."""
+    return os.fsdecode(name.encode("utf-8", "surrogateescape"))
+
+
+def portable(name: str) -> str:
+    """A name from the file system as every process spells it; the reverse of `native` (F71)."""
+    return os.fsencode(name).decode("utf-8", "surrogateescape")
 
 
 def refuse_missing(

@@ -21,6 +21,7 @@ from pathlib import Path
 import numpy as np
 
 from resdet.data.faults import Faults
+from resdet.data.files import native, portable
 from resdet.data.headers import read_headers
 from resdet.data.images import IMAGE_SUFFIXES, ImageReader
 from resdet.data.options import DataOptions
@@ -83,11 +84,11 @@ def load_folder(
 
 
 def _classes(root: Path, name: str) -> tuple[list[str], int]:
-    """Names of the class folders, sorted, and how many hidden folders there are."""
+    """Names of the class folders, sorted as UTF-8, and how many hidden folders there are."""
     if not root.is_dir():
         raise DataError(f"{root} is not a folder. Give a folder with one folder per class.")
     entries = list(os.scandir(root))
-    folders = sorted(e.name for e in entries if e.is_dir())
+    folders = sorted(portable(e.name) for e in entries if e.is_dir())
     classes = [c for c in folders if not c.startswith(".")]
     if classes:
         return classes, len(folders) - len(classes)
@@ -107,7 +108,7 @@ def _list_images(root: Path, classes: list[str], faults: Faults) -> _Listing:
         e.is_file() and not e.name.startswith(".") for e in os.scandir(root)
     )
     for label, class_name in enumerate(classes):
-        entries = sorted(os.scandir(root / class_name), key=lambda e: e.name)
+        entries = sorted(os.scandir(root / native(class_name)), key=lambda e: e.name)
         visible = [e for e in entries if not e.name.startswith(".")]
         images = [e for e in visible if e.name.lower().endswith(IMAGE_SUFFIXES) and e.is_file()]
         listing.left_out["hidden files ignored"] += len(entries) - len(visible)

@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 
+from resdet.data.files import portable
 from resdet.data.images import ImageReader
 from resdet.errors import DataError
 
@@ -103,7 +104,7 @@ def hash_of_records(
     """
     digest = hashlib.sha256(json.dumps([list(classes), sorted(how.items())]).encode())
     for record in records:
-        name = Path(record["file_name"]).name
+        name = portable(Path(record["file_name"]).name)
         row = [name, str(record["image_id"]), record["width"], record["height"]]
         for a in record.get("annotations", ()):
             row.append([*map(float, a["bbox"]), a["category_id"], a["iscrowd"], a["difficult"]])

@@ -8,6 +8,7 @@ Not for: names that resdet knows itself. Detectron2 is imported only inside func
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -26,6 +27,8 @@ from resdet.data.records import (
 )
 from resdet.data.voc import VOC_CLASSES
 from resdet.errors import DataError
+
+BOX_MODE_XYWH = 1  # Detectron2's BoxMode.XYWH_ABS
 
 
 def is_registered(name: str) -> bool:
@@ -66,6 +69,7 @@ def load_registered(name: str, options: DataOptions | None = None) -> DetectionS
     counts: Counter[str] = Counter()
     records = _records(given, faults, options, counts)
     items = _items(given, records, classes, faults)
+    faults.stop()
     kept, done = check_boxes(items, _Words(classes), faults, options)
     faults.stop()
     for item in kept:
@@ -97,6 +101,7 @@ def _records(
     options: DataOptions,
     counts: Counter[str],
 ) -> list[dict[str, Any]]:
+    """One record per given one; {} where it is at fault."""
     first: dict[Any, int] = {}
     entries: list[sizes.Stated | None] = []
     for number, record in enumerate(given):
@@ -119,13 +124,15 @@ def _records(
     counts.update(found.counts)
     return [
         {
-            "file_name": "" if entry is None else entry.path,
-            "image_id": number if entry is None else entry.image_id,
-            "width": found.sizes.get(entry.path, (1, 1))[0] if entry else 1,
-            "height": found.sizes.get(entry.path, (1, 1))[1] if entry else 1,
+            "file_name": entry.path,
+            "image_id": entry.image_id,
+            "width": found.sizes[entry.path][0],
+            "height": found.sizes[entry.path][1],
             "annotations": [],
         }
-        for number, entry in enumerate(entries)
+        if entry is not None and entry.path in found.sizes
+        else {}
+        for entry in entries
     ]
 
 
@@ -137,7 +144,7 @@ def _items(
 ) -> list[Item]:
     items = []
     for source, record in zip(given, records, strict=True):
-        for number, annotation in enumerate(source.get("annotations", ())):
+        for number, annotation in enumerate(source.get("annotations", ()) if record else ()):
             where = f"{record['file_name']}, annotation {number}"
             read = _annotation(annotation, len(classes), where, faults)
             if read is not None:
@@ -148,8 +155,6 @@ def _items(
 def _annotation(
     a: Mapping[str, Any], num_classes: int, where: str, faults: Faults
 ) -> dict[str, Any] | None:
-    from detectron2.structures import BoxMode
-
     category = a.get("category_id")
     if category is None or category not in range(num_classes):
         faults.add(
@@ -159,19 +164,27 @@ def _annotation(
             "thing_dataset_id_to_contiguous_id.",
         )
         return None
-    try:
-        box = [float(v) for v in BoxMode.convert(list(a["bbox"]), a["bbox_mode"], BoxMode.XYXY_ABS)]
-    except (KeyError, TypeError, ValueError, AssertionError, NotImplementedError) as error:
+    box: Any = a.get("bbox")
+    mode = a.get("bbox_mode")
+    if mode not in (BOX_MODE_XYXY, BOX_MODE_XYWH):
         faults.add(
-            "boxes", f"{where}: {type(error).__name__}: {error}", mend="Give bbox, bbox_mode."
+            "boxes",
+            f"{where}: bbox_mode is {mode!r}",
+            mend="Give BoxMode.XYXY_ABS or BoxMode.XYWH_ABS.",
         )
         return None
-    if not all(abs(v) < float("inf") for v in box):
-        faults.add("boxes", f"{where}: bbox is {a['bbox']}", mend="Give finite numbers.")
+    try:
+        # Not BoxMode.convert, which rounds to float32.
+        x0, y0, x1, y1 = (float(v) for v in box)
+    except (TypeError, ValueError):
+        x0 = y0 = x1 = y1 = math.nan
+    if not all(map(math.isfinite, (x0, y0, x1, y1))):
+        faults.add("boxes", f"{where}: bbox is {box}", mend="Give four finite numbers.")
         return None
-    x0, y0, x1, y1 = box
+    if mode == BOX_MODE_XYWH:
+        x1, y1 = x0 + x1, y0 + y1
     annotation = {
-        "bbox": box,
+        "bbox": [x0, y0, x1, y1],
         "bbox_mode": BOX_MODE_XYXY,
         "category_id": int(category),
         "iscrowd": int(a.get("iscrowd", 0)),

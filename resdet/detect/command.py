@@ -123,13 +123,21 @@ def _read_weights(config: Config, args: argparse.Namespace) -> tuple[Any, Card |
     if not path.endswith(".safetensors"):
         tensors = read_tensors(Path(path))
         if any(name.startswith("backbone.") for name in tensors):
-            return tensors, None
+            return tensors, _card_beside(Path(path))
         if args.eval_only:
             raise WeightsError(
                 f"{path} holds a classifier; --eval-only needs a detector ({FINAL})."
             )
     _, card = weights.load(path)
     return None, card
+
+
+def _card_beside(model: Path) -> Card | None:
+    """The card of the weights that a run's detector started from: its input must look the same."""
+    path = model.parent / "card.json"
+    if not path.exists():
+        return None
+    return Card.from_json(path.read_text(encoding="utf-8"), str(path))
 
 
 def fill_from_weights_and_net(config: Config, card: Card | None) -> nets.Net | None:

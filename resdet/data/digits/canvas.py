@@ -13,7 +13,7 @@ from resdet.data.digits.draws import Draws
 from resdet.data.digits.splits import Region
 
 # Grey levels by which the mean colour of a digit differs from what lies below it.
-CONTRAST = 45
+CONTRAST = 75
 SCALES = (0.7, 1.6)
 
 
@@ -59,19 +59,22 @@ def mean_below(canvas: np.ndarray, covered: np.ndarray) -> int:
 
 
 def any_colour(draws: Draws) -> np.ndarray:
-    return np.array([draws.below(256) for _ in range(3)], np.int32)
+    return np.array(_levels(draws), np.int32)
 
 
 def contrasting_colour(
     draws: Draws, below: int, low: int = CONTRAST + 1, high: int = 255
 ) -> np.ndarray:
     """A colour whose mean differs from `below` by `low` to `high` grey levels."""
-    for _ in range(100):
-        colour = any_colour(draws)
-        if low <= abs(int(colour.sum()) // 3 - below) <= high:
-            return colour
-    step = low if below < 128 else -low
-    return np.full(3, below + step, np.int32)
+    for _ in range(200):
+        levels = _levels(draws)
+        if low <= abs(sum(levels) // 3 - below) <= high:
+            return np.array(levels, np.int32)
+    return np.full(3, below + (low if below < 128 else -low), np.int32)
+
+
+def _levels(draws: Draws) -> list[int]:
+    return [draws.below(256) for _ in range(3)]
 
 
 def textured(

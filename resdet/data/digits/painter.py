@@ -28,6 +28,7 @@ SCENE_SIZE = 144
 CROP_SIDES = (0.45, 0.95)  # longer side of the digit, of the crop's
 SIDES = (16.0, 56.0)  # longer side of a digit in a scene, log-uniform
 TINY_SIDES = (9.0, 13.0)
+CROP_DISTRACTORS, DISTRACTORS = (8.0, 28.0), (12.0, 56.0)
 OCCLUSION = (0.15, 0.35)
 HEAVY_OCCLUSION = (0.36, 0.55)
 OVERLAP = 0.25  # of two boxes: along one axis at least it is no more
@@ -72,7 +73,7 @@ def paint_crop(draws: Draws, material: Material) -> tuple[np.ndarray, int]:
     """A 48 x 48 x 3 uint8 image of one digit, and its label."""
     picture = Picture(draws, material, CROP_SIZE)
     for _ in range(draws.below(3)):
-        picture.put_distractor(draws.uniform(10, 40))
+        picture.put_distractor(draws.uniform(*CROP_DISTRACTORS))
     glyph = draws.choice(material.digits)
     mask = picture.shape(glyph, draws.uniform(*CROP_SIDES) * CROP_SIZE)
     y, x = (_off_centre(draws, side) for side in mask.shape)
@@ -105,7 +106,7 @@ def _try_scene(draws: Draws, material: Material) -> tuple[Picture, list[Digit]]:
     picture = Picture(draws, material, SCENE_SIZE)
     digits: list[Digit] = []
     for _ in range(draws.below(5)):
-        picture.put_distractor(draws.uniform(12, 56))
+        picture.put_distractor(draws.uniform(*DISTRACTORS))
     if draws.chance(EMPTY_SCENES):
         return picture, digits
     if draws.chance(CROWD_SCENES):

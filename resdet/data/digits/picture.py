@@ -19,7 +19,7 @@ from resdet.data.digits.glyphs import COVERED, Glyph, place_glyph
 from resdet.data.digits.splits import Region
 
 LOW_CONTRAST = (16, 28)  # grey levels of a faint digit, instead of canvas.CONTRAST and more
-OPACITY = (192, 256)  # of 256
+OPACITY = (208, 256)  # of 256
 BAR_DIRECTIONS = ((1, 0), (0, 1), (1, 1), (1, -1), (2, 1), (1, 2), (2, -1), (1, -2))
 
 

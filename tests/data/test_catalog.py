@@ -1,0 +1,548 @@
+"""Sets by name: the page for what is not there, the user's own, leaks (F3, F4, F5, F6, F8)."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from resdet.data import catalog
+from resdet.data.contents import equal_files
+from resdet.data.options import DataOptions
+from resdet.data.records import DetectionSet, with_classes
+from resdet.errors import DataError
+
+pytestmark = pytest.mark.usefixtures("private_cache")
+
+
+def page(*names: str, root: Path | None = None, **more) -> str:
+    with pytest.raises(DataError) as caught:
+        catalog.require(names, root=root, **more)
+    assert caught.value.exit_code == 2
+    return str(caught.value)
+
+
+# -- the page for missing sets ----------------------------------------------------------------
+
+
+def test_the_page_for_an_empty_root(tmp_path, monkeypatch) -> None:
+    """F3: root and its origin, what was found, the tree, the variable, where to get it."""
+    monkeypatch.setenv("DETECTRON2_DATASETS", str(tmp_path))
+    (tmp_path / "holiday").mkdir()
+    said = page("voc_2007_trainval", "voc_2007_test")
+    assert said.startswith(
+        f"voc_2007_trainval, voc_2007_test are not there: {tmp_path}/VOC2007 does not exist."
+    )
+    for part in (
+        f"root      {tmp_path}\n            (from DETECTRON2_DATASETS)",
+        "found     cache/, holiday/" if (tmp_path / "cache").exists() else "found     holiday/",
+        "expected  VOC2007/",
+        "ImageSets/Main/trainval.txt ",
+        "ImageSets/Main/test.txt ",
+        "Annotations/000005.xml, … ",
+        "JPEGImages/000005.jpg, … ",
+        "export DETECTRON2_DATASETS=/path/to/the/folder/that/holds/VOC2007",
+        "http://host.robots.ox.ac.uk/pascal/VOC/voc2007/",
+        "datasets/README.md",
+        "Nothing was started.",
+    ):
+        assert part in said, part
+    assert said.count("<- missing") == 4
+
+
+def test_the_root_without_the_variable_is_datasets_here(tmp_path, monkeypatch) -> None:
+    """F3: Detectron2's default, said as an absolute path with its reason."""
+    monkeypatch.chdir(tmp_path)
+    said = page("coco_2017_val")
+    assert f"root      {tmp_path}/datasets" in said
+    assert "(in the current folder, as DETECTRON2_DATASETS is not set)" in said
+    assert "found     no such folder" in said
+    assert "annotations/instances_val2017.json" in said
+    assert "https://cocodataset.org/#download" in said
+
+
+def test_only_what_is_missing_is_marked(voc_tree) -> None:
+    """F3: a tree without its XML files."""
+    voc_tree.list("train", "a")
+    shutil.rmtree(voc_tree.root / "Annotations")
+    said = page("voc_2007_train", root=voc_tree.root.parent)
+    assert "VOC2007/Annotations does not exist" in said
+    assert [line.split()[0] for line in said.splitlines() if "<- missing" in line] == [
+        "Annotations/000005.xml,"
+    ]
+
+
+def test_a_root_one_level_too_high(voc_tree) -> None:
+    """F3: named, with the line to type, quoted as its path has blanks."""
+    voc_tree.list("train", "a")
+    above = voc_tree.root.parent.parent
+    said = page("voc_2007_train", root=above)
+    assert "It seems to be one level deeper, in mes données #1?x=1/. Set:" in said
+    assert f"export DETECTRON2_DATASETS='{voc_tree.root.parent}'" in said
+
+
+def test_a_root_one_level_too_deep(voc_tree) -> None:
+    """F3: the tree itself given as root."""
+    voc_tree.list("train", "a")
+    said = page("voc_2007_train", root=voc_tree.root)
+    assert f"It seems to be one level higher, in {voc_tree.root.parent}. Set:" in said
+
+
+def test_voc_devkit_is_accepted_as_it_unpacks(voc_tree) -> None:
+    """The root may hold VOCdevkit/VOC2007."""
+    voc_tree.add("a", voc_tree.object())
+    voc_tree.list("train", "a")
+    devkit = voc_tree.root.parent / "VOCdevkit"
+    devkit.mkdir()
+    voc_tree.root.rename(devkit / "VOC2007")
+    catalog.require(["voc_2007_train"], root=devkit.parent)
+    data = catalog.load_detection("voc_2007_train", root=devkit.parent)
+    assert data.counts["objects"] == 1
+
+
+def test_several_kinds_on_one_page(tmp_path) -> None:
+    """Each with its tree and its source; sets that are there are not mentioned."""
+    said = page(
+        "imagenet_train", "cifar100_test", "digits_train", "coco_2014_minival", root=tmp_path
+    )
+    for part in ("train/<wnid>/*.JPEG", "cifar-100-binary/test.bin", "instances_minival2014.json"):
+        assert part in said
+    for part in ("imagenet: ", "cifar: ", "coco2014: "):
+        assert f"\n  {part}" in said
+    assert "digits" not in said
+
+
+def test_paths_in_names_are_shown_as_they_are(tmp_path) -> None:
+    """No root and no variable can help there."""
+    said = page(f"voc:{tmp_path}/x:train", f"coco:{tmp_path}/a.json:{tmp_path}")
+    assert f"{tmp_path}/x does not exist" in said
+    assert f"{tmp_path}/a.json does not exist" in said
+    assert "DETECTRON2_DATASETS" not in said
+
+
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [
+        ("voc_2007_tets", "'voc_2007_tets'. Did you mean voc_2007_test"),
+        ("nonsense", "your own: voc:ROOT:SPLIT, coco:FILE.json:IMAGES"),
+        ("/data/none", "/data/none does not exist. Give a folder of class folders."),
+        ("voc:somewhere", "'voc:somewhere' is not of the form voc:ROOT:SPLIT."),
+        ("coco:a.json:", "is not of the form coco:FILE.json:IMAGES."),
+    ],
+)
+def test_unknown_names(name: str, said: str) -> None:
+    """The nearest known one, or the ways to name one's own."""
+    assert said in page(name)
+
+
+def test_sets_without_annotations_are_refused_for_evaluation(tmp_path) -> None:
+    """F8: before anything is looked for."""
+    said = page("coco_2017_test-dev", root=tmp_path, annotated=True)
+    assert said.startswith("coco_2017_test-dev has no annotations, so no AP can be had here")
+    assert "voc_2012_test, coco_2017_test have" in page(
+        "voc_2012_test", "voc_2007_test", "coco_2017_test", annotated=True
+    )
+
+
+@pytest.mark.parametrize(
+    ("load", "name", "said"),
+    [
+        (catalog.load_detection, "imagenet_train", "is a classification set; a detector needs"),
+        (catalog.load_classification, "coco_2017_val", "is a detection set; a classifier needs"),
+        (catalog.load_detection, ".", r"\. is a folder; a detector needs boxes\. Say voc:\.:SPLIT"),
+    ],
+)
+def test_sets_of_the_other_kind(load, name: str, said: str) -> None:
+    """Said before anything is looked for."""
+    with pytest.raises(DataError, match=said):
+        load(name)
+
+
+# -- known sets -------------------------------------------------------------------------------
+
+
+def test_known_names() -> None:
+    """Detectron2's built-in names of VOC and COCO boxes, voc_2012_test, digits, classification."""
+    names = catalog.known()
+    assert len(names) == len(set(names)) == 28
+    assert {"voc_2012_test", "coco_2017_test-dev", "digits_crops_val", "cifar100_test"} <= set(
+        names
+    )
+
+
+def test_names_and_places_are_detectron2s() -> None:
+    """Detectron2's own table of COCO files, and its VOC splits."""
+    builtin = pytest.importorskip("detectron2.data.datasets.builtin")
+    from resdet.data.known import COCO
+
+    theirs = builtin._PREDEFINED_SPLITS_COCO["coco"]
+    assert len(COCO) == 8
+    for name, ours in COCO.items():
+        assert theirs[name] == (ours.images, ours.annotations)
+
+
+def test_the_real_sets_by_name(shared_data, monkeypatch) -> None:
+    """DETECTRON2_DATASETS alone: counts of the README of the sample data."""
+    monkeypatch.setenv("DETECTRON2_DATASETS", str(shared_data))
+    voc = catalog.load_detection("voc_2007_test")
+    assert (len(voc), voc.counts["objects"], voc.counts["difficult"]) == (120, 668, 183)
+    assert (voc.evaluators, voc.voc_year) == (("voc",), 2007)
+    coco = catalog.load_detection("coco_2017_val")
+    assert (len(coco), coco.counts["objects"], coco.counts["crowd"]) == (100, 970, 21)
+    assert (coco.evaluators, coco.voc_year) == (("coco",), None)
+    assert len(catalog.load_classification("cifar10_test")) == 1000
+    assert len(catalog.load_classification(shared_data / "imagenet_sample")) == 60
+    state = {row["name"]: row for row in catalog.status()}
+    assert state["voc_2007_test"]["state"] == "whole"
+    assert state["voc_2007_test"]["images"] == 120
+    assert "4,952" in state["voc_2007_test"]["hint"]
+    assert state["voc_2012_val"]["state"] == "missing"
+
+
+def test_numbers_are_the_same_without_the_cache(shared_data) -> None:
+    """F10: twice with it, once without."""
+    sets = [
+        catalog.load_detection("coco_2017_val", root=shared_data, options=DataOptions(cache=cache))
+        for cache in (True, True, False)
+    ]
+    assert sets[0].records == sets[1].records == sets[2].records
+    assert len({data.hash for data in sets}) == 1
+    assert sets[0].counts == sets[1].counts == sets[2].counts
+
+
+def test_status_tells_missing_from_broken(voc_tree) -> None:
+    """For the doctor: a list without pictures is broken, with a hint."""
+    voc_tree.add("a")
+    voc_tree.list("train", "a")
+    voc_tree.list("val", "a", "b")
+    rows = {row["name"]: row for row in catalog.status(voc_tree.root.parent)}
+    assert len(rows) == 28
+    assert rows["voc_2007_train"]["state"] == "whole"
+    assert rows["voc_2007_val"] == {
+        "name": "voc_2007_val",
+        "state": "broken",
+        "images": 1,
+        "hint": "1 of 2 listed images are missing",
+    }
+    assert rows["voc_2007_test"]["state"] == "broken"
+    assert rows["voc_2007_test"]["hint"].endswith("ImageSets/Main/test.txt")
+    assert rows["coco_2017_val"]["state"] == "missing"
+    assert rows["digits_train"] == {
+        "name": "digits_train",
+        "state": "missing",
+        "images": 0,
+        "hint": "made on first use",
+    }
+
+
+def test_the_digits_through_their_own_maker(coco_tree, tmp_path, monkeypatch, make_picture) -> None:
+    """Boxes from its COCO file, pictures from its VOC folder, crops as class folders."""
+    from resdet.data import digits
+
+    coco_tree.image(1)
+    coco_tree.annotation(difficult=1)
+    json_file, images = coco_tree.write()
+    (tmp_path / "d" / "coco" / "annotations").mkdir(parents=True)
+    (tmp_path / "d" / "crops" / "val" / "7").mkdir(parents=True)
+    (tmp_path / "d" / "voc").mkdir()
+    json_file.rename(tmp_path / "d" / "coco" / "annotations" / "instances_val.json")
+    images.rename(tmp_path / "d" / "voc" / "JPEGImages")
+    make_picture((8, 8)).save(tmp_path / "d" / "crops" / "val" / "7" / "a.png")
+    monkeypatch.setattr(digits, "make", lambda: tmp_path / "d")
+    scenes = catalog.load_detection("digits_val")
+    assert (scenes.evaluators, scenes.voc_year) == (("voc", "coco"), 2007)
+    assert scenes.counts["difficult"] == 1
+    assert scenes.sources == digits.SOURCES
+    crops = catalog.load_classification("digits_crops_val")
+    assert (crops.classes, len(crops), crops.sources) == (("7",), 1, digits.SOURCES)
+
+
+# -- sets of one's own ------------------------------------------------------------------------
+
+
+def test_sets_by_path(voc_tree, coco_tree) -> None:
+    """voc:ROOT:SPLIT and coco:FILE:IMAGES, with classes of their own."""
+    voc_tree.add("a", voc_tree.object("unicorn"))
+    voc_tree.list("train", "a")
+    data = catalog.load_detection(f"voc:{voc_tree.root}:train")
+    assert (data.classes, data.evaluators, data.voc_year) == (("unicorn",), ("voc",), 2007)
+    elsewhere = voc_tree.root.rename(voc_tree.root.with_name("farm"))
+    assert catalog.load_detection(f"voc:{elsewhere}:train").voc_year is None
+    coco_tree.image(1)
+    coco_tree.annotation()
+    json_file, images = coco_tree.write()
+    data = catalog.load_detection(f"coco:{json_file}:{images}")
+    assert (data.classes, data.evaluators) == (("dog", "cat"), ("coco",))
+
+
+@pytest.fixture
+def registry() -> Iterator[tuple]:
+    """Detectron2's catalogs, put back afterwards."""
+    data = pytest.importorskip("detectron2.data")
+    before = set(data.DatasetCatalog.list())
+    yield data.DatasetCatalog, data.MetadataCatalog
+    for name in set(data.DatasetCatalog.list()) - before:
+        data.DatasetCatalog.remove(name)
+        if name in data.MetadataCatalog.list():
+            data.MetadataCatalog.remove(name)
+
+
+def registered(registry, coco_tree, annotations: list[dict], **record) -> DetectionSet:
+    """The set of a user's own function with one image of 100 x 80."""
+    datasets, metadata = registry
+    path = coco_tree.images / "1.jpg"
+    if not path.exists():
+        coco_tree.image(1)
+    entry = {"file_name": str(path), "image_id": 1, "width": 100, "height": 80, **record}
+    if "mine" in datasets.list():
+        datasets.remove("mine")
+        metadata.remove("mine")
+    datasets.register("mine", lambda: [{**entry, "annotations": annotations}])
+    metadata.get("mine").set(thing_classes=["dog", "cat"])
+    return catalog.load_detection("mine")
+
+
+def test_a_registered_set_gets_our_records(registry, coco_tree) -> None:
+    """XYWH_ABS (1) becomes corners; ids follow the metadata, else 1 … K."""
+    data = registered(
+        registry, coco_tree, [{"bbox": [10, 10, 30, 20], "bbox_mode": 1, "category_id": 1}]
+    )
+    assert data.records[0]["annotations"] == [
+        {
+            "bbox": [10, 10, 40, 30],
+            "bbox_mode": 0,
+            "category_id": 1,
+            "iscrowd": 0,
+            "difficult": 0,
+            "truncated": 0,
+            "area": 600,
+        }
+    ]
+    assert (data.classes, data.category_ids, data.evaluators) == (("dog", "cat"), (1, 2), ("coco",))
+
+
+@pytest.mark.parametrize(
+    ("annotation", "record", "said"),
+    [
+        ({"bbox": [10, 10, 5, 20], "category_id": 1}, {}, r"annotation 0 \(cat\): .*has no area"),
+        ({"bbox": [10, 10, 105, 20]}, {}, r"\(10, 10\) to \(105, 20\) in an image 100 wide"),
+        ({"bbox": [10, 10, "a", 20]}, {}, "bbox is .*Give four finite numbers"),
+        ({"bbox": None}, {}, "bbox is None"),
+        ({"bbox_mode": 4}, {}, "bbox_mode is 4"),
+        ({"category_id": 2}, {}, "category_id is 2, with 2 thing_classes"),
+        ({}, {"width": 99}, r"1\.jpg is 100x80, the record says 99x80"),
+        ({}, {"file_name": "/gone.jpg"}, r"/gone\.jpg cannot be read"),
+        ({}, {"file_name": None}, "record 0 has no file_name"),
+    ],
+)
+def test_a_registered_set_gets_the_general_checks(
+    registry, coco_tree, annotation, record, said: str
+) -> None:
+    """F1, F4, F11, F12, F16: whatever function it came from."""
+    good = {"bbox": [10, 10, 40, 30], "bbox_mode": 0, "category_id": 0}
+    with pytest.raises(DataError, match=rf"(?s)mine cannot be used: 1 fault.*{said}"):
+        registered(registry, coco_tree, [{**good, **annotation}], **record)
+
+
+def test_a_registered_function_that_fails(registry) -> None:
+    """Its error is named, with its type; without images or classes likewise."""
+    datasets, metadata = registry
+    datasets.register("mine", lambda: Path("/gone.json").read_text("utf-8"))
+    with pytest.raises(DataError, match=r"its function fails: FileNotFoundError.*/gone\.json"):
+        catalog.load_detection("mine")
+    datasets.register("nothing", list)
+    metadata.get("nothing").set(thing_classes=["a"])
+    with pytest.raises(DataError, match="nothing has 0 images and 1 thing_classes"):
+        catalog.load_detection("nothing")
+
+
+def test_registering_what_detectron2_lacks(registry) -> None:
+    """Twice is once; what Detectron2 has itself is left alone."""
+    datasets, metadata = registry
+    catalog.register()
+    catalog.register()
+    assert {"voc_2012_test", "digits_train", "digits_val", "digits_test"} <= set(datasets.list())
+    assert metadata.get("voc_2012_test").thing_classes[0] == "aeroplane"
+    assert metadata.get("digits_val").thing_dataset_id_to_contiguous_id[10] == 9
+
+
+def test_the_catalog_works_without_detectron2(tmp_path) -> None:
+    """Import, page and register, in a process where importing it fails."""
+    code = (
+        "import sys; sys.modules['detectron2'] = None\n"
+        "from resdet.data import catalog\n"
+        "catalog.register()\n"
+        "try: catalog.load_detection('nonsense')\n"
+        "except Exception as error: print(type(error).__name__, 'torch' in sys.modules)\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        capture_output=True,
+        text=True,
+        cwd=Path(__file__).parents[2],
+        check=False,
+    )
+    assert done.stdout.split() == ["DataError", "False"], done.stderr
+
+
+# -- classes ----------------------------------------------------------------------------------
+
+
+def tiny(name: str, classes: tuple[str, ...], file: Path | None = None, image_id="1"):
+    """A set of one image with one object of the last class."""
+    annotation = {
+        "bbox": [0.0, 0.0, 1.0, 1.0],
+        "bbox_mode": 0,
+        "category_id": len(classes) - 1,
+        "iscrowd": 0,
+        "difficult": 0,
+        "truncated": 0,
+        "area": 1.0,
+    }
+    record = {
+        "file_name": str(file or "a.jpg"),
+        "image_id": image_id,
+        "width": 9,
+        "height": 9,
+        "annotations": [annotation],
+    }
+    return DetectionSet(name, [record], classes, tuple(range(1, len(classes) + 1)), ("coco",))
+
+
+def test_sets_are_brought_to_one_list_of_classes_by_name() -> None:
+    """F4: cat is 1 of (ant, cat) and 2 of (ant, bee, cat); official ids stay, new ones are free."""
+    data = with_classes(tiny("val", ("ant", "cat")), ("ant", "bee", "cat"))
+    assert data.records[0]["annotations"][0]["category_id"] == 2
+    assert data.category_ids == (1, 3, 2)
+    assert with_classes(data, data.classes) is data
+
+
+def test_a_class_that_the_list_lacks_is_refused_with_both_lists() -> None:
+    """F4: VOC's tvmonitor against COCO's tv."""
+    with pytest.raises(DataError) as caught:
+        with_classes(tiny("voc_2007_test", ("person", "tvmonitor")), ("person", "tv"))
+    said = str(caught.value)
+    assert "voc_2007_test has classes that are not in the list of 2: tvmonitor." in said
+    assert "voc_2007_test: person, tvmonitor\n  the list: person, tv\n" in said
+
+
+# -- the same pictures twice ------------------------------------------------------------------
+
+
+@pytest.fixture
+def pictures(tmp_path) -> dict[str, Path]:
+    """Files a and b with the same bytes, c of the same size, d of another."""
+    contents = {"a": b"12", "b": b"12", "c": b"13", "d": b"123"}
+    for name, content in contents.items():
+        (tmp_path / f"{name}.jpg").write_bytes(content)
+    return {name: tmp_path / f"{name}.jpg" for name in contents}
+
+
+def test_equal_files_in_one_set(pictures) -> None:
+    """F5: only a and b; a listed twice is no pair."""
+    files = [str(path) for path in pictures.values()]
+    assert equal_files([*files, files[0]]) == [files[:2]]
+
+
+def test_equal_pictures_in_one_set_are_noted(voc_tree) -> None:
+    """F5: legal, but said."""
+    voc_tree.add("a")
+    voc_tree.add("c")
+    shutil.copy(voc_tree.root / "JPEGImages" / "a.jpg", voc_tree.root / "JPEGImages" / "b.jpg")
+    voc_tree.xml("b")
+    voc_tree.list("train", "a", "b", "c")
+    data = catalog.load_detection("voc_2007_train", root=voc_tree.root.parent)
+    note = "1 pictures occur more than once under other names: a.jpg = b.jpg"
+    assert data.notes == (note,)
+
+
+@pytest.mark.parametrize(
+    ("train", "test", "said"),
+    [
+        pytest.param(("x", "a", 1), ("y", "a", 2), "same file: 1", id="same file"),
+        pytest.param(("x", "a", 1), ("y", "b", 2), "same bytes: 1", id="same bytes"),
+        pytest.param(
+            ("voc_2007_trainval", "a", "000005"),
+            ("voc_2007_test", "d", "000005"),
+            "same official id: 1",
+            id="same VOC id",
+        ),
+        pytest.param(
+            ("coco_2014_train", "a", 9), ("coco_2017_val", "c", 9), "same official id", id="COCO id"
+        ),
+    ],
+)
+def test_training_images_in_the_test_set_are_refused(pictures, train, test, said: str) -> None:
+    """F6: the same file, the same bytes, or the same id in one official family."""
+    sets = [tiny(name, ("a",), pictures[file], image_id) for name, file, image_id in (train, test)]
+    with pytest.raises(DataError) as caught:
+        catalog.overlap(sets[:1], sets[1:])
+    assert f"1 of 1 test images of {test[0]} are also training images" in str(caught.value)
+    assert said in str(caught.value)
+    assert f"{test[1]}.jpg" in str(caught.value)
+    assert "EVAL.ALLOW_LEAK True" in str(caught.value)
+
+
+def test_ids_of_ones_own_sets_prove_nothing(pictures) -> None:
+    """F6: many tools count every folder from 1, and VOC's ids are not COCO's."""
+    for train, test in (("mine", "yours"), ("coco_2017_train", "voc_2007_test")):
+        catalog.overlap(
+            [tiny(train, ("a",), pictures["a"], 1)], [tiny(test, ("a",), pictures["c"], 1)]
+        )
+    catalog.overlap([], [tiny("a", ("a",), pictures["a"])])
+
+
+def test_a_link_to_a_training_image_is_that_image(pictures, tmp_path) -> None:
+    """F6: whatever its name."""
+    link = tmp_path / "link.jpg"
+    os.symlink(pictures["a"], link)
+    with pytest.raises(DataError, match="same file: 1"):
+        catalog.overlap([tiny("x", ("a",), pictures["a"])], [tiny("y", ("a",), link)])
+
+
+def test_the_real_splits_do_not_overlap_but_equal_themselves(shared_data) -> None:
+    """F6: no image of the sample data is in both trainval and test (its README)."""
+    sets = {
+        split: catalog.load_detection(f"voc_2007_{split}", root=shared_data)
+        for split in ("trainval", "val", "test")
+    }
+    catalog.overlap([sets["trainval"]], [sets["test"]])
+    with pytest.raises(DataError, match="50 of 50 test images of voc_2007_val"):
+        catalog.overlap([sets["trainval"]], [sets["val"]])
+
+
+# -- locale -----------------------------------------------------------------------------------
+
+
+def test_a_set_loads_in_a_locale_without_utf8(coco_tree) -> None:
+    """F71: class names and paths beyond ASCII under LC_ALL=C without UTF-8 mode."""
+    coco_tree.image(1, "v\u00e9lo.jpg")
+    coco_tree.content["categories"][0]["name"] = "v\u00e9lo"
+    coco_tree.annotation()
+    coco_tree.json.write_text(json.dumps(coco_tree.content, ensure_ascii=False), encoding="utf-8")
+    code = (
+        "import sys; from pathlib import Path; from resdet.data.coco import load_coco\n"
+        "data = load_coco(Path(sys.argv[1]), Path(sys.argv[2]), name='x')\n"
+        "print(ascii(data.classes[0]), data.counts['objects'])\n"
+    )
+    environment = {
+        **os.environ,
+        "LC_ALL": "C",
+        "PYTHONUTF8": "0",
+        "PYTHONCOERCECLOCALE": "0",
+        "PYTHONPATH": str(Path(__file__).parents[2]),
+    }
+    done = subprocess.run(
+        [sys.executable, "-c", code, str(coco_tree.json), str(coco_tree.images)],
+        capture_output=True,
+        text=True,
+        env=environment,
+        check=False,
+    )
+    assert done.stdout.split() == ["'v\\xe9lo'", "1"], done.stderr

@@ -1,0 +1,146 @@
+"""The whole of detection on a tiny VOC tree: hand-over, exact resume, results, refusals."""
+
+import importlib.util
+import json
+from pathlib import Path
+
+import pytest
+import torch
+
+pytest.importorskip("detectron2")
+
+from resdet import nets, weights
+from resdet.run import Run
+from resdet.weights import Card, Input
+
+_SPEC = importlib.util.spec_from_file_location("tiny", Path(__file__).parents[1] / "tiny.py")
+tiny = importlib.util.module_from_spec(_SPEC)
+_SPEC.loader.exec_module(tiny)
+
+CONFIG = """
+MODEL:
+  META_ARCHITECTURE: GeneralizedRCNN
+  DEVICE: cpu
+  BACKBONE: {NAME: build_net_backbone}
+  NET: {NAME: resnet18}
+  ANCHOR_GENERATOR: {SIZES: [[32, 64]]}
+  RPN: {BATCH_SIZE_PER_IMAGE: 16, POST_NMS_TOPK_TRAIN: 30, POST_NMS_TOPK_TEST: 10}
+  ROI_HEADS: {NAME: RegionHeads, BATCH_SIZE_PER_IMAGE: 8, SCORE_THRESH_TEST: 0.0}
+INPUT: {MIN_SIZE_TRAIN: [64, 80], MIN_SIZE_TEST: 72}
+DATASETS: {TRAIN: ['voc:voc:train'], TEST: ['voc:voc:test']}
+SOLVER: {IMS_PER_BATCH: 2, BASE_LR: 0.01, MAX_ITER: 10, STEPS: [8], WARMUP_ITERS: 2, CHECKPOINT_PERIOD: 5}
+SEED: 3
+"""  # noqa: E501
+WEIGHTS = ("MODEL.WEIGHTS", "net.safetensors")
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory):
+    place = tmp_path_factory.mktemp("detect")
+    tiny.voc_tree(place / "voc")
+    (place / "c.yaml").write_text(CONFIG, encoding="utf-8")
+    torch.manual_seed(0)
+    net = nets.build("resnet18", 3, width=0.125)
+    net(torch.randn(4, 3, 64, 64))  # statistics of something
+    card = Card("resnet18", Input("RGB", (60.0,) * 3, (50.0,) * 3), {"width": 0.125})
+    weights.save(place / "net.safetensors", net.state_dict(), card)
+    done = tiny.run_cli(*train("one"), cwd=place)
+    assert done.returncode == 0, done.stderr
+    return place
+
+
+def train(output, *more):
+    return ("train_det", "--config", "c.yaml", "--output", output, *more, *WEIGHTS)
+
+
+def test_killed_and_resumed_equals_one_go_to_the_bit(place):
+    """F36: weights, and with them every detection, are equal; two workers make no difference."""
+    killed = tiny.run_cli(*train("two"), cwd=place, kill_at=7)
+    assert killed.returncode == -9, killed.stderr
+    again = tiny.run_cli(*train("two", "--resume"), "DATALOADER.NUM_WORKERS", "2", cwd=place)
+    assert again.returncode == 0, again.stderr
+    one, two = (
+        torch.load(place / n / "model_final.pth", weights_only=True)["model"]
+        for n in ("one", "two")
+    )
+    assert one.keys() == two.keys() and all(torch.equal(one[k], two[k]) for k in one)
+    name = "coco_instances_results.json"
+    assert results(place / "one", name) == results(place / "two", name)
+
+
+def folder_of(run_path):
+    run = Run.open(run_path)
+    (name,) = run.result_sets()
+    return run.results(name)
+
+
+def results(run_path, name):
+    return json.loads((folder_of(run_path) / name).read_text(encoding="utf-8"))
+
+
+def test_every_tensor_is_counted_and_the_card_decides(place):
+    """100 tensors of the net without its last layer arrive; RGB and mean come from the card."""
+    run = Run.open(place / "one")
+    transfer = run.read("transfer")
+    assert (transfer["wanted"], transfer["arrived"], transfer["new"]) == (100, 100, [])
+    assert transfer["left_over"] == ["linear.bias", "linear.weight"]
+    assert "FORMAT: RGB" in run.config_text and "WIDTH: 0.125" in run.config_text
+    assert run.read("card")["net"] == "resnet18"
+    assert run.state == "finished" and run.info["samples"] == 20
+
+
+def test_frozen_stages_keep_the_handed_over_values(place):
+    """FREEZE_AT 2 and frozen norms: stem and res2 leave training as they came."""
+    handed, _ = weights.load(place / "net.safetensors")
+    model = torch.load(place / "one" / "model_final.pth", weights_only=True)["model"]
+    for name in ("stem.conv1.weight", "res2.0.conv1.weight", "res4.1.conv2.norm.running_mean"):
+        assert torch.equal(model[f"backbone.{name}"], handed[name])
+    assert not torch.equal(model["backbone.res4.0.conv1.weight"], handed["res4.0.conv1.weight"])
+
+
+def test_the_result_folder_holds_what_evaluation_and_report_read(place):
+    folder = folder_of(place / "one")
+    images = results(place / "one", "images.json")
+    assert images["expected"] == images["evaluated"] == ["000003", "000004", "000005"]
+    assert {p.name for p in folder.glob("comp4_det_test_*")} == {
+        "comp4_det_test_ape.txt",
+        "comp4_det_test_bee.txt",
+    }
+    voc = results(place / "one", "voc.json")
+    assert voc["11-point"]["images"] == {"expected": 3, "evaluated": 3, "missing": 0}
+    assert len(list((folder / "samples").iterdir())) == 3
+
+
+def test_eval_only_gives_the_same_numbers(place):
+    before = results(place / "one", "voc.json")
+    done = tiny.run_cli(
+        "train_det", "--config", "c.yaml", "--output", "one", "--eval-only", cwd=place
+    )
+    assert done.returncode == 0, done.stderr
+    assert results(place / "one", "voc.json") == before
+
+
+def test_explain_trains_nothing(place):
+    done = tiny.run_cli(*train("three", "--explain"), cwd=place)
+    assert done.returncode == 0, done.stderr
+    assert "the card of net.safetensors" in done.stdout
+    assert not (place / "three").exists()
+
+
+@pytest.mark.parametrize(
+    ("opts", "words"),
+    [
+        (["MODEL.WEIGHTS", ""], "TRANSFER.FROM_SCRATCH True to train from random weights"),
+        (["INPUT.FORMAT", "BGR", *WEIGHTS], "INPUT.FORMAT is 'BGR' (command line), but the card"),
+        (["MODEL.NET.NAME", "resnet34", *WEIGHTS], "says 'resnet18'"),
+        (["MODEL.ROI_HEADS.NUM_CLASSES", "80", *WEIGHTS], "NUM_CLASSES is 80 (command line)"),
+        (["DATASETS.TEST", "('voc:voc:none',)", *WEIGHTS], "none.txt"),
+    ],
+)
+def test_contradictions_are_refused_before_a_run_folder_is_made(place, opts, words):
+    """F17, F19, F43: exit code 2, both values, no traceback."""
+    done = tiny.run_cli("train_det", "--config", "c.yaml", "--output", "four", *opts, cwd=place)
+    assert done.returncode == 2, done.stderr
+    assert words in done.stderr
+    assert "Traceback" not in done.stderr
+    assert not (place / "four").exists()

@@ -1,0 +1,94 @@
+"""The whole of pretraining on tiny class folders: exact resume, the card, scoring, refusals."""
+
+import importlib.util
+from pathlib import Path
+
+import pytest
+import torch
+
+pytest.importorskip("detectron2")
+
+from resdet import weights
+from resdet.run import Run
+
+_SPEC = importlib.util.spec_from_file_location("tiny", Path(__file__).parents[1] / "tiny.py")
+tiny = importlib.util.module_from_spec(_SPEC)
+_SPEC.loader.exec_module(tiny)
+
+CONFIG = """
+MODEL:
+  DEVICE: cpu
+  NET: {NAME: resnet18, WIDTH: 0.125, STEM: small}
+  PIXEL_MEAN: [60.0, 60.0, 60.0]
+  PIXEL_STD: [50.0, 50.0, 50.0]
+INPUT: {FORMAT: RGB}
+PRETRAIN: {TRAIN: data/train, VAL: data/val, CROP: 16, TEST_SIDE: 18, AUGMENTATION: area, COLOR_STD: 0.1, BN_IMAGES: 12}
+SOLVER: {IMS_PER_BATCH: 6, BASE_LR: 0.05, MAX_ITER: 10, STEPS: [8], WARMUP_ITERS: 2, CHECKPOINT_PERIOD: 5}
+SEED: 3
+"""  # noqa: E501
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory):
+    place = tmp_path_factory.mktemp("mes données #1")
+    tiny.class_folders(place / "data")
+    (place / "c.yaml").write_text(CONFIG, encoding="utf-8")
+    done = tiny.run_cli("pretrain_cls", "--config", "c.yaml", "--output", "one", cwd=place)
+    assert done.returncode == 0, done.stderr
+    return place
+
+
+def test_killed_and_resumed_equals_one_go_to_the_bit(place):
+    """F36: 5 steps, kill -9 at the eighth, resume: weights, BN statistics and errors are equal."""
+    command = ["pretrain_cls", "--config", "c.yaml", "--output", "two"]
+    killed = tiny.run_cli(*command, cwd=place, kill_at=7)
+    assert killed.returncode == -9, killed.stderr
+    again = tiny.run_cli(*command, "--resume", cwd=place)
+    assert again.returncode == 0, again.stderr
+    one, _ = weights.load(place / "one" / "model.safetensors")
+    two, _ = weights.load(place / "two" / "model.safetensors")
+    assert one.keys() == two.keys() and all(torch.equal(one[k], two[k]) for k in one)
+    assert Run.open(place / "one").read("classification") == Run.open(place / "two").read(
+        "classification"
+    )
+
+
+def test_the_card_says_what_the_net_was_trained_on(place):
+    tensors, card = weights.load(place / "one" / "model.safetensors")
+    assert card.net == "resnet18" and card.net_options["width"] == 0.125
+    assert card.classes == ("blue", "green", "red")
+    assert (card.input.color_order, card.input.mean, card.input.size) == ("RGB", (60.0,) * 3, 16)
+    assert card.data["images"] == 18 and len(card.data["hash"]) == 64
+    assert card.training["samples"] == 60 and card.training["seed"] == 3
+    assert card.norm["statistics"] == "over 12 training images"
+    assert "BASE_LR: 0.05" in card.config
+    assert tensors["linear.weight"].shape[0] == 3
+
+
+def test_a_finished_run_scores_again_to_the_same_numbers(place):
+    """--eval-only reads the written file."""
+    before = Run.open(place / "one").read("classification")["data/val"]
+    done = tiny.run_cli(
+        "pretrain_cls", "--config", "c.yaml", "--output", "one", "--eval-only", cwd=place
+    )
+    assert done.returncode == 0, done.stderr
+    assert f"top-1 error {before['top1_error']:.2f} %" in done.stdout
+    assert before["images"] == {"expected": 18, "evaluated": 18, "missing": 0}
+
+
+def test_a_resume_with_another_rate_is_refused(place):
+    """F36: Detectron2 ignores the new rate in silence."""
+    done = tiny.run_cli(
+        *("pretrain_cls", "--config", "c.yaml", "--output", "one", "--resume"),
+        *("SOLVER.BASE_LR", "0.01"),
+        cwd=place,
+    )
+    assert done.returncode == 2
+    assert "SOLVER.BASE_LR is 0.01, the run was started with 0.05" in done.stderr
+
+
+def test_a_second_start_in_the_same_folder_is_refused(place):
+    """F46."""
+    done = tiny.run_cli("pretrain_cls", "--config", "c.yaml", "--output", "one", cwd=place)
+    assert done.returncode == 2
+    assert "holds a finished classification run" in done.stderr

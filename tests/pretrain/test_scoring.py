@@ -1,0 +1,41 @@
+"""Errors by hand, and BN statistics against the whole population."""
+
+import pytest
+import torch
+from torch import nn
+
+pytest.importorskip("detectron2")
+
+from resdet.errors import CheckFailed
+from resdet.pretrain.scoring import errors_of, recompute_bn_statistics, score
+
+
+def test_top1_and_top5_by_hand():
+    logits = torch.tensor([[6.0, 5, 4, 3, 2, 1], [6.0, 5, 4, 3, 2, 1], [6.0, 5, 4, 3, 2, 1]])
+    assert errors_of(logits, torch.tensor([0, 4, 5])) == (2, 1)
+
+
+def test_a_net_that_says_nothing_is_not_right_by_chance():
+    """Equal logits are ordered by class; NaN is always wrong."""
+    flat = torch.zeros(2, 10)
+    assert errors_of(flat, torch.tensor([0, 9])) == (1, 1)
+    assert errors_of(flat * float("nan"), torch.tensor([0, 9])) == (2, 2)
+
+
+def test_an_image_seen_twice_gives_no_number():
+    """F41."""
+    batches = [(torch.zeros(2, 3), torch.zeros(2, dtype=torch.long), [0, 0])]
+    with pytest.raises(CheckFailed, match="expected 2 images, saw 2, 1 twice"):
+        score(nn.Linear(3, 2), batches, lambda x: x, 2, "set")
+
+
+def test_recomputed_statistics_are_the_populations():
+    """Mean and variance of all images together, not the mean of the batches' variances."""
+    x = torch.randn(40, 3, 5, 5) * torch.tensor([1.0, 2.0, 3.0]).view(1, 3, 1, 1) + 7
+    x[20:] += 4  # batches differ, so that the two readings differ
+    net = nn.Sequential(nn.BatchNorm2d(3))
+    batches = [(part, None, []) for part in x.split(10)]
+    assert recompute_bn_statistics(net, batches, lambda t: t, 4) == 1
+    torch.testing.assert_close(net[0].running_mean, x.mean((0, 2, 3)), rtol=1e-4, atol=1e-4)
+    population = x.var((0, 2, 3), unbiased=False)
+    torch.testing.assert_close(net[0].running_var, population, rtol=2e-2, atol=0)
