@@ -126,14 +126,15 @@ class GlobalAveragePool(nn.Module):
         return x.mean(dim=(2, 3))
 
 
-def init_he(module: nn.Module) -> None:
+def init_he(module: nn.Module, *, fan: str = "fan_out") -> None:
     """He et al. 2015 (ICCV) for convolutions, N(0, 0.01^2) for linear layers, biases 0.
 
-    Fan-out, as fb.resnet.torch and Detectron2 do; the paper does not say which fan.
+    Fan-out where norms follow, as fb.resnet.torch and Detectron2 do; the paper does not say which.
+    Without norms fan-in keeps the signal's size from layer to layer, also in narrow nets.
     """
     for m in module.modules():
         if isinstance(m, nn.Conv2d):
-            nn.init.kaiming_normal_(m.weight, mode="fan_out", nonlinearity="relu")
+            nn.init.kaiming_normal_(m.weight, mode=fan, nonlinearity="relu")
         elif isinstance(m, nn.Linear):
             nn.init.normal_(m.weight, std=0.01)
         elif isinstance(m, nn.BatchNorm2d):

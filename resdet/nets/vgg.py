@@ -115,7 +115,10 @@ class VGG(Net):
         self._tail_names = ("fc6", "fc7")
         self.shared_stage = stages[-1].name
         self.tail_channels = fc_channels
-        init_he(self)
+        init_he(self, fan="fan_out" if norm else "fan_in")
+        # N(0, 0.01^2), right for 25,088 inputs, would all but silence a narrow net's fc6 and fc7.
+        for layer in (self.fc6, self.fc7):
+            nn.init.kaiming_normal_(layer.weight, mode="fan_in", nonlinearity="relu")
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         for stage in self._stages:
