@@ -131,6 +131,8 @@ def _add_data_keys(cfg: CfgNode) -> None:
     cfg.INPUT.EXIF = "apply"
     # 16-bit images: "refuse", "high_byte", "stretch" (F28).
     cfg.INPUT.SIXTEEN_BIT = "refuse"
+    # RGB under a transparent picture, such as (255, 255, 255); () = off: alpha is dropped (F29).
+    cfg.INPUT.ALPHA_OVER = ()
     # Larger images are refused (F32).
     cfg.INPUT.MAX_PIXELS = 90_000_000
 
@@ -439,5 +441,6 @@ def data_options(cfg: CfgNode) -> dict[str, Any]:
         "voc_origin": data.VOC_ORIGIN,
         "exif": images.EXIF,
         "sixteen_bit": images.SIXTEEN_BIT,
+        "alpha_over": tuple(images.ALPHA_OVER) or None,
         "max_pixels": images.MAX_PIXELS,
     }

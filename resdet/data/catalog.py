@@ -122,7 +122,7 @@ def load_detection(
         groups = equal_files([r["file_name"] for r in data.records], cache=options.cache)
         if groups:
             shown = "; ".join(" = ".join(map(os.path.basename, g)) for g in groups[:5])
-            note = f"{len(groups)} pictures occur more than once under other names: {shown}"
+            note = f"pictures that occur again under another name: {len(groups)} ({shown})"
             data = replace(data, notes=(*data.notes, note))
     return data
 

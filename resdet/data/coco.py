@@ -221,7 +221,7 @@ def _notes(
     twice = [name for name, n in Counter(n for n, _ in file.images.values()).items() if n > 1]
     if twice:
         notes.append(
-            f"{len(twice)} files stand under two image ids: {', '.join(twice[:5])}"
-            f"{', …' if len(twice) > 5 else ''}"
+            f"files that stand under two image ids: {len(twice)} ({', '.join(twice[:5])}"
+            f"{', …' if len(twice) > 5 else ''})"
         )
     return notes

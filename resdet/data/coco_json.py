@@ -27,6 +27,8 @@ from resdet.errors import DataError
 # Of the box's area, and in pixels beyond: the mask's may be this much larger (rounding) (F56).
 AREA_SLACK = 1.01
 AREA_ROUNDING = 1.0
+# Larger whole numbers do not fit a float, and are no coordinates.
+MAX_INTEGER = 1 << 53
 
 
 @dataclass
@@ -344,7 +346,11 @@ class _Reader:
 
 
 def _is_number(value: Any) -> TypeGuard[float]:
-    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+    """A finite number of JSON; its true and false are none."""
+    kind = type(value)
+    if kind is float:
+        return math.isfinite(value)
+    return kind is int and abs(value) < MAX_INTEGER
 
 
 def _shown(value: Any) -> str:

@@ -275,8 +275,8 @@ def _refuse_other_origin(items: Sequence[Item], words: _Words, reading: _Reading
         axis = "xmin" if zeros[0].annotation["bbox"][0] + near < 1 else "ymin"
         reading.faults.add(
             "origin",
-            f"{len(zeros):,} boxes have xmin or ymin 0, but VOC counts pixels from 1 (voc_origin "
-            f"1); first: {words.where(zeros[0])}, {axis} 0",
+            f"{len(zeros):,} {'box has' if len(zeros) == 1 else 'boxes have'} xmin or ymin 0, but "
+            f"VOC counts pixels from 1 (voc_origin 1); first: {words.where(zeros[0])}, {axis} 0",
             mend="Say DATASETS.VOC_ORIGIN 0 if your tool counts from 0.",
         )
     elif near == 0 and not zeros and len(borders) >= MANY_AT_THE_BORDER:

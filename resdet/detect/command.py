@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import logging
 from pathlib import Path
 from typing import Any
@@ -58,7 +59,10 @@ def main(args: argparse.Namespace) -> int:
         return 0
     options = DataOptions(**data_options(cfg))
     train_sets = [] if args.eval_only else [_load(n, options) for n in cfg.DATASETS.TRAIN]
-    test_sets = [_load(n, options) for n in cfg.DATASETS.TEST]
+    # A test set is whole or it is no test set (F1).
+    whole = dataclasses.replace(options, allow_missing=0)
+    test_sets = [_load(n, whole) for n in cfg.DATASETS.TEST]
+    train_sets, test_sets = _in_one_order(train_sets), _in_one_order(test_sets, train_sets)
     config.fill(facts.of_sets(train_sets, test_sets), "the data sets")
     leak = _refuse_leak(cfg, train_sets, test_sets)
     with command.run_folder(args, config, "detection", Path(args.config).stem) as run:
@@ -90,7 +94,22 @@ def main(args: argparse.Namespace) -> int:
 def _load(name: str, options: DataOptions) -> DetectionSet:
     data = catalog.load_detection(name, options=options)
     logger.info("%s: %s", name, ", ".join(f"{k} {v}" for k, v in data.counts.items()))
+    for note in data.notes:
+        logger.warning("%s: %s", name, note)
     return data
+
+
+def _in_one_order(
+    sets: list[DetectionSet], like: list[DetectionSet] | None = None
+) -> list[DetectionSet]:
+    """Sets with the same class names in another order are mapped by name (F4)."""
+    classes = next((s.classes for s in (like or sets)), ())
+    return [
+        catalog.with_classes(s, classes)
+        if s.classes != classes and set(s.classes) == set(classes)
+        else s
+        for s in sets
+    ]
 
 
 def _tensors(cfg: Any) -> dict[str, Any]:

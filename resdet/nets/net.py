@@ -14,6 +14,7 @@ Not for: how a region is pooled, or what is frozen (`resdet.detect`).
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal
 
 import torch
 from torch import nn
@@ -126,7 +127,7 @@ class GlobalAveragePool(nn.Module):
         return x.mean(dim=(2, 3))
 
 
-def init_he(module: nn.Module, *, fan: str = "fan_out") -> None:
+def init_he(module: nn.Module, *, fan: Literal["fan_in", "fan_out"] = "fan_out") -> None:
     """He et al. 2015 (ICCV) for convolutions, N(0, 0.01^2) for linear layers, biases 0.
 
     Fan-out where norms follow, as fb.resnet.torch and Detectron2 do; the paper does not say which.

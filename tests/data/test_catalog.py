@@ -458,7 +458,7 @@ def test_equal_pictures_in_one_set_are_noted(voc_tree) -> None:
     voc_tree.xml("b")
     voc_tree.list("train", "a", "b", "c")
     data = catalog.load_detection("voc_2007_train", root=voc_tree.root.parent)
-    note = "1 pictures occur more than once under other names: a.jpg = b.jpg"
+    note = "pictures that occur again under another name: 1 (a.jpg = b.jpg)"
     assert data.notes == (note,)
 
 

@@ -417,7 +417,7 @@ def test_boxes_under_a_pixel_are_kept_and_counted(voc_tree) -> None:
 def test_a_zero_proves_that_a_tool_counted_from_0(voc_tree) -> None:
     """F13: the way out gives the four numbers as they stand."""
     page = broken(voc_tree, voc_tree.object(box=(0, 11, 50, 40)), voc_tree.object())
-    assert "1 boxes have xmin or ymin 0, but VOC counts pixels from 1 (voc_origin 1)" in page
+    assert "1 box has xmin or ymin 0, but VOC counts pixels from 1 (voc_origin 1)" in page
     assert "first: Annotations/000123.xml, object 1 (dog), xmin 0" in page
     assert "DATASETS.VOC_ORIGIN 0" in page
     assert boxes(load(voc_tree, voc_origin=0)) == [[0, 11, 50, 40], [11, 11, 50, 40]]

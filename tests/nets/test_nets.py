@@ -172,7 +172,7 @@ def test_every_name_builds():
 
 
 def test_a_narrow_vgg_keeps_the_size_of_its_signal():
-    """He et al. 2015 (ICCV): with fan-in initialisation mean squares stay the same layer by layer."""
+    """He et al. 2015 (ICCV): with fan-in, mean squares stay the same layer by layer."""
     torch.manual_seed(0)
     net = nets.build("vgg11", 10, width=0.25, pools=3, pooled_size=6, fc_channels=256).eval()
     x = torch.randn(16, 3, 48, 48)
