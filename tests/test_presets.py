@@ -1,5 +1,6 @@
 """The presets: each loads, twins differ in the net alone, and headers hold what they promise."""
 
+import re
 from pathlib import Path
 
 import pytest
@@ -46,12 +47,8 @@ def test_twins_differ_in_the_net_alone(path):
 def test_header_lines_stand_in_their_order(path):
     """style.md 4.5; the Run line names the file itself."""
     lines = path.read_text(encoding="utf-8").splitlines()
-    words = [
-        line.split()[1]
-        for line in lines
-        if line.startswith("# ") and line[2].isupper() and line[10] == " " and line[11] != " "
-    ]
-    assert words[1:] == ["Source", "Twin", "Differs", "Weights", "Run", "Needs"]
+    named = re.findall(r"^# (\w+) {2,}\S", "\n".join(lines), flags=re.MULTILINE)
+    assert named == ["Source", "Twin", "Differs", "Weights", "Run", "Needs"]
     assert f"configs/{path.name}" in next(line for line in lines if line.startswith("# Run"))
 
 

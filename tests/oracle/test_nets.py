@@ -62,7 +62,6 @@ def test_msra_stride_nets_equal_detectron2s(depth):
             **({"stride_in_1x1": True} if bottleneck else {}),
         ),
         num_classes=10,
-        out_features=["linear"],
     ).eval()
     randomise_norms(theirs)
     ours = nets.build(f"resnet{depth}", 10, stride_in_1x1=True).eval()

@@ -15,6 +15,8 @@ from resdet.data.digits.splits import Region
 # Grey levels by which the mean colour of a digit differs from what lies below it.
 CONTRAST = 75
 SCALES = (0.7, 1.6)
+BLURRED = 0.3
+GAINS, MAX_OFFSET, MAX_SIGMA = (0.75, 1.25), 20, 5
 
 
 def photo_crop(draws: Draws, region: Region, width: int, height: int) -> np.ndarray:
@@ -89,12 +91,12 @@ def textured(
 
 def finish(draws: Draws, canvas: np.ndarray) -> np.ndarray:
     """The photograph as a camera would give it: blur in 30 %, gain, offset, noise; uint8."""
-    if draws.chance(0.3):
+    if draws.chance(BLURRED):
         canvas = _blur(canvas, draws.between(16, 64))
-    gain = int(draws.uniform(0.6, 1.2) * 256)
-    offset = draws.between(-20, 20)
+    gain = int(draws.uniform(*GAINS) * 256)
+    offset = draws.between(-MAX_OFFSET, MAX_OFFSET)
     canvas = ((canvas * gain + 128) >> 8) + offset
-    canvas = canvas + draws.noise(canvas.shape, draws.uniform(0, 8))
+    canvas = canvas + draws.noise(canvas.shape, draws.uniform(0, MAX_SIGMA))
     return canvas.clip(0, 255).astype(np.uint8)
 
 
