@@ -124,21 +124,11 @@ def train_batches(
     mine = (batch[rank::world_size] for batch in order.batches(batch_size, start))
     loader = torch.utils.data.DataLoader(
         Records(records, mapper, seed),
-        batch_sampler=_Stream(mine),
+        batch_sampler=mine,
         num_workers=num_workers,
         collate_fn=identity,
     )
     return iter(loader)
-
-
-class _Stream(torch.utils.data.Sampler[list[Sample]]):
-    """A sampler that hands on batches from an iterator, once."""
-
-    def __init__(self, batches: Iterator[list[Sample]]):
-        self.batches = batches
-
-    def __iter__(self) -> Iterator[list[Sample]]:
-        return self.batches
 
 
 def training_records(

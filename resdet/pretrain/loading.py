@@ -76,17 +76,9 @@ def train_batches(
     mine = (batch[rank::world_size] for batch in order.batches(batch_size, start))
     return iter(
         torch.utils.data.DataLoader(
-            crops, batch_sampler=_Once(mine), num_workers=num_workers, collate_fn=collate
+            crops, batch_sampler=mine, num_workers=num_workers, collate_fn=collate
         )
     )
-
-
-class _Once(torch.utils.data.Sampler[list[Sample]]):
-    def __init__(self, batches: Iterator[list[Sample]]):
-        self.batches = batches
-
-    def __iter__(self) -> Iterator[list[Sample]]:
-        return self.batches
 
 
 def test_batches(

@@ -51,7 +51,7 @@ def make(
     verify: bool = False,
     sizes: Sizes = SIZES,
 ) -> Path:
-    """The folder of the embedded set, made now (some 20 s) unless it is there and whole.
+    """The folder of the embedded set, made now (40 s of one core) unless it is there and whole.
 
     Args:
         folder: where; `cache_folder()` / "digits-<version>" without it.

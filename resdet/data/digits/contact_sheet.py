@@ -62,5 +62,4 @@ def _draw_boxes(scene: Image.Image, annotations: list[dict[str, Any]], zoom: int
         draw.rectangle((x, y, x + width - 1, y + height - 1), outline=colour)
         name = str(annotation["category_id"] - 1)
         below = y < 12
-        draw.text((x + 1, y + height if below else y - 12), name, fill=colour, stroke_width=1,
-                  stroke_fill=(0, 0, 0))  # fmt: skip
+        draw.text((x + 1, y + height if below else y - 12), name, fill=colour)
