@@ -492,9 +492,10 @@ def test_training_images_in_the_test_set_are_refused(pictures, train, test, said
 def test_ids_of_ones_own_sets_prove_nothing(pictures) -> None:
     """F6: many tools count every folder from 1, and VOC's ids are not COCO's."""
     for train, test in (("mine", "yours"), ("coco_2017_train", "voc_2007_test")):
-        catalog.overlap(
-            [tiny(train, ("a",), pictures["a"], 1)], [tiny(test, ("a",), pictures["c"], 1)]
-        )
+        learned, other = tiny(train, ("a",), pictures["a"], 1), pictures["c"]
+        catalog.overlap([learned], [tiny(test, ("a",), other, 1)])
+        with pytest.raises(DataError, match="1 of 1 test images"):  # the bytes do
+            catalog.overlap([learned], [tiny(test, ("a",), pictures["a"], 1)])
     catalog.overlap([], [tiny("a", ("a",), pictures["a"])])
 
 

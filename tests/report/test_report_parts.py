@@ -149,7 +149,10 @@ def test_labels_of_other_scripts_do_not_fail() -> None:
     """A font may lack glyphs; the caption has the counts in words anyway."""
     names = {1: "кошка 猫 \u200f"}
     box = pictures.judged_boxes([], [thing(1, 0, score=0.9)], names)[0]
-    pictures.draw_boxes(Image.new("RGB", (40, 40)), [box], (1.0, 1.0))
+    photo = Image.new("RGB", (40, 40))
+    pictures.draw_boxes(photo, [box], (1.0, 1.0))
+    assert box.text.startswith("кошка 猫")
+    assert photo.getbbox() is not None  # something was drawn
 
 
 # -- charts --------------------------------------------------------------------------------
