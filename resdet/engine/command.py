@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import logging
 import os
 import platform
 import sys
@@ -23,6 +24,8 @@ from resdet.engine.versions import versions
 from resdet.engine.writers import set_up_log
 from resdet.errors import ConfigError, Interrupted, RunError, TrainingStopped, first_few
 from resdet.run import Run
+
+logger = logging.getLogger("resdet.engine.command")
 
 # Keys that may change between a run and its --resume: they do not shape the training.
 FREE_ON_RESUME = ("OUTPUT_DIR", "SOLVER.MAX_ITER", "SOLVER.CHECKPOINT_PERIOD", "TEST.", "EVAL.",
@@ -63,9 +66,13 @@ def read_config(config_file: str | Path, opts: list[str]) -> Config:
         workers = min(4, (os.cpu_count() or 1) - 1) if cfg.MODEL.DEVICE.startswith("cuda") else 0
         config.fill({"DATALOADER.NUM_WORKERS": workers}, "the cores found here")
     check_reference_batch(config)
-    if cfg.SOLVER.WARMUP_ITERS > cfg.SOLVER.MAX_ITER // 2:
-        config.derived["SOLVER.WARMUP_ITERS"] = "longer than half of the run before"
-        cfg.SOLVER.WARMUP_ITERS = cfg.SOLVER.MAX_ITER // 20
+    if cfg.SOLVER.WARMUP_ITERS * 10 > cfg.SOLVER.MAX_ITER:
+        logger.warning(
+            "SOLVER.WARMUP_ITERS %d is more than a tenth of SOLVER.MAX_ITER %d: the rate may never "
+            "reach SOLVER.BASE_LR (F34).",
+            cfg.SOLVER.WARMUP_ITERS,
+            cfg.SOLVER.MAX_ITER,
+        )
     if cfg.ENGINE.THREADS > 0:
         torch.set_num_threads(cfg.ENGINE.THREADS)
     return config
