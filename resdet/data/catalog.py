@@ -51,8 +51,8 @@ from resdet.data.records import (
     with_labels_of,
 )
 from resdet.data.voc import load_voc
-from resdet.data.voc_list import read_list
 from resdet.errors import DataError
+from resdet.formats.voc_list import read_list
 
 __all__ = [
     "ClassificationSet",

@@ -14,10 +14,10 @@ from pathlib import Path
 
 import numpy as np
 
-from resdet.data import foreign
 from resdet.data.faults import Faults
 from resdet.data.records import ClassificationSet
 from resdet.errors import DataError
+from resdet.formats import foreign
 
 SIDE = 32
 PIXELS = SIDE * SIDE * 3

@@ -20,9 +20,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeGuard
 
-from resdet.data import foreign
 from resdet.data.faults import Faults
 from resdet.errors import DataError
+from resdet.formats import foreign
 
 # Of the box's area, and in pixels beyond: the mask's may be this much larger (rounding) (F56).
 AREA_SLACK = 1.01

@@ -26,9 +26,9 @@ from PIL import (
     WebPImagePlugin,
 )
 
-from resdet.data import foreign
 from resdet.data.options import DataOptions
 from resdet.errors import DataError
+from resdet.formats import foreign
 
 ALPHA_MODES = ("RGBA", "LA", "PA", "La", "RGBa")
 ORIENTATION = 0x0112

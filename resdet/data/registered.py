@@ -25,8 +25,8 @@ from resdet.data.records import (
     hash_of_records,
     notes_on,
 )
-from resdet.data.voc import VOC_CLASSES
 from resdet.errors import DataError
+from resdet.formats.voc_xml import VOC_CLASSES
 
 BOX_MODE_XYWH = 1  # Detectron2's BoxMode.XYWH_ABS
 

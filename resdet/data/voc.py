@@ -36,15 +36,10 @@ from resdet.data.records import (
     hash_of_records,
     notes_on,
 )
-from resdet.data.voc_list import read_list
-from resdet.data.voc_xml import VocFile, parse_voc
 from resdet.errors import DataError
+from resdet.formats.voc_list import read_list
+from resdet.formats.voc_xml import VOC_CLASSES, VocFile, parse_voc
 
-VOC_CLASSES = (
-    "aeroplane", "bicycle", "bird", "boat", "bottle", "bus", "car", "cat", "chair", "cow",
-    "diningtable", "dog", "horse", "motorbike", "person", "pottedplant", "sheep", "sofa",
-    "train", "tvmonitor",
-)  # fmt: skip
 # With origin 0, so many boxes at the far border and none at the near one say "counted from 1".
 MANY_AT_THE_BORDER = 10
 

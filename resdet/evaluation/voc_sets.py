@@ -4,7 +4,7 @@ Boxes are kept as VOC's files have them: (xmin, ymin, xmax, ymax), counted from 
 inside, so that a number in a file is the number that is scored. `inclusive` alone turns the
 half-open boxes of everything else into these.
 
-Not for: scores (`voc`), detection files (`voc_detections`), or what one XML may hold (`voc_files`).
+Not for: scores (`voc`), detection files (`voc_detections`), or one annotation (`voc_files`).
 """
 
 from __future__ import annotations
@@ -22,13 +22,9 @@ from resdet.errors import DataError, first_few
 from resdet.evaluation.arrays import BoolArray, FloatArray, ImageId, IntArray
 from resdet.evaluation.detections import Columns
 from resdet.evaluation.ground_truth import GroundTruth, SetIndex, read_ground_truth
-from resdet.evaluation.voc_files import (
-    VOC_CLASSES,
-    Annotation,
-    check_boxes,
-    parse_annotation,
-    read_image_list,
-)
+from resdet.evaluation.voc_files import check_boxes, name_of, read_annotation
+from resdet.formats.voc_list import read_list
+from resdet.formats.voc_xml import VOC_CLASSES, VocFile
 
 
 def inclusive(half_open: FloatArray) -> FloatArray:
@@ -106,8 +102,8 @@ def read_devkit_ground_truth(
     """
     root = Path(root)
     _find_tree(root)
-    image_ids = read_image_list(root / "ImageSets" / "Main" / f"{split}.txt")
-    annotations = [parse_annotation(root / "Annotations" / f"{i}.xml") for i in image_ids]
+    image_ids = read_list(root, split)
+    annotations = [read_annotation(root / "Annotations" / f"{i}.xml") for i in image_ids]
     faults = [fault for annotation in annotations for fault in check_boxes(annotation)]
     if faults:
         count = f"{len(faults):,} {'box is' if len(faults) == 1 else 'boxes are'} faulty."
@@ -125,7 +121,7 @@ def read_devkit_ground_truth(
         for i, annotation in enumerate(annotations)
         for item in annotation.objects
     ]
-    sizes = [[math.nan if v is None else v for v in (a.width, a.height)] for a in annotations]
+    sizes = [a.size or (math.nan, math.nan) for a in annotations]
     index = voc_index(f"{root.name} {split}", chosen, image_ids, np.array(sizes, dtype=np.float64))
     return VocGroundTruth(
         index,
@@ -163,12 +159,12 @@ def _classes_of(root: Path, names: set[str]) -> tuple[str, ...]:
     return tuple(sorted(names | {path.stem.rsplit("_", 1)[0] for path in lists}))
 
 
-def _refuse_unknown_names(annotations: Sequence[Annotation], classes: tuple[str, ...]) -> None:
+def _refuse_unknown_names(annotations: Sequence[VocFile], classes: tuple[str, ...]) -> None:
     faults = [
-        f'{a.where(number)}: class "{item.name}" is not among the {len(classes)} classes'
+        f'{name_of(a, item)}: class "{item.name}" is not among the {len(classes)} classes'
         f"{did_you_mean(item.name, classes)}"
         for a in annotations
-        for number, item in enumerate(a.objects)
+        for item in a.objects
         if item.name not in classes
     ]
     if faults:

@@ -23,6 +23,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
 from resdet.errors import WeightsError
+from resdet.formats import foreign
 from resdet.run import atomic_path
 from resdet.weights.card import CARD_KEY, Card
 from resdet.weights.names import identify
@@ -118,15 +119,9 @@ def _kind_of(path: Path) -> str:
         raise WeightsError(f"{path} is a folder, expected a weight file.{hint}")
     size = path.stat().st_size
     with open(path, "rb") as f:
-        head = f.read(512)
-    if size == 0:
-        raise WeightsError(f"{path} is empty. Fetch or train it again.")
-    if head.startswith(b"version https://git-lfs"):
-        raise WeightsError(
-            f"{path} is a Git LFS pointer ({size} bytes), not weights. Run: git lfs pull"
-        )
-    if head.lstrip().lower().startswith((b"<!doctype", b"<html")):
-        raise WeightsError(f"{path} is a web page, not weights. Check the link or the login.")
+        head = f.read(foreign.HEAD_BYTES)
+    if foreign.is_foreign(head, size):
+        raise WeightsError(f"{path} {foreign.describe(head, size, wanted='weights')}")
     if head.startswith(b"PK\x03\x04"):
         return "torch"
     if head.startswith(b"\x80"):

@@ -12,10 +12,10 @@ import pytest
 from resdet.data.faults import BrokenSet
 from resdet.data.options import DataOptions
 from resdet.data.records import DetectionSet
-from resdet.data.voc import VOC_CLASSES, load_voc
-from resdet.data.voc_xml import parse_voc
+from resdet.data.voc import load_voc
 from resdet.errors import DataError
-from resdet.evaluation.voc_files import parse_annotation
+from resdet.evaluation.voc_sets import inclusive, read_devkit_ground_truth
+from resdet.formats.voc_xml import VOC_CLASSES
 
 pytestmark = pytest.mark.usefixtures("private_cache")
 
@@ -103,16 +103,17 @@ def test_agrees_with_detectron2(shared_data) -> None:
             assert {k: a[k] for k in b} == b
 
 
-def test_agrees_with_the_evaluators_parser(shared_data) -> None:
-    """F90: loader and evaluator read the same from every real XML file."""
-    files = sorted((shared_data / "VOC2007" / "Annotations").glob("*.xml"))
-    assert len(files) == 370
-    for path in files:
-        ours, theirs = parse_voc(path.read_bytes(), path.name), parse_annotation(path)
-        assert ours.size == (theirs.width, theirs.height)
-        assert [(o.name, o.box, o.difficult, o.truncated) for o in ours.objects] == [
-            (o.name, o.box, int(o.difficult), int(o.truncated)) for o in theirs.objects
-        ]
+def test_the_evaluator_scores_the_objects_that_the_loader_gives(shared_data) -> None:
+    """F90: on the real subset, loader and evaluator hold the same 668 objects in the same order."""
+    root = shared_data / "VOC2007"
+    ours = load_voc(root, "test", name="voc_2007_test")
+    scored = read_devkit_ground_truth(root, "test")
+    assert scored.image_ids == tuple(r["image_id"] for r in ours.records)
+    objects = [a for r in ours.records for a in r["annotations"]]
+    assert len(objects) == 668
+    np.testing.assert_array_equal(scored.boxes, inclusive([a["bbox"] for a in objects]))
+    assert scored.label.tolist() == [a["category_id"] for a in objects]
+    assert scored.difficult.tolist() == [bool(a["difficult"]) for a in objects]
 
 
 # -- lists ------------------------------------------------------------------------------------

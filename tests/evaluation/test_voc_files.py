@@ -12,7 +12,7 @@ import pytest
 
 from resdet.errors import CheckFailed, DataError
 from resdet.evaluation import voc
-from resdet.evaluation.voc_files import check_boxes, parse_annotation, read_image_list
+from resdet.evaluation.voc_files import check_boxes, read_annotation
 
 
 def voc_object(name: str, box: Sequence[float], **tags: object) -> str:
@@ -33,7 +33,7 @@ def write_xml(root: Path, image_id: str, objects: str, size: tuple[int, int] = (
 
 
 def parsed(devkit: Path, objects: str) -> Any:
-    return parse_annotation(write_xml(devkit, "000001", objects))
+    return read_annotation(write_xml(devkit, "000001", objects))
 
 
 # -- annotations ------------------------------------------------------------------------------
@@ -75,7 +75,7 @@ def test_blanks_around_a_class_name_are_mended_and_counted(devkit: Path) -> None
         (voc_object("cow", (1, "nan", 4, 5)), 'ymin is "nan"'),
         (voc_object("cow", (1, 1, 5, 5), difficult=2), 'difficult is "2". Write 0 or 1'),
         (voc_object("", (1, 1, 5, 5)), "object 1 has no <name>"),
-        ("<object><name>cow</name></object>", r"object 1 \(cow\) has no <bndbox>"),
+        ("<object><name>cow</name></object>", r"object 1 \(cow\) has 0 <bndbox>"),
         (
             "<object><name>cow</name><bndbox><xmin>1</xmin></bndbox></object>",
             "has no <ymin>",
@@ -93,24 +93,28 @@ def test_faulty_objects_are_named(devkit: Path, objects: str, match: str) -> Non
     ("text", "match"),
     [
         ("<annotation><object>", "000001.xml is not readable as XML"),
-        ("", "not readable as XML"),
-        ("<html></html>", "opens with <html>"),
-        ("<annotation><size><width>0</width><height>3</height></size></annotation>", "width is 0"),
+        ("", "is empty"),
+        ("<html></html>", "is a web page"),
+        ("<labels></labels>", "opens with <labels>"),
+        (
+            "<annotation><size><width>0</width><height>3</height></size></annotation>",
+            "width is 0, height is 3",
+        ),
     ],
-    ids=["cut-off", "empty", "foreign", "size"],
+    ids=["cut-off", "empty", "foreign", "other", "size"],
 )
 def test_files_that_are_no_annotation_are_refused(devkit: Path, text: str, match: str) -> None:
     """F16, F87: says which file and what it is instead."""
     path = devkit / "Annotations" / "000001.xml"
     path.write_text(text, encoding="utf-8")
     with pytest.raises(DataError, match=match):
-        parse_annotation(path)
+        read_annotation(path)
 
 
 def test_a_missing_annotation_is_named(devkit: Path) -> None:
     """F1: the file and the way out."""
     with pytest.raises(DataError, match=r"zzz.xml does not exist.*take zzz out"):
-        parse_annotation(devkit / "Annotations" / "zzz.xml")
+        read_annotation(devkit / "Annotations" / "zzz.xml")
 
 
 @pytest.mark.parametrize(
@@ -132,31 +136,6 @@ def test_boxes_swapped_or_outside_are_found(devkit: Path, box: Any, match: str) 
 
 
 # -- lists ------------------------------------------------------------------------------------
-
-
-def test_a_list_with_bom_crlf_and_blanks_is_read(tmp_path: Path) -> None:
-    """F9, F90: the first id would be \\ufeff000005, the blank line Annotations/.xml."""
-    path = tmp_path / "test.txt"
-    path.write_bytes("\ufeff000005 \r\n\r\n000007\r\n".encode())
-    assert read_image_list(path) == ("000005", "000007")
-
-
-@pytest.mark.parametrize(
-    ("text", "match"),
-    [
-        ("000005 -1\n", "has two columns.*lists one class"),
-        ("\n\n", "lists no image"),
-        ("7\n8\n7\n", r"image 7 stands twice \(entries 1 and 3\)"),
-    ],
-    ids=["two-columns", "empty", "twice"],
-)
-def test_faulty_lists_are_refused(tmp_path: Path, text: str, match: str) -> None:
-    """F2, F5, F9."""
-    path = tmp_path / "ImageSets" / "x.txt"
-    path.parent.mkdir()
-    path.write_text(text, encoding="utf-8")
-    with pytest.raises(DataError, match=match):
-        read_image_list(path)
 
 
 def test_an_unknown_split_lists_the_known_ones(devkit: Path) -> None:

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from resdet.evaluation import coco, voc
-from resdet.evaluation.voc_files import VOC_CLASSES
+from resdet.formats.voc_xml import VOC_CLASSES
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")
 

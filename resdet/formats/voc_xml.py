@@ -5,10 +5,9 @@ nothing outside the file is opened, so a hostile XML file can do nothing.
 
 Numbers may have decimals (VOC 2012 has some); `pose`, `truncated` and `size` may be missing; a
 missing `difficult` is 0, counted. `part` elements have boxes of their own and are not objects.
-The score of an annotation folder is read by `resdet.evaluation.voc_files`, which knows no data
-package; a test holds the two against each other (`faults.md` F90).
 
-Not for: whether boxes fit their image (`boxes`), or classes their list (`voc`).
+Not for: whether boxes fit their image, or classes their list (`resdet.data.voc`,
+`resdet.evaluation.voc_sets`).
 """
 
 from __future__ import annotations
@@ -20,8 +19,13 @@ from collections import Counter
 from dataclasses import dataclass, field
 from xml.parsers import expat
 
-from resdet.data import foreign
+from resdet.formats import foreign
 
+VOC_CLASSES = (
+    "aeroplane", "bicycle", "bird", "boat", "bottle", "bus", "car", "cat", "chair", "cow",
+    "diningtable", "dog", "horse", "motorbike", "person", "pottedplant", "sheep", "sofa",
+    "train", "tvmonitor",
+)  # fmt: skip
 CORNERS = ("xmin", "ymin", "xmax", "ymax")
 NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?")
 

@@ -3,15 +3,15 @@
 Read line by line: a list of one image is a list, `#` is a letter, and a BOM, CRLF, blank lines and
 blanks at the ends are mended.
 
-Not for: finding the images (`files`).
+Not for: finding the images (`resdet.data.files`).
 """
 
 from __future__ import annotations
 
 from pathlib import Path
 
-from resdet.data import foreign
 from resdet.errors import DataError
+from resdet.formats import foreign
 
 PRESENCE = ("-1", "0", "1")
 
