@@ -176,9 +176,9 @@ def _load_detection(name: str, base: Path, options: DataOptions) -> DetectionSet
 def _load_digits(name: str, options: DataOptions) -> DetectionSet:
     from resdet.data import digits
 
-    root = digits.make()
-    return load_coco(
-        root / "coco" / "annotations" / f"instances_{name.removeprefix('digits_')}.json",
+    root, split = digits.make(), name.removeprefix("digits_")
+    data = load_coco(
+        root / "coco" / "annotations" / f"instances_{split}.json",
         root / "voc" / "JPEGImages",
         name=name,
         options=options,
@@ -186,6 +186,21 @@ def _load_digits(name: str, options: DataOptions) -> DetectionSet:
         voc_year=2007,
         sources=digits.SOURCES,
     )
+    _name_members(data, load_voc(root / "voc", split, name=name, classes=data.classes))
+    return data
+
+
+def _name_members(coco: DetectionSet, voc: DetectionSet) -> None:
+    """Lists in each crowd its objects, single in the XML: VOC's number is then that of the XML."""
+    for record, single in zip(coco.records, voc.records, strict=True):
+        crowds = [a for a in record["annotations"] if a["iscrowd"]]
+        if not crowds:
+            continue
+        (crowd,) = crowds
+        others = [(a["category_id"], a["bbox"]) for a in record["annotations"] if a is not crowd]
+        crowd["members"] = [
+            a for a in single["annotations"] if (a["category_id"], a["bbox"]) not in others
+        ]
 
 
 def load_classification(

@@ -175,6 +175,9 @@ def ground_truth(data: DetectionSet) -> dict[str, Any]:
             }
             if a.get("iscrowd", 0) and "segmentation" in a:
                 entry["segmentation"] = a["segmentation"]
+            if "members" in a:
+                corners = (m["bbox"] for m in a["members"])
+                entry["members"] = [[x0, y0, x1 - x0, y1 - y0] for x0, y0, x1, y1 in corners]
             annotations.append(entry)
     return {
         "info": {

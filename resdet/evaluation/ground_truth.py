@@ -68,6 +68,7 @@ class GroundTruth:
     crowd: BoolArray
     difficult: BoolArray
     segmentations: list[Any]  # as the file has them; None where missing
+    members: dict[int, FloatArray]  # row of a crowd to the boxes of its objects, where it has them
     info: Mapping[str, Any]
     repairs: dict[str, int] = field(default_factory=dict)
 
@@ -199,6 +200,7 @@ class _Reader:
         first: dict[Any, int] = {}
         rows: list[tuple[int, int, list[float], float, bool, bool]] = []
         segmentations = []
+        members: dict[int, FloatArray] = {}
         for number, item in self._records("annotations"):
             name = self._annotation_name(number, item, first)
             image = self._place(item, "image_id", image_places, "images", name)
@@ -208,6 +210,9 @@ class _Reader:
             difficult = self._flag(item, "difficult", name, count=False)
             if box is None or image < 0 or category < 0:
                 continue
+            if crowd and item.get("members"):
+                boxes = [self._box({"bbox": b}, f"{name}, members") for b in item["members"]]
+                members[len(rows)] = np.array([b for b in boxes if b is not None]).reshape(-1, 4)
             rows.append((image, category, box, self._area(item, box, name), crowd, difficult))
             segmentations.append(item.get("segmentation"))
         columns = list(zip(*rows, strict=True)) or [(), (), (), (), (), ()]
@@ -221,6 +226,7 @@ class _Reader:
             np.array(columns[4], dtype=np.bool_),
             np.array(columns[5], dtype=np.bool_),
             segmentations,
+            members,
             info if isinstance(info, Mapping) else {},
             self.repairs,
         )

@@ -231,20 +231,26 @@ def ground_truth_from_coco(
     """The ground truth of a COCO-style file, for VOC's metric.
 
     `difficult` is read where it is written. A crowd, which VOC does not know, counts as
-    difficult: not to be found, and no fault to be found.
+    difficult: not to be found, and no fault to be found. Where it lists its objects ("members",
+    [x, y, width, height] each, as resdet writes them for sets that have both formats), they
+    stand in its place.
     """
     truth = read_ground_truth(source)
     index = truth.index
-    corners = np.concatenate([truth.boxes[:, :2], truth.boxes[:, :2] + truth.boxes[:, 2:]], axis=1)
+    rows = np.arange(len(truth.boxes))
+    parts = [(r, truth.members[r]) for r in rows if r in truth.members]
+    kept = rows[[r not in truth.members for r in rows]] if parts else rows
+    rows = np.concatenate([kept, *(np.full(len(boxes), r) for r, boxes in parts)]).astype(np.int64)
+    boxes = np.concatenate([truth.boxes[kept], *(boxes for _, boxes in parts)])
     repairs = dict(truth.repairs)
-    if truth.crowd.any():
-        repairs["crowds, taken as difficult"] = int(truth.crowd.sum())
+    if bare := int(truth.crowd[kept].sum()):
+        repairs["crowds, taken as difficult"] = bare
     return VocGroundTruth(
         voc_index(index.title, index.category_names, index.image_ids, index.sizes),
-        truth.image,
-        truth.category,
-        inclusive(corners),
-        truth.difficult | truth.crowd,
+        truth.image[rows],
+        truth.category[rows],
+        inclusive(np.concatenate([boxes[:, :2], boxes[:, :2] + boxes[:, 2:]], axis=1)),
+        (truth.difficult | truth.crowd)[rows],
         repairs,
     )
 

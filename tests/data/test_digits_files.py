@@ -16,10 +16,12 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from resdet.data import digits
+from resdet.data import catalog, digits
 from resdet.data.digits import build, manifest, processes, worker, writer
 from resdet.data.digits.splits import SPLITS
+from resdet.detect.inference import ground_truth
 from resdet.errors import DataError
+from resdet.evaluation import voc
 
 # 120 train scenes hold some of everything: crowds, empty scenes, cut and difficult digits.
 SMALL = {
@@ -309,6 +311,21 @@ def test_a_set_of_another_recipe_is_made_anew(tiny: Path, monkeypatch: pytest.Mo
     """F10: a folder's name and age prove nothing; the hashes of the recipe do."""
     monkeypatch.setattr(manifest, "PUBLISHED", {"crops_train": "another"})
     assert digits.what_is_wrong(tiny, TINY) == "it was made by another version"
+
+
+def test_a_run_scores_the_objects_of_the_xml(root: Path, monkeypatch: pytest.MonkeyPatch):
+    """The truth that a run keeps for VOC's metric, of the JSON's crowds, is the XML's own."""
+    monkeypatch.setattr(digits, "make", lambda: root)
+    data = catalog.load_detection("digits_train")
+    assert any(a["iscrowd"] for r in data.records for a in r["annotations"])
+    kept = voc.ground_truth_from_coco(ground_truth(data))
+    xml = voc.read_devkit_ground_truth(root / "voc", "train", data.classes)
+
+    def objects(truth: voc.VocGroundTruth) -> list[tuple]:
+        rows = zip(truth.image, truth.label, truth.boxes.tolist(), truth.difficult, strict=True)
+        return sorted((int(truth.image_ids[i]), c, box, bool(d)) for i, c, box, d in rows)
+
+    assert objects(kept) == objects(xml)
 
 
 def test_a_foreign_folder_is_left_alone(tmp_path: Path):

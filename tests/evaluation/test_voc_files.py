@@ -189,6 +189,20 @@ def test_coco_boxes_become_vocs(instances: dict[str, Any]) -> None:
     assert truth.repairs == {"crowds, taken as difficult": 1}
 
 
+def test_a_crowd_that_lists_its_objects_becomes_them(instances: dict[str, Any]) -> None:
+    """As VOC's XML has them: single, difficult; [5, 5, 9, 9] covers the pixels 6 to 14."""
+    crowd = instances["annotations"][2]
+    crowd.update(iscrowd=1, members=[[5, 5, 9, 9], [16, 5, 9, 20]])
+    truth = voc.ground_truth_from_coco(instances)
+    assert truth.boxes[2:].tolist() == [[6, 6, 14, 14], [17, 6, 25, 25]]
+    assert truth.difficult.tolist() == [False, False, True, True]
+    assert truth.image.tolist() == [0, 1, 1, 1]
+    assert truth.repairs == {}
+    crowd["members"] = [[5, 5, 9]]
+    with pytest.raises(DataError, match="annotation 13, members: bbox is"):
+        voc.ground_truth_from_coco(instances)
+
+
 # -- detection files --------------------------------------------------------------------------
 
 
