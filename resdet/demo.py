@@ -40,7 +40,7 @@ class Step:
     """One command with its run folder; starts when the steps it needs are done.
 
     Attributes:
-        weight: share of the whole time, for the ETA; from measured runs on two cores.
+        weight: share of the whole time, for the ETA: seconds of one core with bf16 instructions.
     """
 
     name: str
@@ -72,7 +72,7 @@ class Step:
 def steps(root: Path) -> list[Step]:
     """Two pretrainings and four detectors; the longest first among those that may start."""
     plan = []
-    for net, pretrain_weight, detect_weight in (("resnet", 3.0, 3.0), ("vgg", 2.0, 1.5)):
+    for net, pretrain_weight, detect_weight in (("resnet", 190.0, 160.0), ("vgg", 140.0, 95.0)):
         classifier = root / f"pretrain_{net}"
         plan.append(
             Step(
