@@ -12,6 +12,7 @@ import traceback
 from collections.abc import Sequence
 
 from resdet import __version__
+from resdet.compat import quiet_known_noise
 from resdet.errors import ResdetError
 
 # name: (module with add_arguments and run, one line of help). Imported only when called, so that
@@ -47,6 +48,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def run_command(name: str, argv: Sequence[str]) -> int:
     """`resdet NAME ...`, also for tools/NAME.py."""
+    quiet_known_noise()
     module_name, line = COMMANDS[name]
     try:
         module = importlib.import_module(module_name)

@@ -82,6 +82,10 @@ def _add_engine_keys(cfg: CfgNode) -> None:
     engine.THREADS = 0
     # Checkpoints kept beside the final one; at least 2.
     engine.KEEP_CHECKPOINTS = 2
+    # Images of one process that pass through the net at once; gradients of a step add up, which
+    # saves memory. 0 = off: the whole batch. Each part's losses count by its share of the batch,
+    # and live batch norm sees its part alone.
+    engine.IMAGES_PER_PASS = 0
     # Gradients are scaled down to this total norm; 0 = off.
     engine.CLIP_GRADIENT_NORM = 0.0
 

@@ -46,6 +46,7 @@ def test_missing_data_is_one_page_and_exit_code_2(tmp_path):
     )
     assert done.returncode == 2, done.stderr
     assert "Traceback" not in done.stderr
+    assert "Warning" not in done.stderr
     for words in (
         str(tmp_path),
         "instances_train2014.json",

@@ -25,7 +25,7 @@ from resdet.data.images import ImageReader
 from resdet.data.records import DetectionSet
 from resdet.detect import inference
 from resdet.detect.loading import Mapper, train_batches, training_records
-from resdet.engine.loop import Checkpoints, Evaluation, Loop, Schedule, resume
+from resdet.engine.loop import Checkpoints, Evaluation, Loop, Schedule, passes, resume
 from resdet.engine.parallel import distributed
 from resdet.engine.versions import versions
 from resdet.engine.writers import build_writers
@@ -131,6 +131,10 @@ class DetectorTraining:
             seed=cfg.SEED,
             describe=lambda batch: ", ".join(str(r["image_id"]) for r in batch),
             clip_norm=cfg.ENGINE.CLIP_GRADIENT_NORM,
+            split=lambda batch: [
+                (share, batch[part])
+                for share, part in passes(len(batch), cfg.ENGINE.IMAGES_PER_PASS)
+            ],
         )
         model.train()
         start = resume(loop, self.run) if resuming else 0

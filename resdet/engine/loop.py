@@ -9,11 +9,13 @@ Not for: what is trained. The caller brings `losses`, a function of a batch.
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import math
 import signal
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -45,6 +47,8 @@ class Loop(TrainerBase):
         describe: batch to the ids of its images, for messages.
         seed: 0 or above.
         clip_norm: gradients are scaled down to this total norm; 0 = off.
+        split: batch to the parts that pass through the model one after the other, each with its
+            share of the batch; gradients add up. Without it the whole batch passes at once.
     """
 
     def __init__(
@@ -58,6 +62,7 @@ class Loop(TrainerBase):
         seed: int,
         describe: Callable[[Batch], str] = lambda batch: "?",
         clip_norm: float = 0.0,
+        split: Callable[[Batch], Sequence[tuple[float, Batch]]] = lambda batch: [(1.0, batch)],
     ):
         super().__init__()
         self.model = model
@@ -68,6 +73,7 @@ class Loop(TrainerBase):
         self.seed = seed
         self.describe = describe
         self.clip_norm = clip_norm
+        self.split = split
         self._stream: Iterator[Batch] | None = None
         self._last_totals: list[float] = []
 
@@ -95,19 +101,29 @@ class Loop(TrainerBase):
         data_time = time.perf_counter() - start
         # Data order and augmentation are seeded per sample; this covers dropout and RoI sampling.
         torch.manual_seed(_mix(self.seed, self.iter, comm.get_rank()))
-        losses = self.losses(batch)
-        metrics = {k: v for k, v in losses.items() if k.startswith("metric/")}
-        losses = {k: v for k, v in losses.items() if k not in metrics}
-        total = sum(losses.values())
-        assert isinstance(total, torch.Tensor)
-        self._guard({**losses, "total_loss": total}, batch)
         self.optimizer.zero_grad()
-        total.backward()
+        parts = self.split(batch)
+        values: Counter[str] = Counter()
+        for number, (share, part) in enumerate(parts, 1):
+            values.update(self._add_gradients(part, share, is_last=number == len(parts)))
         if self.clip_norm > 0:
             norm = nn.utils.clip_grad_norm_(self.model.parameters(), self.clip_norm)
             self._guard({"gradient norm": norm}, batch)
         self.optimizer.step()
-        self._record(losses, metrics, float(total), data_time)
+        self._record(values, data_time)
+
+    def _add_gradients(self, part: Batch, share: float, *, is_last: bool) -> dict[str, float]:
+        """Gradients of a part of the batch; gives its losses and metrics, by its share."""
+        values = self.losses(part)
+        losses = {k: v for k, v in values.items() if not k.startswith("metric/")}
+        total = sum(losses.values())
+        assert isinstance(total, torch.Tensor)
+        self._guard({**losses, "total_loss": total}, part)
+        # Several processes exchange gradients once a step, with the last part.
+        waits = getattr(self.model, "no_sync", None) if not is_last else None
+        with waits() if waits else contextlib.nullcontext():
+            (total if share == 1 else total * share).backward()
+        return {k: share * float(v) for k, v in {**values, "total_loss": total}.items()}
 
     def _guard(self, values: Losses, batch: Batch) -> None:
         """Stops before the step is applied when a value is not finite (F35)."""
@@ -121,17 +137,28 @@ class Loop(TrainerBase):
                     "Usual causes, in this order: learning rate, weights, a box."
                 )
 
-    def _record(self, losses: Losses, metrics: Losses, total: float, data_time: float) -> None:
-        self._last_totals = [*self._last_totals[-4:], total]
-        values = {k: float(v) for k, v in losses.items()}
-        values |= {k.removeprefix("metric/"): float(v) for k, v in metrics.items()}
+    def _record(self, values: Mapping[str, float], data_time: float) -> None:
+        self._last_totals = [*self._last_totals[-4:], values["total_loss"]]
+        values = {k.removeprefix("metric/"): v for k, v in values.items()}
         gathered = comm.gather({**values, "data_time": data_time})
         if not comm.is_main_process():
             return
         mean = {k: float(np.mean([g[k] for g in gathered])) for k in gathered[0]}
         mean["data_time"] = max(g["data_time"] for g in gathered)
         self.storage.put_scalars(**mean)
-        self.storage.put_scalar("total_loss", sum(mean[k] for k in losses))
+
+
+def passes(images: int, per_pass: int) -> list[tuple[float, slice]]:
+    """The parts of a batch, each with its share; 0 = all images in one (ENGINE.IMAGES_PER_PASS).
+
+    >>> passes(5, 2)
+    [(0.4, slice(0, 2, None)), (0.4, slice(2, 4, None)), (0.2, slice(4, 6, None))]
+    >>> passes(5, 0)
+    [(1.0, slice(0, 5, None))]
+    """
+    size = per_pass or max(images, 1)
+    starts = range(0, max(images, 1), size)
+    return [(min(size, images - i) / images if images else 1.0, slice(i, i + size)) for i in starts]
 
 
 def _mix(*numbers: int) -> int:

@@ -237,13 +237,12 @@ def ground_truth_from_coco(
     """
     truth = read_ground_truth(source)
     index = truth.index
-    rows = np.arange(len(truth.boxes))
-    parts = [(r, truth.members[r]) for r in rows if r in truth.members]
-    kept = rows[[r not in truth.members for r in rows]] if parts else rows
-    rows = np.concatenate([kept, *(np.full(len(boxes), r) for r, boxes in parts)]).astype(np.int64)
+    kept = [row for row in range(len(truth.boxes)) if row not in truth.members]
+    parts = truth.members.items()
+    rows = np.array([*kept, *(r for r, boxes in parts for _ in boxes)], dtype=np.int64)
     boxes = np.concatenate([truth.boxes[kept], *(boxes for _, boxes in parts)])
     repairs = dict(truth.repairs)
-    if bare := int(truth.crowd[kept].sum()):
+    if bare := int(truth.crowd.sum()) - len(truth.members):
         repairs["crowds, taken as difficult"] = bare
     return VocGroundTruth(
         voc_index(index.title, index.category_names, index.image_ids, index.sizes),

@@ -25,7 +25,7 @@ from detectron2.utils import comm
 from resdet import nets, weights
 from resdet.data import catalog
 from resdet.data.records import ClassificationSet
-from resdet.engine.loop import Checkpoints, Evaluation, Loop, Schedule, resume
+from resdet.engine.loop import Checkpoints, Evaluation, Loop, Schedule, passes, resume
 from resdet.engine.parallel import distributed
 from resdet.engine.precision import Precision
 from resdet.engine.versions import versions
@@ -84,6 +84,7 @@ class Pretraining:
             seed=cfg.SEED,
             describe=lambda batch: ", ".join(map(self.train_set.name_of, batch[2][:8])),
             clip_norm=cfg.ENGINE.CLIP_GRADIENT_NORM,
+            split=self._split,
         )
 
     def _like_train(self, images: ClassificationSet) -> ClassificationSet:
@@ -122,6 +123,11 @@ class Pretraining:
             rank=comm.get_rank(),
             world_size=comm.get_world_size(),
         )
+
+    def _split(self, batch: Batch) -> list[tuple[float, Batch]]:
+        images, labels, indices = batch
+        parts = passes(len(images), self.cfg.ENGINE.IMAGES_PER_PASS)
+        return [(share, (images[s], labels[s], indices[s])) for share, s in parts]
 
     def prepare(self, images: torch.Tensor) -> torch.Tensor:
         """(N, 3, H, W) uint8 RGB to the net's input, in the card's colour order."""

@@ -260,16 +260,16 @@ def test_detectron2_reads_both_formats_alike(root: Path):
     )
     assert len(as_voc) == len(as_coco) == SMALL["scenes_val"]
     compared = 0
-    for voc, coc in zip(as_voc, as_coco, strict=True):
-        assert voc["file_name"] == coc["file_name"] and os.path.exists(voc["file_name"])
-        assert voc["height"] == coc["height"] == 144
+    for one, coc in zip(as_voc, as_coco, strict=True):
+        assert one["file_name"] == coc["file_name"] and os.path.exists(one["file_name"])
+        assert one["height"] == coc["height"] == 144
         if any(a["iscrowd"] for a in coc["annotations"]):
             continue
         # Without a data set name load_coco_json keeps official ids, which count from 1.
-        assert [a["category_id"] for a in voc["annotations"]] == [
+        assert [a["category_id"] for a in one["annotations"]] == [
             a["category_id"] - 1 for a in coc["annotations"]
         ]
-        for a, b in zip(voc["annotations"], coc["annotations"], strict=True):
+        for a, b in zip(one["annotations"], coc["annotations"], strict=True):
             x, y, w, h = b["bbox"]
             assert a["bbox"] == [x, y, x + w, y + h]
             compared += 1

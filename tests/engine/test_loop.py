@@ -9,7 +9,7 @@ import torch
 
 pytest.importorskip("detectron2")
 
-from resdet.engine.loop import Checkpoints, Loop, Schedule, resume
+from resdet.engine.loop import Checkpoints, Loop, Schedule, passes, resume
 from resdet.engine.precision import Precision
 from resdet.errors import Interrupted, RunError, TrainingStopped
 from resdet.run import Run
@@ -74,6 +74,40 @@ def test_metrics_of_lost_steps_are_forgotten(tmp_path):
     (run.path / "metrics.json").write_text("\n".join(rows) + "\n{cut", encoding="utf-8")
     assert resume(make_loop(), run) == 5
     assert [r["iteration"] for r in run.metrics()] == [0, 1, 2, 3, 4]
+
+
+def test_parts_of_a_batch_add_up_to_its_gradients():
+    """A mean over 6 images is the mean of parts of 4 and 2 by their shares; no norm, no dropout."""
+    from detectron2.utils.events import EventStorage
+
+    weights = []
+    for per_pass in (0, 4):
+        torch.manual_seed(0)
+        model = torch.nn.Linear(4, 1).double()
+        loop = Loop(
+            model,
+            torch.optim.SGD(model.parameters(), lr=0.1),
+            None,
+            lambda x, model=model: {"loss": model(x).square().mean(), "metric/n": x.sum()},
+            lambda start: iter([torch.arange(24.0, dtype=torch.double).reshape(6, 4) / 24]),
+            seed=1,
+            split=lambda x, n=per_pass: [(share, x[part]) for share, part in passes(len(x), n)],
+        )
+        loop.iter = 0
+        with EventStorage(0) as loop.storage:
+            loop.run_step()
+            recorded = {k: v[0] for k, v in loop.storage.latest().items()}
+        weights.append((model.weight.detach(), recorded["total_loss"]))
+    torch.testing.assert_close(weights[0][0], weights[1][0], rtol=0, atol=1e-14)
+    assert weights[0][1] == pytest.approx(weights[1][1], abs=1e-14)
+
+
+@pytest.mark.parametrize(("images", "per_pass"), [(5, 2), (4, 2), (1, 3), (6, 0), (0, 2)])
+def test_every_image_passes_once(images, per_pass):
+    """Shares add up to 1, slices to the batch; a process without an image still makes a pass."""
+    parts = passes(images, per_pass)
+    assert sum(share for share, _ in parts) == pytest.approx(1)
+    assert [i for _, part in parts for i in range(images)[part]] == list(range(images))
 
 
 def test_a_loss_that_is_not_finite_stops_before_the_step(tmp_path):

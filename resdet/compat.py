@@ -1,0 +1,22 @@
+"""Small shims for versions of others, each with the version that makes it needless.
+
+Not for: our own behaviour, or changes to what others compute.
+"""
+
+from __future__ import annotations
+
+import warnings
+
+# Detectron2 0.6 and main (June 2026) under torch 2.9 and later; nothing that a user could mend.
+KNOWN_NOISE = (
+    (r"`torch\.jit\.script` is deprecated", FutureWarning),
+    (r"`torch\.jit\.script` is deprecated", DeprecationWarning),
+    (r"torch\.meshgrid: in an upcoming release", UserWarning),
+    (r"`torch\.cuda\.amp", FutureWarning),
+)
+
+
+def quiet_known_noise() -> None:
+    """Hides warnings of Detectron2's own code on today's torch; all others stay."""
+    for message, category in KNOWN_NOISE:
+        warnings.filterwarnings("ignore", message=message, category=category)
