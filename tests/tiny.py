@@ -74,8 +74,14 @@ def voc_tree(root: Path, images: int = 6) -> Path:
     return root
 
 
-def run_cli(*args: str, cwd: Path, kill_at: int | None = None) -> subprocess.CompletedProcess:
+def run_cli(
+    *args: str, cwd: Path, kill_at: int | None = None, processes: int = 1
+) -> subprocess.CompletedProcess:
+    """`resdet ARGS`; killed when a step begins, or in several processes of torchrun."""
     command = [sys.executable, "-m", "resdet.cli", *args]
+    if processes > 1:
+        launch = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node"]
+        command = [sys.executable, *launch, str(processes), "-m", "resdet.cli", *args]
     if kill_at is not None:
         command = [sys.executable, "-c", KILLED, str(kill_at), *args]
     environment = {

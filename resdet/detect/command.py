@@ -8,6 +8,8 @@ import logging
 from pathlib import Path
 from typing import Any
 
+from detectron2.utils import comm
+
 from resdet import nets, weights
 from resdet.config import Config, data_options
 from resdet.data import DataOptions, DetectionSet, catalog
@@ -81,6 +83,8 @@ def main(args: argparse.Namespace) -> int:
             training.train(resuming=args.resume)
         numbers = training.evaluate()
         training.finish()
+    if not comm.is_main_process():
+        return 0
     for name, result in numbers.items():
         print(f"\n{name}")
         if result.voc:

@@ -26,7 +26,7 @@ from resdet.data.records import DetectionSet
 from resdet.detect import inference
 from resdet.detect.loading import Mapper, train_batches, training_records
 from resdet.engine.loop import Checkpoints, Evaluation, Loop, Schedule, passes, resume
-from resdet.engine.parallel import distributed
+from resdet.engine.parallel import average_buffers, distributed
 from resdet.engine.versions import versions
 from resdet.engine.writers import build_writers
 from resdet.errors import ConfigError, WeightsError
@@ -215,6 +215,7 @@ class DetectorTraining:
     def evaluate(self) -> dict[str, FolderResult]:
         """Detects on every test set, writes its result folder, and scores the files."""
         cfg = self.cfg
+        average_buffers(self.model)
         mapper = Mapper.of(cfg, self.reader, is_train=False)
         numbers = {}
         for data in self.test_sets:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import torch
 from detectron2.utils import comm
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
@@ -13,5 +14,18 @@ def distributed(model: nn.Module) -> nn.Module:
         return model
     device = next(model.parameters()).device
     ids = [comm.get_local_rank()] if device.type == "cuda" else None
-    # broadcast_buffers off: BN statistics are recomputed at the end, frozen ones never change.
+    # broadcast_buffers off: each process keeps its own BN statistics until `average_buffers`.
     return DistributedDataParallel(model, device_ids=ids, broadcast_buffers=False)
+
+
+def average_buffers(model: nn.Module) -> None:
+    """Means over the processes of all statistics, so that every process measures one net.
+
+    Live batch norm sees only its own process's images; nothing changes for one process.
+    """
+    if comm.get_world_size() == 1:
+        return
+    for buffer in model.buffers():
+        if buffer.is_floating_point():
+            torch.distributed.all_reduce(buffer)
+            buffer.div_(comm.get_world_size())

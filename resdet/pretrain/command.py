@@ -6,6 +6,8 @@ import argparse
 import logging
 from pathlib import Path
 
+from detectron2.utils import comm
+
 from resdet import weights
 from resdet.config import Config, data_options, net_options
 from resdet.data import DataOptions, catalog
@@ -44,6 +46,8 @@ def main(args: argparse.Namespace) -> int:
         scores = (
             _score_only(config, folder) if args.eval_only else _train(config, folder, args.resume)
         )
+    if not comm.is_main_process():
+        return 0
     for data_set, values in scores.items():
         images = values["images"]["evaluated"]
         print(

@@ -26,7 +26,7 @@ from resdet import nets, weights
 from resdet.data import catalog
 from resdet.data.records import ClassificationSet
 from resdet.engine.loop import Checkpoints, Evaluation, Loop, Schedule, passes, resume
-from resdet.engine.parallel import distributed
+from resdet.engine.parallel import average_buffers, distributed
 from resdet.engine.precision import Precision
 from resdet.engine.versions import versions
 from resdet.engine.writers import build_writers
@@ -203,10 +203,12 @@ class Pretraining:
         if num_batches == 0:
             return
         layers = recompute_bn_statistics(self.net, self._batches(0), self.prepare, num_batches)
+        average_buffers(self.net)
         logger.info("statistics of %d BN layers over %d images", layers, num_batches * batch_size)
 
     def score(self) -> dict[str, Any]:
         """1-crop errors on every test set."""
+        average_buffers(self.net)
         scores = {}
         for name, images in self.test_sets.items():
             crop = functools.partial(

@@ -1,0 +1,82 @@
+"""Two processes of torchrun on one machine give what one gives, up to the order of sums."""
+
+import importlib.util
+import json
+from pathlib import Path
+
+import pytest
+import torch
+
+pytest.importorskip("detectron2")
+
+from resdet import nets, weights
+from resdet.run import Run
+
+_SPEC = importlib.util.spec_from_file_location("tiny", Path(__file__).parents[1] / "tiny.py")
+tiny = importlib.util.module_from_spec(_SPEC)
+_SPEC.loader.exec_module(tiny)
+
+# Without norms and dropout nothing depends on how a batch is cut.
+PRETRAIN = """
+MODEL: {DEVICE: cpu, NET: {NAME: vgg11, WIDTH: 0.0625, POOLS: 2, POOLED_SIZE: 4, FC_CHANNELS: 16, DROPOUT: 0.0}}
+INPUT: {FORMAT: RGB}
+PRETRAIN: {TRAIN: data/train, VAL: data/val, CROP: 16, TEST_SIDE: 18, AUGMENTATION: area}
+SOLVER: {IMS_PER_BATCH: 6, BASE_LR: 0.01, MAX_ITER: 6, STEPS: [], WARMUP_ITERS: 0}
+SEED: 3
+"""  # noqa: E501
+DETECT = """
+MODEL:
+  META_ARCHITECTURE: GeneralizedRCNN
+  DEVICE: cpu
+  BACKBONE: {NAME: build_net_backbone}
+  NET: {NAME: resnet18, WIDTH: 0.125}
+  ANCHOR_GENERATOR: {SIZES: [[32, 64]]}
+  RPN: {POST_NMS_TOPK_TEST: 10}
+  ROI_HEADS: {NAME: RegionHeads, SCORE_THRESH_TEST: 0.0}
+TRANSFER: {FROM_SCRATCH: True}
+INPUT: {MIN_SIZE_TRAIN: [64], MIN_SIZE_TEST: 64}
+DATASETS: {TRAIN: ['voc:voc:train'], TEST: ['voc:voc:test']}
+SOLVER: {IMS_PER_BATCH: 2, BASE_LR: 0.01, MAX_ITER: 3, STEPS: [], WARMUP_ITERS: 0}
+SEED: 3
+"""
+
+
+def both(command: str, config: str, place: Path) -> list[Run]:
+    (place / "c.yaml").write_text(config, encoding="utf-8")
+    runs = []
+    for number in (1, 2):
+        done = tiny.run_cli(
+            command, "--config", "c.yaml", "--output", f"by{number}", cwd=place, processes=number
+        )
+        assert done.returncode == 0, done.stderr[-3000:]
+        # Said once, however many processes there are.
+        assert done.stdout.count(f"by{number}") == 1
+        runs.append(Run.open(place / f"by{number}"))
+    return runs
+
+
+def test_pretraining_by_two_equals_one_up_to_rounding(tmp_path: Path) -> None:
+    """F42: same images in the same steps, gradients averaged, every image scored once."""
+    tiny.class_folders(tmp_path / "data")
+    one, two = both("pretrain_cls", PRETRAIN, tmp_path)
+    (a, _), (b, _) = (weights.load(run.path / "model.safetensors") for run in (one, two))
+    torch.manual_seed(3)
+    options = {"width": 0.0625, "pools": 2, "pooled_size": 4, "fc_channels": 16, "dropout": 0.0}
+    start = nets.build("vgg11", 3, **options).state_dict()
+    moved, apart = ([(x[k] - a[k]).norm() for k in a] for x in (start, b))
+    # A ReLU that rounding flips moves a weight by some 1e-4, a lost half of the batch by as much
+    # as the training did.
+    assert torch.stack(moved).norm() > 0.01
+    assert torch.stack(apart).norm() < 0.01 * torch.stack(moved).norm()
+    images = two.read("classification")["data/val"]["images"]
+    assert images == {"expected": 18, "evaluated": 18, "missing": 0}
+
+
+def test_detection_by_two_visits_every_image_once(tmp_path: Path) -> None:
+    """F41: an odd number of test images; live norms differ by process, so no number is compared."""
+    tiny.voc_tree(tmp_path / "voc")
+    _, two = both("train_det", DETECT, tmp_path)
+    (name,) = two.result_sets()
+    images = json.loads((two.results(name) / "images.json").read_text(encoding="utf-8"))
+    assert images["expected"] == images["evaluated"] == ["000003", "000004", "000005"]
+    assert [row["iteration"] for row in two.metrics()] == [2]
