@@ -12,6 +12,7 @@ Not for: anything that the commands could not do one by one.
 from __future__ import annotations
 
 import argparse
+import hashlib
 import logging
 import os
 import signal
@@ -22,12 +23,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO
 
-from resdet.errors import CheckFailed, Interrupted, ResdetError
-from resdet.run import Run
+from resdet.errors import CheckFailed, ConfigError, Interrupted, ResdetError
+from resdet.run import Run, read_json, write_json
 
 logger = logging.getLogger("resdet.demo")
 
 CONFIGS = Path(__file__).resolve().parents[1] / "configs" / "demo"
+BASE = CONFIGS.parent / "base"
 TITLES = {"vgg": "VGG", "resnet": "ResNet"}
 # Below this the hand-over shows little: the detector's AP follows the classifier (docs/demo.md).
 EXPECTED_TOP1_ERROR = 30.0
@@ -128,6 +130,7 @@ def run(args: argparse.Namespace) -> int:
     )
     jobs = args.jobs or min(cores, 4)
     began = time.monotonic()
+    _refuse_other_settings(root, args.opts)
     _make_data()
     plan = steps(root)
     threads = max(1, cores // jobs)
@@ -155,6 +158,23 @@ def run(args: argparse.Namespace) -> int:
         raise CheckFailed(f"the comparison ended with exit code {code}; see the lines above.")
     logger.info("the demo took %s", _minutes(time.monotonic() - began))
     return 0
+
+
+def _refuse_other_settings(root: Path, opts: list[str]) -> None:
+    """What lies in `root` must come from these configs and keys: one story, one setting.
+
+    Raises:
+        ConfigError: it does not.
+    """
+    texts = [p.read_bytes() for p in sorted((*CONFIGS.glob("*.yaml"), *BASE.glob("*.yaml")))]
+    settings = {"configs": hashlib.sha256(b"\0".join(texts)).hexdigest(), "keys": opts}
+    path = root / "settings.json"
+    if path.exists() and read_json(path) != settings:
+        raise ConfigError(
+            f"{root} holds a demo with other settings (configs/demo, or keys after the command). "
+            f"Move it away, or name another folder: --output {root}2."
+        )
+    write_json(path, settings)
 
 
 def _make_data() -> None:
