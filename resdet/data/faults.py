@@ -7,9 +7,12 @@ Not for: repairs, which are counted.
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, field
 
+from resdet.data.cache import cache_folder
 from resdet.errors import DataError, first_few
+from resdet.run import write_text
 
 SHOWN = 20
 SHOWN_OF_EACH = 4
@@ -72,7 +75,19 @@ class Faults:
         """
         lines = self.all
         if lines:
-            raise BrokenSet(self._page(), lines)
+            raise BrokenSet(self._page() + self._list(lines), lines)
+
+    def _list(self, lines: tuple[str, ...]) -> str:
+        """Where all faults stand, when there are more than a page shows."""
+        if len(lines) <= SHOWN_OF_EACH:
+            return ""
+        stem = re.sub(r"[^\w.-]+", "_", self.name).strip("_")
+        path = cache_folder() / "faults" / f"{stem}.txt"
+        try:
+            write_text(path, "".join(f"{line}\n" for line in lines))
+        except OSError:
+            return ""  # a cache that cannot be written costs the list, not the page
+        return f"\n\nAll {len(lines):,} faults: {path}"
 
     def _page(self) -> str:
         number = len(self.all)

@@ -13,14 +13,16 @@ from pathlib import Path
 from typing import Any
 
 from resdet.doctor.finding import FINE, REFUSE, SETUP, WARN, Finding, import_error
+from resdet.engine.cpu import has_bf16_instructions
 
 
 def check_device() -> Iterator[Finding]:
-    flags = read("/proc/cpuinfo")
-    bf16 = "avx512_bf16" in flags or "amx_bf16" in flags
-    model = next((line for line in flags.splitlines() if line.startswith("model name")), "")
+    lines = read("/proc/cpuinfo").splitlines()
+    model = next((line for line in lines if line.startswith("model name")), "")
     text = f"{usable_cores()} cores, {model.partition(':')[2].strip() or platform.machine()}"
-    yield Finding("cpu", FINE, f"{text}, bf16 instructions: {'yes' if bf16 else 'no'}")
+    yield Finding(
+        "cpu", FINE, f"{text}, bf16 instructions: {'yes' if has_bf16_instructions() else 'no'}"
+    )
     if import_error("torch") is not None:
         yield Finding("gpu", WARN, "unknown without torch", SETUP)
         return

@@ -11,20 +11,17 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
 
 import torch
+
+from resdet.engine.cpu import has_bf16_instructions
 
 
 def has_bf16(device: str) -> bool:
     """Whether the device computes bfloat16 natively; emulation would be slower than float32."""
     if device.startswith("cuda"):
         return torch.cuda.is_available() and torch.cuda.is_bf16_supported()
-    try:
-        flags = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace")
-    except OSError:
-        return False
-    return "avx512_bf16" in flags or "amx_bf16" in flags
+    return has_bf16_instructions()
 
 
 @dataclass(frozen=True)

@@ -591,7 +591,10 @@ def test_all_faults_of_a_set_on_one_page(voc_tree) -> None:
     assert page.startswith(f"mine cannot be used: 30 faults in {voc_tree.root}.")
     assert len(re.findall("zebra", page)) == 20
     assert "… and 10 more" in page
-    assert len(caught.value.faults) == 30
+    listed = re.search(r"All 30 faults: (.*mine\.txt)", page)
+    assert listed
+    lines = Path(listed[1]).read_text(encoding="utf-8").splitlines()
+    assert tuple(lines) == caught.value.faults and len(lines) == 30
 
 
 def test_faults_of_several_kinds_are_shown_together(voc_tree) -> None:

@@ -20,7 +20,8 @@ in the log when a machine differs.
 Not for: numbers about anything but resdet itself. It shows the mechanism, not ImageNet.
 """
 
-from resdet.data.digits.build import cache_folder, make
+from resdet.data.cache import cache_folder
+from resdet.data.digits.build import make
 from resdet.data.digits.contact_sheet import preview
 from resdet.data.digits.manifest import differences, read_manifest, what_is_wrong
 from resdet.data.digits.material import credits_text

@@ -16,6 +16,7 @@ import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
+from resdet.data.cache import cache_folder
 from resdet.data.digits.manifest import (
     MANIFEST,
     read_manifest,
@@ -36,11 +37,6 @@ from resdet.errors import DataError
 logger = logging.getLogger(__name__)
 
 MEGABYTES_NEEDED = 400
-
-
-def cache_folder() -> Path:
-    """$RESDET_CACHE, or ~/.cache/resdet."""
-    return Path(os.environ.get("RESDET_CACHE") or Path.home() / ".cache" / "resdet")
 
 
 def make(
