@@ -216,11 +216,7 @@ def resolve(config_file: Path | str | None, opts: Sequence[str] = ()) -> Config:
     if config_file is not None:
         for key, value, where in _read(Path(config_file), ()):
             _apply(config, key, value, where)
-    for key in opts[::2]:
-        if key.startswith("-"):
-            raise ConfigError(
-                f"{key} comes after the first KEY VALUE pair; put flags before the pairs."
-            )
+    refuse_late_flags(opts)
     if len(opts) % 2:
         raise ConfigError(
             f"KEY VALUE pairs expected at the end, but {opts[-1]!r} stands alone: "
@@ -228,7 +224,47 @@ def resolve(config_file: Path | str | None, opts: Sequence[str] = ()) -> Config:
         )
     for key, text in zip(opts[::2], opts[1::2], strict=True):
         _apply(config, key, _parse_opt(text), "command line")
+    _check_values(config)
     return config
+
+
+# Keys of ours that take one of a few words; a word that nobody knows must not mean "off".
+ALLOWED: dict[str, tuple[Any, ...]] = {
+    "MODEL.NET.NORM": ("auto", "FrozenBN", "BN"),
+    "ENGINE.BF16": ("off", "on", "auto"),
+    "ENGINE.CHANNELS_LAST": ("off", "on", "auto"),
+    "SOLVER.SCALE_LR": ("", "linear", "keep"),
+    "PRETRAIN.AUGMENTATION": ("paper", "area", "pad", "none"),
+    "DATASETS.VOC_DIFFICULT": ("keep", "drop"),
+    "DATASETS.VOC_ORIGIN": (1, 0),
+    "INPUT.EXIF": ("apply", "ignore"),
+    "INPUT.SIXTEEN_BIT": ("refuse", "high_byte", "stretch"),
+    "EVAL.VOC_STYLE": ("d2", "devkit"),
+}
+
+
+def _check_values(config: Config) -> None:
+    """Raises ConfigError for all values that no reader of their key knows."""
+    allowed = dict(ALLOWED)
+    if config.cfg.MODEL.NET.NAME:
+        allowed["INPUT.FORMAT"] = ("RGB", "BGR")
+    faults = [
+        f"{config.stated.get(key, 'default')}: {key} is {_show(get_key(config.cfg, key))}, "
+        f"expected one of {', '.join(map(_show, choices))}."
+        for key, choices in allowed.items()
+        if get_key(config.cfg, key) not in choices
+    ]
+    if faults:
+        raise ConfigError(first_few(faults, indent=""))
+
+
+def refuse_late_flags(opts: Sequence[str]) -> None:
+    """Raises ConfigError for a flag behind the first KEY VALUE pair, which argparse swallows."""
+    for word in opts:
+        if word.startswith("--"):
+            raise ConfigError(
+                f"{word} comes after the first KEY VALUE pair; put flags before the pairs."
+            )
 
 
 def flatten(node: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:

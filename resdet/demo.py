@@ -222,9 +222,6 @@ def _run_all(plan: list[Step], jobs: int, threads: int) -> None:
 
 def _start(step: Step, threads: int) -> None:
     resume = ["--resume"] if _can_resume(step.folder) else []
-    if not resume and (step.folder / "run.json").exists():
-        # Killed before its first checkpoint: nothing of it can be used again.
-        (step.folder / "run.json").rename(step.folder / "run.json.aborted")
     name, config_flag, config, *opts = step.command
     command = [sys.executable, "-m", "resdet.cli", name, config_flag, config]
     command += ["--output", str(step.folder), *resume, *opts]

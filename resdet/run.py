@@ -9,12 +9,15 @@
       checkpoints/           step_0000800.pth …, newest two; `last` names the newest
       model.safetensors      a finished classifier, its card inside
       model_final.pth        a finished detector, loadable by stock Detectron2
-      results/<data set>/    what evaluation reads, and what it said
+      results/<data set>/    what evaluation reads, and what it said ("/" of a name is %2F here)
         images.json          ids that were evaluated, in order, and how many were expected
         ground_truth.json.gz COCO-style: images, categories, annotations (+ "difficult")
+        image_info.json.gz   instead of it, for a set without annotations: no score then
         coco_instances_results.json, comp4_det_test_<class>.txt
         voc.json, coco.json  the JSON of `resdet evaluate`
         samples/<id>.jpg     a few pictures of the set, for the report
+        parts/               while it runs: finished images, so that a stop loses none
+      submissions/<server>/  packages for a server, made by `resdet submit`
 
 A report needs nothing but such folders. This is the only module that knows the names inside.
 Every file is written to a temporary name and renamed, so a reader never sees half a file.
@@ -30,17 +33,22 @@ import gzip
 import json
 import os
 import socket
+import threading
 import time
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote, unquote
 
 from resdet.errors import RunError
 
 KINDS = ("classification", "detection")
 STATES = ("created", "training", "interrupted", "stopped", "finished")
 LOCK_STALE_SECONDS = 600.0
+SIGN_OF_LIFE_SECONDS = 60.0
+# What a run writes before it has anything to lose.
+STARTED_WITH = ("config.yaml", "card.json", "transfer.json", "log.txt", "metrics.json")
 
 
 @contextlib.contextmanager
@@ -108,7 +116,7 @@ class Run:
     def create(
         cls, path: Path | str, *, kind: str, config_text: str, command: list[str], seed: int
     ) -> Run:
-        """A new run folder.
+        """A new run folder. A run that never got anywhere makes room: no checkpoint, no result.
 
         Raises:
             RunError: the folder already holds a run (F46), or cannot be written.
@@ -118,10 +126,13 @@ class Run:
             raise ValueError(f"kind is {kind!r}, expected one of {KINDS}")
         if (path / "run.json").exists():
             old = cls.open(path)
-            raise RunError(
-                f"{path} holds a {old.state} {old.kind} run of {old.info['created']}. "
-                "Choose another --output, go on with --resume, or move it away."
-            )
+            if not old.is_empty():
+                raise RunError(
+                    f"{path} holds a {old.state} {old.kind} run of {old.info['created']}. "
+                    "Choose another --output, go on with --resume, or move it away."
+                )
+            with old.lock():
+                old.discard()
         try:
             path.mkdir(parents=True, exist_ok=True)
             write_text(path / "config.yaml", config_text)
@@ -178,6 +189,24 @@ class Run:
     def _save(self) -> None:
         write_json(self.path / "run.json", self.info)
 
+    def is_empty(self) -> bool:
+        """Nothing of it can be used again: no checkpoint, no weights, no result."""
+        made = ("model.safetensors", "model_final.pth", "results")
+        return not any(self.checkpoints.glob("*.pth")) and not any(
+            (self.path / name).exists() for name in made
+        )
+
+    def discard(self) -> None:
+        """Takes back what an empty run wrote, and its folder if nothing else is in it."""
+        for name in (*STARTED_WITH, "run.json"):
+            (self.path / name).unlink(missing_ok=True)
+        for events in self.path.glob("events.out.tfevents.*"):
+            events.unlink()
+        with contextlib.suppress(OSError):
+            self.checkpoints.rmdir()
+        with contextlib.suppress(OSError):
+            self.path.rmdir()
+
     # -- one process at a time (F72) ------------------------------------------------------
 
     @contextlib.contextmanager
@@ -199,10 +228,19 @@ class Run:
                 with os.fdopen(handle, "w", encoding="utf-8") as f:
                     json.dump(mine, f)
                 break
+        ended = threading.Event()
+        threading.Thread(target=self._live, args=(ended,), daemon=True).start()
         try:
             yield
         finally:
+            ended.set()
             lock.unlink(missing_ok=True)
+
+    def _live(self, ended: threading.Event) -> None:
+        """A sign of life, now and then, for processes on other hosts."""
+        while not ended.wait(SIGN_OF_LIFE_SECONDS):
+            with contextlib.suppress(FileNotFoundError):
+                os.utime(self.path / "lock.json")
 
     def _refuse_live_lock(self, lock: Path) -> None:
         try:
@@ -216,11 +254,6 @@ class Run:
                 f"{self.path} is in use by process {owner['pid']} on {owner['host']} since "
                 f"{owner['since']}. Choose another --output, or wait for it."
             )
-
-    def touch_lock(self) -> None:
-        """A sign of life for processes on other hosts."""
-        with contextlib.suppress(FileNotFoundError):
-            os.utime(self.path / "lock.json")
 
     # -- what is inside -------------------------------------------------------------------
 
@@ -257,16 +290,29 @@ class Run:
                     ) from None
         return rows
 
-    def result_sets(self) -> list[str]:
-        """Names of the data sets that this run was evaluated on."""
+    def detected_sets(self) -> list[str]:
+        """Names of the data sets that this run has detected on, with or without annotations."""
         folder = self.path / "results"
         if not folder.is_dir():
             return []
-        return sorted(p.name for p in folder.iterdir() if (p / "images.json").exists())
+        return sorted(unquote(p.name) for p in folder.iterdir() if (p / "images.json").exists())
+
+    def result_sets(self) -> list[str]:
+        """Names of the data sets that this run was evaluated on: those with annotations."""
+        names = self.detected_sets()
+        return [n for n in names if not (self.results(n) / "image_info.json.gz").exists()]
 
     def results(self, data_set: str) -> Path:
         """results/<data set>; the folder need not exist yet."""
-        return self.path / "results" / data_set
+        return self.path / "results" / quote(data_set, safe=" ")
+
+    def parts(self, data_set: str) -> Path:
+        """Where finished images are kept while a set is detected on."""
+        return self.results(data_set) / "parts"
+
+    def submissions(self, server: str) -> Path:
+        """Where packages for a server go; the folder need not exist yet."""
+        return self.path / "submissions" / server
 
 
 def _process_lives(pid: int) -> bool:

@@ -6,7 +6,7 @@ pytest.importorskip("detectron2")
 
 from detectron2.config import get_cfg as detectron2_cfg
 
-from resdet.config import check_reference_batch, flatten, get_cfg, resolve
+from resdet.config import ALLOWED, check_reference_batch, flatten, get_cfg, get_key, resolve
 from resdet.errors import ConfigError
 
 
@@ -116,3 +116,31 @@ def test_another_batch_needs_a_decision():
     check_reference_batch(scaled)
     assert before / 4 == scaled.cfg.SOLVER.BASE_LR
     assert scaled.cfg.SOLVER.MAX_ITER == 160_000
+
+
+@pytest.mark.parametrize(
+    ("opts", "message"),
+    [
+        (
+            ["EVAL.VOC_STYLE", "devkti"],
+            r"EVAL\.VOC_STYLE is 'devkti', expected one of 'd2', 'devkit'",
+        ),
+        (
+            ["DATASETS.VOC_DIFFICULT", "dorp"],
+            r"command line: .*'dorp', expected one of 'keep', 'drop'",
+        ),
+        (["ENGINE.BF16", "yes", "INPUT.EXIF", "foo"], r"BF16 is 'yes'(.|\n)*EXIF is 'foo'"),
+        (["MODEL.NET.NAME", "vgg16", "INPUT.FORMAT", "rgb"], "INPUT.FORMAT is 'rgb', expected"),
+        (["SOLVER.MAX_ITER", "3", "--resume"], "--resume comes after the first KEY VALUE pair"),
+    ],
+)
+def test_words_that_no_key_knows_are_refused_at_the_start(opts, message):
+    """A typo must not mean "off", nor end a training that is over."""
+    with pytest.raises(ConfigError, match=message):
+        resolve(None, opts)
+
+
+def test_every_list_of_allowed_values_holds_the_default():
+    assert len(ALLOWED) >= 10
+    for key, choices in ALLOWED.items():
+        assert get_key(get_cfg(), key) in choices

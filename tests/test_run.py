@@ -17,11 +17,33 @@ def make(path):
 
 def test_a_second_run_in_the_same_folder_is_refused(tmp_path):
     """F46."""
-    make(tmp_path / "r")
+    run = make(tmp_path / "r")
+    run.checkpoints.mkdir()
+    (run.checkpoints / "step_0000001.pth").write_bytes(b"x")
     with pytest.raises(
         RunError, match=r"holds a created detection run of .*Choose another --output"
     ):
         make(tmp_path / "r")
+
+
+def test_a_run_that_never_got_anywhere_makes_room(tmp_path):
+    """No checkpoint, weights or result: its lines of metrics.json are gone with it (F46)."""
+    run = make(tmp_path / "r")
+    (run.path / "metrics.json").write_text('{"iteration": 4}\n', encoding="utf-8")
+    (run.path / "notes.txt").write_text("mine", encoding="utf-8")
+    again = make(tmp_path / "r")
+    assert again.info["id"] != run.info["id"]
+    assert again.metrics() == []
+    assert (run.path / "notes.txt").exists()
+
+
+@pytest.mark.parametrize("name", ["digits_test", "voc:/data/parts:test", "coco:C:\\a.json:b c"])
+def test_any_name_of_a_data_set_is_one_folder(tmp_path, name):
+    """A set named by its path is found again under that name."""
+    run = make(tmp_path / "r")
+    write_json(run.results(name) / "images.json", {})
+    assert run.results(name).parent == run.path / "results"
+    assert run.result_sets() == [name]
 
 
 def test_what_is_no_run_folder_is_refused_with_what_is_there(tmp_path):

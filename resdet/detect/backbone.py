@@ -9,7 +9,7 @@ Not for: the tail (`region_heads`), or which weights arrive (`trainer`).
 from __future__ import annotations
 
 import fnmatch
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import torch
@@ -32,17 +32,34 @@ def build_net(cfg: Any, num_classes: int = 1000) -> nets.Net:
         ConfigError: no such net, or it has no such option.
     """
     try:
-        return nets.build(cfg.MODEL.NET.NAME, num_classes, **net_options(cfg))
+        # Its draws are its own: whatever is initialised next starts alike for every net.
+        with torch.random.fork_rng(devices=[]):
+            return nets.build(cfg.MODEL.NET.NAME, num_classes, **net_options(cfg))
     except ValueError as error:
         raise ConfigError(f"MODEL.NET: {error}") from None
 
 
-def is_new(stage: str, patterns: Sequence[str]) -> bool:
-    """Whether every tensor of `stage` is declared new by TRANSFER.NEW, e.g. ("res5.*",)."""
-    return any(fnmatch.fnmatchcase(f"{stage}.", pattern.rstrip("*")) for pattern in patterns)
+def is_new(stage: str, tensors: Iterable[str], patterns: Sequence[str]) -> bool:
+    """Whether TRANSFER.NEW declares a stage new, e.g. by ("res5.*",).
+
+    Args:
+        tensors: names within the stage, as in its state dict.
+        patterns: as `weights.transfer` takes them.
+
+    Raises:
+        ConfigError: a part of the stage is declared new: its norms would be half of each kind.
+    """
+    names = [f"{stage}.{name}" for name in tensors]
+    fresh = [n for n in names if any(fnmatch.fnmatchcase(n, p) for p in patterns)]
+    if fresh and len(fresh) < len(names):
+        raise ConfigError(
+            f"TRANSFER.NEW {list(patterns)} declares {len(fresh)} of the {len(names)} tensors of "
+            f"{stage} new (first: {fresh[0]}). Name whole stages, such as '{stage}.*'."
+        )
+    return bool(fresh)
 
 
-def norm_of_stage(stage: str, *, norm: str, weights: str, new: Sequence[str]) -> str:
+def norm_of_stage(stage: str, *, norm: str, weights: str, is_new: bool) -> str:
     """ "FrozenBN" or "BN" for one stage; frozen norms need statistics that arrived.
 
     Raises:
@@ -50,7 +67,7 @@ def norm_of_stage(stage: str, *, norm: str, weights: str, new: Sequence[str]) ->
     """
     if norm not in NORMS:
         raise ConfigError(f"MODEL.NET.NORM is {norm!r}, expected one of {', '.join(NORMS)}.")
-    random = not weights or is_new(stage, new)
+    random = not weights or is_new
     if norm == "FrozenBN" and random:
         why = f"TRANSFER.NEW declares {stage} new" if weights else "MODEL.WEIGHTS is empty"
         raise ConfigError(
@@ -63,10 +80,9 @@ def norm_of_stage(stage: str, *, norm: str, weights: str, new: Sequence[str]) ->
 def apply_norms(stages: nn.Sequential, cfg: Any) -> nn.Sequential:
     """The stages with their norms frozen or live as `norm_of_stage` says."""
     for name, stage in list(stages.named_children()):
-        kind = norm_of_stage(
-            name, norm=cfg.MODEL.NET.NORM, weights=cfg.MODEL.WEIGHTS, new=cfg.TRANSFER.NEW
-        )
-        if kind == "FrozenBN":
+        fresh = is_new(name, stage.state_dict(), cfg.TRANSFER.NEW)
+        weights, norm = cfg.MODEL.WEIGHTS, cfg.MODEL.NET.NORM
+        if norm_of_stage(name, norm=norm, weights=weights, is_new=fresh) == "FrozenBN":
             setattr(stages, name, FrozenBatchNorm2d.convert_frozen_batchnorm(stage))
     return stages
 
@@ -141,11 +157,12 @@ def build_net_backbone(cfg: Any, input_shape: ShapeSpec) -> NetBackbone:
         )
     stages = apply_norms(stages, cfg)
     for name in names[:freeze_at]:
-        if not cfg.MODEL.WEIGHTS or is_new(name, cfg.TRANSFER.NEW):
+        stage = getattr(stages, name)
+        if not cfg.MODEL.WEIGHTS or is_new(name, stage.state_dict(), cfg.TRANSFER.NEW):
             raise ConfigError(
                 f"MODEL.BACKBONE.FREEZE_AT {freeze_at} freezes {name}, whose weights are random. "
                 "Give MODEL.WEIGHTS, or say MODEL.BACKBONE.FREEZE_AT 0."
             )
-        setattr(stages, name, freeze(getattr(stages, name)))
+        setattr(stages, name, freeze(stage))
     precision = Precision.of(cfg.MODEL.DEVICE, cfg.ENGINE.BF16, cfg.ENGINE.CHANNELS_LAST)
     return NetBackbone(stages, out_features, shapes, precision)

@@ -32,7 +32,6 @@ def of_card(card: Card) -> dict[str, Any]:
     """The net that the weights belong to, and how its input must look."""
     facts: dict[str, Any] = {
         "INPUT.FORMAT": card.input.color_order,
-        "INPUT.EXIF": card.input.exif,
         "MODEL.PIXEL_MEAN": list(card.input.mean),
         "MODEL.PIXEL_STD": list(card.input.std),
         "MODEL.NET.NAME": card.net,
@@ -40,6 +39,19 @@ def of_card(card: Card) -> dict[str, Any]:
     for option, value in card.net_options.items():
         facts[f"MODEL.NET.{OPTION_KEYS[option]}"] = value
     return facts
+
+
+def other_exif(card: Card, exif: str) -> str:
+    """A sentence where the classifier's images were turned by another rule than the detector's.
+
+    The rule belongs to a data set and its boxes, not to weights, so both are legal (F30).
+    """
+    if card.input.exif == exif:
+        return ""
+    return (
+        f"EXIF orientation: {exif} here, {card.input.exif} when the weights were trained. It "
+        "matters only for pictures that carry one."
+    )
 
 
 def of_net(net: nets.Net) -> dict[str, Any]:
@@ -57,6 +69,8 @@ def of_sets(train: list[DetectionSet], test: list[DetectionSet]) -> dict[str, An
     Raises:
         ConfigError: two sets differ; says which and in what.
     """
+    if not train and not test:
+        raise ConfigError("DATASETS.TEST is empty: there is nothing to score. Name a set.")
     first, *rest = [*train, *test]
     for other in rest:
         if other.classes == first.classes:

@@ -18,18 +18,29 @@ import torch
 import yaml
 from detectron2.utils import comm
 
-from resdet.config import Config, check_reference_batch, flatten, resolve
+from resdet.config import Config, check_reference_batch, flatten, resolve, set_key
 from resdet.engine import processes
 from resdet.engine.versions import versions
-from resdet.engine.writers import set_up_log
-from resdet.errors import ConfigError, Interrupted, RunError, TrainingStopped, first_few
-from resdet.run import Run
+from resdet.engine.writers import set_up_log, start_log
+from resdet.errors import (
+    ConfigError,
+    Interrupted,
+    RunError,
+    TrainingStopped,
+    UserError,
+    first_few,
+)
+from resdet.run import Run, write_text
 
 logger = logging.getLogger("resdet.engine.command")
 
 # Keys that may change between a run and its --resume: they do not shape the training.
 FREE_ON_RESUME = ("OUTPUT_DIR", "SOLVER.MAX_ITER", "SOLVER.CHECKPOINT_PERIOD", "TEST.", "EVAL.",
-                  "DATALOADER.NUM_WORKERS", "ENGINE.KEEP_CHECKPOINTS", "DATASETS.TEST")  # fmt: skip
+                  "DATALOADER.NUM_WORKERS", "ENGINE.KEEP_CHECKPOINTS", "ENGINE.THREADS",
+                  "DATASETS.TEST")  # fmt: skip
+# Keys that may differ when a finished run is scored again: they do not shape what it detects.
+FREE_ON_EVAL = ("OUTPUT_DIR", "DATASETS.TEST", "EVAL.SAMPLES", "EVAL.ALLOW_LEAK", "MODEL.DEVICE",
+                "DATALOADER.NUM_WORKERS", "ENGINE.THREADS")  # fmt: skip
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -47,6 +58,7 @@ def read_config(config_file: str | Path, opts: list[str]) -> Config:
     Raises:
         ConfigError: what `resolve` refuses; a GPU asked for that is not there.
     """
+    start_log()
     config = resolve(config_file, opts)
     cfg = config.cfg
     has_cuda = torch.cuda.is_available()
@@ -78,16 +90,48 @@ def read_config(config_file: str | Path, opts: list[str]) -> Config:
     return config
 
 
+def folder_of(args: argparse.Namespace, name: str) -> Path:
+    """The run folder that the command is about."""
+    return Path(args.output or f"runs/{name}")
+
+
+def as_in_run(config: Config, run: Run) -> None:
+    """Gives the config the values that the run was made with, to score it as it is.
+
+    Raises:
+        RunError: a stated key says otherwise, and it is not one of `FREE_ON_EVAL`.
+    """
+    stored = dict(flatten(yaml.safe_load(run.config_text)))
+    now = dict(flatten(yaml.safe_load(config.to_yaml())))
+    odd = [
+        f"{key} is {now[key]!r} ({where}), the run was made with {stored.get(key)!r}"
+        for key, where in sorted(config.stated.items())
+        if now[key] != stored.get(key) and not key.startswith((*FREE_ON_EVAL, "SOLVER."))
+    ]
+    if odd:
+        raise RunError(
+            f"{run.path}: {first_few(odd, indent='')}\nIts results would be those of another "
+            "detector. Use the old values, or score its weights into a new folder: "
+            f"MODEL.WEIGHTS {run.path}/… with another --output."
+        )
+    for key, value in stored.items():
+        if key in now and not key.startswith(FREE_ON_EVAL):
+            set_key(config.cfg, key, value)
+
+
 @contextlib.contextmanager
 def run_folder(args: argparse.Namespace, config: Config, kind: str, name: str) -> Iterator[Run]:
     """The run folder of this command, new or resumed, locked; its state says how it ended.
 
+    A folder that was made here is taken back when the command is refused before it trains.
+
     Raises:
         RunError: it is taken, in use, of another kind, or its config differs on --resume.
     """
-    path = Path(args.output or f"runs/{name}")
+    path = folder_of(args, name)
     config.cfg.OUTPUT_DIR = str(path)
-    if args.resume or args.eval_only:
+    is_new = not args.resume and not (args.eval_only and (path / "run.json").exists())
+    if not is_new:
         run = Run.open(path)
         if run.kind != kind:
             raise RunError(f"{path} is a {run.kind} run, this command makes {kind} runs.")
@@ -105,21 +149,37 @@ def run_folder(args: argparse.Namespace, config: Config, kind: str, name: str) -
     if not comm.is_main_process():
         yield Run.open(path)
         return
-    with run.lock():
-        if not args.eval_only:
-            run.update(
-                derived=config.derived,
-                versions=versions(),
-                device=_device_name(config.cfg.MODEL.DEVICE),
-                threads=torch.get_num_threads(),
-                max_iter=config.cfg.SOLVER.MAX_ITER,
-            )
-        set_up_log(path)
-        try:
-            yield run
-        except (TrainingStopped, Interrupted) as error:
-            run.update(state="interrupted" if isinstance(error, Interrupted) else "stopped")
-            raise
+    try:
+        with run.lock():
+            if not args.eval_only:
+                # What may change on --resume (F36): the file says what the run is made with now.
+                write_text(path / "config.yaml", config.to_yaml())
+                run.update(max_iter=config.cfg.SOLVER.MAX_ITER)
+            if is_new or args.resume:
+                run.update(
+                    derived=config.derived,
+                    versions=versions(),
+                    device=_device_name(config.cfg.MODEL.DEVICE),
+                    threads=torch.get_num_threads(),
+                )
+            set_up_log(path)
+            try:
+                yield run
+            except (TrainingStopped, Interrupted) as error:
+                run.update(state="interrupted" if isinstance(error, Interrupted) else "stopped")
+                raise
+            except UserError:
+                if is_new and run.state == "created" and run.is_empty():
+                    run.discard()
+                raise
+            except KeyboardInterrupt:
+                if run.is_empty():
+                    raise
+                raise Interrupted("stopped; go on with --resume") from None
+    finally:
+        if is_new and not (path / "run.json").exists():
+            with contextlib.suppress(OSError):
+                path.rmdir()
 
 
 def _device_name(device: str) -> str:
@@ -141,8 +201,9 @@ def _refuse_other_config(run: Run, config: Config) -> None:
             f"resume of {run.path}: {first_few(odd, indent='').replace(chr(10), '; ')}. "
             "Use the old values, or start a new run with another --output."
         )
-    if before["SOLVER.MAX_ITER"] > after["SOLVER.MAX_ITER"]:
+    reached = max(before["SOLVER.MAX_ITER"], run.info.get("max_iter", 0))
+    if reached > after["SOLVER.MAX_ITER"]:
         raise RunError(
             f"resume of {run.path}: SOLVER.MAX_ITER is {after['SOLVER.MAX_ITER']}, the run was "
-            f"started with {before['SOLVER.MAX_ITER']}. It may grow, not shrink."
+            f"made for {reached}. It may grow, not shrink."
         )

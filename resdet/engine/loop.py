@@ -23,6 +23,7 @@ import numpy as np
 import torch
 from detectron2.engine import HookBase, TrainerBase
 from detectron2.utils import comm
+from detectron2.utils.events import EventStorage
 from torch import nn
 
 from resdet.engine import checkpoint
@@ -74,6 +75,11 @@ class Loop(TrainerBase):
         self.describe = describe
         self.clip_norm = clip_norm
         self.split = split
+        # Statistics of live norms as they were before the step: a loss that is not finite has
+        # spoiled them by the time it is seen.
+        norms = (m for m in model.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm))
+        self._statistics = [b for m in norms for b in m.buffers() if b.is_floating_point()]
+        self._statistics_before = [b.clone() for b in self._statistics]
         self._stream: Iterator[Batch] | None = None
         self._last_totals: list[float] = []
 
@@ -93,12 +99,39 @@ class Loop(TrainerBase):
         self.scheduler.load_state_dict(state["scheduler"])
         self.start_iter = self.iter = state["iteration"]
 
+    def train(self, start_iter: int, max_iter: int) -> None:
+        """Steps `start_iter` to `max_iter` - 1, hooks around them.
+
+        As Detectron2's, but errors that say what to do come without a traceback, and hooks hear
+        of a training that stops itself (`on_stop`).
+        """
+        self.iter, self.start_iter, self.max_iter = start_iter, start_iter, max_iter
+        logger.info("training from step %d to %d", start_iter, max_iter)
+        with EventStorage(start_iter) as self.storage:
+            try:
+                self.before_train()
+                for self.iter in range(start_iter, max_iter):
+                    self.before_step()
+                    self.run_step()
+                    self.after_step()
+                self.iter = max_iter
+            except TrainingStopped:
+                if self._statistics:
+                    torch._foreach_copy_(self._statistics, self._statistics_before)
+                for hook in self._hooks:
+                    getattr(hook, "on_stop", lambda: None)()
+                raise
+            finally:
+                self.after_train()
+
     def run_step(self) -> None:
         if self._stream is None:
             self._stream = iter(self.batches(self.iter))
         start = time.perf_counter()
         batch = next(self._stream)
         data_time = time.perf_counter() - start
+        if self._statistics:
+            torch._foreach_copy_(self._statistics_before, self._statistics)
         # Data order and augmentation are seeded per sample; this covers dropout and RoI sampling.
         torch.manual_seed(_mix(self.seed, self.iter, comm.get_rank()))
         self.optimizer.zero_grad()
@@ -106,9 +139,11 @@ class Loop(TrainerBase):
         values: Counter[str] = Counter()
         for number, (share, part) in enumerate(parts, 1):
             values.update(self._add_gradients(part, share, is_last=number == len(parts)))
+        gradients = [p.grad for p in self.model.parameters() if p.grad is not None]
+        norm = nn.utils.get_total_norm(gradients)
+        self._guard({"gradient norm": norm}, batch)
         if self.clip_norm > 0:
-            norm = nn.utils.clip_grad_norm_(self.model.parameters(), self.clip_norm)
-            self._guard({"gradient norm": norm}, batch)
+            nn.utils.clip_grads_with_norm_(self.model.parameters(), self.clip_norm, norm)
         self.optimizer.step()
         self._record(values, data_time)
 
@@ -123,18 +158,20 @@ class Loop(TrainerBase):
         waits = getattr(self.model, "no_sync", None) if not is_last else None
         with waits() if waits else contextlib.nullcontext():
             (total if share == 1 else total * share).backward()
-        return {k: share * float(v) for k, v in {**values, "total_loss": total}.items()}
+        values = {**values, "total_loss": total}
+        return {k: share * float(v.detach()) for k, v in values.items()}
 
     def _guard(self, values: Losses, batch: Batch) -> None:
         """Stops before the step is applied when a value is not finite (F35)."""
         for name, value in values.items():
-            if not math.isfinite(float(value)):
+            if not math.isfinite(float(value.detach())):
                 last = " ".join(f"{v:.3g}" for v in self._last_totals) or "none"
                 raise TrainingStopped(
-                    f"{name} became {float(value)} at step {self.iter} "
+                    f"{name} became {float(value.detach())} at step {self.iter} "
                     f"(images {self.describe(batch)}; "
                     f"lr {self.optimizer.param_groups[0]['lr']:g}; last total losses {last}). "
-                    "Usual causes, in this order: learning rate, weights, a box."
+                    "Usual causes, in this order: learning rate, weights, a box. The step was not "
+                    "taken; the state before it is in checkpoints/."
                 )
 
     def _record(self, values: Mapping[str, float], data_time: float) -> None:
@@ -226,9 +263,9 @@ class Checkpoints(HookBase):
             if comm.get_world_size() > 1
             else self._signal
         )
-        if asked or (self.period > 0 and done % self.period == 0 and done < self.trainer.max_iter):
+        last = done == self.trainer.max_iter
+        if asked or last or (self.period > 0 and done % self.period == 0):
             self.save(done)
-            self.run.touch_lock()
         if asked:
             number = signal.Signals(self._signal or signal.SIGTERM)
             self.run.update(state="interrupted")
@@ -236,6 +273,10 @@ class Checkpoints(HookBase):
                 f"stopped by {number.name} after step {done}; go on with --resume",
                 exit_code=128 + number,
             )
+
+    def on_stop(self) -> None:
+        """Keeps the state before the step that could not be taken."""
+        self.save(self.trainer.iter)
 
     def after_train(self) -> None:
         for number, handler in self._previous.items():

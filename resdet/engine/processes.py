@@ -7,12 +7,16 @@ from __future__ import annotations
 
 import argparse
 import os
+import tempfile
 from collections.abc import Callable
+from pathlib import Path
+from typing import Any
 
 import torch
 from detectron2.engine import launch
 
-from resdet.errors import ConfigError
+from resdet.errors import ConfigError, ResdetError
+from resdet.run import read_json, write_json
 
 
 def run_in_processes(main: Callable[[argparse.Namespace], int], args: argparse.Namespace) -> int:
@@ -37,15 +41,41 @@ def run_in_processes(main: Callable[[argparse.Namespace], int], args: argparse.N
             f"--num-gpus is {args.num_gpus}, but this machine has {torch.cuda.device_count()}. "
             "On CPUs, start several processes with torchrun."
         )
-    launch(
-        main,
-        args.num_gpus,
-        num_machines=args.num_machines,
-        machine_rank=args.machine_rank,
-        dist_url=args.dist_url,
-        args=(args,),
-    )
+    with tempfile.TemporaryDirectory() as folder:
+        said = Path(folder) / "said.json"
+        try:
+            launch(
+                _in_child,
+                args.num_gpus,
+                num_machines=args.num_machines,
+                machine_rank=args.machine_rank,
+                dist_url=args.dist_url,
+                args=(main, args, said),
+            )
+        except Exception:
+            raise_what_was_said(said)
+            raise
     return 0
+
+
+def _in_child(main: Callable[[argparse.Namespace], int], args: Any, said: Path) -> None:
+    """Runs in a process of its own, whose errors reach the parent as text alone."""
+    try:
+        main(args)
+    except ResdetError as error:
+        # The first to speak; the others end because of it.
+        if not said.exists():
+            write_json(said, {"page": str(error), "exit_code": error.exit_code})
+        raise
+
+
+def raise_what_was_said(said: Path) -> None:
+    """Raises the error that a child left, with its page and exit code, if it left one."""
+    if said.exists():
+        left = read_json(said)
+        error = ResdetError(left["page"])
+        error.exit_code = left["exit_code"]
+        raise error from None
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import logging
+import logging.handlers
 from pathlib import Path
 
 from detectron2.engine import HookBase, hooks
@@ -25,21 +26,36 @@ def build_writers(run: Run, max_iter: int) -> list[HookBase]:
     return [hooks.PeriodicWriter(writers, period=PERIOD)]
 
 
-def set_up_log(folder: Path) -> None:
-    """log.txt in the run folder and lines on standard error, Detectron2's and ours alike."""
+_LOGGERS = ("resdet", "detectron2", "fvcore", "py.warnings")
+_FORMAT = logging.Formatter("[%(asctime)s %(name)s]: %(message)s", datefmt="%m/%d %H:%M:%S")
+
+
+def start_log() -> None:
+    """Lines on standard error from now on, kept for the log.txt of a run that is not there yet."""
     logging.captureWarnings(True)
     if not comm.is_main_process():
         return
-    formatter = logging.Formatter("[%(asctime)s %(name)s]: %(message)s", datefmt="%m/%d %H:%M:%S")
-    for name in ("resdet", "detectron2", "fvcore"):
+    _handle(logging.StreamHandler(), logging.handlers.MemoryHandler(10_000, logging.CRITICAL + 1))
+
+
+def set_up_log(folder: Path) -> None:
+    """log.txt in the run folder beside standard error, with what was said since `start_log`."""
+    if not comm.is_main_process():
+        return
+    file = logging.FileHandler(folder / "log.txt", encoding="utf-8")
+    file.setFormatter(_FORMAT)
+    for old in logging.getLogger(_LOGGERS[0]).handlers:
+        if isinstance(old, logging.handlers.MemoryHandler):
+            old.setTarget(file)
+            old.flush()
+    _handle(logging.StreamHandler(), file)
+
+
+def _handle(*handlers: logging.Handler) -> None:
+    for handler in handlers:
+        handler.setFormatter(_FORMAT)
+    for name in _LOGGERS:
         logger = logging.getLogger(name)
         logger.setLevel(logging.INFO)
         logger.propagate = False
-        for old in list(logger.handlers):
-            logger.removeHandler(old)
-        for handler in (
-            logging.StreamHandler(),
-            logging.FileHandler(folder / "log.txt", encoding="utf-8"),
-        ):
-            handler.setFormatter(formatter)
-            logger.addHandler(handler)
+        logger.handlers[:] = handlers

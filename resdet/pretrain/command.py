@@ -5,14 +5,15 @@ from __future__ import annotations
 import argparse
 import logging
 from pathlib import Path
+from typing import Any
 
 from detectron2.utils import comm
 
 from resdet import weights
-from resdet.config import Config, data_options, net_options
+from resdet.config import Config, data_options, net_options, refuse_late_flags
 from resdet.data import DataOptions, catalog
 from resdet.engine import command, processes
-from resdet.errors import RunError
+from resdet.errors import ConfigError, RunError
 from resdet.pretrain.trainer import Pretraining
 from resdet.run import Run
 
@@ -32,6 +33,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
+    refuse_late_flags(args.opts)
     return processes.run_in_processes(main, args)
 
 
@@ -41,6 +43,7 @@ def main(args: argparse.Namespace) -> int:
         logging.getLogger().warning(IMAGENET_HINT)
     name = Path(args.config or DEFAULT_CONFIG).stem
     cfg = config.cfg
+    _check(cfg)
     catalog.require([s for s in (cfg.PRETRAIN.TRAIN, cfg.PRETRAIN.VAL, cfg.PRETRAIN.TEST) if s])
     with command.run_folder(args, config, "classification", name) as folder:
         scores = (
@@ -56,6 +59,15 @@ def main(args: argparse.Namespace) -> int:
         )
     print(f"classifier with its card: {folder.path / 'model.safetensors'}")
     return 0
+
+
+def _check(cfg: Any) -> None:
+    """Raises ConfigError for crops that cannot be cut."""
+    if cfg.PRETRAIN.TEST_SIDE < cfg.PRETRAIN.CROP:
+        raise ConfigError(
+            f"PRETRAIN.TEST_SIDE is {cfg.PRETRAIN.TEST_SIDE}, PRETRAIN.CROP {cfg.PRETRAIN.CROP}: "
+            "a crop does not fit into a smaller image. Raise TEST_SIDE (paper: 256 for 224)."
+        )
 
 
 def _trainer(config: Config, folder: Run) -> Pretraining:

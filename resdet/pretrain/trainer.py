@@ -24,7 +24,7 @@ from detectron2.utils import comm
 
 from resdet import nets, weights
 from resdet.data import catalog
-from resdet.data.records import ClassificationSet
+from resdet.data.records import with_labels_of
 from resdet.engine.loop import Checkpoints, Evaluation, Loop, Schedule, passes, resume
 from resdet.engine.parallel import average_buffers, distributed
 from resdet.engine.precision import Precision
@@ -58,12 +58,17 @@ class Pretraining:
         self.net_options = net_options
         self.train_set = catalog.load_classification(cfg.PRETRAIN.TRAIN, options=options)
         self.test_sets = {
-            name: self._like_train(catalog.load_classification(name, options=options))
+            name: with_labels_of(
+                catalog.load_classification(name, options=options), self.train_set.classes
+            )
             for name in (cfg.PRETRAIN.VAL, cfg.PRETRAIN.TEST)
             if name
         }
         torch.manual_seed(cfg.SEED)
-        self.net = nets.build(cfg.MODEL.NET.NAME, len(self.train_set.classes), **net_options)
+        try:
+            self.net = nets.build(cfg.MODEL.NET.NAME, len(self.train_set.classes), **net_options)
+        except ValueError as error:
+            raise ConfigError(f"MODEL.NET: {error}") from None
         self.net.to(cfg.MODEL.DEVICE)
         self.precision = Precision.of(cfg.MODEL.DEVICE, cfg.ENGINE.BF16, cfg.ENGINE.CHANNELS_LAST)
         if self.precision.channels_last:
@@ -87,16 +92,42 @@ class Pretraining:
             split=self._split,
         )
 
-    def _like_train(self, images: ClassificationSet) -> ClassificationSet:
-        """Classes are fixed by the training set, by name (F4)."""
-        if images.classes != self.train_set.classes:
-            odd = sorted(set(images.classes) ^ set(self.train_set.classes))
+    def _start_from_weights(self) -> str | None:
+        """Puts MODEL.WEIGHTS into the net, every tensor counted; gives their SHA-256.
+
+        The last layer starts fresh where the classes are others.
+
+        Raises:
+            WeightsError: a tensor is missing, left over or of another shape. ConfigError: their
+                input looks different from what the config says.
+        """
+        where = self.cfg.MODEL.WEIGHTS
+        if not where:
+            return None
+        tensors, card = weights.load(where)
+        stated = (
+            self.cfg.INPUT.FORMAT,
+            tuple(self.cfg.MODEL.PIXEL_MEAN),
+            tuple(self.cfg.MODEL.PIXEL_STD),
+        )
+        theirs = (card.input.color_order, tuple(card.input.mean), tuple(card.input.std))
+        if stated != theirs:
             raise ConfigError(
-                f"{images.name} has {len(images.classes)} classes, {self.train_set.name} has "
-                f"{len(self.train_set.classes)}; they differ in: "
-                f"{', '.join(odd[:8]) or 'their order'}. Both need the same class folders."
+                f"INPUT.FORMAT, MODEL.PIXEL_MEAN and MODEL.PIXEL_STD are {stated}, but the card of "
+                f"{where} says {theirs}. Use the card's."
             )
-        return images
+        if card.norm.get("folded"):
+            raise ConfigError(
+                f"The norms of {where} are folded into its convolutions: they can only stay frozen, "
+                "and a classifier trains them. Use a detector, or weights with their statistics."
+            )
+        new = list(self.cfg.TRANSFER.NEW)
+        if card.classes != self.train_set.classes:
+            new.append("linear.*")
+        received = weights.transfer(self.net, tensors, where=where, declared_new=tuple(new))
+        logger.info("%s: %s", where, received)
+        self.run.write("transfer", {"file": where, **received.to_dict()})
+        return card.tensors_sha256 or None
 
     # -- what the loop calls --------------------------------------------------------------
 
@@ -155,6 +186,8 @@ class Pretraining:
             TrainingStopped, Interrupted: the state is saved.
         """
         cfg = self.cfg
+        if not resuming:
+            self.run.update(parent=self._start_from_weights())
         start = resume(self.loop, self.run) if resuming else 0
         checkpoints = Checkpoints(
             self.run, cfg.SOLVER.CHECKPOINT_PERIOD, keep=cfg.ENGINE.KEEP_CHECKPOINTS
@@ -197,9 +230,14 @@ class Pretraining:
             "parameters": nets.parameters(self.net),
         }
 
+    def _statistics_batches(self) -> int:
+        """Whole batches in PRETRAIN.BN_IMAGES, one at least unless it is off."""
+        images, batch_size = self.cfg.PRETRAIN.BN_IMAGES, self.cfg.SOLVER.IMS_PER_BATCH
+        return max(1, images // batch_size) if images else 0
+
     def _recompute_statistics(self) -> None:
         batch_size = self.cfg.SOLVER.IMS_PER_BATCH
-        num_batches = self.cfg.PRETRAIN.BN_IMAGES // batch_size
+        num_batches = self._statistics_batches()
         if num_batches == 0:
             return
         layers = recompute_bn_statistics(self.net, self._batches(0), self.prepare, num_batches)
@@ -250,11 +288,8 @@ class Pretraining:
         cfg = self.cfg
         main: dict[str, Any] = next(iter(scores.values()), {})
         has_norm = any(isinstance(m, torch.nn.BatchNorm2d) for m in self.net.modules())
-        statistics = (
-            f"over {cfg.PRETRAIN.BN_IMAGES} training images"
-            if cfg.PRETRAIN.BN_IMAGES
-            else "moving average"
-        )
+        counted = self._statistics_batches() * cfg.SOLVER.IMS_PER_BATCH
+        statistics = f"over {counted} training images" if counted else "moving average"
         return weights.Card(
             net=cfg.MODEL.NET.NAME,
             net_options=self.net_options,
@@ -283,6 +318,7 @@ class Pretraining:
                 "run": self.run.info["id"],
             },
             config=cfg.dump(),
+            parent=self.run.info.get("parent"),
             versions=versions(),
             created=utc_now(),
         )

@@ -44,7 +44,6 @@ _CARD = {
     "MODEL.PIXEL_MEAN": "mean",
     "MODEL.PIXEL_STD": "std",
     "INPUT.FORMAT": "color_order",
-    "INPUT.EXIF": "exif",
 }
 _BOOKKEEPING = (
     "OUTPUT_DIR",
@@ -53,6 +52,13 @@ _BOOKKEEPING = (
     "SOLVER.CHECKPOINT_PERIOD",
     "ENGINE.KEEP_CHECKPOINTS",
     "EVAL.SAMPLES",
+    # Of the machine; what it may change is named with the environment.
+    "MODEL.DEVICE",
+    "DATALOADER.NUM_WORKERS",
+    "ENGINE.THREADS",
+    # Sets that not all runs were scored on are left out of the report, and it says so.
+    "DATASETS.TEST",
+    "TEST.EVAL_PERIOD",
 )
 _FEW = 5
 

@@ -48,10 +48,33 @@ def test_frozen_norms_at_random_weights_are_refused():
     """detectron2#914: nobody says so elsewhere."""
     with pytest.raises(ConfigError, match=r"NORM is FrozenBN, but MODEL\.WEIGHTS is empty"):
         build_model(cfg_of("MODEL.NET.NORM", "FrozenBN"))
-    with pytest.raises(ConfigError, match="TRANSFER.NEW declares res5 new"):
-        norm_of_stage("res5", norm="FrozenBN", weights="x", new=("res5.*",))
+    for pattern in ("res5.*", "res5*", "*"):
+        with pytest.raises(ConfigError, match="TRANSFER.NEW declares (res5|stem) new"):
+            build_model(
+                cfg_of(
+                    "MODEL.WEIGHTS", "x", "TRANSFER.NEW", f"('{pattern}',)",
+                    "MODEL.NET.NORM", "FrozenBN",
+                )
+            )  # fmt: skip
     with pytest.raises(ConfigError, match="expected one of auto, FrozenBN, BN"):
-        norm_of_stage("res5", norm="GN", weights="x", new=())
+        norm_of_stage("res5", norm="GN", weights="x", is_new=False)
+
+
+def test_half_a_stage_cannot_be_declared_new():
+    """Its norms would be half frozen at random values."""
+    with pytest.raises(ConfigError, match="declares 2 of the 30 tensors of res5 new .first: res5"):
+        build_model(cfg_of("MODEL.WEIGHTS", "x", "TRANSFER.NEW", "('res5.0.conv?.weight',)"))
+
+
+def test_rpn_and_predictors_start_alike_for_every_net():
+    """Two nets of one width at the shared stage, one deeper: the same objectness weights."""
+    rpn = []
+    for name in ("resnet18", "resnet34"):
+        torch.manual_seed(1)
+        model = build_model(cfg_of("MODEL.NET.NAME", name))
+        rpn.append(model.proposal_generator.rpn_head.objectness_logits.weight)
+        rpn.append(model.roi_heads.box_predictor.cls_score.weight)
+    assert torch.equal(rpn[0], rpn[2]) and torch.equal(rpn[1], rpn[3])
 
 
 def test_freeze_at_two_freezes_stem_and_res2():

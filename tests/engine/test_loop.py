@@ -9,6 +9,8 @@ import torch
 
 pytest.importorskip("detectron2")
 
+from detectron2.engine import HookBase
+
 from resdet.engine.loop import Checkpoints, Loop, Schedule, passes, resume
 from resdet.engine.precision import Precision
 from resdet.errors import Interrupted, RunError, TrainingStopped
@@ -44,6 +46,17 @@ def make_run(path):
     return Run.create(path, kind="detection", config_text="", command=[], seed=1)
 
 
+class Killed(HookBase):
+    """Ends the training when this many steps are done, as a kill would."""
+
+    def __init__(self, steps):
+        self.steps = steps
+
+    def before_step(self):
+        if self.trainer.iter == self.steps:
+            raise RuntimeError("killed")
+
+
 def train(loop, run, start, stop, *more):
     loop.register_hooks([Schedule(), Checkpoints(run, 5), *more])
     loop.train(start, stop)
@@ -55,7 +68,8 @@ def test_five_steps_and_five_after_a_resume_equal_ten(tmp_path):
     train(one, make_run(tmp_path / "one"), 0, 10)
     run = make_run(tmp_path / "two")
     first = make_loop()
-    train(first, run, 0, 6)  # a checkpoint after 5; the sixth step is lost as by a kill
+    with pytest.raises(RuntimeError, match="killed"):
+        train(first, run, 0, 10, Killed(6))  # a checkpoint after 5; the sixth step is lost
     second = make_loop()
     train(second, run, resume(second, run), 10)
     a, b = one.state_dict(), second.state_dict()
@@ -69,7 +83,8 @@ def test_five_steps_and_five_after_a_resume_equal_ten(tmp_path):
 def test_metrics_of_lost_steps_are_forgotten(tmp_path):
     """A resumed run's metrics.json holds every step once."""
     run = make_run(tmp_path / "r")
-    train(make_loop(), run, 0, 6)
+    with pytest.raises(RuntimeError, match="killed"):
+        train(make_loop(), run, 0, 10, Killed(6))
     rows = [json.dumps({"iteration": i}) for i in range(8)]
     (run.path / "metrics.json").write_text("\n".join(rows) + "\n{cut", encoding="utf-8")
     assert resume(make_loop(), run) == 5
@@ -115,17 +130,37 @@ def test_a_loss_that_is_not_finite_stops_before_the_step(tmp_path):
     loop = make_loop(spoil_at=3)
     reference = make_loop()
     train(reference, make_run(tmp_path / "reference"), 0, 3)
+    run = make_run(tmp_path / "r")
     with pytest.raises(
         TrainingStopped, match=r"loss became nan at step 3 \(images image 7; lr 0\.01"
     ):
-        train(loop, make_run(tmp_path / "r"), 0, 10)
-    for name in ("0.weight", "3.weight"):
-        assert torch.equal(loop.model.state_dict()[name], reference.model.state_dict()[name])
+        train(loop, run, 0, 10)
+    again = make_loop()
+    assert resume(again, run) == 3
+    # Statistics of the norm, too, which the spoiled batch has been through.
+    for name, tensor in reference.model.state_dict().items():
+        assert name.endswith("batches_tracked") or torch.equal(
+            again.model.state_dict()[name], tensor
+        )
+
+
+def test_a_gradient_that_is_not_finite_stops_without_clipping_too(tmp_path):
+    """F35: the square root has an infinite slope at 0, its value is 0."""
+    loop = make_loop()
+    loop.losses = lambda x: {"loss": (loop.model(x) * 0).sum().abs().sqrt()}
+    with pytest.raises(TrainingStopped, match="gradient norm became nan at step 0"):
+        train(loop, make_run(tmp_path / "r"), 0, 2)
+
+
+def test_a_whole_training_ends_with_a_checkpoint(tmp_path):
+    """So that a finished run can grow, and a stopped measurement costs no step."""
+    run = make_run(tmp_path / "r")
+    train(make_loop(), run, 0, 7)
+    assert resume(make_loop(), run) == 7
 
 
 def test_a_signal_ends_after_the_step_with_a_checkpoint(tmp_path):
     """F75: SIGTERM, exit code 143, and the next start goes on from there."""
-    from detectron2.engine import HookBase
 
     class Kill(HookBase):
         def before_step(self):

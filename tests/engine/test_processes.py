@@ -10,6 +10,8 @@ import torch
 pytest.importorskip("detectron2")
 
 from resdet import nets, weights
+from resdet.engine import processes
+from resdet.errors import ConfigError, ResdetError
 from resdet.run import Run
 
 _SPEC = importlib.util.spec_from_file_location("tiny", Path(__file__).parents[1] / "tiny.py")
@@ -80,3 +82,18 @@ def test_detection_by_two_visits_every_image_once(tmp_path: Path) -> None:
     images = json.loads((two.results(name) / "images.json").read_text(encoding="utf-8"))
     assert images["expected"] == images["evaluated"] == ["000003", "000004", "000005"]
     assert [row["iteration"] for row in two.metrics()] == [2]
+
+
+def test_what_a_child_refuses_is_a_page_with_its_exit_code(tmp_path: Path) -> None:
+    """`launch` brings errors of children back as text; 2 must not become a bug of ours."""
+    said = tmp_path / "said.json"
+
+    def refuse(args: object) -> int:
+        raise ConfigError("A is 1, expected 2.")
+
+    with pytest.raises(ConfigError):
+        processes._in_child(refuse, None, said)
+    with pytest.raises(ResdetError, match="A is 1, expected 2") as error:
+        processes.raise_what_was_said(said)
+    assert error.value.exit_code == 2
+    processes.raise_what_was_said(tmp_path / "none.json")

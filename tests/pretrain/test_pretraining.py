@@ -92,3 +92,46 @@ def test_a_second_start_in_the_same_folder_is_refused(place):
     done = tiny.run_cli("pretrain_cls", "--config", "c.yaml", "--output", "one", cwd=place)
     assert done.returncode == 2
     assert "holds a finished classification run" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("opts", "words"),
+    [
+        (["PRETRAIN.TEST_SIDE", "12"], "PRETRAIN.TEST_SIDE is 12, PRETRAIN.CROP 16"),
+        (["MODEL.NET.NAME", "resnet19"], "resnet19"),
+        (["MODEL.WEIGHTS", "none.safetensors"], "none.safetensors does not exist"),
+        (["MODEL.WEIGHTS", "one/model.safetensors", "INPUT.FORMAT", "BGR"], "but the card of one/"),
+        (["MODEL.WEIGHTS", "one/model.safetensors", "MODEL.NET.NAME", "resnet34"], "res2.2.conv1"),
+        (["SOLVER.MAX_ITER", "3", "--output", "x"], "--output comes after the first KEY VALUE"),
+    ],
+)
+def test_what_cannot_be_is_refused_and_leaves_no_folder(place, opts, words):
+    """Exit code 2 means that nothing was started: the folder is free for the next try."""
+    done = tiny.run_cli("pretrain_cls", "--config", "c.yaml", "--output", "bad", *opts, cwd=place)
+    assert done.returncode == 2, done.stderr
+    assert words in done.stderr
+    assert "Traceback" not in done.stderr
+    assert not (place / "bad").exists()
+
+
+def test_a_classifier_can_start_from_another(place):
+    """Every tensor counted, the last layer kept for the same classes; the card names its parent."""
+    done = tiny.run_cli(
+        "pretrain_cls", "--config", "c.yaml", "--output", "child",
+        "MODEL.WEIGHTS", "one/model.safetensors", "SOLVER.BASE_LR", "0.0",
+        "PRETRAIN.BN_IMAGES", "0",
+        "SOLVER.MAX_ITER", "1", cwd=place,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    parent, parents_card = weights.load(place / "one" / "model.safetensors")
+    child, card = weights.load(place / "child" / "model.safetensors")
+    assert torch.equal(child["linear.weight"], parent["linear.weight"])
+    assert torch.equal(child["res4.1.conv2.weight"], parent["res4.1.conv2.weight"])
+    assert card.parent == parents_card.tensors_sha256
+    assert Run.open(place / "child").read("transfer")["arrived"] == 102
+
+
+def test_the_log_opens_with_what_was_found_before_the_folder_was_made(place):
+    """Warnings and counts of the data sets stand in log.txt, too."""
+    log = (place / "one" / "log.txt").read_text(encoding="utf-8")
+    assert "SOLVER.WARMUP_ITERS 2 is more than a tenth of SOLVER.MAX_ITER 10" in log
