@@ -186,7 +186,8 @@ def _load_digits(name: str, options: DataOptions) -> DetectionSet:
         voc_year=2007,
         sources=digits.SOURCES,
     )
-    _name_members(data, load_voc(root / "voc", split, name=name, classes=data.classes))
+    if any(a["iscrowd"] for record in data.records for a in record["annotations"]):
+        _name_members(data, load_voc(root / "voc", split, name=name, classes=data.classes))
     return data
 
 

@@ -5,21 +5,30 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import logging
+import shlex
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import yaml
 from detectron2.utils import comm
 
 from resdet import nets, weights
-from resdet.config import Config, data_options
+from resdet.config import Config, data_options, refuse_late_flags
 from resdet.data import DataOptions, DetectionSet, catalog
 from resdet.data.images import ImageReader
 from resdet.detect import facts
 from resdet.detect.backbone import build_net
-from resdet.detect.trainer import FINAL, DetectorTraining
+from resdet.detect.parts import Policy
+from resdet.detect.trainer import FINAL, DetectorTraining, classes_in
 from resdet.engine import command, processes
-from resdet.errors import ConfigError, RunError, WeightsError
+from resdet.errors import (
+    ConfigError,
+    RunError,
+    WeightsError,
+)
 from resdet.evaluation.commands import coco_table, voc_table
+from resdet.run import Run
 from resdet.weights import Card
 from resdet.weights.files import read_tensors
 
@@ -41,6 +50,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
+    refuse_late_flags(args.opts)
     if not args.config:
         raise ConfigError(
             "train_det needs --config FILE, such as configs/coco_r101.yaml "
@@ -52,47 +62,63 @@ def run(args: argparse.Namespace) -> int:
 def main(args: argparse.Namespace) -> int:
     config = command.read_config(args.config, args.opts)
     cfg = config.cfg
-    catalog.require(list(cfg.DATASETS.TRAIN), annotated=True)
-    catalog.require(list(cfg.DATASETS.TEST), annotated=True)
-    tensors, card = _read_weights(config, args)
-    fill_from_weights_and_net(config, card)
+    if args.eval_only:
+        # No training set is read, and the annotations may be a server's alone.
+        catalog.require(list(cfg.DATASETS.TEST))
+        start = _detector_to_score(config, args)
+    else:
+        catalog.require(list(cfg.DATASETS.TRAIN), annotated=True)
+        catalog.require(list(cfg.DATASETS.TEST), annotated=True)
+        start = _start_of_training(cfg)
+    fill_from_weights_and_net(config, start.card)
     if args.explain:
-        print(explain(config, card))
+        print(explain(config, start.card))
         return 0
     options = DataOptions(**data_options(cfg))
     train_sets = [] if args.eval_only else [_load(n, options) for n in cfg.DATASETS.TRAIN]
     # A test set is whole or it is no test set (F1).
     whole = dataclasses.replace(options, allow_missing=0)
     test_sets = [_load(n, whole) for n in cfg.DATASETS.TEST]
-    train_sets, test_sets = _in_one_order(train_sets), _in_one_order(test_sets, train_sets)
+    train_sets = _in_one_order(train_sets)
+    classes = train_sets[0].classes if train_sets else start.classes
+    test_sets = _in_one_order(test_sets, classes)
+    if start.classes:
+        _refuse_other_classes(test_sets, start.classes, start.detector)
     config.fill(facts.of_sets(train_sets, test_sets), "the data sets")
     leak = _refuse_leak(cfg, train_sets, test_sets)
     with command.run_folder(args, config, "detection", Path(args.config).stem) as run:
         if leak:
             run.update(leak=leak)
         training = DetectorTraining(cfg, run, train_sets, test_sets, ImageReader(options))
-        if tensors is not None:
-            training.load_detector(tensors, str(cfg.MODEL.WEIGHTS))
-        elif card is not None and not args.resume:
-            training.load_backbone(_tensors(cfg), cfg.MODEL.WEIGHTS)
-        if card is not None:
-            run.write("card", card.to_dict())
-        if card is None and tensors is None:
-            logger.warning(FROM_SCRATCH_NOTICE.format(net=cfg.MODEL.NET.NAME))
+        _fill(training, start, run, args)
         if not args.eval_only:
             training.train(resuming=args.resume)
-        numbers = training.evaluate()
+        numbers = training.evaluate(Policy(resuming=args.resume, refuses_others=args.eval_only))
         training.finish()
     if not comm.is_main_process():
         return 0
     for name, result in numbers.items():
         print(f"\n{name}")
+        if result is None:
+            print(_next_step(run, next(s for s in test_sets if s.name == name)))
+            continue
         if result.voc:
             print(voc_table(result.voc.primary))
         if result.coco:
             print(coco_table(result.coco))
     print(f"\nrun folder: {run.path}")
     return 0
+
+
+def _next_step(run: Run, data: DetectionSet) -> str:
+    """What to type after detecting on a set that only its server can score."""
+    kind = "coco" if "coco" in data.evaluators else "voc"
+    name = " --algorithm NAME" if kind == "coco" else ""
+    what = shlex.join([kind, str(run.path), "--set", data.name])
+    return (
+        f"{len(data):,} images, not scored: this set has no annotations. For its server:\n"
+        f"  python tools/submit.py {what}{name}"
+    )
 
 
 def _load(name: str, options: DataOptions) -> DetectionSet:
@@ -104,37 +130,53 @@ def _load(name: str, options: DataOptions) -> DetectionSet:
 
 
 def _in_one_order(
-    sets: list[DetectionSet], like: list[DetectionSet] | None = None
+    sets: list[DetectionSet], classes: tuple[str, ...] | None = None
 ) -> list[DetectionSet]:
     """Sets with the same class names in another order are mapped by name (F4)."""
-    classes = next((s.classes for s in (like or sets)), ())
+    wanted = classes or next((s.classes for s in sets), ())
     return [
-        catalog.with_classes(s, classes)
-        if s.classes != classes and set(s.classes) == set(classes)
+        catalog.with_classes(s, wanted)
+        if s.classes != wanted and set(s.classes) == set(wanted)
         else s
         for s in sets
     ]
 
 
-def _tensors(cfg: Any) -> dict[str, Any]:
-    tensors, _ = weights.load(cfg.MODEL.WEIGHTS)
-    return tensors
+def _refuse_other_classes(
+    sets: list[DetectionSet], classes: tuple[str, ...], detector: str
+) -> None:
+    """A detector is scored on the classes that it was trained for (F22)."""
+    for data in sets:
+        if data.classes != classes:
+            odd = sorted(set(data.classes) ^ set(classes))
+            raise ConfigError(
+                f"{detector} was trained for {len(classes)} classes, {data.name} has "
+                f"{len(data.classes)}; not in both: {', '.join(odd[:6])}"
+                f"{', …' if len(odd) > 6 else ''}. Score it on a set with its own classes."
+            )
 
 
-def _read_weights(config: Config, args: argparse.Namespace) -> tuple[Any, Card | None]:
-    """(tensors of a whole detector or None, card of a classifier or None).
+@dataclasses.dataclass(frozen=True)
+class _Start:
+    """What the model is filled with.
+
+    Attributes:
+        card: of the classifier that the detector starts from, or started from.
+        tensors: of a whole detector; with its file and, where it says so, its classes.
+    """
+
+    card: Card | None = None
+    tensors: dict[str, Any] | None = None
+    detector: str = ""
+    classes: tuple[str, ...] = ()
+
+
+def _start_of_training(cfg: Any) -> _Start:
+    """From MODEL.WEIGHTS: a classifier with its card, a whole detector, or nothing.
 
     Raises:
         ConfigError: nothing to start from, and FROM_SCRATCH not said. WeightsError: a bad file.
     """
-    cfg = config.cfg
-    if args.eval_only and not cfg.MODEL.WEIGHTS:
-        folder = Path(args.output or f"runs/{Path(args.config).stem}")
-        if not (folder / FINAL).exists():
-            raise RunError(
-                f"{folder} has no {FINAL} to score. Finish the run, or give MODEL.WEIGHTS."
-            )
-        cfg.MODEL.WEIGHTS = str(folder / FINAL)
     path = cfg.MODEL.WEIGHTS
     if not path:
         if not cfg.TRANSFER.FROM_SCRATCH:
@@ -142,17 +184,64 @@ def _read_weights(config: Config, args: argparse.Namespace) -> tuple[Any, Card |
                 "MODEL.WEIGHTS is empty. Give it the model.safetensors of a pretraining run, "
                 "or say TRANSFER.FROM_SCRATCH True to train from random weights."
             )
-        return None, None
+        return _Start()
     if not path.endswith(".safetensors"):
         tensors = read_tensors(Path(path))
-        if any(name.startswith("backbone.") for name in tensors):
-            return tensors, _card_beside(Path(path))
-        if args.eval_only:
-            raise WeightsError(
-                f"{path} holds a classifier; --eval-only needs a detector ({FINAL})."
+        if _is_detector(tensors):
+            # Its classes may be others: what does not fit is named tensor by tensor.
+            return _Start(_card_beside(Path(path)), tensors, path)
+    return _Start(weights.load(path)[1])
+
+
+def _detector_to_score(config: Config, args: argparse.Namespace) -> _Start:
+    """The detector of --eval-only: the run's own, as it was made, or another into a new folder.
+
+    Raises:
+        RunError: there is nothing to score, or the folder is another detector's.
+        WeightsError: MODEL.WEIGHTS holds no detector.
+    """
+    cfg = config.cfg
+    folder = command.folder_of(args, Path(args.config).stem)
+    path = Path(cfg.MODEL.WEIGHTS) if cfg.MODEL.WEIGHTS else folder / FINAL
+    if (folder / "run.json").exists():
+        run = Run.open(folder)
+        made_from = yaml.safe_load(run.config_text)["MODEL"]["WEIGHTS"]
+        if cfg.MODEL.WEIGHTS and cfg.MODEL.WEIGHTS not in (made_from, str(folder / FINAL)):
+            raise RunError(
+                f"MODEL.WEIGHTS is {cfg.MODEL.WEIGHTS}, but {folder} is the run of another "
+                f"detector, made from {made_from or 'random weights'}. Leave MODEL.WEIGHTS out, or "
+                "score that file into a folder of its own: --output DIR."
             )
-    _, card = weights.load(path)
-    return None, card
+        command.as_in_run(config, run)
+        path = folder / FINAL
+    if not path.exists():
+        raise RunError(
+            f"{path} does not exist: nothing to score. Finish the run, or give MODEL.WEIGHTS."
+        )
+    tensors = {} if path.suffix == ".safetensors" else read_tensors(path)
+    if not _is_detector(tensors):
+        raise WeightsError(
+            f"{path} holds a classifier; --eval-only needs a detector. Leave MODEL.WEIGHTS out to "
+            f"score the run's own {FINAL}, or name another one."
+        )
+    return _Start(_card_beside(path), tensors, str(path), classes_in(path))
+
+
+def _is_detector(tensors: Mapping[str, Any]) -> bool:
+    return any(name.startswith("backbone.") for name in tensors)
+
+
+def _fill(training: DetectorTraining, start: _Start, run: Run, args: argparse.Namespace) -> None:
+    """Puts the weights into the model, and the card beside the run that they start."""
+    cfg = training.cfg
+    if start.tensors is not None:
+        training.load_detector(start.tensors, start.detector)
+    elif start.card is not None and not args.resume:
+        training.load_backbone(weights.load(cfg.MODEL.WEIGHTS)[0], cfg.MODEL.WEIGHTS)
+    elif start.card is None:
+        logger.warning(FROM_SCRATCH_NOTICE.format(net=cfg.MODEL.NET.NAME))
+    if start.card is not None and comm.is_main_process():
+        run.write("card", start.card.to_dict())
 
 
 def _card_beside(model: Path) -> Card | None:
@@ -172,6 +261,8 @@ def fill_from_weights_and_net(config: Config, card: Card | None) -> nets.Net | N
     cfg = config.cfg
     if card is not None:
         config.fill(facts.of_card(card), f"the card of {cfg.MODEL.WEIGHTS}")
+        if said := facts.other_exif(card, cfg.INPUT.EXIF):
+            logger.warning(said)
         if card.norm.get("folded") and cfg.MODEL.NET.NORM == "BN":
             raise ConfigError(
                 f"MODEL.NET.NORM is BN, but the norms of {cfg.MODEL.WEIGHTS} are folded into its "

@@ -8,6 +8,7 @@ Not for: the numbers themselves (`resdet.evaluation`).
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import time
 from collections.abc import Iterator, Sequence
@@ -23,6 +24,7 @@ from torch import nn
 from resdet.data.images import ImageReader
 from resdet.data.records import DetectionSet
 from resdet.detect.loading import Mapper, identity
+from resdet.detect.parts import Parts, ignore_interrupts
 from resdet.engine.evaluating import evaluating
 from resdet.errors import CheckFailed
 from resdet.evaluation.voc_detections import write_detections
@@ -35,31 +37,53 @@ SAMPLE_SIDE = 640  # longer side of a sample picture, in pixels
 
 
 def detect(
-    model: nn.Module, data: DetectionSet, mapper: Mapper, *, num_workers: int = 0
+    model: nn.Module,
+    data: DetectionSet,
+    mapper: Mapper,
+    *,
+    num_workers: int = 0,
+    parts: Parts | None = None,
 ) -> tuple[list[dict[str, Any]], list[Any], float]:
     """COCO-style results with official category ids, the ids evaluated, and seconds.
 
     Each image is visited once, by one process; boxes are [x, y, width, height] in pixels of
     the original image.
 
+    Args:
+        parts: finished images, which are not visited again, and where new ones are kept.
+
     Raises:
         CheckFailed: an image was visited twice or never; no results then (F41).
+        Interrupted, TrainingStopped: only with `parts`, which hold what is finished.
     """
     rank, world = comm.get_rank(), comm.get_world_size()
+    records = data.records if parts is None else parts.left(data.records)
+    mine = records[rank::world]
     loader = torch.utils.data.DataLoader(
-        _Mapped(data.records[rank::world], mapper), num_workers=num_workers, collate_fn=identity
+        _Mapped(mine, mapper),
+        num_workers=num_workers,
+        collate_fn=identity,
+        worker_init_fn=None if parts is None else ignore_interrupts,
     )
     results: list[dict[str, Any]] = []
     visited: list[Any] = []
     start = time.monotonic()
-    with evaluating(model), torch.no_grad():
-        for (given,) in _with_progress(loader, len(data.records[rank::world]), data.name):
+    with evaluating(model), torch.no_grad(), parts or contextlib.nullcontext():
+        for (given,) in _with_progress(loader, len(mine), data.name):
             instances = model([given])[0]["instances"].to("cpu")
-            results += _to_coco(instances, given["image_id"], data.category_ids)
+            found = _to_coco(instances, given["image_id"], data.category_ids)
+            results += found
             visited.append(given["image_id"])
-    seconds = time.monotonic() - start
-    gathered = comm.gather((results, visited))
+            if parts is not None:
+                parts.add(given["image_id"], found)
+        seconds = time.monotonic() - start
+        if parts is not None:
+            parts.write()
+        gathered = comm.gather((results, visited))
     if comm.is_main_process():
+        if parts is not None:
+            gathered = [(parts.earlier.results, parts.earlier.images), *gathered]
+            seconds += parts.earlier.seconds
         results = [r for part, _ in gathered for r in part]
         visited = [i for _, part in gathered for i in part]
         expected = [r["image_id"] for r in data.records]
@@ -138,11 +162,20 @@ def write_results(
     num_samples: int,
     reader: ImageReader,
 ) -> None:
-    """The result folder that `resdet.evaluation.evaluate_folder` and the report read."""
+    """The result folder that `resdet.evaluation.evaluate_folder` and the report read.
+
+    A set without annotations leaves image_info.json.gz in the place of the ground truth.
+    """
     write_json(folder / "coco_instances_results.json", results, indent=None)
     if "voc" in data.evaluators:
         _write_voc(folder, data, results, visited)
-    write_json(folder / "ground_truth.json.gz", ground_truth(data), indent=None)
+    about = ground_truth(data)
+    name, other = "ground_truth.json.gz", "image_info.json.gz"
+    if not data.annotated:
+        name, other = other, name
+        del about["annotations"]
+    write_json(folder / name, about, indent=None)
+    (folder / other).unlink(missing_ok=True)
     _write_samples(folder, data, num_samples, reader)
     expected = [r["image_id"] for r in data.records]
     write_json(

@@ -9,8 +9,10 @@ Not for: what may be compared with what (`resdet.report`).
 from __future__ import annotations
 
 import logging
+import shutil
 import time
 from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -24,6 +26,7 @@ from resdet import nets, weights
 from resdet.data.images import ImageReader
 from resdet.data.records import DetectionSet
 from resdet.detect import inference
+from resdet.detect import parts as finished
 from resdet.detect.loading import Mapper, train_batches, training_records
 from resdet.engine.loop import Checkpoints, Evaluation, Loop, Schedule, passes, resume
 from resdet.engine.parallel import average_buffers, distributed
@@ -36,6 +39,12 @@ from resdet.run import Run, atomic_path, utc_now, write_json
 logger = logging.getLogger("resdet.detect")
 
 FINAL = "model_final.pth"
+
+
+def classes_in(path: Path) -> tuple[str, ...]:
+    """The classes that a model_final.pth was trained for, in their order; () where it is silent."""
+    state = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
+    return tuple(state.get("classes") or ()) if isinstance(state, dict) else ()
 
 
 class DetectorTraining:
@@ -74,6 +83,11 @@ class DetectorTraining:
             WeightsError: one is missing, of another shape or left over, or no norm was ever
                 trained.
         """
+        if not self.cfg.MODEL.NET.NAME:
+            raise ConfigError(
+                f"{where} holds a classifier, and MODEL.NET.NAME is empty: the stock model "
+                f"{self.cfg.MODEL.BACKBONE.NAME} takes a whole detector. Name a net, or give one."
+            )
         refuse_untrained_norms(tensors, where)
         received = weights.transfer(
             net_part(self.model), tensors, where=where, declared_new=tuple(self.cfg.TRANSFER.NEW)
@@ -161,6 +175,7 @@ class DetectorTraining:
         if start < cfg.SOLVER.MAX_ITER:
             loop.train(start, cfg.SOLVER.MAX_ITER)
         self.run.update(train_seconds=before + time.monotonic() - began)
+        average_buffers(self.model)
         if comm.is_main_process():
             with atomic_path(self.run.path / FINAL) as temporary:
                 state = {"model": self.model.state_dict(), "iteration": cfg.SOLVER.MAX_ITER}
@@ -196,6 +211,8 @@ class DetectorTraining:
 
     def _say_what_trains(self) -> None:
         """Stage by stage: what is frozen and what is not (F45)."""
+        if not self.cfg.MODEL.NET.NAME:
+            return  # a stock model has no net of ours inside
         for name, module in net_part(self.model).named_children():
             size = nets.parameters(module)
             trained = sum(p.numel() for p in module.parameters() if p.requires_grad)
@@ -212,19 +229,35 @@ class DetectorTraining:
 
     # -- measuring -------------------------------------------------------------------------
 
-    def evaluate(self) -> dict[str, FolderResult]:
-        """Detects on every test set, writes its result folder, and scores the files."""
+    def evaluate(self, policy: finished.Policy | None = None) -> dict[str, FolderResult | None]:
+        """Detects on every test set, writes its result folder, and scores the files.
+
+        A set without annotations has no score: its entry is None.
+
+        Args:
+            policy: with one, finished images are kept in parts, so that a signal ends the work
+                after an image and the rest can be done later; None for within a training.
+
+        Raises:
+            Interrupted, TrainingStopped: finished images are kept in parts.
+            RunError: the parts are of something else, and the policy refuses that.
+        """
         cfg = self.cfg
         average_buffers(self.model)
         mapper = Mapper.of(cfg, self.reader, is_train=False)
-        numbers = {}
+        digest = finished.weights_digest(self.model) if policy else ""
+        numbers: dict[str, FolderResult | None] = {}
         for data in self.test_sets:
+            folder = self.run.results(data.name)
+            parts = None
+            if policy:
+                mark = finished.fingerprint_of(cfg, digest, data)
+                parts = finished.Parts.open(self.run.parts(data.name), data, mark, policy)
             results, visited, seconds = inference.detect(
-                self.model, data, mapper, num_workers=cfg.DATALOADER.NUM_WORKERS
+                self.model, data, mapper, num_workers=cfg.DATALOADER.NUM_WORKERS, parts=parts
             )
             if not comm.is_main_process():
                 continue
-            folder = self.run.results(data.name)
             inference.write_results(
                 folder,
                 data,
@@ -234,16 +267,24 @@ class DetectorTraining:
                 num_samples=cfg.EVAL.SAMPLES,
                 reader=self.reader,
             )
+            if not data.annotated:
+                numbers[data.name] = None
+                continue
             result = numbers[data.name] = evaluate_folder(folder, style=cfg.EVAL.VOC_STYLE)
             for metric, values in result.to_json().items():
                 if values is not None:
                     write_json(folder / f"{metric}.json", values)
+        # Only now: a stop in the last set must not cost the first.
+        if policy and comm.is_main_process():
+            for data in self.test_sets:
+                shutil.rmtree(self.run.parts(data.name), ignore_errors=True)
         return numbers
 
     def _scalars(self) -> dict[str, float]:
         return {
             f"{name}/{key}": value
             for name, result in self.evaluate().items()
+            if result is not None
             for key, value in headline(result).items()
         }
 

@@ -39,8 +39,9 @@ FREE_ON_RESUME = ("OUTPUT_DIR", "SOLVER.MAX_ITER", "SOLVER.CHECKPOINT_PERIOD", "
                   "DATALOADER.NUM_WORKERS", "ENGINE.KEEP_CHECKPOINTS", "ENGINE.THREADS",
                   "DATASETS.TEST")  # fmt: skip
 # Keys that may differ when a finished run is scored again: they do not shape what it detects.
-FREE_ON_EVAL = ("OUTPUT_DIR", "DATASETS.TEST", "EVAL.SAMPLES", "EVAL.ALLOW_LEAK", "MODEL.DEVICE",
-                "DATALOADER.NUM_WORKERS", "ENGINE.THREADS")  # fmt: skip
+FREE_ON_EVAL = ("OUTPUT_DIR", "DATASETS.TEST", "PRETRAIN.VAL", "PRETRAIN.TEST", "EVAL.SAMPLES",
+                "EVAL.ALLOW_LEAK", "MODEL.DEVICE", "DATALOADER.NUM_WORKERS",
+                "ENGINE.THREADS")  # fmt: skip
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -106,7 +107,8 @@ def as_in_run(config: Config, run: Run) -> None:
     odd = [
         f"{key} is {now[key]!r} ({where}), the run was made with {stored.get(key)!r}"
         for key, where in sorted(config.stated.items())
-        if now[key] != stored.get(key) and not key.startswith((*FREE_ON_EVAL, "SOLVER."))
+        if now[key] != stored.get(key)
+        and not key.startswith((*FREE_ON_EVAL, "SOLVER.", "MODEL.WEIGHTS"))
     ]
     if odd:
         raise RunError(
@@ -130,12 +132,14 @@ def run_folder(args: argparse.Namespace, config: Config, kind: str, name: str) -
     """
     path = folder_of(args, name)
     config.cfg.OUTPUT_DIR = str(path)
-    is_new = not args.resume and not (args.eval_only and (path / "run.json").exists())
+    # --resume of --eval-only is about images, not steps.
+    resuming = args.resume and not args.eval_only
+    is_new = not resuming and not (args.eval_only and (path / "run.json").exists())
     if not is_new:
         run = Run.open(path)
         if run.kind != kind:
             raise RunError(f"{path} is a {run.kind} run, this command makes {kind} runs.")
-        if args.resume:
+        if resuming:
             _refuse_other_config(run, config)
     elif comm.is_main_process():
         run = Run.create(
@@ -155,7 +159,7 @@ def run_folder(args: argparse.Namespace, config: Config, kind: str, name: str) -
                 # What may change on --resume (F36): the file says what the run is made with now.
                 write_text(path / "config.yaml", config.to_yaml())
                 run.update(max_iter=config.cfg.SOLVER.MAX_ITER)
-            if is_new or args.resume:
+            if is_new or resuming:
                 run.update(
                     derived=config.derived,
                     versions=versions(),
@@ -166,7 +170,9 @@ def run_folder(args: argparse.Namespace, config: Config, kind: str, name: str) -
             try:
                 yield run
             except (TrainingStopped, Interrupted) as error:
-                run.update(state="interrupted" if isinstance(error, Interrupted) else "stopped")
+                # A finished run stays one, whatever stopped a later measurement of it.
+                if is_new or resuming:
+                    run.update(state="interrupted" if isinstance(error, Interrupted) else "stopped")
                 raise
             except UserError:
                 if is_new and run.state == "created" and run.is_empty():

@@ -43,6 +43,8 @@ def main(args: argparse.Namespace) -> int:
         logging.getLogger().warning(IMAGENET_HINT)
     name = Path(args.config or DEFAULT_CONFIG).stem
     cfg = config.cfg
+    if args.eval_only:
+        command.as_in_run(config, Run.open(command.folder_of(args, name)))
     _check(cfg)
     catalog.require([s for s in (cfg.PRETRAIN.TRAIN, cfg.PRETRAIN.VAL, cfg.PRETRAIN.TEST) if s])
     with command.run_folder(args, config, "classification", name) as folder:

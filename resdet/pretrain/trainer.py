@@ -118,8 +118,8 @@ class Pretraining:
             )
         if card.norm.get("folded"):
             raise ConfigError(
-                f"The norms of {where} are folded into its convolutions: they can only stay frozen, "
-                "and a classifier trains them. Use a detector, or weights with their statistics."
+                f"The norms of {where} are folded into its convolutions: they can only stay "
+                "frozen, and a classifier trains them. Use weights with their statistics."
             )
         new = list(self.cfg.TRANSFER.NEW)
         if card.classes != self.train_set.classes:

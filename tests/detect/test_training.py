@@ -144,3 +144,74 @@ def test_contradictions_are_refused_before_a_run_folder_is_made(place, opts, wor
     assert words in done.stderr
     assert "Traceback" not in done.stderr
     assert not (place / "four").exists()
+
+
+def score(place, output, *opts):
+    return tiny.run_cli(
+        "train_det", "--config", "c.yaml", "--output", output, "--eval-only", *opts, cwd=place
+    )
+
+
+def test_a_run_is_scored_as_it_was_made(place):
+    """A key that shapes detections is refused: compare would believe config.yaml."""
+    before = results(place / "one", "voc.json")
+    done = score(place, "one", "INPUT.MIN_SIZE_TEST", "36")
+    assert done.returncode == 2
+    assert "INPUT.MIN_SIZE_TEST is 36 (command line), the run was made with 72" in done.stderr
+    done = score(place, "one", "MODEL.WEIGHTS", "two/model_final.pth")
+    assert done.returncode == 2
+    assert "is the run of another detector, made from net.safetensors" in done.stderr
+    assert results(place / "one", "voc.json") == before
+
+
+def test_a_detector_is_scored_into_a_folder_of_its_own(place):
+    """The same weights give the same detections; the folder is a run like any other."""
+    done = score(place, "fresh", "MODEL.WEIGHTS", "one/model_final.pth")
+    assert done.returncode == 0, done.stderr
+    name = "coco_instances_results.json"
+    ours, theirs = (results(place / n, name) for n in ("fresh", "one"))
+    assert [d["category_id"] for d in ours] == [d["category_id"] for d in theirs]
+    assert max(abs(a["score"] - b["score"]) for a, b in zip(ours, theirs, strict=True)) < 1e-5
+    assert Run.open(place / "fresh").state == "finished"
+    done = score(place, "none", "MODEL.WEIGHTS", "net.safetensors")
+    assert done.returncode == 2 and "holds a classifier" in done.stderr
+    done = score(place, "none")
+    assert done.returncode == 2 and "nothing to score" in done.stderr
+    assert not (place / "none").exists()
+
+
+def test_classes_are_compared_by_name_when_a_run_is_scored(place):
+    """F22: another order is mapped, another list refused; a count alone would let both pass."""
+    before = results(place / "one", "voc.json")["11-point"]["classes"]
+    (place / "voc" / "classes.txt").write_text("bee\nape\n", encoding="utf-8")
+    try:
+        done = score(place, "one")
+        assert done.returncode == 0, done.stderr
+        assert results(place / "one", "voc.json")["11-point"]["classes"] == before
+        (place / "voc" / "classes.txt").write_text("ape\nbee\ncat\n", encoding="utf-8")
+        done = score(place, "one")
+        assert done.returncode == 2
+        assert "was trained for 2 classes, voc:voc:test has 3; not in both: cat" in done.stderr
+    finally:
+        (place / "voc" / "classes.txt").unlink()
+    assert score(place, "one").returncode == 0
+
+
+def test_a_late_flag_is_named_whatever_else_is_missing(place):
+    """commands.md: a flag after the first pair is an error that says so."""
+    done = tiny.run_cli("train_det", "SOLVER.MAX_ITER", "3", "--config", "c.yaml", cwd=place)
+    assert done.returncode == 2
+    assert "--config comes after the first KEY VALUE pair" in done.stderr
+
+
+def test_the_stock_model_trains_in_our_loop(place):
+    """MODEL.NET.NAME "" is off: Detectron2's own R-50-C4, built, trained and scored."""
+    opts = [
+        "MODEL.NET.NAME", "", "MODEL.BACKBONE.NAME", "build_resnet_backbone",
+        "MODEL.ROI_HEADS.NAME", "Res5ROIHeads", "TRANSFER.FROM_SCRATCH", "True",
+        "MODEL.RESNETS.STEM_OUT_CHANNELS", "8", "MODEL.RESNETS.RES2_OUT_CHANNELS", "16",
+        "MODEL.RESNETS.WIDTH_PER_GROUP", "8", "MODEL.RESNETS.NORM", "BN", "SOLVER.MAX_ITER", "1",
+    ]  # fmt: skip
+    done = tiny.run_cli("train_det", "--config", "c.yaml", "--output", "stock", *opts, cwd=place)
+    assert done.returncode == 0, done.stderr[-2000:]
+    assert Run.open(place / "stock").state == "finished"

@@ -1,0 +1,87 @@
+"""Results files of any tool as runs of which only the results are known.
+
+A file in COCO's results format and its ground truth become a folder as `resdet.run` documents it,
+of kind "results": no config, no weights, no training. The report then says what the files carry
+and nothing about why two detectors differ. Neither torch nor Detectron2 is needed.
+
+Not for: scoring (`resdet.evaluation` does that on the folder, as on any run's).
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from resdet.errors import DataError, UserError
+from resdet.evaluation.arrays import read_json
+from resdet.evaluation.findings import refuse_if_any
+from resdet.evaluation.results import COCO_RESULTS, GROUND_TRUTH, IMAGES, evaluated_beside
+from resdet.evaluation.validate import check_results
+from resdet.run import Run, utc_now, write_json
+
+
+def split_name(text: str) -> tuple[str, Path]:
+    """ "NAME=FILE" as its parts.
+
+    Example:
+        >>> split_name("YOLO v8=runs/a=b.json")
+        ('YOLO v8', PosixPath('runs/a=b.json'))
+
+    Raises:
+        UserError: there is no "=", or nothing on one side of it.
+    """
+    name, _, file = text.partition("=")
+    if not name or not file:
+        raise UserError(f"--results {text}: say NAME=FILE, such as yolo=detections.json.")
+    return name, Path(file)
+
+
+def as_runs(named: Sequence[tuple[str, Path]], gt: Path, folder: Path) -> list[Path]:
+    """One run folder within `folder` for each (name, results file).
+
+    Raises:
+        UserError: a name stands twice. DataError: a file is missing or the ground truth is none.
+    """
+    names = [name for name, _ in named]
+    for name in names:
+        if names.count(name) > 1:
+            raise UserError(f"--results: the name {name} is given twice. Name each file its own.")
+    truth = read_json(gt, DataError)
+    if not isinstance(truth, dict) or not isinstance(truth.get("images"), list):
+        raise DataError(f'{gt} has no list "images": --gt takes COCO\'s instances JSON.')
+    info = truth.get("info")
+    truth["info"] = {
+        **(info if isinstance(info, dict) else {}),
+        "data_set": gt.stem,
+        "evaluators": ["coco"],
+    }
+    return [
+        _as_run(name, file, truth, gt, folder / f"{number:02d}")
+        for number, (name, file) in enumerate(named)
+    ]
+
+
+def _as_run(name: str, file: Path, truth: dict[str, Any], gt: Path, folder: Path) -> Path:
+    evaluated = evaluated_beside(file)
+    expected = [image["id"] for image in truth["images"]]
+    warnings = refuse_if_any(str(file), check_results(file, truth, evaluated))
+    entries = read_json(file, DataError)
+    run = Run.create(folder, kind="results", config_text="", command=[], seed=0)
+    run.update(
+        state="finished",
+        finished=utc_now(),
+        title=name,
+        file=str(file),
+        file_sha256=hashlib.sha256(file.read_bytes()).hexdigest(),
+        ground_truth=str(gt),
+        cautions=[f"{w.what} {w.mend}" for w in warnings],
+    )
+    results = run.results(gt.stem)
+    write_json(results / COCO_RESULTS, entries, indent=None)
+    write_json(results / GROUND_TRUTH, truth, indent=None)
+    # Nobody wrote down which images were visited: all, and a caution says if some have nothing.
+    images = {"data_set": gt.stem, "expected": expected, "evaluated": list(evaluated or expected)}
+    write_json(results / IMAGES, images, indent=None)
+    return run.path

@@ -1,0 +1,122 @@
+"""Results files of other tools: scored, set side by side, and nothing claimed beyond them."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from resdet.errors import CheckFailed, UserError
+from resdet.report.commands import add_arguments, run
+from resdet.report.foreign import split_name
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def arguments(*words: str) -> Any:
+    import argparse
+
+    parser = argparse.ArgumentParser()
+    add_arguments(parser)
+    return parser.parse_args(list(words))
+
+
+def detection(image: int, box: list[float], score: float) -> dict[str, Any]:
+    return {"image_id": image, "category_id": 1, "bbox": box, "score": score}
+
+
+@pytest.fixture
+def files(tmp_path: Path) -> Path:
+    """Two images with one cat each; `both` finds them, `half` finds one and is wrong before."""
+    boxes = {1: [10, 10, 30, 30], 2: [40, 20, 20, 40]}
+    truth = {
+        "images": [{"id": i, "width": 100, "height": 80, "file_name": f"{i}.jpg"} for i in boxes],
+        "categories": [{"id": 1, "name": "cat"}],
+        "annotations": [
+            {"id": i, "image_id": i, "category_id": 1, "bbox": box, "area": 900, "iscrowd": 0}
+            for i, box in boxes.items()
+        ],
+    }
+    truth["annotations"][1]["area"] = 800
+    both = [detection(i, box, 0.9) for i, box in boxes.items()]
+    half = [detection(1, [60, 50, 20, 20], 0.9), detection(1, boxes[1], 0.8)]
+    for name, value in (("gt", truth), ("both", both), ("half", half)):
+        (tmp_path / f"{name}.json").write_text(json.dumps(value), encoding="utf-8")
+    return tmp_path
+
+
+def compare(files: Path, *named: str) -> int:
+    return run(
+        arguments(
+            "--results", *named, "--gt", str(files / "gt.json"), "--output", str(files / "report")
+        )
+    )
+
+
+def test_two_files_are_scored_and_no_cause_is_claimed(
+    files: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """By hand: 100; and with one of two found at precision 1/2, recalls 0 to .5: 51/101 of 50."""
+    code = compare(files, f"A b={files / 'both.json'}", f"C={files / 'half.json'}")
+    assert code == 0
+    report = json.loads((files / "report" / "report.json").read_text(encoding="utf-8"))
+    assert report["verdict"] == "RESULTS ONLY"
+    said = capsys.readouterr().out
+    assert "A  A b" in said and "100.0" in said
+    assert f"{100 * 0.5 * 51 / 101:.1f}" in said
+    html = (files / "report" / "report.html").read_text(encoding="utf-8")
+    assert "How these detectors were made is not known" in html
+    for word in ("Only the backbone", "one seed", "from scratch", "Resolved config"):
+        assert word not in html
+    assert "1 of 2 images" in html  # half has nothing on image 2: nobody says it was visited
+
+
+def test_it_works_where_torch_and_detectron2_are_absent(files: Path) -> None:
+    """Item 10: from files alone; the temporary run folders are gone afterwards."""
+    code = (
+        "import sys; sys.modules['torch'] = sys.modules['detectron2'] = None\n"
+        "from resdet.cli import main; sys.exit(main(sys.argv[1:]))"
+    )
+    words = ["compare", "--results", "a=both.json", "b=half.json", "--gt", "gt.json"]
+    done = subprocess.run(
+        [sys.executable, "-c", code, *words],
+        cwd=files,
+        env={"PYTHONPATH": str(ROOT), "PATH": ""},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert (files / "reports" / "a-b" / "report.html").exists()
+
+
+def test_nonsense_is_refused_with_its_entry(files: Path) -> None:
+    """F80 and F81 hold for anyone's files."""
+    (files / "bad.json").write_text(
+        '[{"image_id": 3, "category_id": 1, "bbox": [1, 1, 2, 2], "score": NaN}]', encoding="utf-8"
+    )
+    with pytest.raises(CheckFailed, match="entry 0"):
+        compare(files, f"a={files / 'both.json'}", f"b={files / 'bad.json'}")
+    assert not (files / "report").exists()
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--results", "a=x.json"], "with their --gt"),
+        (["run", "--results", "a=x.json", "--gt", "g.json"], "in place of run folders"),
+        (["run", "other", "--gt", "g.json"], "--gt belongs to --results"),
+        (["--results", "x.json", "--gt", "g.json"], "say NAME=FILE"),
+    ],
+)
+def test_words_that_do_not_fit_together_are_refused(words: list[str], message: str) -> None:
+    with pytest.raises(UserError, match=message):
+        run(arguments(*words))
+
+
+def test_a_name_may_have_blanks_and_a_file_an_equals_sign() -> None:
+    assert split_name("my net=a=b.json") == ("my net", Path("a=b.json"))
