@@ -24,6 +24,7 @@ COMMANDS = {
     "train_det": ("resdet.detect.command", "train or score a detector"),
     "evaluate": ("resdet.evaluation.commands", "score result files: VOC or COCO"),
     "compare": ("resdet.report.commands", "a report that sets runs side by side"),
+    "submit": ("resdet.submission.commands", "server-ready files: made, checked, never uploaded"),
 }
 BUG = (
     "This is a bug in resdet, not yours. Report it with the lines above and the output of "

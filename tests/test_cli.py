@@ -25,13 +25,13 @@ def resdet(*args, cwd, **environment):
 def test_without_a_command_the_commands_are_listed(tmp_path):
     done = resdet(cwd=tmp_path)
     assert done.returncode == 2
-    for name in ("pretrain_cls", "train_det", "evaluate", "compare", "doctor", "demo"):
+    for name in ("pretrain_cls", "train_det", "evaluate", "compare", "submit", "doctor", "demo"):
         assert name in done.stdout
 
 
 def test_tools_are_the_commands():
     """One file per name that users type, and no logic in it."""
-    for name in ("pretrain_cls", "train_det", "evaluate", "compare"):
+    for name in ("pretrain_cls", "train_det", "evaluate", "compare", "submit"):
         text = (ROOT / "tools" / f"{name}.py").read_text(encoding="utf-8")
         assert f'run_command("{name}"' in text
         assert len(text.splitlines()) < 15

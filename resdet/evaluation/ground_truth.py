@@ -11,6 +11,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from itertools import chain
+from operator import itemgetter
 from pathlib import Path
 from typing import Any
 
@@ -26,8 +28,10 @@ from resdet.evaluation.arrays import (
     as_text,
     is_id,
     is_number,
+    places,
     read_json,
     to_float,
+    to_floats,
 )
 
 # Of the box's area: the annotation's own may be this much larger before it is a mistake (F56).
@@ -114,6 +118,14 @@ def _lacks(title: str, key: str) -> str:
     )
 
 
+# What every annotation has that nothing has to be said of.
+_PLAIN = ("id", "image_id", "category_id", "bbox", "area", "iscrowd")
+
+
+def _are_lists(boxes: list[Any]) -> bool:
+    return set(map(type, boxes)) <= {list, tuple} and set(map(len, boxes)) <= {4}
+
+
 class _Reader:
     """One pass over a file; collects every fault before the first is raised."""
 
@@ -126,7 +138,7 @@ class _Reader:
     def read(self) -> GroundTruth:
         index = SetIndex(self.title, *self._images(), *self._categories())
         self._stop_if_faulty()
-        ground_truth = self._annotations(index)
+        ground_truth = self._plain_annotations(index) or self._annotations(index)
         self._stop_if_faulty()
         return ground_truth
 
@@ -193,6 +205,52 @@ class _Reader:
         # In the order of ids, as pycocotools takes them.
         ids = tuple(sorted(found))
         return ids, tuple(found[i] for i in ids)
+
+    def _plain_annotations(self, index: SetIndex) -> GroundTruth | None:
+        """The annotations of which nothing has to be said, all at once; else None.
+
+        What `_annotations` would give, ten times faster.
+        """
+        items = self.source["annotations"]
+        if set(map(type, items)) - {dict}:
+            return None
+        try:
+            columns = [list(map(itemgetter(key), items)) for key in _PLAIN]
+        except KeyError:
+            return None
+        ids, images, categories, boxes, areas, crowd = columns
+        difficult = [item.get("difficult", 0) for item in items]
+        numbers = chain(areas, chain.from_iterable(boxes) if _are_lists(boxes) else [None])
+        fits = (
+            all(set(map(type, column)) <= {int} for column in (ids, categories, crowd, difficult))
+            and set(map(type, images)) <= {int, str}
+            and set(map(type, numbers)) <= {int, float}
+            and len(set(ids)) == len(ids)
+            and set(crowd) | set(difficult) <= {0, 1}
+            and not any("members" in item for item in items)
+        )
+        if not fits:
+            return None
+        image_places = {image_id: i for i, image_id in enumerate(index.image_ids)}
+        category_places = {category_id: i for i, category_id in enumerate(index.category_ids)}
+        image, category = places(images, image_places), places(categories, category_places)
+        box = to_floats(chain.from_iterable(boxes)).reshape(-1, 4)
+        with np.errstate(over="ignore"):
+            area, by_box = to_floats(areas), box[:, 2] * box[:, 3]
+        if not (
+            image.min(initial=0) >= 0
+            and category.min(initial=0) >= 0
+            and np.isfinite(box).all()
+            and (box[:, 2:] > 0).all()
+            and ((area > 0) & (area <= AREA_SLACK * by_box + 1)).all()
+        ):
+            return None
+        info = self.source.get("info")
+        return GroundTruth(
+            index, image, category, box, area, np.array(crowd, dtype=np.bool_),
+            np.array(difficult, dtype=np.bool_), [item.get("segmentation") for item in items], {},
+            info if isinstance(info, Mapping) else {}, self.repairs,
+        )  # fmt: skip
 
     def _annotations(self, index: SetIndex) -> GroundTruth:
         image_places = {image_id: i for i, image_id in enumerate(index.image_ids)}
@@ -301,3 +359,26 @@ class _Reader:
             self.faults.append(f"{name}: {key} is {as_text(value)}. Write the number 0 or 1.")
             return False
         return bool(value)
+
+
+def read_index(source: Mapping[str, Any] | Path | str) -> SetIndex:
+    """Images with their sizes, and categories, of a set with or without annotations (image_info).
+
+    Annotations are not looked at.
+
+    Raises:
+        DataError: no such file, no images or categories, or faults in them.
+    """
+    title = "the set"
+    if isinstance(source, str | Path):
+        title = Path(source).name
+        source = read_json(source, DataError)
+    if not isinstance(source, Mapping):
+        raise DataError(
+            f"{title} holds a {type(source).__name__}, not an object with images and categories. "
+            "Is it a results file? Give the set's instances or image_info as --gt."
+        )
+    for key in ("images", "categories"):
+        if not isinstance(source.get(key), list | tuple):
+            raise DataError(_lacks(title, key))
+    return _Reader(title, {**source, "annotations": []}).read().index

@@ -1,0 +1,278 @@
+"""`resdet submit check`, `submit coco`, `submit voc`, `submit ledger`: files for servers.
+
+Exit codes: 0 when clean; 1 when something was found; 2 when there is nothing to work on.
+
+Not for: making or checking anything (`coco`, `voc`, `check`).
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from resdet.errors import ConfigError
+from resdet.evaluation.commands import percent, table
+from resdet.evaluation.detections import TASKS
+from resdet.evaluation.findings import REFUSE, Finding
+from resdet.run import Run, utc_now
+from resdet.submission import coco, ledger, servers, voc
+from resdet.submission.check import Checked, check_file
+from resdet.submission.servers import TestSet
+from resdet.submission.source import choose_set
+
+NUMBERS = ("AP", "AP50", "AP75", "APs", "APm", "APl")
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The arguments of `submit`; docs/commands.md promises them."""
+    actions = parser.add_subparsers(dest="action", required=True, metavar="{check,coco,voc,ledger}")
+    check = actions.add_parser("check", help="is this file or zip clean?", allow_abbrev=False)
+    add = check.add_argument
+    add("file", type=Path, metavar="FILE", help="results in COCO's format, or a zip of them")
+    add("--gt", type=Path, required=True, metavar="INSTANCES.json",
+        help="the set: instances, or image_info without annotations")  # fmt: skip
+    add("--task", choices=TASKS, default="bbox", help="boxes (bbox) or masks")
+    add("--json", action="store_true", help="one JSON object on standard output")
+
+    for_coco = actions.add_parser("coco", help="a zip for COCO's server", allow_abbrev=False)
+    add = for_coco.add_argument
+    add("run", type=Path, metavar="RUN", help="run folder with results on a set of COCO's")
+    add("--algorithm", required=True, metavar="NAME", help="letters, digits, hyphens")
+    add("--set", metavar="DATASET", help="such as coco_2017_test-dev; needed where there are more")
+    add("--task", choices=TASKS, default="bbox", help="boxes (bbox) or masks")
+    add("--decimals", type=int, default=1, metavar="N", help="of a pixel, for boxes (1)")
+    add("--output", type=Path, metavar="DIR", help="default: RUN/submissions/coco-<task>")
+
+    for_voc = actions.add_parser("voc", help="a tar.gz for VOC's server", allow_abbrev=False)
+    add = for_voc.add_argument
+    add("run", type=Path, metavar="RUN", help="run folder with results on a set of VOC's")
+    add("--set", metavar="DATASET", help="such as voc_2012_test; needed where there are more")
+    add("--output", type=Path, metavar="DIR", help="default: RUN/submissions/voc")
+
+    made = actions.add_parser("ledger", help="the packages made here", allow_abbrev=False)
+    made.add_argument("--json", action="store_true", help="one JSON object on standard output")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Does it, prints, gives the exit code; errors are raised for the caller's page."""
+    actions = {"check": _check, "coco": _coco, "voc": _voc, "ledger": _ledger}
+    return actions[args.action](args)
+
+
+def _check(args: argparse.Namespace) -> int:
+    checked = check_file(args.file, args.gt, task=args.task)
+    print(json.dumps(checked.to_json(), allow_nan=False) if args.json else check_page(checked))
+    return 0 if checked.ok else 1
+
+
+def check_page(checked: Checked) -> str:
+    """What was found, for people: first what evaluation would refuse."""
+    images = checked.images
+    seen = "an unknown number" if images["evaluated"] is None else f"{images['evaluated']:,}"
+    number = "no list of" if checked.detections is None else f"{checked.detections:,}"
+    head = f"{checked.title}: {number} detections on {seen} of {images['expected']:,} images"
+    verdict = (
+        "not clean:" if not checked.ok else "clean; legal, but:" if checked.findings else "clean"
+    )
+    lines = [head, verdict]
+    for item in sorted(checked.findings, key=lambda f: f.severity != REFUSE):
+        what, *rest = item.lines()
+        lines += [f"- [{item.rule}] {what}", *rest]
+    return "\n".join(lines)
+
+
+# -- packages -----------------------------------------------------------------------------------
+
+
+def _coco(args: argparse.Namespace) -> int:
+    run = Run.open(args.run)
+    servers.check_algorithm(args.algorithm)
+    made = coco.package(
+        run,
+        choose_set(run, args.set, _is_cocos, servers.known_to_coco()),
+        algorithm=args.algorithm,
+        task=args.task,
+        decimals=args.decimals,
+        output=args.output,
+    )
+    lines = [*_head(made.path, made.sha256, made.detections, made.images), *_contents(made)]
+    lines += ["", *_score_lines(made)]
+    lines += ["", *_server_lines(made.server, made.test_set, made.images)]
+    _warn(made.warnings)
+    _note(run, made.server, made.test_set, lines, made, algorithm=made.algorithm)
+    return 0
+
+
+def _is_cocos(data_set: str) -> bool:
+    try:
+        servers.coco_test_set(data_set)
+    except ConfigError:
+        return False
+    return True
+
+
+def _contents(made: coco.CocoPackage) -> list[str]:
+    cut = "no image had more than 100 detections"
+    if made.cut_images:
+        cut = (
+            f"{made.cut_images:,} images had more than 100 detections: the best 100 of each stay, "
+            f"{made.cut_detections:,} are left out"
+        )
+    if made.task == "segm":
+        return [f"  {cut}", "  masks as they are"]
+    unit = f"{10.0**-made.decimals:.{made.decimals}f}"
+    lines = [f"  {cut}", f"  boxes to {unit} px, scores to {coco.SCORE_DIGITS} digits"]
+    if made.widened:
+        lines.append(f"  {made.widened:,} boxes thinner than that were widened to it")
+    return lines
+
+
+def _score_lines(made: coco.CocoPackage) -> list[str]:
+    """AP before and after, in percent; what the cut and the rounding cost."""
+    if not made.scores:
+        return [f"Not scored: {made.data_set} has no annotations here."]
+    rows = [
+        [what, *(_hundredths(result.numbers[name]) for name in NUMBERS)]
+        for what, result in made.scores
+    ]
+    first, last = (made.scores[i][1].numbers["AP"] for i in (0, -1))
+    change = "undefined" if first is None or last is None else f"{100 * (last - first):+.3f} points"
+    return [table(("", *NUMBERS), rows), f"Change of AP by what the package leaves out: {change}."]
+
+
+def _hundredths(value: float | None) -> str:
+    return "-" if value is None else f"{100 * value:.2f}"
+
+
+def _voc(args: argparse.Namespace) -> int:
+    run = Run.open(args.run)
+    made = voc.package(
+        run,
+        choose_set(
+            run, args.set, lambda name: voc.can_be_packed(run, name), "VOC's are voc_2012_test, …"
+        ),
+        output=args.output,
+    )
+    empty = [name for name, number in made.per_class.items() if number == 0]
+    lines = _head(made.path, made.sha256, made.detections, made.images)
+    lines.append(
+        f"  {len(made.per_class)} class files, {len(empty)} of them empty"
+        + (f": {', '.join(empty)}" if empty else "")
+    )
+    lines += ["", f"Not scored: {made.data_set} has no annotations here."]
+    if made.score is not None:
+        lines[-1] = (
+            f"AP50 (VOC, {made.score.ap_rule}, overlap > {made.score.iou:g}) of the package, read "
+            f"back: {percent(made.score.mean_ap)} % (mean of {len(made.score.scored)} classes)."
+        )
+    test_set = servers.voc_test_set(made.year) or TestSet(f"VOC{made.year}", made.images, "unknown")
+    lines += ["", *_server_lines("voc", test_set, made.images)]
+    if not made.has_vocs_classes:
+        lines.append("The classes are not VOC's twenty: this is a rehearsal, no server takes it.")
+    _warn(made.warnings)
+    _note(run, "voc", test_set, lines, made, algorithm=None)
+    return 0
+
+
+def _head(path: Path, sha256: str, detections: int, images: int) -> list[str]:
+    return [
+        str(path),
+        f"  {size_text(path.stat().st_size)}, sha256 {sha256}",
+        f"  {detections:,} detections on {images:,} images; opened again and checked as a "
+        "stranger's file: nothing refused",
+    ]
+
+
+def size_text(size: int) -> str:
+    """Bytes for people.
+
+    >>> size_text(900), size_text(1_530_000)
+    ('900 bytes', '1.5 MB')
+    """
+    for unit, factor in (("GB", 1e9), ("MB", 1e6), ("kB", 1e3)):
+        if size >= factor:
+            return f"{size / factor:.1f} {unit}"
+    return f"{size} bytes"
+
+
+def _server_lines(server: str, test_set: TestSet, images: int) -> list[str]:
+    lines = [servers.state_of(server), f"Limit for {test_set.name}: {test_set.limit}."]
+    if images != test_set.images:
+        lines.append(
+            f"{test_set.name} has {test_set.images:,} images, this package is of {images:,}: a "
+            "rehearsal."
+        )
+    return lines
+
+
+def _warn(warnings: Sequence[Finding]) -> None:
+    for item in warnings:
+        print("Warning: " + "\n".join(item.lines()), file=sys.stderr)
+
+
+def _note(
+    run: Run,
+    server: str,
+    test_set: TestSet,
+    lines: list[str],
+    made: coco.CocoPackage | voc.VocPackage,
+    *,
+    algorithm: str | None,
+) -> None:
+    """Prints what was made, and puts it into the ledger; a ledger that fails costs no package."""
+    now = utc_now()
+    entry = {
+        "time": now,
+        "sha256": made.sha256,
+        "server": server,
+        "set": test_set.name,
+        "data_set": made.data_set,
+        "algorithm": algorithm,
+        "path": str(made.path.absolute()),
+        "bytes": made.path.stat().st_size,
+        "images": made.images,
+        "detections": made.detections,
+        "run": run.info["id"],
+    }
+    try:
+        path = ledger.note(entry)
+    except OSError as error:
+        print(f"Warning: the ledger could not be written: {error}.", file=sys.stderr)
+    else:
+        entries = ledger.read(path)
+        today = ledger.count(entries, server, test_set, now[:10])
+        ever = ledger.count(entries, server, test_set)
+        lines.append(
+            f"Different packages of {test_set.name} made here: {today} today (UTC), {ever} in all "
+            f"({path})."
+        )
+    print("\n".join([*lines, "Nothing was uploaded."]))
+
+
+def _ledger(args: argparse.Namespace) -> int:
+    path, entries = ledger.ledger_path(), ledger.read()
+    if args.json:
+        print(json.dumps({"path": str(path), "packages": entries}, allow_nan=False))
+        return 0
+    rows = [[str(entry.get(key) or "-") for key in _COLUMNS] for entry in entries]
+    lines = [f"{path}: {len(entries):,} packages", ""]
+    if rows:
+        lines += [table(_COLUMNS, rows), ""]
+    lines += [f"{servers.state_of(name)}\n" for name in ("coco-bbox", "voc")]
+    lines += ["Limits when these servers take packages:", table(("", "limit"), _limits())]
+    print("\n".join(lines))
+    return 0
+
+
+_COLUMNS = ("time", "server", "set", "algorithm", "detections", "bytes", "path")
+
+
+def _limits() -> list[list[str]]:
+    known: dict[str, Any] = servers.facts()
+    sets = [(name, about) for name, about in known["coco"].items()]
+    sets += [(f"VOC{year}", about) for year, about in known["voc"].items()]
+    return [[name, about["limit"]["text"]] for name, about in sets]

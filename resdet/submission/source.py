@@ -1,0 +1,92 @@
+"""What a run folder holds of a data set: detections to pack, and what they are checked against.
+
+Not for: packing (`coco`, `voc`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from resdet.errors import RunError, first_few
+from resdet.evaluation.arrays import ImageId
+from resdet.evaluation.ground_truth import GroundTruth, SetIndex, read_ground_truth, read_index
+from resdet.run import Run, read_json
+
+TRUTH, INFO, IMAGES = "ground_truth.json.gz", "image_info.json.gz", "images.json"
+
+
+@dataclass(frozen=True)
+class Source:
+    """One result folder of a run.
+
+    Attributes:
+        truth: the objects to be found; None for a set without annotations.
+        info: what the run wrote about the set, such as voc_year.
+        evaluated: ids of the images that the detector saw.
+    """
+
+    data_set: str
+    folder: Path
+    index: SetIndex
+    truth: GroundTruth | None
+    info: Mapping[str, Any]
+    evaluated: Sequence[ImageId]
+
+
+def read_source(run: Run, data_set: str) -> Source:
+    """The result folder of a data set.
+
+    Raises:
+        RunError: it is not there, or not whole.
+        DataError: its ground truth is faulty.
+    """
+    folder = run.results(data_set)
+    images = read_json(folder / IMAGES)
+    if (folder / TRUTH).is_file():
+        truth = read_ground_truth(folder / TRUTH)
+        return Source(data_set, folder, truth.index, truth, truth.info, images["evaluated"])
+    if not (folder / INFO).is_file():
+        raise RunError(
+            f"{folder} has neither {TRUTH} nor {INFO}: it is not whole. Detect again: "
+            "train_det --eval-only."
+        )
+    info = read_json(folder / INFO).get("info") or {}
+    index = read_index(folder / INFO)
+    return Source(data_set, folder, index, None, info, images["evaluated"])
+
+
+def choose_set(run: Run, asked: str | None, fits: Callable[[str], bool], known: str) -> str:
+    """The data set asked for, or the only one of the run that fits.
+
+    Args:
+        known: a sentence on what fits, for the page where nothing does.
+
+    Raises:
+        RunError: the run has no results on it, or on none or several that fit; lists them.
+    """
+    there = run.detected_sets()
+    if asked is not None:
+        if asked not in there:
+            raise RunError(
+                f"{run.path} has no results on {asked}; it has them on {_listed(there)}. Detect "
+                f"first: train_det --eval-only … DATASETS.TEST \"('{asked}',)\""
+            )
+        return asked
+    fitting = [name for name in there if fits(name)]
+    if not fitting:
+        raise RunError(
+            f"{run.path} has results on {_listed(there)}: nothing for this server. {known}"
+        )
+    if len(fitting) > 1:
+        raise RunError(
+            f"{run.path} has results on several sets for this server. Say which with --set.\n"
+            f"{first_few(fitting)}"
+        )
+    return fitting[0]
+
+
+def _listed(names: Sequence[str]) -> str:
+    return ", ".join(names) or "no data set"
