@@ -8,11 +8,17 @@ Not for: what a value means.
 
 from __future__ import annotations
 
+import contextlib
+import functools
+import gc
 import gzip
+import importlib
 import json
 import math
-from collections.abc import Callable, Iterable, Sequence
+import zlib
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -79,6 +85,23 @@ def places(ids: Iterable[Any], index: dict[Any, int]) -> IntArray:
     return np.fromiter((index.get(i, -1) for i in ids), dtype=np.int64)
 
 
+def stable_order(values: npt.NDArray[Any]) -> IntArray:
+    """np.argsort(values, kind="stable") for values from 0 on, 16 bits at a time.
+
+    numpy sorts 16 bits by counting, ten times faster than it sorts 64 by comparing.
+    """
+    if (values[1:] >= values[:-1]).all():
+        return np.arange(len(values))
+    if values.dtype.itemsize <= 2:
+        return np.argsort(values, kind="stable")
+    order = np.arange(len(values))
+    for shift in range(0, int(values.max()).bit_length(), 16):
+        digit = (values >> values.dtype.type(shift)).astype(np.uint16)
+        if (digit[1:] != digit[:-1]).any():
+            order = order[np.argsort(digit[order], kind="stable")]
+    return order
+
+
 def as_text(value: object, limit: int = 40) -> str:
     """A value as a message shows it: text in quotes with its kind, everything else as JSON."""
     if value is None or isinstance(value, bool):
@@ -109,8 +132,45 @@ def read_json(path: Path | str, unreadable: type[ResdetError]) -> Any:
     except OSError as error:
         raise DataError(f"{path} is not readable: {error.strerror}.") from None
     try:
-        return json.loads(gzip.decompress(raw) if raw[:2] == b"\x1f\x8b" else raw)
-    except (ValueError, OSError, EOFError, RecursionError) as error:
-        raise unreadable(
-            f"{path} is not readable as JSON: {error}. Was it written to its end?"
-        ) from None
+        text = gzip.decompress(raw) if raw[:2] == b"\x1f\x8b" else raw
+        with collector_paused():
+            return _loads(text)
+    except (ValueError, OSError, EOFError, RecursionError, zlib.error) as error:
+        raise unreadable_json(path, error, unreadable) from None
+
+
+def _loads(text: bytes) -> Any:
+    """`json.loads`, by msgspec where it is installed and content: the same, twice as fast."""
+    msgspec = msgspec_module()
+    if msgspec is not None:
+        try:
+            return msgspec.json.decode(text)
+        except (ValueError, RecursionError):
+            pass
+    return json.loads(text)
+
+
+@functools.cache
+def msgspec_module() -> ModuleType | None:
+    """msgspec, or None where it is not installed."""
+    try:
+        return importlib.import_module("msgspec")
+    except ImportError:
+        return None
+
+
+@contextlib.contextmanager
+def collector_paused() -> Iterator[None]:
+    """Without the search for cycles, of which JSON has none: it costs a third of reading."""
+    enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if enabled:
+            gc.enable()
+
+
+def unreadable_json(path: Path, error: Exception, unreadable: type[ResdetError]) -> ResdetError:
+    """The refusal of a file that is not JSON, with the place where it breaks."""
+    return unreadable(f"{path} is not readable as JSON: {error}. Was it written to its end?")

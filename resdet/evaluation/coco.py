@@ -5,7 +5,11 @@ numbered from 1 in the order of their own ids (an annotation with id 0 would cou
 found", `faults.md` F58), and the caller's objects are left as they were. What it marks with -1
 is None here. Detections of equal score are taken by image id, then as given (F59).
 
-Not for: a fast engine, or any limit but 100 detections per image and class.
+The engine "fast" (`coco_fast`) is for development. Before its numbers are given, it and
+pycocotools both score a sample of the images, and everything must be equal: the twelve numbers,
+the precision array and the recall array. The result says how many images that were.
+
+Not for: any limit but 100 detections per image and class.
 """
 
 from __future__ import annotations
@@ -21,19 +25,25 @@ import numpy as np
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
-from resdet.errors import DataError, first_few
+from resdet.errors import CheckFailed, DataError, first_few
+from resdet.evaluation import coco_fast
 from resdet.evaluation.arrays import BoolArray, FloatArray, ImageId, IntArray
-from resdet.evaluation.detections import TASKS, Columns, read_columns, read_results
+from resdet.evaluation.coco_fast import OVERLAPS, RECALLS, Accumulated, Found, Objects
+from resdet.evaluation.detections import TASKS, Columns, load_columns
 from resdet.evaluation.findings import Finding, refuse_if_any
 from resdet.evaluation.ground_truth import GroundTruth, read_ground_truth
 from resdet.evaluation.masks import compressed, mask_area, segmentation_fault
 from resdet.evaluation.validate import check_columns
 from resdet.evaluation.voc_result import no_detections
+from resdet.evaluation.zero import notes_on_zero
 
 NUMBERS = (
     "AP", "AP50", "AP75", "APs", "APm", "APl", "AR1", "AR10", "AR100", "ARs", "ARm", "ARl",
 )  # fmt: skip
-ENGINES = ("official",)
+ENGINES = ("official", "fast")
+# Of the sample: at most so many images, and so few detections that pycocotools takes a second.
+CHECKED_IMAGES, CHECKED_DETECTIONS = 200, 5000
+ROUNDING = 1e-12
 
 
 @dataclass(frozen=True)
@@ -93,6 +103,7 @@ def evaluate(
     task: str = "bbox",
     evaluated_ids: Sequence[ImageId] | None = None,
     subset: Sequence[ImageId] | None = None,
+    engine: str = "official",
 ) -> CocoResult:
     """The twelve numbers of a results list, after it was validated.
 
@@ -102,19 +113,25 @@ def evaluate(
         task: "bbox", or "segm" for masks.
         evaluated_ids: the images that the detector saw; None when nobody wrote them down.
         subset: score these images only; else all must have been evaluated (F91).
+        engine: "official" (pycocotools), or "fast", cross-checked on a sample.
 
     Raises:
         DataError: a path does not exist; the ground truth is faulty, or has no masks for segm.
-        CheckFailed: the results are refused; the page says why.
+        CheckFailed: the results are refused, or the fast engine differs; the page says why.
     """
     if task not in TASKS:
         raise ValueError(f"task is {task!r}, expected one of {TASKS}")
+    _refuse_unknown(engine)
     truth = read_ground_truth(gt)
-    entries, title = read_results(results)
-    columns, findings = read_columns(entries, truth.index, task)
+    columns, findings, title = load_columns(results, truth.index, task)
     findings += check_columns(columns, truth.index, evaluated_ids, subset)
     warnings = refuse_if_any(title, findings)
-    return evaluate_columns(truth, columns, warnings, task=task, subset=subset)
+    return evaluate_columns(truth, columns, warnings, task=task, subset=subset, engine=engine)
+
+
+def _refuse_unknown(engine: str) -> None:
+    if engine not in ENGINES:
+        raise ValueError(f"engine is {engine!r}, expected one of {ENGINES}")
 
 
 def evaluate_columns(
@@ -124,21 +141,26 @@ def evaluate_columns(
     *,
     task: str = "bbox",
     subset: Sequence[ImageId] | None = None,
+    engine: str = "official",
 ) -> CocoResult:
     """The same for results that were read and validated already."""
+    _refuse_unknown(engine)
     if task == "segm":
         _refuse_missing_masks(truth)
     used = np.ones(len(truth.index.image_ids), dtype=np.bool_)
     if subset is not None:
         chosen = set(subset)
         used = np.array([i in chosen for i in truth.index.image_ids], dtype=np.bool_)
-    engine = _run(truth, columns, used, task)
-    precision = engine.eval["precision"][:, :, :, 0, -1]
+    if engine == "fast":
+        counted, engine = _checked(truth, columns, used, task)
+    else:
+        counted = official(truth, columns, used, task)
+    precision = counted.precision[:, :, :, 0, -1]
     per_category = {
         name: _mean_of_defined(precision[:, :, k])
         for k, name in enumerate(truth.index.category_names)
     }
-    stats = [None if value < 0 else float(value) for value in engine.stats]
+    stats = [None if value < 0 else float(value) for value in counted.numbers]
     images = {"expected": len(used), "evaluated": int(used.sum()), "missing": int((~used).sum())}
     found = int(used[columns.image].sum())
     return CocoResult(
@@ -146,11 +168,15 @@ def evaluate_columns(
         dict(zip(NUMBERS, stats, strict=True)),
         per_category,
         np.where(precision < 0, np.nan, precision),
-        np.asarray(engine.params.iouThrs),
-        np.asarray(engine.params.recThrs),
+        OVERLAPS,
+        RECALLS,
         images,
-        tuple(_notes(truth, engine, per_category, images, found)),
+        (
+            *_notes(truth, counted.absorbed, per_category, images, found),
+            *notes_on_zero(stats[1], truth, columns, used),
+        ),
         tuple(warnings),
+        engine,
     )
 
 
@@ -173,8 +199,110 @@ def _refuse_missing_masks(truth: GroundTruth) -> None:
         )
 
 
-def _run(truth: GroundTruth, columns: Columns, used: BoolArray, task: str) -> Any:
-    """pycocotools' evaluation, its prints swallowed."""
+# -- the fast engine ---------------------------------------------------------------------------
+
+
+def _checked(
+    truth: GroundTruth, columns: Columns, used: BoolArray, task: str
+) -> tuple[Accumulated, str]:
+    """The fast engine's result, and its name with the number of images of the cross-check.
+
+    Raises:
+        CheckFailed: it and pycocotools differ on the sample.
+    """
+    sample = _sample(truth, columns, used)
+    ours, theirs = fast(truth, columns, sample, task), official(truth, columns, sample, task)
+    parts = {
+        "twelve numbers": (ours.numbers, theirs.numbers),
+        "precision array": (ours.precision, theirs.precision),
+        "recall array": (ours.recall, theirs.recall),
+    }
+    for part, (mine, official_) in parts.items():
+        gap = float(np.abs(mine - official_).max(initial=0))
+        if gap > ROUNDING:
+            raise CheckFailed(
+                f"The fast engine and pycocotools differ by {gap:.3g} in the {part} of "
+                f"{int(sample.sum())} images, so its numbers are not shown. Use --engine official, "
+                "and report it: this is a fault of resdet."
+            )
+    count = int(sample.sum())
+    name = f"fast (cross-checked on {count:,} {'image' if count == 1 else 'images'})"
+    return (ours if (sample == used).all() else fast(truth, columns, used, task)), name
+
+
+def _sample(truth: GroundTruth, columns: Columns, used: BoolArray) -> BoolArray:
+    """Images with objects, evenly in the order of ids; a quarter of them with crowd regions."""
+    total = len(used)
+    order = np.argsort(truth.index.image_rank())
+    with_objects = np.bincount(truth.image, minlength=total)[order] > 0
+    with_crowds = np.bincount(truth.image[truth.crowd], minlength=total)[order] > 0
+    per_image = max(1, int(used[columns.image].sum())) / max(1, int(used.sum()))
+    limit = min(CHECKED_IMAGES, max(1, int(CHECKED_DETECTIONS / per_image)))
+    sample = np.zeros(total, dtype=np.bool_)
+    for chosen, count in ((with_crowds, limit // 4), (with_objects, limit)):
+        places = order[chosen & used[order]]
+        count = min(len(places), count - int(sample.sum()))
+        sample[places[np.linspace(0, len(places) - 1, max(0, count)).round().astype(int)]] = True
+    return sample if sample.any() else used
+
+
+def fast(truth: GroundTruth, columns: Columns, used: BoolArray, task: str) -> Accumulated:
+    """`coco_fast` on the images that are used."""
+    rank = truth.index.image_rank()
+    objects, found = _rows(used[truth.image]), _rows(used[columns.image])
+    boxes = columns.boxes[found]
+    area = boxes[:, 2] * boxes[:, 3]
+    gt_masks = masks = None
+    if task == "segm":
+        gt_masks = [_gt_mask(truth, row) for row in np.arange(len(truth.area))[objects].tolist()]
+        masks = [_dt_mask(columns, row) for row in np.arange(len(columns))[found].tolist()]
+        area = np.array([mask_area(mask) for mask in masks], dtype=np.float64)
+    return coco_fast.evaluate(
+        Objects(
+            rank[truth.image[objects]], truth.category[objects], truth.boxes[objects],
+            truth.area[objects], truth.crowd[objects], gt_masks,
+        ),
+        Found(
+            rank[columns.image[found]], columns.category[found], boxes, area,
+            columns.scores[found], masks,
+        ),
+        len(truth.index.category_ids),
+    )  # fmt: skip
+
+
+def _rows(chosen: BoolArray) -> IntArray | slice:
+    """Rows to take; all of them as a slice, so that nothing is copied."""
+    return slice(None) if chosen.all() else np.flatnonzero(chosen)
+
+
+def _gt_mask(truth: GroundTruth, row: int) -> dict[str, Any]:
+    width, height = (int(v) for v in truth.index.sizes[truth.image[row]])
+    return compressed(truth.segmentations[row], height, width)
+
+
+def _dt_mask(columns: Columns, row: int) -> dict[str, Any]:
+    mask = (columns.segmentations or [])[row]
+    height, width = (int(v) for v in mask["size"])
+    return compressed(mask, height, width)
+
+
+# -- pycocotools -------------------------------------------------------------------------------
+
+
+def official(truth: GroundTruth, columns: Columns, used: BoolArray, task: str) -> Accumulated:
+    """pycocotools on the images that are used, its prints swallowed."""
+    engine = official_engine(truth, columns, used, task)
+    with contextlib.redirect_stdout(io.StringIO()):
+        engine.evaluate()
+        engine.accumulate()
+        engine.summarize()
+    return Accumulated(
+        engine.eval["precision"], engine.eval["recall"], engine.stats, _absorbed(engine)
+    )
+
+
+def official_engine(truth: GroundTruth, columns: Columns, used: BoolArray, task: str) -> Any:
+    """pycocotools' evaluator over clean input, before it runs; its parameters may be set."""
     # Images in the order of their ids: pycocotools breaks ties between images by it.
     number = truth.index.image_rank() + 1
     images = [
@@ -197,11 +325,7 @@ def _run(truth: GroundTruth, columns: Columns, used: BoolArray, task: str) -> An
         }
         gt_api.createIndex()
         dt_api.createIndex()
-        engine = COCOeval(gt_api, dt_api, task)
-        engine.evaluate()
-        engine.accumulate()
-        engine.summarize()
-    return engine
+        return COCOeval(gt_api, dt_api, task)
 
 
 def _gt_records(
@@ -209,7 +333,7 @@ def _gt_records(
 ) -> list[dict[str, Any]]:
     records: list[dict[str, Any]] = []
     boxes, areas = truth.boxes.tolist(), truth.area.tolist()
-    for row in np.flatnonzero(used[truth.image]):
+    for row in np.flatnonzero(used[truth.image]).tolist():
         image = truth.image[row]
         record = {
             "id": len(records) + 1,
@@ -220,8 +344,7 @@ def _gt_records(
             "iscrowd": int(truth.crowd[row]),
         }
         if task == "segm":
-            width, height = (int(v) for v in truth.index.sizes[image])
-            record["segmentation"] = compressed(truth.segmentations[row], height, width)
+            record["segmentation"] = _gt_mask(truth, row)
         records.append(record)
     return records
 
@@ -231,7 +354,7 @@ def _dt_records(
 ) -> list[dict[str, Any]]:
     records: list[dict[str, Any]] = []
     boxes, scores = columns.boxes.tolist(), columns.scores.tolist()
-    for row in np.flatnonzero(used[columns.image]):
+    for row in np.flatnonzero(used[columns.image]).tolist():
         record = {
             "id": len(records) + 1,
             "image_id": int(number[columns.image[row]]),
@@ -241,10 +364,8 @@ def _dt_records(
             "score": scores[row],
             "iscrowd": 0,
         }
-        if task == "segm" and columns.segmentations is not None:
-            mask = columns.segmentations[row]
-            height, width = (int(v) for v in mask["size"])
-            record["segmentation"] = compressed(mask, height, width)
+        if task == "segm":
+            record["segmentation"] = _dt_mask(columns, row)
             record["area"] = mask_area(record["segmentation"])
         records.append(record)
     return records
@@ -252,7 +373,7 @@ def _dt_records(
 
 def _notes(
     truth: GroundTruth,
-    engine: Any,
+    absorbed: int,
     per_category: Mapping[str, float | None],
     images: Mapping[str, int],
     found: int,
@@ -272,7 +393,7 @@ def _notes(
         )
     if truth.crowd.any():
         notes.append(
-            f"{int(truth.crowd.sum()):,} crowd regions, which took {_absorbed(engine):,} "
+            f"{int(truth.crowd.sum()):,} crowd regions, which took {absorbed:,} "
             "detections at overlap 0.5."
         )
     if truth.sizes_by_box_area:

@@ -1,6 +1,6 @@
-"""`resdet evaluate voc` and `resdet evaluate coco`: anyone's result files to numbers.
+"""`resdet evaluate voc`, `coco` and `explain`: anyone's result files to numbers.
 
-Not for: computing them (`voc`, `coco`).
+Not for: computing them (`voc`, `coco`, `explain`).
 """
 
 from __future__ import annotations
@@ -14,16 +14,14 @@ from pathlib import Path
 from resdet.errors import ConfigError
 from resdet.evaluation import coco, voc
 from resdet.evaluation.detections import TASKS
+from resdet.evaluation.explain import explain, explain_table
 from resdet.evaluation.findings import Finding
-from resdet.evaluation.ground_truth import read_ground_truth
 from resdet.evaluation.results import evaluated_beside
-
-PROMISED_ENGINES = ("official", "fast")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The arguments of `evaluate`; `commands.md` promises them."""
-    metrics = parser.add_subparsers(dest="metric", required=True, metavar="{voc,coco}")
+    metrics = parser.add_subparsers(dest="metric", required=True, metavar="{voc,coco,explain}")
     voc_parser = metrics.add_parser(
         "voc", help="score comp4_det_*_<class>.txt files", allow_abbrev=False
     )
@@ -40,13 +38,23 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("results", type=Path, metavar="RESULTS.json", help="list of detections, COCO's format")
     add("--gt", type=Path, required=True, metavar="INSTANCES.json", help="annotations of the set")
     add("--task", choices=TASKS, required=True, help="boxes or masks")
-    add("--engine", choices=PROMISED_ENGINES, default="official", help="official: pycocotools")
+    add(
+        "--engine", choices=coco.ENGINES, default="official",
+        help="official: pycocotools; fast: for development, cross-checked on a sample of images",
+    )  # fmt: skip
+    add("--json", action="store_true", help="one JSON object on standard output")
+    explain_parser = metrics.add_parser(
+        "explain", help="AP50 under every rule in use: why evaluators differ", allow_abbrev=False
+    )
+    add = explain_parser.add_argument
+    add("results", type=Path, metavar="RESULTS.json", help="list of boxes, COCO's format")
+    add("--gt", type=Path, required=True, metavar="INSTANCES.json", help="annotations of the set")
     add("--json", action="store_true", help="one JSON object on standard output")
 
 
 def run(args: argparse.Namespace) -> int:
     """Scores, prints, returns 0; errors are raised for the caller's page."""
-    return _run_voc(args) if args.metric == "voc" else _run_coco(args)
+    return {"voc": _run_voc, "coco": _run_coco, "explain": _run_explain}[args.metric](args)
 
 
 def _run_voc(args: argparse.Namespace) -> int:
@@ -64,16 +72,19 @@ def _run_voc(args: argparse.Namespace) -> int:
 
 
 def _run_coco(args: argparse.Namespace) -> int:
-    if args.engine not in coco.ENGINES:
-        raise ConfigError(
-            f"--engine {args.engine} is not there yet: only pycocotools' own is, --engine official."
-        )
-    truth = read_ground_truth(args.gt)
     result = coco.evaluate(
-        truth, args.results, task=args.task, evaluated_ids=evaluated_beside(args.results)
-    )
+        args.gt, args.results, task=args.task, evaluated_ids=evaluated_beside(args.results),
+        engine=args.engine,
+    )  # fmt: skip
     _say(result.warnings, result.notes)
     print(json.dumps(result.to_json(), allow_nan=False) if args.json else coco_table(result))
+    return 0
+
+
+def _run_explain(args: argparse.Namespace) -> int:
+    result = explain(args.gt, args.results, evaluated_ids=evaluated_beside(args.results))
+    _say(result.warnings, result.notes)
+    print(json.dumps(result.to_json(), allow_nan=False) if args.json else explain_table(result))
     return 0
 
 

@@ -23,7 +23,7 @@ import numpy as np
 from resdet.errors import CheckFailed, DataError
 from resdet.evaluation import coco, voc
 from resdet.evaluation.arrays import ImageId, is_id, read_json
-from resdet.evaluation.detections import Columns, read_columns, read_results
+from resdet.evaluation.detections import Columns, load_columns
 from resdet.evaluation.findings import Finding, refuse_if_any
 from resdet.evaluation.ground_truth import GroundTruth, read_ground_truth
 from resdet.evaluation.validate import check_columns
@@ -117,8 +117,7 @@ def evaluate_folder(
             )
     truth = read_ground_truth(folder / GROUND_TRUTH)
     evaluated = _evaluated(folder, truth)
-    entries, _ = read_results(folder / COCO_RESULTS)
-    columns, findings = read_columns(entries, truth.index)
+    columns, findings, _ = load_columns(folder / COCO_RESULTS, truth.index)
     findings += check_columns(columns, truth.index, evaluated, subset)
     warnings = refuse_if_any(str(folder / COCO_RESULTS), findings)
     metrics = truth.info.get("evaluators") or METRICS

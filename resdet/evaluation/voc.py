@@ -17,6 +17,7 @@ Not for: reading files (`voc_sets`, `voc_detections`; their functions are offere
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Sequence
 
 import numpy as np
@@ -49,6 +50,7 @@ from resdet.evaluation.voc_sets import (
     inclusive,
     read_devkit_ground_truth,
 )
+from resdet.evaluation.zero import notes_on_zero
 
 __all__ = [
     "AP_RULES", "STYLES", "ClassScore", "Curve", "VocDetections", "VocGroundTruth", "VocResult",
@@ -105,7 +107,11 @@ def evaluate(
         found = Found(columns.image[mine], boxes[mine], columns.scores[mine])
         scores[name] = score_class(objects, found, ap, iou, style)
     images = {"expected": len(used), "evaluated": int(used.sum()), "missing": int((~used).sum())}
-    return VocResult(ap, iou, style, scores, images, tuple(warnings))
+    result = VocResult(ap, iou, style, scores, images, tuple(warnings))
+    if iou != 0.5:  # what a zero means there is another question
+        return result
+    causes = notes_on_zero(result.mean_ap, ground_truth, columns, used)
+    return dataclasses.replace(result, causes=tuple(causes))
 
 
 def _refuse_unknown_choices(ap: str, iou: float, style: str) -> None:

@@ -99,50 +99,56 @@ def score_class(
     )  # fmt: skip
 
 
-def overlaps(a: FloatArray, b: FloatArray) -> FloatArray:
+def overlaps(a: FloatArray, b: FloatArray, pixel: float = 1.0) -> FloatArray:
     """Intersection over union of the boxes in each row, VOC's way: both ends inside.
 
-    Here and nowhere else a pixel is added. The order of the operations is the devkit's.
+    Here and nowhere else a pixel is added. The order of the operations is the devkit's. Other
+    values of `pixel` are for explaining other tools' numbers: 0 leaves it out, 2 adds it twice.
     """
     low, high = np.maximum(a[:, :2], b[:, :2]), np.minimum(a[:, 2:], b[:, 2:])
-    sides = np.maximum(high - low + 1, 0)
+    sides = np.maximum(high - low + pixel, 0)
     shared = sides[:, 0] * sides[:, 1]
-    area_a, area_b = (np.prod(box[:, 2:] - box[:, :2] + 1, axis=1) for box in (a, b))
-    return np.asarray(shared / (area_a + area_b - shared))
+    area_a, area_b = (np.prod(box[:, 2:] - box[:, :2] + pixel, axis=1) for box in (a, b))
+    union = area_a + area_b - shared
+    # Only without the pixel a box can have no area.
+    return np.divide(shared, union, out=np.zeros_like(shared), where=union != 0)
 
 
-def best_objects(objects: Objects, found: Found) -> tuple[IntArray, FloatArray]:
+def pairs(objects: Objects, found: Found) -> tuple[IntArray, IntArray]:
+    """Every detection with every object of its image, by detection, then by object."""
+    by_image = np.argsort(objects.image, kind="stable")
+    images = objects.image[by_image]
+    start = np.searchsorted(images, found.image, side="left")
+    count = np.searchsorted(images, found.image, side="right") - start
+    first = np.cumsum(count) - count
+    within = np.arange(count.sum()) - np.repeat(first, count)
+    return np.repeat(np.arange(len(count)), count), by_image[np.repeat(start, count) + within]
+
+
+def best_objects(objects: Objects, found: Found, pixel: float = 1.0) -> tuple[IntArray, FloatArray]:
     """For each detection the object of its image with the largest overlap, and that overlap.
 
     Of equal overlaps the first object's; -1 and 0 without any object in the image.
     """
     best = np.full(len(found.image), -1, dtype=np.int64)
     overlap = np.zeros(len(found.image))
-    by_image = np.argsort(objects.image, kind="stable")
-    images = objects.image[by_image]
-    start = np.searchsorted(images, found.image, side="left")
-    count = np.searchsorted(images, found.image, side="right") - start
-    paired = np.flatnonzero(count)
-    if len(paired) == 0:
+    owner, candidate = pairs(objects, found)
+    if len(owner) == 0:
         return best, overlap
-    start, count = start[paired], count[paired]
-    first = np.cumsum(count) - count
-    within = np.arange(count.sum()) - np.repeat(first, count)
-    candidate = by_image[np.repeat(start, count) + within]
-    iou = overlaps(found.boxes[np.repeat(paired, count)], objects.boxes[candidate])
-    overlap[paired] = np.maximum.reduceat(iou, first)
-    largest = np.flatnonzero(iou == np.repeat(overlap[paired], count))
-    owner = np.repeat(np.arange(len(paired)), count)[largest]
-    _, firsts = np.unique(owner, return_index=True)
-    best[paired] = candidate[largest[firsts]]
+    iou = overlaps(found.boxes[owner], objects.boxes[candidate], pixel)
+    first = np.flatnonzero(np.diff(owner, prepend=-1))
+    overlap[owner[first]] = np.maximum.reduceat(iou, first)
+    largest = np.flatnonzero(iou == overlap[owner])
+    taken = largest[np.unique(owner[largest], return_index=True)[1]]
+    best[owner[taken]] = candidate[taken]
     return best, overlap
 
 
 def judge(
-    objects: Objects, found: Found, threshold: float, style: str
+    objects: Objects, found: Found, threshold: float, style: str, pixel: float = 1.0
 ) -> tuple[BoolArray, BoolArray]:
     """Which detections are right, and which are wrong; those on difficult objects are neither."""
-    best, overlap = best_objects(objects, found)
+    best, overlap = best_objects(objects, found, pixel)
     hit = (best >= 0) & (overlap > threshold if style == "d2" else overlap >= threshold)
     ignored = hit.copy()
     ignored[hit] = objects.difficult[best[hit]]

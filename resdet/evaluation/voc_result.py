@@ -28,6 +28,7 @@ class VocResult:
     classes: Mapping[str, ClassScore]
     images: Mapping[str, int]  # expected, evaluated, missing
     warnings: tuple[Finding, ...] = ()
+    causes: tuple[str, ...] = ()  # of an AP50 next to nothing (`zero`)
 
     @property
     def protocol(self) -> str:
@@ -75,7 +76,7 @@ class VocResult:
             notes.append(no_detections(evaluated))
         if not self.scored:
             notes.append("AP is undefined: no class has both objects and detections to score.")
-        return notes + self._class_notes()
+        return [*notes, *self.causes, *self._class_notes()]
 
     def _mean_over(self, absent: Sequence[str], unread: Sequence[str]) -> str:
         text = f"Mean of {len(self.scored)} of {len(self.classes)} classes"

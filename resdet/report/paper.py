@@ -1,9 +1,9 @@
 """The paper's number beside ours where, and only where, the protocol is the same.
 
-The same means: the data sets trained and tested on, every image of the test set, the classes, the
-AP rule, the net unchanged and pretrained, and the settings on which the papers are explicit
-(`paper.yaml`). On a subset, on the embedded data, on other sizes there is no number, and so none
-can be taken for a target.
+The numbers are `resdet.evaluation.paper`'s. The same protocol means: the data sets trained and
+tested on, every image of the test set, the classes, the AP rule, the net unchanged and pretrained,
+and the settings on which the papers are explicit (`paper.yaml`). On a subset, on the embedded
+data, on other sizes there is no number, and so none can be taken for a target.
 
 Not for: judging whether ours is good; the paper trained in four alternating steps.
 """
@@ -11,17 +11,18 @@ Not for: judging whether ours is good; the paper trained in four alternating ste
 from __future__ import annotations
 
 import functools
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from importlib import resources
 from typing import Any
 
 import yaml
 
+from resdet.evaluation import paper as published
 from resdet.report.runs import Column
 from resdet.report.scores import SetScores
 
-PAPER = "He et al. 2015, arXiv:1512.03385"
+PAPER = published.PAPER
 
 
 @dataclass(frozen=True)
@@ -37,9 +38,32 @@ class PaperNumber:
 
 @functools.cache
 def tables() -> dict[str, Any]:
-    """The content of paper.yaml."""
+    """The content of paper.yaml, with the classes and the numbers that its protocols name."""
     file = resources.files("resdet.report") / "paper.yaml"
-    return dict(yaml.safe_load(file.read_text("utf-8")))
+    tree = dict(yaml.safe_load(file.read_text("utf-8")))
+    tree["classes"] = {"voc": list(published.voc_classes())}
+    tree["numbers"] = list(_numbers(tree["protocols"]))
+    return tree
+
+
+def _numbers(protocols: Mapping[str, Mapping[str, Any]]) -> Iterator[dict[str, Any]]:
+    """Percent, as printed; what they were trained on goes into the protocol's side of it."""
+    for name, protocol in protocols.items():
+        for key, rule in protocol["metrics"].items():
+            metric = rule if key == "mean_ap" else key
+            rows = published.published(
+                source=protocol["source"], data_set=protocol["test"], metric=metric
+            )
+            for row in rows:
+                entry = {"protocol": name, "net": row.net, "metric": key, "value": row.value,
+                         "source": row.source, "train": row.train}  # fmt: skip
+                if "per_class" in protocol:
+                    classes = published.the_number(
+                        source=protocol["per_class"], system=row.system, net=row.net
+                    )
+                    entry["per_class"] = list(classes.per_class.values())
+                    entry["per_class_source"] = classes.source
+                yield entry
 
 
 def numbers_for(column: Column, scores: SetScores) -> dict[str, PaperNumber]:
@@ -50,9 +74,7 @@ def numbers_for(column: Column, scores: SetScores) -> dict[str, PaperNumber]:
     found = {}
     for entry in tables()["numbers"]:
         protocol = tables()["protocols"][entry["protocol"]]
-        if entry["net"] == _plain_net(column) and _same_protocol(
-            column, scores, protocol, entry["metric"]
-        ):
+        if entry["net"] == _plain_net(column) and _same_protocol(column, scores, protocol, entry):
             names = tables()["classes"]["voc"]
             values = entry.get("per_class", ())
             found[entry["metric"]] = PaperNumber(
@@ -84,16 +106,16 @@ def _plain_net(column: Column) -> str | None:
 
 
 def _same_protocol(
-    column: Column, scores: SetScores, protocol: Mapping[str, Any], metric: str
+    column: Column, scores: SetScores, protocol: Mapping[str, Any], entry: Mapping[str, Any]
 ) -> bool:
-    config = column.config
+    config, metric = column.config, entry["metric"]
     classes_fit = len(scores.classes) == protocol["num_classes"] and (
         protocol["num_classes"] != 20 or _same_names(scores.classes)
     )
     rule = scores.primary if metric == "mean_ap" else "COCO bbox" if scores.coco else None
     return (
         scores.data_set == protocol["test"]
-        and sorted(config.get("DATASETS.TRAIN", ())) in [sorted(t) for t in protocol["train"]]
+        and sorted(config.get("DATASETS.TRAIN", ())) == sorted(entry["train"])
         and len(set(scores.evaluated)) == len(set(scores.expected)) == protocol["images"]
         and classes_fit
         and rule == protocol["metrics"][metric]

@@ -80,12 +80,6 @@ def test_coco_table_is_for_people(files: tuple[Path, Path], capsys: Any) -> None
     assert "APl        -" in out
 
 
-def test_the_fast_engine_is_refused_until_it_is_there(files: tuple[Path, Path]) -> None:
-    """commands.md names it; an honest refusal, exit code 2."""
-    with pytest.raises(ConfigError, match="--engine fast is not there yet"):
-        run("coco", files[0], "--gt", files[1], "--task", "bbox", "--engine", "fast")
-
-
 def test_exit_codes_follow_the_page(files: tuple[Path, Path], tmp_path: Path) -> None:
     """commands.md: 2 for a path that is not there, 1 for a file that does not load."""
     with pytest.raises(DataError, match=r"none.json does not exist") as missing:
