@@ -267,7 +267,7 @@ def _result(step: Step) -> str:
             if name.endswith("test")
         )
     for name in run.result_sets():
-        scores = run.read(f"results/{name}/voc")
+        scores = read_json(run.results(name) / "voc.json")
         return (
             f"AP50 {100 * scores[scores['primary'].removeprefix('VOC ')]['mean_ap']:.1f} on {name}"
         )

@@ -43,7 +43,8 @@ from urllib.parse import quote, unquote
 
 from resdet.errors import RunError
 
-KINDS = ("classification", "detection")
+# "results": of another tool, of which nothing but its results is known.
+KINDS = ("classification", "detection", "results")
 STATES = ("created", "training", "interrupted", "stopped", "finished")
 LOCK_STALE_SECONDS = 600.0
 SIGN_OF_LIFE_SECONDS = 60.0

@@ -1,5 +1,7 @@
 """`compare RUN_A RUN_B ...`: the report of two or more runs, and on the terminal its core.
 
+`compare --results NAME=FILE ... --gt JSON` does the same for results files of any tool.
+
 Exit codes: 0 when only the backbone differs; 1 when more does (the report is written all the
 same, stamped NOT COMPARABLE); 2 when there is nothing to report from.
 
@@ -11,16 +13,26 @@ from __future__ import annotations
 import argparse
 import json
 import sys
+import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
+from resdet.errors import UserError
 from resdet.report.document import compare
+from resdet.report.foreign import as_runs, split_name
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
-        "runs", nargs="+", metavar="RUN", help="run folders, the one to compare with first"
+        "runs", nargs="*", metavar="RUN", help="run folders, the one to compare with first"
     )
+    parser.add_argument(
+        "--results",
+        nargs="+",
+        metavar="NAME=FILE",
+        help="instead of runs: COCO-format results of any tool; needs --gt",
+    )
+    parser.add_argument("--gt", metavar="INSTANCES.json", type=Path, help="ground truth of them")
     parser.add_argument(
         "--output",
         metavar="DIR",
@@ -31,8 +43,23 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Writes the report, prints what it says; 0, or 1 for NOT COMPARABLE."""
-    output = Path(args.output) if args.output else default_output(args.runs)
-    paths = compare(args.runs, output)
+    if not args.results:
+        if args.gt:
+            raise UserError("--gt belongs to --results; run folders hold their ground truth.")
+        return _report(args, args.runs, args.runs)
+    if args.runs or not args.gt:
+        raise UserError(
+            "--results takes files of any tool in place of run folders, with their --gt: "
+            "compare --results a=a.json b=b.json --gt instances.json."
+        )
+    named = [split_name(text) for text in args.results]
+    with tempfile.TemporaryDirectory() as folder:
+        return _report(args, as_runs(named, args.gt, Path(folder)), [name for name, _ in named])
+
+
+def _report(args: argparse.Namespace, runs: Sequence[Path | str], names: Sequence[str]) -> int:
+    output = Path(args.output) if args.output else default_output(names)
+    paths = compare(runs, output)
     if args.json:
         report = json.loads(paths.json.read_text(encoding="utf-8"))
         files = {"html": str(paths.html), "markdown": str(paths.markdown), "json": str(paths.json)}

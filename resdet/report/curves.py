@@ -1,6 +1,6 @@
 """Precision against recall, and the matches behind it, computed from the result files.
 
-Not for: VOC's rules (`resdet.evaluation.voc`, whose judgement is used detection by detection).
+Not for: VOC's rules (`resdet.evaluation.voc`), or resampling (`resdet.evaluation.significance`).
 """
 
 from __future__ import annotations
@@ -12,8 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from resdet.evaluation import voc
-from resdet.evaluation.voc_matching import Found, Objects, judge
-from resdet.report.resampling import ClassMatches
+from resdet.evaluation.significance import Ranked, rank_voc
 from resdet.report.scores import SetScores
 
 # COCO's 101 recalls; VOC's curves are read off at the same places.
@@ -64,33 +63,9 @@ def curves_of(scores: SetScores) -> Curves:
     return Curves({name: precision for name, precision in curves.items() if len(precision)})
 
 
-def class_matches(scores: SetScores) -> list[ClassMatches]:
-    """Each class of a VOC-scored set with its detections judged, in the order of the classes.
-
-    Detections are taken as in `voc.evaluate`: by falling score, equal ones by image id.
-    """
+def ranked_classes(scores: SetScores) -> dict[str, Ranked]:
+    """Each class of a VOC-scored set with its detections judged, for `significance`."""
     truth = voc.ground_truth_from_coco(scores.truth)
     found = voc.read_detections(scores.folder, truth.classes, evaluated=scores.evaluated)
-    places = {str(image_id): i for i, image_id in enumerate(truth.image_ids)}
-    image = np.array([places[str(i)] for i in found.image_ids], dtype=np.int64)
-    rank = truth.index.image_rank()
     style = scores.result.voc.primary.style if scores.result.voc else "d2"
-    used = {places[str(i)] for i in scores.evaluated}
-    # Images are numbered anew, so that those never evaluated cannot be drawn.
-    number = np.cumsum([i in used for i in range(len(places))]) - 1
-    matches = []
-    for label in range(len(truth.classes)):
-        true = np.flatnonzero((truth.label == label) & np.isin(truth.image, list(used)))
-        mine = np.flatnonzero(found.label == label)
-        mine = mine[np.lexsort((rank[image[mine]], -found.scores[mine]))]
-        difficult = truth.difficult[true]
-        right, wrong = judge(
-            Objects(truth.image[true], truth.boxes[true], difficult),
-            Found(image[mine], found.boxes[mine], found.scores[mine]),
-            0.5,
-            style,
-        )
-        counted = right | wrong
-        positives = np.bincount(number[truth.image[true][~difficult]], minlength=len(used))
-        matches.append(ClassMatches(right[counted], number[image[mine][counted]], positives))
-    return matches
+    return rank_voc(truth, found, style=style, subset=scores.evaluated)

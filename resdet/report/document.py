@@ -15,11 +15,11 @@ from pathlib import Path
 
 from resdet import __version__
 from resdet.errors import RunError
+from resdet.evaluation.significance import Interval, difference_interval
 from resdet.report import as_json, figures, page, pictures, plain, tables
-from resdet.report.curves import Curves, class_matches, curves_of
+from resdet.report.curves import Curves, curves_of, ranked_classes
 from resdet.report.figures import Figure
 from resdet.report.pictures import Sample
-from resdet.report.resampling import Interval, difference_interval
 from resdet.report.runs import Column, read_columns
 from resdet.report.sameness import Verdict, judge
 from resdet.report.scores import Metric, SetScores, read_scores
@@ -156,7 +156,7 @@ def gather(run_paths: Sequence[Path | str]) -> Report:
         left_out=tuple(left_out),
         headline=headline(columns, sets[0].gains, verdict),
         standfirst=tuple(standfirst(columns, sets[0].gains, sets[0].noise)),
-        meaning=tuple(meaning(columns, sets[0].gains)),
+        meaning=() if verdict.results_only else tuple(meaning(columns, sets[0].gains)),
         nets=tables.nets(columns, sets[0].scores),
         differences=tables.differences(columns, verdict),
         figures=tuple(f for f in drawn if f is not None),
@@ -231,12 +231,12 @@ def _gains(scores: Sequence[SetScores], metric: Metric, asked: Sequence[Pair]) -
     matches = {}
     if asked and metric.rule == "VOC area":
         needed = {place for pair in asked for place in (pair.before, pair.after)}
-        matches = {place: class_matches(scores[place]) for place in needed}
+        matches = {place: ranked_classes(scores[place]) for place in needed}
     found = []
     for pair in asked:
         interval = None
         if matches:
-            interval = difference_interval(matches[pair.before], matches[pair.after])
+            interval = difference_interval([matches[pair.before]], [matches[pair.after]])
         if g := gain(pair, scores[0].data_set, metric, values, per_class, interval):
             found.append(g)
     return found

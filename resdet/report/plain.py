@@ -111,7 +111,7 @@ def terminal_text(report: Report) -> str:
             blocks.append(to_text(one.gain_table, report.columns))
     if report.differences:
         blocks.append(f"Config keys that differ\n{to_text(report.differences, report.columns)}")
-    else:
+    elif not verdict.results_only:
         blocks.append("The resolved configs do not differ.")
     said = [f"  {text}" for text in verdict.reasons]
     said += [f"  caution: {text}" for text in verdict.cautions]
@@ -120,6 +120,8 @@ def terminal_text(report: Report) -> str:
     because = (
         "only the backbone differs" if verdict.comparable else "more than the backbone differs"
     )
+    if verdict.results_only:
+        because = verdict.sentence
     blocks.append(f"{rule}{verdict.stamp}: {because}\n" + "\n".join(said) + ("\n" + rule).rstrip())
     blocks.append("\n".join([report.headline + ".", *report.standfirst]))
     return "\n\n".join(block.rstrip() for block in blocks)

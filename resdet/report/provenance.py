@@ -22,6 +22,11 @@ def provenance(column: Column) -> dict[str, Any]:
         for name, value in transfer.items()
         if isinstance(value, list | dict | int)
     }
+    if column.foreign:
+        rows = [("file", info.get("file")), ("SHA-256", info.get("file_sha256"))]
+        rows += [("ground truth", info.get("ground_truth")), ("read", info.get("finished"))]
+        shown = [(k, str(v)) for k, v in rows if v]
+        return {"column": column, "rows": shown, "config": "", "card": "{}"}
     rows = [
         ("folder", str(column.run.path)),
         ("run", info.get("id")),

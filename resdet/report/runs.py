@@ -45,6 +45,7 @@ class Column:
         parameters: of the whole detector, or None.
         samples_seen: training images that went through the net, repeats counted, or None.
         seconds: of training, or None.
+        foreign: only its results are known (`foreign`); how it was made is not.
     """
 
     run: Run
@@ -61,9 +62,12 @@ class Column:
     parameters: int | None = None
     samples_seen: int | None = None
     seconds: float | None = None
+    foreign: bool = False
 
     @property
     def start(self) -> str:
+        if self.foreign:
+            return "–"
         return "pretrained" if self.pretrained else "from scratch"
 
     @property
@@ -117,6 +121,9 @@ def net_title(name: str, width: float = 1.0) -> str:
 
 def _read(folder: Path, letter: str) -> Column:
     run = Run.open(folder)
+    if run.kind == "results":
+        name = str(run.info["title"])
+        return Column(run, letter, name, name, False, {}, None, foreign=True)
     if run.kind != "detection":
         raise RunError(
             f"{folder} is a {run.kind} run. compare takes detection runs, "
@@ -180,7 +187,7 @@ def _labelled(columns: list[Column]) -> list[Column]:
         columns = [dataclasses.replace(c, net=c.full_net) for c in columns]
     labels = [column.net for column in columns]
     if len(set(labels)) < len(labels) or len({c.pretrained for c in columns}) > 1:
-        labels = [f"{c.net}, {c.start}" for c in columns]
+        labels = [c.net if c.foreign else f"{c.net}, {c.start}" for c in columns]
     if len(set(labels)) < len(labels):
         labels = [
             f"{label}, seed {c.seed}" if labels.count(label) > 1 else label

@@ -28,6 +28,7 @@ from resdet.report.scores import SetScores
 
 COMPARABLE = "COMPARABLE"
 NOT_COMPARABLE = "NOT COMPARABLE"
+RESULTS_ONLY = "RESULTS ONLY"
 NOT_SET = "(not set)"
 _BACKBONE_PREFIX = "MODEL.NET."
 _BACKBONE = ("MODEL.BACKBONE.NAME", "MODEL.WEIGHTS", "TRANSFER.FROM_SCRATCH")
@@ -81,12 +82,14 @@ class Verdict:
         reasons: why the runs are not comparable; empty where they are.
         cautions: what a reader must know before believing a gain.
         notes: environment and other harmless differences.
+        results_only: nothing but the results is known, so that no cause can be proven.
     """
 
     differences: tuple[Difference, ...] = ()
     reasons: tuple[str, ...] = ()
     cautions: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
+    results_only: bool = False
 
     @property
     def comparable(self) -> bool:
@@ -94,7 +97,21 @@ class Verdict:
 
     @property
     def stamp(self) -> str:
-        return COMPARABLE if self.comparable else NOT_COMPARABLE
+        if not self.comparable:
+            return NOT_COMPARABLE
+        return RESULTS_ONLY if self.results_only else COMPARABLE
+
+    @property
+    def sentence(self) -> str:
+        """What the stamp means."""
+        if not self.comparable:
+            return "These runs differ in more than the backbone:"
+        if self.results_only:
+            return (
+                "Same images, same ground truth, same measure. How these detectors were made is "
+                "not known, so nothing is said about why they differ."
+            )
+        return "Only the backbone differs: same detector, same data, same schedule, same measure."
 
     def of_kind(self, kind: str) -> tuple[Difference, ...]:
         return tuple(d for d in self.differences if d.kind == kind)
@@ -114,6 +131,8 @@ def judge(columns: Sequence[Column], sets: Mapping[str, Sequence[SetScores]]) ->
         columns: the runs.
         sets: data set to the scores of each run, in the order of `columns`.
     """
+    if any(c.foreign for c in columns):
+        return _judge_results(columns, sets)
     differences = config_differences([c.config for c in columns], [c.card for c in columns])
     found = _Findings()
     for difference in differences:
@@ -127,6 +146,18 @@ def judge(columns: Sequence[Column], sets: Mapping[str, Sequence[SetScores]]) ->
     return Verdict(
         tuple(differences), tuple(found.reasons), tuple(found.cautions), tuple(found.notes)
     )
+
+
+def _judge_results(columns: Sequence[Column], sets: Mapping[str, Sequence[SetScores]]) -> Verdict:
+    """Of results without a run only this can be known: whether they answer the same question."""
+    found = _Findings()
+    for scores in sets.values():
+        _check_set(columns, scores, found)
+    for text, letters in _by_text(
+        [(said, c) for c in columns for said in c.run.info.get("cautions") or []]
+    ):
+        found.cautions.append(f"{_and(letters)}: {text}")
+    return Verdict(reasons=tuple(found.reasons), cautions=tuple(found.cautions), results_only=True)
 
 
 def config_differences(

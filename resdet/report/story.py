@@ -13,7 +13,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from resdet.report.resampling import Interval
+from resdet.evaluation.significance import Interval
 from resdet.report.runs import Column
 from resdet.report.sameness import Verdict
 from resdet.report.scores import Metric

@@ -11,6 +11,7 @@ import pytest
 from PIL import Image
 
 from resdet.evaluation.results import evaluate_folder
+from resdet.evaluation.significance import mean_ap
 from resdet.report import (
     charts,
     curves,
@@ -18,25 +19,9 @@ from resdet.report import (
     runs,
 )
 from resdet.report.charts import Look, Series
-from resdet.report.resampling import ClassMatches, difference_interval, mean_ap
 from resdet.report.scores import read_scores
 
 # -- resampling ----------------------------------------------------------------------------
-
-
-def matches(num_images: int = 60, skill: float = 0.7, seed: int = 0) -> list[ClassMatches]:
-    """Three classes, 0 to 2 objects an image; a share of them found, some boxes made up."""
-    objects = np.random.default_rng(99).integers(0, 3, (3, num_images))
-    generator = np.random.default_rng(seed)
-    made = []
-    for positives in objects:
-        image = np.repeat(np.arange(num_images), positives)
-        found = image[generator.random(len(image)) < skill]
-        invented = generator.integers(0, num_images, num_images // 3)
-        is_true = np.r_[np.ones(len(found), bool), np.zeros(len(invented), bool)]
-        order = np.argsort(-(generator.random(len(is_true)) + is_true), kind="stable")
-        made.append(ClassMatches(is_true[order], np.r_[found, invented][order], positives))
-    return made
 
 
 def test_every_image_once_gives_the_area_rule(demo_runs: list[Path]) -> None:
@@ -46,53 +31,8 @@ def test_every_image_once_gives_the_area_rule(demo_runs: list[Path]) -> None:
         found = read_scores(column, "digits_test")
         ones = np.ones((1, 60), dtype=np.int64)
         expected = evaluate_folder(run / "results" / "digits_test").to_json()["voc"]["area"]
-        value = mean_ap(curves.class_matches(found), ones)[0]
+        value = mean_ap(curves.ranked_classes(found), ones)[0, 0]
         assert value == pytest.approx(expected["mean_ap"], abs=1e-12)
-
-
-def test_weights_are_copies_of_images() -> None:
-    """The same AP when the copies are written out, detections and objects alike."""
-    weights = np.random.default_rng(3).integers(0, 4, 60)
-    for c in matches():
-        times = weights[c.image]
-        copied = ClassMatches(
-            np.repeat(c.is_true, times), np.repeat(c.image, times), c.positives * weights
-        )
-        expected = mean_ap([copied], np.ones((1, 60), dtype=np.int64))
-        assert mean_ap([c], weights[None]) == pytest.approx(expected, abs=1e-12)
-
-
-def test_a_detector_against_itself_has_no_noise() -> None:
-    """Paired: the same draw for both."""
-    found = difference_interval(matches(), matches(), draws=50)
-    assert found is not None
-    assert (found.low, found.high) == (0, 0)
-
-
-def test_the_interval_spans_what_it_should() -> None:
-    """A clear difference excludes 0 and has the sign of the gain; a re-roll of luck does not."""
-    clear = difference_interval(matches(skill=0.3), matches(skill=0.9), draws=200)
-    assert clear is not None
-    assert 0 < clear.low < clear.high
-    luck = difference_interval(matches(seed=1), matches(seed=2), draws=200)
-    assert luck is not None
-    assert luck.has_zero
-
-
-def test_few_images_have_no_interval_and_other_objects_are_refused() -> None:
-    """Below 50 images an interval is narrower than it says."""
-    assert difference_interval(matches(49), matches(49), draws=10) is None
-    with pytest.raises(ValueError, match="not matched against the same objects"):
-        difference_interval(matches(60), matches(61), draws=10)
-
-
-def test_a_class_without_objects_in_a_draw_is_left_out_of_it() -> None:
-    """As in the number itself (F89)."""
-    one, two, _ = matches()
-    empty = ClassMatches(np.zeros(0, bool), np.zeros(0, np.int64), np.zeros(60, np.int64))
-    ones = np.ones((1, 60), dtype=np.int64)
-    assert mean_ap([one, two, empty], ones) == mean_ap([one, two], ones)
-    assert np.isnan(mean_ap([empty], ones)).all()
 
 
 # -- pictures ------------------------------------------------------------------------------
