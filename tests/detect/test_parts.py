@@ -391,7 +391,7 @@ def test_a_set_without_annotations_is_detected_on_and_not_scored(trained):
         ),
         pytest.param(
             ["--output", "run", "--eval-only", "MODEL.WEIGHTS", "net.safetensors"],
-            "holds a classifier; --eval-only needs a detector",
+            "MODEL.WEIGHTS is net.safetensors, but run is the run of another detector",
             id="a-classifier-cannot-be-scored",
         ),
     ],
