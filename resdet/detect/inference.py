@@ -178,11 +178,14 @@ def write_results(
     (folder / other).unlink(missing_ok=True)
     _write_samples(folder, data, num_samples, reader)
     expected = [r["image_id"] for r in data.records]
+    folders = {str(Path(r["file_name"]).resolve().parent) for r in data.records}
     write_json(
         folder / "images.json",
         {
             "data_set": data.name,
             "hash": data.hash,
+            # So that a report can show any of the images, as long as they stay there.
+            "image_folder": folders.pop() if len(folders) == 1 else None,
             "expected": expected,
             "evaluated": visited,
             "seconds": seconds,

@@ -53,11 +53,16 @@ class VocPair:
 
 @dataclass(frozen=True)
 class FolderResult:
-    """What a result folder says; a metric that its set does not mean is None."""
+    """What a result folder says; a metric that its set does not mean is None.
+
+    truth, columns: what both metrics were made from.
+    """
 
     data_set: str
     voc: VocPair | None
     coco: coco.CocoResult | None
+    truth: GroundTruth
+    columns: Columns
     warnings: tuple[Finding, ...] = ()
 
     def to_json(self) -> dict[str, Any]:
@@ -127,7 +132,7 @@ def evaluate_folder(
     if "voc" in metrics:
         pair = _both_rules(folder, truth, columns, evaluated, style, subset)
     data_set = str(truth.info.get("data_set", folder.name))
-    return FolderResult(data_set, pair, coco_result, tuple(warnings))
+    return FolderResult(data_set, pair, coco_result, truth, columns, tuple(warnings))
 
 
 def _evaluated(folder: Path, truth: GroundTruth) -> tuple[ImageId, ...]:

@@ -406,7 +406,7 @@ def image_verdict(interval: Interval | None) -> str:
     text = f"The gap of {points(interval.difference)} points is inside image noise: {limits}."
     if (needed := images_to_settle(interval)) is not None:
         text += (
-            f" If the true gap is this large, about {_rounded(needed)} images would show it in "
+            f" If the true gap is this large, about {rounded_up(needed)} images would show it in "
             "4 of 5 cases."
         )
     return text
@@ -418,7 +418,7 @@ def points(value: float) -> str:
     return "0.0" if not float(text) else text.replace("-", "−")
 
 
-def _rounded(count: int) -> str:
+def rounded_up(count: int) -> str:
     """Two digits: more would promise what an estimate cannot hold."""
     digits = max(0, len(str(count)) - 2)
     return f"{math.ceil(count / 10**digits) * 10**digits:,}"

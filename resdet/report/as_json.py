@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING, Any
 
+from resdet.report.bets import Bet
 from resdet.report.runs import Column
 from resdet.report.story import Gain
 
@@ -90,7 +91,8 @@ def _set(report: Report, one: SetReport) -> dict[str, Any]:
         "per_class": {letter: s.per_class(one.metric) for letter, s in scores.items()},
         "voc": {letter: s.voc for letter, s in scores.items()},
         "coco": {letter: s.coco for letter, s in scores.items()},
-        "gains": [_gain(report, g) for g in (*one.gains, *one.other_gains)],
+        "gains": [_gain(report, g) for g in _every_gain(one)],
+        "errors": one.errors.to_json(report.columns) if one.errors else None,
         "precision_recall": {
             letter: {"recall_step": 0.01, "mean_precision": [round(float(v), 6) for v in c.mean()]}
             for letter, c in zip(letters, one.curves, strict=True)
@@ -98,20 +100,19 @@ def _set(report: Report, one: SetReport) -> dict[str, Any]:
     }
 
 
+def _every_gain(one: SetReport) -> list[Gain]:
+    """By the ranking rule, by VOC's other one, and by those that only noise is judged by."""
+    found = [*one.gains, *one.other_gains]
+    return found + [bet.gain for bet in one.trust.bets if bet.gain not in found]
+
+
 def _gain(report: Report, g: Gain) -> dict[str, Any]:
-    interval = None
-    if g.interval is not None:
-        interval = {
-            "level": 0.95,
-            "low": g.interval.low,
-            "high": g.interval.high,
-            "method": "paired bootstrap over images, percentiles",
-            "draws": g.interval.draws,
-            "images": g.interval.images,
-        }
+    before, after = (
+        [report.columns[i].letter for i in places] for places in (g.pair.before, g.pair.after)
+    )
     return {
-        "before": report.columns[g.pair.before].letter,
-        "after": report.columns[g.pair.after].letter,
+        "before": before[0] if len(before) == 1 else before,
+        "after": after[0] if len(after) == 1 else after,
         "kind": g.pair.kind,
         "metric": g.metric.title,
         "protocol": g.metric.rule,
@@ -119,7 +120,8 @@ def _gain(report: Report, g: Gain) -> dict[str, Any]:
         "after_value": g.after,
         "absolute": g.absolute,
         "relative": g.relative,
-        "interval": interval,
+        "interval": g.interval.to_json() if g.interval else None,
+        "noise": Bet(g).to_json(),
         "per_class": {c.name: {"absolute": c.absolute, "relative": c.relative} for c in g.classes},
     }
 

@@ -59,6 +59,34 @@ class Bars:
     note: str = ""
 
 
+@dataclass(frozen=True)
+class Span:
+    """An interval on the x axis; `name` stands at its end."""
+
+    name: str
+    low: float
+    high: float
+
+
+@dataclass(frozen=True)
+class SpanRow:
+    """One value with its intervals; `note` stands below its name."""
+
+    name: str
+    note: str
+    value: float
+    spans: tuple[Span, ...]
+    look: Look
+
+
+@dataclass(frozen=True)
+class Stack:
+    """One bar of parts that add up to 1; each part has a fill of its own, 0 to 3."""
+
+    look: Look
+    shares: tuple[float, ...]
+
+
 def line_chart(
     series: Sequence[Series],
     *,
@@ -150,6 +178,80 @@ def bar_chart(
     return svg(parts, width, bottom + 40, label)
 
 
+def interval_chart(rows: Sequence[SpanRow], *, label: str, x_title: str) -> str:
+    """Each row a dot with whiskers below each other, on an axis that holds 0."""
+    left, right = 14, 58
+    ends = [0.0] + [v for r in rows for s in r.spans for v in (s.low, s.high, r.value)]
+    step = _step((max(ends) - min(ends)) / 4)
+    first, last = math.floor(min(ends) / step), math.ceil(max(ends) / step)
+    marks = [round(i * step, 10) for i in range(first, last + 1)]
+
+    def at(value: float) -> float:
+        return left + (WIDTH - left - right) * (value - marks[0]) / (marks[-1] - marks[0])
+
+    y, body = float(_TOP), []
+    for row in rows:
+        body.append(text(left, y + 12, f"{row.name}  {row.note}", "start", "haloed"))
+        y += 18
+        for span in row.spans:
+            y += 16
+            low, high = at(span.low), at(span.high)
+            body.append(
+                f'<path class="whisker {row.look.css}" d="M{low:.1f} {y - 5:.1f}v8M{low:.1f} '
+                f'{y - 1:.1f}H{high:.1f}M{high:.1f} {y - 5:.1f}v8"/>'
+            )
+            body.append(
+                f'<circle class="dot hue-{row.look.hue}" cx="{at(row.value):.1f}" '
+                f'cy="{y - 1:.1f}" r="4"/>'
+            )
+            body.append(text(WIDTH - right + 8, y + 3, span.name, "start"))
+        y += 14
+    grid = []
+    for value in marks:
+        css = "zero" if value == 0 else "grid"
+        grid.append(f'<path class="{css}" d="M{at(value):.1f} {_TOP}V{y:.1f}"/>')
+        signed = number(value).replace("-", "−")
+        grid.append(text(at(value), y + 16, f"+{signed}" if value > 0 else signed, "middle"))
+    body.append(text((left + WIDTH - right) / 2, y + 34, x_title, "middle", "title"))
+    return svg([*grid, *body], WIDTH, y + 40, label)
+
+
+def stacked_chart(stacks: Sequence[Stack], names: Sequence[str], *, label: str) -> str:
+    """One full-width bar per look, divided into named parts; each part says its percent.
+
+    Args:
+        names: of the parts, in their order; at most four.
+    """
+    parts, x, row = [], 4.0, 0
+    for i, name in enumerate(names):
+        need = 20 + _width(name) + 14
+        if x > 4 and x + need > WIDTH:
+            x, row = 4.0, row + 1
+        top = 2 + row * 18
+        parts.append(
+            f'<rect class="part part-{i} hue-5" x="{x:.1f}" y="{top}" width="14" height="11"/>'
+        )
+        parts.append(text(x + 20, top + 10, name, "start", "name"))
+        x += need
+    y = (row + 1) * 18 + 8.0
+    for stack in stacks:
+        parts.append(text(0, y + 12, _fitted(stack.look.name, WIDTH), "start", "name"))
+        y += 18
+        x = 0.0
+        for i, share in enumerate(stack.shares):
+            width = WIDTH * share
+            parts.append(
+                f'<rect class="part part-{i} {stack.look.css}" x="{x:.1f}" y="{y:.1f}" '
+                f'width="{width:.1f}" height="18"/>'
+            )
+            if width >= 30:
+                css = "on" if i == 0 else "name"
+                parts.append(text(x + width / 2, y + 13, f"{share * 100:.0f}", "middle", css))
+            x += width
+        y += 26
+    return svg(parts, WIDTH, y + 2, label)
+
+
 def ticks(top: float, wanted: int, *, exact: float | None = None) -> list[float]:
     """Round numbers from 0 to at least `top` (to `exact` where given), about `wanted` of them.
 
@@ -159,12 +261,17 @@ def ticks(top: float, wanted: int, *, exact: float | None = None) -> list[float]
     """
     if not math.isfinite(top) or top <= 0:
         return [0.0, 1.0]
-    rough = top / wanted
-    power = 10.0 ** math.floor(math.log10(rough))
-    step = next(m * power for m in (1, 2, 2.5, 5, 10) if m * power >= rough * 0.999)
+    step = _step(top / wanted)
     count = math.floor(top / step + 1e-6) if exact else math.ceil(top / step - 1e-6)
     values = [round(i * step, 10) for i in range(count + 1)]
     return values if not exact or math.isclose(values[-1], exact) else [*values[:-1], exact]
+
+
+def _step(rough: float) -> float:
+    """The next round number from this one on."""
+    rough = rough or 0.25
+    power = 10.0 ** math.floor(math.log10(rough))
+    return next(m * power for m in (1, 2, 2.5, 5, 10) if m * power >= rough * 0.999)
 
 
 def number(value: float) -> str:

@@ -30,9 +30,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--results",
         nargs="+",
         metavar="NAME=FILE",
-        help="instead of runs: COCO-format results of any tool; needs --gt",
+        help="instead of runs: COCO-format results of any tool; needs --gt; files of one NAME are "
+        "trainings of one detector",
     )
     parser.add_argument("--gt", metavar="INSTANCES.json", type=Path, help="ground truth of them")
+    parser.add_argument(
+        "--images", metavar="DIR", type=Path, help="with --results: the image files, for pictures"
+    )
     parser.add_argument(
         "--output",
         metavar="DIR",
@@ -44,8 +48,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Writes the report, prints what it says; 0, or 1 for NOT COMPARABLE."""
     if not args.results:
-        if args.gt:
-            raise UserError("--gt belongs to --results; run folders hold their ground truth.")
+        if args.gt or args.images:
+            raise UserError(
+                "--gt and --images belong to --results; run folders hold their ground truth and "
+                "know their images."
+            )
         return _report(args, args.runs, args.runs)
     if args.runs or not args.gt:
         raise UserError(
@@ -54,7 +61,8 @@ def run(args: argparse.Namespace) -> int:
         )
     named = [split_name(text) for text in args.results]
     with tempfile.TemporaryDirectory() as folder:
-        return _report(args, as_runs(named, args.gt, Path(folder)), [name for name, _ in named])
+        runs = as_runs(named, args.gt, Path(folder), images=args.images)
+        return _report(args, runs, list(dict.fromkeys(name for name, _ in named)))
 
 
 def _report(args: argparse.Namespace, runs: Sequence[Path | str], names: Sequence[str]) -> int:

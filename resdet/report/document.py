@@ -9,20 +9,24 @@ Not for: what stands in a table, a plot or a sentence (`tables`, `figures`, `sto
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from resdet import __version__
 from resdet.errors import RunError
-from resdet.evaluation.significance import Interval, difference_interval
+from resdet.evaluation.significance import Interval
 from resdet.report import as_json, figures, page, pictures, plain, tables
-from resdet.report.curves import Curves, curves_of, ranked_classes
+from resdet.report.anatomies import Errors, errors
+from resdet.report.bets import Trust, image_intervals, trust
+from resdet.report.contrasts import MAX_BYTES as CONTRAST_BYTES
+from resdet.report.contrasts import Contrast, contrasts
+from resdet.report.curves import Curves, curves_of
 from resdet.report.figures import Figure
 from resdet.report.pictures import Sample
 from resdet.report.runs import Column, read_columns
 from resdet.report.sameness import Verdict, judge
-from resdet.report.scores import Metric, SetScores, read_scores
+from resdet.report.scores import COCO_AP50, Metric, SetScores, read_scores
 from resdet.report.story import Gain, Pair, gain, headline, meaning, pairs, standfirst
 from resdet.report.tables import Table
 from resdet.run import utc_now, write_json, write_text
@@ -54,14 +58,18 @@ class SetReport:
     scores: tuple[SetScores, ...]
     gains: tuple[Gain, ...]
     other_gains: tuple[Gain, ...]
+    trust: Trust
     curves: tuple[Curves, ...]
     ranking: Table
     gain_table: Table | None
     tables: tuple[Table, ...]
     other_tables: tuple[Table, ...]
+    published: Table | None
     curve: Figure
     figures: tuple[Figure, ...]
     small_curves: tuple[tuple[str, str], ...]
+    errors: Errors | None
+    contrasts: tuple[Contrast, ...]
     samples: tuple[Sample, ...]
     notes: tuple[str, ...]
 
@@ -74,12 +82,6 @@ class SetReport:
     def has_many_classes(self) -> bool:
         """The bars of one pair fill several drawings."""
         return len(self.scores[0].classes) > figures.MAX_BARS
-
-    @property
-    def noise(self) -> dict[Pair, Interval]:
-        """The intervals of the pairs that have one; always of VOC's area rule."""
-        every = (*self.gains, *self.other_gains)
-        return {g.pair: g.interval for g in every if g.interval is not None}
 
     @property
     def sources(self) -> str:
@@ -145,7 +147,8 @@ def gather(run_paths: Sequence[Path | str]) -> Report:
     verdict = judge(columns, scores)
     # Of runs that are not comparable no gain is taken: their numbers stand side by side.
     asked = pairs(columns) if verdict.comparable else []
-    sets = [_set_report(columns, scores[name], asked) for name in names]
+    sets = [_set_report(columns, scores[name], asked, 1 / len(names)) for name in names]
+    first = sets[0]
     drawn = [figures.learning_curves(columns), figures.validation_curves(columns)]
     return Report(
         made=utc_now(),
@@ -154,10 +157,12 @@ def gather(run_paths: Sequence[Path | str]) -> Report:
         verdict=verdict,
         sets=tuple(sets),
         left_out=tuple(left_out),
-        headline=headline(columns, sets[0].gains, verdict),
-        standfirst=tuple(standfirst(columns, sets[0].gains, sets[0].noise)),
-        meaning=() if verdict.results_only else tuple(meaning(columns, sets[0].gains)),
-        nets=tables.nets(columns, sets[0].scores),
+        headline=headline(columns, first.gains, verdict, first.trust.in_noise),
+        standfirst=tuple(
+            standfirst(columns, first.gains, first.trust.short(first.metric), first.trust.in_noise)
+        ),
+        meaning=() if verdict.results_only else tuple(meaning(columns, first.gains)),
+        nets=tables.nets(columns, first.scores),
         differences=tables.differences(columns, verdict),
         figures=tuple(f for f in drawn if f is not None),
     )
@@ -186,12 +191,15 @@ def _common_sets(columns: Sequence[Column]) -> tuple[list[str], list[str]]:
 
 
 def _set_report(
-    columns: Sequence[Column], scores: Sequence[SetScores], asked: Sequence[Pair]
+    columns: Sequence[Column], scores: Sequence[SetScores], asked: Sequence[Pair], share: float
 ) -> SetReport:
+    """Args: share: of the page's room for pictures, in (0, 1]."""
     metric, other = scores[0].metric, tables.other_rule(scores)
     curves = [curves_of(s) for s in scores]
-    gains = _gains(scores, metric, asked)
-    other_gains = _gains(scores, other, asked) if other else []
+    intervals = {pair: image_intervals(scores, pair) for pair in asked}
+    gains = _gains(scores, metric, asked, intervals)
+    other_gains = _gains(scores, other, asked, intervals) if other else []
+    halves = _gains(scores, COCO_AP50, asked, intervals) if metric.key == "AP" else []
     shown = [tables.per_class(columns, scores, metric, gains), tables.coco(columns, scores)]
     others = []
     if other:
@@ -202,15 +210,19 @@ def _set_report(
         scores=tuple(scores),
         gains=tuple(gains),
         other_gains=tuple(other_gains),
+        trust=trust(columns, [*gains, *halves, *other_gains]),
         curves=tuple(curves),
         ranking=tables.ranking(columns, scores, metric),
         gain_table=tables.gains(columns, gains),
         tables=tuple(t for t in shown if t is not None),
         other_tables=tuple(t for t in others if t is not None),
+        published=tables.published(scores[0].data_set),
         curve=figures.precision_recall(columns, curves),
         figures=tuple(f for g in gains for f in figures.class_gains(columns, g)),
         small_curves=tuple(figures.precision_recall_per_class(columns, curves)),
-        samples=tuple(pictures.samples(scores)),
+        errors=errors(columns, scores, asked),
+        contrasts=tuple(contrasts(scores, asked, max_bytes=int(share * CONTRAST_BYTES))),
+        samples=tuple(pictures.samples(scores, max_bytes=int(share * pictures.MAX_BYTES))),
         notes=_notes(columns, scores),
     )
 
@@ -224,19 +236,18 @@ def _notes(columns: Sequence[Column], scores: Sequence[SetScores]) -> tuple[str,
     return tuple(said)
 
 
-def _gains(scores: Sequence[SetScores], metric: Metric, asked: Sequence[Pair]) -> list[Gain]:
-    """The gain of every pair; with an interval for VOC's area rule."""
+def _gains(
+    scores: Sequence[SetScores],
+    metric: Metric,
+    asked: Sequence[Pair],
+    intervals: Mapping[Pair, Mapping[str, Interval | None]],
+) -> list[Gain]:
+    """The gain of every pair by this metric, with its interval where it has one."""
     values = [s.value(metric) for s in scores]
     per_class = [s.per_class(metric) for s in scores]
-    matches = {}
-    if asked and metric.rule == "VOC area":
-        needed = {place for pair in asked for place in (pair.before, pair.after)}
-        matches = {place: ranked_classes(scores[place]) for place in needed}
-    found = []
-    for pair in asked:
-        interval = None
-        if matches:
-            interval = difference_interval([matches[pair.before]], [matches[pair.after]])
-        if g := gain(pair, scores[0].data_set, metric, values, per_class, interval):
-            found.append(g)
-    return found
+    name = metric.rule if metric.key == "mean_ap" else metric.key
+    made = [
+        gain(pair, scores[0].data_set, metric, values, per_class, intervals[pair].get(name))
+        for pair in asked
+    ]
+    return [g for g in made if g is not None]

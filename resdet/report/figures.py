@@ -16,7 +16,7 @@ from resdet.report import charts
 from resdet.report.charts import Bars, Look, Series
 from resdet.report.curves import RECALL, Curves
 from resdet.report.runs import Column
-from resdet.report.story import Gain, percent, points
+from resdet.report.story import Gain, letters, percent, points, side
 
 MAX_SMALL_MULTIPLES = 80
 MAX_BARS = 28
@@ -34,6 +34,13 @@ class Figure:
 
 def look(column: Column) -> Look:
     return Look(f"{column.letter}  {column.label}", column.hue, column.dash)
+
+
+def _side_look(columns: Sequence[Column], places: Sequence[int]) -> Look:
+    """Of one side of a pair: its run, or its seeds together."""
+    first = columns[places[0]]
+    name = f"{letters(columns, places)}  {side(columns, places)}"
+    return Look(name, first.hue, first.dash)
 
 
 def learning_curves(columns: Sequence[Column]) -> Figure | None:
@@ -143,19 +150,20 @@ def class_gains(columns: Sequence[Column], gain: Gain) -> list[Figure]:
 
     Many classes are spread over several drawings, so that none is taller than a screen.
     """
-    before, after = columns[gain.pair.before], columns[gain.pair.after]
-    pair = f"{before.letter} → {after.letter}"
+    before, after = (_side_look(columns, places) for places in (gain.pair.before, gain.pair.after))
+    a, b = (letters(columns, places) for places in (gain.pair.before, gain.pair.after))
+    pair = f"{a} → {b}"
     parts = [gain.classes[i : i + MAX_BARS] for i in range(0, len(gain.classes), MAX_BARS)]
     return [
         Figure(
-            f"class_gains_{before.letter}{after.letter}_{number}",
+            f"class_gains_{a}{b}_{number}".replace(", ", ""),
             f"Per class, {pair}" + (f" ({number} of {len(parts)})" if len(parts) > 1 else ""),
             f"{gain.metric.title}, percent; at the right the gain in points. "
             f"Mean of all {percent(gain.before)} → {percent(gain.after)}.",
             charts.bar_chart(
                 [Bars(c.name, (c.before * 100, c.after * 100), points(c.absolute)) for c in part],
-                [look(before), look(after)],
-                label=f"AP per class of {before.label} and {after.label}, largest gain first",
+                [before, after],
+                label=f"AP per class of {before.name} and {after.name}, largest gain first",
                 x_max=100,
                 x_title=gain.metric.title,
             ),

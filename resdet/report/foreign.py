@@ -38,16 +38,23 @@ def split_name(text: str) -> tuple[str, Path]:
     return name, Path(file)
 
 
-def as_runs(named: Sequence[tuple[str, Path]], gt: Path, folder: Path) -> list[Path]:
+def as_runs(
+    named: Sequence[tuple[str, Path]], gt: Path, folder: Path, *, images: Path | None = None
+) -> list[Path]:
     """One run folder within `folder` for each (name, results file).
 
+    Files of one name are trainings of one detector, each with a seed of its own.
+
+    Args:
+        images: where the files that the ground truth names lie, for the report's pictures.
+
     Raises:
-        UserError: a name stands twice. DataError: a file is missing or the ground truth is none.
+        UserError: two files of a name have the same content; `images` is no folder.
+        DataError: a file is missing or the ground truth is none.
     """
-    names = [name for name, _ in named]
-    for name in names:
-        if names.count(name) > 1:
-            raise UserError(f"--results: the name {name} is given twice. Name each file its own.")
+    if images is not None and not images.is_dir():
+        raise UserError(f"--images {images} is no folder. Give the one that holds the image files.")
+    _refuse_copies(named)
     truth = read_json(gt, DataError)
     if not isinstance(truth, dict) or not isinstance(truth.get("images"), list):
         raise DataError(f'{gt} has no list "images": --gt takes COCO\'s instances JSON.')
@@ -58,12 +65,30 @@ def as_runs(named: Sequence[tuple[str, Path]], gt: Path, folder: Path) -> list[P
         "evaluators": ["coco"],
     }
     return [
-        _as_run(name, file, truth, gt, folder / f"{number:02d}")
+        _as_run(name, file, truth, gt, folder / f"{number:02d}", images)
         for number, (name, file) in enumerate(named)
     ]
 
 
-def _as_run(name: str, file: Path, truth: dict[str, Any], gt: Path, folder: Path) -> Path:
+def _refuse_copies(named: Sequence[tuple[str, Path]]) -> None:
+    """One file under one name twice would be a spread of nothing."""
+    seen: dict[tuple[str, str], Path] = {}
+    for name, file in named:
+        try:
+            content = hashlib.sha256(file.read_bytes()).hexdigest()
+        except OSError as error:
+            raise DataError(f"{file} cannot be read: {error.strerror}.") from None
+        first = seen.setdefault((name, content), file)
+        if first is not file:
+            raise UserError(
+                f"--results: {name} is given twice with the same content, {first} and {file}. "
+                "Files of one name are trainings with different seeds; give each once."
+            )
+
+
+def _as_run(
+    name: str, file: Path, truth: dict[str, Any], gt: Path, folder: Path, pictures: Path | None
+) -> Path:
     evaluated = evaluated_beside(file)
     expected = [image["id"] for image in truth["images"]]
     warnings = refuse_if_any(str(file), check_results(file, truth, evaluated))
@@ -82,6 +107,11 @@ def _as_run(name: str, file: Path, truth: dict[str, Any], gt: Path, folder: Path
     write_json(results / COCO_RESULTS, entries, indent=None)
     write_json(results / GROUND_TRUTH, truth, indent=None)
     # Nobody wrote down which images were visited: all, and a caution says if some have nothing.
-    images = {"data_set": gt.stem, "expected": expected, "evaluated": list(evaluated or expected)}
+    images = {
+        "data_set": gt.stem,
+        "expected": expected,
+        "evaluated": list(evaluated or expected),
+        "image_folder": str(pictures.resolve()) if pictures else None,
+    }
     write_json(results / IMAGES, images, indent=None)
     return run.path

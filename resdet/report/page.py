@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from resdet.errors import RunError
 from resdet.report import as_json, charts, story
+from resdet.report.contrasts import rule
 from resdet.report.pictures import PICTURES_SAID
 from resdet.report.provenance import provenance
 
@@ -47,10 +48,10 @@ def to_html(report: Report) -> str:
         css=Markup(charts.chart_css() + _template("report.css")),
         data=Markup(_script_json(as_json.to_json(report))),
         pictures_said=PICTURES_SAID,
+        rule=rule,
         # A config key may be broken after a dot, and copied without a trace of that.
         breakable_dot=Markup(".<wbr>"),
         provenance=[provenance(c) for c in report.columns],
-        interval_said=story.interval_said(report.sets[0].noise),
     )
 
 

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image, ImageDraw, ImageFont, ImageOps
 
 from resdet.report.scores import SetScores
 
@@ -33,8 +33,8 @@ PICTURES_SAID = (
 MAX_SAMPLES = 8
 SIDE = 400
 FONT_SIZE = 18
-MAX_BYTES = 2_600_000
-_QUALITIES = (85, 72, 55, 40)
+MAX_BYTES = 2_000_000
+QUALITIES = (85, 72, 55, 40)
 _RIGHT, _WRONG, _MISSED, _EDGE = "#1fd67f", "#ff4b33", "#ffe14d", "#101214"
 
 
@@ -74,7 +74,7 @@ class _Box:
 
 
 @dataclass(frozen=True)
-class _Drawing:
+class Drawing:
     picture: Image.Image
     kinds: list[str]
 
@@ -86,36 +86,52 @@ class _Drawing:
         return Panel(jpeg, *self.picture.size, *counts)
 
 
-def samples(scores: Sequence[SetScores], *, limit: int = MAX_SAMPLES) -> list[Sample]:
+def samples(
+    scores: Sequence[SetScores], *, limit: int = MAX_SAMPLES, max_bytes: int = MAX_BYTES
+) -> list[Sample]:
     """Of the pictures that the first run keeps `limit`, evenly spread, as small as the page bears.
 
     An image that cannot be opened is left out; a report never fails for a picture.
     """
     drawn = _drawn(scores, limit)
-    tries = [(len(drawn), quality) for quality in _QUALITIES]
-    tries += [(fewer, _QUALITIES[-1]) for fewer in range(len(drawn) - 1, 0, -1)]
+    tries = [(len(drawn), quality) for quality in QUALITIES]
+    tries += [(fewer, QUALITIES[-1]) for fewer in range(len(drawn) - 1, 0, -1)]
     for count, quality in tries:
         made = [
             Sample(image_id, tuple(d.panel(quality) for d in drawings))
             for image_id, drawings in drawn[:count]
         ]
-        if sum(len(p.jpeg) for s in made for p in s.panels) <= MAX_BYTES:
+        if sum(len(p.jpeg) for s in made for p in s.panels) <= max_bytes:
             return made
     return []
 
 
-def _drawn(scores: Sequence[SetScores], limit: int) -> list[tuple[str, list[_Drawing]]]:
-    found = []
-    kept = scores[0].samples()
+def _drawn(scores: Sequence[SetScores], limit: int) -> list[tuple[str, list[Drawing]]]:
+    kept = list(scores[0].samples) or list(scores[0].evaluated if scores[0].image_folder else ())
     picks = sorted({round(i) for i in np.linspace(0, len(kept) - 1, min(limit, len(kept)))})
-    for image_id, path in [kept[i] for i in picks]:
+    found = [(str(kept[i]), draw_sample(scores, kept[i])) for i in picks]
+    return [(image_id, drawings) for image_id, drawings in found if drawings is not None]
+
+
+def draw_sample(scores: Sequence[SetScores], image_id: Any) -> list[Drawing] | None:
+    """One image with the boxes of each run; None where no file of it can be opened."""
+    paths = [path for s in scores if (path := s.picture_of(image_id)) is not None]
+    for path in dict.fromkeys(paths):
         try:
             with Image.open(path) as file:
-                photo = file.convert("RGB")
-        except OSError:
+                photo = ImageOps.exif_transpose(file).convert("RGB")
+        except (OSError, Image.DecompressionBombError):
             continue
-        found.append((str(image_id), [_draw(photo, s, image_id) for s in scores]))
-    return found
+        if _has_shape_of(photo, scores[0].size_of(image_id)):
+            return [_draw(photo, s, image_id) for s in scores]
+    return None
+
+
+def _has_shape_of(photo: Image.Image, size: tuple[int, int] | None) -> bool:
+    """Another image under the same name, or one that was turned, would hold the boxes wrongly."""
+    if size is None:
+        return True
+    return abs(photo.width / photo.height - size[0] / size[1]) < 0.02 * size[0] / size[1]
 
 
 def judged_boxes(
@@ -131,29 +147,42 @@ def judged_boxes(
         names: category id to class name.
     """
     boxes = []
+    verdicts = judged(truth, [d for d in detections if d["score"] >= SCORE_THRESHOLD])
+    for detection, verdict, _ in verdicts:
+        if verdict != "ignored":
+            name = names.get(detection["category_id"], "?")
+            text = f"{name} {_short(detection['score'])}"
+            boxes.append(_Box(_corners(detection["bbox"]), text, verdict))
+    found = {place for _, verdict, place in verdicts if verdict == "right"}
+    for i, item in enumerate(truth):
+        if i not in found and not _is_ignored(item):
+            boxes.append(_Box(_corners(item["bbox"]), "", "missed"))
+    return boxes
+
+
+def judged(
+    truth: Sequence[Mapping[str, Any]], detections: Sequence[Mapping[str, Any]]
+) -> list[tuple[Mapping[str, Any], str, int]]:
+    """Each detection by falling score with "right", "wrong" or "ignored", and the place in `truth`
+    of the object that it covers best, -1 for none."""
+    found = []
     taken: set[int] = set()
     by_class: dict[int, list[int]] = defaultdict(list)
     for i, item in enumerate(truth):
         by_class[item["category_id"]].append(i)
     for detection in sorted(detections, key=lambda d: -d["score"]):
-        if detection["score"] < SCORE_THRESHOLD:
-            break
         places = by_class.get(detection["category_id"], [])
         ious = [iou(detection["bbox"], truth[i]["bbox"]) for i in places]
         best = int(np.argmax(ious)) if ious else -1
-        covers = best >= 0 and ious[best] >= IOU_THRESHOLD
-        if covers and _is_ignored(truth[places[best]]):
+        place = places[best] if best >= 0 and ious[best] >= IOU_THRESHOLD else -1
+        if place >= 0 and _is_ignored(truth[place]):
+            found.append((detection, "ignored", place))
             continue
-        right = covers and places[best] not in taken
+        right = place >= 0 and place not in taken
         if right:
-            taken.add(places[best])
-        name = names.get(detection["category_id"], "?")
-        text = f"{name} {_short(detection['score'])}"
-        boxes.append(_Box(_corners(detection["bbox"]), text, "right" if right else "wrong"))
-    for i, item in enumerate(truth):
-        if i not in taken and not _is_ignored(item):
-            boxes.append(_Box(_corners(item["bbox"]), "", "missed"))
-    return boxes
+            taken.add(place)
+        found.append((detection, "right" if right else "wrong", place))
+    return found
 
 
 def _short(score: float) -> str:
@@ -179,17 +208,16 @@ def _corners(bbox: Sequence[float]) -> tuple[float, float, float, float]:
     return x, y, x + width, y + height
 
 
-def _draw(photo: Image.Image, scores: SetScores, image_id: Any) -> _Drawing:
-    boxes = judged_boxes(
-        scores.truth_of(image_id), scores.detections_of(image_id), scores.category_names
-    )
+def _draw(photo: Image.Image, scores: SetScores, image_id: Any) -> Drawing:
+    detections = scores.detections_of(image_id, threshold=SCORE_THRESHOLD)
+    boxes = judged_boxes(scores.truth_of(image_id), detections, scores.category_names)
     width, height = scores.size_of(image_id) or photo.size
     scale = SIDE / max(photo.size)
     size = (round(photo.width * scale), round(photo.height * scale))
     enlarged = photo.resize(size, Image.Resampling.BICUBIC)
     # Samples may be stored smaller than the image that the boxes are measured in.
     draw_boxes(enlarged, boxes, (size[0] / width, size[1] / height))
-    return _Drawing(enlarged, [b.kind for b in boxes])
+    return Drawing(enlarged, [b.kind for b in boxes])
 
 
 def draw_boxes(photo: Image.Image, boxes: Sequence[_Box], scale: tuple[float, float]) -> None:

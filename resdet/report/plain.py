@@ -6,12 +6,15 @@ Not for: the page (`page`), whose tables and sentences these are.
 from __future__ import annotations
 
 import shutil
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from resdet.report import charts, story
+from resdet.report import charts
+from resdet.report.anatomies import Errors
+from resdet.report.contrasts import rule
 from resdet.report.figures import Figure
-from resdet.report.pictures import PICTURES_SAID
+from resdet.report.pictures import PICTURES_SAID, Sample
 from resdet.report.provenance import provenance
 from resdet.report.tables import Table, escape_markdown, to_markdown, to_text
 from resdet.run import write_text
@@ -44,7 +47,7 @@ def _markdown(report: Report, folder: Path) -> str:
     if report.differences:
         lines += _markdown_table(report.differences, report, 2)
     lines += [f"- {e(text)}" for text in (*verdict.notes, *report.left_out)]
-    lines += ["", e(story.interval_said(report.sets[0].noise)), "", "## Provenance", ""]
+    lines += ["", "## Provenance", ""]
     for column in report.columns:
         lines += [f"### {e(column.letter)}: {e(column.label)}", ""]
         lines += [f"- {k}: {e(v)}" for k, v in provenance(column)["rows"]]
@@ -58,30 +61,69 @@ def _markdown_set(report: Report, one: SetReport, folder: Path) -> list[str]:
     if one.gain_table:
         lines += _markdown_table(one.gain_table, report, 3)
     lines += [f"- {escape_markdown(text)}" for text in one.notes] + [""]
+    lines += _markdown_trust(report, one, folder)
     for figure in (one.curve, *one.figures):
         lines += _markdown_figure(f"{one.data_set}_{figure.name}", figure, folder)
-    for table in (*one.tables, *one.other_tables):
+    if one.errors:
+        lines += _markdown_errors(report, one, one.errors, folder)
+    for table in (*one.tables, *one.other_tables, *([one.published] if one.published else ())):
         lines += _markdown_table(table, report, 3)
+    if one.contrasts:
+        lines += ["### Where they differ most", "", escape_markdown(rule(one.contrasts)), ""]
+    for number, c in enumerate(one.contrasts, 1):
+        winner, loser = report.columns[c.winner].letter, report.columns[c.loser].letter
+        lines += [f"{winner} finds what {loser} misses:", ""]
+        name = f"{one.data_set}_contrast_{number}"
+        lines += _markdown_samples([winner, loser], c.samples, name, folder)
     if one.samples:
         lines += ["### Pictures", "", escape_markdown(PICTURES_SAID), ""]
-        letters = [c.letter for c in report.columns]
-        lines += [
-            "| " + " | ".join(["image", *letters]) + " |",
-            "| --- " * (len(letters) + 1) + "|",
-        ]
-        for number, sample in enumerate(one.samples, 1):
-            cells = [escape_markdown(sample.image_id)]
-            for letter, panel in zip(letters, sample.panels, strict=True):
-                name = _file_name(f"{one.data_set}_{number}_{letter}") + ".jpg"
-                (folder / name).write_bytes(panel.jpeg)
-                cells.append(f"![{panel.words}]({FILES}/{name})")
-            lines.append("| " + " | ".join(cells) + " |")
-        lines.append("")
-        if one.sources:
-            lines += ["Sources and licences of the pictures:", ""]
-            # Indented: shown as it is, whatever a data set wrote there.
-            lines += [f"    {line}" for line in one.sources.splitlines()] + [""]
+        every = [c.letter for c in report.columns]
+        lines += _markdown_samples(every, one.samples, one.data_set, folder)
+    if one.sources and (one.samples or one.contrasts):
+        lines += ["Sources and licences of the pictures:", ""]
+        # Indented: shown as it is, whatever a data set wrote there.
+        lines += [f"    {line}" for line in one.sources.splitlines()] + [""]
     return lines
+
+
+def _markdown_trust(report: Report, one: SetReport, folder: Path) -> list[str]:
+    lines = []
+    for table in (one.trust.table, one.trust.seeds):
+        if table:
+            lines += _markdown_table(table, report, 3)
+    lines += [f"- {escape_markdown(text)}" for text in one.trust.sentences]
+    lines += ["", escape_markdown(one.trust.how), ""] if one.trust.table else []
+    if figure := one.trust.figure:
+        lines += _markdown_figure(f"{one.data_set}_{figure.name}", figure, folder)
+    return lines
+
+
+def _markdown_errors(report: Report, one: SetReport, errors: Errors, folder: Path) -> list[str]:
+    lines = _markdown_table(errors.table, report, 3)
+    for figure in (errors.costs, errors.fates):
+        lines += _markdown_figure(f"{one.data_set}_{figure.name}", figure, folder)
+    for pair in errors.pairs:
+        lines += [escape_markdown(" ".join(pair.sentences)), ""]
+        lines += _markdown_table(pair.table, report, 4)
+    return lines
+
+
+def _markdown_samples(
+    letters: Sequence[str], samples: Sequence[Sample], name: str, folder: Path
+) -> list[str]:
+    """A row per image, a cell per run; the pictures go into the folder."""
+    lines = [
+        "| " + " | ".join(["image", *letters]) + " |",
+        "| --- " * (len(letters) + 1) + "|",
+    ]
+    for number, sample in enumerate(samples, 1):
+        cells = [escape_markdown(sample.image_id)]
+        for letter, panel in zip(letters, sample.panels, strict=True):
+            file = _file_name(f"{name}_{number}_{letter}") + ".jpg"
+            (folder / file).write_bytes(panel.jpeg)
+            cells.append(f"![{panel.words}]({FILES}/{file})")
+        lines.append("| " + " | ".join(cells) + " |")
+    return [*lines, ""]
 
 
 def _markdown_table(table: Table, report: Report, level: int) -> list[str]:
@@ -109,6 +151,8 @@ def terminal_text(report: Report) -> str:
         blocks.append(f"{one.ranking.title}\n{table}\n{one.ranking.caption}")
         if one.gain_table:
             blocks.append(to_text(one.gain_table, report.columns))
+        if one.trust.table:
+            blocks.append(f"{one.trust.table.title}\n{to_text(one.trust.table, report.columns)}")
     if report.differences:
         blocks.append(f"Config keys that differ\n{to_text(report.differences, report.columns)}")
     elif not verdict.results_only:

@@ -37,6 +37,7 @@ class Column:
     Attributes:
         letter: A, B, …, in the order given.
         label: the net and its start, as short as it can be told from the others.
+        side: the same without the seed: what all trainings of one backbone are called.
         net: "ResNet-18"; the name that people say, with its width where nets differ in that alone.
         full_net: "ResNet-18 (width 0.5)".
         pretrained: the config names weights.
@@ -56,6 +57,7 @@ class Column:
     config: dict[str, Any]
     seed: int | None
     label: str = ""
+    side: str = ""
     hue: int = 0
     dash: int = 0
     card: dict[str, Any] = field(default_factory=dict)
@@ -71,9 +73,19 @@ class Column:
         return "pretrained" if self.pretrained else "from scratch"
 
     @property
-    def group(self) -> tuple[str, str]:
-        """Runs with the same group differ, if all is well, in nothing but the seed."""
-        return self.net, self.start
+    def group(self) -> tuple[str, str, str]:
+        """Runs with the same group differ, if all is well, in nothing but the seed.
+
+        Net, start, and what the net was pretrained on: the data and the images seen by the card,
+        so that a net may be pretrained again for every seed; the file where the card says neither.
+        """
+        if not self.pretrained:
+            return self.net, self.start, ""
+        data = self.card.get("data") or {}
+        seen = (self.card.get("training") or {}).get("samples")
+        known = data.get("hash") or data.get("name")
+        recipe = f"{known}, {seen} images" if known else str(self.config.get("MODEL.WEIGHTS"))
+        return self.net, self.start, recipe
 
 
 def read_columns(paths: Sequence[Path | str]) -> list[Column]:
@@ -185,34 +197,47 @@ def _labelled(columns: list[Column]) -> list[Column]:
     """Net; then its start, its seed, its folder, as far as is needed to tell runs apart."""
     if len({c.net for c in columns}) < len({c.full_net for c in columns}):
         columns = [dataclasses.replace(c, net=c.full_net) for c in columns]
-    labels = [column.net for column in columns]
-    if len(set(labels)) < len(labels) or len({c.pretrained for c in columns}) > 1:
-        labels = [c.net if c.foreign else f"{c.net}, {c.start}" for c in columns]
-    if len(set(labels)) < len(labels):
+    sides = _sides(columns)
+    labels = [sides[c.group] for c in columns]
+    files = [f", {Path(str(c.run.info.get('file'))).name}" for c in columns]
+    seeds = [
+        file if c.foreign else f", seed {c.seed}" for c, file in zip(columns, files, strict=True)
+    ]
+    folders = ["" if c.foreign else f", {c.run.path.name}" for c in columns]
+    letters = [f" ({c.letter})" for c in columns]
+    for more in (seeds, folders, letters):
         labels = [
-            f"{label}, seed {c.seed}" if labels.count(label) > 1 else label
-            for label, c in zip(labels, columns, strict=True)
+            label + text if labels.count(label) > 1 else label
+            for label, text in zip(labels, more, strict=True)
         ]
-    if len(set(labels)) < len(labels):
-        labels = [
-            f"{label}, {c.run.path.name}" if labels.count(label) > 1 else label
-            for label, c in zip(labels, columns, strict=True)
-        ]
-    if len(set(labels)) < len(labels):
-        labels = [f"{label} ({c.letter})" for label, c in zip(labels, columns, strict=True)]
-    return [dataclasses.replace(c, label=label) for c, label in zip(columns, labels, strict=True)]
+    return [
+        dataclasses.replace(c, label=label, side=sides[c.group])
+        for c, label in zip(columns, labels, strict=True)
+    ]
+
+
+def _sides(columns: Sequence[Column]) -> dict[tuple[str, str, str], str]:
+    """What the runs of each group are called together."""
+    firsts = {c.group: c for c in reversed(columns)}
+    names = {group: c.net for group, c in firsts.items()}
+    several_starts = len({c.pretrained for c in columns}) > 1
+    if (several_starts or len(set(names.values())) < len(names)) and not columns[0].foreign:
+        names = {group: f"{c.net}, {c.start}" for group, c in firsts.items()}
+    taken = list(names.values())
+    return {
+        group: f"{name}, {firsts[group].run.path.name}" if taken.count(name) > 1 else name
+        for group, name in names.items()
+    }
 
 
 def _drawn(columns: list[Column]) -> list[Column]:
     """A hue per net in order of appearance; pretrained runs solid, the rest dashed.
 
-    Where that leaves two runs alike, each gets a hue of its own.
+    Seeds of one backbone look alike; where two backbones would, each gets a hue of its own.
     """
     nets = list(dict.fromkeys(c.net for c in columns))
-    looks = [(nets.index(c.net) % NUM_HUES, 0 if c.pretrained else 1) for c in columns]
-    if len(set(looks)) < len(looks):
-        looks = [(i % NUM_HUES, i // NUM_HUES) for i in range(len(columns))]
-    return [
-        dataclasses.replace(c, hue=hue, dash=dash)
-        for c, (hue, dash) in zip(columns, looks, strict=True)
-    ]
+    groups = list(dict.fromkeys(c.group for c in columns))
+    looks = {c.group: (nets.index(c.net) % NUM_HUES, 0 if c.pretrained else 1) for c in columns}
+    if len(set(looks.values())) < len(groups):
+        looks = {group: (i % NUM_HUES, i // NUM_HUES) for i, group in enumerate(groups)}
+    return [dataclasses.replace(c, hue=looks[c.group][0], dash=looks[c.group][1]) for c in columns]

@@ -261,7 +261,7 @@ def _check_training(columns: Sequence[Column], found: _Findings) -> None:
             )
     counts = Counter(c.group for c in columns)
     if len(set(counts.values())) > 1:
-        texts = [f"{n} of {net} {start}" for (net, start), n in counts.items()]
+        texts = [f"{n} of {net} {start}" for (net, start, _), n in counts.items()]
         found.reasons.append(f"runs per backbone differ: {', '.join(texts)}")
 
 

@@ -18,8 +18,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from resdet.errors import RunError
+from resdet.evaluation.arrays import IntArray
 from resdet.evaluation.results import FolderResult, evaluate_folder
+from resdet.evaluation.significance import Ranked, rank_coco
 from resdet.report.runs import Column
 from resdet.run import read_json
 
@@ -51,6 +55,9 @@ class Metric:
     title: str
 
 
+COCO_AP50 = Metric("AP50", "COCO bbox", "AP50 (COCO)")
+
+
 @dataclass(frozen=True, eq=False)
 class SetScores:
     """One run on one data set.
@@ -63,6 +70,7 @@ class SetScores:
         coco: the JSON of `evaluate coco`, or None.
         result: what both were made from, with its curves.
         seconds: of detection on all images.
+        image_folder: where the images of the set lay when they were looked at, or None.
         notes: what evaluation says beside the numbers.
     """
 
@@ -77,6 +85,7 @@ class SetScores:
     coco: Mapping[str, Any] | None
     result: FolderResult
     seconds: float | None = None
+    image_folder: Path | None = None
     notes: tuple[str, ...] = ()
 
     @property
@@ -103,7 +112,8 @@ class SetScores:
             return {}
         if metric.key == "mean_ap":
             return {name: row["ap"] for name, row in table["classes"].items()}
-        return dict(table["per_category"])
+        # Evaluation gives AP of every category over all overlaps, and no other number of it.
+        return dict(table["per_category"]) if metric.key == "AP" else {}
 
     def absent(self, metric: Metric) -> list[str]:
         """Classes that have no value, and so are left out of the mean."""
@@ -114,6 +124,11 @@ class SetScores:
             return self.voc[metric.rule.removeprefix("VOC ")] if self.voc else None
         return self.coco
 
+    @functools.cached_property
+    def ranked(self) -> dict[str, Ranked]:
+        """Its detections judged by COCO's rules, for `significance`."""
+        return rank_coco(self.result.truth, self.result.columns, subset=self.evaluated)
+
     # -- boxes, for pictures --------------------------------------------------------------
 
     @functools.cached_property
@@ -121,38 +136,64 @@ class SetScores:
         return {c["id"]: c["name"] for c in self.truth["categories"]}
 
     @functools.cached_property
-    def detections(self) -> list[dict[str, Any]]:
-        """coco_instances_results.json."""
-        return list(read_json(self.folder / "coco_instances_results.json"))
-
-    @functools.cached_property
-    def _by_image(self) -> dict[Any, tuple[list[Any], list[Any]]]:
-        found: dict[Any, tuple[list[Any], list[Any]]] = defaultdict(lambda: ([], []))
+    def _truth_by_image(self) -> dict[Any, list[Any]]:
+        found: dict[Any, list[Any]] = defaultdict(list)
         for item in self.truth["annotations"]:
-            found[item["image_id"]][0].append(item)
-        for item in self.detections:
-            found[item["image_id"]][1].append(item)
+            found[item["image_id"]].append(item)
         return found
 
-    def truth_of(self, image_id: Any) -> list[dict[str, Any]]:
-        return self._by_image[image_id][0]
+    @functools.cached_property
+    def _rows_by_image(self) -> dict[Any, IntArray]:
+        """Rows of the detections of each image, as given; arrays, for there may be very many."""
+        image = self.result.columns.image
+        order = np.argsort(image, kind="stable")
+        present, start = np.unique(image[order], return_index=True)
+        parts = np.split(order, start[1:]) if len(present) else []
+        ids = self.result.truth.index.image_ids
+        return {ids[place]: rows for place, rows in zip(present, parts, strict=True)}
 
-    def detections_of(self, image_id: Any) -> list[dict[str, Any]]:
-        return self._by_image[image_id][1]
+    def truth_of(self, image_id: Any) -> list[dict[str, Any]]:
+        return self._truth_by_image.get(image_id, [])
+
+    def detections_of(self, image_id: Any, *, threshold: float) -> list[dict[str, Any]]:
+        """Those of an image with at least this score, in COCO's results format."""
+        columns = self.result.columns
+        rows = self._rows_by_image.get(image_id, np.zeros(0, dtype=np.int64))
+        ids = self.result.truth.index.category_ids
+        return [
+            {
+                "image_id": image_id,
+                "category_id": ids[columns.category[i]],
+                "bbox": columns.boxes[i].tolist(),
+                "score": float(columns.scores[i]),
+            }
+            for i in rows[columns.scores[rows] >= threshold]
+        ]
+
+    @functools.cached_property
+    def _images(self) -> dict[Any, Mapping[str, Any]]:
+        return {image["id"]: image for image in self.truth["images"]}
 
     def size_of(self, image_id: Any) -> tuple[int, int] | None:
         """Width and height that boxes of this image are measured in."""
-        for image in self.truth["images"]:
-            if image["id"] == image_id:
-                return image["width"], image["height"]
-        return None
+        image = self._images.get(image_id)
+        return (image["width"], image["height"]) if image else None
 
-    def samples(self) -> list[tuple[Any, Path]]:
-        """(image id, file) of the pictures that the run keeps, in their order."""
+    @functools.cached_property
+    def samples(self) -> dict[Any, Path]:
+        """Image id to file of the pictures that the run keeps, in their order."""
         index = self.folder / "samples.json"
         if not index.exists():
-            return []
-        return [(s["image_id"], self.folder / s["file"]) for s in read_json(index)]
+            return {}
+        return {s["image_id"]: self.folder / s["file"] for s in read_json(index)}
+
+    def picture_of(self, image_id: Any) -> Path | None:
+        """A file of this image: the run's own copy, or the data set's where that is still there."""
+        if image_id in self.samples:
+            return self.samples[image_id]
+        name = self._images.get(image_id, {}).get("file_name")
+        file = self.image_folder / name if self.image_folder and name else None
+        return file if file is not None and file.is_file() else None
 
 
 def voc_title(rule: str) -> str:
@@ -198,6 +239,7 @@ def read_scores(column: Column, data_set: str) -> SetScores:
         coco=tables["coco"],
         result=result,
         seconds=images.get("seconds"),
+        image_folder=Path(images["image_folder"]) if images.get("image_folder") else None,
         notes=_notes(result),
     )
 

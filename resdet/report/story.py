@@ -10,9 +10,11 @@ Not for: whether the runs may be compared at all (`sameness`).
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import functools
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
+from resdet.evaluation.seeds import SeedDifference, seed_difference
 from resdet.evaluation.significance import Interval
 from resdet.report.runs import Column
 from resdet.report.sameness import Verdict
@@ -23,14 +25,14 @@ SCRATCH_SOURCE = "He et al. 2018, Rethinking ImageNet Pre-training, arXiv:1811.0
 
 @dataclass(frozen=True)
 class Pair:
-    """Two runs, places in the list of columns; the gain is that of `after` over `before`.
+    """Two backbones and their runs, places in the list of columns: one run each, or one per seed.
 
-    `kind`: "pretraining" (one net, from scratch and pretrained), "net" (two nets, the same
-    start) or "other".
+    The gain is that of `after` over `before`. `kind`: "pretraining" (one net, from scratch and
+    pretrained), "net" (two nets, the same start) or "other".
     """
 
-    before: int
-    after: int
+    before: tuple[int, ...]
+    after: tuple[int, ...]
     kind: str
 
 
@@ -51,18 +53,28 @@ class ClassGain:
 
 @dataclass(frozen=True)
 class Gain:
-    """One pair on one data set by one metric; all values are fractions.
+    """One pair on one data set by one metric; all values are fractions, of several seeds the mean.
 
-    `classes` holds those that have a value in both runs, largest gain first.
+    Attributes:
+        values: of the runs before and after, one per seed.
+        classes: those that have a value in every run, largest gain first.
+        interval: of the noise of the test images; None where there is none.
     """
 
     pair: Pair
     data_set: str
     metric: Metric
-    before: float
-    after: float
+    values: tuple[tuple[float, ...], tuple[float, ...]]
     classes: tuple[ClassGain, ...] = ()
     interval: Interval | None = None
+
+    @property
+    def before(self) -> float:
+        return _mean(self.values[0])
+
+    @property
+    def after(self) -> float:
+        return _mean(self.values[1])
 
     @property
     def absolute(self) -> float:
@@ -71,6 +83,15 @@ class Gain:
     @property
     def relative(self) -> float | None:
         return relative(self.before, self.after)
+
+    @functools.cached_property
+    def seeds(self) -> SeedDifference:
+        """Its noise of seeds, known where both sides have several."""
+        return seed_difference(*self.values)
+
+
+def _mean(values: Sequence[float]) -> float:
+    return sum(values) / len(values)
 
 
 def relative(before: float, after: float) -> float | None:
@@ -81,30 +102,40 @@ def relative(before: float, after: float) -> float | None:
 def pairs(columns: Sequence[Column]) -> list[Pair]:
     """The questions that these runs hold, first what pretraining gave, then net against net.
 
-    Where neither is asked, each run is set against the first.
+    The seeds of a backbone stand together. Where neither is asked, each backbone is set against
+    the first, or each run where all are of one.
     """
+    groups: dict[tuple[str, str, str], list[int]] = {}
+    for place, column in enumerate(columns):
+        groups.setdefault(column.group, []).append(place)
+    sides = [(columns[places[0]], tuple(places)) for places in groups.values()]
     found = []
-    for i, scratch in enumerate(columns):
-        for j, pretrained in enumerate(columns):
+    for scratch, before in sides:
+        for pretrained, after in sides:
             same_net = scratch.net == pretrained.net
             if same_net and pretrained.pretrained and not scratch.pretrained:
-                found.append(Pair(i, j, "pretraining"))
-    if len(found) > len({c.net for c in columns}):
-        found = _same_seed(found, columns)
+                found.append(Pair(before, after, "pretraining"))
     start = any(c.pretrained for c in columns)
-    rivals = [i for i, c in enumerate(columns) if c.pretrained == start]
-    nets = list(dict.fromkeys(columns[i].net for i in rivals))
-    first = [i for i in rivals if columns[i].net == nets[0]]
+    rivals = [side for side in sides if side[0].pretrained == start]
+    nets = list(dict.fromkeys(column.net for column, _ in rivals))
+    first = [places for column, places in rivals if column.net == nets[0]]
     for net in nets[1:]:
-        others = [i for i in rivals if columns[i].net == net]
-        found += [Pair(i, j, "net") for i, j in zip(first, others, strict=False)]
-    return found or [Pair(0, i, "other") for i in range(1, len(columns))]
+        others = [places for column, places in rivals if column.net == net]
+        found += [Pair(a, b, "net") for a, b in zip(first, others, strict=False)]
+    if not found and len(sides) > 1:
+        found = [Pair(sides[0][1], places, "other") for _, places in sides[1:]]
+    return found or [Pair((0,), (i,), "other") for i in range(1, len(columns))]
 
 
-def _same_seed(found: list[Pair], columns: Sequence[Column]) -> list[Pair]:
-    """Several seeds: a pair shares its seed where there is such a pair."""
-    equal = [p for p in found if columns[p.before].seed == columns[p.after].seed]
-    return equal or found
+def side(columns: Sequence[Column], places: Sequence[int]) -> str:
+    """What the runs of one side of a pair are called: the run, or the backbone of the seeds."""
+    first = columns[places[0]]
+    return first.label if len(places) == 1 else first.side
+
+
+def letters(columns: Sequence[Column], places: Sequence[int]) -> str:
+    """ "A", or "A, C" of several seeds."""
+    return ", ".join(columns[i].letter for i in places)
 
 
 def gain(
@@ -115,24 +146,37 @@ def gain(
     per_class: Sequence[Mapping[str, float | None]],
     interval: Interval | None = None,
 ) -> Gain | None:
-    """The gain of a pair, or None where one of the two has no value."""
-    before, after = values[pair.before], values[pair.after]
+    """The gain of a pair, or None where one of its runs has no value."""
+    before = _all_known(values[i] for i in pair.before)
+    after = _all_known(values[i] for i in pair.after)
     if before is None or after is None:
         return None
     classes = []
-    for name, low in per_class[pair.before].items():
-        high = per_class[pair.after].get(name)
+    for name in per_class[pair.before[0]]:
+        low = _all_known(per_class[i].get(name) for i in pair.before)
+        high = _all_known(per_class[i].get(name) for i in pair.after)
         if low is not None and high is not None:
-            classes.append(ClassGain(name, low, high))
+            classes.append(ClassGain(name, _mean(low), _mean(high)))
     classes.sort(key=lambda c: (-c.absolute, c.name))
-    return Gain(pair, data_set, metric, before, after, tuple(classes), interval)
+    return Gain(pair, data_set, metric, (before, after), tuple(classes), interval)
+
+
+def _all_known(values: Iterable[float | None]) -> tuple[float, ...] | None:
+    listed = tuple(values)
+    return None if None in listed else tuple(v for v in listed if v is not None)
 
 
 # -- sentences -----------------------------------------------------------------------------
 
 
-def headline(columns: Sequence[Column], gains: Sequence[Gain], verdict: Verdict) -> str:
-    """The report in one line; a test on training images is said here (`faults.md` F6)."""
+def headline(
+    columns: Sequence[Column], gains: Sequence[Gain], verdict: Verdict, in_noise: Collection[Pair]
+) -> str:
+    """The report in one line; a test on training images is said here (`faults.md` F6).
+
+    Args:
+        in_noise: pairs whose gap is inside noise; nobody is called ahead there.
+    """
     if not verdict.comparable:
         return "Not comparable: more than the backbone differs"
     if any(c.run.info.get("leak") for c in columns):
@@ -140,18 +184,21 @@ def headline(columns: Sequence[Column], gains: Sequence[Gain], verdict: Verdict)
     pretraining = [g for g in gains if g.pair.kind == "pretraining"]
     if pretraining:
         first, *others = pretraining
-        words = [f"{points(first.absolute)} points to {columns[first.pair.after].net}"]
-        words += [f"{points(g.absolute)} to {columns[g.pair.after].net}" for g in others]
+        words = [f"{points(first.absolute)} points to {columns[first.pair.after[0]].net}"]
+        words += [f"{points(g.absolute)} to {columns[g.pair.after[0]].net}" for g in others]
         return f"Pretraining gives {_and(words)}"
     if len(gains) == 1:
-        return _ahead(columns, gains[0])
-    return f"{_and([c.label for c in columns])} under one detector"
+        return _ahead(columns, gains[0], in_noise=gains[0].pair in in_noise)
+    return f"{_and(list(dict.fromkeys(c.side for c in columns)))} under one detector"
 
 
-def _ahead(columns: Sequence[Column], g: Gain) -> str:
-    before, after = columns[g.pair.before].label, columns[g.pair.after].label
+def _ahead(columns: Sequence[Column], g: Gain, *, in_noise: bool) -> str:
+    before, after = side(columns, g.pair.before), side(columns, g.pair.after)
     if is_level(g):
         return f"{before} and {after} are level"
+    if in_noise:
+        gap = percent(abs(g.absolute))
+        return f"{before} and {after} cannot be told apart: {gap} points, inside noise"
     ahead, behind = (after, before) if g.absolute > 0 else (before, after)
     return f"{ahead} is {percent(abs(g.absolute))} points ahead of {behind}"
 
@@ -162,13 +209,17 @@ def is_level(g: Gain) -> bool:
 
 
 def standfirst(
-    columns: Sequence[Column], gains: Sequence[Gain], noise: Mapping[Pair, Interval]
+    columns: Sequence[Column],
+    gains: Sequence[Gain],
+    noise: Mapping[Pair, str],
+    in_noise: Collection[Pair],
 ) -> list[str]:
-    """The numbers behind the headline, and which differences the test images cannot carry.
+    """The numbers behind the headline, and whether they leave the noise.
 
     Args:
         gains: by the ranking metric of the first set.
-        noise: of VOC's area rule, for the pairs that have one.
+        noise: what is to be said of a pair's.
+        in_noise: pairs whose gap is inside it.
     """
     if not gains:
         return []
@@ -176,26 +227,28 @@ def standfirst(
     pretraining = [g for g in gains if g.pair.kind == "pretraining"]
     if pretraining:
         each = [
-            f"{columns[g.pair.after].net} {percent(g.before)} from scratch, {percent(g.after)} "
+            f"{columns[g.pair.after[0]].net} {percent(g.before)} from scratch, {percent(g.after)} "
             "pretrained"
             for g in pretraining
         ]
         said.append(f"{gains[0].metric.title} on {gains[0].data_set}: {'; '.join(each)}.")
+        if all(g.pair in noise and g.pair not in in_noise for g in pretraining):
+            which = "Both gains are" if len(pretraining) == 2 else "The gain is"
+            which = "All these gains are" if len(pretraining) > 2 else which
+            said.append(f"{which} larger than the noise of the test images.")
     for g in gains:
         if g.pair.kind != "pretraining":
             said.append(_between(columns, g, alone=not pretraining))
-        if (interval := noise.get(g.pair)) is not None and interval.has_zero:
-            said.append(
-                f"{interval.images:,} images cannot tell these two apart: by the area rule, the "
-                f"95 % interval of the difference is {points(interval.low)} to "
-                f"{points(interval.high)} points."
-            )
+        if g.pair in noise and (g.pair.kind != "pretraining" or g.pair in in_noise):
+            said.append(noise[g.pair])
     return said
 
 
 def _between(columns: Sequence[Column], g: Gain, *, alone: bool) -> str:
-    before, after = columns[g.pair.before], columns[g.pair.after]
-    names = [c.label if alone else f"{c.net}" for c in (before, after)]
+    before = columns[g.pair.before[0]]
+    names = [side(columns, places) for places in (g.pair.before, g.pair.after)]
+    if not alone:
+        names = [columns[places[0]].net for places in (g.pair.before, g.pair.after)]
     which = f"{g.metric.title} on {g.data_set}: " if alone else f"Both {before.start}, "
     change = points(g.absolute)
     if g.relative is not None:
@@ -219,7 +272,7 @@ def meaning(columns: Sequence[Column], gains: Sequence[Gain]) -> list[str]:
             f"({SCRATCH_SOURCE})."
         )
         said += _cost(columns)
-    if "net" in kinds and len({c.seed for c in columns}) == 1:
+    if "net" in kinds and max(map(len, gains[0].values)) == 1:
         said.append(
             "Each net was trained with one seed, so how far another seed would move its number "
             "is not known here. A difference of a point or two decides nothing."
@@ -240,22 +293,6 @@ def meaning(columns: Sequence[Column], gains: Sequence[Gain]) -> list[str]:
             "transfer, not the size that it has from ImageNet to PASCAL VOC."
         )
     return said
-
-
-def interval_said(noise: Mapping[Pair, Interval]) -> str:
-    """How the intervals were had, or why there is none."""
-    if noise:
-        first = next(iter(noise.values()))
-        return (
-            f"Intervals are given for VOC's area rule: paired bootstrap over the {first.images:,} "
-            f"test images, {first.draws:,} draws with repeats, the same for both, percentiles. "
-            "They hold the noise of the images, not that of seeds. The 11-point number has none: "
-            "it jumps where a recall is just reached, and resampling does not describe that."
-        )
-    return (
-        "No interval is given for the gains: they are single measurements, and how far other "
-        "images or another seed would move them is not known."
-    )
 
 
 def _what_differs(columns: Sequence[Column]) -> str:

@@ -12,16 +12,19 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from resdet.evaluation.paper import published as published_numbers
 from resdet.report.paper import PAPER, numbers_for
-from resdet.report.runs import Column
+from resdet.report.runs import Column, net_title
 from resdet.report.sameness import Verdict, show
 from resdet.report.scores import COCO_METRICS, Metric, SetScores, voc_title
 from resdet.report.story import (
     Gain,
     duration,
+    letters,
     percent,
     points,
     relative_percent,
+    side,
 )
 
 
@@ -99,12 +102,12 @@ def gains(columns: Sequence[Column], found: Sequence[Gain]) -> Table | None:
 
 
 def _question(columns: Sequence[Column], g: Gain) -> str:
-    before, after = columns[g.pair.before], columns[g.pair.after]
+    before, after = columns[g.pair.before[0]], columns[g.pair.after[0]]
     if g.pair.kind == "pretraining":
         return f"{after.net}: pretraining"
     if g.pair.kind == "net" and len({c.pretrained for c in columns}) > 1:
         return f"{before.net} → {after.net}, {after.start}"
-    return f"{before.label} → {after.label}"
+    return f"{side(columns, g.pair.before)} → {side(columns, g.pair.after)}"
 
 
 def mean_caption(scores: SetScores, metric: Metric) -> str:
@@ -207,8 +210,8 @@ def nets(columns: Sequence[Column], scores: Sequence[SetScores]) -> Table:
     ]
     empty = "–"
     rows = [r for r in rows if any(cell.text != empty for cell in r[1:])]
-    letters = [run_cell(columns, i, short=True) for i in range(len(columns))]
-    return Table("Nets and cost", (_head(""), *letters), tuple(rows))
+    head = [run_cell(columns, i, short=True) for i in range(len(columns))]
+    return Table("Nets and cost", (_head(""), *head), tuple(rows))
 
 
 def differences(columns: Sequence[Column], verdict: Verdict) -> Table | None:
@@ -231,8 +234,29 @@ def differences(columns: Sequence[Column], verdict: Verdict) -> Table | None:
     ]
     if not rows:
         return None
-    letters = [run_cell(columns, i, short=True) for i in range(len(columns))]
-    return Table("Config keys that differ", (_head("key"), *letters, _head("what")), tuple(rows))
+    head = [run_cell(columns, i, short=True) for i in range(len(columns))]
+    return Table("Config keys that differ", (_head("key"), *head, _head("what")), tuple(rows))
+
+
+def published(data_set: str) -> Table | None:
+    """All published detection numbers on this set that resdet knows; None where there is none."""
+    rows = []
+    for number in published_numbers(data_set=data_set, unit="percent"):
+        system = number.system + (f", {net_title(number.net)}" if number.net else "")
+        rows.append((
+            Cell(system, number.protocol, is_text=True),
+            Cell(", ".join(number.train) or "–", is_text=True),
+            Cell(number.metric, is_text=True),
+            Cell(f"{number.value:g}"),
+            Cell(number.source, f"{number.paper}, {number.status}", is_text=True),
+        ))  # fmt: skip
+    head = tuple(_head(title) for title in ("system", "trained on", "metric", "percent", "source"))
+    caption = (
+        "As printed. They were measured under other protocols than these runs, unless a cell above "
+        "names its paper; they are no targets. stated: in the paper; read: on the official page; "
+        "secondary: quoted by others; recalled: not checked again."
+    )
+    return Table(f"Published numbers on {data_set}", head, tuple(rows), caption) if rows else None
 
 
 def count(value: int | None) -> str:
@@ -260,7 +284,7 @@ def _titled(metric: Metric) -> Cell:
 
 
 def _arrow(columns: Sequence[Column], g: Gain) -> str:
-    return f"{columns[g.pair.before].letter} → {columns[g.pair.after].letter}"
+    return f"{letters(columns, g.pair.before)} → {letters(columns, g.pair.after)}"
 
 
 # -- as text -------------------------------------------------------------------------------

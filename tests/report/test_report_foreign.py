@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from PIL import Image
 
 from resdet.errors import CheckFailed, UserError
 from resdet.report.commands import add_arguments, run
@@ -104,12 +105,44 @@ def test_nonsense_is_refused_with_its_entry(files: Path) -> None:
     assert not (files / "report").exists()
 
 
+def test_files_of_one_name_are_seeds_of_one_detector(files: Path) -> None:
+    """AP 1 and 51/202 of one name: their mean against the other's 1; twice the same is refused."""
+    both, half = files / "both.json", files / "half.json"
+    other = files / "other.json"
+    other.write_text(
+        json.dumps([*json.loads(both.read_text("utf-8")), detection(1, [0, 0, 5, 5], 0.1)])
+    )
+    compare(files, f"x={both}", f"x={half}", f"y={other}", f"y={both}")
+    report = json.loads((files / "report" / "report.json").read_text(encoding="utf-8"))
+    gain = report["sets"]["gt"]["gains"][0]
+    assert (gain["before"], gain["after"]) == (["A", "B"], ["C", "D"])
+    assert gain["before_value"] == pytest.approx((1 + 51 / 202) / 2)
+    assert [r["label"] for r in report["runs"].values()][:2] == ["x, both.json", "x, half.json"]
+    with pytest.raises(UserError, match="x is given twice with the same content"):
+        compare(files, f"x={both}", f"x={both}", f"y={half}")
+
+
+def test_images_of_the_set_are_shown_where_they_are_given(files: Path) -> None:
+    """Both images for both files, and image 2, where `both` finds what `half` does not."""
+    for i in (1, 2):
+        Image.new("RGB", (100, 80), "#607080").save(files / f"{i}.jpg")
+    named = ["--results", f"a={files / 'both.json'}", f"b={files / 'half.json'}"]
+    more = ["--gt", str(files / "gt.json"), "--output", str(files / "report")]
+    assert run(arguments(*named, *more, "--images", str(files))) == 0
+    html = (files / "report" / "report.html").read_text(encoding="utf-8")
+    assert html.count("<img ") == 2 * 2 + 2
+    assert "A finds what B misses" in html
+    with pytest.raises(UserError, match="is no folder"):
+        run(arguments(*named, *more, "--images", str(files / "none")))
+
+
 @pytest.mark.parametrize(
     ("words", "message"),
     [
         (["--results", "a=x.json"], "with their --gt"),
         (["run", "--results", "a=x.json", "--gt", "g.json"], "in place of run folders"),
-        (["run", "other", "--gt", "g.json"], "--gt belongs to --results"),
+        (["run", "other", "--gt", "g.json"], "--gt and --images belong to"),
+        (["run", "other", "--images", "."], "--gt and --images belong to"),
         (["--results", "x.json", "--gt", "g.json"], "say NAME=FILE"),
     ],
 )
