@@ -67,7 +67,7 @@ def run(args: argparse.Namespace) -> int:
 
 def _report(args: argparse.Namespace, runs: Sequence[Path | str], names: Sequence[str]) -> int:
     output = Path(args.output) if args.output else default_output(names)
-    paths = compare(runs, output)
+    paths = compare(runs, output, progress=lambda text: print(text, file=sys.stderr, flush=True))
     if args.json:
         report = json.loads(paths.json.read_text(encoding="utf-8"))
         files = {"html": str(paths.html), "markdown": str(paths.markdown), "json": str(paths.json)}

@@ -9,7 +9,8 @@ Not for: what stands in a table, a plot or a sentence (`tables`, `figures`, `sto
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import itertools
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -107,7 +108,16 @@ class Report:
     figures: tuple[Figure, ...]
 
 
-def compare(run_paths: Sequence[Path | str], output: Path | str) -> ReportPaths:
+def _silent(_: str) -> None:
+    """Says nothing."""
+
+
+def compare(
+    run_paths: Sequence[Path | str],
+    output: Path | str,
+    *,
+    progress: Callable[[str], None] = _silent,
+) -> ReportPaths:
     """Writes report.html, report.md (with report_files/) and report.json into `output`.
 
     A comparison of runs that differ in more than the backbone is written too, and stamped.
@@ -115,12 +125,13 @@ def compare(run_paths: Sequence[Path | str], output: Path | str) -> ReportPaths:
     Args:
         run_paths: two or more run folders of detectors.
         output: a folder; made if needed, an older report in it is replaced.
+        progress: is told what is being done; COCO at full size takes minutes.
 
     Raises:
         RunError: a folder is no run, no data set was evaluated in all of them, a results folder
             is broken or holds two evaluations, Jinja2 is missing, or `output` cannot be written.
     """
-    report = gather(run_paths)
+    report = gather(run_paths, progress)
     html = page.to_html(report)
     output = Path(output)
     try:
@@ -139,14 +150,18 @@ def compare(run_paths: Sequence[Path | str], output: Path | str) -> ReportPaths:
     )
 
 
-def gather(run_paths: Sequence[Path | str]) -> Report:
+def gather(run_paths: Sequence[Path | str], progress: Callable[[str], None] = _silent) -> Report:
     """The report of these run folders; see `compare`."""
     columns = read_columns(run_paths)
     names, left_out = _common_sets(columns)
-    scores = {name: [read_scores(c, name) for c in columns] for name in names}
+    scores: dict[str, list[SetScores]] = {name: [] for name in names}
+    for number, (name, column) in enumerate(itertools.product(names, columns), 1):
+        progress(f"scoring {number} of {len(names) * len(columns)}: {column.label} on {name}")
+        scores[name].append(read_scores(column, name))
     verdict = judge(columns, scores)
     # Of runs that are not comparable no gain is taken: their numbers stand side by side.
     asked = pairs(columns) if verdict.comparable else []
+    progress("resampling, counting errors, drawing")
     sets = [_set_report(columns, scores[name], asked, 1 / len(names)) for name in names]
     first = sets[0]
     drawn = [figures.learning_curves(columns), figures.validation_curves(columns)]
