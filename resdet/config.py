@@ -3,26 +3,25 @@
 Every key of ours is defined here, once, with its meaning, its values and what "off" is. With the
 defaults below a config means to Detectron2 what it always meant.
 
-Reading is strict (`faults.md` F47, F48): safe YAML only, duplicate and unknown keys refused with
-file and line, integers widened to floats. What was *stated* is remembered, so that a fact that
-comes from elsewhere (a card, a net, a data set) can fill a key, but never overrule the user.
+Reading is strict (`faults.md` F47, F48): unknown keys are refused with file and line, integers
+widened to floats. What was *stated* is remembered, so that a fact that comes from elsewhere (a
+card, a net, a data set) can fill a key, but never overrule the user.
 
-Not for: what the keys do. Classes get plain values, never the config.
+Not for: what the keys do (classes get plain values, never the config), or YAML (`config_file`).
 """
 
 from __future__ import annotations
 
-import ast
 import difflib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import yaml
 from detectron2.config import CfgNode
 from detectron2.config import get_cfg as get_detectron2_cfg
 
+from resdet.config_file import parse_text, read_file
 from resdet.errors import ConfigError, first_few
 
 
@@ -120,8 +119,10 @@ def _add_engine_keys(cfg: CfgNode) -> None:
 
 def _add_data_keys(cfg: CfgNode) -> None:
     data = cfg.DATASETS
-    # Each number is the exact count of such faults that may be passed over; 0 = refuse
-    # (F1, F7, F11).
+    # Faults that may be passed over: listed images without a file (training sets alone),
+    # annotations of images that are not there, boxes without area. A number is the exact count in
+    # every set that has such faults; "NAME=COUNT", or a list of these, is the exact count in the
+    # sets so named, and no other set may have any. 0 = off: refuse (F1, F7, F11).
     data.ALLOW_MISSING = 0
     data.DROP_ORPHANS = 0
     data.DROP_DEGENERATE = 0
@@ -214,7 +215,7 @@ def resolve(config_file: Path | str | None, opts: Sequence[str] = ()) -> Config:
     """
     config = Config(get_cfg())
     if config_file is not None:
-        for key, value, where in _read(Path(config_file), ()):
+        for key, value, where in read_file(Path(config_file)):
             _apply(config, key, value, where)
     refuse_late_flags(opts)
     if len(opts) % 2:
@@ -223,7 +224,7 @@ def resolve(config_file: Path | str | None, opts: Sequence[str] = ()) -> Config:
             "give it a value, as in SOLVER.MAX_ITER 20."
         )
     for key, text in zip(opts[::2], opts[1::2], strict=True):
-        _apply(config, key, _parse_opt(text), "command line")
+        _apply(config, key, parse_text(text), "command line")
     _check_values(config)
     return config
 
@@ -241,6 +242,10 @@ ALLOWED: dict[str, tuple[Any, ...]] = {
     "INPUT.SIXTEEN_BIT": ("refuse", "high_byte", "stretch"),
     "EVAL.VOC_STYLE": ("d2", "devkit"),
 }
+
+
+# Keys that hold one count for all data sets, or the counts of the sets that are named.
+COUNTS = ("DATASETS.ALLOW_MISSING", "DATASETS.DROP_ORPHANS", "DATASETS.DROP_DEGENERATE")
 
 
 def _check_values(config: Config) -> None:
@@ -287,7 +292,8 @@ def set_key(cfg: CfgNode, key: str, value: Any) -> None:
     *path, leaf = key.split(".")
     for part in path:
         cfg = cfg[part]
-    cfg[leaf] = type(cfg[leaf])(value) if isinstance(cfg[leaf], tuple | list) else value
+    are_lists = isinstance(cfg[leaf], tuple | list) and isinstance(value, tuple | list)
+    cfg[leaf] = type(cfg[leaf])(value) if are_lists else value
 
 
 def _same(a: Any, b: Any) -> bool:
@@ -300,13 +306,6 @@ def _show(value: Any) -> str:
     if isinstance(value, tuple | list):
         return "[" + ", ".join(_show(v) for v in value) + "]"
     return repr(value)
-
-
-def _parse_opt(text: str) -> Any:
-    try:
-        return ast.literal_eval(text)
-    except (ValueError, SyntaxError):
-        return text
 
 
 def _apply(config: Config, key: str, value: Any, where: str) -> None:
@@ -323,7 +322,9 @@ def _apply(config: Config, key: str, value: Any, where: str) -> None:
             f"{where}: {key} holds keys of its own; give one of them, "
             f"such as {key}.{next(iter(node), '')}."
         )
-    parent[key.rpartition(".")[2]] = _coerced(value, node, f"{where}: {key}")
+    where_key = f"{where}: {key}"
+    fitting = _counted(value, where_key) if key in COUNTS else _coerced(value, node, where_key)
+    parent[key.rpartition(".")[2]] = fitting
     config.stated[key] = where
 
 
@@ -346,77 +347,33 @@ def _coerced(value: Any, old: Any, where: str) -> Any:
     return value
 
 
-# -- strict YAML ---------------------------------------------------------------------------
-
-
-def _read(path: Path, chain: tuple[Path, ...]) -> Iterator[tuple[str, Any, str]]:
-    """(key, value, where) of the file's bases, then of the file."""
-    path = Path(path)
-    if path.resolve() in chain:
-        names = " > ".join(p.name for p in (*chain, path.resolve()))
-        raise ConfigError(f"_BASE_ runs in a circle: {names}.")
-    try:
-        text = path.read_text(encoding="utf-8")
-    except OSError:
-        asked = f" (asked for by {chain[-1]})" if chain else ""
-        raise ConfigError(
-            f"{path.absolute()} does not exist{asked}. Give --config a file."
-        ) from None
-    try:
-        root = yaml.compose(text, Loader=yaml.SafeLoader)
-    except yaml.YAMLError as error:
-        raise ConfigError(f"{path} is not YAML: {error}") from None
-    if root is None:
-        return
-    if not isinstance(root, yaml.MappingNode):
-        raise ConfigError(f"{path}, line 1: expected KEY: VALUE lines.")
-    entries = list(_entries(root, path, ""))
-    for key, value, _ in entries:
-        if key == "_BASE_":
-            for base in value if isinstance(value, list | tuple) else [value]:
-                base_path = path.parent / Path(base).expanduser()
-                yield from _read(base_path, (*chain, path.resolve()))
-    yield from (entry for entry in entries if entry[0] != "_BASE_")
-
-
-def _entries(node: yaml.MappingNode, path: Path, prefix: str) -> Iterator[tuple[str, Any, str]]:
-    seen: dict[str, int] = {}
-    for key_node, value_node in node.value:
-        key, line = str(key_node.value), key_node.start_mark.line + 1
-        where = f"{path.name}, line {line}"
-        if key in seen:
-            raise ConfigError(
-                f"{where}: {prefix}{key} stands twice (first in line {seen[key]}). Keep one."
-            )
-        seen[key] = line
-        _refuse_unsafe_tag(value_node, where)
-        if isinstance(value_node, yaml.MappingNode):
-            yield from _entries(value_node, path, f"{prefix}{key}.")
-        else:
-            yield prefix + key, _value(value_node, where), where
-
-
-SAFE_TAGS = ("seq", "str", "int", "float", "bool", "null", "map", "python/tuple")
-
-
-def _refuse_unsafe_tag(node: yaml.Node, where: str) -> None:
-    tag = node.tag.removeprefix("tag:yaml.org,2002:")
-    if tag not in SAFE_TAGS:
-        raise ConfigError(f"{where}: the tag !!{tag} would run code; refused.")
-
-
-def _value(node: yaml.Node, where: str) -> Any:
-    _refuse_unsafe_tag(node, where)
-    if isinstance(node, yaml.SequenceNode):
-        items = [_value(child, where) for child in node.value]
-        return tuple(items) if node.tag.endswith("python/tuple") else items
-    value = yaml.SafeLoader("").construct_object(node)
-    if not isinstance(value, str):
+def _counted(value: Any, where: str) -> int | tuple[str, ...]:
+    """The count for all sets, or "NAME=COUNT" of one set or several."""
+    if type(value) is int and value >= 0:
         return value
-    # As yacs does: "(600,)" is a tuple, "1e-4" a number.
-    parsed = _parse_opt(value)
-    quoted = node.style in ("'", '"')
-    return value if quoted and not isinstance(parsed, tuple | list) else parsed
+    entries = (value,) if isinstance(value, str) else value
+    if not isinstance(entries, tuple | list) or not all(map(_is_count_of_a_set, entries)):
+        raise ConfigError(
+            f"{where} is {_show(value)}, expected a count of 0 or more, or the counts of sets such "
+            "as 'voc_2007_trainval=3' or ('voc_2007_trainval=3', 'voc_2007_test=1')."
+        )
+    names = [entry.rpartition("=")[0] for entry in entries]
+    if len(set(names)) < len(names):
+        raise ConfigError(f"{where} is {_show(value)}: a set stands twice. Keep one count of each.")
+    return tuple(entries)
+
+
+def _is_count_of_a_set(entry: Any) -> bool:
+    name, _, count = entry.rpartition("=") if isinstance(entry, str) else ("", "", "")
+    return bool(name) and count.isdecimal()
+
+
+def _counts(value: int | Sequence[str]) -> int | dict[str, int]:
+    """The value of a key of `COUNTS`: for all sets, or by name (which may hold a "=" itself)."""
+    if isinstance(value, int):
+        return value
+    parts = (entry.rpartition("=") for entry in value)
+    return {name: int(count) for name, _, count in parts}
 
 
 def check_reference_batch(config: Config) -> None:
@@ -474,9 +431,9 @@ def data_options(cfg: CfgNode) -> dict[str, Any]:
     """How data sets and images are read, for `resdet.data.DataOptions`."""
     data, images = cfg.DATASETS, cfg.INPUT
     return {
-        "allow_missing": data.ALLOW_MISSING,
-        "drop_orphans": data.DROP_ORPHANS,
-        "drop_degenerate": data.DROP_DEGENERATE,
+        "allow_missing": _counts(data.ALLOW_MISSING),
+        "drop_orphans": _counts(data.DROP_ORPHANS),
+        "drop_degenerate": _counts(data.DROP_DEGENERATE),
         "clip_boxes": data.CLIP_BOXES,
         "voc_origin": data.VOC_ORIGIN,
         "exif": images.EXIF,

@@ -9,8 +9,9 @@
       checkpoints/           step_0000800.pth …, newest two; `last` names the newest
       model.safetensors      a finished classifier, its card inside
       model_final.pth        a finished detector, loadable by stock Detectron2
-      results/<data set>/    what evaluation reads, and what it said ("/" of a name is %2F here)
-        images.json          ids that were evaluated, in order, and how many were expected
+      results/<data set>/    what evaluation reads, and what it said ("/" of a name is %2F here; a
+                             long name is cut, and ends in a hash)
+        images.json          the set's name; ids that were evaluated, in order, and those expected
         ground_truth.json.gz COCO-style: images, categories, annotations (+ "difficult")
         image_info.json.gz   instead of it, for a set without annotations: no score then
         coco_instances_results.json, comp4_det_test_<class>.txt
@@ -30,8 +31,10 @@ from __future__ import annotations
 import contextlib
 import datetime
 import gzip
+import hashlib
 import json
 import os
+import re
 import socket
 import threading
 import time
@@ -48,6 +51,8 @@ KINDS = ("classification", "detection", "results")
 STATES = ("created", "training", "interrupted", "stopped", "finished")
 LOCK_STALE_SECONDS = 600.0
 SIGN_OF_LIFE_SECONDS = 60.0
+# In bytes, as file systems count; a quoted name is ASCII.
+LONGEST_FOLDER_NAME = 255
 # What a run writes before it has anything to lose.
 STARTED_WITH = ("config.yaml", "card.json", "transfer.json", "log.txt", "metrics.json")
 
@@ -296,7 +301,7 @@ class Run:
         folder = self.path / "results"
         if not folder.is_dir():
             return []
-        return sorted(unquote(p.name) for p in folder.iterdir() if (p / "images.json").exists())
+        return sorted(_set_in(p) for p in folder.iterdir() if (p / "images.json").exists())
 
     def result_sets(self) -> list[str]:
         """Names of the data sets that this run was evaluated on: those with annotations."""
@@ -305,7 +310,7 @@ class Run:
 
     def results(self, data_set: str) -> Path:
         """results/<data set>; the folder need not exist yet."""
-        return self.path / "results" / quote(data_set, safe=" ")
+        return self.path / "results" / _folder_name(data_set)
 
     def parts(self, data_set: str) -> Path:
         """Where finished images are kept while a set is detected on."""
@@ -314,6 +319,38 @@ class Run:
     def submissions(self, server: str) -> Path:
         """Where packages for a server go; the folder need not exist yet."""
         return self.path / "submissions" / server
+
+
+def _folder_name(data_set: str) -> str:
+    """A folder name for any name of a set, another one for each.
+
+    One that no file system takes becomes its beginning, its end and a hash, joined by "+", which a
+    quoted name never holds.
+    """
+    name = quote(data_set, safe=" ")
+    if len(name) <= LONGEST_FOLDER_NAME:
+        return name
+    readable = re.sub(r"(%[0-9A-F]{2})+", "_", name)
+    digest = hashlib.sha256(data_set.encode("utf-8")).hexdigest()
+    return f"{readable[:40]}+{readable[-60:]}+{digest[:16]}"
+
+
+def _set_in(folder: Path) -> str:
+    """The name of the set whose results lie in this folder.
+
+    Raises:
+        RunError: the folder's name was cut, and its images.json does not say the whole one.
+    """
+    if "+" not in folder.name:
+        return unquote(folder.name)
+    said = read_json(folder / "images.json")
+    name = said.get("data_set") if isinstance(said, dict) else None
+    if not isinstance(name, str) or _folder_name(name) != folder.name:
+        raise RunError(
+            f"{folder / 'images.json'} says data_set {name!r}, which is not the set of this "
+            "folder. Move the folder away, and detect again: train_det --eval-only."
+        )
+    return name
 
 
 def _process_lives(pid: int) -> bool:

@@ -1,12 +1,23 @@
 """Strict reading: what Detectron2 lets pass is refused with file and line; facts never overrule."""
 
 import pytest
+import yaml
 
 pytest.importorskip("detectron2")
 
 from detectron2.config import get_cfg as detectron2_cfg
 
-from resdet.config import ALLOWED, check_reference_batch, flatten, get_cfg, get_key, resolve
+from resdet.config import (
+    ALLOWED,
+    COUNTS,
+    check_reference_batch,
+    data_options,
+    flatten,
+    get_cfg,
+    get_key,
+    resolve,
+    set_key,
+)
 from resdet.errors import ConfigError
 
 
@@ -144,3 +155,55 @@ def test_every_list_of_allowed_values_holds_the_default():
     assert len(ALLOWED) >= 10
     for key, choices in ALLOWED.items():
         assert get_key(get_cfg(), key) in choices
+
+
+@pytest.mark.parametrize("key", COUNTS)
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [
+        ("3", 3),
+        ("0", 0),
+        ("mine=3", {"mine": 3}),
+        ("'mine=3'", {"mine": 3}),
+        ("['mine=3', 'voc:/a b=c.d:train=0']", {"mine": 3, "voc:/a b=c.d:train": 0}),
+        ("()", {}),
+    ],
+)
+def test_a_count_is_for_all_sets_or_by_the_name_of_each(tmp_path, key, text, value):
+    """In a file, in pairs, and again from what a run folder keeps; the name ends at the last =."""
+    in_file = write(tmp_path, f"DATASETS:\n  {key.rpartition('.')[2]}: {text}\n")
+    for config in (resolve(in_file), resolve(None, [key, text]), resolve(in_file, [key, text])):
+        assert data_options(config.cfg)[key.rpartition(".")[2].lower()] == value
+        again = resolve(write(tmp_path, config.to_yaml(), "kept.yaml"))
+        assert data_options(again.cfg) == data_options(config.cfg)
+        assert yaml.safe_load(again.to_yaml()) == yaml.safe_load(config.to_yaml())
+
+
+@pytest.mark.parametrize("text", ["-1", "1.5", "True", "mine", "=3", "mine=-1", "[3]", "{'a': 1}"])
+def test_what_is_no_count_is_refused_with_both_forms(text):
+    """F47; a name without a count must not let anything pass."""
+    with pytest.raises(
+        ConfigError, match=r"command line: .*DROP_ORPHANS is .*expected a count.*trainval=3"
+    ):
+        resolve(None, ["DATASETS.DROP_ORPHANS", text])
+    with pytest.raises(ConfigError, match="a set stands twice"):
+        resolve(None, ["DATASETS.DROP_ORPHANS", "('a=1', 'a=2')"])
+
+
+def test_a_value_of_the_other_form_replaces_the_one_before(tmp_path):
+    """A leaf may name sets where its base has a number, and the other way round."""
+    write(tmp_path, "DATASETS: {DROP_ORPHANS: 2, ALLOW_MISSING: [a=1]}\n", "base.yaml")
+    text = "_BASE_: base.yaml\nDATASETS: {DROP_ORPHANS: [a=1], ALLOW_MISSING: 3}\n"
+    cfg = resolve(write(tmp_path, text)).cfg
+    assert (cfg.DATASETS.DROP_ORPHANS, cfg.DATASETS.ALLOW_MISSING) == (("a=1",), 3)
+    set_key(cfg, "DATASETS.DROP_ORPHANS", 4)
+    assert cfg.DATASETS.DROP_ORPHANS == 4
+
+
+def test_a_file_of_another_encoding_is_refused_with_its_name(tmp_path):
+    """F48: 0xe9 is an e with an accent in Latin-1, and no UTF-8."""
+    (tmp_path / "c.yaml").write_bytes(b"# caf\xe9\n")
+    with pytest.raises(ConfigError, match=r"c\.yaml is not text in UTF-8"):
+        resolve(tmp_path / "c.yaml")
+    with pytest.raises(ConfigError, match="is a folder"):
+        resolve(tmp_path)

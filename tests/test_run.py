@@ -46,6 +46,30 @@ def test_any_name_of_a_data_set_is_one_folder(tmp_path, name):
     assert run.result_sets() == [name]
 
 
+def test_a_long_name_of_a_data_set_is_a_short_folder_that_says_what_it_is(tmp_path):
+    """File systems take 255 bytes a name: 57 slashes of 3 bytes and 84 letters, and no more."""
+    run = make(tmp_path / "r")
+    just, over = "/" * 57 + "a" * 84, "/" * 57 + "a" * 85
+    deep = "coco:/" + "é ".join("deep/" * 60) + "/{}.json:/images"
+    names = [just, over, deep.format("train"), deep.format("val")]
+    for name in names:
+        write_json(run.results(name) / "images.json", {"data_set": name})
+    folders = [run.results(name).name for name in names]
+    assert (len(folders[0]), folders[0][-1]) == (255, "a")
+    assert all(len(folder.encode()) < 130 for folder in folders[1:])
+    assert folders[3].startswith("coco_d") and "_val.json_images+" in folders[3]
+    assert run.detected_sets() == run.result_sets() == sorted(names)
+
+
+def test_a_short_folder_with_the_wrong_name_in_it_is_refused(tmp_path):
+    """Its own name says no more which set it is of."""
+    run = make(tmp_path / "r")
+    for said in ({}, {"data_set": "other"}, []):
+        write_json(run.results("x" * 300) / "images.json", said)
+        with pytest.raises(RunError, match="says data_set .*which is not the set of this folder"):
+            run.detected_sets()
+
+
 def test_what_is_no_run_folder_is_refused_with_what_is_there(tmp_path):
     (tmp_path / "notes.txt").write_text("x", encoding="utf-8")
     with pytest.raises(RunError, match=r"no run\.json \(it holds notes\.txt\)"):

@@ -15,7 +15,7 @@ from collections.abc import Sequence
 from typing import Any, NamedTuple, Protocol
 
 from resdet.data.faults import Faults
-from resdet.data.options import DataOptions
+from resdet.data.options import DataOptions, count_for, to_type
 
 # COCO rounds x and width to 0.01 each, so their sum may pass the border by a rounding.
 ROUNDING = 0.02
@@ -80,7 +80,8 @@ def check_boxes(
             leaving.append(item)
         counts["boxes under 1 px"] += min(x1 - x0, y1 - y0) < 1
     tolerated = len(items) * TOLERATED_PER_THOUSAND // 1000 if is_published else 0
-    if len(empty) > tolerated and len(empty) != options.drop_degenerate:
+    stated = count_for(options.drop_degenerate, faults.name)
+    if len(empty) > tolerated and len(empty) != stated:
         _refuse_empty(empty, items, words, faults, options, written_as)
     if len(leaving) > tolerated:
         _refuse_leaving(leaving, items, words, faults, written_as)
@@ -112,12 +113,13 @@ def _refuse_empty(
     kind, number = "boxes without area", len(empty)
     for item in empty:
         faults.add(kind, f"{words.where(item)}: {words.no_area(item)}")
-    stated = f" (not {options.drop_degenerate})" if options.drop_degenerate else ""
+    stated = count_for(options.drop_degenerate, faults.name)
+    typed = to_type("DATASETS.DROP_DEGENERATE", options.drop_degenerate, faults.name, number)
     faults.explain(
         kind,
         mend="Swap what is swapped, or delete the object; to leave out "
         f"{'this object' if number == 1 else f'all {number:,} such objects'}: "
-        f"DATASETS.DROP_DEGENERATE {number}{stated}.",
+        f"{typed}{f' (not {stated})' if stated else ''}.",
     )
     if written_as == "corners" and number > 1 and _all_fit_as_sizes(items):
         faults.explain(

@@ -15,12 +15,13 @@ from __future__ import annotations
 import json
 import math
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeGuard
 
 from resdet.data.faults import Faults
+from resdet.data.options import Counts, count_for, to_type
 from resdet.errors import DataError
 from resdet.formats import foreign
 
@@ -92,12 +93,13 @@ def read_json(path: Path) -> dict[str, Any]:
 
 
 def parse_coco(
-    content: Mapping[str, Any], title: str, faults: Faults, *, drop_orphans: int = 0
+    content: Mapping[str, Any], title: str, faults: Faults, *, drop_orphans: Counts = 0
 ) -> CocoFile:
     """Everything that a file says; what is wrong goes to `faults`.
 
     Args:
-        drop_orphans: annotations of images that are not there, exactly so many, are left out.
+        drop_orphans: annotations of images that are not there, exactly so many, are left out; a
+            mapping goes by the name in `faults`.
     """
     reader = _Reader(CocoFile(title), faults)
     for key in ("images", "categories"):
@@ -122,11 +124,7 @@ class _Reader:
 
     def read_images(self, entries: list[Any]) -> None:
         place: dict[int, int] = {}
-        for number, entry in enumerate(entries, 1):
-            where = f'{self.file.title}, "images" entry {number}'
-            if not isinstance(entry, dict):
-                self.faults.add("images", f"{where} is {_shown(entry)}, not an object")
-                continue
+        for number, entry, where in self._objects("images", entries):
             image_id = self._id(entry.get("id"), where)
             if image_id is None:
                 continue
@@ -165,11 +163,7 @@ class _Reader:
 
     def read_categories(self, entries: list[Any]) -> None:
         found: dict[int, str] = {}
-        for number, entry in enumerate(entries, 1):
-            where = f'{self.file.title}, "categories" entry {number}'
-            if not isinstance(entry, dict):
-                self.faults.add("categories", f"{where} is {_shown(entry)}, not an object")
-                continue
+        for _, entry, where in self._objects("categories", entries):
             category_id = self._id(entry.get("id"), where)
             if category_id is None:
                 continue
@@ -198,14 +192,10 @@ class _Reader:
             self.faults.add("file", f'{self.file.title}: "categories" is empty')
         self.file.categories = dict(sorted(found.items()))
 
-    def read_annotations(self, entries: list[Any], drop_orphans: int) -> None:
+    def read_annotations(self, entries: list[Any], drop_orphans: Counts) -> None:
         first: dict[int, int] = {}
         orphans = []
-        for number, entry in enumerate(entries, 1):
-            where = f'{self.file.title}, "annotations" entry {number}'
-            if not isinstance(entry, dict):
-                self.faults.add("annotations", f"{where} is {_shown(entry)}, not an object")
-                continue
+        for number, entry, where in self._objects("annotations", entries):
             annotation_id = self._annotation_id(entry, number, first, where)
             if annotation_id is None:
                 continue
@@ -229,17 +219,32 @@ class _Reader:
                 )
                 continue
             self._read_object(entry, annotation_id, image_id, category_id)
-        if orphans and len(orphans) != drop_orphans:
-            for line in orphans:
-                self.faults.add("orphans", line)
-            number = len(orphans)
-            self.faults.explain(
-                "orphans",
-                mend=f"{number:,} of {len(entries):,} annotations {'is' if number == 1 else 'are'} "
-                "affected. Add the images, delete the annotations, or DATASETS.DROP_ORPHANS "
-                f"{number}{f' (not {drop_orphans})' if drop_orphans else ''}.",
-            )
-        self.file.orphans = len(orphans)
+        self._refuse_orphans(orphans, len(entries), drop_orphans)
+
+    def _refuse_orphans(self, orphans: list[str], total: int, drop_orphans: Counts) -> None:
+        """Another number of annotations without their image than was stated is a fault (F7)."""
+        number, stated = len(orphans), count_for(drop_orphans, self.faults.name)
+        self.file.orphans = number
+        if number in (0, stated):
+            return
+        for line in orphans:
+            self.faults.add("orphans", line)
+        typed = to_type("DATASETS.DROP_ORPHANS", drop_orphans, self.faults.name, number)
+        self.faults.explain(
+            "orphans",
+            mend=f"{number:,} of {total:,} annotations {'is' if number == 1 else 'are'} affected. "
+            f"Add the images, delete the annotations, or {typed}"
+            f"{f' (not {stated})' if stated else ''}.",
+        )
+
+    def _objects(self, key: str, entries: list[Any]) -> Iterator[tuple[int, dict[str, Any], str]]:
+        """The entries that are objects: their place from 1, themselves, how messages call them."""
+        for number, entry in enumerate(entries, 1):
+            where = f'{self.file.title}, "{key}" entry {number}'
+            if isinstance(entry, dict):
+                yield number, entry, where
+            else:
+                self.faults.add(key, f"{where} is {_shown(entry)}, not an object")
 
     def _annotation_id(
         self, entry: Mapping[str, Any], number: int, first: dict[int, int], where: str

@@ -7,6 +7,8 @@ Not for: repairs, which are counted.
 
 from __future__ import annotations
 
+import hashlib
+import os
 import re
 from dataclasses import dataclass, field
 
@@ -16,6 +18,8 @@ from resdet.run import write_text
 
 SHOWN = 20
 SHOWN_OF_EACH = 4
+# Bytes of the list's name: a file system takes 255, and writing adds to it.
+LONGEST_STEM = 200
 
 
 class BrokenSet(DataError):
@@ -82,6 +86,9 @@ class Faults:
         if len(lines) <= SHOWN_OF_EACH:
             return ""
         stem = re.sub(r"[^\w.-]+", "_", self.name).strip("_")
+        if len(os.fsencode(stem)) > LONGEST_STEM:
+            digest = hashlib.sha256(os.fsencode(self.name)).hexdigest()
+            stem = f"{stem[-40:]}_{digest[:16]}"
         path = cache_folder() / "faults" / f"{stem}.txt"
         try:
             write_text(path, "".join(f"{line}\n" for line in lines))

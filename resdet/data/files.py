@@ -16,7 +16,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
 from resdet.data.faults import Faults
-from resdet.data.options import DataOptions
+from resdet.data.options import DataOptions, count_for, to_type
 
 
 @dataclass
@@ -128,15 +128,16 @@ def refuse_missing(
             mend="Keep one of each.",
         )
     missing = len(found.missing)
-    if missing == 0 or missing == options.allow_missing:
+    stated = count_for(options.allow_missing, faults.name)
+    if missing in (0, stated):
         return missing
     for name in found.missing:
         faults.add(f"missing {what}", name)
-    stated = f", not {options.allow_missing}" if options.allow_missing else ""
+    typed = to_type("DATASETS.ALLOW_MISSING", options.allow_missing, faults.name, missing)
     faults.explain(
         f"missing {what}",
         heading=f"{missing:,} of {total:,} {what} listed in {source} are missing:",
-        mend=f"Put them there, or train on the rest with DATASETS.ALLOW_MISSING {missing} (exactly "
-        f"that number{stated}; for training sets alone).",
+        mend=f"Put them there, or train on the rest with {typed} (exactly that number"
+        f"{f', not {stated}' if stated else ''}; for training sets alone).",
     )
     return 0

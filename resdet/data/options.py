@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+import shlex
+from collections.abc import Mapping
 from dataclasses import dataclass
+
+# Faults that may be passed over, exactly so many: in every set, or in the sets of these names.
+Counts = int | Mapping[str, int]
 
 EXIF = ("apply", "ignore")
 SIXTEEN_BIT = ("refuse", "high_byte", "stretch")
@@ -10,7 +15,7 @@ SIXTEEN_BIT = ("refuse", "high_byte", "stretch")
 
 @dataclass(frozen=True)
 class DataOptions:
-    """Choices of the reader; the numbers are exact counts of faults that may be passed over.
+    """Choices of the reader; `Counts` are of faults that may be passed over.
 
     Attributes:
         allow_missing: listed images without a file (training only).
@@ -31,9 +36,9 @@ class DataOptions:
         ValueError: a value out of its range.
     """
 
-    allow_missing: int = 0
-    drop_orphans: int = 0
-    drop_degenerate: int = 0
+    allow_missing: Counts = 0
+    drop_orphans: Counts = 0
+    drop_degenerate: Counts = 0
     clip_boxes: float = 0.0
     voc_origin: int = 1
     exif: str = "apply"
@@ -54,10 +59,36 @@ class DataOptions:
                 listed = ", ".join(map(str, choices))
                 raise ValueError(f"{name} is {value!r}, expected one of {listed}")
         for name in ("allow_missing", "drop_orphans", "drop_degenerate", "clip_boxes"):
-            if not getattr(self, name) >= 0:
-                raise ValueError(f"{name} is {getattr(self, name)!r}, expected 0 or more")
+            value = getattr(self, name)
+            numbers = value.values() if isinstance(value, Mapping) else (value,)
+            if not all(number >= 0 for number in numbers):
+                raise ValueError(f"{name} is {value!r}, expected 0 or more")
         if self.max_pixels < 1:
             raise ValueError(f"max_pixels is {self.max_pixels!r}, expected 1 or more")
         over = self.alpha_over
         if over is not None and (len(over) != 3 or not all(0 <= v <= 255 for v in over)):
             raise ValueError(f"alpha_over is {over!r}, expected three values from 0 to 255")
+
+
+def count_for(counts: Counts, name: str) -> int:
+    """How many faults the set of this name may have; none where others are named, and it is not."""
+    return counts.get(name, 0) if isinstance(counts, Mapping) else counts
+
+
+def to_type(key: str, counts: Counts, name: str, number: int) -> str:
+    """What to type so that the set `name` may have `number` faults, and others what was stated.
+
+    Example:
+        >>> print(to_type("DATASETS.DROP_ORPHANS", 0, "mine", 3))
+        DATASETS.DROP_ORPHANS mine=3
+        >>> print(to_type("DATASETS.DROP_ORPHANS", {"mine": 3}, "yours", 1))
+        DATASETS.DROP_ORPHANS "('mine=3', 'yours=1')"
+    """
+    named = {**(counts if isinstance(counts, Mapping) else {}), name: number}
+    entries = tuple(f"{set_name}={count}" for set_name, count in named.items())
+    if len(entries) == 1:
+        return f"{key} {shlex.quote(entries[0])}"
+    text = repr(entries)
+    # Double quotes read better, where a shell leaves alone what stands between them.
+    quoted = shlex.quote(text) if set(text) & set('"$`!\\') else f'"{text}"'
+    return f"{key} {quoted}"

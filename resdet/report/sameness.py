@@ -31,7 +31,8 @@ NOT_COMPARABLE = "NOT COMPARABLE"
 RESULTS_ONLY = "RESULTS ONLY"
 NOT_SET = "(not set)"
 _BACKBONE_PREFIX = "MODEL.NET."
-_BACKBONE = ("MODEL.BACKBONE.NAME", "MODEL.WEIGHTS", "TRANSFER.FROM_SCRATCH")
+# TRANSFER.NEW says what of the net starts at random all the same: a part of its start.
+_BACKBONE = ("MODEL.BACKBONE.NAME", "MODEL.WEIGHTS", "TRANSFER.FROM_SCRATCH", "TRANSFER.NEW")
 # Stock Detectron2 nets, where MODEL.NET.NAME is empty, are described under these keys.
 _STOCK_PREFIXES = ("MODEL.RESNETS.",)
 # Set by `detect` from the net itself; a user cannot state another value.
@@ -142,6 +143,7 @@ def judge(columns: Sequence[Column], sets: Mapping[str, Sequence[SetScores]]) ->
     for scores in sets.values():
         _check_set(columns, scores, found)
     _check_nets(columns, differences, found)
+    _check_twins(columns, differences, found)
     _check_environment(columns, found)
     return Verdict(
         tuple(differences), tuple(found.reasons), tuple(found.cautions), tuple(found.notes)
@@ -298,6 +300,21 @@ def _check_set(columns: Sequence[Column], scores: Sequence[SetScores], found: _F
             )
 
 
+def _check_twins(
+    columns: Sequence[Column], differences: Sequence[Difference], found: _Findings
+) -> None:
+    """From scratch there is no card to take the preprocessing from: what to type instead."""
+    scratch = [c.letter for c in columns if not c.pretrained]
+    others = [c for c in columns if c.pretrained]
+    keys = [d.key for d in differences if d.kind == "other" and d.key in _CARD]
+    if keys and scratch and others:
+        stated = " ".join(f'{key} "{show(others[0].config.get(key))}"' for key in keys)
+        found.cautions.append(
+            f"No card gives {_and(scratch)} its preprocessing; a twin from scratch is trained "
+            f"with that of the others: {stated}."
+        )
+
+
 def _check_nets(
     columns: Sequence[Column], differences: Sequence[Difference], found: _Findings
 ) -> None:
@@ -311,6 +328,10 @@ def _check_nets(
             "The nets differ and only one of them was pretrained: the gain mixes two causes."
         )
     pretrained = [c for c in columns if c.pretrained]
+    if _differ(new := [c.config.get("TRANSFER.NEW") for c in pretrained]):
+        found.cautions.append(
+            f"TRANSFER.NEW is {_per_run(pretrained, new)}: not as much of each net was pretrained."
+        )
     hashes = [(c.card.get("data") or {}).get("hash") for c in pretrained]
     if _differ([h for h in hashes if h]):
         texts = [str((c.card.get("data") or {}).get("name", "not known")) for c in pretrained]

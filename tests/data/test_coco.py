@@ -265,8 +265,11 @@ def test_orphans_are_refused_or_dropped_by_their_exact_number(one) -> None:
     page = refused(one)
     assert 'annotation 2 in instances_val.json points to image 77, which is not in "images"' in page
     assert "1 of 2 annotations is affected" in page
-    assert "DATASETS.DROP_ORPHANS 1." in page
-    assert "DROP_ORPHANS 1 (not 2)" in refused(one, drop_orphans=2)
+    assert "DATASETS.DROP_ORPHANS mine=1." in page
+    assert "DROP_ORPHANS mine=1 (not 2)" in refused(one, drop_orphans=2)
+    assert "DROP_ORPHANS mine=1 (not 2)" in refused(one, drop_orphans={"mine": 2})
+    assert "DROP_ORPHANS \"('other=1', 'mine=1')\"." in refused(one, drop_orphans={"other": 1})
+    assert load(one, drop_orphans={"other": 7, "mine": 1}).counts["objects"] == 1
     data = load(one, drop_orphans=1)
     assert data.counts["annotations of missing images, dropped"] == 1
     assert data.counts["objects"] == 1
@@ -377,7 +380,7 @@ def test_a_published_set_may_have_one_odd_box_in_a_thousand(one) -> None:
     assert "2 faults" in refused(one)
     one.annotation(bbox=[10, 10, 30, 0])
     one.annotation(bbox=[10, 10, 30, 0])
-    assert "DROP_DEGENERATE 3." in refused(one, is_published=True)
+    assert "DROP_DEGENERATE mine=3." in refused(one, is_published=True)
 
 
 def test_corners_written_as_sizes_are_named(one) -> None:
@@ -394,7 +397,9 @@ def test_boxes_without_area_are_dropped_by_their_exact_number(one) -> None:
     """F11."""
     one.annotation()
     one.annotation(bbox=[10, 10, 0, 20])
-    assert "DATASETS.DROP_DEGENERATE 1." in refused(one)
+    assert "DATASETS.DROP_DEGENERATE mine=1." in refused(one)
+    assert "DATASETS.DROP_DEGENERATE" in refused(one, drop_degenerate={"other": 1})
+    assert load(one, drop_degenerate={"mine": 1}).counts["objects"] == 1
     assert load(one, drop_degenerate=1).counts["objects"] == 1
 
 

@@ -418,6 +418,7 @@ def test_a_reader_can_be_sent_to_a_worker() -> None:
         ({"sixteen_bit": "8"}, "sixteen_bit is '8'"),
         ({"voc_origin": 2}, "voc_origin is 2, expected one of 0, 1"),
         ({"clip_boxes": -1.0}, r"clip_boxes is -1\.0, expected 0 or more"),
+        ({"drop_orphans": {"mine": -1}}, "drop_orphans is {'mine': -1}, expected 0 or more"),
         ({"alpha_over": (1, 2)}, r"alpha_over is \(1, 2\)"),
         ({"max_pixels": 0}, "max_pixels is 0"),
     ],

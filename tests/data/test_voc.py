@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from resdet.data.faults import BrokenSet
+from resdet.data.faults import BrokenSet, Faults
 from resdet.data.options import DataOptions
 from resdet.data.records import DetectionSet
 from resdet.data.voc import load_voc
@@ -183,9 +183,12 @@ def test_missing_images_are_counted_and_named(voc_tree) -> None:
     page = str(caught.value)
     assert "2 of 5 images listed in ImageSets/Main/train.txt are missing:" in page
     assert "JPEGImages/3.jpg" in page
-    assert "DATASETS.ALLOW_MISSING 2 (exactly that number" in page
-    with pytest.raises(DataError, match=r"ALLOW_MISSING 2 \(exactly that number, not 3"):
+    assert "DATASETS.ALLOW_MISSING mine=2 (exactly that number" in page
+    with pytest.raises(DataError, match=r"ALLOW_MISSING mine=2 \(exactly that number, not 3"):
         load(voc_tree, allow_missing=3)
+    with pytest.raises(DataError, match=r"ALLOW_MISSING \"\('a:b=3', 'mine=2'\)\" \(exactly"):
+        load(voc_tree, allow_missing={"a:b": 3})
+    assert load(voc_tree, allow_missing={"a:b": 3, "mine": 2}).counts["images"] == 3
     data = load(voc_tree, allow_missing=2)
     assert [r["image_id"] for r in data.records] == ["0", "1", "2"]
     assert data.counts["images missing, left out"] == 2
@@ -386,8 +389,8 @@ def test_boxes_without_area_are_dropped_by_their_exact_number(voc_tree) -> None:
     """F11: from the records, which the evaluator reads as well."""
     bad = voc_tree.object(box=(50, 11, 20, 40))
     page = broken(voc_tree, voc_tree.object(), bad, bad)
-    assert "to leave out all 2 such objects: DATASETS.DROP_DEGENERATE 2." in page
-    with pytest.raises(DataError, match=r"DROP_DEGENERATE 2 \(not 1\)"):
+    assert "to leave out all 2 such objects: DATASETS.DROP_DEGENERATE mine=2." in page
+    with pytest.raises(DataError, match=r"DROP_DEGENERATE mine=2 \(not 1\)"):
         load(voc_tree, drop_degenerate=1)
     data = load(voc_tree, drop_degenerate=2)
     assert boxes(data) == [[10, 10, 50, 40]]
@@ -595,6 +598,22 @@ def test_all_faults_of_a_set_on_one_page(voc_tree) -> None:
     assert listed
     lines = Path(listed[1]).read_text(encoding="utf-8").splitlines()
     assert tuple(lines) == caught.value.faults and len(lines) == 30
+
+
+def test_the_list_of_a_set_with_a_long_name_is_kept_too() -> None:
+    """File systems take names of 255 bytes; two sets that differ at the start have two lists."""
+    listed = []
+    for start in "ab":
+        faults = Faults(f"voc:/{start}{'ä/' * 200}:train", "/data")
+        for number in range(5):
+            faults.add("kind", f"fault {number}")
+        with pytest.raises(BrokenSet) as caught:
+            faults.stop()
+        found = re.search(r"All 5 faults: (.*_train_\w+\.txt)", str(caught.value))
+        assert found
+        listed.append(Path(found[1]))
+    assert all(len(path.read_text(encoding="utf-8").splitlines()) == 5 for path in listed)
+    assert listed[0] != listed[1]
 
 
 def test_faults_of_several_kinds_are_shown_together(voc_tree) -> None:

@@ -170,3 +170,24 @@ def test_the_order_of_annotations_is_no_difference(tmp_path: Path) -> None:
     truth["annotations"].reverse()
     path.write_bytes(gzip.compress(json.dumps(truth).encode()))
     assert gather([folder, other]).verdict.comparable
+
+
+def test_a_twin_from_scratch_is_told_which_preprocessing_it_lacks(tmp_path: Path) -> None:
+    """Without a card Detectron2's defaults stand: another order of colours, and what to type."""
+    other = {"INPUT.FORMAT": "BGR", "MODEL.PIXEL_MEAN": [103.5, 116.3, 123.7]}
+    said = verdict(tmp_path, {}, {"pretrained": False, "overrides": other})
+    assert not said.comparable
+    (hint,) = [c for c in said.cautions if "preprocessing" in c]
+    assert hint.startswith("No card gives B its preprocessing")
+    assert 'INPUT.FORMAT "RGB" MODEL.PIXEL_MEAN "[118.0, 118.0, 118.0]"' in hint
+
+
+def test_a_new_part_is_of_the_start_and_named_where_it_differs(tmp_path: Path) -> None:
+    """Random res5 in one of two pretrained nets is no other detector, and yet a caution."""
+    new = {"overrides": {"TRANSFER.NEW": ["res5.*"]}}
+    said = verdict(tmp_path / "a", new, {"pretrained": False})
+    assert said.comparable
+    assert not [c for c in said.cautions if "TRANSFER.NEW" in c]
+    said = verdict(tmp_path / "b", new, {"net": "resnet18"})
+    assert said.comparable
+    assert any("not as much of each net was pretrained" in c for c in said.cautions)

@@ -1,0 +1,104 @@
+"""A config file, strictly read: every key with its value, and the file and line of both.
+
+Safe YAML only; a key that stands twice, a base that is missing or in a circle and a tag that
+would run code are refused with file and line (`faults.md` F47, F48). Values are read as
+Detectron2's yacs does: "(600,)" is a tuple, "1e-4" a number.
+
+Not for: which keys there are and what their values may be (`config`).
+"""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from resdet.errors import ConfigError
+
+SAFE_TAGS = ("seq", "str", "int", "float", "bool", "null", "map", "python/tuple")
+
+
+def read_file(path: Path, chain: tuple[Path, ...] = ()) -> Iterator[tuple[str, Any, str]]:
+    """(dotted key, value, where) of the file's bases, then of the file.
+
+    Args:
+        chain: the files whose `_BASE_` led here, resolved.
+
+    Raises:
+        ConfigError: a file is missing, not safe YAML or its own base; a key stands twice.
+    """
+    path = Path(path)
+    if path.resolve() in chain:
+        names = " > ".join(p.name for p in (*chain, path.resolve()))
+        raise ConfigError(f"_BASE_ runs in a circle: {names}.")
+    try:
+        text = path.read_text(encoding="utf-8")
+    except OSError:
+        fault = "is a folder" if path.is_dir() else "does not exist"
+        asked = f" (asked for by {chain[-1]})" if chain else ""
+        raise ConfigError(f"{path.absolute()} {fault}{asked}. Give --config a file.") from None
+    except UnicodeDecodeError as error:
+        raise ConfigError(f"{path} is not text in UTF-8: {error}. Save it as UTF-8.") from None
+    try:
+        root = yaml.compose(text, Loader=yaml.SafeLoader)
+    except yaml.YAMLError as error:
+        raise ConfigError(f"{path} is not YAML: {error}") from None
+    if root is None:
+        return
+    if not isinstance(root, yaml.MappingNode):
+        raise ConfigError(f"{path}, line 1: expected KEY: VALUE lines.")
+    entries = list(_entries(root, path, ""))
+    for key, value, _ in entries:
+        if key == "_BASE_":
+            for base in value if isinstance(value, list | tuple) else [value]:
+                base_path = path.parent / Path(base).expanduser()
+                yield from read_file(base_path, (*chain, path.resolve()))
+    yield from (entry for entry in entries if entry[0] != "_BASE_")
+
+
+def parse_text(text: str) -> Any:
+    """The Python literal that a text is, or the text itself."""
+    try:
+        return ast.literal_eval(text)
+    except (ValueError, SyntaxError):
+        return text
+
+
+def _entries(node: yaml.MappingNode, path: Path, prefix: str) -> Iterator[tuple[str, Any, str]]:
+    seen: dict[str, int] = {}
+    for key_node, value_node in node.value:
+        key, line = str(key_node.value), key_node.start_mark.line + 1
+        where = f"{path.name}, line {line}"
+        if key in seen:
+            raise ConfigError(
+                f"{where}: {prefix}{key} stands twice (first in line {seen[key]}). Keep one."
+            )
+        seen[key] = line
+        _refuse_unsafe_tag(value_node, where)
+        if isinstance(value_node, yaml.MappingNode):
+            yield from _entries(value_node, path, f"{prefix}{key}.")
+        else:
+            yield prefix + key, _value(value_node, where), where
+
+
+def _refuse_unsafe_tag(node: yaml.Node, where: str) -> None:
+    tag = node.tag.removeprefix("tag:yaml.org,2002:")
+    if tag not in SAFE_TAGS:
+        raise ConfigError(f"{where}: the tag !!{tag} would run code; refused.")
+
+
+def _value(node: yaml.Node, where: str) -> Any:
+    _refuse_unsafe_tag(node, where)
+    if isinstance(node, yaml.SequenceNode):
+        items = [_value(child, where) for child in node.value]
+        return tuple(items) if node.tag.endswith("python/tuple") else items
+    value = yaml.SafeLoader("").construct_object(node)
+    if not isinstance(value, str):
+        return value
+    # As yacs does: "(600,)" is a tuple, "1e-4" a number.
+    parsed = parse_text(value)
+    quoted = node.style in ("'", '"')
+    return value if quoted and not isinstance(parsed, tuple | list) else parsed
