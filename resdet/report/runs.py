@@ -231,13 +231,16 @@ def _sides(columns: Sequence[Column]) -> dict[tuple[str, str, str], str]:
 
 
 def _drawn(columns: list[Column]) -> list[Column]:
-    """A hue per net in order of appearance; pretrained runs solid, the rest dashed.
+    """A hue per net in order of appearance; runs from scratch are dashed, the rest solid.
 
     Seeds of one backbone look alike; where two backbones would, each gets a hue of its own.
     """
     nets = list(dict.fromkeys(c.net for c in columns))
     groups = list(dict.fromkeys(c.group for c in columns))
-    looks = {c.group: (nets.index(c.net) % NUM_HUES, 0 if c.pretrained else 1) for c in columns}
+    looks = {
+        c.group: (nets.index(c.net) % NUM_HUES, 0 if c.pretrained or c.foreign else 1)
+        for c in columns
+    }
     if len(set(looks.values())) < len(groups):
         looks = {group: (i % NUM_HUES, i // NUM_HUES) for i, group in enumerate(groups)}
     return [dataclasses.replace(c, hue=looks[c.group][0], dash=looks[c.group][1]) for c in columns]
