@@ -79,7 +79,7 @@ def errors(
     asked for either); of several seeds the pairs show the first."""
     if len({s.truth_hash for s in scores}) > 1 or len({s.evaluated for s in scores}) > 1:
         return None
-    truth = scores[0].result.truth
+    truth = _to_be_found(scores[0])
     anatomies = [dissect(truth, _placed(s, truth), subset=s.evaluated) for s in scores]
     if anatomies[0].ap50 is None:
         return None
@@ -90,6 +90,15 @@ def errors(
         _table(columns, anatomies),
         tuple(_paired(columns, anatomies, pair) for pair in asked),
     )
+
+
+def _to_be_found(scores: SetScores) -> GroundTruth:
+    """The objects; where VOC's rules score, difficult ones need not be found."""
+    truth = scores.result.truth
+    if scores.voc is None:
+        return truth
+    # COCO's way to say so of a single object: it is beyond every range of sizes.
+    return dataclasses.replace(truth, area=np.where(truth.difficult, np.inf, truth.area))
 
 
 def _placed(scores: SetScores, truth: GroundTruth) -> Columns:

@@ -217,3 +217,24 @@ def test_no_error_is_counted_where_nothing_is_to_be_found(tmp_path: Path) -> Non
     columns = read_columns(made)
     scores = [read_scores(c, "digits_test") for c in columns]
     assert errors(columns, scores, [Pair((0,), (1,), "net")]) is None
+
+
+def test_difficult_objects_need_not_be_found_where_voc_scores(tmp_path: Path) -> None:
+    """VOC's rule: the objects are those that its own count has; COCO's alone has them all."""
+    for evaluators in (("voc", "coco"), ("coco",)):
+        runs = [
+            fabricate_run(
+                tmp_path / f"{net}{len(evaluators)}", net=net, num_images=20, evaluators=evaluators
+            )
+            for net in ("vgg11", "resnet18")
+        ]
+        columns = read_columns(runs)
+        scores = [read_scores(c, "digits_test") for c in columns]
+        found = errors(columns, scores, [Pair((0,), (1,), "net")])
+        assert found is not None
+        annotations = scores[0].truth["annotations"]
+        difficult = sum(a["difficult"] for a in annotations)
+        assert difficult > 0
+        asked = len(annotations) - (difficult if "voc" in evaluators else 0)
+        assert f"of {asked} objects" in found.pairs[0].sentences[0]
+        assert found.fates.svg.count("part-0") == 1 + 2
