@@ -19,7 +19,7 @@ The modules behind them:
     voc_sets      ground truth and detections as arrays; voc_detections: comp4_det_*.txt
     validate      is this results file what it says it is? asked before every number
     results       the result folder of a run: what it holds, both metrics from it
-    explain       the same detections under every rule that people use (verdicts: VOC's, counted)
+    explain       the same detections under every rule that people use (voc_verdicts, coco_verdicts)
     zero          why AP is 0: causes found in the data
     ilsvrc        ImageNet's DET mAP and LOC error; ilsvrc_files: their result files
     paper         the numbers of He et al. 2015 with protocol and source

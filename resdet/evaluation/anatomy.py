@@ -51,18 +51,31 @@ import numpy as np
 import numpy.typing as npt
 
 from resdet.evaluation import coco_pairs
+from resdet.evaluation.anatomy_kinds import (
+    BACKGROUND,
+    BOTH,
+    CLASSIFICATION,
+    DUPLICATE,
+    ERRORS,
+    LOCALISATION,
+    MISSED,
+    NEITHER,
+    RIGHT,
+    SIZES,
+    STATES,
+    Verdicts,
+    judge,
+)
 from resdet.evaluation.arrays import BoolArray, FloatArray, ImageId, IntArray
-from resdet.evaluation.coco_pairs import Pairs
 from resdet.evaluation.detections import Columns
 from resdet.evaluation.ground_truth import GroundTruth
 
-ERRORS = ("classification", "localisation", "both", "duplicate", "background", "missed")
-CLASSIFICATION, LOCALISATION, BOTH, DUPLICATE, BACKGROUND, MISSED = range(len(ERRORS))
-# What else a detection can be; kinds are places in ERRORS or these.
-RIGHT, NEITHER = -1, -2
-# How an object fared: found, or why not. Places in STATES; -1 where it need not be found.
-STATES = ("found", "classification", "localisation", "missed")
-SIZES = ("small", "medium", "large")
+__all__ = [
+    "BACKGROUND", "BOTH", "CLASSIFICATION", "DUPLICATE", "ERRORS", "LOCALISATION", "MISSED",
+    "NEITHER", "RIGHT", "RULES", "SIZES", "STATES", "Anatomy", "PairedAnatomy", "compare",
+    "dissect",
+]  # fmt: skip
+
 RULES = ("paper", "tidecv")
 # Largest area of a small and of a medium object, in pixels.
 _SIZE_ENDS = (32**2, 96**2)
@@ -165,83 +178,8 @@ def dissect(
     if rule not in RULES:
         raise ValueError(f"rule is {rule!r}, expected one of {RULES}")
     used = coco_pairs.used_images(truth.index, subset)
-    judged = _judge(truth, columns, used, foreground, background)
+    judged = judge(truth, columns, used, foreground, background)
     return _Mender(truth, columns, judged, rule).anatomy()
-
-
-# -- what each detection is -------------------------------------------------------------------
-
-
-@dataclass(frozen=True)
-class _Judged:
-    """Every detection and object with its verdict; arrays as in `Anatomy`.
-
-    finder: (G,) place of the detection that has the object; -1 for none.
-    """
-
-    rows: IntArray
-    kinds: npt.NDArray[np.int8]
-    meant: IntArray
-    states: npt.NDArray[np.int8]
-    finder: IntArray
-
-
-def _judge(
-    truth: GroundTruth, columns: Columns, used: BoolArray, foreground: float, background: float
-) -> _Judged:
-    rows = coco_pairs.ranking(truth, columns, used)
-    pairs = coco_pairs.overlapping(truth, columns, rows, background)
-    taken = coco_pairs.match(
-        truth, columns, rows, pairs.where(pairs.iou >= foreground), np.array([foreground])
-    )[0]
-    need_not = coco_pairs.is_ignored(truth)
-    pairs = pairs.where(~need_not[pairs.object])
-    own_class = columns.category[rows[pairs.detection]] == truth.category[pairs.object]
-    own, own_object = _largest(pairs.where(own_class), len(rows))
-    other, other_object = _largest(pairs.where(~own_class), len(rows))
-    kinds = np.select(
-        [
-            (own >= background) & (own <= foreground),
-            other >= foreground,
-            own >= foreground,
-            np.maximum(own, other) <= background,
-        ],
-        [LOCALISATION, CLASSIFICATION, DUPLICATE, BACKGROUND],
-        BOTH,
-    )
-    kinds[taken >= 0] = np.where(need_not[taken[taken >= 0]], NEITHER, RIGHT)
-    means_own = (kinds == LOCALISATION) | (kinds == DUPLICATE)
-    meant = np.select(
-        [taken >= 0, means_own, kinds == CLASSIFICATION], [taken, own_object, other_object], -1
-    )
-    finder = np.full(len(truth.image), -1, dtype=np.int64)
-    right = np.flatnonzero(kinds == RIGHT)
-    finder[taken[right]] = right
-    states = _states(kinds, meant, finder)
-    states[need_not | ~used[truth.image]] = -1
-    return _Judged(rows, kinds.astype(np.int8), meant, states, finder)
-
-
-def _largest(pairs: Pairs, num_detections: int) -> tuple[FloatArray, IntArray]:
-    """Per detection the largest overlap, 0 without any, and its object: of equal ones the first."""
-    order = np.lexsort((pairs.object, -pairs.iou, pairs.detection))
-    detection, firsts = np.unique(pairs.detection[order], return_index=True)
-    iou, row = np.zeros(num_detections), np.full(num_detections, -1, dtype=np.int64)
-    iou[detection], row[detection] = pairs.iou[order[firsts]], pairs.object[order[firsts]]
-    return iou, row
-
-
-def _states(kinds: npt.NDArray[np.int_], meant: IntArray, finder: IntArray) -> npt.NDArray[np.int8]:
-    """How each object fared; of several errors that mean it, the one of the highest score."""
-    states = np.full(len(finder), STATES.index("missed"), dtype=np.int8)
-    means = np.flatnonzero((kinds == CLASSIFICATION) | (kinds == LOCALISATION))
-    objects, firsts = np.unique(meant[means], return_index=True)
-    best = kinds[means[firsts]]
-    states[objects] = np.where(
-        best == CLASSIFICATION, STATES.index("classification"), STATES.index("localisation")
-    )
-    states[finder >= 0] = STATES.index("found")
-    return states
 
 
 # -- what each error costs --------------------------------------------------------------------
@@ -250,7 +188,7 @@ def _states(kinds: npt.NDArray[np.int_], meant: IntArray, finder: IntArray) -> n
 class _Mender:
     """AP50 as it is, and with some errors mended."""
 
-    def __init__(self, truth: GroundTruth, columns: Columns, judged: _Judged, rule: str):
+    def __init__(self, truth: GroundTruth, columns: Columns, judged: Verdicts, rule: str):
         self.truth = truth
         self.judged = judged
         self.rule = rule
@@ -426,8 +364,13 @@ def compare(before: Anatomy, after: Anatomy) -> PairedAnatomy:
     """Two anatomies of the same set, object by object.
 
     Raises:
-        ValueError: they are not of the same objects.
+        ValueError: they are not of the same objects, or their errors were mended by two rules.
     """
+    if before.rule != after.rule:
+        raise ValueError(
+            f"errors are mended by rule {before.rule!r} before and {after.rule!r} after; dissect "
+            "both by one"
+        )
     a, b = before.truth, after.truth
     if a is not b and not (
         a.index.image_ids == b.index.image_ids

@@ -102,6 +102,21 @@ def stable_order(values: npt.NDArray[Any]) -> IntArray:
     return order
 
 
+def compact(values: IntArray) -> npt.NDArray[Any]:
+    """The same whole numbers, from 0 on, in as few bytes as hold them."""
+    return values.astype(np.min_scalar_type(int(values.max(initial=0))))
+
+
+def falling(scores: FloatArray) -> npt.NDArray[np.uint64]:
+    """Whole numbers that rise as scores fall: but for their sign, floats are ordered as bits.
+
+    For `stable_order`; without NaN.
+    """
+    bits = (scores + 0.0).view(np.uint64)  # + 0.0: -0.0 is 0.0
+    negative = bits >> np.uint64(63) != 0
+    return np.where(negative, bits, ~bits & ~np.uint64(1 << 63))
+
+
 def as_text(value: object, limit: int = 40) -> str:
     """A value as a message shows it: text in quotes with its kind, everything else as JSON."""
     if value is None or isinstance(value, bool):
@@ -114,7 +129,12 @@ def as_text(value: object, limit: int = 40) -> str:
 
 
 def shorten(text: str, limit: int) -> str:
-    return text if len(text) <= limit else text[: limit - 1] + "…"
+    return printable(text if len(text) <= limit else text[: limit - 1] + "…")
+
+
+def printable(value: object) -> str:
+    """Text that every terminal takes: half a pair of UTF-16, which JSON lets pass, is escaped."""
+    return str(value).encode("utf-8", "backslashreplace").decode("utf-8")
 
 
 def read_json(path: Path | str, unreadable: type[ResdetError]) -> Any:

@@ -152,7 +152,7 @@ def evaluate_columns(
         chosen = set(subset)
         used = np.array([i in chosen for i in truth.index.image_ids], dtype=np.bool_)
     if engine == "fast":
-        counted, engine = _checked(truth, columns, used, task)
+        counted, engine = fast_and_checked(truth, columns, used, task)
     else:
         counted = official(truth, columns, used, task)
     precision = counted.precision[:, :, :, 0, -1]
@@ -202,10 +202,13 @@ def _refuse_missing_masks(truth: GroundTruth) -> None:
 # -- the fast engine ---------------------------------------------------------------------------
 
 
-def _checked(
+def fast_and_checked(
     truth: GroundTruth, columns: Columns, used: BoolArray, task: str
 ) -> tuple[Accumulated, str]:
     """The fast engine's result, and its name with the number of images of the cross-check.
+
+    Args:
+        used: (images,), those that are scored.
 
     Raises:
         CheckFailed: it and pycocotools differ on the sample.
@@ -222,8 +225,8 @@ def _checked(
         if gap > ROUNDING:
             raise CheckFailed(
                 f"The fast engine and pycocotools differ by {gap:.3g} in the {part} of "
-                f"{int(sample.sum())} images, so its numbers are not shown. Use --engine official, "
-                "and report it: this is a fault of resdet."
+                f"{int(sample.sum())} images, so its numbers are not shown. Use evaluate coco with "
+                "--engine official, and report it: this is a fault of resdet."
             )
     count = int(sample.sum())
     name = f"fast (cross-checked on {count:,} {'image' if count == 1 else 'images'})"
@@ -251,7 +254,8 @@ def fast(truth: GroundTruth, columns: Columns, used: BoolArray, task: str) -> Ac
     rank = truth.index.image_rank()
     objects, found = _rows(used[truth.image]), _rows(used[columns.image])
     boxes = columns.boxes[found]
-    area = boxes[:, 2] * boxes[:, 3]
+    with np.errstate(over="ignore"):  # beyond every float: infinite, as in Python
+        area = boxes[:, 2] * boxes[:, 3]
     gt_masks = masks = None
     if task == "segm":
         gt_masks = [_gt_mask(truth, row) for row in np.arange(len(truth.area))[objects].tolist()]

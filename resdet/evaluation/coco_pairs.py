@@ -19,7 +19,15 @@ from dataclasses import dataclass
 import numpy as np
 from pycocotools import mask as coco_mask
 
-from resdet.evaluation.arrays import BoolArray, FloatArray, ImageId, IntArray
+from resdet.evaluation.arrays import (
+    BoolArray,
+    FloatArray,
+    ImageId,
+    IntArray,
+    compact,
+    falling,
+    stable_order,
+)
 from resdet.evaluation.detections import Columns
 from resdet.evaluation.ground_truth import GroundTruth, SetIndex
 
@@ -68,6 +76,12 @@ def is_ignored(truth: GroundTruth) -> BoolArray:
     return truth.crowd | (truth.area > _LARGEST)
 
 
+def is_too_large(columns: Columns) -> BoolArray:
+    """(detections,), those that are neither right nor wrong where they take no object."""
+    with np.errstate(over="ignore"):
+        return np.asarray(columns.boxes[:, 2] * columns.boxes[:, 3] > _LARGEST)
+
+
 def ranking(truth: GroundTruth, columns: Columns, used: BoolArray) -> IntArray:
     """(M,) rows of the detections that count, by falling score.
 
@@ -76,13 +90,15 @@ def ranking(truth: GroundTruth, columns: Columns, used: BoolArray) -> IntArray:
     """
     rank = truth.index.image_rank()
     rows = np.flatnonzero(used[columns.image])
-    rows = rows[np.lexsort((rank[columns.image[rows]], -columns.scores[rows]))]
+    rows = rows[stable_order(compact(rank[columns.image[rows]]))]
+    rows = rows[stable_order(falling(columns.scores[rows]))]
     # The best of each image and class: its place among its own, in the order of score.
     group = columns.image[rows] * len(truth.index.category_ids) + columns.category[rows]
-    grouped = np.argsort(group, kind="stable")
-    _, start, size = np.unique(group[grouped], return_index=True, return_counts=True)
+    grouped = stable_order(group)
+    group = group[grouped]
+    start = np.flatnonzero(np.diff(group, prepend=-1))
     place = np.empty(len(rows), dtype=np.int64)
-    place[grouped] = np.arange(len(rows)) - np.repeat(start, size)
+    place[grouped] = np.arange(len(rows)) - np.repeat(start, np.diff(start, append=len(rows)))
     return np.asarray(rows[place < DETECTIONS])
 
 

@@ -12,34 +12,24 @@ Not for: the number to report (`coco`, `voc`), masks, or other overlaps than 0.5
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
-import functools
-import io
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from resdet.evaluation import coco_pairs, voc
-from resdet.evaluation.arrays import BoolArray, FloatArray, ImageId, IntArray
-from resdet.evaluation.coco import official_engine
+from resdet.evaluation import voc
+from resdet.evaluation.arrays import BoolArray, ImageId
+from resdet.evaluation.coco import fast_and_checked
+from resdet.evaluation.coco_verdicts import judge_coco, near_pairs
 from resdet.evaluation.detections import Columns, load_columns
 from resdet.evaluation.findings import Finding, refuse_if_any
 from resdet.evaluation.ground_truth import GroundTruth, read_ground_truth
 from resdet.evaluation.validate import DETECTIONS_PER_IMAGE, check_columns
-from resdet.evaluation.verdicts import (
-    CUT,
-    VERDICTS,
-    Judged,
-    Sheet,
-    VocRule,
-    as_written,
-    judge_voc,
-)
+from resdet.evaluation.verdicts import CUT, VERDICTS, Judged, as_written
+from resdet.evaluation.voc_verdicts import VocJudge, VocRule
 from resdet.evaluation.zero import notes_on_zero
 
 NAMED = 3
@@ -106,6 +96,8 @@ class Explanation:
     """All rules on one results file; `to_json` is what `resdet evaluate explain --json` prints.
 
     counts: detections, objects, crowds, difficult. notes: what must be said beside the numbers.
+    engine: whose AP50 COCO's first line was found equal to: the fast one, and on how many images
+        it was held against pycocotools.
     """
 
     rules: tuple[Rule, ...]
@@ -113,6 +105,7 @@ class Explanation:
     counts: Mapping[str, int]
     warnings: tuple[Finding, ...] = ()
     notes: tuple[str, ...] = ()
+    engine: str = ""
 
     def __getitem__(self, key: str) -> Rule:
         """The line of that key."""
@@ -124,6 +117,7 @@ class Explanation:
     def to_json(self) -> dict[str, Any]:
         return {
             "protocol": "AP50 under every rule",
+            "engine": self.engine,
             **self.counts,
             "rules": [rule.to_json() for rule in self.rules],
             "images": dict(self.images),
@@ -145,16 +139,16 @@ def explain(
 
     Raises:
         DataError: a path does not exist; the ground truth is faulty.
-        CheckFailed: the results are refused; the page says why.
+        CheckFailed: the results are refused, or the fast engine differs from pycocotools; the
+            page says why.
     """
     truth = read_ground_truth(gt)
     columns, findings, title = load_columns(results, truth.index)
     findings += check_columns(columns, truth.index, evaluated_ids)
     warnings = refuse_if_any(title, findings)
     table = _Table(columns)
-    _coco_rules(table, truth)
-    for ap in voc.AP_RULES:
-        _voc_rules(table, truth, ap)
+    engine = _coco_rules(table, truth)
+    _voc_rules(table, truth)
     num_images = len(truth.index.image_ids)
     return Explanation(
         tuple(table.rules),
@@ -167,6 +161,7 @@ def explain(
         },
         tuple(warnings),
         tuple(notes_on_zero(table.heads["coco"].ap50, truth, columns)),
+        engine,
     )
 
 
@@ -235,15 +230,17 @@ class _Table:
 # -- COCO's ------------------------------------------------------------------------------------
 
 
-def _coco_rules(table: _Table, truth: GroundTruth) -> None:
+def _coco_rules(table: _Table, truth: GroundTruth) -> str:
+    """COCO's lines; gives the name of the engine that their first was held against."""
     columns = table.columns
-    base = judge_coco(truth, columns)
-    official = _by_pycocotools(truth, columns)
+    near = near_pairs(truth, columns)
+    base = judge_coco(truth, columns, near=near)
+    used = np.ones(len(truth.index.image_ids), dtype=np.bool_)
+    counted, engine = fast_and_checked(truth, columns, used, "bbox")
+    ap50 = float(counted.numbers[1])
     # The lines below are counted here, so here it must show that the counting is COCO's.
-    if abs((base.ap50 or 0.0) - (official or 0.0)) > SAME or (base.ap50 is None) != (
-        official is None
-    ):
-        raise RuntimeError(f"AP50 is {official} by pycocotools, but counted as {base.ap50}")
+    if abs((-1.0 if base.ap50 is None else base.ap50) - ap50) > SAME:
+        raise RuntimeError(f"AP50 is {ap50} by the engine {engine}, but counted as {base.ap50}")
     table.head("coco", "COCO: pycocotools, overlap >= 0.5", base)
     table.add(
         "per-image", "best 100 per image, not per image and category",
@@ -256,11 +253,11 @@ def _coco_rules(table: _Table, truth: GroundTruth) -> None:
         without_crowds = judge_coco(_objects(truth, ~truth.crowd), columns)
     table.add("crowds-ordinary", "crowds as ordinary objects (iscrowd lost)", ordinary)
     table.add("crowds-false", "detections on crowds are wrong", without_crowds)
-    table.add("strict", "overlap > 0.5 for >=", judge_coco(truth, columns, strict=True))
+    table.add("strict", "overlap > 0.5 for >=", judge_coco(truth, columns, strict=True, near=near))
     rounded = dataclasses.replace(columns, scores=as_written(columns.scores, 3))
     judged = base
     if (rounded.scores != columns.scores).any():
-        judged = judge_coco(truth, rounded, exact=columns.scores)
+        judged = judge_coco(truth, rounded, exact=columns.scores, near=near)
     table.add(
         "scores-3", "scores rounded to 3 decimals", judged, touched=judged.merged, any_order=True
     )
@@ -270,87 +267,7 @@ def _coco_rules(table: _Table, truth: GroundTruth) -> None:
         judged = judge_coco(truth, rounded)
     table.add("boxes-1", "boxes rounded to 1 decimal", judged)
     table.add("ties", "equal scores in any order", base, touched=base.tied, any_order=True)
-
-
-def judge_coco(
-    truth: GroundTruth,
-    columns: Columns,
-    *,
-    strict: bool = False,
-    exact: FloatArray | None = None,
-) -> Judged:
-    """AP50 and verdicts by COCO's rule, with the best 100 of each image and category.
-
-    The range over orders of equal scores is of the verdicts that the file's order gives: within
-    an image another order can let a detection take another object, which is left out.
-
-    Args:
-        truth, columns: validated; the whole set is scored.
-        strict: overlap > 0.5 instead of >=.
-        exact: the scores before they were rounded.
-    """
-    used = np.ones(len(truth.index.image_ids), dtype=np.bool_)
-    ranked = coco_pairs.ranking(truth, columns, used)
-    # Nothing lies between 0.5 and the next float, so >= that one is > 0.5.
-    overlap = float(np.nextafter(0.5, 1)) if strict else 0.5
-    near = coco_pairs.overlapping(truth, columns, ranked, overlap)
-    taken = coco_pairs.match(truth, columns, ranked, near, np.array([overlap]))[0]
-    ignored = coco_pairs.is_ignored(truth)
-    is_right = taken >= 0
-    is_right[is_right] = ~ignored[taken[is_right]]
-    sheet = Sheet(columns.scores if exact is None else exact, columns.scores)
-    wanted = functools.cache(partial(_wanted, truth, columns, ranked, near, taken, is_right))
-    for category in range(len(truth.index.category_ids)):
-        mine = np.flatnonzero(columns.category[ranked] == category)
-        positives = int(((truth.category == category) & ~ignored).sum())
-        sheet.enter(
-            ranked[mine], is_right[mine], taken[mine] < 0, positives,
-            partial(_interpolated, positives=positives), partial(_part_of, wanted, mine),
-        )  # fmt: skip
-    return sheet.judged()
-
-
-def _part_of(whole: Callable[[], IntArray], rows: IntArray) -> IntArray:
-    return whole()[rows]
-
-
-def _interpolated(right: BoolArray, wrong: BoolArray, positives: int) -> float:
-    return coco_pairs.interpolated_ap(right[right | wrong], positives)
-
-
-def _wanted(
-    truth: GroundTruth,
-    columns: Columns,
-    ranked: IntArray,
-    near: coco_pairs.Pairs,
-    taken: IntArray,
-    is_right: BoolArray,
-) -> IntArray:
-    """The object that a detection took, or lost to one of equal score; -1 for neither."""
-    wanted = np.where(is_right, taken, -1)
-    takers = np.full(len(truth.boxes), -1, dtype=np.int64)
-    takers[taken[is_right]] = np.flatnonzero(is_right)
-    taker, other = takers[near.object], near.detection
-    scores, category = columns.scores[ranked], columns.category[ranked]
-    lost = (taker >= 0) & ~is_right[other]
-    lost &= (scores[taker] == scores[other]) & (category[taker] == category[other])
-    by_overlap = np.flatnonzero(lost)[np.argsort(near.iou[lost], kind="stable")]
-    wanted[other[by_overlap]] = near.object[by_overlap]
-    return wanted
-
-
-def _by_pycocotools(truth: GroundTruth, columns: Columns) -> float | None:
-    """AP50 by the tool itself, at this one overlap."""
-    engine = official_engine(truth, columns, np.ones(len(truth.index.image_ids), np.bool_), "bbox")
-    engine.params.iouThrs = np.array([0.5])
-    engine.params.maxDets = [DETECTIONS_PER_IMAGE]
-    engine.params.areaRng, engine.params.areaRngLbl = engine.params.areaRng[:1], ["all"]
-    with contextlib.redirect_stdout(io.StringIO()):
-        engine.evaluate()
-        engine.accumulate()
-    precision = engine.eval["precision"]
-    defined = precision[precision > -1]
-    return float(defined.mean()) if defined.size else None
+    return engine
 
 
 def _best_per_image(truth: GroundTruth, columns: Columns, base: Judged) -> Judged:
@@ -366,7 +283,7 @@ def _best_per_image(truth: GroundTruth, columns: Columns, base: Judged) -> Judge
         columns.name,
     )  # fmt: skip
     judged = judge_coco(truth, cut)
-    verdict = np.full(len(columns), CUT, dtype=np.int64)
+    verdict = np.full(len(columns), CUT, dtype=np.int8)
     verdict[kept] = judged.verdict
     return dataclasses.replace(judged, verdict=verdict)
 
@@ -385,33 +302,59 @@ def _objects(truth: GroundTruth, kept: BoolArray) -> GroundTruth:
 # -- VOC's -------------------------------------------------------------------------------------
 
 
-def _voc_rules(table: _Table, truth: GroundTruth, ap: str) -> None:
+Pair = dict[str, Judged]  # by either way to average
+
+
+def _voc_rules(table: _Table, truth: GroundTruth) -> None:
+    """VOC's two blocks; which detections are right is the same in both."""
     objects = voc.ground_truth_from_coco(truth)
-    every = voc.ground_truth_from_coco(
-        dataclasses.replace(truth, difficult=np.zeros_like(truth.difficult))
-    )
-    devkit = VocRule(ap)
+    judge = VocJudge(objects, table.columns)
 
-    def judged(**changes: Any) -> Judged:
-        return judge_voc(objects, table.columns, dataclasses.replace(devkit, **changes))
+    def judged(rule: VocRule, difficult: BoolArray | None = None) -> Pair:
+        return judge.judge(rule, voc.AP_RULES, difficult)
 
-    base = judged()
+    none_is = np.zeros_like(truth.difficult)
+    every = voc.ground_truth_from_coco(dataclasses.replace(truth, difficult=none_is))
+    pairs = {
+        "base": judged(VocRule()),
+        "no-pixel": judged(VocRule(pixel=0.0)),
+        "two-pixels": judged(VocRule(pixel=2.0)),
+        "strict": judged(VocRule(strict=True)),
+        "float-recalls": judged(VocRule(float_recalls=True)),
+        "scores-3": judged(VocRule(score_decimals=3)),
+        "boxes-1": judged(VocRule(box_decimals=1)),
+        "difficult": judged(VocRule(), every.difficult),
+        "detectron2": judged(
+            VocRule(strict=True, float_recalls=True, score_decimals=3, box_decimals=1)
+        ),
+    }
+    for ap in voc.AP_RULES:
+        _voc_block(table, objects, ap, {word: pair[ap] for word, pair in pairs.items()})
+
+
+def _voc_block(
+    table: _Table, objects: voc.VocGroundTruth, ap: str, judged: Mapping[str, Judged]
+) -> None:
+    base = judged["base"]
     table.head(f"voc-{ap}", f"VOC {ap}: overlap >= 0.5, +1 pixel", base)
-    table.add("no-pixel", "without the +1 pixel", judged(pixel=0.0))
-    table.add("two-pixels", "the pixel added twice (to boxes that need none)", judged(pixel=2.0))
-    table.add("strict", "overlap > 0.5 for >=", judged(strict=True))
+    for word, title in (
+        ("no-pixel", "without the +1 pixel"),
+        ("two-pixels", "the pixel added twice (to boxes that need none)"),
+        ("strict", "overlap > 0.5 for >="),
+    ):
+        table.add(word, title, judged[word])
     if ap == "11-point":
-        table.add("float-recalls", "recalls compared as floats", judged(float_recalls=True))
-    rounded = judged(score_decimals=3)
+        table.add("float-recalls", "recalls compared as floats", judged["float-recalls"])
+    merged = judged["scores-3"].merged
     table.add(
-        "scores-3", "scores rounded to 3 decimals", rounded, touched=rounded.merged, any_order=True
-    )
-    table.add("boxes-1", "boxes rounded to 1 decimal", judged(box_decimals=1))
-    table.add("difficult", "difficult objects count", judge_voc(every, table.columns, devkit))
+        "scores-3", "scores rounded to 3 decimals", judged["scores-3"], touched=merged,
+        any_order=True,
+    )  # fmt: skip
+    table.add("boxes-1", "boxes rounded to 1 decimal", judged["boxes-1"])
+    table.add("difficult", "difficult objects count", judged["difficult"])
     table.add("ties", "equal scores in any order", base, touched=base.tied, any_order=True)
     table.add("absent-zero", "classes without an object count as 0", _over_all(base, objects))
-    d2 = judged(strict=True, float_recalls=True, score_decimals=3, box_decimals=1)
-    title = "all of Detectron2's at once"
+    d2, title = judged["detectron2"], "all of Detectron2's at once"
     if ap == "area" and _absent_found(objects, table.columns):
         d2 = dataclasses.replace(d2, ap50=None, low=None, high=None)
         title += ": NaN, as a class without an object was detected"
@@ -443,6 +386,7 @@ def explain_table(result: Explanation) -> str:
         f"{result.images['evaluated']:,} images, in percent. {counts['objects']:,} objects, of "
         f"them {counts['crowds']:,} crowds and {counts['difficult']:,} difficult.",
         "Each line changes one rule of its block's first line; those are set against COCO's.",
+        f"COCO's first line equals that of the engine {result.engine}.",
         "",
         *_aligned([_HEAD, *map(_cells, result.rules)]),
     ]

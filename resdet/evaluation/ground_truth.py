@@ -29,6 +29,7 @@ from resdet.evaluation.arrays import (
     is_id,
     is_number,
     places,
+    printable,
     read_json,
     to_float,
     to_floats,
@@ -118,6 +119,13 @@ def _lacks(title: str, key: str) -> str:
     )
 
 
+def _half_a_pair(where: str, key: str, text: object) -> str:
+    return (
+        f'{where} has the {key} "{printable(text)}", with half a character (a lone surrogate) in '
+        "it. Write it anew."
+    )
+
+
 # What every annotation has that nothing has to be said of.
 _PLAIN = ("id", "image_id", "category_id", "bbox", "area", "iscrowd")
 
@@ -169,6 +177,8 @@ class _Reader:
             image_id = item.get("id", MISSING)
             if image_id is MISSING or not is_id(image_id):
                 self.faults.append(f'"images" entry {number} has no id that is a number or text.')
+            elif printable(image_id) != str(image_id):
+                self.faults.append(_half_a_pair(f'"images" entry {number}', "id", image_id))
             elif image_id in ids:
                 self.faults.append(
                     f'image id {image_id} occurs twice ("images" entries {ids[image_id]} and '
@@ -176,14 +186,21 @@ class _Reader:
                 )
             else:
                 ids[image_id] = number
-                width, height = item.get("width"), item.get("height")
-                sizes.append([to_float(v) if is_number(v) else np.nan for v in (width, height)])
+                sizes.append([self._side(item.get(key)) for key in ("width", "height")])
         if not ids and not self.faults:
             self.faults.append('"images" is empty: there is nothing to score.')
         texts = {str(i) for i in ids}
         if len(texts) < len(ids):
             self.faults.append('some image ids are equal as text (1 and "1"); renumber them.')
         return tuple(ids), np.array(sizes, dtype=np.float64).reshape(-1, 2)
+
+    def _side(self, value: Any) -> float:
+        """Width or height of an image; NaN where the file does not say."""
+        side = to_float(value) if is_number(value) else np.nan
+        if 0 < side < np.inf or np.isnan(side):
+            return side
+        self._repair("width or height of an image that is no size, left out")
+        return np.nan
 
     def _categories(self) -> tuple[tuple[int, ...], tuple[str, ...]]:
         found: dict[int, str] = {}
@@ -194,6 +211,8 @@ class _Reader:
                 self.faults.append(f"{where} has id {as_text(category_id)}. Write an integer.")
             elif not isinstance(name, str) or not name:
                 self.faults.append(f"{where} (id {category_id}) has no name. Write one.")
+            elif printable(name) != name:
+                self.faults.append(_half_a_pair(where, "name", name))
             elif category_id in found:
                 self.faults.append(f"category id {category_id} occurs twice. Renumber {name}.")
             elif name in found.values():

@@ -165,16 +165,16 @@ def _refuse_strange_objects(truth: DetTruth) -> None:
             f"{len(truth.image)} images, {len(truth.label)} labels, {len(truth.boxes)} boxes; "
             "give one of each per object"
         )
-    _refuse_numbers("image", truth.image, truth.num_images)
-    _refuse_numbers("label", truth.label, truth.num_classes)
+    _refuse_numbers("image of object", truth.image, truth.num_images)
+    _refuse_numbers("label of object", truth.label, truth.num_classes)
 
 
 def _refuse_numbers(what: str, values: IntArray, most: int) -> None:
     rows = np.flatnonzero((values < 1) | (values > most))
     if len(rows):
         raise ValueError(
-            f"{what} of object {rows[0]} is {values[rows[0]]}, expected 1 to {most}; so are "
-            f"{len(rows)} of {len(values)}"
+            f"{what} {rows[0]} is {values[rows[0]]}, expected 1 to {most}; outside are {len(rows)} "
+            f"of {len(values)}"
         )
 
 
@@ -259,12 +259,14 @@ def evaluate_loc(
         blacklist: numbers, from 1, of images whose boxes are no good; their labels still count.
 
     Raises:
-        ValueError: a box or the blacklist names an image that is not there.
+        ValueError: a box or the blacklist names an image that is not there, a label is not 1 to
+            `num_classes`, or the guesses do not stand image by image.
         DataError: an image that is scored has no box, so that nobody could be right.
         CheckFailed: the guesses are refused; the page says why.
     """
     count = len(truth.labels)
-    _refuse_numbers("image", truth.image, count)
+    _refuse_numbers("image of box", truth.image, count)
+    _refuse_numbers("label of image", truth.labels, num_classes)
     findings = check_loc_results(results, count, num_classes)
     warnings = refuse_if_any(results.title, findings)
     scored = np.ones(count, dtype=np.bool_)

@@ -209,8 +209,13 @@ def check_det_results(
 def check_loc_results(
     results: LocResults, num_images: int, num_classes: int = LOC_CLASSES
 ) -> list[Finding]:
-    """What is wrong with guesses for a set of so many images; empty when they are clean."""
+    """What is wrong with guesses for a set of so many images; empty when they are clean.
+
+    Raises:
+        ValueError: the columns are not of one length, or the guesses not image by image.
+    """
     _refuse_unequal_lengths((results.image, results.label, results.boxes), "image, label, boxes")
+    _refuse_disorder(results)
     findings = []
     if results.num_images != num_images:
         findings.append(
@@ -251,6 +256,22 @@ def _refuse_unequal_lengths(columns: Sequence[IntArray | FloatArray], names: str
     lengths = [len(column) for column in columns]
     if len(set(lengths)) > 1:
         raise ValueError(f"{names} have {lengths} rows; give one of each per box")
+
+
+def _refuse_disorder(results: LocResults) -> None:
+    """A guess's place among its image's is known only where guesses stand image by image."""
+    image = results.image
+    if len(image) and not 1 <= image.min() <= image.max() <= results.num_images:
+        raise ValueError(
+            f"image is {image.min()} to {image.max()}, expected 1 to {results.num_images}: the "
+            "number of the image's line"
+        )
+    rows = np.flatnonzero(np.diff(image) < 0)
+    if len(rows):
+        raise ValueError(
+            f"guess {rows[0] + 1} is of image {image[rows[0] + 1]}, the one before it of image "
+            f"{image[rows[0]]}; give guesses image by image, best first"
+        )
 
 
 def _outside(

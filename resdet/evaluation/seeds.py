@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import bisect
 import math
+import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -68,8 +69,10 @@ def seed_spread(values: Sequence[float]) -> SeedSpread:
     """
     if not len(values) or not np.isfinite(values).all():
         raise ValueError(f"values are {list(values)}, expected one finite number per seed")
-    deviation = float(np.std(values, ddof=1)) if len(values) > 1 else None
-    return SeedSpread(tuple(values), float(np.mean(values)), deviation)
+    exact = [float(value) for value in values]
+    # Rounded once: three equal numbers have no spread, while numpy gives them one of 1e-17.
+    deviation = statistics.stdev(exact) if len(exact) > 1 else None
+    return SeedSpread(tuple(exact), statistics.mean(exact), deviation)
 
 
 def seed_difference(before: Sequence[float], after: Sequence[float]) -> SeedDifference:
@@ -84,7 +87,9 @@ def seed_difference(before: Sequence[float], after: Sequence[float]) -> SeedDiff
         return SeedDifference(a, b, difference)
     parts = [s.deviation**2 / len(s.values) for s in (a, b) if s.deviation is not None]
     freedoms = [len(s.values) - 1 for s in (a, b)]
-    degrees = sum(parts) ** 2 / sum(p**2 / f for p, f in zip(parts, freedoms, strict=True))
+    shares = [part / sum(parts) for part in parts]
+    # By the formula never under 1, but for its last bit.
+    degrees = max(1.0, 1 / sum(s**2 / f for s, f in zip(shares, freedoms, strict=True)))
     half = t_quantile((1 + LEVEL) / 2, degrees) * math.sqrt(sum(parts))
     return SeedDifference(a, b, difference, difference - half, difference + half, degrees)
 
@@ -111,23 +116,37 @@ def t_quantile(probability: float, degrees: float) -> float:
     """Quantile of Student's t distribution.
 
     Args:
-        probability: 0.5 to below 1.
-        degrees: of freedom, a whole number or not, at least 1.
+        probability: 0.5 to 0.9999.
+        degrees: of freedom, a whole number or not, 1 to 1e9.
+
+    Returns:
+        To eight digits up to a probability of 0.995, to four beyond.
 
     Source: with t = sqrt(degrees) tan(angle) the density is a power of the cosine of the angle,
         which Gauss and Legendre's rule integrates; the angle is found by halving.
     """
-    if not 0.5 <= probability < 1 or not degrees >= 1:
-        raise ValueError(f"probability is {probability} and degrees {degrees}")
+    if not 0.5 <= probability <= 0.9999 or not 1 <= degrees <= 1e9:
+        raise ValueError(
+            f"probability is {probability} and degrees {degrees}, expected 0.5 to 0.9999 and 1 "
+            "to 1e9"
+        )
     nodes, node_weights = np.polynomial.legendre.leggauss(60)
     log_scale = math.lgamma((degrees + 1) / 2) - math.lgamma(degrees / 2)
+    if degrees > 1e5:  # where the difference has lost its digits, what it tends to
+        log_scale = math.log(degrees / 2) / 2 - 1 / (4 * degrees)
     scale = math.exp(log_scale) / math.sqrt(math.pi)
 
     def beyond_half(angle: float) -> float:
         points = np.cos(angle * (nodes + 1) / 2) ** (degrees - 1)
         return scale * angle / 2 * float(node_weights @ points)
 
-    low, high = 0.0, math.pi / 2
+    # With many degrees all of the density lies at small angles, where the nodes of a wide interval
+    # would step over it: so from t = 1 on to the first that is too large.
+    low, reach = 0.0, 1.0
+    while (high := math.atan(reach / math.sqrt(degrees))) < math.pi / 2 - 1e-9:
+        if beyond_half(high) >= probability - 0.5:
+            break
+        low, reach = high, 2 * reach
     for _ in range(60):
         middle = (low + high) / 2
         low, high = (middle, high) if beyond_half(middle) < probability - 0.5 else (low, middle)

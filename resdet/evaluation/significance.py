@@ -170,6 +170,7 @@ def rank_coco(
     ignored = np.zeros(taken.shape, dtype=np.bool_)
     ignored[taken >= 0] = need_not[taken[taken >= 0]]
     right = (taken >= 0) & ~ignored
+    ignored |= (taken < 0) & coco_pairs.is_too_large(columns)[rows]
     to_find = used[truth.image] & ~need_not
     ranked = {}
     for category, name in enumerate(truth.index.category_names):

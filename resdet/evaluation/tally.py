@@ -107,7 +107,8 @@ def _id_range(known: tuple[Any, ...]) -> str:
     low, high = min(known), max(known)
     if high - low > 10_000:
         return f"the set has {len(known)} ids between {low} and {high}"
-    unused = [str(i) for i in range(low, high) if i not in set(known)]
+    used = set(known)
+    unused = [str(i) for i in range(low, high) if i not in used]
     text = f"the set has {len(known)} {'id' if len(known) == 1 else 'ids'} between {low} and {high}"
     if unused:
         more = ", …" if len(unused) > 12 else ""

@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from resdet.evaluation.arrays import FloatArray, ImageId, IntArray, stable_order
+from resdet.evaluation.arrays import FloatArray, ImageId, IntArray, printable, stable_order
 from resdet.evaluation.detections import Columns, load_columns
 from resdet.evaluation.findings import REFUSE, WARN, Finding, finding, share
 from resdet.evaluation.ground_truth import GroundTruth, SetIndex, read_ground_truth
@@ -52,7 +52,7 @@ def check_results(
         CheckFailed: the file holds no list at all.
     """
     index = gt if isinstance(gt, SetIndex) else read_ground_truth(gt).index
-    columns, findings, _ = load_columns(results, index, task)
+    columns, findings, _ = load_columns(results, index, task, keep_masks=False)
     return findings + check_columns(columns, index, evaluated_ids, subset)
 
 
@@ -95,7 +95,7 @@ def _check_images(
         if strange:
             findings.append(
                 Finding(
-                    "unknown-image", len(strange), [str(i) for i in strange[:5]],
+                    "unknown-image", len(strange), [printable(i) for i in strange[:5]],
                     "Is it the right ground truth?", REFUSE,
                     f"Images named as {what} that {index.title} does not have: {len(strange):,}.",
                 )
@@ -108,8 +108,9 @@ def _check_images(
         findings.append(
             Finding(
                 "missing-images", len(missing), [str(i) for i in missing[:5]],
-                "Run the rest with --resume, or score the part with EVAL.SUBSET; the report then "
-                f'says "on {covered:,} of {len(ids):,} images".', REFUSE,
+                "Detect on the rest, or score the part from Python: evaluate_coco and evaluate_voc "
+                "of resdet.evaluation take subset=IDS, and then say "
+                f'"On {covered:,} of {len(ids):,} images."', REFUSE,
                 f"Expected {len(wanted):,} images, results cover {covered:,}; missing first: "
                 f"{missing[0]}.",
             )
@@ -229,7 +230,8 @@ def _excess(columns: Columns, index: SetIndex) -> FloatArray:
     for rows in _blocks(len(columns)):
         x, y, width, height = columns.boxes[rows].T
         image_width, image_height = index.sizes[columns.image[rows]].T
-        beyond = np.maximum(x + width - image_width, y + height - image_height)
+        with np.errstate(over="ignore"):
+            beyond = np.maximum(x + width - image_width, y + height - image_height)
         np.maximum(beyond, -np.minimum(x, y), out=beyond)
         excess[rows] = np.where(beyond > 1e-3, beyond, 0.0)
     return excess
@@ -253,7 +255,9 @@ def _corners_fit(columns: Columns, index: SetIndex, excess: FloatArray, known: I
 def _check_resized(columns: Columns, index: SetIndex, known: IntArray) -> list[Finding]:
     """F83: most images are left by a like factor: pixels of the image as the net saw it."""
     reach = np.zeros((len(index.image_ids), 2))
-    np.maximum.at(reach, columns.image[known], (columns.boxes[:, :2] + columns.boxes[:, 2:])[known])
+    with np.errstate(over="ignore"):
+        far = columns.boxes[known, :2] + columns.boxes[known, 2:]
+    np.maximum.at(reach, columns.image[known], far)
     images = np.unique(columns.image[known])
     factor = (reach[images] / index.sizes[images]).max(axis=1)
     beyond = factor > 1.1
@@ -315,6 +319,8 @@ def _equal_rows(columns: Columns, rows: IntArray) -> tuple[IntArray, IntArray]:
     """`rows` in a stable order that brings equal ones together, and the group of each in it."""
     keys = [columns.image, columns.category, *columns.boxes.T, columns.scores]
     keys = [key[rows] for key in keys]
+    if columns.mask_keys is not None:
+        keys.append(columns.mask_keys[rows])
     if columns.segmentations is not None:
         table: dict[str, int] = {}
         texts = (str(columns.segmentations[row]["counts"]) for row in rows)

@@ -1,39 +1,35 @@
-"""What each detection counts as under one of VOC's rules, and what the order of ties can do.
+"""What each detection counts as under one rule, and what the order of equal scores can do.
 
     right     the first on an object to find
     wrong     on nothing, or not the first
     neither   on a difficult object, or in a crowd
     cut off   beyond the number of detections that a rule takes
 
-`voc` gives the number of record; here its rules can be changed one by one, to say what another
-tool's number is made of (`explain`), or where a zero comes from (`zero`).
+Rules say which detections are right and wrong (`voc_verdicts`, `coco_verdicts`); here that becomes
+AP50, its range over all orders of equal scores, and a verdict for each detection.
 
-Not for: COCO's rules (`explain` asks pycocotools), or validation.
+Terms: M detections that a rule takes, by class and falling score; K classes; G objects.
+
+Not for: matching, or the numbers of record (`voc`, `coco`).
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import partial
 
 import numpy as np
+import numpy.typing as npt
 
 from resdet.evaluation.arrays import BoolArray, FloatArray, IntArray
-from resdet.evaluation.detections import Columns
-from resdet.evaluation.voc_matching import (
-    Found,
-    Objects,
-    average_precision,
-    best_objects,
-    judge,
-)
-from resdet.evaluation.voc_sets import VocGroundTruth, inclusive
 
 WRONG, RIGHT, NEITHER, CUT = range(4)
 VERDICTS = ("wrong", "right", "neither", "cut off")
+# Numbers from here on are written by Python, not in one go.
+_LARGE = 1e12
 
-Average = Callable[[BoolArray, BoolArray], float]
+# AP of one class: right ones, wrong ones, in order, and how many objects there are to find.
+Average = Callable[[BoolArray, BoolArray, int], float]
 
 
 @dataclass(frozen=True)
@@ -48,7 +44,7 @@ class Judged:
     ap50: float | None
     low: float | None
     high: float | None
-    verdict: IntArray
+    verdict: npt.NDArray[np.int8]
     tied: BoolArray
     merged: BoolArray
     positives: int  # objects to find, of all classes
@@ -56,121 +52,90 @@ class Judged:
 
 
 @dataclass(frozen=True)
-class VocRule:
-    """VOC's rule for AP50; as it stands, the devkit's of 2010 and later.
+class Taken:
+    """What a rule makes of a list of detections.
 
-    ap: "area" or "11-point". strict: overlap > 0.5 instead of >=. pixel: added to widths, 1.
-    float_recalls: 11 points compared as floats (`faults.md` F54). The decimals that scores and
-    boxes are written with; None: all.
+    Attributes:
+        rows: (M,) rows of the detections, by class, then by falling score.
+        right, wrong: (M,); what is neither is neither.
+        starts: (K + 1,) where each class begins, and the end.
+        positives: (K,) objects to find.
+        wanted: gives (M,) the object that each would take if it came first, -1 for none; asked
+            only where equal scores are right and wrong.
     """
 
-    ap: str = "area"
-    strict: bool = False
-    pixel: float = 1.0
-    float_recalls: bool = False
-    score_decimals: int | None = None
-    box_decimals: int | None = None
+    rows: IntArray
+    right: BoolArray
+    wrong: BoolArray
+    starts: IntArray
+    positives: IntArray
+    wanted: Callable[[], IntArray]
 
 
-def judge_voc(truth: VocGroundTruth, columns: Columns, rule: VocRule) -> Judged:
-    """AP50 and verdicts by one of VOC's rules.
+def judged(
+    taken: Taken, scores: FloatArray, exact: FloatArray, averages: Sequence[Average]
+) -> list[Judged]:
+    """AP50 by each way to average, with the verdicts, which do not depend on it.
 
     Args:
-        truth: the objects of the set.
-        columns: detections with places in `truth`'s images and classes; validated.
+        scores: of all detections, those that rank; they may have been rounded.
+        exact: the scores before that.
+        averages: AP of a class, one or several.
     """
-    corners = np.concatenate(
-        [columns.boxes[:, :2], columns.boxes[:, :2] + columns.boxes[:, 2:]], axis=1
-    )
-    boxes = as_written(inclusive(corners), rule.box_decimals)
-    scores = as_written(columns.scores, rule.score_decimals)
-    rank = truth.index.image_rank()
-    sheet = Sheet(columns.scores, scores)
-    for label in range(len(truth.classes)):
-        true = np.flatnonzero(truth.label == label)
-        objects = Objects(truth.image[true], truth.boxes[true], truth.difficult[true])
-        rows = np.flatnonzero(columns.category == label)
-        rows = rows[np.lexsort((rank[columns.image[rows]], -scores[rows]))]
-        found = Found(columns.image[rows], boxes[rows], scores[rows])
-        right, wrong = judge(objects, found, 0.5, "d2" if rule.strict else "devkit", rule.pixel)
-        positives = int((~objects.difficult).sum())
-        average = partial(
-            average_precision, positives=positives, rule=rule.ap,
-            style="d2" if rule.float_recalls else "devkit",
-        )  # fmt: skip
-        wanted = partial(_wanted, objects, found, rule)
-        sheet.enter(rows, right, wrong, positives, average, wanted)
-    return sheet.judged()
-
-
-def _wanted(objects: Objects, found: Found, rule: VocRule) -> IntArray:
-    """The object to find that each detection would take if it came first; -1 for none."""
-    best, overlap = best_objects(objects, found, rule.pixel)
-    hit = overlap > 0.5 if rule.strict else overlap >= 0.5
-    hit &= best >= 0
-    hit[hit] = ~objects.difficult[best[hit]]
-    return np.where(hit, best, -1)
-
-
-def as_written(values: FloatArray, decimals: int | None) -> FloatArray:
-    """Numbers as they read back from a file that gives them so many decimals; None: all."""
-    if decimals is None:
-        return values
-    texts = (f"{v:.{decimals}f}" for v in values.ravel().tolist())
-    return np.array([float(t) for t in texts], dtype=np.float64).reshape(values.shape)
-
-
-class Sheet:
-    """Collects the verdicts of class after class."""
-
-    def __init__(self, exact: FloatArray, scores: FloatArray):
-        """exact: the scores given; scores: those that rank, which may be rounded."""
-        self.exact, self.scores = exact, scores
-        self.verdict = np.full(len(scores), CUT, dtype=np.int64)
-        self.tied = np.zeros(len(scores), dtype=np.bool_)
-        self.merged = np.zeros(len(scores), dtype=np.bool_)
-        self.values: list[tuple[float, float, float]] = []
-        self.positives = 0
-
-    def enter(
-        self,
-        rows: IntArray,
-        right: BoolArray,
-        wrong: BoolArray,
-        positives: int,
-        average: Average,
-        wanted: Callable[[], IntArray],
-    ) -> None:
-        """One class: its detections by falling score, and what they are.
-
-        positives: its objects to find; without any it has no AP. average: AP of right and wrong
-        ones in order. wanted: see `worst_order`; asked only where ties mix right and wrong.
-        """
-        self.verdict[rows] = np.where(right, RIGHT, np.where(wrong, WRONG, NEITHER))
-        group = np.cumsum(np.diff(self.scores[rows], prepend=np.inf) != 0) - 1
-        mixed = np.bincount(group, right) * np.bincount(group, wrong) > 0
-        self.tied[rows] = mixed[group] & (right | wrong)
-        exact = self.exact[rows]
-        if len(rows):
-            starts = np.flatnonzero(np.diff(group, prepend=-1))
-            spread = np.maximum.reduceat(exact, starts) - np.minimum.reduceat(exact, starts)
-            self.merged[rows] = self.tied[rows] & (spread > 0)[group]
-        if positives == 0:
-            return
-        self.positives += positives
-        value = low = high = average(right, wrong)
-        if mixed.any():
-            best, worst = np.lexsort((~right, group)), worst_order(right, group, wanted())
-            high, low = (average(right[order], wrong[order]) for order in (best, worst))
-        self.values.append((value, low, high))
-
-    def judged(self) -> Judged:
+    rows, right, wrong = taken.rows, taken.right, taken.wrong
+    verdict = np.full(len(scores), CUT, dtype=np.int8)
+    verdict[rows] = np.where(right, RIGHT, np.where(wrong, WRONG, NEITHER))
+    starts = _ties(scores[rows], taken.starts)
+    group = np.repeat(np.arange(len(starts)), np.diff(starts, append=len(rows)))
+    mixed = np.bincount(group, right) * np.bincount(group, wrong) > 0
+    in_mixed = mixed[group]
+    tied, merged = np.zeros((2, len(scores)), dtype=np.bool_)
+    tied[rows] = in_mixed & (right | wrong)
+    if len(rows):
+        given = exact[rows]
+        spread = np.maximum.reduceat(given, starts) - np.minimum.reduceat(given, starts)
+        merged[rows] = tied[rows] & (spread > 0)[group]
+    best = worst = np.arange(len(rows))
+    if in_mixed.any():
+        best, worst = _extreme_orders(np.flatnonzero(in_mixed), right, group, taken.wanted())
+    classes = np.flatnonzero(taken.positives)
+    counts = (int(taken.positives.sum()), len(classes))
+    values = np.zeros((len(averages), len(classes), 3))
+    for place, k in enumerate(classes.tolist()):
+        mine = slice(taken.starts[k], taken.starts[k + 1])
+        orders = [right[mine], wrong[mine]]
+        ranges = [(right[o[mine]], wrong[o[mine]]) for o in (worst, best)]
+        has_range = in_mixed[mine].any()
+        for a, average in enumerate(averages):
+            values[a, place] = average(orders[0], orders[1], int(taken.positives[k]))
+            if has_range:
+                values[a, place, 1:] = [average(r, w, int(taken.positives[k])) for r, w in ranges]
+    results = []
+    for each in values:
         ap50 = low = high = None
-        if self.values:
-            ap50, low, high = (float(v) for v in np.mean(self.values, axis=0))
-        return Judged(
-            ap50, low, high, self.verdict, self.tied, self.merged, self.positives, len(self.values)
-        )
+        if len(classes):
+            ap50, low, high = (float(v) for v in np.mean(each, axis=0))
+        results.append(Judged(ap50, low, high, verdict, tied, merged, *counts))
+    return results
+
+
+def _ties(scores: FloatArray, classes: IntArray) -> IntArray:
+    """Where each run of equal scores of one class begins."""
+    begins = np.ones(len(scores), dtype=np.bool_)
+    begins[1:] = scores[1:] != scores[:-1]
+    begins[classes[classes < len(scores)]] = True
+    return np.flatnonzero(begins)
+
+
+def _extreme_orders(
+    places: IntArray, right: BoolArray, group: IntArray, wanted: IntArray
+) -> tuple[IntArray, IntArray]:
+    """(M,) each: the right ones of every tie first, and last; only `places` are in mixed ties."""
+    best, worst = np.arange(len(right)), np.arange(len(right))
+    right, group, wanted = right[places], group[places], wanted[places]
+    best[places] = places[np.lexsort((~right, group))]
+    worst[places] = places[worst_order(right, group, wanted)]
+    return best, worst
 
 
 def worst_order(right: BoolArray, group: IntArray, wanted: IntArray) -> IntArray:
@@ -194,3 +159,17 @@ def worst_order(right: BoolArray, group: IntArray, wanted: IntArray) -> IntArray
     number = np.where(chained, wanted, 0)
     size = np.where(chained, followers[number] if len(followers) else 0, 0)
     return np.lexsort((~right, number, -size, chained, group))
+
+
+def as_written(values: FloatArray, decimals: int | None) -> FloatArray:
+    """Numbers as they read back from a file that gives them so many decimals; None: all."""
+    if decimals is None:
+        return values
+    scaled = values * 10.0**decimals
+    written = np.rint(scaled) / 10.0**decimals
+    # Python rounds what the number is, not what the product was rounded to: at a half that decides.
+    halves = np.abs(np.abs(scaled - np.trunc(scaled)) - 0.5) < 1e-3
+    unsure = np.flatnonzero((halves | (np.abs(scaled) >= _LARGE)).ravel())
+    texts = (f"{v:.{decimals}f}" for v in values.ravel()[unsure].tolist())
+    written.flat[unsure] = [float(t) for t in texts]
+    return written

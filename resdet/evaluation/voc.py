@@ -52,11 +52,14 @@ from resdet.evaluation.voc_sets import (
 )
 from resdet.evaluation.zero import notes_on_zero
 
+# Detectron2's and COCO's ten.
+OVERLAPS = tuple(percent / 100 for percent in range(50, 100, 5))
+
 __all__ = [
-    "AP_RULES", "STYLES", "ClassScore", "Curve", "VocDetections", "VocGroundTruth", "VocResult",
-    "check_detections", "detections_from_boxes", "detections_from_columns", "evaluate",
-    "ground_truth_from_boxes", "ground_truth_from_coco", "inclusive", "read_detections",
-    "read_devkit_ground_truth", "write_detections",
+    "AP_RULES", "OVERLAPS", "STYLES", "ClassScore", "Curve", "VocDetections", "VocGroundTruth",
+    "VocResult", "check_detections", "detections_from_boxes", "detections_from_columns",
+    "evaluate", "evaluate_at", "ground_truth_from_boxes", "ground_truth_from_coco", "inclusive",
+    "read_detections", "read_devkit_ground_truth", "write_detections",
 ]  # fmt: skip
 
 
@@ -82,7 +85,23 @@ def evaluate(
     Raises:
         CheckFailed: the detections are refused: not finite, on unknown images, images missing.
     """
-    _refuse_unknown_choices(ap, iou, style)
+    return evaluate_at(ground_truth, detections, [iou], ap=ap, style=style, subset=subset)[0]
+
+
+def evaluate_at(
+    ground_truth: VocGroundTruth,
+    detections: VocDetections,
+    ious: Sequence[float] = OVERLAPS,
+    *,
+    ap: str = "11-point",
+    style: str = "d2",
+    subset: Sequence[ImageId] | None = None,
+) -> list[VocResult]:
+    """What `evaluate` gives at each of `ious`; validation and overlaps are had once for all.
+
+    The mean of the results' `mean_ap` over OVERLAPS is Detectron2's "AP" of a VOC set.
+    """
+    _refuse_unknown_choices(ap, ious, style)
     columns, kept, findings = _columns(ground_truth, detections)
     findings += check_columns(columns, ground_truth.index, detections.evaluated, subset)
     warnings = refuse_if_any(detections.title, findings)
@@ -92,35 +111,40 @@ def evaluate(
         chosen = set(subset)
         used = np.array([i in chosen for i in ground_truth.image_ids], dtype=np.bool_)
     rank = ground_truth.index.image_rank()
-    scores = {}
+    scores: dict[str, list[ClassScore]] = {}
     for label, name in enumerate(ground_truth.classes):
         true = np.flatnonzero((ground_truth.label == label) & used[ground_truth.image])
         objects = Objects(
             ground_truth.image[true], ground_truth.boxes[true], ground_truth.difficult[true]
         )
         if name not in detections.classes or name in detections.unread:
-            scores[name] = not_scored(objects)
+            scores[name] = [not_scored(objects)] * len(ious)
             continue
         mine = np.flatnonzero((columns.category == label) & used[columns.image])
         # Stable: score down, then image id, then the order given (F52).
         mine = mine[np.lexsort((rank[columns.image[mine]], -columns.scores[mine]))]
         found = Found(columns.image[mine], boxes[mine], columns.scores[mine])
-        scores[name] = score_class(objects, found, ap, iou, style)
+        scores[name] = score_class(objects, found, ap, ious, style)
     images = {"expected": len(used), "evaluated": int(used.sum()), "missing": int((~used).sum())}
-    result = VocResult(ap, iou, style, scores, images, tuple(warnings))
-    if iou != 0.5:  # what a zero means there is another question
-        return result
-    causes = notes_on_zero(result.mean_ap, ground_truth, columns, used)
-    return dataclasses.replace(result, causes=tuple(causes))
+    results = []
+    for place, iou in enumerate(ious):
+        classes = {name: each[place] for name, each in scores.items()}
+        result = VocResult(ap, iou, style, classes, images, tuple(warnings))
+        if iou == 0.5:  # what a zero means elsewhere is another question
+            causes = notes_on_zero(result.mean_ap, ground_truth, columns, used)
+            result = dataclasses.replace(result, causes=tuple(causes))
+        results.append(result)
+    return results
 
 
-def _refuse_unknown_choices(ap: str, iou: float, style: str) -> None:
+def _refuse_unknown_choices(ap: str, ious: Sequence[float], style: str) -> None:
     if ap not in AP_RULES:
         raise ValueError(f"ap is {ap!r}, expected one of {AP_RULES}")
     if style not in STYLES:
         raise ValueError(f"style is {style!r}, expected one of {STYLES}")
-    if not 0 < iou <= 1:
-        raise ValueError(f"iou is {iou}, expected a number above 0 and at most 1")
+    for iou in ious:
+        if not 0 < iou <= 1:
+            raise ValueError(f"iou is {iou}, expected a number above 0 and at most 1")
 
 
 def check_detections(
@@ -163,7 +187,10 @@ def _columns(
                 "Is it the right --root and --split? Results of another set cannot be scored.",
             )
         )  # fmt: skip
-    finite = np.isfinite(detections.scores) & np.isfinite(detections.boxes).all(axis=1)
+    with np.errstate(over="ignore", invalid="ignore"):  # a width may be beyond every float
+        low, high = detections.boxes[:, :2], detections.boxes[:, 2:]
+        half_open = np.concatenate([low - 1, high - low + 1], axis=1)
+    finite = np.isfinite(detections.scores) & np.isfinite(half_open).all(axis=1)
     rows = np.flatnonzero(~finite)
     if len(rows):
         findings.append(
@@ -176,10 +203,8 @@ def _columns(
             )
         )  # fmt: skip
     kept = np.flatnonzero(finite & (image >= 0))
-    boxes = detections.boxes[kept]
-    half_open = np.concatenate([boxes[:, :2] - 1, boxes[:, 2:] - boxes[:, :2] + 1], axis=1)
     columns = Columns(
-        image[kept], label[detections.label[kept]], half_open, detections.scores[kept],
+        image[kept], label[detections.label[kept]], half_open[kept], detections.scores[kept],
         lambda row: detections.name(int(kept[row])), origin=1.0,
     )  # fmt: skip
     return columns, kept, findings

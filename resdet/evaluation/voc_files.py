@@ -31,6 +31,8 @@ def read_annotation(path: Path | str) -> VocFile:
         ) from None
     except OSError as error:
         raise DataError(f"{path} cannot be read: {error.strerror}.") from None
+    except ValueError:  # a zero byte, which no file has in its name
+        raise DataError(f"image id {path.stem!r} is no file name. Mend the image list.") from None
     annotation = parse_voc(data, where)
     if annotation.faults:
         raise DataError(first_few(annotation.faults, indent=""))

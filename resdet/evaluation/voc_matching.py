@@ -9,6 +9,7 @@ Not for: several classes, files, or validation (`voc`).
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -72,31 +73,38 @@ def not_scored(objects: Objects) -> ClassScore:
 
 
 def score_class(
-    objects: Objects, found: Found, rule: str, threshold: float, style: str
-) -> ClassScore:
-    """AP and curve of one class.
+    objects: Objects, found: Found, rule: str, thresholds: Sequence[float], style: str
+) -> list[ClassScore]:
+    """AP and curve of one class at each threshold.
 
     Args:
         objects: in any order.
         found: by falling score.
-        rule: "11-point" or "area". threshold: of the overlap. style: "d2" or "devkit".
+        rule: "11-point" or "area". thresholds: of the overlap. style: "d2" or "devkit".
     """
     difficult = int(objects.difficult.sum())
     positives = len(objects.difficult) - difficult
     if positives == 0:
-        return ClassScore(None, 0, difficult, len(found.scores))
-    right, wrong = judge(objects, found, threshold, style)
-    ap = average_precision(right, wrong, positives, rule, style)
-    tp, fp = np.cumsum(right, dtype=np.int64), np.cumsum(wrong, dtype=np.int64)
-    curve = Curve(tp / positives, _precision(tp, fp), found.scores)
-    other = None
-    if rule == "11-point":
-        other = average_precision(right, wrong, positives, rule, STYLES[1 - STYLES.index(style)])
-    return ClassScore(
-        ap, positives, difficult, len(found.scores), curve,
-        _tie_spread(right, wrong, found.scores, positives, rule, style),
-        None if other == ap else other,
-    )  # fmt: skip
+        return [ClassScore(None, 0, difficult, len(found.scores))] * len(thresholds)
+    best, overlap = best_objects(objects, found)
+    other_style = STYLES[1 - STYLES.index(style)]
+    scores = []
+    for threshold in thresholds:
+        right, wrong = _judged(objects, best, overlap, threshold, style)
+        ap = average_precision(right, wrong, positives, rule, style)
+        tp, fp = np.cumsum(right, dtype=np.int64), np.cumsum(wrong, dtype=np.int64)
+        curve = Curve(tp / positives, _precision(tp, fp), found.scores)
+        other = None
+        if rule == "11-point":
+            other = average_precision(right, wrong, positives, rule, other_style)
+        spread = _tie_spread(right, wrong, found.scores, positives, rule, style)
+        scores.append(
+            ClassScore(
+                ap, positives, difficult, len(found.scores), curve, spread,
+                None if other == ap else other,
+            )
+        )  # fmt: skip
+    return scores
 
 
 def overlaps(a: FloatArray, b: FloatArray, pixel: float = 1.0) -> FloatArray:
@@ -105,13 +113,14 @@ def overlaps(a: FloatArray, b: FloatArray, pixel: float = 1.0) -> FloatArray:
     Here and nowhere else a pixel is added. The order of the operations is the devkit's. Other
     values of `pixel` are for explaining other tools' numbers: 0 leaves it out, 2 adds it twice.
     """
-    low, high = np.maximum(a[:, :2], b[:, :2]), np.minimum(a[:, 2:], b[:, 2:])
-    sides = np.maximum(high - low + pixel, 0)
-    shared = sides[:, 0] * sides[:, 1]
-    area_a, area_b = (np.prod(box[:, 2:] - box[:, :2] + pixel, axis=1) for box in (a, b))
-    union = area_a + area_b - shared
-    # Only without the pixel a box can have no area.
-    return np.divide(shared, union, out=np.zeros_like(shared), where=union != 0)
+    with np.errstate(over="ignore", invalid="ignore"):  # an area may be beyond every float
+        low, high = np.maximum(a[:, :2], b[:, :2]), np.minimum(a[:, 2:], b[:, 2:])
+        sides = np.maximum(high - low + pixel, 0)
+        shared = sides[:, 0] * sides[:, 1]
+        area_a, area_b = (np.prod(box[:, 2:] - box[:, :2] + pixel, axis=1) for box in (a, b))
+        union = area_a + area_b - shared
+        # Only without the pixel a box can have no area.
+        return np.divide(shared, union, out=np.zeros_like(shared), where=union != 0)
 
 
 def pairs(objects: Objects, found: Found) -> tuple[IntArray, IntArray]:
@@ -148,7 +157,12 @@ def judge(
     objects: Objects, found: Found, threshold: float, style: str, pixel: float = 1.0
 ) -> tuple[BoolArray, BoolArray]:
     """Which detections are right, and which are wrong; those on difficult objects are neither."""
-    best, overlap = best_objects(objects, found, pixel)
+    return _judged(objects, *best_objects(objects, found, pixel), threshold, style)
+
+
+def _judged(
+    objects: Objects, best: IntArray, overlap: FloatArray, threshold: float, style: str
+) -> tuple[BoolArray, BoolArray]:
     hit = (best >= 0) & (overlap > threshold if style == "d2" else overlap >= threshold)
     ignored = hit.copy()
     ignored[hit] = objects.difficult[best[hit]]

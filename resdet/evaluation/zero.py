@@ -20,9 +20,9 @@ from resdet.evaluation.arrays import BoolArray, FloatArray, IntArray
 from resdet.evaluation.detections import Columns
 from resdet.evaluation.ground_truth import GroundTruth
 from resdet.evaluation.validate import NORMALISED_TO
-from resdet.evaluation.verdicts import VocRule, judge_voc
 from resdet.evaluation.voc_matching import Found, Objects, overlaps, pairs
 from resdet.evaluation.voc_sets import VocGroundTruth, ground_truth_from_coco, inclusive
+from resdet.evaluation.voc_verdicts import ROWS_AT_ONCE, VocRule, judge_voc
 
 # Of AP50: what counts as next to nothing, and what another reading must give to be named.
 NOTHING, SOMETHING = 0.01, 0.05
@@ -180,12 +180,12 @@ class _Suspicion:
 
     def _mapped_classes(self) -> Iterator[Reading]:
         """Boxes on objects of other classes: which, and what a map between them would give."""
-        detection, item, overlap = _all_overlaps(self.truth, self.columns)
-        near = overlap >= 0.5
         count = len(self.truth.classes)
         table = np.zeros((count, count), dtype=np.int64)
-        pair = self.columns.category[detection[near]], self.truth.label[item[near]]
-        np.add.at(table, pair, 1)
+        for detection, item, overlap in _all_overlaps(self.truth, self.columns):
+            near = overlap >= 0.5
+            pair = self.columns.category[detection[near]], self.truth.label[item[near]]
+            np.add.at(table, pair, 1)
         target = np.where(table.any(axis=1), table.argmax(axis=1), np.arange(count))
         names, moved = self.truth.classes, np.flatnonzero(target != np.arange(count))
         said = ", ".join(f"{names[i]} on {names[target[i]]}" for i in moved[:3])
@@ -252,20 +252,28 @@ def _shifted(places: IntArray, step: int, count: int) -> IntArray:
     return np.where((moved >= 0) & (moved < count), moved, -1)
 
 
-def _all_overlaps(truth: VocGroundTruth, columns: Columns) -> tuple[IntArray, IntArray, FloatArray]:
+def _all_overlaps(
+    truth: VocGroundTruth, columns: Columns
+) -> Iterator[tuple[IntArray, IntArray, FloatArray]]:
+    """Every detection with every object of its image, and their overlap; some detections at a
+    time."""
     objects = Objects(truth.image, truth.boxes, truth.difficult)
-    boxes = columns.boxes
-    corners = inclusive(np.concatenate([boxes[:, :2], boxes[:, :2] + boxes[:, 2:]], axis=1))
-    found = Found(columns.image, corners, columns.scores)
-    detection, item = pairs(objects, found)
-    return detection, item, overlaps(found.boxes[detection], objects.boxes[item])
+    for start in range(0, len(columns), ROWS_AT_ONCE):
+        rows = slice(start, start + ROWS_AT_ONCE)
+        boxes = columns.boxes[rows]
+        corners = inclusive(np.concatenate([boxes[:, :2], boxes[:, :2] + boxes[:, 2:]], axis=1))
+        found = Found(columns.image[rows], corners, columns.scores[rows])
+        detection, item = pairs(objects, found)
+        yield detection + start, item, overlaps(found.boxes[detection], objects.boxes[item])
 
 
 def _largest_overlap(truth: VocGroundTruth, columns: Columns) -> str:
-    detection, item, overlap = _all_overlaps(truth, columns)
-    mine = columns.category[detection] == truth.label[item]
-    values = [float(o.max(initial=0.0)) for o in (overlap[mine], overlap)]
+    own = any_ = 0.0
+    for detection, item, overlap in _all_overlaps(truth, columns):
+        mine = columns.category[detection] == truth.label[item]
+        own = max(own, float(overlap[mine].max(initial=0.0)))
+        any_ = max(any_, float(overlap.max(initial=0.0)))
     return (
-        f"The largest overlap of a detection with an object of its class is {values[0]:.2f}, of "
-        f"any class {values[1]:.2f}."
+        f"The largest overlap of a detection with an object of its class is {own:.2f}, of any "
+        f"class {any_:.2f}."
     )

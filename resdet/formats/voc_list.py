@@ -37,6 +37,11 @@ def read_list(root: Path, split: str) -> tuple[str, ...]:
     except UnicodeDecodeError as error:
         raise DataError(f"{path} is not UTF-8 text: {error}. Save it as UTF-8.") from None
     numbered = [(n, line.strip()) for n, line in enumerate(lines, 1) if line.strip()]
+    if torn := [n for n, line in numbered if "\0" in line]:
+        raise DataError(
+            f"{path}, line {torn[0]}: a zero byte in an image id, which no file name can hold. "
+            "Write one image id a line."
+        )
     if not numbered:
         raise DataError(f"{path} lists 0 images, so the set is empty. Write one image id a line.")
     columns = [line.split() for _, line in numbered]

@@ -117,7 +117,7 @@ def _check_results(
     findings: list[Finding],
 ) -> Checked:
     try:
-        columns, faulty, _ = load_columns(path, index, task)
+        columns, faulty, _ = load_columns(path, index, task, keep_masks=False)
     except CheckFailed as error:
         said = str(error).replace(str(path), title).replace(path.name, title)
         fault = _unreadable("results", CheckFailed(said), "Write one JSON list, to its end.")
@@ -168,7 +168,9 @@ def _check_zip(path: Path) -> tuple[list[Finding], str | None]:
             )
         )  # fmt: skip
     results = [name for name in files if name.endswith(".json")]
-    findings += _check_names(path, results[0] if results else None)
+    # A lone file of another kind gets its finding for its name.
+    named = results or files
+    findings += _check_names(path, named[0] if named else None)
     return findings, results[0] if len(results) == 1 else None
 
 

@@ -45,8 +45,8 @@ class CocoPackage:
     Attributes:
         cut_images, cut_detections: images that had more than 100, and what was left out of them.
         widened: boxes thinner than a unit of rounding, which got one.
-        scores: (what, result): as detected, after the cut if there was one, in the package; empty
-            without ground truth.
+        scores: (what, result): as detected, after the cut if there was one, in the package, each
+            by the fast engine with its cross-check; empty without ground truth.
         warnings: what the check of the package says and evaluation would bear.
     """
 
@@ -90,9 +90,10 @@ def package(
 
     Raises:
         ConfigError: a name or number that cannot be; the set is none of the server's.
-        RunError, DataError: the run has no whole results on it.
+        RunError, DataError: the run has no whole results on it, or its ground truth no masks for
+            segm.
         CheckFailed: the results are not clean, or the package, read back, is not what it should
-            be; there is no package then.
+            be. There is no package after any of these.
     """
     servers.check_algorithm(algorithm)
     if not 0 <= decimals <= MAX_DECIMALS:
@@ -110,6 +111,7 @@ def package(
         checked = check_file(aside, source.index, task=task, evaluated=source.evaluated)
         warnings = refuse_if_any(checked.title, checked.findings)
         packed = _read_back(aside, source.index, task, len(kept))
+        scores = _scores(source.truth, columns, kept, packed, task)
     # For whoever checks the package later: an image without detections was seen all the same.
     ids = source.index.image_ids
     seen = {"expected": ids, "evaluated": ids}
@@ -128,7 +130,7 @@ def package(
         len(columns) - len(kept),
         widened,
         decimals,
-        tuple(_scores(source.truth, columns, kept, packed, task)),
+        tuple(scores),
         tuple(warnings),
     )
 
@@ -231,10 +233,14 @@ def _read_back(path: Path, index: SetIndex, task: str, count: int) -> Columns:
 def _scores(
     truth: GroundTruth | None, given: Columns, kept: Columns, packed: Columns, task: str
 ) -> list[tuple[str, coco.CocoResult]]:
+    """By the fast engine, which is held against pycocotools each time."""
     if truth is None:
         return []
     steps = [("as detected", given)]
     if len(kept) < len(given):
         steps.append((f"best {DETECTIONS_PER_IMAGE} an image", kept))
     steps.append(("in the package", packed))
-    return [(what, coco.evaluate_columns(truth, columns, task=task)) for what, columns in steps]
+    return [
+        (what, coco.evaluate_columns(truth, columns, task=task, engine="fast"))
+        for what, columns in steps
+    ]

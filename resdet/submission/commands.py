@@ -141,7 +141,11 @@ def _score_lines(made: coco.CocoPackage) -> list[str]:
     ]
     first, last = (made.scores[i][1].numbers["AP"] for i in (0, -1))
     change = "undefined" if first is None or last is None else f"{100 * (last - first):+.3f} points"
-    return [table(("", *NUMBERS), rows), f"Change of AP by what the package leaves out: {change}."]
+    return [
+        table(("", *NUMBERS), rows),
+        f"Change of AP by what the package leaves out: {change}.",
+        f"Engine: {made.scores[-1][1].engine}.",
+    ]
 
 
 def _hundredths(value: float | None) -> str:

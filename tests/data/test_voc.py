@@ -141,6 +141,7 @@ def test_one_image_is_a_set(voc_tree) -> None:
         pytest.param("", r"train\.txt lists 0 images, so the set is empty", id="empty"),
         pytest.param(" \n\n", "lists 0 images", id="blank lines"),
         pytest.param("1\n2\n1\n", "lists 1 of 2 images twice: 1 in lines 1 and 3", id="twice"),
+        pytest.param("1\n2\0\n", "line 2: a zero byte in an image id", id="zero-byte"),
         pytest.param("<!DOCTYPE html>\n", "is a web page", id="web page"),
         pytest.param("version https://git-lfs.github.com\n", "LFS pointer", id="pointer"),
     ],

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
+
+sys.path.insert(0, str(Path(__file__).parent))
+
+import random_scenes
 
 from resdet.evaluation import voc
 
@@ -116,47 +120,7 @@ def devkit(tmp_path: Path) -> Path:
     return root
 
 
-Scene = tuple[dict[str, Any], list[dict[str, Any]]]
-
-
 @pytest.fixture
-def random_scene() -> Callable[..., Scene]:
-    """Makes instances and results of eight images: good and bad boxes, wrong classes, inventions.
-
-    `crowds`: share of crowd regions. `levels`: that many different scores, so that they tie; 0
-    for none that do. Every category has an object that is none.
-    """
-
-    def make(seed: int, *, crowds: float = 0.0, levels: int = 0, categories: int = 4) -> Scene:
-        rng = np.random.default_rng(seed)
-        score = lambda: float(rng.integers(1, levels) / levels if levels else rng.random())  # noqa: E731
-        images = [{"id": i, "width": 640, "height": 480} for i in range(1, 9)]
-        annotations, results = [], []
-        for number in range(int(rng.integers(10, 60))):
-            image, category = int(rng.integers(1, 9)), int(rng.integers(1, categories + 1))
-            x, y, w, h = rng.uniform([0, 0, 8, 8], [400, 300, 220, 160])
-            crowd = number >= categories and rng.random() < crowds
-            if number < categories:
-                category = number + 1
-            annotations.append({
-                "id": number + 1, "image_id": image, "category_id": category,
-                "bbox": [x, y, w, h], "area": w * h, "iscrowd": int(crowd),
-            })  # fmt: skip
-            for _ in range(rng.integers(0, 5)):
-                off = rng.choice([0.03, 0.15, 0.35])
-                dx, dy, dw, dh = rng.normal(0, off, 4)
-                claimed = category if rng.random() < 0.7 else int(rng.integers(1, categories + 1))
-                box = [x + dx * w, y + dy * h, w * np.exp(dw), h * np.exp(dh)]
-                results.append(detection(image, claimed, box, score()))
-        for _ in range(rng.integers(0, 15)):
-            box = rng.uniform([0, 0, 8, 8], [400, 300, 220, 160]).tolist()
-            claimed = int(rng.integers(1, categories + 1))
-            results.append(detection(int(rng.integers(1, 9)), claimed, box, score()))
-        names = [{"id": k, "name": f"c{k}"} for k in range(1, categories + 1)]
-        return {"images": images, "annotations": annotations, "categories": names}, results
-
-    return make
-
-
-def detection(image: int, category: int, box: Sequence[float], score: float) -> dict[str, Any]:
-    return {"image_id": image, "category_id": category, "bbox": list(box), "score": score}
+def random_scene() -> Callable[..., random_scenes.Scene]:
+    """Makes instances and results from a seed (`random_scenes`)."""
+    return random_scenes.random_scene

@@ -228,6 +228,7 @@ def test_pycocotools_prints_nothing(
     [
         ({"size": [80, 100], "counts": [8000]}, None),
         ({"size": [100, 80], "counts": [8000]}, "the mask is 80 x 100, the image 100 x 80"),
+        ({"size": [80, 100], "counts": [0.5, 7999.5]}, "the mask's counts cannot be decoded"),
         ({"size": [80, 100], "counts": [10, 20]}, "runs cover 30 pixels, its size has 8000"),
         ({"size": [80, 100], "counts": "Po"}, "cannot be decoded"),
         ({"size": [80, 100], "counts": "\u20ac"}, "cannot be decoded"),

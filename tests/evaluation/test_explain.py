@@ -18,6 +18,13 @@ from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
 from resdet.evaluation import commands, explain, voc
+from resdet.evaluation.anatomy import dissect
+from resdet.evaluation.coco_pairs import RECALLS
+from resdet.evaluation.coco_verdicts import judge_coco
+from resdet.evaluation.detections import read_columns
+from resdet.evaluation.ground_truth import read_ground_truth
+from resdet.evaluation.significance import mean_ap, rank_coco
+from resdet.evaluation.verdicts import VERDICTS, as_written
 from resdet.evaluation.voc_matching import Found, Objects, best_objects, overlaps
 
 Box = Sequence[float]
@@ -123,6 +130,41 @@ def test_100_per_image_is_not_100_per_image_and_class() -> None:
     assert said["coco-per-image"].first[0] == (
         "entry 100 (image 1), score 0.85: wrong, by this rule cut off"
     )
+
+
+def test_a_box_larger_than_every_range_is_neither_right_nor_wrong() -> None:
+    """Oracle: pycocotools, whose range "all" ends at an area of 1e10; what is larger and takes
+    nothing is left out, and takes nothing away from the best 100."""
+    found = [(1, 1, 0.9, (0, 0, 2e5, 2e5)), (1, 1, 0.8, (10, 10, 50, 50))]
+    gt, results = problem([(1, 1, (10, 10, 50, 50))], found)
+    assert explained(gt, results)["coco"].ap50 == pytest.approx(by_pycocotools(gt, results))
+    assert by_pycocotools(gt, results) == pytest.approx(1)
+    truth = read_ground_truth(gt)
+    columns = read_columns(results, truth.index)[0]
+    judged = judge_coco(truth, columns)
+    assert [VERDICTS[v] for v in judged.verdict] == ["neither", "right"]
+    anatomy = dissect(truth, columns)
+    assert anatomy.ap50 == pytest.approx(1)
+    assert sum(anatomy.counts.values()) == 0
+    ap = mean_ap(rank_coco(truth, columns), np.ones((1, 1), dtype=np.int64), RECALLS)
+    assert ap[0, 0] == pytest.approx(1)
+
+
+@pytest.mark.parametrize("decimals", [0, 1, 3])
+def test_numbers_read_back_as_python_writes_them(decimals: int) -> None:
+    """Oracle: format(). Halves are rounded by what the number is: 0.25 to 0.2, but 0.35 to 0.3."""
+    rng = np.random.default_rng(5)
+    values = np.concatenate([
+        rng.uniform(-900, 900, 4000), np.round(rng.uniform(0, 900, 4000), decimals + 1),
+        (rng.integers(0, 9999, 4000) + 0.5) / 10**decimals,
+        [0.0, -0.0, -0.04, 0.25, 0.35, 1e15 + 0.3, 1e300, -1e300, 5e-324],
+    ])  # fmt: skip
+    expected = np.array([float(f"{v:.{decimals}f}") for v in values])
+    written = as_written(values, decimals)
+    np.testing.assert_array_equal(written, expected)
+    np.testing.assert_array_equal(np.signbit(written), np.signbit(expected))
+    columns = np.asfortranarray(values[:8000].reshape(-1, 4))
+    np.testing.assert_array_equal(as_written(columns, decimals).ravel(), expected[:8000])
 
 
 def test_an_overlap_of_a_half_is_right_or_not() -> None:
@@ -377,6 +419,7 @@ def test_the_command_prints_a_table_or_one_object(tmp_path: Path, capsys: Any) -
     out, err = capsys.readouterr()
     page = json.loads(out)
     assert page["images"] == {"expected": 2, "evaluated": 2, "missing": 0}
+    assert page["engine"] == "fast (cross-checked on 1 image)"  # the other has no object
     lines = {rule["rule"]: rule for rule in page["rules"]}
     assert lines["voc-area-strict"]["change"] == -1
     assert lines["voc-area-strict"]["used_by"] == "Detectron2, py-faster-rcnn"
@@ -384,5 +427,5 @@ def test_the_command_prints_a_table_or_one_object(tmp_path: Path, capsys: Any) -
     assert "50 % of the images have no detection" in err
     assert commands.run(parser.parse_args(words)) == 0
     rows = capsys.readouterr().out.splitlines()
-    assert rows[3].split() == ["rule", "AP50", "change", "to", "find", "touched", "used", "by"]
+    assert rows[4].split() == ["rule", "AP50", "change", "to", "find", "touched", "used", "by"]
     assert any("overlap > 0.5 for >=" in row and "-100.00" in row for row in rows)

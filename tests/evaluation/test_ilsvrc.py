@@ -219,6 +219,20 @@ def test_only_five_guesses_count_and_any_instance_will_do() -> None:
     assert [w.rule for w in result.warnings] == ["over-5"]
 
 
+def test_guesses_and_labels_of_no_image_are_refused() -> None:
+    """A caller's mistakes, with the value: out of order a sixth guess would pass for a first, and
+    image 0 for the last."""
+    truth = loc_truth([7, 7], (1, A), (2, A))
+    columns = np.array([7, 7]), np.array([A, A])
+    with pytest.raises(ValueError, match=r"guess 1 is of image 1, the one before it of image 2"):
+        ilsvrc.evaluate_loc(truth, LocResults(2, np.array([2, 1]), *columns))
+    for images in ([0, 1], [1, 3]):
+        with pytest.raises(ValueError, match=rf"image is {images[0]} to {images[1]}, expected 1"):
+            ilsvrc.evaluate_loc(truth, LocResults(2, np.array(images), *columns))
+    with pytest.raises(ValueError, match="label of image 0 is 0, expected 1 to 1000"):
+        ilsvrc.evaluate_loc(loc_truth([0, 7], (1, A), (2, A)), guesses([(7, A)], [(7, A)]))
+
+
 def test_less_than_half_is_an_error() -> None:
     """49 of 100 columns: 0.49."""
     truth = loc_truth([7], (1, A))

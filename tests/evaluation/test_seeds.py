@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import doctest
 import math
+from statistics import NormalDist
 
 import numpy as np
 import pytest
@@ -28,6 +29,22 @@ def test_t_quantiles_are_those_of_the_printed_table(degrees: float, expected: fl
     assert t_quantile(0.975, degrees) == pytest.approx(expected, abs=6e-4)
 
 
+@pytest.mark.parametrize("probability", [0.8, 0.975, 0.9999])
+@pytest.mark.parametrize("degrees", [1e6, 1e8])
+def test_t_with_many_degrees_is_the_normal_distribution(probability: float, degrees: float) -> None:
+    """Oracle: the standard library's normal distribution, which t tends to as 1 / degrees."""
+    assert t_quantile(probability, degrees) == pytest.approx(
+        NormalDist().inv_cdf(probability), rel=2e-5
+    )
+
+
+@pytest.mark.parametrize(("probability", "degrees"), [(0.4, 3), (0.99999, 3), (0.9, math.inf)])
+def test_quantiles_that_are_not_had_are_refused(probability: float, degrees: float) -> None:
+    """By the docstring; infinite degrees gave a number of 20 digits."""
+    with pytest.raises(ValueError, match="expected 0.5 to 0.9999"):
+        t_quantile(probability, degrees)
+
+
 def test_welch_equals_scipy() -> None:
     """Oracle: scipy.stats.ttest_ind(equal_var=False), its confidence interval and degrees."""
     stats = pytest.importorskip("scipy.stats", reason="scipy is not installed here")
@@ -48,6 +65,16 @@ def test_mean_and_deviation_by_hand() -> None:
     """70, 72, 74: mean 72, and (4 + 0 + 4) / 2 = 4 is the variance."""
     spread = seed_spread([0.70, 0.72, 0.74])
     assert (spread.mean, spread.deviation) == pytest.approx((0.72, 0.02))
+
+
+@pytest.mark.parametrize(("value", "count"), [(0.1, 3), (0.7, 3), (0.123456789, 5)])
+def test_equal_numbers_have_no_spread(value: float, count: int) -> None:
+    """By definition; numpy's mean of three times 0.1 is not 0.1, and its deviation 1.7e-17."""
+    spread = seed_spread([value] * count)
+    assert (spread.mean, spread.deviation) == (value, 0)
+    same = seed_difference([value] * count, [value + 0.1] * count)
+    assert (same.low, same.high, same.has_zero) == (None, None, None)
+    assert seed_verdict(same).startswith("All seeds of a side gave the same number")
 
 
 @pytest.mark.parametrize(

@@ -204,6 +204,7 @@ ZIPS: list[Any] = [
     pytest.param(GOOD, [f"{GOOD}.json", "readme.txt"], ["zip-files"], id="two-files"),
     pytest.param(GOOD, [], ["zip-files"], id="no-file"),
     pytest.param(GOOD, ["results.json"], ["zip-stem"], id="other-stem"),
+    pytest.param(GOOD, [f"{GOOD}.txt"], ["zip-stem"], id="no-json"),
     pytest.param("results", ["results.json"], ["zip-name"], id="no-name"),
     pytest.param(
         "detections_test2017_x_results", ["detections_test2017_x_results.json"], ["zip-name"],

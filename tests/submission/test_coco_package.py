@@ -15,7 +15,7 @@ import pytest
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
-from resdet.errors import CheckFailed, ConfigError, RunError
+from resdet.errors import CheckFailed, ConfigError, DataError, RunError
 from resdet.evaluation.detections import Columns
 from resdet.evaluation.ground_truth import SetIndex, read_index
 from resdet.submission import coco, servers
@@ -202,6 +202,20 @@ def test_masks_are_packed_as_they_are(make_run: Any, shared_data: Path) -> None:
     assert twelve(truth, packed, "segm") == twelve(truth, results, "segm")
     (_, before), (_, after) = made.scores
     assert before.numbers == after.numbers
+
+
+def test_masks_without_ground_truth_for_them_leave_no_package(
+    make_run: Any, pets: Any, found: Any
+) -> None:
+    """The refusal comes from the scores, after the zip was made and checked: none may stay, as
+    the ledger does not count it."""
+    for item in found:
+        del item["bbox"]
+        item["segmentation"] = {"size": [80, 100], "counts": [10, 20, 7970]}
+    run = make_run("coco_2017_val", pets, found)
+    with pytest.raises(DataError, match="3 of 3 objects have no mask to score against"):
+        coco.package(run, "coco_2017_val", algorithm="x", task="segm")
+    assert list(run.path.rglob("*.zip")) == []
 
 
 def columns(boxes: list[list[float]], scores: list[float] | None = None) -> Columns:

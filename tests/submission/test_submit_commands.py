@@ -33,6 +33,7 @@ def test_coco_says_what_was_made_and_what_is_known(
         "as detected",
         "in the package",
         "Change of AP by what the package leaves out: ",
+        "Engine: fast (cross-checked on 2 images).",
         "COCO's server for boxes: closed when last seen, April 2026.",
         "val2017 has 5,000 images, this package is of 3: a rehearsal.",
         "Different packages of val2017 made here: 1 today (UTC), 1 in all",

@@ -1,0 +1,212 @@
+"""VOC's AP of a test-sized problem at ten overlaps: resdet against Detectron2's evaluator.
+
+    python -m benchmarks.voc_evaluation [--rounds 5] [--images 4952] [--keep FOLDER]
+
+A script makes a tree as large as VOC 2007's test set, and a detector's files on it: 4,952 images
+with 14,976 objects of 20 classes, a fifth of them difficult, in XML; 100 detections an image in
+comp4_det_test_<class>.txt, numbers in full. No two scores of a class are equal: Detectron2 takes
+equal ones as its sort leaves them. Then, each in a process of its own:
+
+    detectron2    voc_eval of every class at .50, .55, … .95, as the `evaluate` of its
+                  PascalVOCDetectionEvaluator calls it; what that writes before is left out
+    resdet        read_devkit_ground_truth, read_detections, evaluate_at: with all validation
+
+Both read the same XML, lists and detections, with 11 points. All AP (classes times overlaps) must
+be equal to 1e-9, or the run stops. Times are of the work after imports, the middle of the rounds;
+resdet's processes run before and after Detectron2's one. Peak memory is of the whole process, and
+Detectron2's has torch in it.
+
+Not for: a set's real numbers, or ties (`resdet evaluate explain` says what they do).
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+
+from benchmarks import apart, scenes
+from resdet.evaluation import voc
+from resdet.formats.voc_xml import VOC_CLASSES
+
+MODULE = "benchmarks.voc_evaluation"
+ROOT, FOUND, SPLIT = "VOC2007", "detections", "test"
+# Of VOC 2007's images: width, height, share.
+IMAGE_SIZES = ((500, 375, 0.55), (500, 333, 0.25), (375, 500, 0.15), (333, 500, 0.05))
+IMAGES, OBJECTS = 4952, 14_976
+# Objects to find in VOC 2007 test, in the order of VOC_CLASSES.
+POSITIVES = (
+    285, 337, 459, 263, 469, 213, 1201, 358, 756, 244, 206, 489, 348, 325, 4528, 480, 242, 239,
+    282, 308,
+)  # fmt: skip
+DIFFICULT_SHARE = 1 - sum(POSITIVES) / OBJECTS
+ROUNDING = 1e-9
+
+
+# -- the problem -------------------------------------------------------------------------------
+
+
+def make_problem(folder: Path, num_images: int, seed: int = 0) -> None:
+    """Writes ROOT and FOUND; the same seed gives the same files."""
+    rng = np.random.default_rng(seed)
+    ids = [f"{i:06d}" for i in np.sort(rng.choice(9963, num_images, replace=False)) + 1]
+    sizes = scenes.make_sizes(rng, IMAGE_SIZES, num_images)
+    frequency = np.array(POSITIVES) / sum(POSITIVES)
+    count = round(OBJECTS * num_images / IMAGES)
+    objects = scenes.make_objects(rng, sizes, count, frequency)
+    difficult = rng.random(count) < DIFFICULT_SHARE
+    _write_tree(folder / ROOT, ids, sizes, objects, difficult)
+    found = [
+        scenes.make_detections(rng, objects, image, sizes[image], frequency)
+        for image in range(num_images)
+    ]
+    labels, boxes, scores = (np.concatenate(column) for column in zip(*found, strict=True))
+    detections = voc.detections_from_boxes(
+        VOC_CLASSES,
+        [image_id for image_id in ids for _ in range(scenes.DETECTIONS_PER_IMAGE)],
+        labels,
+        np.concatenate([boxes[:, :2], boxes[:, :2] + boxes[:, 2:]], 1),
+        scores - rng.uniform(0, 0.001, len(scores)),  # apart where they were clipped
+    )
+    voc.write_detections(folder / FOUND, detections, set_name=SPLIT)
+
+
+def _write_tree(
+    root: Path, ids: list[str], sizes: np.ndarray, objects: scenes.Objects, difficult: np.ndarray
+) -> None:
+    lists, annotations = root / "ImageSets" / "Main", root / "Annotations"
+    lists.mkdir(parents=True)
+    annotations.mkdir()
+    (lists / f"{SPLIT}.txt").write_text("".join(f"{i}\n" for i in ids), encoding="utf-8")
+    low = np.floor(objects.boxes[:, :2]) + 1
+    high = np.maximum(np.floor(objects.boxes[:, :2] + objects.boxes[:, 2:]), low)
+    corners = np.concatenate([low, high], 1).astype(int).tolist()
+    for place, image_id in enumerate(ids):
+        width, height = sizes[place].astype(int)
+        parts = "".join(
+            _object(VOC_CLASSES[objects.label[row]], corners[row], bool(difficult[row]))
+            for row in range(objects.first[place], objects.first[place + 1])
+        )
+        (annotations / f"{image_id}.xml").write_text(
+            f"<annotation>\n\t<folder>{ROOT}</folder>\n\t<filename>{image_id}.jpg</filename>\n"
+            f"\t<size>\n\t\t<width>{width}</width>\n\t\t<height>{height}</height>\n"
+            f"\t\t<depth>3</depth>\n\t</size>\n\t<segmented>0</segmented>\n{parts}</annotation>\n",
+            encoding="utf-8",
+        )
+
+
+def _object(name: str, corners: list[int], difficult: bool) -> str:
+    box = "".join(
+        f"\t\t\t<{tag}>{value}</{tag}>\n"
+        for tag, value in zip(("xmin", "ymin", "xmax", "ymax"), corners, strict=True)
+    )
+    return (
+        f"\t<object>\n\t\t<name>{name}</name>\n\t\t<pose>Unspecified</pose>\n"
+        f"\t\t<truncated>0</truncated>\n\t\t<difficult>{int(difficult)}</difficult>\n"
+        f"\t\t<bndbox>\n{box}\t\t</bndbox>\n\t</object>\n"
+    )
+
+
+# -- what is measured, in a process of its own -------------------------------------------------
+
+
+def run_detectron2(folder: Path) -> list[list[float]]:
+    from detectron2.evaluation.pascal_voc_evaluation import voc_eval
+
+    root = folder / ROOT
+    return [
+        [
+            float(
+                voc_eval(
+                    str(folder / FOUND / f"comp4_det_{SPLIT}_{{}}.txt"),
+                    str(root / "Annotations" / "{}.xml"),
+                    str(root / "ImageSets" / "Main" / f"{SPLIT}.txt"),
+                    name,
+                    ovthresh=overlap,
+                    use_07_metric=True,
+                )[2]
+            )
+            for name in VOC_CLASSES
+        ]
+        for overlap in voc.OVERLAPS
+    ]
+
+
+def run_resdet(folder: Path) -> list[list[float | None]]:
+    truth = voc.read_devkit_ground_truth(folder / ROOT, SPLIT)
+    found = voc.read_detections(folder / FOUND, truth.classes)
+    results = voc.evaluate_at(truth, found, voc.OVERLAPS, ap="11-point", style="d2")
+    return [[result.classes[name].ap for name in VOC_CLASSES] for result in results]
+
+
+RUNS: dict[str, Callable[[Path], object]] = {"detectron2": run_detectron2, "resdet": run_resdet}
+
+
+def measure(name: str, folder: Path) -> None:
+    """Runs one and prints seconds, processor seconds, peak memory and the numbers as JSON."""
+    if name == "detectron2":
+        import detectron2.evaluation.pascal_voc_evaluation  # noqa: F401
+    apart.print_measured(lambda: RUNS[name](folder))
+
+
+# -- the comparison ----------------------------------------------------------------------------
+
+
+def compare(folder: Path, rounds: int) -> int:
+    pages: apart.Pages = {name: [] for name in RUNS}
+    before = (rounds + 1) // 2
+    for name, count in (("resdet", before), ("detectron2", 1), ("resdet", rounds - before)):
+        for _ in range(count):
+            page = apart.run_apart(MODULE, "--measure", name, "--keep", folder)
+            pages[name].append(json.loads(page))
+    expected = _table(pages["detectron2"][0]["numbers"])
+    gap = max(np.abs(_table(page["numbers"]) - expected).max() for page in pages["resdet"])
+    if not gap <= ROUNDING:  # NaN, too: a class without an AP
+        print(f"the {expected.size} AP differ by {gap:.3g}: not the same evaluation")
+        return 1
+    print(
+        f"AP50 {expected[0].mean():.4f}, AP {expected.mean():.4f}; the {expected.size} AP of "
+        f"{expected.shape[1]} classes at {len(expected)} overlaps are equal, largest difference "
+        f"{gap:.2g}"
+    )
+    apart.print_table(pages, "detectron2")
+    return 0
+
+
+def _table(numbers: list[list[float | None]]) -> np.ndarray:
+    return np.array(numbers, dtype=np.float64)
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--images", type=int, default=IMAGES)
+    parser.add_argument("--keep", type=Path, metavar="FOLDER", help="for the tree and the files")
+    parser.add_argument("--measure", choices=["make", *RUNS], help="one step, in --keep")
+    args = parser.parse_args()
+    if args.measure == "make":
+        make_problem(args.keep, args.images)
+        return 0
+    if args.measure:
+        measure(args.measure, args.keep)
+        return 0
+    with tempfile.TemporaryDirectory() as temporary:
+        folder = args.keep or Path(temporary)
+        folder.mkdir(parents=True, exist_ok=True)
+        if not (folder / FOUND).exists():
+            apart.run_apart(MODULE, "--measure", "make", "--images", args.images, "--keep", folder)
+        megabytes = sum(path.stat().st_size for path in (folder / FOUND).iterdir()) / 1e6
+        print(
+            f"{args.images:,} images, {scenes.DETECTIONS_PER_IMAGE} detections each in files of "
+            f"{megabytes:.0f} MB, numpy {np.__version__}"
+        )
+        return compare(folder, args.rounds)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
