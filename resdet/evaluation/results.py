@@ -13,6 +13,7 @@ Not for: writing results (`detect`) or knowing which run they are of (`run`).
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -33,6 +34,7 @@ IMAGES = "images.json"
 GROUND_TRUTH = "ground_truth.json.gz"
 COCO_RESULTS = "coco_instances_results.json"
 METRICS = ("voc", "coco")
+_ENDING = re.compile(r"\.(json|json\.gz|zip)$")
 
 
 @dataclass(frozen=True)
@@ -84,7 +86,7 @@ def evaluated_beside(path: Path | str) -> tuple[ImageId, ...] | None:
     """
     path = Path(path)
     names = [path / IMAGES] if path.is_dir() else [
-        path.with_name(f"{path.name.split('.')[0]}.images.json"), path.with_name(IMAGES)
+        path.with_name(f"{_ENDING.sub('', path.name)}.images.json"), path.with_name(IMAGES)
     ]  # fmt: skip
     for name in names:
         if name.is_file():

@@ -17,6 +17,7 @@ from typing import Any
 from resdet.errors import DataError, UserError
 from resdet.evaluation.arrays import read_json
 from resdet.evaluation.findings import refuse_if_any
+from resdet.evaluation.ground_truth import read_ground_truth
 from resdet.evaluation.results import COCO_RESULTS, GROUND_TRUTH, IMAGES, evaluated_beside
 from resdet.evaluation.validate import check_results
 from resdet.run import Run, utc_now, write_json
@@ -55,6 +56,7 @@ def as_runs(
     if images is not None and not images.is_dir():
         raise UserError(f"--images {images} is no folder. Give the one that holds the image files.")
     _refuse_copies(named)
+    read_ground_truth(gt)
     truth = read_json(gt, DataError)
     if not isinstance(truth, dict) or not isinstance(truth.get("images"), list):
         raise DataError(f'{gt} has no list "images": --gt takes COCO\'s instances JSON.')

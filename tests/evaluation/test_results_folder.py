@@ -129,3 +129,12 @@ def test_the_list_of_evaluated_images_is_found(folder: Path, tmp_path: Path) -> 
     write(folder, "mine.images.json", [1, 2])
     with pytest.raises(CheckFailed, match="has no list of image ids"):
         evaluated_beside(folder / "mine.json")
+
+
+def test_the_list_of_images_goes_by_the_whole_name_of_a_file(tmp_path: Path) -> None:
+    """yolo.v9.json has yolo.v9.images.json, not the list of yolo.json."""
+    (tmp_path / "yolo.images.json").write_text('{"evaluated": [1]}', encoding="utf-8")
+    assert evaluated_beside(tmp_path / "yolo.v9.json") is None
+    assert evaluated_beside(tmp_path / "yolo.json.gz") == (1,)
+    (tmp_path / "yolo.v9.images.json").write_text('{"evaluated": [2]}', encoding="utf-8")
+    assert evaluated_beside(tmp_path / "yolo.v9.json") == (2,)

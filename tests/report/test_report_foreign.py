@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from PIL import Image
 
-from resdet.errors import CheckFailed, UserError
+from resdet.errors import CheckFailed, DataError, UserError
 from resdet.report.commands import add_arguments, run
 from resdet.report.foreign import split_name
 
@@ -134,6 +134,15 @@ def test_images_of_the_set_are_shown_where_they_are_given(files: Path) -> None:
     assert "A finds what B misses" in html
     with pytest.raises(UserError, match="is no folder"):
         run(arguments(*named, *more, "--images", str(files / "none")))
+
+
+def test_a_faulty_ground_truth_is_named_before_anything_is_scored(files: Path) -> None:
+    """F57: an image without an id, said with its place."""
+    truth = json.loads((files / "gt.json").read_text("utf-8"))
+    del truth["images"][1]["id"]
+    (files / "gt.json").write_text(json.dumps(truth), encoding="utf-8")
+    with pytest.raises(DataError, match=r"gt\.json.*image"):
+        compare(files, f"a={files / 'both.json'}", f"b={files / 'half.json'}")
 
 
 @pytest.mark.parametrize(
