@@ -288,8 +288,7 @@ class _Reader:
             if box is None or image < 0 or category < 0:
                 continue
             if crowd and item.get("members"):
-                boxes = [self._box({"bbox": b}, f"{name}, members") for b in item["members"]]
-                members[len(rows)] = np.array([b for b in boxes if b is not None]).reshape(-1, 4)
+                members[len(rows)] = self._members(item["members"], name)
             rows.append((image, category, box, self._area(item, box, name), crowd, difficult))
             segmentations.append(item.get("segmentation"))
         columns = list(zip(*rows, strict=True)) or [(), (), (), (), (), ()]
@@ -307,6 +306,14 @@ class _Reader:
             info if isinstance(info, Mapping) else {},
             self.repairs,
         )
+
+    def _members(self, value: Any, name: str) -> FloatArray:
+        """The boxes of the objects in a crowd, (members, 4)."""
+        if not isinstance(value, list):
+            self.faults.append(f"{name} has members {as_text(value)}. Give a list of boxes.")
+            return np.zeros((0, 4))
+        boxes = [self._box({"bbox": box}, f"{name}, members") for box in value]
+        return np.array([box for box in boxes if box is not None]).reshape(-1, 4)
 
     def _annotation_name(self, number: int, item: Mapping[str, Any], first: dict[Any, int]) -> str:
         if "id" not in item:

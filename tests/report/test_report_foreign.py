@@ -141,7 +141,7 @@ def test_a_faulty_ground_truth_is_named_before_anything_is_scored(files: Path) -
     truth = json.loads((files / "gt.json").read_text("utf-8"))
     del truth["images"][1]["id"]
     (files / "gt.json").write_text(json.dumps(truth), encoding="utf-8")
-    with pytest.raises(DataError, match=r"gt\.json.*image"):
+    with pytest.raises(DataError, match=r'gt\.json: 1 fault(.|\n)*"images" entry 1'):
         compare(files, f"a={files / 'both.json'}", f"b={files / 'half.json'}")
 
 
