@@ -77,7 +77,7 @@ def errors(
 ) -> Errors | None:
     """None where the images have no object, or the runs do not have the same ones (then no pair is
     asked for either); of several seeds the pairs show the first."""
-    if len({s.truth_hash for s in scores}) > 1 or len({s.evaluated for s in scores}) > 1:
+    if len({s.truth_hash for s in scores}) > 1 or len({frozenset(s.evaluated) for s in scores}) > 1:
         return None
     truth = _to_be_found(scores[0])
     anatomies = [dissect(truth, _placed(s, truth), subset=s.evaluated) for s in scores]
@@ -182,7 +182,7 @@ def _moves_table(columns: Sequence[Column], moves: PairedAnatomy, before: int, a
     tree = moves.to_json()
     rows = [_moves_row("all objects", tree["objects"])]
     rows += [_moves_row(f"{size} ones", part) for size, part in tree["by_size"].items()]
-    classes = sorted(tree["by_class"].items(), key=lambda item: -_net(item[1]))
+    classes = sorted(tree["by_class"].items(), key=lambda item: -abs(_net(item[1])))
     shown = classes[:MAX_CLASSES]
     rows += [_moves_row(name, part) for name, part in shown]
     head = ("objects", f"only {b}", f"only {a}", "both", "neither")

@@ -23,6 +23,7 @@ from typing import Any
 from resdet.evaluation.seeds import SeedDifference, seed_verdict, seeds_to_settle
 from resdet.evaluation.significance import (
     LEVEL,
+    MIN_IMAGES,
     Interval,
     coco_intervals,
     difference_interval,
@@ -41,7 +42,6 @@ from resdet.report.tables import Cell, Table
 YES, IMAGES_ONLY, NO, UNKNOWN = "yes", "images only", "no", "not known"
 ANSWERS = {
     YES: "yes, for other images and other seeds",
-    IMAGES_ONLY: "for other images; one seed each, so seeds are not known",
     NO: "no",
     UNKNOWN: "not known",
 }
@@ -83,6 +83,18 @@ class Bet:
         if inside[0] is None:
             return UNKNOWN
         return IMAGES_ONLY if inside[1] is None else YES
+
+    @property
+    def words(self) -> str:
+        """The answer for people; of a noise that is not known, why."""
+        if self.answer == UNKNOWN and self.gain.seeds.has_zero is False:
+            return "for other seeds; too few images to know of others"
+        if self.answer != IMAGES_ONLY:
+            return ANSWERS[self.answer]
+        counts = [len(values) for values in self.gain.values]
+        why = "one seed on one side" if min(counts) == 1 else "all seeds of a side equal"
+        why = "one seed each" if max(counts) == 1 else why
+        return f"for other images; {why}, so seeds are not known"
 
     @property
     def why_not(self) -> str:
@@ -145,6 +157,11 @@ class Trust:
     def in_noise(self) -> set[Pair]:
         """Pairs whose gap may as well be the other way round, by the first rule that can tell."""
         return {pair for pair, bet in self._telling.items() if bet.answer == NO}
+
+    @property
+    def outside(self) -> set[Pair]:
+        """Pairs whose gap leaves the noise of the images, and that of the seeds where known."""
+        return {p for p, bet in self._telling.items() if bet.answer in (YES, IMAGES_ONLY)}
 
     def short(self, ranking: Metric) -> dict[Pair, str]:
         """What the top of the page says of each pair."""
@@ -236,7 +253,7 @@ def table(columns: Sequence[Column], bets: Sequence[Bet]) -> Table | None:
         if several:
             row.append(_seeds_cell(seeds))
             row.append(Cell(_limits(*bet.together) if bet.together else "–"))
-        row.append(Cell(ANSWERS[bet.answer], bet.why_not, is_text=True))
+        row.append(Cell(bet.words, bet.why_not, is_text=True))
         rows.append(tuple(row))
     caption = (
         "95 % intervals of the gain, in points. Below one that holds 0: how many would show a gap "
@@ -301,6 +318,10 @@ def figure(columns: Sequence[Column], bets: Sequence[Bet]) -> Figure | None:
 def how(bets: Sequence[Bet]) -> str:
     """How the intervals were had, or why there is none."""
     known = [bet.images for bet in bets if bet.images is not None]
+    welch = "Noise of seeds: Welch's interval for the difference of two means."
+    of_seeds = any(bet.gain.seeds.low is not None for bet in bets)
+    if not known and of_seeds:
+        return f"{welch} That of images is not known: there are fewer than {MIN_IMAGES}."
     if not known:
         return (
             "No interval is given for the gains: they are single measurements, and how far other "
@@ -315,11 +336,8 @@ def how(bets: Sequence[Bet]) -> str:
             "It is given for VOC's area rule. The 11-point number has none: it jumps where a "
             "recall is just reached, and resampling does not describe that. "
         )
-    if any(bet.gain.seeds.low is not None for bet in bets):
-        return text + (
-            "Noise of seeds: Welch's interval for the difference of two means. Both: half widths "
-            "added up in squares."
-        )
+    if of_seeds:
+        return f"{text}{welch} Both: half widths added up in squares."
     return text + "It does not hold the noise of seeds."
 
 

@@ -184,6 +184,8 @@ def interval_chart(rows: Sequence[SpanRow], *, label: str, x_title: str) -> str:
     ends = [0.0] + [v for r in rows for s in r.spans for v in (s.low, s.high, r.value)]
     step = _step((max(ends) - min(ends)) / 4)
     first, last = math.floor(min(ends) / step), math.ceil(max(ends) / step)
+    if first == last:  # all is 0: the same detections twice, or none at all
+        first, last = -1, 1
     marks = [round(i * step, 10) for i in range(first, last + 1)]
 
     def at(value: float) -> float:

@@ -56,7 +56,9 @@ def rule(found: Sequence[Contrast]) -> str:
         f"the other, at a score of at least {SCORE_THRESHOLD:g} and IoU {IOU_THRESHOLD:g}."
     )
     if unseen := sum(c.unseen for c in found):
-        text += f" {unseen:,} that would stand here are left out: no file of them is at hand."
+        text += (
+            f" {unseen:,} that come before some of these are left out: no file of them is at hand."
+        )
     return text
 
 
@@ -72,33 +74,38 @@ def contrasts(
     Args:
         scores: of all runs on one set.
     """
-    drawn = []
+    drawn: list[tuple[Pair, int, int, Picked]] = []
+    found: dict[int, dict[Any, set[int]]] = {}
     for pair in asked:
         before, after = pair.before[0], pair.after[0]
-        found = [_found(scores[place]) for place in (before, after)]
-        for winner, loser, mine, others in (
-            (after, before, found[1], found[0]),
-            (before, after, found[0], found[1]),
-        ):
-            drawn.append((pair, winner, loser, *_pick(scores, winner, loser, mine, others, each)))
+        for place in (before, after):
+            if place not in found:
+                found[place] = _found(scores[place], scores[0])
+        for winner, loser in ((after, before), (before, after)):
+            drawn.append((pair, winner, loser, _pick(scores, winner, loser, found, each)))
     return [c for c in _encoded(drawn, max_bytes) if c.samples]
 
 
-Picked = list[tuple[Any, int, list[Drawing]]]
+# Per image how many objects more the winner finds, its drawings, the images passed over before it.
+Picked = list[tuple[Any, int, list[Drawing], int]]
 
 
-def _found(scores: SetScores) -> dict[Any, set[int]]:
-    """Per evaluated image the places of the objects that are found."""
+def _found(scores: SetScores, truth: SetScores) -> dict[Any, set[int]]:
+    """Per evaluated image the places of the objects that are found.
+
+    Args:
+        truth: whose objects, in their order: that of another run's file may be another.
+    """
     return {
         image_id: {
             place
             for _, verdict, place in judged(
-                scores.truth_of(image_id),
+                truth.truth_of(image_id),
                 scores.detections_of(image_id, threshold=SCORE_THRESHOLD),
             )
             if verdict == "right"
         }
-        for image_id in dict.fromkeys(scores.evaluated)
+        for image_id in dict.fromkeys(truth.evaluated)
     }
 
 
@@ -106,11 +113,11 @@ def _pick(
     scores: Sequence[SetScores],
     winner: int,
     loser: int,
-    mine: dict[Any, set[int]],
-    others: dict[Any, set[int]],
+    found: dict[int, dict[Any, set[int]]],
     each: int,
-) -> tuple[Picked, int]:
-    """The images with their drawings, and how many were passed over."""
+) -> Picked:
+    """The images that stand first by the rule and have a file."""
+    mine, others = found[winner], found[loser]
     order = sorted(
         (i for i in mine if len(mine[i]) > len(others[i])),
         key=lambda i: (len(others[i]) - len(mine[i]), len(mine[i] & others[i])),
@@ -124,29 +131,32 @@ def _pick(
         if drawings is None:
             unseen += 1
         else:
-            picked.append((image_id, len(mine[image_id]) - len(others[image_id]), drawings))
-    return picked, unseen
+            more = len(mine[image_id]) - len(others[image_id])
+            picked.append((image_id, more, drawings, unseen))
+    return picked
 
 
-def _encoded(
-    drawn: Sequence[tuple[Pair, int, int, Picked, int]], max_bytes: int
-) -> Iterator[Contrast]:
-    """As pictures, all in one quality: the best that the page bears."""
-    made = list(_at_quality(drawn, QUALITIES[0]))
-    for quality in QUALITIES[1:]:
+def _encoded(drawn: Sequence[tuple[Pair, int, int, Picked]], max_bytes: int) -> list[Contrast]:
+    """As pictures, all in one quality, the best that the page bears; then fewer of each, to 1."""
+    most = max((len(picked) for *_, picked in drawn), default=0)
+    tries = [(most, quality) for quality in QUALITIES]
+    tries += [(fewer, QUALITIES[-1]) for fewer in range(most - 1, 0, -1)]
+    made: list[Contrast] = []
+    for count, quality in tries:
+        made = list(_at_quality(drawn, quality, count))
         if sum(len(p.jpeg) for c in made for s in c.samples for p in s.panels) <= max_bytes:
             break
-        made = list(_at_quality(drawn, quality))
-    yield from made
+    return made
 
 
 def _at_quality(
-    drawn: Sequence[tuple[Pair, int, int, Picked, int]], quality: int
+    drawn: Sequence[tuple[Pair, int, int, Picked]], quality: int, count: int
 ) -> Iterator[Contrast]:
-    for pair, winner, loser, picked, unseen in drawn:
+    for pair, winner, loser, every in drawn:
+        picked = every[:count]
         samples = tuple(
             Sample(str(image_id), tuple(d.panel(quality) for d in drawings))
-            for image_id, _, drawings in picked
+            for image_id, _, drawings, _ in picked
         )
-        more = tuple(count for _, count, _ in picked)
-        yield Contrast(pair, winner, loser, samples, more, unseen if picked else 0)
+        more = tuple(number for _, number, _, _ in picked)
+        yield Contrast(pair, winner, loser, samples, more, picked[-1][3] if picked else 0)

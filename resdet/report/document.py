@@ -174,7 +174,7 @@ def gather(run_paths: Sequence[Path | str], progress: Callable[[str], None] = _s
         left_out=tuple(left_out),
         headline=headline(columns, first.gains, verdict, first.trust.in_noise),
         standfirst=tuple(
-            standfirst(columns, first.gains, first.trust.short(first.metric), first.trust.in_noise)
+            standfirst(columns, first.gains, first.trust.short(first.metric), first.trust.outside)
         ),
         meaning=() if verdict.results_only else tuple(meaning(columns, first.gains)),
         nets=tables.nets(columns, first.scores),

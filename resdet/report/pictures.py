@@ -120,8 +120,8 @@ def draw_sample(scores: Sequence[SetScores], image_id: Any) -> list[Drawing] | N
         try:
             with Image.open(path) as file:
                 photo = ImageOps.exif_transpose(file).convert("RGB")
-        except (OSError, Image.DecompressionBombError):
-            continue
+        except (OSError, ValueError, SyntaxError, EOFError, Image.DecompressionBombError):
+            continue  # Pillow's for broken files; for some formats it has no error of its own
         if _has_shape_of(photo, scores[0].size_of(image_id)):
             return [_draw(photo, s, image_id) for s in scores]
     return None
@@ -164,14 +164,18 @@ def judged(
     truth: Sequence[Mapping[str, Any]], detections: Sequence[Mapping[str, Any]]
 ) -> list[tuple[Mapping[str, Any], str, int]]:
     """Each detection by falling score with "right", "wrong" or "ignored", and the place in `truth`
-    of the object that it covers best, -1 for none."""
+    of the object that it covers best, -1 for none.
+
+    As in COCO's score, what else would be wrong and lies by half in a crowd is ignored.
+    """
     found = []
     taken: set[int] = set()
     by_class: dict[int, list[int]] = defaultdict(list)
     for i, item in enumerate(truth):
         by_class[item["category_id"]].append(i)
     for detection in sorted(detections, key=lambda d: -d["score"]):
-        places = by_class.get(detection["category_id"], [])
+        every = by_class.get(detection["category_id"], [])
+        places = [i for i in every if not truth[i].get("iscrowd")]
         ious = [iou(detection["bbox"], truth[i]["bbox"]) for i in places]
         best = int(np.argmax(ious)) if ious else -1
         place = places[best] if best >= 0 and ious[best] >= IOU_THRESHOLD else -1
@@ -179,8 +183,12 @@ def judged(
             found.append((detection, "ignored", place))
             continue
         right = place >= 0 and place not in taken
+        crowd = next((i for i in every if i not in places and _lies_in(detection, truth[i])), None)
         if right:
             taken.add(place)
+        elif crowd is not None:
+            found.append((detection, "ignored", crowd))
+            continue
         found.append((detection, "right" if right else "wrong", place))
     return found
 
@@ -190,11 +198,20 @@ def _short(score: float) -> str:
     return f"{score:.2f}".removeprefix("0")
 
 
-def iou(a: Sequence[float], b: Sequence[float]) -> float:
-    """Intersection over union of two boxes (x, y, width, height)."""
+def _lies_in(detection: Mapping[str, Any], crowd: Mapping[str, Any]) -> bool:
+    box = detection["bbox"]
+    return _intersection(box, crowd["bbox"]) >= IOU_THRESHOLD * box[2] * box[3] > 0
+
+
+def _intersection(a: Sequence[float], b: Sequence[float]) -> float:
     width = min(a[0] + a[2], b[0] + b[2]) - max(a[0], b[0])
     height = min(a[1] + a[3], b[1] + b[3]) - max(a[1], b[1])
-    overlap = max(0.0, width) * max(0.0, height)
+    return max(0.0, width) * max(0.0, height)
+
+
+def iou(a: Sequence[float], b: Sequence[float]) -> float:
+    """Intersection over union of two boxes (x, y, width, height)."""
+    overlap = _intersection(a, b)
     union = a[2] * a[3] + b[2] * b[3] - overlap
     return overlap / union if union > 0 else 0.0
 
@@ -213,7 +230,7 @@ def _draw(photo: Image.Image, scores: SetScores, image_id: Any) -> Drawing:
     boxes = judged_boxes(scores.truth_of(image_id), detections, scores.category_names)
     width, height = scores.size_of(image_id) or photo.size
     scale = SIDE / max(photo.size)
-    size = (round(photo.width * scale), round(photo.height * scale))
+    size = (max(1, round(photo.width * scale)), max(1, round(photo.height * scale)))
     enlarged = photo.resize(size, Image.Resampling.BICUBIC)
     # Samples may be stored smaller than the image that the boxes are measured in.
     draw_boxes(enlarged, boxes, (size[0] / width, size[1] / height))
@@ -286,12 +303,13 @@ def _label(
     size: tuple[int, int],
 ) -> None:
     """Above the box, or inside it where there is no room."""
-    width, height = round(draw.textlength(box.text, font=font)) + 8, FONT_SIZE + 5
+    words = " ".join(box.text.split())  # a class name may hold a line break
+    width, height = round(draw.textlength(words, font=font)) + 8, FONT_SIZE + 5
     x = max(0, min(corners[0] - 1, size[0] - width))
     y = corners[1] - height if corners[1] >= height else corners[1] + 2
     colour = _RIGHT if box.kind == "right" else _WRONG
     draw.rectangle((x, y, x + width, y + height), fill=_EDGE)
-    draw.text((x + 4, y + height / 2 + 1), box.text, fill=colour, font=font, anchor="lm")
+    draw.text((x + 4, y + height / 2 + 1), words, fill=colour, font=font, anchor="lm")
 
 
 def _font() -> ImageFont.FreeTypeFont | ImageFont.ImageFont:

@@ -27,6 +27,8 @@ from resdet.errors import RunError
 from resdet.run import Run
 
 NUM_HUES = 6
+# Keys beside the name and the weights that make a backbone another one.
+_MAKE = ("MODEL.NET.", "MODEL.RESNETS.", "MODEL.BACKBONE.", "TRANSFER.")
 LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
 
 
@@ -73,19 +75,21 @@ class Column:
         return "pretrained" if self.pretrained else "from scratch"
 
     @property
-    def group(self) -> tuple[str, str, str]:
+    def group(self) -> tuple[str, str, str, str]:
         """Runs with the same group differ, if all is well, in nothing but the seed.
 
-        Net, start, and what the net was pretrained on: the data and the images seen by the card,
-        so that a net may be pretrained again for every seed; the file where the card says neither.
+        Net, start, what the net was pretrained on, and how it is built and frozen. On what: the
+        data and the images seen by the card, so that a net may be pretrained again for every
+        seed; the file where the card says neither.
         """
+        make = sorted((k, str(v)) for k, v in self.config.items() if k.startswith(_MAKE))
         if not self.pretrained:
-            return self.net, self.start, ""
+            return self.net, self.start, "", str(make)
         data = self.card.get("data") or {}
         seen = (self.card.get("training") or {}).get("samples")
         known = data.get("hash") or data.get("name")
         recipe = f"{known}, {seen} images" if known else str(self.config.get("MODEL.WEIGHTS"))
-        return self.net, self.start, recipe
+        return self.net, self.start, recipe, str(make)
 
 
 def read_columns(paths: Sequence[Path | str]) -> list[Column]:
@@ -216,7 +220,7 @@ def _labelled(columns: list[Column]) -> list[Column]:
     ]
 
 
-def _sides(columns: Sequence[Column]) -> dict[tuple[str, str, str], str]:
+def _sides(columns: Sequence[Column]) -> dict[tuple[str, ...], str]:
     """What the runs of each group are called together."""
     firsts = {c.group: c for c in reversed(columns)}
     names = {group: c.net for group, c in firsts.items()}

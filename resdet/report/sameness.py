@@ -263,7 +263,7 @@ def _check_training(columns: Sequence[Column], found: _Findings) -> None:
             )
     counts = Counter(c.group for c in columns)
     if len(set(counts.values())) > 1:
-        texts = [f"{n} of {net} {start}" for (net, start, _), n in counts.items()]
+        texts = [f"{n} of {net} {start}" for (net, start, *_), n in counts.items()]
         found.reasons.append(f"runs per backbone differ: {', '.join(texts)}")
 
 
@@ -319,11 +319,8 @@ def _check_nets(
     columns: Sequence[Column], differences: Sequence[Difference], found: _Findings
 ) -> None:
     """What the word backbone hides: a start, other pretraining, a frozen norm, a rare leak."""
-    if (
-        len(columns) == 2
-        and columns[0].net != columns[1].net
-        and _differ([c.pretrained for c in columns])
-    ):
+    started, scratch = ({c.net for c in columns if c.pretrained is p} for p in (True, False))
+    if len(started) == 1 and scratch and not started & scratch:
         found.cautions.append(
             "The nets differ and only one of them was pretrained: the gain mixes two causes."
         )

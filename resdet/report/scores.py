@@ -139,7 +139,9 @@ class SetScores:
     def _truth_by_image(self) -> dict[Any, list[Any]]:
         found: dict[Any, list[Any]] = defaultdict(list)
         for item in self.truth["annotations"]:
-            found[item["image_id"]].append(item)
+            # COCO's rules ask for difficult objects like for any other.
+            plain = self.voc is None and item.get("difficult")
+            found[item["image_id"]].append({**item, "difficult": 0} if plain else item)
         return found
 
     @functools.cached_property
@@ -192,8 +194,13 @@ class SetScores:
         if image_id in self.samples:
             return self.samples[image_id]
         name = self._images.get(image_id, {}).get("file_name")
-        file = self.image_folder / name if self.image_folder and name else None
-        return file if file is not None and file.is_file() else None
+        if self.image_folder is None or not isinstance(name, str) or not name:
+            return None
+        file = self.image_folder / name
+        try:
+            return file if file.is_file() else None
+        except OSError:  # a folder of someone else's, a name too long for this disk
+            return None
 
 
 def voc_title(rule: str) -> str:

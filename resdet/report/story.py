@@ -105,7 +105,7 @@ def pairs(columns: Sequence[Column]) -> list[Pair]:
     The seeds of a backbone stand together. Where neither is asked, each backbone is set against
     the first, or each run where all are of one.
     """
-    groups: dict[tuple[str, str, str], list[int]] = {}
+    groups: dict[tuple[str, ...], list[int]] = {}
     for place, column in enumerate(columns):
         groups.setdefault(column.group, []).append(place)
     sides = [(columns[places[0]], tuple(places)) for places in groups.values()]
@@ -118,13 +118,28 @@ def pairs(columns: Sequence[Column]) -> list[Pair]:
     start = any(c.pretrained for c in columns)
     rivals = [side for side in sides if side[0].pretrained == start]
     nets = list(dict.fromkeys(column.net for column, _ in rivals))
-    first = [places for column, places in rivals if column.net == nets[0]]
-    for net in nets[1:]:
-        others = [places for column, places in rivals if column.net == net]
-        found += [Pair(a, b, "net") for a, b in zip(first, others, strict=False)]
+    first, *others = ([side for side in rivals if side[0].net == net] for net in nets)
+    for other in others:
+        found += _rivals(first, other)
     if not found and len(sides) > 1:
         found = [Pair(sides[0][1], places, "other") for _, places in sides[1:]]
     return found or [Pair((0,), (i,), "other") for i in range(1, len(columns))]
+
+
+def _rivals(
+    first: Sequence[tuple[Column, tuple[int, ...]]],
+    others: Sequence[tuple[Column, tuple[int, ...]]],
+) -> list[Pair]:
+    """Two nets side by side: those of one pretraining first, the rest in the order given."""
+    left = list(others)
+    partner: dict[tuple[int, ...], tuple[int, ...]] = {}
+    for anyone in (False, True):
+        for column, places in first:
+            recipe = column.group[2:3]
+            fit = [i for i, (c, _) in enumerate(left) if anyone or c.group[2:3] == recipe]
+            if fit and places not in partner:
+                partner[places] = left.pop(fit[0])[1]
+    return [Pair(places, partner[places], "net") for _, places in first if places in partner]
 
 
 def side(columns: Sequence[Column], places: Sequence[int]) -> str:
@@ -175,7 +190,7 @@ def headline(
     """The report in one line; a test on training images is said here (`faults.md` F6).
 
     Args:
-        in_noise: pairs whose gap is inside noise; nobody is called ahead there.
+        in_noise: pairs whose gap is inside noise; nobody is called ahead there, no gain given.
     """
     if not verdict.comparable:
         return "Not comparable: more than the backbone differs"
@@ -183,13 +198,23 @@ def headline(
         return "Tested on training images: these numbers say nothing about transfer"
     pretraining = [g for g in gains if g.pair.kind == "pretraining"]
     if pretraining:
-        first, *others = pretraining
-        words = [f"{points(first.absolute)} points to {columns[first.pair.after[0]].net}"]
-        words += [f"{points(g.absolute)} to {columns[g.pair.after[0]].net}" for g in others]
+        words = [
+            f"{points(g.absolute)}{' to' if i else ' points to'} {_receiver(columns, g, gains)}"
+            + (" (inside noise)" if g.pair in in_noise else "")
+            for i, g in enumerate(pretraining)
+        ]
         return f"Pretraining gives {_and(words)}"
     if len(gains) == 1:
         return _ahead(columns, gains[0], in_noise=gains[0].pair in in_noise)
-    return f"{_and(list(dict.fromkeys(c.side for c in columns)))} under one detector"
+    under = "on the same images" if verdict.results_only else "under one detector"
+    return f"{_and(list(dict.fromkeys(c.side for c in columns)))} {under}"
+
+
+def _receiver(columns: Sequence[Column], g: Gain, gains: Sequence[Gain]) -> str:
+    """Who was pretrained: the net, or what it is called where it was pretrained in two ways."""
+    net = columns[g.pair.after[0]].net
+    nets = [columns[o.pair.after[0]].net for o in gains if o.pair.kind == "pretraining"]
+    return side(columns, g.pair.after) if nets.count(net) > 1 else net
 
 
 def _ahead(columns: Sequence[Column], g: Gain, *, in_noise: bool) -> str:
@@ -212,14 +237,14 @@ def standfirst(
     columns: Sequence[Column],
     gains: Sequence[Gain],
     noise: Mapping[Pair, str],
-    in_noise: Collection[Pair],
+    outside: Collection[Pair],
 ) -> list[str]:
     """The numbers behind the headline, and whether they leave the noise.
 
     Args:
         gains: by the ranking metric of the first set.
         noise: what is to be said of a pair's.
-        in_noise: pairs whose gap is inside it.
+        outside: pairs whose gap is known to leave that of the test images.
     """
     if not gains:
         return []
@@ -227,20 +252,24 @@ def standfirst(
     pretraining = [g for g in gains if g.pair.kind == "pretraining"]
     if pretraining:
         each = [
-            f"{columns[g.pair.after[0]].net} {percent(g.before)} from scratch, {percent(g.after)} "
-            "pretrained"
+            f"{_receiver(columns, g, gains)} {percent(g.before)} from scratch, "
+            f"{percent(g.after)} pretrained"
             for g in pretraining
         ]
         said.append(f"{gains[0].metric.title} on {gains[0].data_set}: {'; '.join(each)}.")
-        if all(g.pair in noise and g.pair not in in_noise for g in pretraining):
-            which = "Both gains are" if len(pretraining) == 2 else "The gain is"
-            which = "All these gains are" if len(pretraining) > 2 else which
+        if all(g.pair in outside for g in pretraining):
+            what = "gain" if all(g.absolute > 0 for g in pretraining) else "difference"
+            which = f"Both {what}s are" if len(pretraining) == 2 else f"The {what} is"
+            which = f"All these {what}s are" if len(pretraining) > 2 else which
             said.append(f"{which} larger than the noise of the test images.")
     for g in gains:
         if g.pair.kind != "pretraining":
             said.append(_between(columns, g, alone=not pretraining))
-        if g.pair in noise and (g.pair.kind != "pretraining" or g.pair in in_noise):
+        if g.pair in noise and g.pair.kind != "pretraining":
             said.append(noise[g.pair])
+        elif g.pair in noise and g.pair not in outside:
+            whose = f"{_receiver(columns, g, gains)}: " if len(pretraining) > 1 else ""
+            said.append(f"{whose}{noise[g.pair]}")
     return said
 
 
@@ -315,7 +344,10 @@ def _schedule(columns: Sequence[Column]) -> str:
 def _cost(columns: Sequence[Column]) -> list[str]:
     """Pretraining is not free; its time is said where the cards have it."""
     parts = []
-    for c in columns:
+    # Of several seeds the first.
+    for c in dict(
+        zip([c.group for c in reversed(columns)], reversed(columns), strict=True)
+    ).values():
         spent = (c.card.get("training") or {}).get("seconds") if c.pretrained else None
         if spent is not None and c.seconds is not None:
             parts.append(f"{c.net} {duration(spent)} before {duration(c.seconds)} of detection")

@@ -309,7 +309,7 @@ def to_markdown(table: Table, columns: Sequence[Column]) -> str:
 
 def escape_markdown(text: str) -> str:
     for character, replacement in (
-        ("&", "&amp;"), ("<", "&lt;"), (">", "&gt;"), ("|", "\\|"), ("`", "\\`"),
+        ("\\", "\\\\"), ("&", "&amp;"), ("<", "&lt;"), (">", "&gt;"), ("|", "\\|"), ("`", "\\`"),
         ("*", "\\*"), ("_", "\\_"), ("[", "\\["), ("]", "\\]"), ("\n", " "),
     ):  # fmt: skip
         text = text.replace(character, replacement)
