@@ -158,6 +158,7 @@ def dissect(
     background: float = 0.1,
     subset: Sequence[ImageId] | None = None,
     rule: str = "paper",
+    ignore_difficult: bool = False,
 ) -> Anatomy:
     """The errors of a detector, from its results on a set.
 
@@ -166,6 +167,8 @@ def dissect(
         foreground, background: TIDE's t_f and t_b, 0 < t_b < t_f <= 1.
         subset: the images that were scored, when not all.
         rule: how errors are mended, "paper" or "tidecv", see the module.
+        ignore_difficult: difficult objects need not be found, as by VOC's rules; AP50 is COCO's
+            without them.
 
     Raises:
         ValueError: an overlap or the rule is not one of these.
@@ -178,7 +181,7 @@ def dissect(
     if rule not in RULES:
         raise ValueError(f"rule is {rule!r}, expected one of {RULES}")
     used = coco_pairs.used_images(truth.index, subset)
-    judged = judge(truth, columns, used, foreground, background)
+    judged = judge(truth, columns, used, foreground, background, ignore_difficult)
     return _Mender(truth, columns, judged, rule).anatomy()
 
 

@@ -9,6 +9,7 @@ Not for: what an error costs (`anatomy`), or masks.
 
 from __future__ import annotations
 
+import dataclasses
 from dataclasses import dataclass
 
 import numpy as np
@@ -49,20 +50,35 @@ class Verdicts:
 
 
 def judge(
-    truth: GroundTruth, columns: Columns, used: BoolArray, foreground: float, background: float
+    truth: GroundTruth,
+    columns: Columns,
+    used: BoolArray,
+    foreground: float,
+    background: float,
+    ignore_difficult: bool = False,
 ) -> Verdicts:
     """What each detection and object is.
 
     Args:
         used: (images,), those that are scored.
         foreground, background: t_f and t_b.
+        ignore_difficult: as VOC's rules do: difficult objects need not be found, and whatever
+            covers one best is neither right nor wrong.
     """
+    asked = truth
+    if ignore_difficult:
+        # COCO's own way to say that a single object need not be found: larger than every range.
+        area = np.where(truth.difficult, np.inf, truth.area)
+        asked = dataclasses.replace(truth, area=area)
     rows = coco_pairs.ranking(truth, columns, used)
     pairs = coco_pairs.overlapping(truth, columns, rows, background)
     taken = coco_pairs.match(
-        truth, columns, rows, pairs.where(pairs.iou >= foreground), np.array([foreground])
+        asked, columns, rows, pairs.where(pairs.iou >= foreground), np.array([foreground])
     )[0]
-    need_not = coco_pairs.is_ignored(truth)
+    need_not = coco_pairs.is_ignored(asked)
+    on_difficult = np.zeros(len(rows), dtype=np.bool_)
+    if ignore_difficult:
+        on_difficult = _covers_difficult(truth, columns, rows, pairs, foreground)
     pairs = pairs.where(~need_not[pairs.object])
     own_class = columns.category[rows[pairs.detection]] == truth.category[pairs.object]
     own, own_object = _largest(pairs.where(own_class), len(rows))
@@ -77,7 +93,7 @@ def judge(
         [LOCALISATION, CLASSIFICATION, DUPLICATE, BACKGROUND],
         BOTH,
     )
-    kinds[coco_pairs.is_too_large(columns)[rows]] = NEITHER
+    kinds[coco_pairs.is_too_large(columns)[rows] | on_difficult] = NEITHER
     kinds[taken >= 0] = np.where(need_not[taken[taken >= 0]], NEITHER, RIGHT)
     means_own = (kinds == LOCALISATION) | (kinds == DUPLICATE)
     meant = np.select(
@@ -89,6 +105,19 @@ def judge(
     states = _states(kinds, meant, finder)
     states[need_not | ~used[truth.image]] = -1
     return Verdicts(rows, kinds.astype(np.int8), meant, states, finder)
+
+
+def _covers_difficult(
+    truth: GroundTruth, columns: Columns, rows: IntArray, pairs: Pairs, foreground: float
+) -> BoolArray:
+    """(M,), whose largest overlap with an object of its class, t_f or more, is with a difficult
+    one."""
+    single = ~truth.crowd[pairs.object]
+    own_class = columns.category[rows[pairs.detection]] == truth.category[pairs.object]
+    overlap, item = _largest(pairs.where(single & own_class), len(rows))
+    covers = overlap >= foreground
+    covers[covers] = truth.difficult[item[covers]]
+    return covers
 
 
 def _largest(pairs: Pairs, num_detections: int) -> tuple[FloatArray, IntArray]:

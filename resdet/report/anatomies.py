@@ -20,7 +20,7 @@ from resdet.report.charts import Bars, Stack
 from resdet.report.figures import Figure, look
 from resdet.report.runs import Column
 from resdet.report.scores import SetScores
-from resdet.report.story import Pair, letters, percent
+from resdet.report.story import Pair, percent
 from resdet.report.tables import Cell, Table, run_cell
 
 SOURCE = "TIDE's six kinds (Bolya et al. 2020, arXiv:2008.08115)"
@@ -40,7 +40,6 @@ MAX_CLASSES = 100
 class PairedErrors:
     """Two runs object by object; `before` and `after` are places in the list of columns."""
 
-    pair: Pair
     before: int
     after: int
     moves: PairedAnatomy
@@ -79,8 +78,11 @@ def errors(
     asked for either); of several seeds the pairs show the first."""
     if len({s.truth_hash for s in scores}) > 1 or len({frozenset(s.evaluated) for s in scores}) > 1:
         return None
-    truth = _to_be_found(scores[0])
-    anatomies = [dissect(truth, _placed(s, truth), subset=s.evaluated) for s in scores]
+    truth, by_voc = scores[0].result.truth, scores[0].voc is not None
+    anatomies = [
+        dissect(truth, _placed(s, truth), subset=s.evaluated, ignore_difficult=by_voc)
+        for s in scores
+    ]
     if anatomies[0].ap50 is None:
         return None
     return Errors(
@@ -90,15 +92,6 @@ def errors(
         _table(columns, anatomies),
         tuple(_paired(columns, anatomies, pair) for pair in asked),
     )
-
-
-def _to_be_found(scores: SetScores) -> GroundTruth:
-    """The objects; where VOC's rules score, difficult ones need not be found."""
-    truth = scores.result.truth
-    if scores.voc is None:
-        return truth
-    # COCO's way to say so of a single object: it is beyond every range of sizes.
-    return dataclasses.replace(truth, area=np.where(truth.difficult, np.inf, truth.area))
 
 
 def _placed(scores: SetScores, truth: GroundTruth) -> Columns:
@@ -171,9 +164,8 @@ def _paired(columns: Sequence[Column], anatomies: Sequence[Anatomy], pair: Pair)
     before, after = pair.before[0], pair.after[0]
     moves = compare(anatomies[before], anatomies[after])
     said = moves.sentences(columns[before].letter, columns[after].letter)
-    return PairedErrors(
-        pair, before, after, moves, tuple(said), _moves_table(columns, moves, before, after)
-    )
+    table = _moves_table(columns, moves, before, after)
+    return PairedErrors(before, after, moves, tuple(said), table)
 
 
 def _moves_table(columns: Sequence[Column], moves: PairedAnatomy, before: int, after: int) -> Table:
@@ -190,7 +182,7 @@ def _moves_table(columns: Sequence[Column], moves: PairedAnatomy, before: int, a
     if len(classes) > len(shown):
         caption += f" {len(classes) - len(shown):,} classes with the least change are not shown."
     return Table(
-        f"Who finds what, {letters(columns, (before,))} → {letters(columns, (after,))}",
+        f"Who finds what, {a} → {b}",
         tuple(Cell(title, is_text=True) for title in head),
         tuple(rows),
         caption,

@@ -106,6 +106,29 @@ def test_kinds_by_hand(
         assert result.counts[error] == expected.count(error)
 
 
+@pytest.mark.parametrize(
+    ("ignore", "expected", "missed"),
+    [
+        pytest.param(False, ["right", "duplicate", "right", "localisation"], 0, id="coco"),
+        pytest.param(True, ["neither", "neither", "right", "background"], 0, id="voc"),
+    ],
+)
+def test_a_difficult_object_makes_nothing_right_or_wrong(
+    ignore: bool, expected: list[str], missed: int
+) -> None:
+    """VOCevaldet skips every detection whose best object is difficult, not the first alone; what
+    covers it by less than a half is as wrong as if nothing were there."""
+    instances, results = scene(
+        [(1, SQUARE), (1, APART)],
+        [(1, 0.9, SQUARE), (1, 0.8, BY_80), (1, 0.7, APART), (1, 0.6, BY_30)],
+    )
+    instances["annotations"][0]["difficult"] = 1
+    found = dissected(instances, results, ignore_difficult=ignore)
+    assert kinds(found) == expected
+    assert found.counts["missed"] == missed
+    assert (found.states >= 0).tolist() == [not ignore, True]
+
+
 def test_ap50_is_pycocotools(random_scene: SceneMaker) -> None:
     """Oracle: pycocotools, with crowds and ties; and on a subset."""
     for seed in range(20):
