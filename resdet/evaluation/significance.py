@@ -33,7 +33,7 @@ import numpy as np
 from resdet.evaluation import coco_pairs
 from resdet.evaluation.arrays import BoolArray, FloatArray, ImageId, IntArray
 from resdet.evaluation.detections import Columns
-from resdet.evaluation.ground_truth import GroundTruth
+from resdet.evaluation.ground_truth import GroundTruth, SetIndex
 from resdet.evaluation.voc_matching import Found, Objects, judge
 from resdet.evaluation.voc_sets import VocDetections, VocGroundTruth
 
@@ -55,7 +55,7 @@ class Ranked:
     """One class of one detector: its detections by falling score, judged.
 
     Attributes:
-        image: (M,) place of the image, 0 to N - 1.
+        image: (M,) place of the image, 0 to N - 1, by id.
         right: (T, M) took an object.
         ignored: (T, M) neither right nor wrong: on a crowd, or on a difficult object.
         positives: (N,) objects to find, per image.
@@ -105,6 +105,15 @@ class Interval:
 # -- detectors as ranked detections -----------------------------------------------------------
 
 
+def _numbered(index: SetIndex, used: BoolArray) -> IntArray:
+    """(images,), place of each image that is scored among those, by id: two files of a set may
+    name its images in another order, and a draw must mean the same ones."""
+    by_id = np.argsort(index.image_rank())
+    number = np.empty(len(used), dtype=np.int64)
+    number[by_id] = np.cumsum(used[by_id]) - 1
+    return number
+
+
 def rank_voc(
     truth: VocGroundTruth,
     detections: VocDetections,
@@ -121,7 +130,7 @@ def rank_voc(
         subset: the images that were scored, when not all; only these can be drawn.
     """
     used = coco_pairs.used_images(truth.index, subset)
-    number = np.cumsum(used) - 1
+    number = _numbered(truth.index, used)
     places: dict[ImageId, int] = {str(i): n for n, i in enumerate(truth.image_ids)}
     places |= {i: n for n, i in enumerate(truth.image_ids)}
     image = np.array([places[i] for i in detections.image_ids], dtype=np.int64)
@@ -162,7 +171,7 @@ def rank_coco(
         subset: the images that were scored, when not all; only these can be drawn.
     """
     used = coco_pairs.used_images(truth.index, subset)
-    number = np.cumsum(used) - 1
+    number = _numbered(truth.index, used)
     rows = coco_pairs.ranking(truth, columns, used)
     pairs = coco_pairs.overlapping(truth, columns, rows, float(overlaps[0]))
     taken = coco_pairs.match(truth, columns, rows, pairs, overlaps)

@@ -147,6 +147,29 @@ def test_only_images_of_the_subset_can_be_drawn(random_scene: SceneMaker) -> Non
         ranked(instances, results, subset=[2, 77])
 
 
+def test_a_draw_means_the_same_images_in_whatever_order_a_file_has_them(
+    random_scene: SceneMaker,
+) -> None:
+    """Two files of one set, one turned round: draw by draw the same numbers, by both rules."""
+    instances, results = random_scene(3)
+    turned = {**instances, "images": instances["images"][::-1]}
+    weights = np.random.default_rng(0).multinomial(len(turned["images"]), [1 / 8] * 8, size=5)
+    assert len(turned["images"]) == 8
+    pairs = [[ranked(i, results) for i in (instances, turned)]]
+    truths = [voc.ground_truth_from_coco(i) for i in (instances, turned)]
+    corners = [[x, y, x + w, y + h] for x, y, w, h in (r["bbox"] for r in results)]
+    found = voc.detections_from_boxes(
+        truths[0].classes,
+        [r["image_id"] for r in results],
+        [r["category_id"] - 1 for r in results],
+        np.array(corners, dtype=np.float64).reshape(-1, 4),
+        [r["score"] for r in results],
+    )
+    pairs.append([rank_voc(truth, found) for truth in truths])
+    for one, other in pairs:
+        np.testing.assert_array_equal(mean_ap(one, weights), mean_ap(other, weights))
+
+
 def test_a_class_without_objects_in_a_draw_is_left_out_of_it() -> None:
     """As in the number itself (F89)."""
     one, two, _ = made_up().values()
