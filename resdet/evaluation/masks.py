@@ -51,34 +51,14 @@ def _runs(counts: Any) -> FloatArray | None:
     """The run lengths in plain or compressed counts; None where they are damaged."""
     if isinstance(counts, list | tuple):
         return None if not_numbers(counts) else to_floats(counts)
-    if isinstance(counts, str):
-        if not counts.isascii():
-            return None
-        counts = counts.encode("ascii")
-    if not isinstance(counts, bytes):
+    if isinstance(counts, bytes):
+        counts = counts.decode("latin-1")
+    if not isinstance(counts, str):
         return None
-    return _decode(np.frombuffer(counts, dtype=np.uint8).astype(np.int64) - 48)
-
-
-def _decode(codes: np.ndarray[Any, Any]) -> FloatArray | None:
-    """COCO's variable-length integers, 5 bits a character, each but the first three a difference
-    to the one two before (pycocotools, maskApi.c, rleFrString)."""
-    if len(codes) == 0:
+    if not counts:
         return np.zeros(0)
-    more = (codes & 0x20) > 0
-    if ((codes < 0) | (codes > 63)).any() or more[-1]:
-        return None
-    starts = np.flatnonzero(np.concatenate([[True], ~more[:-1]]))
-    position = np.arange(len(codes)) - np.repeat(starts, np.diff([*starts, len(codes)]))
-    if position.max() >= _LONGEST:
-        return None
-    values = np.add.reduceat((codes & 0x1F) << (5 * position), starts)
-    last = np.array([*starts[1:], len(codes)]) - 1
-    negative = (codes[last] & 0x10) > 0
-    values = values - np.where(negative, 1 << (5 * (position[last] + 1)), 0)
-    values[1::2] = np.cumsum(values[1::2])
-    values[2::2] = np.cumsum(values[2::2])
-    return values.astype(np.float64)
+    runs, _ = _decode(counts, np.array([len(counts)]))
+    return runs
 
 
 def are_whole(masks: Sequence[Any], sizes: FloatArray) -> bool:
@@ -113,19 +93,24 @@ def are_whole(masks: Sequence[Any], sizes: FloatArray) -> bool:
 
 def _cover(text: str, lengths: IntArray, pixels: FloatArray) -> bool:
     """Can all counts be decoded, and do each one's runs cover so many pixels?"""
-    runs, number = _decode_many(text, lengths) if text.isascii() else (None, lengths)
+    runs, number = _decode(text, lengths)
     if runs is None or (runs < 0).any():
         return False
     return bool((np.bincount(number, runs, minlength=len(lengths)) == pixels).all())
 
 
-def _decode_many(text: str, lengths: IntArray) -> tuple[FloatArray | None, IntArray]:
-    """`_decode` of many masks at once: all runs, and which mask each is of; None for damaged ones.
+def _decode(text: str, lengths: IntArray) -> tuple[FloatArray | None, IntArray]:
+    """COCO's variable-length integers: all runs, and which mask each is of; None for damaged ones.
+
+    5 bits a character, each run but a mask's first three a difference to the one two before
+    (pycocotools, maskApi.c, rleFrString).
 
     Args:
         text: the counts of all masks, one behind the other.
         lengths: of each, at least 1.
     """
+    if not text.isascii():
+        return None, lengths
     codes = np.frombuffer(text.encode("ascii"), dtype=np.uint8).astype(np.int64) - 48
     ends = np.cumsum(lengths)
     more = (codes & 0x20) > 0
