@@ -8,13 +8,17 @@ Not for: what is measured, or making problems (`scenes`).
 
 from __future__ import annotations
 
+import argparse
 import json
 import resource
 import statistics
 import subprocess
 import sys
+import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 Pages = dict[str, list[dict[str, Any]]]
@@ -39,6 +43,61 @@ def print_measured(work: Callable[[], Any]) -> None:
         "numbers": numbers,
     }
     print(json.dumps(page))
+
+
+@dataclass(frozen=True)
+class Benchmark:
+    """What `main` runs.
+
+    Attributes:
+        module: its name for `python -m`. doc: its docstring.
+        images: of the problem, unless another number is asked for.
+        made: name of what lies in the folder once the problem is made.
+        make: writes a problem of so many images into a folder.
+        engines: names to what one does with that folder; `prepare` imports what is not timed.
+        describe: a line about a made problem: its folder, number of images.
+        compare: runs all engines, some several times, and prints the table; 0 when they agree.
+    """
+
+    module: str
+    doc: str
+    images: int
+    made: str
+    make: Callable[[Path, int], None]
+    engines: Mapping[str, Callable[[Path], Any]]
+    prepare: Callable[[str], None]
+    describe: Callable[[Path, int], str]
+    compare: Callable[[Path, int], int]
+
+    def measured(self, engine: str, folder: Path) -> dict[str, Any]:
+        """One run of an engine in a process of its own."""
+        page = run_apart(self.module, "--measure", engine, "--keep", folder)
+        return dict(json.loads(page))
+
+
+def main(benchmark: Benchmark) -> int:
+    """The command line of a benchmark."""
+    parser = argparse.ArgumentParser(description=benchmark.doc.splitlines()[0])
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--images", type=int, default=benchmark.images)
+    parser.add_argument("--keep", type=Path, metavar="FOLDER", help="for the problem's files")
+    parser.add_argument("--measure", choices=["make", *benchmark.engines], help="one step")
+    args = parser.parse_args()
+    if args.measure == "make":
+        benchmark.make(args.keep, args.images)
+        return 0
+    if args.measure:
+        benchmark.prepare(args.measure)
+        print_measured(lambda: benchmark.engines[args.measure](args.keep))
+        return 0
+    with tempfile.TemporaryDirectory() as temporary:
+        folder = args.keep or Path(temporary)
+        folder.mkdir(parents=True, exist_ok=True)
+        if not (folder / benchmark.made).exists():
+            make = ("--measure", "make", "--images", args.images, "--keep", folder)
+            run_apart(benchmark.module, *make)
+        print(benchmark.describe(folder, args.images))
+        return benchmark.compare(folder, args.rounds)
 
 
 def print_table(pages: Pages, base: str) -> None:

@@ -20,13 +20,11 @@ Not for: masks, or a set's real numbers.
 
 from __future__ import annotations
 
-import argparse
 import contextlib
 import importlib.util
 import io
 import json
 import sys
-import tempfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -153,15 +151,23 @@ RUNS: dict[str, Callable[[Path], list[float]]] = {
 }
 
 
-def measure(name: str, folder: Path) -> None:
-    """Runs one and prints seconds, processor seconds, peak memory and the numbers as JSON."""
+def prepare(engine: str) -> None:
+    """What it imports is not timed."""
     import pycocotools.cocoeval  # noqa: F401
 
-    if name != "pycocotools":
+    if engine != "pycocotools":
         import resdet.evaluation.coco
 
         resdet.evaluation.arrays.msgspec_module()
-    apart.print_measured(lambda: RUNS[name](folder))
+
+
+def describe(folder: Path, num_images: int) -> str:
+    megabytes = (folder / RESULTS).stat().st_size / 1e6
+    decoder = "msgspec" if importlib.util.find_spec("msgspec") else "json"
+    return (
+        f"{num_images:,} images, {scenes.DETECTIONS_PER_IMAGE} detections each in a file of "
+        f"{megabytes:.0f} MB, numpy {np.__version__}, decoder: {decoder}"
+    )
 
 
 # -- the comparison ----------------------------------------------------------------------------
@@ -174,9 +180,7 @@ def compare(folder: Path, rounds: int) -> int:
         ("fast", before), ("checked", 1), ("pycocotools", 1), ("fast", rounds - before)
     ):  # fmt: skip
         for _ in range(count):
-            pages[name].append(
-                json.loads(apart.run_apart(MODULE, "--measure", name, "--keep", folder))
-            )
+            pages[name].append(BENCHMARK.measured(name, folder))
     expected = np.array(pages["pycocotools"][0]["numbers"])
     gap = max(
         float(np.abs(np.array(page["numbers"]) - expected).max())
@@ -191,32 +195,9 @@ def compare(folder: Path, rounds: int) -> int:
     return 0
 
 
-def main() -> int:
-    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--images", type=int, default=5000)
-    parser.add_argument("--keep", type=Path, metavar="FOLDER", help="for the two files")
-    parser.add_argument("--measure", choices=["make", *RUNS], help="one step, in --keep")
-    args = parser.parse_args()
-    if args.measure == "make":
-        make_problem(args.keep, args.images)
-        return 0
-    if args.measure:
-        measure(args.measure, args.keep)
-        return 0
-    with tempfile.TemporaryDirectory() as temporary:
-        folder = args.keep or Path(temporary)
-        folder.mkdir(parents=True, exist_ok=True)
-        if not (folder / RESULTS).exists():
-            apart.run_apart(MODULE, "--measure", "make", "--images", args.images, "--keep", folder)
-        megabytes = (folder / RESULTS).stat().st_size / 1e6
-        decoder = "msgspec" if importlib.util.find_spec("msgspec") else "json"
-        print(
-            f"{args.images:,} images, {scenes.DETECTIONS_PER_IMAGE} detections each in a file of "
-            f"{megabytes:.0f} MB, numpy {np.__version__}, decoder: {decoder}"
-        )
-        return compare(folder, args.rounds)
-
+BENCHMARK = apart.Benchmark(
+    MODULE, __doc__ or "", 5000, RESULTS, make_problem, RUNS, prepare, describe, compare
+)
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(apart.main(BENCHMARK))

@@ -21,10 +21,7 @@ Not for: a set's real numbers, or ties (`resdet evaluate explain` says what they
 
 from __future__ import annotations
 
-import argparse
-import json
 import sys
-import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
@@ -147,11 +144,18 @@ def run_resdet(folder: Path) -> list[list[float | None]]:
 RUNS: dict[str, Callable[[Path], object]] = {"detectron2": run_detectron2, "resdet": run_resdet}
 
 
-def measure(name: str, folder: Path) -> None:
-    """Runs one and prints seconds, processor seconds, peak memory and the numbers as JSON."""
-    if name == "detectron2":
+def prepare(engine: str) -> None:
+    """What it imports is not timed."""
+    if engine == "detectron2":
         import detectron2.evaluation.pascal_voc_evaluation  # noqa: F401
-    apart.print_measured(lambda: RUNS[name](folder))
+
+
+def describe(folder: Path, num_images: int) -> str:
+    megabytes = sum(path.stat().st_size for path in (folder / FOUND).iterdir()) / 1e6
+    return (
+        f"{num_images:,} images, {scenes.DETECTIONS_PER_IMAGE} detections each in files of "
+        f"{megabytes:.0f} MB, numpy {np.__version__}"
+    )
 
 
 # -- the comparison ----------------------------------------------------------------------------
@@ -162,8 +166,7 @@ def compare(folder: Path, rounds: int) -> int:
     before = (rounds + 1) // 2
     for name, count in (("resdet", before), ("detectron2", 1), ("resdet", rounds - before)):
         for _ in range(count):
-            page = apart.run_apart(MODULE, "--measure", name, "--keep", folder)
-            pages[name].append(json.loads(page))
+            pages[name].append(BENCHMARK.measured(name, folder))
     expected = _table(pages["detectron2"][0]["numbers"])
     gap = max(np.abs(_table(page["numbers"]) - expected).max() for page in pages["resdet"])
     if not gap <= ROUNDING:  # NaN, too: a class without an AP
@@ -182,31 +185,9 @@ def _table(numbers: list[list[float | None]]) -> np.ndarray:
     return np.array(numbers, dtype=np.float64)
 
 
-def main() -> int:
-    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--images", type=int, default=IMAGES)
-    parser.add_argument("--keep", type=Path, metavar="FOLDER", help="for the tree and the files")
-    parser.add_argument("--measure", choices=["make", *RUNS], help="one step, in --keep")
-    args = parser.parse_args()
-    if args.measure == "make":
-        make_problem(args.keep, args.images)
-        return 0
-    if args.measure:
-        measure(args.measure, args.keep)
-        return 0
-    with tempfile.TemporaryDirectory() as temporary:
-        folder = args.keep or Path(temporary)
-        folder.mkdir(parents=True, exist_ok=True)
-        if not (folder / FOUND).exists():
-            apart.run_apart(MODULE, "--measure", "make", "--images", args.images, "--keep", folder)
-        megabytes = sum(path.stat().st_size for path in (folder / FOUND).iterdir()) / 1e6
-        print(
-            f"{args.images:,} images, {scenes.DETECTIONS_PER_IMAGE} detections each in files of "
-            f"{megabytes:.0f} MB, numpy {np.__version__}"
-        )
-        return compare(folder, args.rounds)
-
+BENCHMARK = apart.Benchmark(
+    MODULE, __doc__ or "", IMAGES, FOUND, make_problem, RUNS, prepare, describe, compare
+)
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(apart.main(BENCHMARK))

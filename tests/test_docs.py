@@ -64,8 +64,11 @@ def test_the_commands_are_found():
 def test_a_command_that_is_shown_can_be_typed(line):
     """Its parser takes it, its config is there, and its keys and values pass the strict reader."""
     args = parsed(line)
+    flags = {word[2:].replace("-", "_") for word in shlex.split(line) if word.startswith("--")}
+    assert flags <= set(vars(args))
     if getattr(args, "config", None):
-        resolve(ROOT / args.config, args.opts)
+        stated = resolve(ROOT / args.config, args.opts).stated
+        assert set(args.opts[::2]) <= set(stated)
 
 
 @pytest.mark.parametrize(
