@@ -224,18 +224,13 @@ def stacked_chart(stacks: Sequence[Stack], names: Sequence[str], *, label: str) 
     Args:
         names: of the parts, in their order; at most four.
     """
-    parts, x, row = [], 4.0, 0
-    for i, name in enumerate(names):
-        need = 20 + _width(name) + 14
-        if x > 4 and x + need > WIDTH:
-            x, row = 4.0, row + 1
-        top = 2 + row * 18
-        parts.append(
-            f'<rect class="part part-{i} hue-5" x="{x:.1f}" y="{top}" width="14" height="11"/>'
-        )
-        parts.append(text(x + 20, top + 10, name, "start", "name"))
-        x += need
-    y = (row + 1) * 18 + 8.0
+    spots, y = _flow(names, WIDTH, mark=14)
+    parts = []
+    for i, (name, (x, line)) in enumerate(zip(names, spots, strict=True)):
+        place = f'x="{x:.1f}" y="{line - 10}" width="14" height="11"'
+        parts.append(f'<rect class="part part-{i} hue-5" {place}/>')
+        parts.append(text(x + 20, line, name, "start", "name"))
+    y += 2
     for stack in stacks:
         parts.append(text(0, y + 12, _fitted(stack.look.name, WIDTH), "start", "name"))
         y += 18
@@ -333,16 +328,28 @@ def _top(s: Series) -> float:
 
 def _legend(looks: Sequence[Look], width: float) -> tuple[str, int]:
     """Line samples and names in as many rows as they need, and the height of that."""
-    parts, x, row = [], 4.0, 0
-    for look in looks:
-        need = 30 + _width(look.name) + 14
+    spots, height = _flow([look.name for look in looks], width, mark=22)
+    parts = []
+    for look, (x, line) in zip(looks, spots, strict=True):
+        parts.append(f'<path class="line {look.css}" d="M{x:.1f} {line - 4}h22"/>')
+        parts.append(text(x + 28, line, look.name, "start", "name"))
+    return "".join(parts), height
+
+
+def _flow(names: Sequence[str], width: float, *, mark: int) -> tuple[list[tuple[float, int]], int]:
+    """Where each name's mark begins and its words stand, in rows of this width; and their height.
+
+    mark: width of what stands before a name.
+    """
+    spots: list[tuple[float, int]] = []
+    x, row = 4.0, 0
+    for name in names:
+        need = mark + 8 + _width(name) + 14
         if x > 4 and x + need > width:
             x, row = 4.0, row + 1
-        y = 12 + row * 18
-        parts.append(f'<path class="line {look.css}" d="M{x:.1f} {y - 4}h22"/>')
-        parts.append(text(x + 28, y, look.name, "start", "name"))
+        spots.append((x, 12 + row * 18))
         x += need
-    return "".join(parts), (row + 1) * 18 + 6 if looks else 0
+    return spots, (row + 1) * 18 + 6 if names else 0
 
 
 def _width(words: str) -> float:

@@ -10,17 +10,18 @@ Not for: a fair impression of a detector; the pictures spread over the set are (
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from resdet.report.pictures import (
     IOU_THRESHOLD,
-    QUALITIES,
     SCORE_THRESHOLD,
     Drawing,
     Sample,
     draw_sample,
+    encoded,
+    fitting,
     judged,
 )
 from resdet.report.scores import SetScores
@@ -37,16 +38,13 @@ class Contrast:
     Attributes:
         winner, loser: places of the runs in the list of columns.
         samples: panels of the winner and the loser, in this order.
-        more: objects that the winner finds more, per sample.
         unseen: images that stand before the last one shown and whose file is not at hand.
     """
 
-    pair: Pair
     winner: int
     loser: int
     samples: tuple[Sample, ...]
-    more: tuple[int, ...]
-    unseen: int = 0
+    unseen: int
 
 
 def rule(found: Sequence[Contrast]) -> str:
@@ -74,20 +72,26 @@ def contrasts(
     Args:
         scores: of all runs on one set.
     """
-    drawn: list[tuple[Pair, int, int, Picked]] = []
     found: dict[int, dict[Any, set[int]]] = {}
+    drawn: list[tuple[int, int, Picked]] = []
     for pair in asked:
-        before, after = pair.before[0], pair.after[0]
-        for place in (before, after):
+        sides = pair.after[0], pair.before[0]
+        for place in sides:
             if place not in found:
                 found[place] = _found(scores[place], scores[0])
-        for winner, loser in ((after, before), (before, after)):
-            drawn.append((pair, winner, loser, _pick(scores, winner, loser, found, each)))
-    return [c for c in _encoded(drawn, max_bytes) if c.samples]
+        for winner, loser in (sides, sides[::-1]):
+            drawn.append((winner, loser, _pick(scores, winner, loser, found, each)))
+
+    def made(count: int, quality: int) -> list[Contrast]:
+        shown = [(winner, loser, picked[:count]) for winner, loser, picked in drawn if picked]
+        return [_encoded(winner, loser, picked, quality) for winner, loser, picked in shown]
+
+    most = max((len(picked) for *_, picked in drawn), default=0)
+    return fitting(made, most, max_bytes, lambda all_: [s for c in all_ for s in c.samples])
 
 
-# Per image how many objects more the winner finds, its drawings, the images passed over before it.
-Picked = list[tuple[Any, int, list[Drawing], int]]
+# Images by the rule: id, drawings, how many were passed over before it.
+Picked = list[tuple[Any, list[Drawing], int]]
 
 
 def _found(scores: SetScores, truth: SetScores) -> dict[Any, set[int]]:
@@ -131,32 +135,10 @@ def _pick(
         if drawings is None:
             unseen += 1
         else:
-            more = len(mine[image_id]) - len(others[image_id])
-            picked.append((image_id, more, drawings, unseen))
+            picked.append((image_id, drawings, unseen))
     return picked
 
 
-def _encoded(drawn: Sequence[tuple[Pair, int, int, Picked]], max_bytes: int) -> list[Contrast]:
-    """As pictures, all in one quality, the best that the page bears; then fewer of each, to 1."""
-    most = max((len(picked) for *_, picked in drawn), default=0)
-    tries = [(most, quality) for quality in QUALITIES]
-    tries += [(fewer, QUALITIES[-1]) for fewer in range(most - 1, 0, -1)]
-    made: list[Contrast] = []
-    for count, quality in tries:
-        made = list(_at_quality(drawn, quality, count))
-        if sum(len(p.jpeg) for c in made for s in c.samples for p in s.panels) <= max_bytes:
-            break
-    return made
-
-
-def _at_quality(
-    drawn: Sequence[tuple[Pair, int, int, Picked]], quality: int, count: int
-) -> Iterator[Contrast]:
-    for pair, winner, loser, every in drawn:
-        picked = every[:count]
-        samples = tuple(
-            Sample(str(image_id), tuple(d.panel(quality) for d in drawings))
-            for image_id, _, drawings, _ in picked
-        )
-        more = tuple(number for _, number, _, _ in picked)
-        yield Contrast(pair, winner, loser, samples, more, picked[-1][3] if picked else 0)
+def _encoded(winner: int, loser: int, picked: Picked, quality: int) -> Contrast:
+    samples = tuple(encoded(image_id, drawings, quality) for image_id, drawings, _ in picked)
+    return Contrast(winner, loser, samples, picked[-1][2])

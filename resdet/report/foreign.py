@@ -55,7 +55,7 @@ def as_runs(
     """
     if images is not None and not images.is_dir():
         raise UserError(f"--images {images} is no folder. Give the one that holds the image files.")
-    _refuse_copies(named)
+    contents = _contents(named)
     read_ground_truth(gt)
     truth = read_json(gt, DataError)
     if not isinstance(truth, dict) or not isinstance(truth.get("images"), list):
@@ -67,29 +67,37 @@ def as_runs(
         "evaluators": ["coco"],
     }
     return [
-        _as_run(name, file, truth, gt, folder / f"{number:02d}", images)
-        for number, (name, file) in enumerate(named)
+        _as_run(name, file, content, truth, gt, folder / f"{number:02d}", images)
+        for number, ((name, file), content) in enumerate(zip(named, contents, strict=True))
     ]
 
 
-def _refuse_copies(named: Sequence[tuple[str, Path]]) -> None:
-    """One file under one name twice would be a spread of nothing."""
+def _contents(named: Sequence[tuple[str, Path]]) -> list[str]:
+    """SHA-256 of each file; one under one name twice would be a spread of nothing."""
     seen: dict[tuple[str, str], Path] = {}
+    contents = []
     for name, file in named:
         try:
-            content = hashlib.sha256(file.read_bytes()).hexdigest()
+            contents.append(hashlib.sha256(file.read_bytes()).hexdigest())
         except OSError as error:
             raise DataError(f"{file} cannot be read: {error.strerror}.") from None
-        first = seen.setdefault((name, content), file)
+        first = seen.setdefault((name, contents[-1]), file)
         if first is not file:
             raise UserError(
                 f"--results: {name} is given twice with the same content, {first} and {file}. "
                 "Files of one name are trainings with different seeds; give each once."
             )
+    return contents
 
 
 def _as_run(
-    name: str, file: Path, truth: dict[str, Any], gt: Path, folder: Path, pictures: Path | None
+    name: str,
+    file: Path,
+    content: str,
+    truth: dict[str, Any],
+    gt: Path,
+    folder: Path,
+    pictures: Path | None,
 ) -> Path:
     evaluated = evaluated_beside(file)
     expected = [image["id"] for image in truth["images"]]
@@ -101,7 +109,7 @@ def _as_run(
         finished=utc_now(),
         title=name,
         file=str(file),
-        file_sha256=hashlib.sha256(file.read_bytes()).hexdigest(),
+        file_sha256=content,
         ground_truth=str(gt),
         cautions=[f"{w.what} {w.mend}" for w in warnings],
     )

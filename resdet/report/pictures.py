@@ -13,10 +13,10 @@ from __future__ import annotations
 import base64
 import io
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont, ImageOps
@@ -94,22 +94,46 @@ def samples(
     An image that cannot be opened is left out; a report never fails for a picture.
     """
     drawn = _drawn(scores, limit)
-    tries = [(len(drawn), quality) for quality in QUALITIES]
-    tries += [(fewer, QUALITIES[-1]) for fewer in range(len(drawn) - 1, 0, -1)]
+
+    def made(count: int, quality: int) -> list[Sample]:
+        return [encoded(image_id, drawings, quality) for image_id, drawings in drawn[:count]]
+
+    return fitting(made, len(drawn), max_bytes, lambda shown: shown)
+
+
+Made = TypeVar("Made")
+
+
+def fitting(
+    made: Callable[[int, int], list[Made]],
+    most: int,
+    max_bytes: int,
+    samples_of: Callable[[list[Made]], Iterable[Sample]],
+) -> list[Made]:
+    """The first that is small enough: in falling quality, then with fewer pictures; else none.
+
+    Args:
+        made: of a number of pictures and a JPEG quality.
+        most: pictures to begin with.
+        samples_of: what of it counts.
+    """
+    tries = [(most, quality) for quality in QUALITIES]
+    tries += [(fewer, QUALITIES[-1]) for fewer in range(most - 1, 0, -1)]
     for count, quality in tries:
-        made = [
-            Sample(image_id, tuple(d.panel(quality) for d in drawings))
-            for image_id, drawings in drawn[:count]
-        ]
-        if sum(len(p.jpeg) for s in made for p in s.panels) <= max_bytes:
-            return made
+        found = made(count, quality)
+        if sum(len(p.jpeg) for s in samples_of(found) for p in s.panels) <= max_bytes:
+            return found
     return []
 
 
-def _drawn(scores: Sequence[SetScores], limit: int) -> list[tuple[str, list[Drawing]]]:
+def encoded(image_id: Any, drawings: Sequence[Drawing], quality: int) -> Sample:
+    return Sample(str(image_id), tuple(d.panel(quality) for d in drawings))
+
+
+def _drawn(scores: Sequence[SetScores], limit: int) -> list[tuple[Any, list[Drawing]]]:
     kept = list(scores[0].samples) or list(scores[0].evaluated if scores[0].image_folder else ())
     picks = sorted({round(i) for i in np.linspace(0, len(kept) - 1, min(limit, len(kept)))})
-    found = [(str(kept[i]), draw_sample(scores, kept[i])) for i in picks]
+    found = [(kept[i], draw_sample(scores, kept[i])) for i in picks]
     return [(image_id, drawings) for image_id, drawings in found if drawings is not None]
 
 

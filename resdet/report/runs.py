@@ -19,7 +19,7 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import yaml
 
@@ -30,6 +30,19 @@ NUM_HUES = 6
 # Keys beside the name and the weights that make a backbone another one.
 _MAKE = ("MODEL.NET.", "MODEL.RESNETS.", "MODEL.BACKBONE.", "TRANSFER.")
 LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
+
+
+class Group(NamedTuple):
+    """What the trainings of one backbone share.
+
+    start: pretrained or not. recipe: what it was pretrained on, "" from scratch. make: how the net
+    is built and frozen.
+    """
+
+    net: str
+    start: str
+    recipe: str
+    make: str
 
 
 @dataclass(frozen=True)
@@ -75,21 +88,20 @@ class Column:
         return "pretrained" if self.pretrained else "from scratch"
 
     @property
-    def group(self) -> tuple[str, str, str, str]:
+    def group(self) -> Group:
         """Runs with the same group differ, if all is well, in nothing but the seed.
 
-        Net, start, what the net was pretrained on, and how it is built and frozen. On what: the
-        data and the images seen by the card, so that a net may be pretrained again for every
-        seed; the file where the card says neither.
+        The recipe is the data and the number of images that the card names, so that a net may be
+        pretrained again for every seed; the file where the card names neither.
         """
-        make = sorted((k, str(v)) for k, v in self.config.items() if k.startswith(_MAKE))
+        make = str(sorted((k, str(v)) for k, v in self.config.items() if k.startswith(_MAKE)))
         if not self.pretrained:
-            return self.net, self.start, "", str(make)
+            return Group(self.net, self.start, "", make)
         data = self.card.get("data") or {}
         seen = (self.card.get("training") or {}).get("samples")
         known = data.get("hash") or data.get("name")
         recipe = f"{known}, {seen} images" if known else str(self.config.get("MODEL.WEIGHTS"))
-        return self.net, self.start, recipe, str(make)
+        return Group(self.net, self.start, recipe, make)
 
 
 def read_columns(paths: Sequence[Path | str]) -> list[Column]:
@@ -220,9 +232,17 @@ def _labelled(columns: list[Column]) -> list[Column]:
     ]
 
 
-def _sides(columns: Sequence[Column]) -> dict[tuple[str, ...], str]:
+def by_group(columns: Sequence[Column]) -> dict[Group, list[int]]:
+    """Places of the runs of each backbone, both in the order given."""
+    groups: dict[Group, list[int]] = {}
+    for place, column in enumerate(columns):
+        groups.setdefault(column.group, []).append(place)
+    return groups
+
+
+def _sides(columns: Sequence[Column]) -> dict[Group, str]:
     """What the runs of each group are called together."""
-    firsts = {c.group: c for c in reversed(columns)}
+    firsts = {group: columns[places[0]] for group, places in by_group(columns).items()}
     names = {group: c.net for group, c in firsts.items()}
     several_starts = len({c.pretrained for c in columns}) > 1
     if (several_starts or len(set(names.values())) < len(names)) and not columns[0].foreign:
@@ -240,7 +260,7 @@ def _drawn(columns: list[Column]) -> list[Column]:
     Seeds of one backbone look alike; where two backbones would, each gets a hue of its own.
     """
     nets = list(dict.fromkeys(c.net for c in columns))
-    groups = list(dict.fromkeys(c.group for c in columns))
+    groups = by_group(columns)
     looks = {
         c.group: (nets.index(c.net) % NUM_HUES, 0 if c.pretrained or c.foreign else 1)
         for c in columns

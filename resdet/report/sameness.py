@@ -18,12 +18,11 @@ Not for: repairing a comparison; a report that is not comparable is written and 
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from resdet.report.runs import Column
+from resdet.report.runs import Column, by_group
 from resdet.report.scores import SetScores
 
 COMPARABLE = "COMPARABLE"
@@ -261,9 +260,9 @@ def _check_training(columns: Sequence[Column], found: _Findings) -> None:
             found.cautions.append(
                 f"{column.letter} is not finished: its run is {column.run.state}."
             )
-    counts = Counter(c.group for c in columns)
+    counts = {group: len(places) for group, places in by_group(columns).items()}
     if len(set(counts.values())) > 1:
-        texts = [f"{n} of {net} {start}" for (net, start, *_), n in counts.items()]
+        texts = [f"{n} of {group.net} {group.start}" for group, n in counts.items()]
         found.reasons.append(f"runs per backbone differ: {', '.join(texts)}")
 
 

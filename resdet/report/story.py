@@ -13,10 +13,12 @@ from __future__ import annotations
 import functools
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from statistics import fmean
 
+from resdet.evaluation import significance
 from resdet.evaluation.seeds import SeedDifference, seed_difference
 from resdet.evaluation.significance import Interval
-from resdet.report.runs import Column
+from resdet.report.runs import Column, by_group
 from resdet.report.sameness import Verdict
 from resdet.report.scores import Metric
 
@@ -70,11 +72,11 @@ class Gain:
 
     @property
     def before(self) -> float:
-        return _mean(self.values[0])
+        return self.seeds.before.mean
 
     @property
     def after(self) -> float:
-        return _mean(self.values[1])
+        return self.seeds.after.mean
 
     @property
     def absolute(self) -> float:
@@ -86,12 +88,8 @@ class Gain:
 
     @functools.cached_property
     def seeds(self) -> SeedDifference:
-        """Its noise of seeds, known where both sides have several."""
+        """Both sides' mean and spread, and the noise of seeds where both have several."""
         return seed_difference(*self.values)
-
-
-def _mean(values: Sequence[float]) -> float:
-    return sum(values) / len(values)
 
 
 def relative(before: float, after: float) -> float | None:
@@ -105,10 +103,7 @@ def pairs(columns: Sequence[Column]) -> list[Pair]:
     The seeds of a backbone stand together. Where neither is asked, each backbone is set against
     the first, or each run where all are of one.
     """
-    groups: dict[tuple[str, ...], list[int]] = {}
-    for place, column in enumerate(columns):
-        groups.setdefault(column.group, []).append(place)
-    sides = [(columns[places[0]], tuple(places)) for places in groups.values()]
+    sides = [(columns[places[0]], tuple(places)) for places in by_group(columns).values()]
     found = []
     for scratch, before in sides:
         for pretrained, after in sides:
@@ -135,8 +130,8 @@ def _rivals(
     partner: dict[tuple[int, ...], tuple[int, ...]] = {}
     for anyone in (False, True):
         for column, places in first:
-            recipe = column.group[2:3]
-            fit = [i for i, (c, _) in enumerate(left) if anyone or c.group[2:3] == recipe]
+            recipe = column.group.recipe
+            fit = [i for i, (c, _) in enumerate(left) if anyone or c.group.recipe == recipe]
             if fit and places not in partner:
                 partner[places] = left.pop(fit[0])[1]
     return [Pair(places, partner[places], "net") for _, places in first if places in partner]
@@ -171,7 +166,7 @@ def gain(
         low = _all_known(per_class[i].get(name) for i in pair.before)
         high = _all_known(per_class[i].get(name) for i in pair.after)
         if low is not None and high is not None:
-            classes.append(ClassGain(name, _mean(low), _mean(high)))
+            classes.append(ClassGain(name, fmean(low), fmean(high)))
     classes.sort(key=lambda c: (-c.absolute, c.name))
     return Gain(pair, data_set, metric, (before, after), tuple(classes), interval)
 
@@ -344,10 +339,8 @@ def _schedule(columns: Sequence[Column]) -> str:
 def _cost(columns: Sequence[Column]) -> list[str]:
     """Pretraining is not free; its time is said where the cards have it."""
     parts = []
-    # Of several seeds the first.
-    for c in dict(
-        zip([c.group for c in reversed(columns)], reversed(columns), strict=True)
-    ).values():
+    for places in by_group(columns).values():
+        c = columns[places[0]]  # of several seeds the first
         spent = (c.card.get("training") or {}).get("seconds") if c.pretrained else None
         if spent is not None and c.seconds is not None:
             parts.append(f"{c.net} {duration(spent)} before {duration(c.seconds)} of detection")
@@ -378,7 +371,7 @@ def points(value: float | None) -> str:
         >>> points(0.0314), points(-0.018), points(0)
         ('+3.1', '−1.8', '0.0')
     """
-    return "–" if value is None else _signed(f"{value * 100:.1f}")
+    return "–" if value is None else significance.points(value)
 
 
 def relative_percent(value: float | None) -> str:

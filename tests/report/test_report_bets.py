@@ -183,7 +183,6 @@ def test_contrasts_follow_their_rule_and_say_what_is_wanting(two: Any, tmp_path:
     by_b, by_a = contrasts(scores, [Pair((0,), (1,), "net")])
     assert (by_b.winner, by_b.loser, by_a.winner, by_a.loser) == (1, 0, 0, 1)
     assert [s.image_id for s in by_b.samples] == ["4", "1"]
-    assert by_b.more == (2, 2)
     assert [p.words for p in by_b.samples[0].panels] == [
         "2 right, 0 wrong, 1 missed",
         "0 right, 0 wrong, 3 missed",

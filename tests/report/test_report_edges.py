@@ -17,7 +17,7 @@ from test_report_words import column
 from resdet.report import bets, charts, compare, runs, story, tables
 from resdet.report.anatomies import _moves_table
 from resdet.report.charts import Look, Span, SpanRow
-from resdet.report.contrasts import contrasts, rule
+from resdet.report.contrasts import Contrast, contrasts, rule
 from resdet.report.document import gather
 from resdet.report.foreign import as_runs
 from resdet.report.runs import read_columns
@@ -271,7 +271,7 @@ def test_contrasts_do_not_depend_on_the_order_of_a_file(tmp_path: Path) -> None:
 
 
 def test_contrasts_of_many_pairs_stay_within_their_room(tmp_path: Path) -> None:
-    """Where the worst quality is too large still, fewer are shown of each."""
+    """Where the worst quality is too large still, fewer are shown of each; never more than fits."""
     pictures = tmp_path / "pictures"
     pictures.mkdir()
     for i in range(1, 5):
@@ -282,7 +282,17 @@ def test_contrasts_of_many_pairs_stay_within_their_room(tmp_path: Path) -> None:
     ]
     columns = [read_scores(c, "cats") for c in read_columns(made)]
     pair = [Pair((0,), (1,), "net")]
-    (few,) = contrasts(columns, pair, max_bytes=1)
-    assert (len(few.samples), few.more) == (1, (3,))
     (all_of_them,) = contrasts(columns, pair)
     assert len(all_of_them.samples) == 3
+
+    def size(found: list[Contrast]) -> int:
+        return sum(len(panel.jpeg) for c in found for s in c.samples for panel in s.panels)
+
+    shown = {}
+    whole = size([all_of_them])
+    for room in range(whole // 16, whole, whole // 16):
+        found = contrasts(columns, pair, max_bytes=room)
+        assert size(found) <= room
+        shown[room] = sum(len(c.samples) for c in found)
+    assert set(shown.values()) == {0, 1, 2, 3}
+    assert list(shown.values()) == sorted(shown.values())

@@ -35,7 +35,8 @@ from resdet.run import Run
 def column(net: str, pretrained: bool, seed: int = 1) -> Any:
     return SimpleNamespace(
         net=net, pretrained=pretrained, seed=seed, label=f"{net} {seed}", side=net,
-        group=(net, pretrained), run=SimpleNamespace(info={}),
+        group=runs.Group(net, "pretrained" if pretrained else "from scratch", "", ""),
+        run=SimpleNamespace(info={}),
     )  # fmt: skip
 
 
