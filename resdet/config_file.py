@@ -10,6 +10,7 @@ Not for: which keys there are and what their values may be (`config`).
 from __future__ import annotations
 
 import ast
+import difflib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -39,7 +40,10 @@ def read_file(path: Path, chain: tuple[Path, ...] = ()) -> Iterator[tuple[str, A
     except OSError:
         fault = "is a folder" if path.is_dir() else "does not exist"
         asked = f" (asked for by {chain[-1]})" if chain else ""
-        raise ConfigError(f"{path.absolute()} {fault}{asked}. Give --config a file.") from None
+        beside = [p.name for p in path.parent.glob("*.yaml")]
+        near = difflib.get_close_matches(path.name, beside, n=3, cutoff=0.75)
+        mend = f"Did you mean {' or '.join(near)}?" if near else "Give --config a file."
+        raise ConfigError(f"{path.absolute()} {fault}{asked}. {mend}") from None
     except UnicodeDecodeError as error:
         raise ConfigError(f"{path} is not text in UTF-8: {error}. Save it as UTF-8.") from None
     try:

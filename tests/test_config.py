@@ -66,6 +66,15 @@ def test_what_is_wrong_in_a_file_is_refused_with_its_line(tmp_path, text, messag
         resolve(write(tmp_path, text))
 
 
+def test_a_config_that_is_not_there_is_told_its_neighbours_names(tmp_path):
+    """coco_r10.yaml: one letter from a file that is."""
+    (tmp_path / "coco_r101.yaml").write_text("", encoding="utf-8")
+    with pytest.raises(ConfigError, match=r"coco_r10\.yaml does not exist.*mean coco_r101\.yaml\?"):
+        resolve(tmp_path / "coco_r10.yaml")
+    with pytest.raises(ConfigError, match=r"Give --config a file"):
+        resolve(tmp_path / "something_else.yaml")
+
+
 def test_a_circle_of_bases_is_named(tmp_path):
     """F48."""
     write(tmp_path, "_BASE_: b.yaml\n", "a.yaml")
