@@ -55,7 +55,7 @@ class Trained:
         self.optimizer.zero_grad()
         loss.backward()
         self.optimizer.step()
-        value = float(loss)  # waits for the device
+        value = loss.item()  # waits for the device
         return value, time.perf_counter() - start
 
 
