@@ -13,6 +13,7 @@ Not for: what the keys do (classes get plain values, never the config), or YAML 
 from __future__ import annotations
 
 import difflib
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -37,7 +38,8 @@ def get_cfg() -> CfgNode:
 def _add_net_keys(cfg: CfgNode) -> None:
     # -- The net: one class for classifier and backbone -----------------------------------
     net = cfg.MODEL.NET = CfgNode()
-    # A name of resdet.nets.names(). "" = off: the stock Detectron2 model of the other keys.
+    # A name of resdet.nets.names(), timm:<a name of timm>, or a name that was registered in Python
+    # (docs/own_net.md). "" = off: the stock Detectron2 model of the other keys.
     net.NAME = ""
     # "none", "A", "B", "C"; "" = the family's own (B; A for CIFAR nets).
     net.SHORTCUT = ""
@@ -56,6 +58,9 @@ def _add_net_keys(cfg: CfgNode) -> None:
     net.DROPOUT = -1.0
     # Cells a side per region for the tail; 0 = the net's own (14 residual, 7 VGG).
     net.POOLED_SIZE = 0
+    # 2: res5 stays at the stride of res4 and its 3x3 convolutions are dilated (the DC5 detector).
+    # 1 = off. Residual and plain nets only.
+    net.RES5_DILATION = 1
     # Batch norm in detection. "FrozenBN": fixed everywhere (the paper, appendix A); refused where
     # weights are random. "BN": live everywhere. "auto": FrozenBN where weights arrive, BN in what
     # is new.
@@ -229,9 +234,11 @@ def resolve(config_file: Path | str | None, opts: Sequence[str] = ()) -> Config:
     return config
 
 
-# Keys of ours that take one of a few words; a word that nobody knows must not mean "off".
+# Keys that take one of a few words; a word that nobody knows must not mean "off".
 ALLOWED: dict[str, tuple[Any, ...]] = {
     "MODEL.NET.NORM": ("auto", "FrozenBN", "BN"),
+    "MODEL.NET.RES5_DILATION": (1, 2),
+    "MODEL.FPN.FUSE_TYPE": ("sum", "avg"),
     "ENGINE.BF16": ("off", "on", "auto"),
     "ENGINE.CHANNELS_LAST": ("off", "on", "auto"),
     "SOLVER.SCALE_LR": ("", "linear", "keep"),
@@ -409,13 +416,23 @@ def check_reference_batch(config: Config) -> None:
 
 # -- plain values for classes that never see a config ---------------------------------------
 
+# Names of the families of resdet.nets; a name that is not theirs is a foreign net's.
+OWN_NET = re.compile(r"(resnet|plain|vgg|cifar_resnet|cifar_plain)\d+(_bn)?")
+
 
 def net_options(cfg: Any) -> dict[str, Any]:
-    """The options of MODEL.NET that are not left to the family, for `nets.build`."""
+    """The options of MODEL.NET that are not left to the family, for `nets.build`.
+
+    Width and stride rule of our own nets are always said, so that cards hold them; to a foreign
+    net goes only what somebody set, and it refuses what it does not take.
+    """
     net = cfg.MODEL.NET
     options: dict[str, Any] = {"width": net.WIDTH}
     if not net.NAME.startswith("vgg"):
         options["stride_in_1x1"] = net.STRIDE_IN_1X1
+    if not OWN_NET.fullmatch(net.NAME):
+        unset = {"width": 1.0, "stride_in_1x1": True}
+        options = {name: value for name, value in options.items() if value != unset[name]}
     choices = (
         ("shortcut", net.SHORTCUT, ""),
         ("stem", net.STEM, ""),
@@ -423,6 +440,7 @@ def net_options(cfg: Any) -> dict[str, Any]:
         ("fc_channels", net.FC_CHANNELS, 0),
         ("dropout", net.DROPOUT, -1.0),
         ("pooled_size", net.POOLED_SIZE, 0),
+        ("res5_dilation", net.RES5_DILATION, 1),
     )
     return options | {option: value for option, value, off in choices if value != off}
 

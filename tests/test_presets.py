@@ -13,23 +13,33 @@ import torch
 
 from resdet import nets
 from resdet.config import check_reference_batch, flatten, get_cfg, get_key, resolve
+from resdet.detect.command import fill_from_weights_and_net
 
 CONFIGS = Path(__file__).resolve().parents[1] / "configs"
 LEAVES = sorted(CONFIGS.glob("*.yaml"))
 PRETRAIN = sorted(p for p in (CONFIGS / "pretrain").glob("*.yaml") if not p.name.startswith("base"))
 MODERN_LEAVES = [p for p in LEAVES if p.stem.endswith("_modern")]
-PAPER_LEAVES = [p for p in LEAVES if p not in MODERN_LEAVES]
+FPN_LEAVES = [p for p in LEAVES if p.stem.endswith("_fpn")]
+DC5_LEAVES = [p for p in LEAVES if p.stem.endswith("_dc5")]
+STOCK_LEAVES = [*MODERN_LEAVES, *FPN_LEAVES, *DC5_LEAVES]
+PAPER_LEAVES = [p for p in LEAVES if p not in STOCK_LEAVES]
 BACKBONES = ("r18", "r34", "r50", "r101", "r152", "vgg16")
 
 
 def test_every_protocol_has_every_net_in_both_recipes():
-    """Four protocols, six nets, paper and modern."""
+    """Four protocols, six nets, paper and modern; three nets with FPN, two with DC5."""
     expected = {
         f"{protocol}_{net}{recipe}"
         for protocol in ("voc07", "voc0712", "voc0712pp", "coco")
         for net in BACKBONES
         for recipe in ("", "_modern")
     }
+    expected |= {
+        f"{protocol}_{net}_fpn"
+        for protocol in ("voc07", "voc0712", "coco")
+        for net in ("r50", "r101", "vgg16")
+    }
+    expected |= {"coco_r50_dc5", "coco_r101_dc5"}
     assert {p.stem for p in LEAVES} == expected
     assert len(PRETRAIN) == 14
 
@@ -234,11 +244,23 @@ def test_a_paper_schedule_has_its_epochs_and_says_so(protocol):
 # -- the modern protocol: Detectron2's model zoo -------------------------------------------------
 
 ZOO = {
-    "coco": "COCO-Detection/faster_rcnn_R_50_C4_1x.yaml",
-    "voc": "PascalVOC-Detection/faster_rcnn_R_50_C4.yaml",
+    ("coco", "modern"): "COCO-Detection/faster_rcnn_R_50_C4_1x.yaml",
+    ("coco", "fpn"): "COCO-Detection/faster_rcnn_R_50_FPN_1x.yaml",
+    ("coco", "dc5"): "COCO-Detection/faster_rcnn_R_50_DC5_1x.yaml",
+    ("voc", "modern"): "PascalVOC-Detection/faster_rcnn_R_50_C4.yaml",
+    ("voc", "fpn"): "PascalVOC-Detection/faster_rcnn_R_50_FPN.yaml",
 }
-# Stock's C4 detector has the net's own weights and classes in its config; ours come from elsewhere.
-FROM_ELSEWHERE = {"MODEL.WEIGHTS", "MODEL.ROI_HEADS.NUM_CLASSES"}
+# Stock has the net's own weights and classes in its config; ours come from elsewhere. Its net has
+# keys of its own, and masks are off.
+FROM_ELSEWHERE = {
+    "MODEL.WEIGHTS",
+    "MODEL.ROI_HEADS.NUM_CLASSES",
+    "MODEL.RESNETS.OUT_FEATURES",
+    "MODEL.RESNETS.RES5_DILATION",
+    "MODEL.ROI_MASK_HEAD.NUM_CONV",
+}
+# VGG's stages have other names, and its pyramid three of them.
+OF_VGG = {"MODEL.FPN.IN_FEATURES": ["conv3", "conv4", "conv5"]}
 ENGINE = {"ENGINE.IMAGES_PER_PASS": 2, "SOLVER.REFERENCE_BATCH": 16}
 MODERN_DATA: dict[str, dict[str, Any]] = {
     "coco": {},
@@ -258,16 +280,95 @@ MODERN_DATA: dict[str, dict[str, Any]] = {
 }
 
 
+def expected_of_zoo(path: Path) -> dict[str, Any]:
+    """Every key of the file that Detectron2 ships, and what is ours beside it."""
+    zoo = pytest.importorskip("detectron2.model_zoo")
+    protocol, net, recipe = path.stem.split("_")
+    stock = zoo.get_config_file(ZOO["coco" if protocol == "coco" else "voc", recipe])
+    expected = dict(flatten(resolve(stock).cfg)) | ENGINE | MODERN_DATA[protocol]
+    expected["MODEL.NET.RES5_DILATION"] = expected["MODEL.RESNETS.RES5_DILATION"]
+    if recipe == "fpn" and net == "vgg16":
+        expected |= OF_VGG
+    return expected
+
+
 @pytest.mark.parametrize("path", MODERN_LEAVES, ids=lambda p: p.stem)
 def test_a_modern_preset_is_the_zoos_in_every_key(path):
     """Against the files that Detectron2 ships, in all keys that stock Detectron2 has, and ours."""
-    zoo = pytest.importorskip("detectron2.model_zoo")
-    protocol = path.stem.split("_")[0]
-    stock = zoo.get_config_file(ZOO["coco" if protocol == "coco" else "voc"])
-    expected = dict(flatten(resolve(stock).cfg)) | ENGINE | MODERN_DATA[protocol]
+    expected = expected_of_zoo(path)
     ours = of(expected, path)
     assert {k for k in ours if ours[k] != expected[k]} - FROM_ELSEWHERE - OURS == set()
     assert len(expected) > 200
+
+
+@pytest.mark.parametrize("path", [*FPN_LEAVES, *DC5_LEAVES], ids=lambda p: p.stem)
+def test_an_fpn_or_dc5_preset_is_the_zoos_in_every_key(path):
+    """The same, once the net has said which maps are taken: res5, or p2 to p6 on which stages."""
+    expected = expected_of_zoo(path)
+    config = resolve(path, ["MODEL.WEIGHTS", "x"])
+    check_reference_batch(config)
+    fill_from_weights_and_net(config, None)
+    ours = {key: get_key(config.cfg, key) for key in expected}
+    # Of the keys that are ours, two choose the detector; here they are looked at.
+    assert ours["MODEL.ROI_HEADS.NAME"] == "StandardROIHeads"
+    builder = "build_net_fpn_backbone" if path in FPN_LEAVES else "build_net_backbone"
+    assert ours["MODEL.BACKBONE.NAME"] == builder
+    assert {k for k in ours if ours[k] != expected[k]} - FROM_ELSEWHERE - OURS == set()
+    assert len(expected) > 200
+
+
+# Base-RCNN-FPN.yaml, Base-RCNN-DilatedC5.yaml and what lies on them, number by number.
+ONE_TIMES: dict[str, Any] = {
+    "SOLVER.IMS_PER_BATCH": 16,
+    "SOLVER.BASE_LR": 0.02,
+    "MODEL.ROI_BOX_HEAD.NAME": "FastRCNNConvFCHead",
+    "MODEL.ROI_BOX_HEAD.NUM_FC": 2,
+    "MODEL.ROI_BOX_HEAD.FC_DIM": 1024,
+    "MODEL.ROI_BOX_HEAD.POOLER_RESOLUTION": 7,
+    "MODEL.RPN.POST_NMS_TOPK_TEST": 1000,
+}
+FPN: dict[str, Any] = ONE_TIMES | {
+    "MODEL.FPN.OUT_CHANNELS": 256,
+    "MODEL.ANCHOR_GENERATOR.SIZES": [[32], [64], [128], [256], [512]],
+    "MODEL.ANCHOR_GENERATOR.ASPECT_RATIOS": [[0.5, 1.0, 2.0]],
+    "MODEL.RPN.PRE_NMS_TOPK_TRAIN": 2000,
+    "MODEL.RPN.PRE_NMS_TOPK_TEST": 1000,
+    "MODEL.RPN.POST_NMS_TOPK_TRAIN": 1000,
+}
+DC5: dict[str, Any] = ONE_TIMES | {
+    "MODEL.NET.RES5_DILATION": 2,
+    "MODEL.ANCHOR_GENERATOR.SIZES": [[32, 64, 128, 256, 512]],
+    "MODEL.RPN.PRE_NMS_TOPK_TRAIN": 12_000,
+    "MODEL.RPN.PRE_NMS_TOPK_TEST": 6000,
+    "MODEL.RPN.POST_NMS_TOPK_TRAIN": 2000,
+}
+STOCK_SETS: dict[str, dict[str, Any]] = {
+    "coco": {
+        "DATASETS.TRAIN": ("coco_2017_train",),
+        "DATASETS.TEST": ("coco_2017_val",),
+        "INPUT.MIN_SIZE_TRAIN": (640, 672, 704, 736, 768, 800),
+        "SOLVER.STEPS": (60_000, 80_000),
+        "SOLVER.MAX_ITER": 90_000,
+        "SOLVER.WARMUP_ITERS": 1000,
+    },
+    "voc0712": {
+        "DATASETS.TRAIN": (VOC07, VOC12),
+        "DATASETS.TEST": (VOC07_TEST,),
+        "INPUT.MIN_SIZE_TRAIN": (480, 512, 544, 576, 608, 640, 672, 704, 736, 768, 800),
+        "INPUT.MIN_SIZE_TEST": 800,
+        "SOLVER.STEPS": (12_000, 16_000),
+        "SOLVER.MAX_ITER": 18_000,
+        "SOLVER.WARMUP_ITERS": 100,
+    },
+}
+STOCK_SETS["voc07"] = STOCK_SETS["voc0712"] | MODERN_DATA["voc07"]
+
+
+@pytest.mark.parametrize("path", [*FPN_LEAVES, *DC5_LEAVES], ids=lambda p: p.stem)
+def test_an_fpn_or_dc5_preset_has_the_numbers_of_detectron2s_files(path):
+    """Written out, so that a Detectron2 that changes its files cannot change ours unseen."""
+    table = (FPN if path in FPN_LEAVES else DC5) | STOCK_SETS[path.stem.split("_")[0]]
+    assert of(table, path) == table
 
 
 @pytest.mark.parametrize("protocol", ["voc07", "voc0712pp"])
@@ -285,9 +386,14 @@ def test_a_modern_schedule_that_is_not_in_the_zoo_has_the_zoos_epochs(protocol):
 
 @pytest.mark.parametrize("path", LEAVES, ids=lambda p: p.stem)
 def test_a_preset_has_the_nets_own_shape(path):
-    """Options off: ResNet as published (stride in the 1x1), VGG with its fc6 and fc7."""
+    """Options off: ResNet as published (stride in the 1x1), VGG with its fc6 and fc7.
+
+    DC5 is res5 dilated, and nothing else.
+    """
     off = dict(flatten(get_cfg().MODEL.NET, "MODEL.NET."))
     del off["MODEL.NET.NAME"]
+    if path in DC5_LEAVES:
+        off["MODEL.NET.RES5_DILATION"] = 2
     assert of(off, path) == off
     assert off["MODEL.NET.STRIDE_IN_1X1"] is True
 

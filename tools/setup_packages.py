@@ -26,7 +26,7 @@ from typing import Any
 import install_detectron2
 from setup_checks import SetupError, installed_versions, normalise
 
-EXTRAS = ("demo", "report", "dev")
+EXTRAS = ("demo", "report", "timm", "onnx", "dev")
 PIPS_TOML = "pip._vendor.tomli"
 BUILD_TOOLS = ("pip", "setuptools", "wheel")
 OPENCV = (

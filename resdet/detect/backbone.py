@@ -13,14 +13,16 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 import torch
-from detectron2.layers import FrozenBatchNorm2d, ShapeSpec
+from detectron2.layers import ShapeSpec
 from detectron2.modeling import BACKBONE_REGISTRY, Backbone
 from torch import nn
 
 from resdet import nets
 from resdet.config import net_options
+from resdet.detect.norms import freeze_norms, still
 from resdet.engine.precision import Precision
 from resdet.errors import ConfigError
+from resdet.nets.chain import Chain, by_stage, place
 
 NORMS = ("auto", "FrozenBN", "BN")
 
@@ -29,12 +31,16 @@ def build_net(cfg: Any, num_classes: int = 1000) -> nets.Net:
     """The net that MODEL.NET describes.
 
     Raises:
-        ConfigError: no such net, or it has no such option.
+        ConfigError: no such net, it has no such option, or a user's own breaks a promise.
     """
+    name = cfg.MODEL.NET.NAME
     try:
         # Its draws are its own: whatever is initialised next starts alike for every net.
         with torch.random.fork_rng(devices=[]):
-            return nets.build(cfg.MODEL.NET.NAME, num_classes, **net_options(cfg))
+            net = nets.build(name, num_classes, **net_options(cfg))
+            if name in nets.registered():
+                nets.check_net(net)
+            return net
     except ValueError as error:
         raise ConfigError(f"MODEL.NET: {error}") from None
 
@@ -77,44 +83,49 @@ def norm_of_stage(stage: str, *, norm: str, weights: str, is_new: bool) -> str:
     return "BN" if norm == "BN" or random else "FrozenBN"
 
 
-def apply_norms(stages: nn.Sequential, cfg: Any) -> nn.Sequential:
-    """The stages with their norms frozen or live as `norm_of_stage` says."""
-    for name, stage in list(stages.named_children()):
+def apply_norms(layers: nn.Module, cfg: Any) -> Chain:
+    """The layers of a trunk or tail, their norms frozen or live as `norm_of_stage` says."""
+    stages = Chain.of(layers)
+    for name, stage in stages.items():
         fresh = is_new(name, stage.state_dict(), cfg.TRANSFER.NEW)
         weights, norm = cfg.MODEL.WEIGHTS, cfg.MODEL.NET.NORM
         if norm_of_stage(name, norm=norm, weights=weights, is_new=fresh) == "FrozenBN":
-            setattr(stages, name, FrozenBatchNorm2d.convert_frozen_batchnorm(stage))
+            stages.replace(name, freeze_norms(stage, name))
     return stages
 
 
-def freeze(module: nn.Module) -> nn.Module:
-    """No gradients, norms fixed: as Detectron2 freezes the first stages."""
+def freeze(module: nn.Module, where: str = "") -> nn.Module:
+    """No gradients, norms fixed: as Detectron2 freezes the first stages; nothing drops either."""
     for parameter in module.parameters():
         parameter.requires_grad = False
-    return FrozenBatchNorm2d.convert_frozen_batchnorm(module)
+    return freeze_norms(still(module), where)
 
 
 class NetBackbone(Backbone):
     """The trunk of a net. (N, 3, H, W) to a dict from stage name to map, in float32.
 
     Args:
-        stages: named stages in the order in which they run.
+        stages: named layers in the order in which they run; a name may have dots, as timm's do.
         out_features: names of the stages whose maps are given.
         shapes: channels and stride of those.
         precision: how the layers compute; the maps leave in the type of the input.
+        left_behind: names of the net's tensors that the trunk does not hold.
     """
 
     def __init__(
         self,
-        stages: nn.Sequential,
+        stages: nn.Module,
         out_features: Sequence[str],
         shapes: dict[str, ShapeSpec],
         precision: Precision = Precision(),  # noqa: B008 frozen
+        left_behind: Sequence[str] = (),
     ):
         super().__init__()
-        self.stage_names = [name for name, _ in stages.named_children()]
-        for name, stage in stages.named_children():
-            self.add_module(name, stage)
+        self.left_behind = tuple(left_behind)
+        chain = Chain.of(stages)
+        self.stage_names = list(chain.names)
+        for name, stage in chain.items():
+            place(self, name, stage)
         self._out_features = list(out_features)
         self._shapes = shapes
         self.precision = precision
@@ -124,7 +135,7 @@ class NetBackbone(Backbone):
         with self.precision.autocast():
             x = self.precision.input(x)
             for name in self.stage_names:
-                x = getattr(self, name)(x)
+                x = self.get_submodule(name)(x)
                 if name in self._out_features:
                     outputs[name] = x.to(dtype)
         return outputs
@@ -137,32 +148,52 @@ class NetBackbone(Backbone):
 def build_net_backbone(cfg: Any, input_shape: ShapeSpec) -> NetBackbone:
     """The trunk of MODEL.NET up to the last of MODEL.RPN.IN_FEATURES and ROI_HEADS.IN_FEATURES.
 
-    The first MODEL.BACKBONE.FREEZE_AT stages do not train (2: the stem and res2, or conv1 and
-    conv2 of VGG, as the paper's detectors).
+    With `RegionHeads` that is the shared stage (C4). With `StandardROIHeads` it is the net's last
+    one: res5, dilated where MODEL.NET.RES5_DILATION is 2 (DC5), or conv5 of VGG, which has stride
+    16 without dilation: VGG's DC5 is its C4 detector with fresh layers in place of fc6 and fc7.
 
     Raises:
-        ConfigError: FREEZE_AT is out of range, or a frozen stage would hold random weights (F45).
+        ConfigError: as `net_backbone`.
     """
     net = build_net(cfg)
+    wanted = {*cfg.MODEL.RPN.IN_FEATURES, *cfg.MODEL.ROI_HEADS.IN_FEATURES}
+    out_features = [stage.name for stage in net.stages() if stage.name in wanted]
+    return net_backbone(cfg, net, out_features or [net.shared_stage])
+
+
+def net_backbone(cfg: Any, net: nets.Net, out_features: Sequence[str]) -> NetBackbone:
+    """The trunk of a net up to the last of `out_features`, with norms, frozen stages, precision.
+
+    The first MODEL.BACKBONE.FREEZE_AT stages do not train (2: the stem and res2, or conv1 and
+    conv2 of VGG, as the paper's detectors). Stages are counted as the net's `stages()` has them;
+    layers before the first belong to it.
+
+    Raises:
+        ConfigError: FREEZE_AT is out of range, a frozen stage would hold random weights (F45), or
+            the net has no such trunk.
+    """
     shapes = {s.name: ShapeSpec(channels=s.channels, stride=s.stride) for s in net.stages()}
-    wanted = {*cfg.MODEL.RPN.IN_FEATURES, *cfg.MODEL.ROI_HEADS.IN_FEATURES} & set(shapes)
-    out_features = [name for name in shapes if name in wanted] or [net.shared_stage]
-    stages = net.trunk(out_features[-1])
-    names = [name for name, _ in stages.named_children()]
+    try:
+        stages = apply_norms(net.trunk(out_features[-1]), cfg)
+    except ValueError as error:
+        raise ConfigError(f"MODEL.NET: {error}") from None
+    held = set(stages.state_dict())
+    left_behind = [name for name in net.state_dict() if name not in held]
+    layers = by_stage(stages.names, shapes)
+    names = list(layers)
     freeze_at = cfg.MODEL.BACKBONE.FREEZE_AT
     if not 0 <= freeze_at <= len(names):
         raise ConfigError(
             f"MODEL.BACKBONE.FREEZE_AT is {freeze_at}, but the trunk of {cfg.MODEL.NET.NAME} has "
             f"{len(names)} stages ({', '.join(names)}): 0 to {len(names)}."
         )
-    stages = apply_norms(stages, cfg)
-    for name in names[:freeze_at]:
-        stage = getattr(stages, name)
+    for name in [layer for stage in names[:freeze_at] for layer in layers[stage]]:
+        stage = stages.get_submodule(name)
         if not cfg.MODEL.WEIGHTS or is_new(name, stage.state_dict(), cfg.TRANSFER.NEW):
             raise ConfigError(
                 f"MODEL.BACKBONE.FREEZE_AT {freeze_at} freezes {name}, whose weights are random. "
                 "Give MODEL.WEIGHTS, or say MODEL.BACKBONE.FREEZE_AT 0."
             )
-        setattr(stages, name, freeze(stage))
+        stages.replace(name, freeze(stage, name))
     precision = Precision.of(cfg.MODEL.DEVICE, cfg.ENGINE.BF16, cfg.ENGINE.CHANNELS_LAST)
-    return NetBackbone(stages, out_features, shapes, precision)
+    return NetBackbone(stages, out_features, shapes, precision, left_behind)

@@ -273,7 +273,8 @@ def fill_from_weights_and_net(config: Config, card: Card | None) -> nets.Net | N
     if not cfg.MODEL.NET.NAME:
         return None
     net = build_net(cfg)
-    config.fill(facts.of_net(net), f"the net {cfg.MODEL.NET.NAME}")
+    maps = facts.of_net(net, cfg.MODEL.BACKBONE.NAME, cfg.MODEL.ROI_HEADS.NAME)
+    config.fill(maps, f"the net {cfg.MODEL.NET.NAME}")
     return net
 
 

@@ -10,8 +10,11 @@ from __future__ import annotations
 
 from typing import Any
 
+from detectron2.modeling import ROI_HEADS_REGISTRY, StandardROIHeads
+
 from resdet import nets
 from resdet.data.records import DetectionSet
+from resdet.detect.fpn import LEVELS, STRIDES, pyramid_stages
 from resdet.errors import ConfigError
 from resdet.weights import Card
 
@@ -25,11 +28,22 @@ OPTION_KEYS = {
     "fc_channels": "FC_CHANNELS",
     "dropout": "DROPOUT",
     "pooled_size": "POOLED_SIZE",
+    "res5_dilation": "RES5_DILATION",
 }
 
 
 def of_card(card: Card) -> dict[str, Any]:
-    """The net that the weights belong to, and how its input must look."""
+    """The net that the weights belong to, and how its input must look.
+
+    Raises:
+        ConfigError: the card has an option of the net that no key of MODEL.NET holds.
+    """
+    if unknown := sorted(set(card.net_options) - set(OPTION_KEYS)):
+        raise ConfigError(
+            f"The card of {card.net} has the net option {', '.join(unknown)}, which no key of "
+            f"MODEL.NET holds (it has {', '.join(OPTION_KEYS)}). Register a net that has it built "
+            "in (docs/own_net.md), and save the weights with a card of that name."
+        )
     facts: dict[str, Any] = {
         "INPUT.FORMAT": card.input.color_order,
         "MODEL.PIXEL_MEAN": list(card.input.mean),
@@ -54,8 +68,40 @@ def other_exif(card: Card, exif: str) -> str:
     )
 
 
-def of_net(net: nets.Net) -> dict[str, Any]:
-    """Where the trunk ends, and how many cells a region has."""
+def of_net(net: nets.Net, backbone: str = "", region_heads: str = "") -> dict[str, Any]:
+    """Which maps RPN and region heads take, and how many cells the net's own tail takes.
+
+    Args:
+        backbone: MODEL.BACKBONE.NAME; `build_net_fpn_backbone` gives p2 to p6.
+        region_heads: MODEL.ROI_HEADS.NAME; Detectron2's `StandardROIHeads` and its kind take the
+            net's last map (C5), all others the shared one (C4).
+
+    Raises:
+        ConfigError: the net has no stages for a pyramid, or no tail for regions; or the region
+            heads do not fit a pyramid.
+    """
+    has_own_layers = region_heads in ROI_HEADS_REGISTRY and issubclass(
+        ROI_HEADS_REGISTRY.get(region_heads), StandardROIHeads
+    )
+    if backbone == "build_net_fpn_backbone":
+        if not has_own_layers:
+            raise ConfigError(
+                f"MODEL.ROI_HEADS.NAME is {region_heads}, whose layers take one map of the net, "
+                "but MODEL.BACKBONE.NAME build_net_fpn_backbone gives five of a pyramid. Say "
+                "MODEL.ROI_HEADS.NAME StandardROIHeads."
+            )
+        return {
+            "MODEL.FPN.IN_FEATURES": pyramid_stages(net),
+            "MODEL.RPN.IN_FEATURES": list(LEVELS),
+            "MODEL.ROI_HEADS.IN_FEATURES": list(STRIDES),
+        }
+    if has_own_layers:
+        last = net.stages()[-1].name
+        return {"MODEL.RPN.IN_FEATURES": [last], "MODEL.ROI_HEADS.IN_FEATURES": [last]}
+    try:
+        net.tail()
+    except ValueError as error:
+        raise ConfigError(f"MODEL.NET: {error}.") from None
     return {
         "MODEL.RPN.IN_FEATURES": [net.shared_stage],
         "MODEL.ROI_HEADS.IN_FEATURES": [net.shared_stage],

@@ -22,6 +22,7 @@ from torch import nn
 
 from resdet.detect.backbone import apply_norms, build_net
 from resdet.engine.precision import Precision
+from resdet.nets.chain import Chain, place
 
 
 @ROI_HEADS_REGISTRY.register()
@@ -31,7 +32,7 @@ class RegionHeads(ROIHeads):
     Args:
         in_features: the one map that regions are pooled from.
         pooler: (N, C, H, W) and boxes to (R, C, P, P).
-        tail: named layers from (R, C, P, P) to (R, D).
+        tail: chain of named layers from (R, C, P, P) to (R, D).
         box_predictor: (R, D) to scores and deltas.
         precision: how the tail computes; its result is float32.
         kwargs: of Detectron2's `ROIHeads`.
@@ -45,7 +46,7 @@ class RegionHeads(ROIHeads):
         *,
         in_features: list[str],
         pooler: ROIPooler,
-        tail: nn.Sequential,
+        tail: nn.Module,
         box_predictor: nn.Module,
         precision: Precision = Precision(),  # noqa: B008 frozen
         **kwargs: Any,
@@ -53,9 +54,10 @@ class RegionHeads(ROIHeads):
         super().__init__(**kwargs)
         self.in_features = in_features
         self.pooler = pooler
-        self.tail_names = [name for name, _ in tail.named_children()]
-        for name, layer in tail.named_children():
-            self.add_module(name, layer)
+        chain = Chain.of(tail)
+        self.tail_names = list(chain.names)
+        for name, layer in chain.items():
+            place(self, name, layer)
         self.box_predictor = box_predictor
         self.precision = precision
 
@@ -86,7 +88,7 @@ class RegionHeads(ROIHeads):
         with self.precision.autocast():
             x = self.precision.input(x)
             for name in self.tail_names:
-                x = getattr(self, name)(x)
+                x = self.get_submodule(name)(x)
         return x.to(dtype)
 
     def forward(

@@ -27,6 +27,7 @@ from resdet.data.images import ImageReader
 from resdet.data.records import DetectionSet
 from resdet.detect import inference
 from resdet.detect import parts as finished
+from resdet.detect.backbone import NetBackbone
 from resdet.detect.loading import Mapper, train_batches, training_records
 from resdet.engine.loop import Checkpoints, Evaluation, Loop, Schedule, passes, resume
 from resdet.engine.parallel import average_buffers, distributed
@@ -34,6 +35,7 @@ from resdet.engine.versions import versions
 from resdet.engine.writers import build_writers
 from resdet.errors import ConfigError, WeightsError
 from resdet.evaluation.results import FolderResult, evaluate_folder
+from resdet.nets.chain import place
 from resdet.run import Run, atomic_path, utc_now, write_json
 
 logger = logging.getLogger("resdet.detect")
@@ -90,7 +92,11 @@ class DetectorTraining:
             )
         refuse_untrained_norms(tensors, where)
         received = weights.transfer(
-            net_part(self.model), tensors, where=where, declared_new=tuple(self.cfg.TRANSFER.NEW)
+            net_part(self.model),
+            tensors,
+            where=where,
+            declared_new=tuple(self.cfg.TRANSFER.NEW),
+            may_stay=trunk_of(self.model).left_behind,
         )
         logger.info("%s: %s", where, received)
         self.run.write("transfer", {"file": where, **received.to_dict()})
@@ -320,15 +326,23 @@ def _describe(data: DetectionSet) -> dict[str, Any]:
 
 
 def net_part(model: nn.Module) -> nn.Module:
-    """The net inside a detector, stage by stage under the net's own names: trunk, then tail."""
+    """The net inside a detector, stage by stage under the net's own names: trunk, then tail.
+
+    Region heads that are not the net's own (FPN, DC5) have no tail of it.
+    """
     net = nn.Module()
-    backbone: Any = model.backbone
+    trunk = trunk_of(model)
     region_heads: Any = model.roi_heads
-    for name in backbone.stage_names:
-        net.add_module(name, backbone.get_submodule(name))
-    for name in region_heads.tail_names:
-        net.add_module(name, region_heads.get_submodule(name))
+    for name in trunk.stage_names:
+        place(net, name, trunk.get_submodule(name))
+    for name in getattr(region_heads, "tail_names", ()):
+        place(net, name, region_heads.get_submodule(name))
     return net
+
+
+def trunk_of(model: nn.Module) -> NetBackbone:
+    """The net's stages in a detector, be they its backbone or what its pyramid stands on."""
+    return next(m for m in model.modules() if isinstance(m, NetBackbone))
 
 
 class _WithoutBuffers(nn.Module):
@@ -346,11 +360,11 @@ class _WithoutBuffers(nn.Module):
 
 def refuse_untrained_norms(tensors: Mapping[str, torch.Tensor], where: str) -> None:
     """Norms with mean 0, variance 1 and identity scale hold no statistics at all (F21a)."""
-    norms = [n.removesuffix(".running_mean") for n in tensors if n.endswith("norm.running_mean")]
+    norms = [n.removesuffix(".running_mean") for n in tensors if n.endswith(".running_mean")]
     if norms and all(
         bool((tensors[f"{n}.running_mean"] == 0).all())
         and bool((tensors[f"{n}.running_var"] == 1).all())
-        and bool((tensors[f"{n}.bias"] == 0).all())
+        and not (f"{n}.bias" in tensors and bool((tensors[f"{n}.bias"] != 0).any()))
         for n in norms
     ):
         raise WeightsError(

@@ -1,7 +1,25 @@
-"""Architectures: residual, plain, VGG and CIFAR nets, and how much they cost. Needs torch alone."""
+"""Architectures: residual, plain, VGG and CIFAR nets, and how much they cost. Needs torch alone.
 
+Foreign nets join by three methods: timm's as `build("timm:NAME")`, a user's own by `register`.
+"""
+
+from resdet.nets.chain import Chain
+from resdet.nets.check import check_interface, check_net
 from resdet.nets.count import multiply_adds, parameters
 from resdet.nets.net import Net, Stage
+from resdet.nets.registry import register, registered
 from resdet.nets.zoo import build, names
 
-__all__ = ["Net", "Stage", "build", "multiply_adds", "names", "parameters"]
+__all__ = [
+    "Chain",
+    "Net",
+    "Stage",
+    "build",
+    "check_interface",
+    "check_net",
+    "multiply_adds",
+    "names",
+    "parameters",
+    "register",
+    "registered",
+]

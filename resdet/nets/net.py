@@ -2,8 +2,11 @@
 
 A net is a chain of named stages. As a classifier it runs to the logits. As a backbone its
 `trunk` runs once per image and its `tail` once per region, on the same parameters under the
-same names; nothing is converted. A foreign net joins by the three methods `stages`, `trunk`
-and `tail`.
+same names; nothing is converted.
+
+The three methods of a foreign net (`resdet.nets.check_net` tests them, docs/own_net.md explains
+them): `stages()`, `trunk(to=None)`, `tail(after=None)`; trunk and tail are an `nn.Sequential` of
+named children or a `Chain`. Beside them the attributes of `Net` below, and `forward` to the logits.
 
 Terms: the stem comes before the first block, a stage is what runs at one resolution; N images,
 C channels, H x W cells, R regions.
@@ -13,11 +16,14 @@ Not for: how a region is pooled, or what is frozen (`resdet.detect`).
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Literal
 
 import torch
 from torch import nn
+
+from resdet.nets.chain import Chain
 
 
 @dataclass(frozen=True)
@@ -51,8 +57,8 @@ class Net(nn.Module):
         """The stages that give a map, in the order in which they run."""
         return self._stages
 
-    def trunk(self, to: str | None = None) -> nn.Sequential:
-        """The stages up to and including `to` (`shared_stage` by default), by name.
+    def trunk(self, to: str | None = None) -> Chain:
+        """The layers up to and including the stage `to` (`shared_stage` by default), by name.
 
         Maps (N, 3, H, W) to (N, C, H / stride, W / stride), rounded up.
 
@@ -63,9 +69,9 @@ class Net(nn.Module):
         to = to or self.shared_stage
         if to not in names:
             raise ValueError(f"no stage {to!r}; this net has {', '.join(names)}")
-        return self._chain(names[: names.index(to) + 1])
+        return self._chain(self._upto(to))
 
-    def tail(self, after: str | None = None) -> nn.Sequential:
+    def tail(self, after: str | None = None) -> Chain:
         """What the classifier has behind the shared stage, by name, without the last linear layer.
 
         Maps (R, C, P, P) to (R, D), P = `pooled_size`. Pooling that stands between trunk and
@@ -80,14 +86,16 @@ class Net(nn.Module):
             raise ValueError(
                 f"the tail can start after {self.shared_stage} or later, not {after!r}"
             )
-        done = set(names[: names.index(after) + 1])
+        done = set(self._upto(after))
         return self._chain([name for name in self._tail_names if name not in done])
 
-    def _chain(self, names: list[str]) -> nn.Sequential:
-        chain = nn.Sequential()
-        for name in names:
-            chain.add_module(name, self.get_submodule(name))
-        return chain
+    def _upto(self, stage: str) -> list[str]:
+        """Names of the layers up to and including a stage; here every layer is a stage."""
+        names = [s.name for s in self._stages]
+        return names[: names.index(stage) + 1]
+
+    def _chain(self, names: Iterable[str]) -> Chain:
+        return Chain((name, self.get_submodule(name)) for name in names)
 
 
 class Conv(nn.Conv2d):
@@ -103,12 +111,14 @@ class Conv(nn.Conv2d):
         kernel_size: int,
         *,
         stride: int = 1,
+        dilation: int = 1,
         norm: bool = True,
         bias: bool = False,
         relu: bool = True,
     ):
+        padding = dilation * (kernel_size // 2)
         super().__init__(
-            in_channels, out_channels, kernel_size, stride, kernel_size // 2, bias=bias
+            in_channels, out_channels, kernel_size, stride, padding, dilation, bias=bias
         )
         self.norm = nn.BatchNorm2d(out_channels) if norm else None
         self.relu = relu

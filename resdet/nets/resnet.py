@@ -72,16 +72,22 @@ class Block(nn.Module):
 
 
 class BasicBlock(Block):
-    """Two 3x3 convolutions; the first carries the stride."""
+    """Two 3x3 convolutions; the first carries the stride, both the dilation."""
 
     expansion = 1
 
     def __init__(
-        self, in_channels: int, channels: int, stride: int, shortcut: str, stride_in_1x1: bool
+        self,
+        in_channels: int,
+        channels: int,
+        stride: int,
+        shortcut: str,
+        stride_in_1x1: bool,
+        dilation: int = 1,
     ):
         super().__init__(shortcut, in_channels, channels, stride)
-        self.conv1 = Conv(in_channels, channels, 3, stride=stride)
-        self.conv2 = Conv(channels, channels, 3, relu=False)
+        self.conv1 = Conv(in_channels, channels, 3, stride=stride, dilation=dilation)
+        self.conv2 = Conv(channels, channels, 3, dilation=dilation, relu=False)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         return self.join(self.conv2(self.conv1(x)), x)
@@ -93,12 +99,18 @@ class Bottleneck(Block):
     expansion = 4
 
     def __init__(
-        self, in_channels: int, channels: int, stride: int, shortcut: str, stride_in_1x1: bool
+        self,
+        in_channels: int,
+        channels: int,
+        stride: int,
+        shortcut: str,
+        stride_in_1x1: bool,
+        dilation: int = 1,
     ):
         super().__init__(shortcut, in_channels, 4 * channels, stride)
         stride_1x1, stride_3x3 = (stride, 1) if stride_in_1x1 else (1, stride)
         self.conv1 = Conv(in_channels, channels, 1, stride=stride_1x1)
-        self.conv2 = Conv(channels, channels, 3, stride=stride_3x3)
+        self.conv2 = Conv(channels, channels, 3, stride=stride_3x3, dilation=dilation)
         self.conv3 = Conv(channels, 4 * channels, 1, relu=False)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
@@ -137,9 +149,12 @@ class ResNet(Net):
             Detectron2's default), else in its 3x3 (torchvision). Basic blocks have no choice.
         stem: "imagenet", "small" (3x3/2 without pooling), "cifar".
         pooled_size: cells a side per region for the tail; its first block halves them.
+        res5_dilation: 1, or 2 for a res5 at the stride of res4, its 3x3 convolutions dilated
+            (DC5: Dai et al. 2016, R-FCN, as Detectron2 has it; there for bottlenecks alone).
 
     Raises:
-        ValueError: unknown `shortcut` or `stem`; says which are known.
+        ValueError: unknown `shortcut`, `stem` or `res5_dilation`, or no res5 to dilate; says
+            which are known.
     """
 
     def __init__(
@@ -153,10 +168,18 @@ class ResNet(Net):
         stride_in_1x1: bool = True,
         stem: str = "imagenet",
         pooled_size: int = 14,
+        res5_dilation: int = 1,
     ):
         super().__init__()
         if shortcut not in SHORTCUTS:
             raise ValueError(f"shortcut is {shortcut!r}, expected one of {', '.join(SHORTCUTS)}")
+        if res5_dilation not in (1, 2):
+            raise ValueError(f"res5_dilation is {res5_dilation}, expected 1 or 2")
+        if res5_dilation > 1 and len(blocks_per_stage) < 4:
+            raise ValueError(
+                f"res5_dilation is {res5_dilation}, but this net ends with "
+                f"res{len(blocks_per_stage) + 1}; leave it at 1"
+            )
         self.num_classes = num_classes
         self.stride_in_1x1 = stride_in_1x1
         self.shortcut = shortcut
@@ -165,11 +188,13 @@ class ResNet(Net):
         stages = [Stage("stem", channels, self.stem.stride)]
         in_channels = channels
         for i, num_blocks in enumerate(blocks_per_stage):
-            name, width, first_stride = f"res{i + 2}", channels * 2**i, 1 if i == 0 else 2
+            name, width = f"res{i + 2}", channels * 2**i
+            dilation = res5_dilation if name == "res5" else 1
+            first_stride = 1 if i == 0 or dilation > 1 else 2
             stage = nn.Sequential()
             for j in range(num_blocks):
                 stride = first_stride if j == 0 else 1
-                stage.append(block(in_channels, width, stride, shortcut, stride_in_1x1))
+                stage.append(block(in_channels, width, stride, shortcut, stride_in_1x1, dilation))
                 in_channels = width * block.expansion
             self.add_module(name, stage)
             stages.append(Stage(name, in_channels, stages[-1].stride * first_stride))

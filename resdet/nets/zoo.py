@@ -1,5 +1,8 @@
 """Nets by name: `build("resnet50")`, `build("cifar_plain20", num_classes=10)`.
 
+Foreign nets have names, too: `timm:convnext_tiny` is timm's, and what `register` was given is the
+user's own.
+
 Not for: weights, or which net a file holds (`resdet.weights`).
 """
 
@@ -12,7 +15,9 @@ from collections.abc import Callable
 from typing import Any
 
 from resdet.nets.net import Net
+from resdet.nets.registry import build_registered, registered
 from resdet.nets.resnet import BasicBlock, Bottleneck, ResNet
+from resdet.nets.timm import PREFIX, build_timm
 from resdet.nets.vgg import VGG
 
 # depth: (block, blocks of res2 … res5); table 1 of the paper.
@@ -41,10 +46,13 @@ def build(name: str, num_classes: int = 1000, **options: Any) -> Net:
     """The net of this name, He-initialised, in training mode.
 
     Args:
-        name: one of `names()`, or `cifar_resnet<6n+2>`, `cifar_plain<6n+2>`.
+        name: one of `names()`, or `cifar_resnet<6n+2>`, `cifar_plain<6n+2>`; `timm:<name>` for
+            a net of timm, untrained (it takes `pooled_size` and timm's own options); a name given
+            to `register`, whose builder takes the options.
         num_classes: K, at least 1.
         options: `width` (factor on all channels, 1.0), and what the family takes:
-            `shortcut`, `stride_in_1x1`, `stem`, `pooled_size` for residual and plain nets;
+            `shortcut`, `stride_in_1x1`, `stem`, `pooled_size`, `res5_dilation` for residual and
+            plain nets;
             `pools`, `pooled_size`, `fc_channels`, `dropout` for VGG.
 
     Raises:
@@ -57,6 +65,10 @@ def build(name: str, num_classes: int = 1000, **options: Any) -> Net:
     """
     if num_classes < 1:
         raise ValueError(f"num_classes is {num_classes}, expected at least 1")
+    if name.startswith(PREFIX):
+        return build_timm(name.removeprefix(PREFIX), num_classes, **options)
+    if name in registered():
+        return build_registered(name, num_classes, **options)
     width = float(options.pop("width", 1.0))
     if not 0 < width <= 64:
         raise ValueError(f"width is {width}, expected a factor above 0, such as 0.5")
@@ -79,9 +91,12 @@ def build(name: str, num_classes: int = 1000, **options: Any) -> Net:
     if match := re.fullmatch(r"vgg(11|13|16|19)(_bn)?", name):
         options = {"norm": match[2] is not None, **options}
         return _make(name, VGG, (VGGS[int(match[1])], scaled(64), num_classes), options)
-    close = difflib.get_close_matches(name, names(), n=1)
+    known = (*names(), *registered())
+    close = difflib.get_close_matches(name, known, n=1)
     hint = f"did you mean {close[0]}? " if close else ""
-    raise ValueError(f"no net is called {name!r}; {hint}known: {', '.join(names())}")
+    raise ValueError(
+        f"no net is called {name!r}; {hint}known: {', '.join(known)}, {PREFIX}<a name of timm>"
+    )
 
 
 def _plain(family: str, options: dict[str, Any]) -> dict[str, Any]:

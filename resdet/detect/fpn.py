@@ -1,0 +1,104 @@
+"""A feature pyramid on any net's stages: Detectron2's own FPN around our trunk.
+
+Names are Detectron2's (`backbone.bottom_up.res2.0.conv1.weight`, `backbone.fpn_lateral2.weight`),
+and around a ResNet so is every number, to the bit. The regions are Detectron2's `StandardROIHeads`
+with two fresh fully connected layers: the net's own tail (average pooling, VGG's fc6 and fc7) has
+no place here.
+
+Every net gives the same five levels, p2 to p6 at strides 4 to 64, so that RPN and region heads are
+the same layers for all. The pyramid stands on the net's last stage of each stride 4, 8, 16 and 32.
+A net that ends sooner has the missing levels pooled from its last one, as p6 is from p5 everywhere
+(every second cell): VGG ends at stride 16, so its pyramid stands on conv3, conv4 and conv5, and
+p5 and p6 are pooled from p4.
+
+Not for: norms, frozen stages and precision of the net (`backbone`); p2 to p6 compute in float32.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from detectron2.layers import ShapeSpec
+from detectron2.modeling import BACKBONE_REGISTRY
+from detectron2.modeling.backbone.fpn import FPN
+from torch import nn
+
+from resdet import nets
+from resdet.detect.backbone import build_net, net_backbone
+from resdet.errors import ConfigError
+
+# Levels on stages of the net, by stride; one more is pooled behind the last.
+STRIDES = {"p2": 4, "p3": 8, "p4": 16, "p5": 32}
+LEVELS = (*STRIDES, "p6")
+
+
+def pyramid_stages(net: nets.Net) -> list[str]:
+    """Names of the stages that the pyramid stands on: the last of each stride 4, 8, 16, 32.
+
+    Raises:
+        ConfigError: a stride is missing before the net's last; says which strides it has.
+    """
+    last = {stage.stride: stage.name for stage in net.stages()}
+    strides = [stride for stride in STRIDES.values() if stride in last]
+    if not strides or strides != list(STRIDES.values())[: len(strides)]:
+        raise ConfigError(
+            f"MODEL.BACKBONE.NAME is build_net_fpn_backbone, whose levels stand on strides 4, 8, "
+            f"16, …, but the stages of the net have strides {', '.join(map(str, last))}. Name "
+            "another net in MODEL.NET.NAME, or say MODEL.BACKBONE.NAME build_net_backbone."
+        )
+    return [last[stride] for stride in strides]
+
+
+class PooledLevels(nn.Module):
+    """The levels behind `in_feature`, each of every second cell of the one before.
+
+    One level behind p5 is Detectron2's `LastLevelMaxPool`. No parameters.
+    """
+
+    def __init__(self, in_feature: str, num_levels: int):
+        super().__init__()
+        self.in_feature = in_feature
+        self.num_levels = num_levels
+
+    def forward(self, x: torch.Tensor) -> list[torch.Tensor]:
+        levels = []
+        for _ in range(self.num_levels):
+            x = F.max_pool2d(x, kernel_size=1, stride=2, padding=0)
+            levels.append(x)
+        return levels
+
+
+class NetFPN(FPN):
+    """Detectron2's FPN; images are padded to multiples of 32 for every net, pooled p5 or not."""
+
+    @property
+    def size_divisibility(self) -> int:
+        return STRIDES["p5"]
+
+
+@BACKBONE_REGISTRY.register()
+def build_net_fpn_backbone(cfg: Any, input_shape: ShapeSpec) -> NetFPN:
+    """MODEL.NET up to its last pyramid stage, and MODEL.FPN on it. (N, 3, H, W) to p2 … p6.
+
+    MODEL.FPN.IN_FEATURES is filled in from the net (`facts`); here () is the same.
+
+    Raises:
+        ConfigError: the net has no stages of fitting strides; else as `net_backbone`.
+    """
+    net = build_net(cfg)
+    in_features = list(cfg.MODEL.FPN.IN_FEATURES) or pyramid_stages(net)
+    bottom_up = net_backbone(cfg, net, in_features)
+    last = int(math.log2(bottom_up.output_shape()[in_features[-1]].stride))
+    # Its draws are its own, as the net's are: VGG has fewer levels to draw for.
+    with torch.random.fork_rng(devices=[]):
+        return NetFPN(
+            bottom_up,
+            in_features,
+            cfg.MODEL.FPN.OUT_CHANNELS,
+            norm=cfg.MODEL.FPN.NORM,
+            top_block=PooledLevels(f"p{last}", 6 - last),
+            fuse_type=cfg.MODEL.FPN.FUSE_TYPE,
+        )

@@ -1,0 +1,91 @@
+"""Batch norm that does not move: frozen inside any net, ours or foreign.
+
+Detectron2's own conversion takes every `BatchNorm2d`, subclasses included, and gives a plain
+affine map. timm's `BatchNormAct2d` is such a subclass, and would lose the activation inside it
+without a word. Here each kind is frozen as what it is, and a kind that nobody knows is refused.
+Norms without statistics of a data set (LayerNorm, GroupNorm) stay as they are: their parameters
+rest where the stage is frozen, and train elsewhere.
+
+Not for: which stage is frozen (`backbone`).
+"""
+
+from __future__ import annotations
+
+import torch
+from detectron2.layers import FrozenBatchNorm2d, NaiveSyncBatchNorm
+from torch import nn
+from torch.nn.modules.batchnorm import _BatchNorm
+
+from resdet.errors import ConfigError
+
+# Whose forward pass is batch norm and nothing else, beside those that inherit it unchanged.
+PLAIN = (nn.BatchNorm2d, nn.SyncBatchNorm, NaiveSyncBatchNorm)
+
+# Attributes that hold a probability to drop: torch's dropouts, timm's DropPath and DropBlock2d.
+RATES = ("p", "drop_prob")
+
+
+class FrozenBatchNormAct2d(FrozenBatchNorm2d):
+    """A frozen norm with what timm's `BatchNormAct2d` does behind it: drop, then activation."""
+
+    def __init__(self, num_features: int, eps: float, drop: nn.Module, act: nn.Module):
+        super().__init__(num_features, eps)
+        self.drop = drop
+        self.act = act
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.act(self.drop(super().forward(x)))
+
+
+def freeze_norms(module: nn.Module, where: str = "") -> nn.Module:
+    """The module with every batch norm frozen at its values, under the same names.
+
+    Changed in place, but for a module that is itself a norm. Norms of ours become what
+    `FrozenBatchNorm2d.convert_frozen_batchnorm` gives, to the bit.
+
+    Args:
+        where: name of the module, for messages.
+
+    Raises:
+        ConfigError: a norm keeps no statistics, or is of a kind that cannot be frozen.
+    """
+    if isinstance(module, _BatchNorm):
+        return _frozen(module, where)
+    for name, child in module.named_children():
+        frozen = freeze_norms(child, f"{where}.{name}" if where else name)
+        if frozen is not child:
+            module.add_module(name, frozen)
+    return module
+
+
+def _frozen(norm: _BatchNorm, where: str) -> nn.Module:
+    kind = type(norm)
+    if norm.running_mean is None:
+        raise ConfigError(
+            f"MODEL.NET: the norm {where} ({kind.__name__}) keeps no statistics, so there is "
+            "nothing to freeze. Say MODEL.NET.NORM BN and MODEL.BACKBONE.FREEZE_AT 0."
+        )
+    if isinstance(norm, PLAIN) and any(kind.forward is plain.forward for plain in PLAIN):
+        return FrozenBatchNorm2d.convert_frozen_batchnorm(norm)
+    drop, act = getattr(norm, "drop", None), getattr(norm, "act", None)
+    # timm's class by its name: it is there only where timm is, and timm is not asked for here.
+    known = kind.__name__ == "BatchNormAct2d" and isinstance(norm, nn.BatchNorm2d)
+    if known and isinstance(drop, nn.Module) and isinstance(act, nn.Module):
+        frozen = FrozenBatchNormAct2d(norm.num_features, norm.eps, drop, act)
+        for name, buffer in FrozenBatchNorm2d.convert_frozen_batchnorm(norm).named_buffers():
+            setattr(frozen, name, buffer)
+        return frozen
+    raise ConfigError(
+        f"MODEL.NET: the norm {where} is a {kind.__name__}, which resdet cannot freeze: it "
+        "knows BatchNorm2d and timm's BatchNormAct2d, and another may do more than normalise maps. "
+        "Say MODEL.NET.NORM BN and MODEL.BACKBONE.FREEZE_AT 0."
+    )
+
+
+def still(module: nn.Module) -> nn.Module:
+    """The module with every dropout and drop path off, also in training mode."""
+    for layer in module.modules():
+        for rate in RATES:
+            if isinstance(getattr(layer, rate, None), float):
+                setattr(layer, rate, 0.0)
+    return module
