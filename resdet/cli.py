@@ -24,6 +24,10 @@ COMMANDS = {
     "train_det": ("resdet.detect.command", "train or score a detector"),
     "evaluate": ("resdet.evaluation.commands", "score result files: VOC or COCO"),
     "compare": ("resdet.report.commands", "a report that sets runs side by side"),
+    "convert_weights": (
+        "resdet.convert_weights",
+        "what a weight file is and would load into; conversion with parity",
+    ),
     "submit": ("resdet.submission.commands", "server-ready files: made, checked, never uploaded"),
 }
 BUG = (

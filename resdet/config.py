@@ -73,6 +73,12 @@ def _add_net_keys(cfg: CfgNode) -> None:
     transfer.FROM_SCRATCH = False
     # Patterns of net tensors that start fresh although weights are given, e.g. ("res5.*",).
     transfer.NEW = ()
+    # Predictors of a whole detector with other classes: "new" (fresh, counted as such) or
+    # "by_name" (rows of classes that both have are carried over). The same classes always arrive,
+    # put in order by name.
+    transfer.HEADS = "new"
+    # The data set whose classes a foreign detector was trained for; "" = off: as the file says.
+    transfer.HEAD_CLASSES = ""
 
 
 def _add_engine_keys(cfg: CfgNode) -> None:
@@ -239,6 +245,7 @@ ALLOWED: dict[str, tuple[Any, ...]] = {
     "MODEL.NET.NORM": ("auto", "FrozenBN", "BN"),
     "MODEL.NET.RES5_DILATION": (1, 2),
     "MODEL.FPN.FUSE_TYPE": ("sum", "avg"),
+    "TRANSFER.HEADS": ("new", "by_name"),
     "ENGINE.BF16": ("off", "on", "auto"),
     "ENGINE.CHANNELS_LAST": ("off", "on", "auto"),
     "SOLVER.SCALE_LR": ("", "linear", "keep"),
@@ -255,6 +262,14 @@ ALLOWED: dict[str, tuple[Any, ...]] = {
 COUNTS = ("DATASETS.ALLOW_MISSING", "DATASETS.DROP_ORPHANS", "DATASETS.DROP_DEGENERATE")
 
 
+# Detectron2 unpickles what these name (F23).
+PROPOSAL_FILES = (
+    "MODEL.LOAD_PROPOSALS",
+    "DATASETS.PROPOSAL_FILES_TRAIN",
+    "DATASETS.PROPOSAL_FILES_TEST",
+)
+
+
 def _check_values(config: Config) -> None:
     """Raises ConfigError for all values that no reader of their key knows."""
     allowed = dict(ALLOWED)
@@ -265,6 +280,13 @@ def _check_values(config: Config) -> None:
         f"expected one of {', '.join(map(_show, choices))}."
         for key, choices in allowed.items()
         if get_key(config.cfg, key) not in choices
+    ]
+    faults += [
+        f"{config.stated.get(key, 'default')}: {key} is {_show(get_key(config.cfg, key))}, but "
+        "proposal files are pickles, which run what is in them; they are not read. Leave it out: "
+        "the RPN proposes regions."
+        for key in PROPOSAL_FILES
+        if get_key(config.cfg, key)
     ]
     if faults:
         raise ConfigError(first_few(faults, indent=""))

@@ -58,6 +58,11 @@ def read_file(path: Path, chain: tuple[Path, ...] = ()) -> Iterator[tuple[str, A
     for key, value, _ in entries:
         if key == "_BASE_":
             for base in value if isinstance(value, list | tuple) else [value]:
+                if "://" in str(base):
+                    raise ConfigError(
+                        f"{path}: _BASE_ is {base}. A config from elsewhere is not fetched: what "
+                        "it says could change from run to run. Save it beside this one."
+                    )
                 base_path = path.parent / Path(base).expanduser()
                 yield from read_file(base_path, (*chain, path.resolve()))
     yield from (entry for entry in entries if entry[0] != "_BASE_")

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import yaml
+from detectron2.data import DatasetCatalog, MetadataCatalog
 from detectron2.utils import comm
 
 from resdet import nets, weights
@@ -163,12 +164,32 @@ class _Start:
     Attributes:
         card: of the classifier that the detector starts from, or started from.
         tensors: of a whole detector; with its file and, where it says so, its classes.
+        classes: those that it is to be scored on.
+        head_classes: those that its predictors were trained for, where a training starts.
     """
 
     card: Card | None = None
     tensors: dict[str, Any] | None = None
     detector: str = ""
     classes: tuple[str, ...] = ()
+    head_classes: tuple[str, ...] = ()
+
+
+def _classes_of_heads(name: str) -> tuple[str, ...]:
+    """The classes of a registered data set; its files need not be there.
+
+    Raises:
+        ConfigError: nobody knows its classes.
+    """
+    if not name:
+        return ()
+    classes = MetadataCatalog.get(name).get("thing_classes") if name in DatasetCatalog else None
+    if not classes:
+        raise ConfigError(
+            f"TRANSFER.HEAD_CLASSES is {name!r}, which is no data set with known classes. Name "
+            "one, such as coco_2017_val or voc_2007_test."
+        )
+    return tuple(classes)
 
 
 def _start_of_training(cfg: Any) -> _Start:
@@ -186,10 +207,13 @@ def _start_of_training(cfg: Any) -> _Start:
             )
         return _Start()
     if not path.endswith(".safetensors"):
-        tensors = read_tensors(Path(path))
-        if _is_detector(tensors):
-            # Its classes may be others: what does not fit is named tensor by tensor.
-            return _Start(_card_beside(Path(path)), tensors, path)
+        contents = weights.read(path)
+        if _is_detector(contents.tensors):
+            classes = _classes_of_heads(cfg.TRANSFER.HEAD_CLASSES) or tuple(
+                contents.beside.get("classes", ())
+            )
+            card = _card_beside(Path(path))
+            return _Start(card, contents.tensors, path, head_classes=classes)
     return _Start(weights.load(path)[1])
 
 
@@ -235,7 +259,8 @@ def _fill(training: DetectorTraining, start: _Start, run: Run, args: argparse.Na
     """Puts the weights into the model, and the card beside the run that they start."""
     cfg = training.cfg
     if start.tensors is not None:
-        training.load_detector(start.tensors, start.detector)
+        heads = None if args.eval_only else start.head_classes
+        training.load_detector(start.tensors, start.detector, heads)
     elif start.card is not None and not args.resume:
         training.load_backbone(weights.load(cfg.MODEL.WEIGHTS)[0], cfg.MODEL.WEIGHTS)
     elif start.card is None:

@@ -102,8 +102,17 @@ class DetectorTraining:
         self.run.write("transfer", {"file": where, **received.to_dict()})
         return received
 
-    def load_detector(self, tensors: Mapping[str, torch.Tensor], where: str) -> None:
+    def load_detector(
+        self,
+        tensors: Mapping[str, torch.Tensor],
+        where: str,
+        classes: Sequence[str] | None = None,
+    ) -> None:
         """A whole detector, as a run or Detectron2 saved it.
+
+        Args:
+            classes: those of its predictors, to fit them to this training's, () where nobody
+                says; None: it is to be scored, and nothing may be new.
 
         Raises:
             WeightsError: a tensor is missing, left over or of another shape.
@@ -112,8 +121,31 @@ class DetectorTraining:
         given = {
             k: v for k, v in tensors.items() if k not in buffers and "anchor_generator" not in k
         }
-        received = weights.transfer(_WithoutBuffers(self.model), given, where=where, may_stay=())
+        receiver = _WithoutBuffers(self.model)
+        fitted = weights.Heads()
+        if classes is not None:
+            fitted = weights.fit_heads(
+                given,
+                receiver.state_dict(),
+                classes,
+                self.train_sets[0].classes,
+                how=self.cfg.TRANSFER.HEADS,
+                where=where,
+            )
+        received = weights.transfer(
+            receiver,
+            {**given, **fitted.tensors},
+            where=where,
+            declared_new=fitted.new,
+            may_stay=(),
+        )
         logger.info("%s: %s", where, received)
+        if classes is None:
+            return
+        logger.info("%s: %s", where, fitted.sentence)
+        carried = [list(pair) for pair in fitted.carried]
+        report = {"file": where, **received.to_dict(), "heads": fitted.sentence, "carried": carried}
+        self.run.write("transfer", report)
 
     # -- training --------------------------------------------------------------------------
 

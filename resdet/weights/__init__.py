@@ -1,17 +1,20 @@
 """Weights that carry their conventions: files, the card inside them, names, counted transfer."""
 
 from resdet.weights.card import Card, Input
-from resdet.weights.files import load, save, sha256_of
-from resdet.weights.names import torchvision_names
+from resdet.weights.files import load, read, save, sha256_of
+from resdet.weights.heads import Heads
+from resdet.weights.heads import fit as fit_heads
 from resdet.weights.transfer import Transfer, transfer
 
 __all__ = [
     "Card",
+    "Heads",
     "Input",
     "Transfer",
+    "fit_heads",
     "load",
+    "read",
     "save",
     "sha256_of",
-    "torchvision_names",
     "transfer",
 ]

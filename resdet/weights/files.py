@@ -1,37 +1,29 @@
-"""Weight files: ours (safetensors with a card inside), and torch files read without running code.
+"""Weight files as the toolkit sees them: tensors under our names, and their card.
 
-Every file is judged by its first bytes, never by its name (`faults.md` F23 to F25). Writing is
-atomic, and the card holds a SHA-256 over all tensors that reading checks.
+Ours are safetensors with the card inside. Writing is atomic, and the card holds a SHA-256 over
+all tensors that reading checks.
 
-Not for: names and conventions of other origins (`names`), or putting tensors into a net
-(`transfer`).
+Not for: what kind of file it is (`formats`), whose it is (`origins`), or putting tensors into a
+net (`transfer`).
 """
 
 from __future__ import annotations
 
 import dataclasses
 import hashlib
-import json
-import pickle
-import zipfile
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 import torch
-from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
 from resdet.errors import WeightsError
-from resdet.formats import foreign
 from resdet.run import atomic_path
+from resdet.weights import formats
 from resdet.weights.card import CARD_KEY, Card
-from resdet.weights.names import identify
-
-Tensors = dict[str, torch.Tensor]
-
-# Wrappers that trainers put around a state dict, outermost first.
-WRAPPERS = ("state_dict", "model_state", "model")
+from resdet.weights.foreign_card import card_of
+from resdet.weights.formats import Contents, Tensors
+from resdet.weights.origins import identify
 
 
 def sha256_of(tensors: Mapping[str, torch.Tensor]) -> str:
@@ -59,19 +51,22 @@ def save(path: Path | str, tensors: Mapping[str, torch.Tensor], card: Card) -> C
     return card
 
 
-def load(path: Path | str) -> tuple[Tensors, Card]:
+def load(path: Path | str, *, part: str | None = None) -> tuple[Tensors, Card]:
     """Tensors under our names, and their card.
 
-    A file of another origin is renamed by that origin's explicit table, and its card says
-    `verified=False`: its conventions are the origin's habits.
+    A file of another origin is renamed by that origin's explicit table. Its card is the one that
+    lies beside it, or says `verified=False`: its conventions are the origin's habits.
 
     Raises:
         WeightsError: the file is missing, damaged, not weights, or of an origin that cannot be
-            told; values are not finite; the tensors do not match the card's SHA-256.
+            told; values are not finite; the tensors do not match the card's SHA-256; nothing
+            says how the input must look.
     """
-    tensors, metadata = _read(Path(path))
+    contents = read(path, part)
+    tensors, metadata = contents.tensors, contents.metadata
     if CARD_KEY not in metadata:
-        return identify(tensors, str(path))
+        found = identify(contents, str(path))
+        return found.tensors, card_of(Path(path), contents, found, sha256_of(tensors))
     card = Card.from_json(metadata[CARD_KEY], str(path))
     if card.tensors_sha256 != sha256_of(tensors):
         raise WeightsError(
@@ -83,104 +78,39 @@ def load(path: Path | str) -> tuple[Tensors, Card]:
 
 def read_tensors(path: Path | str) -> Tensors:
     """The tensors of a file under the names that they have there; raises as `load`."""
-    return _read(Path(path))[0]
+    return read(path).tensors
 
 
-def _read(path: Path) -> tuple[Tensors, dict[str, str]]:
-    if _kind_of(path) == "safetensors":
-        tensors, metadata = _read_safetensors(path)
-    else:
-        tensors, metadata = _read_torch(path), {}
-    refuse_not_finite(tensors, str(path))
-    return tensors, metadata
+def read(path: Path | str, part: str | None = None) -> Contents:
+    """What a file holds, under its own names, all values finite; raises as `load`."""
+    contents = formats.read(path, part=part)
+    refuse_not_finite(contents.tensors, str(path))
+    return contents
 
 
 def refuse_not_finite(tensors: Mapping[str, torch.Tensor], where: str) -> None:
     """Raises WeightsError for the first tensor with a NaN or infinite value (F25)."""
+    if problems := not_finite(tensors, where):
+        raise WeightsError(problems[0])
+
+
+def not_finite(tensors: Mapping[str, torch.Tensor], where: str) -> list[str]:
+    """One sentence per tensor that holds NaN or infinite values: how many, where the first is."""
+    problems = []
     for name, tensor in tensors.items():
         if not tensor.is_floating_point():
             continue
         bad = ~torch.isfinite(tensor)
         if bad.any():
             first = int(bad.reshape(-1).nonzero()[0])
-            raise WeightsError(
+            # 65,504 is the largest float16: what was larger became infinite at saving.
+            hint = " The range of float16 was exceeded at saving." if _half(tensor) else ""
+            problems.append(
                 f"{where}, {name}: {int(bad.sum())} of {tensor.numel()} values are not finite "
-                f"(first: index {first}). The file is spoiled; train or fetch it again."
+                f"(first: index {first}).{hint} The file is spoiled; train or fetch it again."
             )
+    return problems
 
 
-def _kind_of(path: Path) -> str:
-    """ "safetensors" or "torch", by the first bytes (F24)."""
-    if not path.exists():
-        raise WeightsError(f"{path} does not exist. Give MODEL.WEIGHTS a file that does.")
-    if path.is_dir():
-        inside = path / "model.safetensors"
-        hint = f" Did you mean {inside}?" if inside.exists() else ""
-        raise WeightsError(f"{path} is a folder, expected a weight file.{hint}")
-    size = path.stat().st_size
-    with open(path, "rb") as f:
-        head = f.read(foreign.HEAD_BYTES)
-    if foreign.is_foreign(head, size):
-        raise WeightsError(f"{path} {foreign.describe(head, size, wanted='weights')}")
-    if head.startswith(b"PK\x03\x04"):
-        return "torch"
-    if head.startswith(b"\x80"):
-        return "torch"
-    if size > 8 and head[8:9] == b"{":
-        return "safetensors"
-    raise WeightsError(
-        f"{path} starts with {head[:8]!r}: neither a safetensors nor a torch file. "
-        "Give a .safetensors or .pth file."
-    )
-
-
-def _read_safetensors(path: Path) -> tuple[Tensors, dict[str, str]]:
-    try:
-        with safe_open(path, framework="pt") as f:
-            return {name: f.get_tensor(name) for name in f.keys()}, f.metadata() or {}  # noqa: SIM118
-    except (SafetensorError, OSError, json.JSONDecodeError) as error:
-        raise WeightsError(f"{path} is cut off or damaged: {error}. Fetch it again.") from None
-
-
-def _read_torch(path: Path) -> Tensors:
-    if zipfile.is_zipfile(path):
-        with zipfile.ZipFile(path) as archive:
-            broken = archive.testzip()
-        if broken:
-            raise WeightsError(
-                f"{path} is damaged: {broken} inside fails its checksum. Fetch it again."
-            )
-    elif path.read_bytes()[:2] == b"PK":
-        raise WeightsError(
-            f"{path} is cut off: {path.stat().st_size} bytes without the end of the archive. "
-            "Fetch it again."
-        )
-    try:
-        # weights_only: the file may hold tensors and plain containers, never code (F23).
-        loaded = torch.load(path, map_location="cpu", weights_only=True)
-    except pickle.UnpicklingError as error:
-        wanted = str(error).split("GLOBAL ")[-1].split(" ")[0] if "GLOBAL" in str(error) else "code"
-        raise WeightsError(
-            f"{path} is not plain tensors: it wants to load {wanted}, which was not done. Where "
-            "you trust it, save its state dict: torch.save(model.state_dict(), …)."
-        ) from None
-    except (RuntimeError, EOFError) as error:
-        raise WeightsError(f"{path} is cut off or damaged: {error}. Fetch it again.") from None
-    return _unwrap(loaded, path)
-
-
-def _unwrap(loaded: Any, path: Path) -> Tensors:
-    for key in WRAPPERS:
-        if isinstance(loaded, Mapping) and isinstance(loaded.get(key), Mapping):
-            loaded = loaded[key]
-    if not isinstance(loaded, Mapping):
-        raise WeightsError(f"{path} holds a {type(loaded).__name__}, not a dict of tensors.")
-    tensors = {str(k): v for k, v in loaded.items() if isinstance(v, torch.Tensor)}
-    if not tensors:
-        raise WeightsError(
-            f"{path} holds no tensors (keys: {', '.join(map(str, list(loaded)[:5]))})."
-        )
-    for prefix in ("module.", "_orig_mod."):
-        if all(name.startswith(prefix) for name in tensors):
-            tensors = {name[len(prefix) :]: t for name, t in tensors.items()}
-    return tensors
+def _half(tensor: torch.Tensor) -> bool:
+    return tensor.dtype == torch.float16 and bool(tensor.isinf().any())

@@ -197,6 +197,26 @@ def test_classes_are_compared_by_name_when_a_run_is_scored(place):
     assert score(place, "one").returncode == 0
 
 
+def test_a_training_that_starts_from_a_detector_fits_its_heads_by_class(place):
+    """F22: the net arrives whole; the predictors go by name, or start fresh and are counted."""
+    (place / "voc" / "classes.txt").write_text("cat\nbee\nape\n", encoding="utf-8")
+    steps = ("SOLVER.MAX_ITER", "1", "SOLVER.STEPS", "()", "MODEL.WEIGHTS", "one/model_final.pth")
+    options = {"fresh_heads": (), "named_heads": ("TRANSFER.HEADS", "by_name")}
+    command = ("train_det", "--config", "c.yaml", "--output")
+    try:
+        for output, more in options.items():
+            done = tiny.run_cli(*command, output, *steps, *more, cwd=place)
+            assert done.returncode == 0, done.stderr
+    finally:
+        (place / "voc" / "classes.txt").unlink()
+    fresh, named = (json.loads((place / n / "transfer.json").read_text()) for n in options)
+    assert len(fresh["new"]) == 4 and fresh["wanted"] == fresh["arrived"] + 4
+    assert fresh["heads"] == "heads: new, 2 classes in the file, 3 others here"
+    assert named["new"] == [] and named["wanted"] == named["arrived"] == fresh["wanted"]
+    assert sorted(named["carried"]) == [["ape", "ape"], ["bee", "bee"]]
+    assert "background too; fresh: cat" in named["heads"]
+
+
 def test_a_late_flag_is_named_whatever_else_is_missing(place):
     """commands.md: a flag after the first pair is an error that says so."""
     done = tiny.run_cli("train_det", "SOLVER.MAX_ITER", "3", "--config", "c.yaml", cwd=place)

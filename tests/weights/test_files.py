@@ -59,7 +59,7 @@ def test_flipped_bytes_of_a_torch_file_are_found(tmp_path):
         (b"", "is empty"),
         (b"<!DOCTYPE html><html>", "is a web page .*, not weights"),
         (b"version https://git-lfs.github.com/spec/v1\noid", "is a Git LFS pointer"),
-        (b"GIF89a......", "neither a safetensors nor a torch file"),
+        (b"GIF89a......", "neither a safetensors, a torch"),
         (b"PK\x03\x04" + b"x" * 100, "is cut off"),
     ],
 )
@@ -110,9 +110,7 @@ def test_values_that_are_not_finite_are_refused(tmp_path):
 
 def test_names_of_no_known_origin_are_refused(tmp_path):
     torch.save({"encoder.blocks.0.weight": torch.zeros(3)}, tmp_path / "x.pth")
-    with pytest.raises(
-        WeightsError, match=r"names of no origin.*first: encoder\.blocks\.0\.weight"
-    ):
+    with pytest.raises(WeightsError, match=r"names of no origin.*first: blocks\.0\.weight"):
         weights.load(tmp_path / "x.pth")
 
 

@@ -1,0 +1,311 @@
+"""The detector of a finished run as one ONNX file, compared with Detectron2's own results.
+
+The file takes one image of any size, pixels in [0, 255], and gives boxes, scores and classes.
+After writing, onnxruntime runs it on the run's sample pictures, as the run reads and resizes
+them, and on noise; Detectron2's detector runs on the same, and where one detection differs no
+file is left.
+
+Not for: how the graph comes about (`graph`), or reading and resizing images for it.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+
+from resdet.config import data_options, resolve
+from resdet.data import DataOptions
+from resdet.data.images import ImageReader
+from resdet.detect.graph import DetectorGraph, translations
+from resdet.detect.loading import Mapper
+from resdet.detect.trainer import FINAL, DetectorTraining, classes_in
+from resdet.errors import CheckFailed, RunError
+from resdet.run import Run
+from resdet.weights import Card, Input
+from resdet.weights.files import read_tensors
+from resdet.weights.onnx_file import (
+    OPSET,
+    about,
+    checked,
+    convert,
+    input_facts,
+    require_packages,
+)
+
+NAME = "detector.onnx"
+OUTPUTS = ("boxes", "scores", "classes")
+BOX_TOLERANCE = 0.1  # pixels of the image as the detector sees it
+SCORE_TOLERANCE = 1e-4
+PICTURES = 6
+# Height and width of the noise: odd, wide and tall.
+NOISE = ((161, 243), (250, 130))
+
+
+@dataclass(frozen=True)
+class ExportedDetector:
+    """One ONNX file and how it was checked.
+
+    Attributes:
+        images: (H, W) of the images that both were run on; the first `pictures` of them are
+            sample pictures of the run, the others noise.
+        detections: number that were compared, over all images.
+        box_difference: the largest |onnxruntime - Detectron2| of a coordinate, in pixels.
+        score_difference: the same of a score.
+        bytes: of the file.
+        seconds: for export and check.
+    """
+
+    path: str
+    kind: str
+    net: str
+    opset: int
+    normalised_input: bool
+    classes: int
+    images: tuple[tuple[int, int], ...]
+    pictures: int
+    detections: int
+    box_difference: float
+    score_difference: float
+    bytes: int
+    seconds: float
+
+    def to_dict(self) -> dict[str, Any]:
+        return dataclasses.asdict(self)
+
+    def __str__(self) -> str:
+        pixels = "normalised pixels" if self.normalised_input else "pixels in [0, 255]"
+        return (
+            f"{self.path}: detector around {self.net}, {self.classes} classes, "
+            f"{self.bytes / 1e6:.1f} MB, opset {self.opset}\n"
+            f"  image: {pixels}, float32, (1, 3, H, W), any H and W\n"
+            "  gives: boxes (D, 4) as x0, y0, x1, y1 in pixels of that image, scores (D), "
+            "classes (D)\n"
+            f"  onnxruntime against Detectron2 on {self.pictures} pictures and "
+            f"{len(self.images) - self.pictures} of noise: {self.detections} detections, the same "
+            f"ones; boxes differ by {self.box_difference:.1e} px, scores by "
+            f"{self.score_difference:.1e} at most"
+        )
+
+
+def export_detector(
+    folder: Path | str,
+    path: Path | str,
+    *,
+    normalised_input: bool = False,
+    score_threshold: float | None = None,
+) -> ExportedDetector:
+    """Writes the detector of a run folder; a `path` without ".onnx" is a folder for detector.onnx.
+
+    Args:
+        normalised_input: `image` is (pixel - mean) / std already, and the graph leaves it out.
+        score_threshold: what a detection must exceed; by default as in the run, in [0, 1).
+
+    Raises:
+        UserError: a package is missing, the run is not finished, or its detector has a part that
+            is not known. WeightsError: torch.export or onnxruntime refuses.
+        CheckFailed: results differ, or nothing was detected and so nothing compared.
+    """
+    require_packages()
+    began = time.monotonic()
+    run = Run.open(folder)
+    model, cfg = detector_of(run)
+    if score_threshold is not None:
+        model.roi_heads.box_predictor.test_score_thresh = score_threshold
+    images, pictures = check_images(run, cfg)
+    given = Input(
+        cfg.INPUT.FORMAT,
+        tuple(cfg.MODEL.PIXEL_MEAN),
+        tuple(cfg.MODEL.PIXEL_STD),
+        exif=cfg.INPUT.EXIF,
+    )
+    name = cfg.MODEL.NET.NAME or cfg.MODEL.BACKBONE.NAME
+    path = Path(path) if str(path).endswith(".onnx") else Path(path) / NAME
+    classes = classes_in(run.path / FINAL)
+    entries = about(
+        _card_of(run),
+        kind="detector",
+        input={
+            **input_facts(given, normalised=normalised_input),
+            "min_size": cfg.INPUT.MIN_SIZE_TEST,
+            "max_size": cfg.INPUT.MAX_SIZE_TEST,
+        },
+        classes=list(classes),
+        run=run.info["id"],
+    )
+    found = write_detector(
+        model, path, images, entries=entries, what=name, normalised_input=normalised_input
+    )
+    return ExportedDetector(
+        path=str(path),
+        kind="detector",
+        net=name,
+        opset=OPSET,
+        normalised_input=normalised_input,
+        classes=cfg.MODEL.ROI_HEADS.NUM_CLASSES,
+        images=tuple((int(x.shape[-2]), int(x.shape[-1])) for x in images),
+        pictures=pictures,
+        detections=found.detections,
+        box_difference=found.box,
+        score_difference=found.score,
+        bytes=path.stat().st_size,
+        seconds=time.monotonic() - began,
+    )
+
+
+def detector_of(run: Run) -> tuple[Any, Any]:
+    """The model of a finished run, on the CPU, for inference, and its config.
+
+    Raises:
+        RunError: it is not a detection run, or not finished. WeightsError: tensors do not fit.
+    """
+    if run.kind != "detection":
+        raise RunError(
+            f"{run.path} is a {run.kind} run, export takes a detection run or a weight file. "
+            "Give a folder that train_det wrote."
+        )
+    final = run.path / FINAL
+    if not final.exists():
+        raise RunError(
+            f"{final} does not exist: the run is {run.state}. Finish it: train_det --resume."
+        )
+    cfg = resolve(run.path / "config.yaml", ["MODEL.DEVICE", "cpu"]).cfg
+    training = DetectorTraining(cfg, run, [], [], ImageReader(DataOptions(**data_options(cfg))))
+    training.load_detector(read_tensors(final), str(final))
+    return training.model.eval(), cfg
+
+
+def _card_of(run: Run) -> Card | None:
+    path = run.path / "card.json"
+    if not path.exists():
+        return None
+    return Card.from_json(path.read_text(encoding="utf-8"), str(path))
+
+
+def check_images(run: Run, cfg: Any) -> tuple[list[torch.Tensor], int]:
+    """Images (3, H, W), float32 in [0, 255], to compare on, and how many of them are pictures."""
+    files = [p for name in run.detected_sets() for p in (run.results(name) / "samples").glob("*")]
+    picks = np.unique(np.linspace(0, len(files) - 1, min(PICTURES, len(files))).round())
+    mapper = Mapper.of(cfg, ImageReader(DataOptions(**data_options(cfg))), is_train=False)
+    images = [
+        mapper({"file_name": str(sorted(files)[i])})["image"].float()
+        for i in picks.astype(int).tolist()
+    ]
+    generator = torch.Generator().manual_seed(0)
+    noise = [torch.randint(0, 256, (3, *size), generator=generator).float() for size in NOISE]
+    return images + noise, len(images)
+
+
+@dataclass(frozen=True)
+class Difference:
+    """What a comparison found: detections in all, largest difference of a box and of a score."""
+
+    detections: int
+    box: float
+    score: float
+
+
+def write_detector(
+    model: nn.Module,
+    path: Path,
+    images: Sequence[torch.Tensor],
+    *,
+    entries: dict[str, str],
+    what: str,
+    normalised_input: bool = False,
+) -> Difference:
+    """Writes a Detectron2 model as ONNX and compares the two on images (3, H, W) in [0, 255].
+
+    Raises:
+        As `export_detector`.
+    """
+    require_packages()
+    # First, as it sets the precision of shared layers to float32, for both.
+    graph = DetectorGraph(model, normalises=not normalised_input).eval()
+    mean, std = graph.model.pixel_mean, graph.model.pixel_std
+    program = convert(
+        graph,
+        torch.zeros(1, 3, 160, 224),
+        outputs=OUTPUTS,
+        dynamic={2: "height", 3: "width"},
+        what=f"the detector around {what}",
+        translations=translations(),
+    )
+    with checked(path, program, entries) as session:
+        differences = []
+        for image in images:
+            with torch.no_grad():
+                expected = graph.model([{"image": image}])[0]["instances"]
+            pixels = (image - mean) / std if normalised_input else image
+            found = session.run(list(OUTPUTS), {"image": pixels[None].numpy()})
+            differences.append(
+                difference(
+                    (found[0], found[1], found[2]),
+                    (
+                        expected.pred_boxes.tensor.numpy(),
+                        expected.scores.numpy(),
+                        expected.pred_classes.numpy(),
+                    ),
+                    where=f"{path} was not kept: on an image of {image.shape[1]} x "
+                    f"{image.shape[2]} pixels (height x width)",
+                )
+            )
+        total = sum(d.detections for d in differences)
+        if total == 0:
+            raise CheckFailed(
+                f"{path} was not kept: the detector finds nothing on the {len(images)} images of "
+                "the check, so nothing could be compared. Say --score-threshold 0.01, or score "
+                "the run first, which leaves sample pictures: train_det --eval-only."
+            )
+    return Difference(total, max(d.box for d in differences), max(d.score for d in differences))
+
+
+Detections = tuple[np.ndarray, np.ndarray, np.ndarray]
+
+
+def difference(found: Detections, expected: Detections, *, where: str) -> Difference:
+    """How far two results of one image are apart; equal scores may come in another order.
+
+    Args:
+        found, expected: boxes (D, 4), scores (D), classes (D).
+        where: beginning of the error's sentence.
+
+    Raises:
+        CheckFailed: the number differs, or a detection has no partner of its class within
+            `BOX_TOLERANCE` and `SCORE_TOLERANCE`; says which and how near the next one is.
+    """
+    if len(found[1]) != len(expected[1]):
+        raise CheckFailed(
+            f"{where} onnxruntime gives {len(found[1])} detections, Detectron2 "
+            f"{len(expected[1])}. Report it with the versions that `resdet doctor` prints."
+        )
+    free = np.ones(len(found[1]), dtype=bool)
+    worst_box = worst_score = 0.0
+    for box, score, label in zip(*expected, strict=True):
+        boxes = np.abs(found[0] - box).max(axis=1, initial=0.0)
+        scores = np.abs(found[1] - score)
+        apart = np.maximum(boxes / BOX_TOLERANCE, scores / SCORE_TOLERANCE)
+        apart[~free | (found[2] != label)] = np.inf
+        nearest = int(apart.argmin())
+        if not apart[nearest] <= 1:
+            near = (
+                f"the nearest differs by {boxes[nearest]:.2g} px and {scores[nearest]:.2g}"
+                if np.isfinite(apart[nearest])
+                else "no detection of that class is left"
+            )
+            raise CheckFailed(
+                f"{where} onnxruntime lacks the detection of class {label} with score "
+                f"{score:.4f} at {box.round(1).tolist()}: {near} (limits {BOX_TOLERANCE} px, "
+                f"{SCORE_TOLERANCE:g}). Report it with the versions that `resdet doctor` prints."
+            )
+        free[nearest] = False
+        worst_box = max(worst_box, float(boxes[nearest]))
+        worst_score = max(worst_score, float(scores[nearest]))
+    return Difference(len(found[1]), worst_box, worst_score)

@@ -1,0 +1,333 @@
+"""`resdet convert_weights inspect`, `convert`, `card`, `export`: what a file is, where it can go.
+
+Exit codes: 0 when done, and for `inspect` when the file loads; 1 when it does not; 2 when there is
+nothing to work on.
+
+Not for: reading images; who calls `run` hands over how (`resdet.convert_weights`).
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import json
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from resdet.errors import WeightsError
+from resdet.run import write_json
+from resdet.weights import doctor, files, formats, probe
+from resdet.weights.card import CARD_KEY, COLOR_ORDERS, Card, Input
+from resdet.weights.convert import SUFFIXES, TARGETS, Conversion, convert
+from resdet.weights.export_command import add_export_arguments, run_export
+from resdet.weights.foreign_card import (
+    INPUT,
+    STRIDE,
+    by_habit,
+    needs_stride_rule,
+    norm_of,
+    path_beside,
+    unknown_of,
+)
+from resdet.weights.origins import IMAGENET_RGB, identify
+
+# Folder, side of the crops, names of the classifier's outputs to (images, labels).
+ReadImages = Callable[[Path, int, int, Path | None], tuple[np.ndarray, np.ndarray]]
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The arguments of `convert_weights`; docs/commands.md promises them."""
+    actions = parser.add_subparsers(
+        dest="action", required=True, metavar="{inspect,convert,card,export}"
+    )
+    inspect = actions.add_parser(
+        "inspect", help="origin, net, conventions, health, what it loads into", allow_abbrev=False
+    )
+    inspect.add_argument("file", type=Path, metavar="FILE", help="any weight file")
+    inspect.add_argument(
+        "--images", type=Path, metavar="DIR", help="labelled images: class folders, or CIFAR's "
+        "binary files; tries every colour order, range and stride rule on them",
+    )  # fmt: skip
+    inspect.add_argument(
+        "--classes", type=Path, metavar="FILE", help="a line per output, in order: the name of its "
+        "class folder first or after a number (DIR/synsets.txt where it is there)",
+    )  # fmt: skip
+    _json(inspect)
+    conversion = actions.add_parser(
+        "convert", help="write it for another framework, with parity", allow_abbrev=False
+    )
+    add = conversion.add_argument
+    add("file", type=Path, metavar="FILE", help="any weight file that inspect calls loadable")
+    add("--to", choices=TARGETS, required=True, help="whose names, layouts and container")
+    add(
+        "-o", "--output", type=Path, required=True, metavar="OUT",
+        help="; ".join(f"{t}: {', '.join(s)}" for t, s in SUFFIXES.items()),
+    )  # fmt: skip
+    add("--color", choices=COLOR_ORDERS, help="turn the first layer and the card to this order")
+    _part(conversion)
+    _json(conversion)
+    card = actions.add_parser(
+        "card", help="say once what a file cannot tell; kept beside it", allow_abbrev=False
+    )
+    add = card.add_argument
+    add("file", type=Path, metavar="FILE", help="a file without a card; FILE.card.json is written")
+    add("--color", choices=COLOR_ORDERS, help="colour order of the images it was trained on")
+    add("--mean", type=float, nargs=3, metavar="M", help="per channel in that order, of 0 to 255")
+    add("--std", type=float, nargs=3, metavar="S", help="per channel in that order, of 0 to 255")
+    add("--stride", choices=("1x1", "3x3"), help="where a bottleneck has its stride")
+    add("--size", type=int, metavar="PIXELS", help="side of its crops (224)")
+    _part(card)
+    _json(card)
+
+    exporting = actions.add_parser(
+        "export", help="an ONNX file, checked with onnxruntime", allow_abbrev=False
+    )
+    add_export_arguments(exporting)
+
+
+def _json(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--json", action="store_true", help="one JSON object on standard output")
+
+
+def _part(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--part", metavar="KEY", help="of a file with several nets, such as model_ema"
+    )
+
+
+def run(args: argparse.Namespace, read_images: ReadImages | None = None) -> int:
+    """Does one action; gives the exit code."""
+    if args.action == "inspect":
+        return _inspect(args, read_images)
+    return {"convert": _convert, "card": _card, "export": run_export}[args.action](args)
+
+
+# -- inspect -----------------------------------------------------------------------------------
+
+
+def _inspect(args: argparse.Namespace, read_images: ReadImages | None) -> int:
+    report = doctor.inspect(args.file)
+    verdict = None
+    if args.images is not None:
+        if read_images is None:
+            raise WeightsError(
+                "--images needs the whole toolkit: python tools/convert_weights.py inspect …"
+            )
+        verdict = _probed(args, report, read_images)
+    if args.json:
+        found = report.to_json()
+        if verdict is not None:
+            found["probe"] = verdict.to_json()
+            if verdict.best is not None:
+                found["color_order"] = verdict.best.color_order
+        print(json.dumps(found, ensure_ascii=False, allow_nan=False))
+    else:
+        print("\n".join(_page(report)))
+        if verdict is not None:
+            print("\n".join(_probe_page(verdict)))
+    return 0 if report.loadable else 1
+
+
+def _probed(
+    args: argparse.Namespace, report: doctor.Report, read_images: ReadImages
+) -> probe.Verdict:
+    contents = formats.read(args.file)
+    size = 224
+    if CARD_KEY in contents.metadata:
+        card = Card.from_json(contents.metadata[CARD_KEY], str(args.file))
+        net, options, tensors, size = card.net, card.net_options, contents.tensors, card.input.size
+        is_open = False
+    else:
+        found = identify(contents, args.file.name)
+        habits = by_habit(args.file, contents, found)
+        net, options, tensors = found.net, habits.options, found.tensors
+        is_open = STRIDE in unknown_of(habits)
+        size = 32 if net.startswith("cifar_") else 224
+        if found.missing:
+            raise WeightsError(
+                f"{args.file} lacks {len(found.missing)} tensors of {net}: it classifies nothing, "
+                "so images cannot tell its conventions. Leave --images out."
+            )
+    images, labels = read_images(args.images, size, len(tensors["linear.bias"]), args.classes)
+    sys.stderr.write(f"{len(images)} images, {2 * len(probe.RANGES)} ways to read them …\n")
+    return probe.probe_tensors(net, options, tensors, images, labels, stride_is_open=is_open)
+
+
+def _page(report: doctor.Report) -> list[str]:
+    rows = [
+        ("file", report.path),
+        ("origin", f"{report.origin or 'unknown'}{'' if report.verified else ' (by its names)'}"
+         if report.origin else "unknown"),
+        ("net", _net(report)),
+        ("container", " / ".join((report.container or "unreadable", *report.wrappers))),
+        ("tensors", f"{report.tensors:,} ({report.parameters:,} parameters)"),
+        ("input", _input(report)),
+        ("first layer", report.color.why),
+        ("", report.scale.why),
+        ("stride", report.stride_rule or "not known"),
+        ("norms", report.norms.sentence() if report.norms else "not looked at"),
+        *(("note", note) for note in report.notes),
+        ("loads into", _fits(report)),
+        *(("problem", problem) for problem in report.problems),
+    ]  # fmt: skip
+    lines = [f"{name:12} {text}" for name, text in rows]
+    return [*lines, "", "loads" if report.loadable else "does not load as it is"]
+
+
+def _net(report: doctor.Report) -> str:
+    if report.architecture is None:
+        return "unknown"
+    kind = f", inside a Detectron2 {report.detector} detector" if report.detector else ""
+    return f"{report.architecture}{kind}"
+
+
+def _input(report: doctor.Report) -> str:
+    if report.input is None:
+        return "not known"
+    mean, std = (", ".join(f"{v:g}" for v in x) for x in (report.input.mean, report.input.std))
+    how = (
+        "its card" if report.origin == "resdet" else "on record" if report.verified else "by habit"
+    )
+    return f"{report.input.color_order}, (0 to 255 - [{mean}]) / [{std}], {how}"
+
+
+def _fits(report: doctor.Report) -> str:
+    return (
+        ", ".join(f"{f.net} {f.arrived} of {f.wanted}" for f in report.fits) or "no net of resdet"
+    )
+
+
+def _probe_page(verdict: probe.Verdict) -> list[str]:
+    lines = ["", f"top-1 on {verdict.images} labelled images"]
+    lines += [
+        f"  {100 * t.num_right / verdict.images:5.1f} %  {t.name()}" for t in verdict.trials[:6]
+    ]
+    return [*lines, f"made for: {verdict.sentence()}"]
+
+
+# -- convert -----------------------------------------------------------------------------------
+
+
+def _convert(args: argparse.Namespace) -> int:
+    done = convert(args.file, args.to, args.output, color_order=args.color, part=args.part)
+    if args.json:
+        print(json.dumps(done.to_json(), ensure_ascii=False, allow_nan=False))
+    else:
+        print("\n".join(_conversion_page(done)))
+    return 0
+
+
+def _conversion_page(done: Conversion) -> list[str]:
+    lines = [f"{done.path}: {done.card.net} for {done.to}, {done.tensors} tensors"]
+    if done.missing:
+        lines.append(f"  not whole: {done.missing} tensors of {done.card.net} were missing already")
+    if done.left_out:
+        lines.append(f"  left out, not kept there: {len(done.left_out)} ({done.left_out[0]}, …)")
+    lines += [f"  {note}" for note in done.notes]
+    lines += ["logits on two fixed inputs, float64", *(f"  {p.sentence()}" for p in done.parities)]
+    if done.keys:
+        lines += ["say in a Detectron2 config:", *(f"  {key}" for key in done.keys)]
+    return lines
+
+
+# -- card --------------------------------------------------------------------------------------
+
+
+def _card(args: argparse.Namespace) -> int:
+    contents = formats.read(args.file, part=args.part)
+    if CARD_KEY in contents.metadata:
+        raise WeightsError(f"{args.file} has its card inside; a second one would contradict it.")
+    found = identify(contents, args.file.name)
+    habits = by_habit(args.file, contents, found)
+    options = dict(habits.options)
+    stated = _stated_input(args, habits.input)
+    if needs_stride_rule(found.net) and args.stride:
+        options["stride_in_1x1"] = args.stride == "1x1"
+    lacking = [INPUT] if stated is None else []
+    if needs_stride_rule(found.net) and "stride_in_1x1" not in options:
+        lacking.append(STRIDE)
+    if lacking and sys.stdin.isatty():
+        stated, options = _ask(lacking, stated, options)
+    elif lacking:
+        raise WeightsError(
+            f"{args.file} does not tell {' and '.join(lacking)}: "
+            f"{'give --color, --mean and --std' if INPUT in lacking else ''}"
+            f"{'; ' if len(lacking) > 1 else ''}{'give --stride' if STRIDE in lacking else ''}."
+        )
+    if stated is None:
+        raise WeightsError(f"{args.file}: no input was stated.")
+    card = Card(
+        net=found.net,
+        net_options=options,
+        input=stated,
+        norm=norm_of(found),
+        origin=habits.origin,
+        verified=True,
+        tensors_sha256=files.sha256_of(contents.tensors),
+    )
+    path = path_beside(args.file)
+    write_json(path, card.to_dict())
+    if args.json:
+        print(json.dumps({"card": str(path), **card.to_dict()}, ensure_ascii=False))
+    else:
+        print(f"{path}: {card.net}, {card.input.color_order}, mean {card.input.mean}, "
+              f"std {card.input.std}, {options}")  # fmt: skip
+    return 0
+
+
+def _stated_input(args: argparse.Namespace, habit: Input | None) -> Input | None:
+    """What the flags say, on top of the origin's habit; None while something is open."""
+    size = args.size or (habit.size if habit else 224)
+    if not (args.color or args.mean or args.std):
+        return dataclasses.replace(habit, size=size) if habit else None
+    order = args.color or (habit.color_order if habit else None)
+    if order is None:
+        return None
+    # A habit in the other order is turned with it.
+    usual = habit or IMAGENET_RGB
+    turn = slice(None) if order == usual.color_order else slice(None, None, -1)
+    mean = args.mean or (usual.mean[turn] if habit else None)
+    std = args.std or (usual.std[turn] if habit else None)
+    if mean is None or std is None:
+        return None
+    try:
+        return Input(order, tuple(mean), tuple(std), size)
+    except ValueError as error:
+        raise WeightsError(f"--mean, --std: {error}.") from None
+
+
+def _ask(
+    lacking: list[str], stated: Input | None, options: dict[str, Any]
+) -> tuple[Input, dict[str, Any]]:
+    """On a terminal, what the flags left open."""
+    if INPUT in lacking or stated is None:
+        order = _asked("Colour order of its training images", COLOR_ORDERS)
+        mean = _numbers("Mean per channel in that order, of 0 to 255", IMAGENET_RGB.mean)
+        std = _numbers("Standard deviation per channel, of 0 to 255", IMAGENET_RGB.std)
+        stated = Input(order, mean, std)
+    if STRIDE in lacking:
+        rule = _asked("Stride of its bottlenecks", ("1x1", "3x3"))
+        options = {**options, "stride_in_1x1": rule == "1x1"}
+    return stated, options
+
+
+def _asked(question: str, choices: tuple[str, ...]) -> str:
+    while True:
+        answer = input(f"{question} ({' or '.join(choices)}): ").strip()
+        if answer in choices:
+            return answer
+
+
+def _numbers(question: str, example: tuple[float, ...]) -> tuple[float, ...]:
+    while True:
+        answer = input(f"{question} (such as {' '.join(map(str, example))}): ")
+        try:
+            values = tuple(float(word) for word in answer.replace(",", " ").split())
+        except ValueError:
+            continue
+        if len(values) == 3:
+            return values

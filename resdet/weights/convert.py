@@ -1,0 +1,289 @@
+"""A weight file of one origin written for another, with proof that nothing was lost.
+
+Names, layouts and meaning go over by the tables of `names` and `origins`; the card goes along,
+inside our own files and beside all others. What is written is read back and compared, tensor by
+tensor and by logits, with what was read.
+
+Not for: training state; optimizers and schedules stay behind.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import pickle
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import save_file
+
+from resdet.errors import WeightsError
+from resdet.run import atomic_path, write_json
+from resdet.weights import files, formats
+from resdet.weights.card import CARD_KEY, Card
+from resdet.weights.foreign_card import needs_stride_rule, path_beside
+from resdet.weights.formats import Tensors
+from resdet.weights.names import COUNTER
+from resdet.weights.origins import identify, shapes_of, to_names_of
+from resdet.weights.reference import Parity, logits, our_net, own_net, parity
+
+TARGETS = ("torchvision", "timm", "detectron2", "resdet")
+SUFFIXES = {
+    "torchvision": (".pth", ".pt", ".safetensors"),
+    "timm": (".safetensors", ".pth", ".pt"),
+    "detectron2": (".pkl", ".pth"),
+    "resdet": (".safetensors",),
+}
+
+
+@dataclass(frozen=True)
+class Conversion:
+    """What was written, and how it compares.
+
+    Attributes:
+        tensors: written; `left_out` names of ours that the target does not keep.
+        notes: conversions of values, in sentences.
+        parities: logits before and after.
+        exact: every tensor that was read back equals what was meant to be written.
+    """
+
+    path: str
+    to: str
+    card: Card
+    tensors: int
+    missing: int
+    left_out: tuple[str, ...]
+    notes: tuple[str, ...]
+    parities: tuple[Parity, ...]
+    keys: tuple[str, ...] = ()
+
+    def to_json(self) -> dict[str, Any]:
+        return {
+            "path": self.path,
+            "to": self.to,
+            "net": self.card.net,
+            "tensors": self.tensors,
+            "missing": self.missing,
+            "left_out": list(self.left_out),
+            "notes": list(self.notes),
+            "parity": [p.to_json() for p in self.parities],
+            "detectron2_keys": list(self.keys),
+        }
+
+
+def convert(
+    source: Path | str,
+    to: str,
+    out: Path | str,
+    *,
+    color_order: str | None = None,
+    part: str | None = None,
+) -> Conversion:
+    """Writes `source` for another framework.
+
+    Args:
+        to: one of `TARGETS`.
+        out: its suffix chooses the container (`SUFFIXES`); must not exist.
+        color_order: "RGB" or "BGR": the first layer and the card are turned to it.
+        part: of the source, as `formats.read` takes it.
+
+    Raises:
+        WeightsError: the source does not load, the target has no such net or another stride
+            rule, or what was written does not read back; then nothing stays behind.
+    """
+    source, out = Path(source), Path(out)
+    _refuse_out(source, out, to)
+    tensors, card = files.load(source, part=part)
+    before = dict(tensors)
+    flip = color_order is not None and color_order != card.input.color_order
+    if flip:
+        tensors, card = flipped(tensors, card)
+    num_classes = len(tensors["linear.bias"]) if "linear.bias" in tensors else 1000
+    missing = _missing(card, num_classes, tensors)
+    _refuse_stride(card, to, source)
+    written, notes = _write(out, to, tensors, card)
+    try:
+        parities = _parities(source, part, out, to, before, card, flip, num_classes, bool(missing))
+        kept = _refuse_losses(out, to, tensors)
+    except WeightsError:
+        out.unlink(missing_ok=True)
+        path_beside(out).unlink(missing_ok=True)
+        raise
+    return Conversion(
+        path=str(out),
+        to=to,
+        card=card,
+        tensors=written,
+        missing=len(missing),
+        left_out=tuple(n for n in tensors if n not in kept),
+        notes=(*notes, *(["first layer turned to " + card.input.color_order] if flip else [])),
+        parities=tuple(parities),
+        keys=detectron2_keys(card) if to == "detectron2" else (),
+    )
+
+
+def flipped(tensors: Tensors, card: Card) -> tuple[Tensors, Card]:
+    """The same net for the other colour order: first layer and card turned together (F19)."""
+    name = next((n for n in ("stem.conv1.weight", "conv1.0.weight") if n in tensors), None)
+    if name is None:
+        raise WeightsError("the file has no first layer to turn: stem.conv1 or conv1.0 is missing.")
+    order = "BGR" if card.input.color_order == "RGB" else "RGB"
+    turned = dataclasses.replace(
+        card.input,
+        color_order=order,
+        mean=tuple(reversed(card.input.mean)),
+        std=tuple(reversed(card.input.std)),
+    )
+    return (
+        {**tensors, name: tensors[name].flip(1).contiguous()},
+        dataclasses.replace(card, input=turned),
+    )
+
+
+def detectron2_keys(card: Card) -> tuple[str, ...]:
+    """What a stock Detectron2 config must say of these weights; its files do not carry it."""
+    keys = [
+        f"INPUT.FORMAT {card.input.color_order}",
+        f"MODEL.PIXEL_MEAN {_numbers(card.input.mean)}",
+        f"MODEL.PIXEL_STD {_numbers(card.input.std)}",
+    ]
+    if needs_stride_rule(card.net):
+        keys.append(f"MODEL.RESNETS.STRIDE_IN_1X1 {bool(card.net_options.get('stride_in_1x1'))}")
+    if card.norm.get("folded"):
+        keys.append("MODEL.RESNETS.NORM FrozenBN")
+    return tuple(keys)
+
+
+def _numbers(values: tuple[float, ...]) -> str:
+    return "[" + ", ".join(f"{v:g}" for v in values) + "]"
+
+
+def _refuse_out(source: Path, out: Path, to: str) -> None:
+    if to not in TARGETS:
+        raise WeightsError(f"--to is {to!r}, expected one of {', '.join(TARGETS)}.")
+    if out.suffix not in SUFFIXES[to]:
+        raise WeightsError(
+            f"{out} ends in {out.suffix or 'nothing'}; files for {to} end in "
+            f"{' or '.join(SUFFIXES[to])}."
+        )
+    if out.exists():
+        raise WeightsError(
+            f"{out} exists{' and is the source' if out.samefile(source) else ''}. It was left as "
+            "it is: give -o another name, or delete it."
+        )
+
+
+def _refuse_stride(card: Card, to: str, source: Path) -> None:
+    if to in ("torchvision", "timm") and needs_stride_rule(card.net):
+        if not card.net_options.get("stride_in_1x1", True):
+            return
+        raise WeightsError(
+            f"{source} is a {card.net} with its stride in the first 1x1; {to}'s has it in the 3x3. "
+            "The names would fit and the net would be another one. Write it --to detectron2 or "
+            "--to resdet."
+        )
+
+
+def _missing(card: Card, num_classes: int, tensors: Tensors) -> list[str]:
+    shapes = shapes_of(card.net, num_classes, card.net_options)
+    return [n for n in shapes if n not in tensors and not n.endswith(COUNTER)]
+
+
+def _write(out: Path, to: str, tensors: Tensors, card: Card) -> tuple[int, tuple[str, ...]]:
+    if to == "resdet":
+        files.save(out, tensors, card)
+        return len(tensors), ()
+    theirs, notes = to_names_of(to, card.net, tensors)
+    plain = {n: t.detach().cpu().contiguous().clone() for n, t in theirs.items()}
+    with atomic_path(out) as temporary:
+        if out.suffix == ".safetensors":
+            save_file(plain, temporary, metadata={"format": "pt"})
+        elif to == "detectron2":
+            _write_detectron2(temporary, plain, out.suffix)
+        else:
+            torch.save(plain, temporary)
+    beside = dataclasses.replace(card, tensors_sha256=files.sha256_of(plain))
+    write_json(path_beside(out), beside.to_dict())
+    return len(plain), notes
+
+
+def _write_detectron2(path: Path, tensors: Tensors, suffix: str) -> None:
+    """As Detectron2's own converters write: its suffix search is right for names like these."""
+    extra = {"__author__": "resdet", "matching_heuristics": True}
+    if suffix == ".pkl":
+        arrays = {name: t.numpy() for name, t in tensors.items()}
+        path.write_bytes(pickle.dumps({"model": arrays, **extra}))
+    else:
+        torch.save({"model": tensors, **extra}, path)
+
+
+def _refuse_losses(out: Path, to: str, tensors: Tensors) -> set[str]:
+    """Reads the file back: what arrives must be what was meant, bit for bit; gives its names."""
+    again, _ = files.load(out)
+    odd = [n for n, t in again.items() if n not in tensors or not _equal(t, tensors[n])]
+    lost = [n for n in tensors if n not in again and not n.endswith(COUNTER)]
+    if odd or lost:
+        raise WeightsError(
+            f"{out} does not read back as it was meant: {len(odd)} tensors differ, {len(lost)} are "
+            f"lost (first: {(odd or lost)[0]}). It was removed. This is a bug in resdet."
+        )
+    return set(again)
+
+
+def _equal(a: torch.Tensor, b: torch.Tensor) -> bool:
+    return a.dtype == b.dtype and torch.equal(a, b)
+
+
+def _parities(
+    source: Path,
+    part: str | None,
+    out: Path,
+    to: str,
+    before: Tensors,
+    card: Card,
+    flip: bool,
+    num_classes: int,
+    incomplete: bool,
+) -> list[Parity]:
+    if incomplete:
+        return [Parity("logits", why="the file does not hold the whole net")]
+    # Residual nets run at any size, and say as much on a small picture.
+    size = card.input.size if card.net.startswith("vgg") else min(card.input.size, 64)
+    build = (card.net, num_classes, card.net_options)
+    ours = logits(our_net(*build, before), size)
+    found = [_against(origin_of(source, part), source, part, build, ours, size, "read")]
+    again = logits(our_net(*build, files.load(out)[0]), size, flip=flip)
+    found.append(parity("ours, before and after", ours, again))
+    if to != "resdet":
+        found.append(_against(to, out, None, build, again, size, "written", flip=flip))
+    return [p for p in found if p is not None]
+
+
+def _against(
+    origin: str,
+    path: Path,
+    part: str | None,
+    build: tuple[str, int, dict[str, Any]],
+    ours: torch.Tensor,
+    size: int,
+    when: str,
+    *,
+    flip: bool = False,
+) -> Parity | None:
+    """The file as it lies there, in its library's own net, against ours."""
+    if origin == "resdet":
+        return None
+    what = f"{origin}'s own net with the file {when}, against ours"
+    net, why = own_net(origin, *build)
+    if net is None:
+        return Parity(what, why=why)
+    net.load_state_dict(formats.read(path, part=part).tensors)
+    return parity(what, logits(net, size, flip=flip), ours)
+
+
+def origin_of(source: Path, part: str | None = None) -> str:
+    contents = formats.read(source, part=part)
+    if CARD_KEY in contents.metadata:
+        return "resdet"
+    return identify(contents, source.name).origin.name

@@ -1,0 +1,376 @@
+"""The weight doctor: what a file is, what can be told of its conventions, whether it is healthy.
+
+Nothing here is guessed in silence. What names and records state is given as it is; what
+statistics suggest is given with what it rests on; what cannot be known is null.
+
+Not for: scoring images under every convention (`probe`), or writing anything (`convert`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from resdet.errors import WeightsError
+from resdet.weights import formats, names
+from resdet.weights.card import CARD_KEY, Card, Input
+from resdet.weights.evidence import (
+    Evidence,
+    clashes,
+    color_order,
+    first_convolution,
+    is_folded,
+    scale,
+)
+from resdet.weights.files import not_finite, sha256_of
+from resdet.weights.foreign_card import (
+    Habits,
+    by_habit,
+    card_of,
+    needs_stride_rule,
+    path_beside,
+    unknown_of,
+)
+from resdet.weights.formats import Contents
+from resdet.weights.names import COUNTER
+from resdet.weights.origins import Identified, identify, shapes_of
+from resdet.weights.transfer import grouped
+
+# A variance this small divides by little but eps.
+TINY_VARIANCE = 1e-6
+
+
+@dataclass(frozen=True)
+class Norms:
+    """Health of a file's batch norms.
+
+    Attributes:
+        count: of norms with statistics.
+        untrained: mean 0, variance 1, no shift: they never saw a batch.
+        folded: the identity plus a shift, their scale lies in the convolutions.
+        tiny: names of norms with variances below `TINY_VARIANCE`, and how many.
+        negative: names of norms with negative variances.
+    """
+
+    count: int
+    untrained: int
+    folded: bool
+    tiny: dict[str, int]
+    negative: tuple[str, ...]
+
+    def sentence(self) -> str:
+        if not self.count:
+            return "no batch norm"
+        if self.folded:
+            return (
+                f"{self.count} norms, all folded into their convolutions: they can only stay frozen"
+            )
+        if self.untrained == self.count:
+            return f"{self.count} norms, none ever trained"
+        parts = [f"{self.count} norms with statistics"]
+        if self.untrained:
+            parts.append(f"{self.untrained} never trained")
+        if self.tiny:
+            channels = sum(self.tiny.values())
+            parts.append(
+                f"{channels} channels in {len(self.tiny)} with a variance below {TINY_VARIANCE:g} "
+                "(dead: nothing reaches them)"
+            )
+        return ", ".join(parts)
+
+
+@dataclass(frozen=True)
+class Fit:
+    """How a file would arrive in one of our nets, the classifier's last layer included."""
+
+    net: str
+    arrived: int
+    wanted: int
+    left_over: int
+
+    @property
+    def whole(self) -> bool:
+        return self.arrived == self.wanted and not self.left_over
+
+
+@dataclass(frozen=True)
+class Report:
+    """All that is known of one file; `to_json` is what docs/commands.md promises."""
+
+    path: str
+    container: str | None = None
+    wrappers: tuple[str, ...] = ()
+    origin: str | None = None
+    architecture: str | None = None
+    detector: str | None = None
+    input: Input | None = None
+    stride_rule: str | None = None
+    color: Evidence = field(default_factory=lambda: Evidence(None, "not looked at"))
+    scale: Evidence = field(default_factory=lambda: Evidence(None, "not looked at"))
+    norms: Norms | None = None
+    tensors: int = 0
+    parameters: int = 0
+    verified: bool = False
+    notes: tuple[str, ...] = ()
+    problems: tuple[str, ...] = ()
+    fits: tuple[Fit, ...] = ()
+
+    @property
+    def loadable(self) -> bool:
+        return not self.problems
+
+    def to_json(self) -> dict[str, Any]:
+        return {
+            "file": self.path,
+            "origin": self.origin,
+            "architecture": self.architecture,
+            "detector": self.detector,
+            "container": self.container,
+            "wrapper": " / ".join(self.wrappers) or None,
+            "stride_rule": self.stride_rule,
+            "color_order": self.input.color_order if self.input else self.color.value,
+            "input": None
+            if self.input is None
+            else {"mean": list(self.input.mean), "std": list(self.input.std), "range": [0, 255]},
+            "verified": self.verified,
+            "evidence": {
+                "color_order": {"value": self.color.value, "why": self.color.why},
+                "scale": {"value": self.scale.value, "why": self.scale.why},
+            },
+            "norms": None if self.norms is None else self.norms.sentence(),
+            "tensors": self.tensors,
+            "parameters": self.parameters,
+            "notes": list(self.notes),
+            "problems": list(self.problems),
+            "loads_into": [
+                {"net": f.net, "arrived": f.arrived, "wanted": f.wanted} for f in self.fits
+            ],
+        }
+
+
+def inspect(path: Path | str) -> Report:
+    """What a file is. A file that cannot be read or told gives a report with that problem.
+
+    Raises:
+        WeightsError: there is no such file.
+    """
+    path = Path(path)
+    if not path.exists():
+        raise WeightsError(f"{path} does not exist. Name a weight file that does.")
+    try:
+        contents = formats.read(path)
+    except WeightsError as error:
+        return Report(str(path), problems=(str(error),))
+    counted: dict[str, Any] = {
+        "container": contents.container,
+        "wrappers": contents.wrappers,
+        "tensors": len(contents.tensors),
+        "parameters": parameters(contents.tensors),
+    }
+    spoiled = not_finite(contents.tensors, path.name)
+    try:
+        if CARD_KEY in contents.metadata:
+            return _ours(path, contents, spoiled, counted)
+        return _foreign(path, contents, spoiled, counted)
+    except WeightsError as error:
+        return Report(
+            str(path),
+            color=color_order(first_convolution(contents.tensors)),
+            problems=(*spoiled, str(error)),
+            **counted,
+        )
+
+
+def _ours(path: Path, contents: Contents, problems: list[str], counted: dict[str, Any]) -> Report:
+    card = Card.from_json(contents.metadata[CARD_KEY], str(path))
+    if card.tensors_sha256 != sha256_of(contents.tensors):
+        problems = [*problems, "its tensors do not match the SHA-256 in its card: damaged"]
+    health = norms_of(contents.tensors)
+    fits = _fits(card.net, card.net_options, len(card.classes) or None, contents.tensors)
+    return Report(
+        str(path),
+        origin=card.origin,
+        architecture=card.net,
+        input=card.input,
+        stride_rule=_stride(card.net, card.net_options),
+        color=color_order(first_convolution(contents.tensors)),
+        scale=scale(contents.tensors),
+        norms=health,
+        verified=card.verified,
+        problems=(*problems, *_ill(health), *_lacking(fits, contents.tensors, card.net)),
+        fits=fits,
+        **counted,
+    )
+
+
+def _foreign(
+    path: Path, contents: Contents, problems: list[str], counted: dict[str, Any]
+) -> Report:
+    found = identify(contents, path.name)
+    habits = by_habit(path, contents, found)
+    card = None
+    if path_beside(path).exists():
+        card = card_of(path, contents, found, sha256_of(contents.tensors))
+    elif not found.detector and unknown_of(habits):
+        problems = [
+            *problems,
+            f"no card, and its files do not tell {' and '.join(unknown_of(habits))}",
+        ]
+    options = card.net_options if card else habits.options
+    input_ = card.input if card else habits.input
+    if not card and not habits.verified and (odd := clashes(habits.input, found.tensors)):
+        problems = [*problems, *odd]
+        input_ = None
+    health = norms_of(found.tensors)
+    fits = _fits(found.net, options, found.num_classes, found.tensors, bool(found.detector))
+    return Report(
+        str(path),
+        origin=card.origin if card else habits.origin,
+        architecture=found.net,
+        detector=found.detector or None,
+        input=input_,
+        stride_rule=_stride(found.net, options),
+        color=color_order(first_convolution(found.tensors)),
+        scale=scale(found.tensors),
+        norms=health,
+        verified=card.verified if card else habits.verified,
+        notes=_notes(contents, found, habits),
+        problems=(*problems, *_ill(health), *_missing(found)),
+        fits=fits,
+        **counted,
+    )
+
+
+def _notes(contents: Contents, found: Identified, habits: Habits) -> tuple[str, ...]:
+    notes = list(found.notes)
+    if contents.left_aside:
+        notes.append(
+            f"left aside: {len(contents.left_aside)} tensors of a key encoder and its queue"
+        )
+    if contents.averages:
+        notes.append(
+            f"averaged weights lie beside: --part {contents.averages[0]} takes those instead"
+        )
+    if found.extras:
+        notes.append(
+            f"left out, no part of the net: {len(found.extras)} tensors ({found.extras[0]}"
+            f"{', …' if len(found.extras) > 1 else ''})"
+        )
+    if habits.origin == "torchvision" and found.net.startswith("resnet"):
+        notes.append("timm's ResNets have the same names and conventions")
+    if contents.beside:
+        shown = [f"{k}={v}" for k, v in contents.beside.items() if len(str(v)) < 40][:6]
+        notes.append(f"beside the tensors: {', '.join(shown) or ', '.join(contents.beside)}")
+    return tuple(notes)
+
+
+def _missing(found: Identified) -> list[str]:
+    if not found.missing:
+        return []
+    wanted = len(found.missing) + sum(not n.endswith(COUNTER) for n in found.tensors)
+    shown = ", ".join(grouped(found.missing)[:8])
+    return [
+        f"{len(found.missing)} of {wanted} tensors of {found.net} are missing: {shown}"
+        f"{', …' if len(grouped(found.missing)) > 8 else ''}; as a backbone it needs TRANSFER.NEW "
+        f"for {', '.join(sorted({n.split('.')[0] for n in found.missing}))}"
+    ]
+
+
+def _lacking(fits: tuple[Fit, ...], tensors: Mapping[str, Any], net: str) -> list[str]:
+    own = next((f for f in fits if f.net == net), None)
+    if own is None or own.whole:
+        return []
+    return [f"{own.wanted - own.arrived} of {own.wanted} tensors of {net} are missing"]
+
+
+def _ill(health: Norms) -> list[str]:
+    problems = []
+    if health.count and health.untrained == health.count:
+        problems.append(
+            f"all {health.count} norms have mean 0 and variance 1: they were never trained. "
+            "Train the net with tools/pretrain_cls.py"
+        )
+    if health.negative:
+        problems.append(f"negative variances in {', '.join(health.negative[:3])}: spoiled")
+    return problems
+
+
+def _stride(net: str, options: Mapping[str, Any]) -> str | None:
+    rule = options.get("stride_in_1x1")
+    if not net.startswith(("resnet", "plain", "cifar_")):
+        return None
+    if not needs_stride_rule(net):
+        return "3x3"
+    return None if rule is None else "1x1" if rule else "3x3"
+
+
+def parameters(tensors: Mapping[str, torch.Tensor]) -> int:
+    """Learnable values: statistics and counters do not count."""
+    statistics = ("running_mean", "running_var", COUNTER, "_rm", "_riv")
+    return sum(t.numel() for n, t in tensors.items() if not n.endswith(statistics))
+
+
+# -- health -------------------------------------------------------------------------------------
+
+
+def norms_of(tensors: Mapping[str, torch.Tensor]) -> Norms:
+    """Health of the batch norms in a file, under our names or any origin's dotted ones."""
+    found = [n.removesuffix(".running_var") for n in tensors if n.endswith(".running_var")]
+    untrained, tiny, negative = 0, {}, []
+    for norm in found:
+        variance = tensors[f"{norm}.running_var"]
+        mean = tensors.get(f"{norm}.running_mean", torch.ones(1))
+        shift = tensors.get(f"{norm}.bias", torch.zeros(1))
+        untrained += bool((variance == 1).all() and (mean == 0).all() and (shift == 0).all())
+        if small := int((variance < TINY_VARIANCE).sum()):
+            tiny[norm] = small
+        if (variance < 0).any():
+            negative.append(norm)
+    return Norms(len(found), untrained, is_folded(tensors), tiny, tuple(negative))
+
+
+# -- what it loads into ------------------------------------------------------------------------
+
+
+def _fits(
+    net: str,
+    options: Mapping[str, Any],
+    num_classes: int | None,
+    tensors: Mapping[str, torch.Tensor],
+    without_classifier: bool = False,
+) -> tuple[Fit, ...]:
+    """The file's own net first, then those of its family that share tensors by name and shape."""
+    if num_classes is None:
+        num_classes = len(tensors["linear.bias"]) if "linear.bias" in tensors else 1000
+    given = {n: t for n, t in tensors.items() if not n.endswith(COUNTER)}
+    fits = []
+    for other in dict.fromkeys((net, *_family(net))):
+        # Width and stem change every shape: others are asked under the same options.
+        shapes = shapes_of(other, num_classes, _options_for(other, options))
+        wanted = {n: s for n, s in shapes.items() if not n.endswith(COUNTER)}
+        if without_classifier:
+            wanted = {n: s for n, s in wanted.items() if not n.startswith("linear.")}
+        arrived = sum(n in given and given[n].shape == s for n, s in wanted.items())
+        fits.append(Fit(other, arrived, len(wanted), sum(n not in wanted for n in given)))
+    first, *rest = fits
+    return (first, *sorted((f for f in rest if f.arrived), key=lambda f: f.wanted - f.arrived)[:3])
+
+
+def _family(net: str) -> tuple[str, ...]:
+    return tuple(
+        n for o in ("torchvision", "akamaster") for n in names.nets_of(o) if _alike(n, net)
+    )
+
+
+def _alike(net: str, other: str) -> bool:
+    # CIFAR nets of a thousand layers take long to build, and nobody asks for them.
+    family = ("resnet", "vgg", "cifar_resnet")
+    return any(net.startswith(f) and other.startswith(f) for f in family) and "1202" not in net
+
+
+def _options_for(net: str, options: Mapping[str, Any]) -> dict[str, Any]:
+    return {k: v for k, v in options.items() if k != "stride_in_1x1" or not net.startswith("vgg")}

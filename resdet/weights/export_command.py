@@ -1,0 +1,133 @@
+"""`convert_weights export`: a weight file's net, or a run's detector, as a checked ONNX file.
+
+Not for: the export itself (`resdet.weights.export`, `resdet.detect.export`).
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+from resdet.errors import ConfigError
+from resdet.run import Run
+from resdet.weights.export import (
+    build_filled,
+    build_filled_backbone,
+    export_backbone,
+    export_classifier,
+)
+from resdet.weights.files import load
+
+CLASSIFIER = "model.safetensors"
+
+
+def add_export_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "source", metavar="FILE|RUN", help="a weight file; a run folder for its detector"
+    )
+    parser.add_argument(
+        "-o", "--output", required=True, metavar="OUT.onnx", help="the file to write"
+    )
+    parser.add_argument(
+        "--backbone",
+        nargs="?",
+        const="",
+        metavar="STAGE",
+        help="the stages up to STAGE (default: the one that detectors share), not the classifier",
+    )
+    parser.add_argument(
+        "--size",
+        type=int,
+        nargs="+",
+        metavar="PIXELS",
+        help="side, or height and width, of the images (default: the card's for a classifier, "
+        "any for a backbone)",
+    )
+    parser.add_argument(
+        "--normalised-input",
+        action="store_true",
+        help="leave (pixel - mean) / std out of the file: the input has it done",
+    )
+    parser.add_argument(
+        "--score-threshold",
+        type=float,
+        metavar="S",
+        help="detector: what a detection must exceed (default: as in the run)",
+    )
+    parser.add_argument("--json", action="store_true", help="one JSON object on standard output")
+
+
+def run_export(args: argparse.Namespace) -> int:
+    """Writes the file and says how it was checked.
+
+    Raises:
+        UserError: what the user can mend. CheckFailed: the file was not kept.
+    """
+    _refuse_contradictions(args)
+    exported = _export(args)
+    if args.json:
+        json.dump(exported.to_dict(), sys.stdout, allow_nan=False, ensure_ascii=False)
+        sys.stdout.write("\n")
+    else:
+        sys.stdout.write(f"{exported}\n")
+    return 0
+
+
+def _export(args: argparse.Namespace) -> Any:
+    source = Path(args.source)
+    if _is_detector(source):
+        # By name: weights do not know detection, and work where Detectron2 is absent.
+        detection: Any = importlib.import_module("resdet.detect.export")
+        return detection.export_detector(
+            source,
+            args.output,
+            normalised_input=args.normalised_input,
+            score_threshold=args.score_threshold,
+        )
+    if source.is_dir() and (source / CLASSIFIER).exists():
+        source = source / CLASSIFIER
+    tensors, card = load(source)
+    size = tuple(args.size * 2 if len(args.size) == 1 else args.size) if args.size else None
+    if args.backbone is None:
+        net = build_filled(card, tensors, str(source))
+        return export_classifier(
+            net, card, args.output, size=size, normalised_input=args.normalised_input
+        )
+    net = build_filled_backbone(card, tensors, str(source), args.backbone or None)
+    return export_backbone(
+        net,
+        card,
+        args.output,
+        to=args.backbone or None,
+        size=size,
+        normalised_input=args.normalised_input,
+    )
+
+
+def _is_detector(source: Path) -> bool:
+    return (source / "run.json").exists() and Run.open(source).kind == "detection"
+
+
+def _refuse_contradictions(args: argparse.Namespace) -> None:
+    if args.size and (len(args.size) > 2 or min(args.size) < 1):
+        raise ConfigError(
+            f"--size is {' '.join(map(str, args.size))}, expected a side, or height and width, "
+            "in pixels."
+        )
+    if args.score_threshold is not None and not 0 <= args.score_threshold < 1:
+        raise ConfigError(f"--score-threshold is {args.score_threshold}, expected 0 to 1.")
+    detector = _is_detector(Path(args.source))
+    if detector and (args.backbone is not None or args.size):
+        given = "--backbone" if args.backbone is not None else "--size"
+        raise ConfigError(
+            f"{given} is for weight files, {args.source} is the run of a detector, which takes "
+            "images of any size. Leave it out, or give the weight file that the run started from."
+        )
+    if not detector and args.score_threshold is not None:
+        raise ConfigError(
+            f"--score-threshold is for detectors, {args.source} is no detection run. Leave it out."
+        )

@@ -1,0 +1,369 @@
+"""Any weight file to plain tensors: what it is, by its first bytes, and nothing in it is run.
+
+    safetensors   ours, timm's, Hugging Face's
+    torch         .pth, .pt, .th, .pyth: a zip archive, or the format before torch 1.6
+    pickle        .pkl of Detectron and Detectron2: numpy arrays and plain containers
+    npz           numpy's archive of arrays
+
+Names for files are only names; the first bytes decide (`faults.md` F23 to F25). Wrappers that
+trainers put around the tensors are taken off by rule and reported. A file that claims more values
+than it holds bytes is refused, so memory stays bounded by the file's size.
+
+Not for: what the names mean (`names`, `origins`).
+"""
+
+from __future__ import annotations
+
+import pickle
+import re
+import zipfile
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from safetensors import SafetensorError, safe_open
+
+from resdet.errors import WeightsError
+from resdet.formats import foreign
+from resdet.weights import pickles
+
+Tensors = dict[str, torch.Tensor]
+
+# A torch file before 1.6 opens with its magic number as a pickle.
+_LEGACY = b"\x80\x02\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19."
+# Longer than any header of JSON, shorter than eight bytes of text make when read as a number.
+MAX_HEADER = 2**48
+_HDF5 = b"\x89HDF"
+# Where trainers keep the tensors, in the order in which they are looked for.
+WRAPPERS = (
+    "state_dict",
+    "model_state",
+    "model_state_dict",
+    "model",
+    "net",
+    "blobs",
+)
+# Averages of weights over the training, where a file holds them beside the weights themselves.
+AVERAGES = ("state_dict_ema", "model_ema", "ema_state_dict", "ema_state", "ema")
+# Prefixes that every name carries: DDP, torch.compile, Lightning and the like.
+PREFIXES = ("module.", "_orig_mod.", "model.", "net.", "network.", "encoder.")
+# MoCo keeps a query encoder, whose weights are meant, and a key encoder with a queue.
+MOCO = "encoder_q."
+MOCO_OTHERS = ("encoder_k.", "queue", "queue_ptr")
+# Numpy's compressed archive may hold so many bytes for each of its own.
+MAX_INFLATION = 20
+# Tensors that share memory count each time; tied weights are few.
+MAX_SHARING = 4
+
+
+@dataclass(frozen=True)
+class Contents:
+    """What a file holds.
+
+    Attributes:
+        tensors: by the names that they have there, wrappers and common prefixes taken off.
+        container: "safetensors", "torch", "torch (before 1.6)", "pickle" or "npz".
+        wrappers: what was taken off, outermost first: keys, then prefixes with their dot.
+        metadata: text that safetensors carry.
+        beside: plain values that lie beside the tensors (`epoch`, `arch`, `__author__`).
+        left_aside: names of tensors that belong to something else (MoCo's key encoder).
+        averages: keys under which averaged weights lie beside those read.
+    """
+
+    tensors: Tensors
+    container: str
+    wrappers: tuple[str, ...] = ()
+    metadata: dict[str, str] = field(default_factory=dict)
+    beside: dict[str, Any] = field(default_factory=dict)
+    left_aside: tuple[str, ...] = ()
+    averages: tuple[str, ...] = ()
+
+
+def read(path: Path | str, *, part: str | None = None) -> Contents:
+    """The tensors of a file, whatever it is.
+
+    Args:
+        part: a key that holds the tensors, where the rules would take another, such as
+            "model_ema".
+
+    Raises:
+        WeightsError: the file is missing, damaged, not weights, or wants to run code; says which
+            and what to do. Nothing in it was run.
+    """
+    if re.match(r"\w+:/", str(path)):
+        raise WeightsError(
+            f"{path} is an address, and nothing is fetched. Download the file, and give its path."
+        )
+    path = Path(path)
+    container = container_of(path)
+    found, metadata = _READERS[container](path)
+    return _unwrap(found, container, metadata, path, part)
+
+
+def container_of(path: Path) -> str:
+    """The kind of a file by its first bytes, a key of `_READERS`; raises as `read` (F24)."""
+    if not path.exists():
+        raise WeightsError(f"{path} does not exist. Name a weight file that does.")
+    if path.is_dir():
+        inside = path / "model.safetensors"
+        hint = f" Did you mean {inside}?" if inside.exists() else ""
+        raise WeightsError(f"{path} is a folder, expected a weight file.{hint}")
+    size = path.stat().st_size
+    with open(path, "rb") as f:
+        head = f.read(foreign.HEAD_BYTES)
+    if foreign.is_foreign(head, size):
+        raise WeightsError(f"{path} {foreign.describe(head, size, wanted='weights')}")
+    # First: the length of a header may look like any other format's first bytes.
+    if head[8:9] == b"{" and int.from_bytes(head[:8], "little") < MAX_HEADER:
+        return "safetensors"
+    if head.startswith(b"PK\x03\x04"):
+        return _kind_of_zip(path)
+    if head.startswith(_LEGACY):
+        return "torch (before 1.6)"
+    # Protocol 0, Python 2's, starts with the opcode of what it holds: a dict.
+    if head.startswith((b"\x80", b"(dp")):
+        return "pickle"
+    known = "Give a .safetensors, .pth, .pkl or .npz file."
+    if head.startswith(_HDF5):
+        raise WeightsError(f"{path} is an HDF5 file, as Keras writes: not read by resdet. {known}")
+    raise WeightsError(
+        f"{path} starts with {head[:8]!r}: neither a safetensors, a torch, a pickle nor a numpy "
+        f"file. {known}"
+    )
+
+
+def _kind_of_zip(path: Path) -> str:
+    """ "torch" or "npz", every member checked against its checksum and its size."""
+    if not zipfile.is_zipfile(path):
+        raise WeightsError(
+            f"{path} is cut off: {path.stat().st_size} bytes without the end of the archive. "
+            "Fetch it again."
+        )
+    with zipfile.ZipFile(path) as archive:
+        members = archive.infolist()
+        claimed = sum(m.file_size for m in members)
+        # Torch stores without compression; a numpy archive may be compressed.
+        if claimed > MAX_INFLATION * path.stat().st_size:
+            raise WeightsError(
+                f"{path} would unpack to {claimed:,} bytes from {path.stat().st_size:,}: no "
+                "weights shrink like that. It was not unpacked."
+            )
+        try:
+            broken = archive.testzip()
+        except (zipfile.BadZipFile, EOFError, OSError, NotImplementedError) as error:
+            broken = str(error)
+    if broken:
+        raise WeightsError(
+            f"{path} is damaged: {broken} inside fails its checksum. Fetch it again."
+        )
+    names = [m.filename for m in members]
+    if names and all(name.endswith(".npy") for name in names):
+        return "npz"
+    if any(name.rpartition("/")[2] == "constants.pkl" for name in names):
+        raise WeightsError(
+            f"{path} is a TorchScript program, not weights; it was not run. Where you trust it: "
+            "torch.save(torch.jit.load(FILE).state_dict(), 'weights.pth')."
+        )
+    if any(name.rpartition("/")[2] == "data.pkl" for name in names):
+        return "torch"
+    raise WeightsError(
+        f"{path} is a zip archive without weights (it holds {', '.join(names[:3]) or 'nothing'}). "
+        "Unpack it and give the weight file inside."
+    )
+
+
+def _read_safetensors(path: Path) -> tuple[Any, dict[str, str]]:
+    try:
+        with safe_open(path, framework="pt") as f:
+            return {name: f.get_tensor(name) for name in f.keys()}, f.metadata() or {}  # noqa: SIM118
+    except (SafetensorError, OSError, ValueError, OverflowError) as error:
+        raise WeightsError(f"{path} is cut off or damaged: {error}. Fetch it again.") from None
+
+
+def _read_torch(path: Path) -> tuple[Any, dict[str, str]]:
+    try:
+        # weights_only: the file may hold tensors and plain containers, never code (F23).
+        loaded = torch.load(path, map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError as error:
+        raise WeightsError(_refused(path, _name_in(str(error)))) from None
+    except (RuntimeError, EOFError, ValueError, KeyError, OSError, AssertionError) as error:
+        first = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise WeightsError(f"{path} is cut off or damaged: {first}. Fetch it again.") from None
+    return loaded, {}
+
+
+def _name_in(message: str) -> str:
+    """What torch's reader was asked for, out of its message."""
+    for marker in ("GLOBAL ", "Unsupported class ", "Unsupported operand "):
+        if marker in message:
+            return message.split(marker)[1].split()[0].strip(".,")
+    return "code"
+
+
+def _refused(path: Path, wanted: str) -> str:
+    whole = wanted.startswith(("torch.nn.", "torchvision.", "timm.", "models.", "__main__."))
+    what = "holds a Python object" if whole else "wants to call"
+    return (
+        f"{path} {what} ({wanted}): that is a program, not plain tensors; it was not run. "
+        "Where you trust it: torch.save(model.state_dict(), 'weights.pth')."
+    )
+
+
+def _read_pickle(path: Path) -> tuple[Any, dict[str, str]]:
+    try:
+        with open(path, "rb") as f:
+            return pickles.load(f), {}
+    except pickles.NotPlainError as error:
+        raise WeightsError(_refused(path, error.wanted)) from None
+    # A damaged pickle trips its reader in any of a dozen ways.
+    except Exception as error:
+        said = f"{type(error).__name__}: {error}"
+        raise WeightsError(f"{path} is cut off or damaged ({said}). Fetch it again.") from None
+
+
+def _read_npz(path: Path) -> tuple[Any, dict[str, str]]:
+    try:
+        with np.load(path, allow_pickle=False) as archive:
+            return {name: archive[name] for name in archive.files}, {}
+    except ValueError as error:
+        if "pickle" in str(error).lower():
+            raise WeightsError(_refused(path, "a numpy array of Python objects")) from None
+        raise WeightsError(f"{path} is cut off or damaged: {error}. Fetch it again.") from None
+    except (OSError, EOFError, zipfile.BadZipFile, MemoryError) as error:
+        raise WeightsError(f"{path} is cut off or damaged: {error}. Fetch it again.") from None
+
+
+_READERS: dict[str, Callable[[Path], tuple[Any, dict[str, str]]]] = {
+    "safetensors": _read_safetensors,
+    "torch": _read_torch,
+    "torch (before 1.6)": _read_torch,
+    "pickle": _read_pickle,
+    "npz": _read_npz,
+}
+
+
+# -- wrappers --------------------------------------------------------------------------------
+
+
+def _unwrap(
+    found: Any, container: str, metadata: dict[str, str], path: Path, part: str | None
+) -> Contents:
+    wrappers: list[str] = []
+    beside: dict[str, Any] = {}
+    averages: list[str] = []
+    while isinstance(found, Mapping):
+        averages += [k for k in AVERAGES if _holds_tensors(found.get(k)) and k != part]
+        keys = (part,) if part and part in found else WRAPPERS
+        key = next((k for k in keys if isinstance(found.get(k), Mapping)), None)
+        if key is None and not _has_tensors(found) and averages and not wrappers:
+            # A file of averages alone.
+            key = averages.pop(0)
+        if key is None:
+            break
+        beside |= _plain_values(found)
+        wrappers.append(key)
+        part = None if key == part else part
+        found = found[key]
+    if part:
+        raise WeightsError(
+            f"{path} has no part {part!r} with tensors; it has "
+            f"{', '.join(dict.fromkeys([*wrappers, *averages])) or 'no parts'}."
+        )
+    if not isinstance(found, Mapping):
+        raise WeightsError(f"{path} holds a {type(found).__name__}, not a dict of tensors.")
+    tensors = {str(k): _tensor(v) for k, v in found.items() if _is_array(v)}
+    if not tensors:
+        raise WeightsError(
+            f"{path} holds no tensors (keys: {', '.join(map(str, list(found)[:5])) or 'none'})."
+        )
+    beside |= _plain_values(found)
+    _refuse_claims(tensors, path)
+    tensors, prefixes, aside = _without_prefixes(tensors)
+    return Contents(
+        tensors,
+        container,
+        (*wrappers, *prefixes),
+        metadata,
+        beside,
+        tuple(aside),
+        tuple(dict.fromkeys(a for a in averages if a not in wrappers)),
+    )
+
+
+def _is_array(value: Any) -> bool:
+    # A number of numpy's own lies beside tensors in many pickles: it is no tensor of a net.
+    return isinstance(value, torch.Tensor | np.ndarray)
+
+
+def _has_tensors(found: Mapping[Any, Any]) -> bool:
+    return any(_is_array(v) for v in found.values())
+
+
+def _holds_tensors(value: Any) -> bool:
+    return isinstance(value, Mapping) and (
+        _has_tensors(value) or any(_holds_tensors(v) for v in value.values())
+    )
+
+
+def _plain_values(found: Mapping[Any, Any]) -> dict[str, Any]:
+    return {str(k): v for k, v in found.items() if _is_plain(v)}
+
+
+def _is_plain(value: Any) -> bool:
+    """Numbers, text, and lists of text such as class names."""
+    if isinstance(value, list):
+        return bool(value) and all(isinstance(item, str) for item in value)
+    return isinstance(value, str | int | float | bool)
+
+
+def _tensor(value: torch.Tensor | np.ndarray) -> torch.Tensor:
+    if isinstance(value, torch.Tensor):
+        return value.detach()
+    # torch takes the machine's byte order only, and wants to be able to write.
+    return torch.from_numpy(np.array(value, dtype=value.dtype.newbyteorder("="), order="C"))
+
+
+def _refuse_claims(tensors: Tensors, path: Path) -> None:
+    """A tensor may be a view that repeats few bytes many times: such a file is a trap (F24)."""
+    total = 0
+    for name, tensor in tensors.items():
+        if tensor.is_sparse or tensor.is_quantized or tensor.device.type == "meta":
+            raise WeightsError(
+                f"{path}, {name}: a {tensor.layout} tensor on {tensor.device.type}, expected plain "
+                "numbers. Save the weights as dense float tensors."
+            )
+        claimed = tensor.numel() * tensor.element_size()
+        held = tensor.untyped_storage().nbytes()
+        if claimed > held:
+            raise WeightsError(
+                f"{path}, {name}: claims {tuple(tensor.shape)}, {claimed:,} bytes, and the file "
+                f"holds {held:,} of them. It was not unpacked."
+            )
+        total += claimed
+    most = max(MAX_SHARING, MAX_INFLATION) * path.stat().st_size
+    if total > most:
+        raise WeightsError(
+            f"{path}: its tensors claim {total:,} bytes in all, the file has "
+            f"{path.stat().st_size:,}. It was not unpacked."
+        )
+
+
+def _without_prefixes(tensors: Tensors) -> tuple[Tensors, list[str], list[str]]:
+    """Common prefixes taken off; MoCo's query encoder alone; names of what was left aside."""
+    taken: list[str] = []
+    aside: list[str] = []
+    while True:
+        prefix = next((p for p in PREFIXES if all(n.startswith(p) for n in tensors)), None)
+        if prefix is None and any(n.startswith(MOCO) for n in tensors):
+            others = [n for n in tensors if n.startswith(MOCO_OTHERS)]
+            if all(n.startswith(MOCO) or n in others for n in tensors):
+                aside += others
+                tensors = {n: t for n, t in tensors.items() if n not in others}
+                prefix = MOCO
+        if prefix is None or any(n == prefix for n in tensors):
+            return tensors, taken, aside
+        tensors = {n[len(prefix) :]: t for n, t in tensors.items()}
+        taken.append(prefix)

@@ -1,0 +1,157 @@
+"""A detector's class and box predictors for another list of classes.
+
+Rows belong to classes, so they move by class name, never by place. With the same names in another
+order they are permuted; with other names they start fresh, or the rows that both have are
+carried over (`faults.md` F22).
+
+Not for: evaluation; a detector is scored on the classes that it was trained for.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+import torch
+
+from resdet.errors import WeightsError
+from resdet.weights.formats import Tensors
+
+HOW = ("new", "by_name")
+SCORES = "roi_heads.box_predictor.cls_score"
+DELTAS = "roi_heads.box_predictor.bbox_pred"
+# COCO's name to VOC's; all other names of VOC are COCO's own.
+SYNONYMS = {
+    "airplane": "aeroplane",
+    "dining table": "diningtable",
+    "motorcycle": "motorbike",
+    "potted plant": "pottedplant",
+    "couch": "sofa",
+    "tv": "tvmonitor",
+}
+
+
+@dataclass(frozen=True)
+class Heads:
+    """What becomes of the predictors.
+
+    Attributes:
+        tensors: to load in place of the file's.
+        new: patterns of tensors that start fresh.
+        carried: (class in the file, class here) of rows carried over; background aside.
+        sentence: what was done, for the log.
+    """
+
+    tensors: Tensors = field(default_factory=dict)
+    new: tuple[str, ...] = ()
+    carried: tuple[tuple[str, str], ...] = ()
+    sentence: str = ""
+
+
+def fit(
+    given: Mapping[str, torch.Tensor],
+    fresh: Mapping[str, torch.Tensor],
+    file_classes: Sequence[str],
+    classes: Sequence[str],
+    *,
+    how: str,
+    where: str,
+) -> Heads:
+    """How the predictors of a file arrive in a model with other classes.
+
+    Args:
+        given: the file's tensors; cls_score (K + 1, D) with background last, bbox_pred (4 K, D).
+        fresh: the model's, for rows that no class of the file has.
+        file_classes: K names in the file's order, () where it does not say.
+        classes: the model's.
+        how: "new" or "by_name", where the names differ.
+
+    Raises:
+        WeightsError: by_name without class names, or with none in common, or the file's names
+            are not as many as its rows.
+    """
+    if f"{SCORES}.bias" not in given or f"{SCORES}.bias" not in fresh:
+        return Heads()
+    rows = len(given[f"{SCORES}.bias"]) - 1
+    if file_classes and len(file_classes) != rows:
+        raise WeightsError(
+            f"{where} scores {rows} classes, but {len(file_classes)} names are given for them. "
+            "Name another data set in TRANSFER.HEAD_CLASSES."
+        )
+    if not file_classes:
+        return _unnamed(rows, classes, how, where)
+    if tuple(file_classes) == tuple(classes):
+        return Heads(sentence=f"heads: the same {rows} classes")
+    same_set = set(file_classes) == set(classes)
+    if how == "new" and not same_set:
+        return _fresh(f"{rows} classes in the file, {len(classes)} others here")
+    carried = _pairs(file_classes, classes)
+    if not carried:
+        raise WeightsError(
+            f"{where}: none of its {rows} classes ({', '.join(file_classes[:4])}, …) is among the "
+            f"{len(classes)} here ({', '.join(classes[:4])}, …). Say TRANSFER.HEADS new."
+        )
+    tensors = _carry(given, fresh, file_classes, classes, carried)
+    renamed = [f"{a} as {b}" for a, b in carried if a != b]
+    return Heads(
+        tensors,
+        carried=tuple(carried),
+        sentence=f"heads: {len(carried)} of {len(classes)} classes carried over by name"
+        f"{' (' + ', '.join(renamed) + ')' if renamed else ''}, background too; "
+        f"fresh: {', '.join(c for c in classes if c not in dict(carried).values()) or 'none'}",
+    )
+
+
+def _unnamed(rows: int, classes: Sequence[str], how: str, where: str) -> Heads:
+    if how == "by_name":
+        raise WeightsError(
+            f"{where} does not name its {rows} classes, so none can be carried over by name. Name "
+            "a data set that has them: TRANSFER.HEAD_CLASSES coco_2017_val."
+        )
+    if rows != len(classes):
+        return _fresh(f"{rows} classes in the file, {len(classes)} here")
+    return Heads(
+        sentence=f"heads: {rows} classes, taken to be the same; the file does not name its own "
+        "(TRANSFER.HEAD_CLASSES would)"
+    )
+
+
+def _fresh(why: str) -> Heads:
+    return Heads(new=(f"{SCORES}.*", f"{DELTAS}.*"), sentence=f"heads: new, {why}")
+
+
+def _pairs(file_classes: Sequence[str], classes: Sequence[str]) -> list[tuple[str, str]]:
+    """Names that both have, as such or by a synonym, in the order of `classes`."""
+    there = {_one_name(c): c for c in file_classes}
+    return [(there[_one_name(c)], c) for c in classes if _one_name(c) in there]
+
+
+def _one_name(name: str) -> str:
+    return SYNONYMS.get(name, name)
+
+
+def _carry(
+    given: Mapping[str, torch.Tensor],
+    fresh: Mapping[str, torch.Tensor],
+    file_classes: Sequence[str],
+    classes: Sequence[str],
+    carried: Sequence[tuple[str, str]],
+) -> Tensors:
+    from_rows = torch.tensor([file_classes.index(a) for a, _ in carried])
+    to_rows = torch.tensor([classes.index(b) for _, b in carried])
+    found = {}
+    for leaf in ("weight", "bias"):
+        name = f"{SCORES}.{leaf}"
+        scores = fresh[name].clone()
+        # The last row is the background's.
+        scores[torch.cat([to_rows, torch.tensor([-1])])] = given[name][
+            torch.cat([from_rows, torch.tensor([-1])])
+        ].to(scores)
+        found[name] = scores
+        name = f"{DELTAS}.{leaf}"
+        if given[name].shape[0] != 4 * len(file_classes):
+            continue  # boxes that are the same for all classes
+        deltas = fresh[name].clone().unflatten(0, (-1, 4))
+        deltas[to_rows] = given[name].unflatten(0, (-1, 4))[from_rows].to(deltas)
+        found[name] = deltas.flatten(0, 1)
+    return found

@@ -1,0 +1,358 @@
+"""Origins: whose file this is, which net it holds, and what its values mean.
+
+An origin is told by the full set of names in a file: one table (`names`) must cover all of them
+but for known extras, and the shapes must be those of the net. Conventions that differ are
+converted, not only renamed:
+
+    caffe2        norms folded to scale and shift: mean 0, variance 1 - eps, frozen only
+    msra, caffe2  a bias of the first convolution goes into the norm behind it
+    timm VGG      fc6 and fc7 are convolutions: (4096, 512, 7, 7) to (4096, 25088)
+    akamaster     option A's zeros lie around the copied channels, not behind them
+    detectron2    a whole detector: its net is taken out of backbone and region heads
+
+Not for: reading files (`formats`), or proving what cannot be read from names (`doctor`).
+"""
+
+from __future__ import annotations
+
+import fnmatch
+import functools
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
+
+import torch
+
+from resdet import nets
+from resdet.errors import WeightsError
+from resdet.weights import layouts, names
+from resdet.weights.card import Input
+from resdet.weights.formats import Contents, Tensors
+from resdet.weights.names import COUNTER
+
+IMAGENET_RGB = Input("RGB", (123.675, 116.28, 103.53), (58.395, 57.12, 57.375))
+_BGR_MEAN = (103.53, 116.28, 123.675)
+# Detectron2's default preprocessing, which its MSRA files want.
+MSRA_BGR = Input("BGR", _BGR_MEAN, (1.0, 1.0, 1.0))
+
+
+@dataclass(frozen=True)
+class Origin:
+    """The habits of one origin.
+
+    Attributes:
+        input: how images must look for its files; None where files do not tell.
+        stride_in_1x1: of bottlenecks; None where files do not tell.
+        folded: norms are scale and shift only.
+        keeps_counters: writes `num_batches_tracked`.
+        extras: patterns of tensors that its files hold beside the net.
+    """
+
+    name: str
+    input: Input | None
+    stride_in_1x1: bool | None
+    folded: bool = False
+    keeps_counters: bool = True
+    extras: tuple[str, ...] = ()
+
+
+_CAFFE2_EXTRAS = (
+    "*_momentum",
+    "lr",
+    "conv1_b",
+    "*rpn*",
+    "fpn_*",
+    "cls_score_*",
+    "bbox_pred_*",
+    "fc[67]_[wb]",
+    "conv5_mask_*",
+    "mask_fcn*",
+)
+ORIGINS = {
+    o.name: o
+    for o in (
+        Origin("torchvision", IMAGENET_RGB, False),
+        Origin("timm", IMAGENET_RGB, False),
+        Origin(
+            "detectron2",
+            None,
+            None,
+            keeps_counters=False,
+            extras=("pixel_mean", "pixel_std", "stem.conv1.bias"),
+        ),
+        Origin("msra", MSRA_BGR, True, keeps_counters=False, extras=("conv1_b",)),
+        Origin(
+            "caffe2",
+            Input("BGR", (102.9801, 115.9465, 122.7717), (1.0, 1.0, 1.0)),
+            True,
+            folded=True,
+            keeps_counters=False,
+            extras=_CAFFE2_EXTRAS,
+        ),
+        Origin("pycls", Input("BGR", _BGR_MEAN, (57.375, 57.12, 58.395)), False),
+        Origin("huggingface", IMAGENET_RGB, False),
+        Origin(
+            "akamaster",
+            Input("RGB", IMAGENET_RGB.mean, IMAGENET_RGB.std, size=32),
+            False,
+        ),
+    )
+}
+# Parts of a Detectron2 detector that are no part of its net.
+DETECTOR_PARTS = (
+    "proposal_generator.",
+    "roi_heads.",
+    "backbone.fpn_",
+    "pixel_",
+    "anchor_generator",
+)
+
+
+@dataclass(frozen=True)
+class Identified:
+    """What a file holds, in our terms.
+
+    Attributes:
+        origin: whose conventions; `net` and `options` are for `resdet.nets.build`.
+        tensors: under our names, with our meaning.
+        missing: tensors of the net, by our names, that the file lacks.
+        extras: names in the file that belong to no net and were left out.
+        detector: "" or the kind of Detectron2 detector around the net ("C4", "FPN", "DC5").
+        notes: conversions that were done, in sentences.
+    """
+
+    origin: Origin
+    net: str
+    options: dict[str, Any]
+    num_classes: int
+    tensors: Tensors
+    missing: tuple[str, ...] = ()
+    extras: tuple[str, ...] = ()
+    detector: str = ""
+    notes: tuple[str, ...] = field(default=())
+
+
+def identify(contents: Contents, where: str) -> Identified:
+    """Whose file this is, and its tensors under our names.
+
+    The net is the one whose table covers every name in the file and lacks the fewest: a file may
+    lack tensors (transfer counts them), but not hold unknown ones.
+
+    Raises:
+        WeightsError: no table covers the file, or its shapes are of another net; shows the first
+            name or shape that does not fit.
+    """
+    tensors, detector, extras = _out_of_detector(contents.tensors)
+    found = _best(tensors)
+    if found is None:
+        raise WeightsError(_unknown(tensors, where))
+    (origin, net, table, _), own_extras = found
+    theirs = {t: o for o, t in table.items()}
+    ours = {theirs[name]: t for name, t in tensors.items() if name in theirs}
+    ours, notes = _to_our_values(origin, ours, tensors)
+    options, num_classes = _options(net, ours)
+    if net.startswith("resnet") and origin.stride_in_1x1 is not None:
+        options["stride_in_1x1"] = origin.stride_in_1x1
+    expected = shapes_of(net, num_classes, options)
+    _refuse_shapes(ours, expected, net, origin, table, where)
+    missing = tuple(n for n in expected if n not in ours and not n.endswith(COUNTER))
+    if detector:
+        missing = tuple(n for n in missing if not n.startswith("linear."))
+    return Identified(
+        origin, net, options, num_classes, ours, missing, (*extras, *own_extras), detector, notes
+    )
+
+
+class _Candidate(NamedTuple):
+    origin: Origin
+    net: str
+    table: dict[str, str]
+    known: frozenset[str]
+
+
+@functools.cache
+def _candidates() -> tuple[_Candidate, ...]:
+    return tuple(
+        _Candidate(origin, net, table, frozenset(table.values()))
+        for origin in ORIGINS.values()
+        for net in names.nets_of(origin.name)
+        for table in names.tables(origin.name, net)
+    )
+
+
+def _best(tensors: Mapping[str, torch.Tensor]) -> tuple[_Candidate, list[str]] | None:
+    """The candidate that covers all names and lacks the fewest, and the extras that it allows.
+
+    Of equals the first: timm's ResNets have torchvision's names and conventions.
+    """
+    best: tuple[int, _Candidate, list[str]] | None = None
+    for candidate in _candidates():
+        unknown = [n for n in tensors if n not in candidate.known]
+        extras = [
+            n for n in unknown if any(fnmatch.fnmatchcase(n, p) for p in candidate.origin.extras)
+        ]
+        if len(unknown) > len(extras) or len(unknown) == len(tensors):
+            continue
+        lacking = sum(n not in tensors and not n.endswith(COUNTER) for n in candidate.known)
+        if best is None or lacking < best[0]:
+            best = (lacking, candidate, extras)
+    return best[1:] if best else None
+
+
+def _out_of_detector(
+    tensors: Mapping[str, torch.Tensor],
+) -> tuple[dict[str, torch.Tensor], str, list[str]]:
+    """The net inside a Detectron2 detector under bare names; ("", []) for other files."""
+    if not any(n.startswith(("proposal_generator.", "roi_heads.")) for n in tensors):
+        return dict(tensors), "", []
+    trunk = "backbone.bottom_up." if any("bottom_up" in n for n in tensors) else "backbone."
+    # Tails of ours in the region heads: res5 of residual nets, fc6 and fc7 of VGG.
+    tails = ("roi_heads.res5.", "roi_heads.fc6.", "roi_heads.fc7.")
+    found, others = {}, []
+    for name, tensor in tensors.items():
+        if name.startswith("backbone.fpn_"):
+            others.append(name)
+        elif name.startswith(trunk):
+            found[name[len(trunk) :]] = tensor
+        elif name.startswith(tails):
+            found[name.removeprefix("roi_heads.")] = tensor
+        elif name.startswith(DETECTOR_PARTS):
+            others.append(name)
+        else:
+            found[name] = tensor
+    has_tail = any(n.startswith(tails) for n in tensors)
+    kind = "FPN" if trunk != "backbone." else "C4" if has_tail else "DC5"
+    return found, kind, others
+
+
+# -- values ----------------------------------------------------------------------------------
+
+
+def _to_our_values(
+    origin: Origin, ours: Tensors, raw: Mapping[str, torch.Tensor]
+) -> tuple[Tensors, tuple[str, ...]]:
+    """Tensors under our names with our meaning, and what was converted, in sentences."""
+    notes: list[str] = []
+    if origin.folded:
+        ours = layouts.unfold(ours)
+        notes.append("norms are scale and shift alone: mean 0, variance 1 - eps; frozen only")
+    if any(t.ndim == 4 and n.startswith("fc") for n, t in ours.items()):
+        ours = layouts.to_linear(ours)
+        notes.append("fc6 and fc7 are convolutions there, linear layers here")
+    if origin.name == "akamaster":
+        ours = layouts.uncentred(ours)
+        notes.append("option A has its zeros around the channels there, behind them here")
+    for name in ("conv1_b", "stem.conv1.bias"):
+        bias = raw.get(name)
+        if bias is None or layouts.STEM_MEAN not in ours:
+            continue
+        if bias.any():
+            # Detectron2 leaves it out (detectron2#5412), which is another net.
+            ours = layouts.bias_into_norm(ours, bias)
+            largest = float(bias.abs().max())
+            notes.append(f"{name}, up to {largest:.3g}, moved into the norm; Detectron2 drops it")
+        else:
+            notes.append(f"{name}: a bias of zeros, left out")
+    return ours, tuple(notes)
+
+
+def _from_our_values(origin: str, net: str, ours: Tensors) -> tuple[Tensors, tuple[str, ...]]:
+    notes: list[str] = []
+    if ORIGINS[origin].folded:
+        ours = layouts.fold(ours)
+        notes.append("norms folded to scale and shift; their statistics are lost")
+    if origin == "timm" and net.startswith("vgg"):
+        ours = layouts.to_convolution(ours)
+        notes.append("fc6 and fc7 written as convolutions")
+    if origin == "akamaster":
+        ours = layouts.centred(ours)
+        notes.append("option A's zeros put around the channels")
+    if not ORIGINS[origin].keeps_counters:
+        ours = {n: t for n, t in ours.items() if not n.endswith(COUNTER)}
+    return ours, tuple(notes)
+
+
+def to_names_of(origin: str, net: str, tensors: Tensors) -> tuple[Tensors, tuple[str, ...]]:
+    """Our tensors under an origin's names, with its meaning; and what was converted, in sentences.
+
+    Raises:
+        WeightsError: the origin has no such net.
+    """
+    try:
+        table = names.table(origin, net)
+    except ValueError as error:
+        raise WeightsError(f"{error}.") from None
+    converted, notes = _from_our_values(origin, net, tensors)
+    return {table[name]: t for name, t in converted.items() if name in table}, notes
+
+
+# -- which net -------------------------------------------------------------------------------
+
+
+def _options(net: str, ours: Mapping[str, torch.Tensor]) -> tuple[dict[str, Any], int]:
+    """Options of `nets.build` that shapes state outright, and the number of classes."""
+    options: dict[str, Any] = {}
+    first = ours.get("stem.conv1.weight", ours.get("conv1.0.weight"))
+    if first is not None:
+        width = first.shape[0] / (16 if net.startswith("cifar_") else 64)
+        if width != 1:
+            options["width"] = width
+    if "fc6.bias" in ours and ours["fc6.bias"].shape[0] != 4096:
+        options["fc_channels"] = ours["fc6.bias"].shape[0]
+    last = ours.get("linear.bias")
+    return options, 1000 if last is None else last.shape[0]
+
+
+def shapes_of(net: str, num_classes: int, options: Mapping[str, Any]) -> dict[str, torch.Size]:
+    """Shape of every tensor of a net; nothing is computed."""
+    with torch.device("meta"):
+        built = nets.build(net, num_classes, **options)
+    return {name: t.shape for name, t in built.state_dict().items()}
+
+
+def _refuse_shapes(
+    ours: Mapping[str, torch.Tensor],
+    expected: Mapping[str, torch.Size],
+    net: str,
+    origin: Origin,
+    table: Mapping[str, str],
+    where: str,
+) -> None:
+    odd = [n for n, t in ours.items() if n not in expected or t.shape != expected[n]]
+    if not odd:
+        return
+    name = odd[0]
+    wanted = tuple(expected[name]) if name in expected else "nothing"
+    hint = " It may be a wide one or a ResNeXt, whose names are the same." if "res" in net else ""
+    raise WeightsError(
+        f"{where} has the names of {origin.name}'s {net}, but {len(odd)} of {len(ours)} tensors "
+        f"have other shapes; first: {table.get(name, name)} is {tuple(ours[name].shape)}, {net} "
+        f"has {wanted}.{hint} As a net of your own it can still be used: docs/own_net.md."
+    )
+
+
+def _unknown(tensors: Mapping[str, torch.Tensor], where: str) -> str:
+    """What is known of a file that no table covers: the nearest table, and what stands out."""
+
+    def likeness(candidate: _Candidate) -> int:
+        # Shared names twice, so that a net with more of them wins over a smaller one.
+        return 3 * len(candidate.known & tensors.keys()) - len(candidate.known)
+
+    origin, net, _, known = max(_candidates(), key=likeness)
+    more = [n for n in tensors if n not in known]
+    if len(more) > len(tensors) / 2:
+        return (
+            f"{where}: no card, and its {len(tensors)} tensors have names of no origin that resdet "
+            f"knows ({', '.join(ORIGINS)}); first: {sorted(tensors)[0]}. A net of your own: "
+            "docs/own_net.md."
+        )
+    return (
+        f"{where}: its names are nearest to {origin.name}'s {net}, but {len(more)} of "
+        f"{len(tensors)} tensors have no place there; first: {sorted(more)[0]}. It is another "
+        "net: use it as one of your own (docs/own_net.md)."
+    )
+
+
+def origins_of(net: str) -> Iterator[str]:
+    """Origins that have a twin of a net of ours."""
+    return (o for o in ORIGINS if net in names.nets_of(o))

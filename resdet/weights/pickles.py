@@ -1,0 +1,152 @@
+"""Pickles of arrays, read without running what they ask for.
+
+A pickle is a program: it may name any function, and Python's own reader calls it. Detectron's and
+Detectron2's `.pkl` files need a few names; this reader knows those, as its own harmless twins, and
+refuses every other by name (`faults.md` F23). Arrays are built from the bytes that lie in the
+file, never from a size that the file claims.
+
+Not for: torch files (`formats` reads them with torch's own weights-only reader).
+"""
+
+from __future__ import annotations
+
+import codecs
+import math
+import pickle
+from collections import OrderedDict
+from typing import Any, BinaryIO
+
+import numpy as np
+
+
+class NotPlainError(Exception):
+    """The pickle wants something that is not data; `wanted` is its full name."""
+
+    def __init__(self, wanted: str):
+        super().__init__(wanted)
+        self.wanted = wanted
+
+
+class _Array:
+    """Stands for a numpy array until its state arrives: (version, shape, dtype, order, bytes)."""
+
+    def __init__(self) -> None:
+        self.value: np.ndarray | None = None
+
+    def __setstate__(self, state: Any) -> None:
+        _, shape, dtype, fortran, data = state
+        dtype = _number(dtype)
+        if isinstance(data, str):
+            # Python 2 wrote its bytes as text; read back as latin-1 each is one character.
+            data = data.encode("latin-1")
+        if not isinstance(data, bytes):
+            raise NotPlainError("a numpy array of Python objects")
+        if math.prod(shape) * dtype.itemsize != len(data):
+            raise ValueError(
+                f"an array claims {shape} values of {dtype.itemsize} bytes, "
+                f"but {len(data)} bytes are there"
+            )
+        array = np.frombuffer(data, dtype=dtype)
+        self.value = array.reshape(shape, order="F" if fortran else "C")
+
+
+def _reconstruct(kind: Any, shape: Any, code: Any) -> _Array:
+    """numpy's empty array that its state then fills; here nothing is allocated."""
+    return _Array()
+
+
+def _from_buffer(data: Any, dtype: Any, shape: Any, order: Any) -> np.ndarray:
+    """How protocol 5 writes an array in one piece."""
+    return np.frombuffer(bytes(data), dtype=_number(dtype)).reshape(shape, order=order)
+
+
+class _Dtype:
+    """Stands for numpy.dtype, for numbers only; its byte order arrives as state."""
+
+    def __init__(self, code: Any, *_: Any):
+        text = code.decode("ascii") if isinstance(code, bytes) else code
+        if not isinstance(text, str) or text.lstrip("<>|=")[:1] not in tuple("fiub"):
+            raise NotPlainError(f"numpy.dtype({code!r})")
+        self.value = np.dtype(text)
+
+    def __setstate__(self, state: Any) -> None:
+        if state[1] in ("<", ">"):
+            self.value = self.value.newbyteorder(state[1])
+
+
+def _number(dtype: Any) -> np.dtype:
+    if not isinstance(dtype, _Dtype):
+        raise NotPlainError("a numpy array of Python objects")
+    return dtype.value
+
+
+def _scalar(dtype: Any, data: Any) -> Any:
+    raw = data.encode("latin-1") if isinstance(data, str) else data
+    return np.frombuffer(raw, dtype=_number(dtype))[0]
+
+
+def _bytes(*content: Any) -> bytes:
+    """Python 3 writes empty bytes for Python 2 as a call without arguments."""
+    if content:
+        raise NotPlainError("bytes(…)")
+    return b""
+
+
+def _encode(text: str, encoding: str = "latin1") -> bytes:
+    if encoding not in ("latin1", "latin-1", "ascii", "utf-8"):
+        raise NotPlainError(f"_codecs.encode(…, {encoding!r})")
+    return codecs.encode(text, encoding)
+
+
+# Module and name in the file to our twin of it. numpy moved its inner module in 2.0.
+_CORES = ("numpy.core", "numpy._core")
+ALLOWED: dict[tuple[str, str], Any] = {
+    **{(f"{core}.multiarray", "_reconstruct"): _reconstruct for core in _CORES},
+    **{(f"{core}.multiarray", "scalar"): _scalar for core in _CORES},
+    **{(f"{core}.numeric", "_frombuffer"): _from_buffer for core in _CORES},
+    ("numpy", "ndarray"): _Array,
+    ("numpy", "dtype"): _Dtype,
+    ("collections", "OrderedDict"): OrderedDict,
+    ("_codecs", "encode"): _encode,
+    ("__builtin__", "bytes"): _bytes,
+    ("builtins", "bytes"): _bytes,
+}
+
+
+class _Unpickler(pickle.Unpickler):
+    def find_class(self, module: str, name: str) -> Any:
+        if (module, name) not in ALLOWED:
+            raise NotPlainError(f"{module}.{name}")
+        return ALLOWED[module, name]
+
+    def persistent_load(self, pid: Any) -> Any:
+        raise NotPlainError("a persistent object")
+
+
+def load(stream: BinaryIO) -> Any:
+    """What the pickle holds: dicts, lists, text, numbers and numpy arrays; tuples become lists.
+
+    Python 2's pickles are read as latin-1, as Detectron's need.
+
+    Raises:
+        NotPlainError: it names anything else; nothing was called.
+        ValueError: an array's bytes do not fit its shape.
+        Exception: whatever a damaged pickle makes the reader stumble over.
+    """
+    return _finished(_Unpickler(stream, encoding="latin1").load(), frozenset())
+
+
+def _finished(value: Any, inside: frozenset[int]) -> Any:
+    """Stand-ins replaced by their arrays, in containers at any depth."""
+    if isinstance(value, _Array):
+        if value.value is None:
+            raise ValueError("an array without contents")
+        return value.value
+    if isinstance(value, dict | list | tuple):
+        if id(value) in inside:
+            raise ValueError("a container that holds itself")
+        inside = inside | {id(value)}
+        if isinstance(value, dict):
+            return {_finished(k, inside): _finished(v, inside) for k, v in value.items()}
+        return [_finished(item, inside) for item in value]
+    return value

@@ -1,0 +1,329 @@
+"""A detector as one ONNX file: Detectron2's own results are the source, onnxruntime the judge."""
+
+import argparse
+import copy
+import importlib.util
+import json
+import re
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+pytest.importorskip("detectron2")
+pytest.importorskip("onnx")
+pytest.importorskip("onnxruntime")
+pytest.importorskip("onnxscript")
+
+import onnx
+import onnxruntime
+from detectron2 import model_zoo
+from detectron2.modeling import build_model
+
+from resdet.config import get_cfg, resolve
+from resdet.detect import export, graph
+from resdet.detect.command import fill_from_weights_and_net
+from resdet.errors import CheckFailed, ConfigError, RunError
+from resdet.run import Run, write_json
+from resdet.weights import export_command
+
+_SPEC = importlib.util.spec_from_file_location("tiny", Path(__file__).parents[1] / "tiny.py")
+tiny = importlib.util.module_from_spec(_SPEC)
+_SPEC.loader.exec_module(tiny)
+
+CONFIGS = Path(__file__).resolve().parents[2] / "configs"
+SMALL = ["MODEL.DEVICE", "cpu", "MODEL.ROI_HEADS.SCORE_THRESH_TEST", "0.0"]
+SMALL += ["MODEL.RPN.PRE_NMS_TOPK_TEST", "500", "MODEL.RPN.POST_NMS_TOPK_TEST", "40"]
+OURS = [*SMALL, "MODEL.NET.WIDTH", "0.125", "MODEL.ROI_HEADS.NUM_CLASSES", "5"]
+
+
+def model_of(kind):
+    """C4 with RoIPool (the paper's) or RoIAlign, FPN, and Detectron2's own C4; random weights."""
+    torch.manual_seed(0)
+    if kind == "stock-C4":
+        cfg = get_cfg()
+        cfg.merge_from_file(model_zoo.get_config_file("COCO-Detection/faster_rcnn_R_50_C4_1x.yaml"))
+        words = ["MODEL.RESNETS.STEM_OUT_CHANNELS", 8, "MODEL.RESNETS.WIDTH_PER_GROUP", 8]
+        words += ["MODEL.RESNETS.RES2_OUT_CHANNELS", 32, "MODEL.RPN.PRE_NMS_TOPK_TEST", 500]
+        words += ["MODEL.RPN.POST_NMS_TOPK_TEST", 40, "MODEL.ROI_HEADS.SCORE_THRESH_TEST", 0.0]
+        cfg.merge_from_list(["MODEL.DEVICE", "cpu", *words])
+    else:
+        preset, more = {
+            "paper-C4": ("voc07_r101.yaml", ["MODEL.NET.NAME", "resnet18"]),
+            "FPN": ("coco_r50_fpn.yaml", ["MODEL.NET.NAME", "resnet18", "MODEL.ROI_BOX_HEAD.FC_DIM",
+                                          "16", "MODEL.FPN.OUT_CHANNELS", "16"]),
+        }[kind]  # fmt: skip
+        config = resolve(CONFIGS / preset, [*OURS, *more])
+        fill_from_weights_and_net(config, None)
+        cfg = config.cfg
+    return spread(build_model(cfg).eval())
+
+
+def spread(model):
+    """The predictors scaled on one image, so that boxes move and scores differ, as if trained."""
+    wanted = {"objectness_logits": 2.0, "anchor_deltas": 0.3, "cls_score": 2.0, "bbox_pred": 1.0}
+    seen = set()
+
+    def scale(module, inputs, out):
+        if module in seen:  # FPN's RPN head runs once a level
+            return out
+        seen.add(module)
+        over = [d for d in range(out.dim()) if d != 1]
+        factor = wanted[names[module]] / out.std()
+        module.bias.sub_(out.mean(over)).mul_(factor)
+        module.weight.mul_(factor)
+        return (out - out.mean(over, keepdim=True)) * factor
+
+    names = {m: n.split(".")[-1] for n, m in model.named_modules() if n.split(".")[-1] in wanted}
+    hooks = [module.register_forward_hook(scale) for module in names]
+    with torch.no_grad():
+        model([{"image": noise(150, 150, 9)}])
+    for hook in hooks:
+        hook.remove()
+    assert len(seen) == 4
+    return model
+
+
+def noise(height, width, seed=0):
+    return torch.randint(
+        0, 256, (3, height, width), generator=torch.Generator().manual_seed(seed)
+    ).float()
+
+
+def matched(found, expected):
+    """Both sorted by class, then score: equal within the issue's bounds, 0.1 px and 1e-4."""
+    assert len(found[1]) == len(expected)
+    order = np.lexsort((-found[1], found[2]))
+    other = np.lexsort((-expected.scores.numpy(), expected.pred_classes.numpy()))
+    assert (found[2][order] == expected.pred_classes.numpy()[other]).all()
+    assert np.abs(found[1][order] - expected.scores.numpy()[other]).max() <= 1e-4
+    assert np.abs(found[0][order] - expected.pred_boxes.tensor.numpy()[other]).max() <= 0.1
+
+
+@pytest.fixture(scope="module")
+def exported(tmp_path_factory):
+    """Kind to model, file, what the export's own check found, and the graph; each made once."""
+    cache, convert = {}, export.convert
+
+    def of(kind):
+        if kind not in cache:
+            model, programs = model_of(kind), []
+            path = tmp_path_factory.mktemp("exported") / "detector.onnx"
+            with pytest.MonkeyPatch.context() as patch:
+                patch.setattr(
+                    export,
+                    "convert",
+                    lambda *a, **k: programs.append(convert(*a, **k)) or programs[0],
+                )
+                found = export.write_detector(model, path, [noise(120, 150)], entries={}, what=kind)
+            cache[kind] = model, path, found, programs[0]
+        return cache[kind]
+
+    return of
+
+
+@pytest.mark.parametrize(
+    "kind",
+    [
+        "paper-C4",
+        pytest.param("FPN", marks=pytest.mark.slow),
+        pytest.param("stock-C4", marks=pytest.mark.slow),
+    ],
+)
+def test_the_file_detects_what_detectron2_detects(kind, exported):
+    """Sizes that the export did not see: smaller than its example, wide, tall."""
+    model, path, found, _ = exported(kind)
+    # The threshold is 0: as many as TEST.DETECTIONS_PER_IMAGE, or as NMS leaves of 40 regions.
+    assert 30 < found.detections <= 100
+    session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
+    for seed, size in enumerate([(96, 128), (75, 333), (201, 90)]):
+        image = noise(*size, seed)
+        with torch.no_grad():
+            expected = model([{"image": image}])[0]["instances"]
+        assert len(expected.pred_classes.unique()) > 1
+        matched(session.run(None, {"image": image[None].numpy()}), expected)
+    raw = path.read_bytes()
+    assert b".py" not in raw and b"stack_trace" not in raw
+
+
+@pytest.mark.parametrize("kind", ["paper-C4", "FPN", "stock-C4"])
+def test_the_graph_is_detectron2s_to_the_bit(kind):
+    """Before any export: what was rewritten between the layers, on torch alone."""
+    model = model_of(kind)
+    detector = graph.DetectorGraph(model)
+    image = noise(130, 170)
+    with torch.no_grad():
+        boxes, scores, classes = detector(image[None])
+        expected = model([{"image": image}])[0]["instances"]
+    assert torch.equal(scores, expected.scores)
+    assert torch.equal(boxes, expected.pred_boxes.tensor)
+    assert torch.equal(classes, expected.pred_classes)
+
+
+@pytest.mark.slow
+def test_nothing_found_is_an_empty_result_and_proves_nothing(tmp_path, monkeypatch):
+    """Detectron2 finds nothing above 0.9999 in noise; onnxruntime agrees, and no file is kept."""
+    model = model_of("paper-C4")
+    model.roi_heads.box_predictor.test_score_thresh = 0.9999
+    compared = []
+    measure = export.difference
+    monkeypatch.setattr(
+        export, "difference", lambda *a, **k: compared.append(a) or measure(*a, **k)
+    )
+    path = tmp_path / "detector.onnx"
+    with pytest.raises(CheckFailed, match="finds nothing on the 1 images .* --score-threshold"):
+        export.write_detector(model, path, [noise(90, 90)], entries={}, what="it")
+    (((boxes, scores, classes), _),) = compared
+    assert (boxes.shape, scores.shape, classes.shape) == ((0, 4), (0,), (0,))
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_detector_that_differs_is_refused(exported, tmp_path, monkeypatch):
+    """The file's weights and the detector's differ by one number; no file is left."""
+    model, _, _, program = exported("paper-C4")
+    model = copy.deepcopy(model)
+    with torch.no_grad():
+        model.roi_heads.box_predictor.cls_score.bias[0] += 0.01
+    monkeypatch.setattr(export, "convert", lambda *args, **kwargs: program)
+    with pytest.raises(CheckFailed, match=r"on an image of 90 x 110 pixels .* onnxruntime "):
+        export.write_detector(model, tmp_path / "d.onnx", [noise(90, 110)], entries={}, what="it")
+    assert list(tmp_path.iterdir()) == []
+
+
+# -- comparing, by hand -------------------------------------------------------------------------
+
+ONE = (np.array([[0.0, 0, 10, 10], [5, 5, 9, 9]]), np.array([0.9, 0.5]), np.array([1, 2]))
+
+
+def but(boxes=None, scores=None, classes=None):
+    return (
+        ONE[0] + np.array(boxes) if boxes is not None else ONE[0],
+        np.array(scores) if scores is not None else ONE[1],
+        np.array(classes) if classes is not None else ONE[2],
+    )
+
+
+def test_the_difference_is_the_largest_of_all_and_order_does_not_matter():
+    found = but(boxes=[[0, 0.0625, 0, 0], [0, 0, 0, -0.03125]], scores=[0.9, 0.50005])
+    turned = tuple(part[::-1] for part in found)
+    for one in (found, turned):
+        got = export.difference(one, ONE, where="x")
+        assert (got.detections, got.box) == (2, 0.0625)
+        assert got.score == pytest.approx(5e-5)
+
+
+@pytest.mark.parametrize(
+    ("found", "words"),
+    [
+        pytest.param(but(boxes=[[0, 0, 0.2, 0], [0] * 4]), "differs by 0.2 px", id="box"),
+        pytest.param(but(scores=[0.9, 0.4995]), "0 px and 0.0005", id="score"),
+        pytest.param(but(classes=[1, 3]), "no detection of that class is left", id="class"),
+        pytest.param(tuple(p[:1] for p in ONE), "gives 1 detections, Detectron2 2", id="lost"),
+        pytest.param(
+            tuple(np.concatenate((p[:1], p[:1])) for p in ONE), "class 2", id="twice-the-same"
+        ),
+    ],
+)  # fmt: skip
+def test_what_differs_is_refused_with_the_figures(found, words):
+    with pytest.raises(CheckFailed, match=words):
+        export.difference(found, ONE, where="x")
+
+
+# -- what is not known --------------------------------------------------------------------------
+
+
+def test_parts_of_another_kind_are_refused_by_name():
+    """A subclass may compute otherwise, and would be exported as its parent."""
+
+    class OtherHeads(graph.RegionHeads):
+        pass
+
+    model = model_of("paper-C4")
+    model.roi_heads.__class__ = OtherHeads
+    with pytest.raises(ConfigError, match="MODEL.ROI_HEADS.NAME is OtherHeads, expected RegionH"):
+        graph.DetectorGraph(model)
+
+
+# -- a run --------------------------------------------------------------------------------------
+
+CONFIG = """
+MODEL:
+  META_ARCHITECTURE: GeneralizedRCNN
+  DEVICE: cpu
+  BACKBONE: {NAME: build_net_backbone}
+  NET: {NAME: resnet18, WIDTH: 0.125}
+  ANCHOR_GENERATOR: {SIZES: [[32, 64]]}
+  RPN: {POST_NMS_TOPK_TEST: 10}
+  ROI_HEADS: {NAME: RegionHeads}
+  PIXEL_MEAN: [60.0, 70.0, 80.0]
+TRANSFER: {FROM_SCRATCH: True}
+INPUT: {MIN_SIZE_TRAIN: [64], MIN_SIZE_TEST: 80}
+DATASETS: {TRAIN: ['voc:voc:train'], TEST: ['voc:voc:test']}
+SOLVER: {IMS_PER_BATCH: 2, BASE_LR: 0.001, MAX_ITER: 1, STEPS: [], WARMUP_ITERS: 0}
+SEED: 3
+"""
+
+
+def command(*words):
+    parser = argparse.ArgumentParser(allow_abbrev=False)
+    export_command.add_export_arguments(parser)
+    return export_command.run_export(parser.parse_args([str(word) for word in words]))
+
+
+def _run_block_of_the_page(tmp_path, out, monkeypatch):
+    """docs/export.md, as it stands there, on a picture of the set."""
+    page = (CONFIGS.parent / "docs" / "export.md").read_text(encoding="utf-8")
+    block = re.findall(r"```python\n(.*?)```", page, flags=re.DOTALL)[1]
+    shutil.copy(tmp_path / "voc" / "JPEGImages" / "000004.jpg", out / "photo.jpg")
+    monkeypatch.chdir(out)
+    exec(compile(block, "docs/export.md", "exec"), {})
+
+
+def test_the_command_exports_a_run_and_compares_on_its_pictures(tmp_path, capsys, monkeypatch):
+    """train_det, then export; what is refused on the way."""
+    tiny.voc_tree(tmp_path / "voc", images=6)
+    (tmp_path / "c.yaml").write_text(CONFIG, encoding="utf-8")
+    done = tiny.run_cli("train_det", "--config", "c.yaml", "--output", "run", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    run, out = tmp_path / "run", tmp_path / "out"
+    with pytest.raises(ConfigError, match="--backbone is for weight files"):
+        command(run, "-o", out, "--backbone")
+    assert command(run, "-o", out, "--score-threshold", "0.0", "--json") == 0
+    said = json.loads(capsys.readouterr().out)
+    assert said["path"] == str(out / "detector.onnx")
+    # Three test pictures, 96 x 72 and 72 x 96, with the shorter side made 80; then noise.
+    assert (said["pictures"], said["classes"]) == (3, 2)
+    assert {tuple(size) for size in said["images"][:3]} <= {(80, 107), (107, 80)}
+    assert said["detections"] > 10 and said["box_difference"] < 0.1
+    model = onnx.load(out / "detector.onnx")
+    entries = {e.key: json.loads(e.value) for e in model.metadata_props}
+    assert entries["resdet.classes"] == ["ape", "bee"]
+    assert entries["resdet.input"]["mean"] == [60.0, 70.0, 80.0]
+    assert entries["resdet.input"]["min_size"] == 80
+    assert entries["resdet.run"] == Run.open(run).info["id"]
+    assert [o.name for o in model.graph.output] == ["boxes", "scores", "classes"]
+    _run_block_of_the_page(tmp_path, out, monkeypatch)
+    said = capsys.readouterr().out.splitlines()
+    # COCO-style results of the same picture by train_det itself, whose threshold is 0.05.
+    path = run / "results" / "voc%3Avoc%3Atest" / "coco_instances_results.json"
+    results = [r for r in json.loads(path.read_text(encoding="utf-8")) if r["image_id"] == "000004"]
+    assert len(results) > 3
+    for result in results:
+        x0, y0, width, height = result["bbox"]
+        name = ("ape", "bee")[result["category_id"] - 1]
+        line = f"{name} {result['score']:.3f}"
+        boxes = [json.loads(s.removeprefix(line)) for s in said if s.startswith(line)]
+        corners = (x0, y0, x0 + width, y0 + height)
+        assert any(np.allclose(box, corners, atol=0.5) for box in boxes), (line, corners)
+
+    (run / "model_final.pth").unlink()
+    with pytest.raises(RunError, match="model_final.pth does not exist: the run is finished"):
+        command(run, "-o", out)
+
+
+def test_a_run_of_another_kind_is_refused(tmp_path):
+    write_json(tmp_path / "run.json", {"kind": "classification", "state": "finished"})
+    with pytest.raises(RunError, match="is a classification run, export takes a detection run"):
+        export.detector_of(Run.open(tmp_path))

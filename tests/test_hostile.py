@@ -1,0 +1,106 @@
+"""Files that would run code or lead elsewhere, beside weights: configs, proposals, CIFAR's pickles.
+
+Each holds a harmless payload that would leave a mark where it is run (`faults.md` F23, F48).
+Weight files are in tests/weights/test_formats.py.
+"""
+
+import os
+import pickle
+
+import pytest
+
+pytest.importorskip("detectron2")
+
+from resdet.config import resolve
+from resdet.data.cifar import load_cifar
+from resdet.errors import ConfigError, DataError, WeightsError
+from resdet.weights import formats
+
+TAGS = ("object/apply", "object/new", "object", "name", "module")
+
+
+@pytest.fixture
+def mark(tmp_path):
+    return tmp_path / "mark"
+
+
+def payload(mark):
+    class Payload:
+        def __reduce__(self):
+            return os.system, (f"touch '{mark}'",)
+
+    return Payload()
+
+
+@pytest.mark.parametrize("tag", TAGS)
+def test_no_tag_of_a_config_is_followed(tmp_path, mark, tag):
+    """PyYAML's own tags for Python; its unsafe loader would run `os.system` for the first two."""
+    text = f"OUTPUT_DIR: !!python/{tag}:os.system [\"touch '{mark}'\"]\n"
+    (tmp_path / "c.yaml").write_text(text, encoding="utf-8")
+    with pytest.raises(ConfigError, match=r"c\.yaml"):
+        resolve(tmp_path / "c.yaml")
+    assert not mark.exists()
+
+
+def test_no_literal_of_the_command_line_is_run(mark):
+    """KEY VALUE pairs are literals, as yacs reads them; a call stays text."""
+    call = f"__import__('os').system('touch {mark}')"
+    assert call == resolve(None, ["OUTPUT_DIR", call]).cfg.OUTPUT_DIR
+    assert not mark.exists()
+
+
+@pytest.mark.parametrize("base", ["http://example.org/c.yaml", "https://example.org/c.yaml",
+                                  "s3://bucket/c.yaml"])  # fmt: skip
+def test_a_base_from_elsewhere_is_not_fetched(tmp_path, base):
+    """fvcore would open an http address through iopath."""
+    (tmp_path / "c.yaml").write_text(f"_BASE_: {base}\n", encoding="utf-8")
+    with pytest.raises(ConfigError, match=rf"_BASE_ is {base}\. A config from elsewhere is not"):
+        resolve(tmp_path / "c.yaml")
+
+
+def test_a_base_that_leads_back_through_a_link_is_a_circle(tmp_path):
+    """F48: under another name, but the same file."""
+    (tmp_path / "a.yaml").write_text("_BASE_: b.yaml\n", encoding="utf-8")
+    (tmp_path / "b.yaml").symlink_to(tmp_path / "a.yaml")
+    with pytest.raises(ConfigError, match="_BASE_ runs in a circle"):
+        resolve(tmp_path / "a.yaml")
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("DATASETS.PROPOSAL_FILES_TRAIN", "('evil.pkl',)"),
+        ("DATASETS.PROPOSAL_FILES_TEST", "('evil.pkl',)"),
+        ("MODEL.LOAD_PROPOSALS", "True"),
+    ],
+)
+def test_proposal_files_are_not_read(tmp_path, mark, key, value):
+    """Detectron2 calls pickle.load on them."""
+    (tmp_path / "evil.pkl").write_bytes(pickle.dumps({"boxes": payload(mark)}))
+    with pytest.raises(ConfigError, match=f"{key} is .*proposal files are pickles"):
+        resolve(None, [key, value])
+    assert not mark.exists()
+
+
+def test_cifars_pickles_are_not_read(tmp_path, mark):
+    """Its Python version, or a pickle under the binary version's name."""
+    folder = tmp_path / "cifar-10-batches-bin"
+    folder.mkdir()
+    (folder / "batches.meta.txt").write_text("\n".join("abcdefghij"), encoding="utf-8")
+    (folder / "test_batch.bin").write_bytes(pickle.dumps({b"data": payload(mark)}))
+    with pytest.raises(DataError, match="no whole number of records"):
+        load_cifar(tmp_path, "cifar10", "test")
+    (folder / "test_batch.bin").rename(tmp_path / "test_batch")
+    (tmp_path / "cifar-10-batches-py").mkdir()
+    (tmp_path / "test_batch").rename(tmp_path / "cifar-10-batches-py" / "test_batch")
+    with pytest.raises(DataError):
+        load_cifar(tmp_path, "cifar10", "test")
+    assert not mark.exists()
+
+
+@pytest.mark.parametrize("address", ["detectron2://ImageNetPretrained/MSRA/R-50.pkl",
+                                     "https://example.org/r50.pth"])  # fmt: skip
+def test_weights_from_elsewhere_are_not_fetched(address):
+    """Stock configs name such addresses; what is fetched could change, and could be anything."""
+    with pytest.raises(WeightsError, match="is an address, and nothing is fetched"):
+        formats.read(address)

@@ -1,0 +1,49 @@
+"""The weight doctor alone: no Detectron2, no timm, no torchvision, and none of the toolkit's data."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import torch
+
+from resdet import nets
+
+ROOT = Path(__file__).resolve().parents[2]
+BLOCKED = ("detectron2", "timm", "torchvision", "fvcore", "yacs", "pycocotools", "resdet.data")
+ALONE = """
+import runpy, sys
+for name in {blocked!r}:
+    sys.modules[name] = None  # an import of it fails
+sys.argv = ["resdet.weights", *sys.argv[1:]]
+runpy.run_module("resdet.weights", run_name="__main__")
+"""
+
+
+def alone(*args):
+    code = ALONE.format(blocked=BLOCKED)
+    return subprocess.run(
+        [sys.executable, "-c", code, *args], cwd=ROOT, capture_output=True, text=True, check=False
+    )
+
+
+def test_the_doctor_needs_no_library_of_any_origin(tmp_path):
+    """Inspects, converts and inspects again, with every such library made unimportable."""
+    torch.manual_seed(0)
+    state = nets.build("resnet18", 5, width=0.125).state_dict()
+    for name, tensor in state.items():
+        if name.endswith("running_mean"):
+            tensor.normal_()
+    torch.save({"model": state}, tmp_path / "x.pth")
+    card = ["--color", "RGB", "--mean", "1", "2", "3", "--std", "60", "61", "62"]
+    done = alone("card", str(tmp_path / "x.pth"), *card)
+    assert done.returncode == 0, done.stderr
+    done = alone(
+        "convert", str(tmp_path / "x.pth"), "--to", "resdet", "-o", str(tmp_path / "y.safetensors")
+    )
+    assert done.returncode == 0, done.stderr
+    done = alone("inspect", str(tmp_path / "y.safetensors"), "--json")
+    assert done.returncode == 0, done.stdout
+    found = json.loads(done.stdout)
+    assert found["architecture"] == "resnet18" and found["input"]["std"] == [60.0, 61.0, 62.0]
+    assert found["loads_into"][0]["arrived"] == found["loads_into"][0]["wanted"] == 102
