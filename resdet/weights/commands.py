@@ -20,9 +20,10 @@ import numpy as np
 
 from resdet.errors import WeightsError
 from resdet.run import write_json
-from resdet.weights import doctor, files, formats, probe
+from resdet.weights import doctor, files, formats, own_names, probe
 from resdet.weights.card import CARD_KEY, COLOR_ORDERS, Card, Input
 from resdet.weights.convert import SUFFIXES, TARGETS, Conversion, convert
+from resdet.weights.evidence import clashes
 from resdet.weights.export_command import add_export_arguments, run_export
 from resdet.weights.foreign_card import (
     INPUT,
@@ -75,6 +76,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     add = card.add_argument
     add("file", type=Path, metavar="FILE", help="a file without a card; FILE.card.json is written")
+    add("--net", metavar="NAME", help="a net of timm, timm:NAME: its tensors are called as there")
     add("--color", choices=COLOR_ORDERS, help="colour order of the images it was trained on")
     add("--mean", type=float, nargs=3, metavar="M", help="per channel in that order, of 0 to 255")
     add("--std", type=float, nargs=3, metavar="S", help="per channel in that order, of 0 to 255")
@@ -241,6 +243,8 @@ def _card(args: argparse.Namespace) -> int:
     contents = formats.read(args.file, part=args.part)
     if CARD_KEY in contents.metadata:
         raise WeightsError(f"{args.file} has its card inside; a second one would contradict it.")
+    if args.net:
+        return _card_of_named(args, contents)
     found = identify(contents, args.file.name)
     habits = by_habit(args.file, contents, found)
     options = dict(habits.options)
@@ -260,22 +264,43 @@ def _card(args: argparse.Namespace) -> int:
         )
     if stated is None:
         raise WeightsError(f"{args.file}: no input was stated.")
+    said = bool(args.color or args.mean or args.std or lacking)
+    if not said and (odd := clashes(stated, found.tensors)):
+        raise WeightsError(
+            f"{args.file}: {'; '.join(odd)}. Say which holds: give --color, --mean and --std."
+        )
     card = Card(
         net=found.net,
         net_options=options,
         input=stated,
         norm=norm_of(found),
         origin=habits.origin,
-        verified=True,
+        verified=said or habits.verified,
         tensors_sha256=files.sha256_of(contents.tensors),
     )
+    return _keep_card(args, card)
+
+
+def _card_of_named(args: argparse.Namespace, contents: formats.Contents) -> int:
+    """For --net: what timm records of it, with what the flags say on top."""
+    recorded = own_names.card_for(args.file, contents, args.net)
+    stated = _stated_input(args, recorded.input) or recorded.input
+    said = recorded.verified or bool(args.color or args.mean or args.std)
+    digest = files.sha256_of(contents.tensors)
+    return _keep_card(
+        args, dataclasses.replace(recorded, input=stated, verified=said, tensors_sha256=digest)
+    )
+
+
+def _keep_card(args: argparse.Namespace, card: Card) -> int:
     path = path_beside(args.file)
     write_json(path, card.to_dict())
     if args.json:
         print(json.dumps({"card": str(path), **card.to_dict()}, ensure_ascii=False))
     else:
-        print(f"{path}: {card.net}, {card.input.color_order}, mean {card.input.mean}, "
-              f"std {card.input.std}, {options}")  # fmt: skip
+        mean, std = (" ".join(f"{v:g}" for v in x) for x in (card.input.mean, card.input.std))
+        print(f"{path}: {card.net} {card.net_options or ''}")
+        print(f"  {card.input.color_order}, mean {mean}, std {std}, {card.input.size} pixels")
     return 0
 
 

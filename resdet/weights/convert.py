@@ -18,9 +18,10 @@ from typing import Any
 import torch
 from safetensors.torch import save_file
 
+from resdet import nets
 from resdet.errors import WeightsError
 from resdet.run import atomic_path, write_json
-from resdet.weights import files, formats
+from resdet.weights import files, formats, own_names
 from resdet.weights.card import CARD_KEY, Card
 from resdet.weights.foreign_card import needs_stride_rule, path_beside
 from resdet.weights.formats import Tensors
@@ -99,7 +100,7 @@ def convert(
     flip = color_order is not None and color_order != card.input.color_order
     if flip:
         tensors, card = flipped(tensors, card)
-    num_classes = len(tensors["linear.bias"]) if "linear.bias" in tensors else 1000
+    num_classes = _num_classes(tensors, card)
     missing = _missing(card, num_classes, tensors)
     _refuse_stride(card, to, source)
     written, notes = _write(out, to, tensors, card)
@@ -123,11 +124,24 @@ def convert(
     )
 
 
+def _num_classes(tensors: Tensors, card: Card) -> int:
+    """Of the last layer; 1000 where it is missing, which is counted as missing then."""
+    last = "linear"
+    if own_names.has_own_names(card.net):
+        with torch.device("meta"):
+            last = getattr(nets.build(card.net, **card.net_options), "classifier", last)
+    return len(tensors[f"{last}.bias"]) if f"{last}.bias" in tensors else 1000
+
+
 def flipped(tensors: Tensors, card: Card) -> tuple[Tensors, Card]:
     """The same net for the other colour order: first layer and card turned together (F19)."""
-    name = next((n for n in ("stem.conv1.weight", "conv1.0.weight") if n in tensors), None)
-    if name is None:
-        raise WeightsError("the file has no first layer to turn: stem.conv1 or conv1.0 is missing.")
+    first = [n for n, t in tensors.items() if t.ndim == 4 and t.shape[1] == 3]
+    if len(first) != 1:
+        raise WeightsError(
+            f"{len(first)} convolutions take three channels ({', '.join(first[:3])}), so which is "
+            "the first layer is not known: --color cannot turn it."
+        )
+    (name,) = first
     order = "BGR" if card.input.color_order == "RGB" else "RGB"
     turned = dataclasses.replace(
         card.input,
@@ -286,4 +300,6 @@ def origin_of(source: Path, part: str | None = None) -> str:
     contents = formats.read(source, part=part)
     if CARD_KEY in contents.metadata:
         return "resdet"
+    if named := own_names.known(source, contents, files.sha256_of(contents.tensors)):
+        return "timm" if named[1].net.startswith(own_names.TIMM) else "resdet"
     return identify(contents, source.name).origin.name

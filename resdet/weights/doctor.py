@@ -16,7 +16,7 @@ from typing import Any
 import torch
 
 from resdet.errors import WeightsError
-from resdet.weights import formats, names
+from resdet.weights import formats, names, own_names
 from resdet.weights.card import CARD_KEY, Card, Input
 from resdet.weights.evidence import (
     Evidence,
@@ -174,7 +174,12 @@ def inspect(path: Path | str) -> Report:
     spoiled = not_finite(contents.tensors, path.name)
     try:
         if CARD_KEY in contents.metadata:
-            return _ours(path, contents, spoiled, counted)
+            card = Card.from_json(contents.metadata[CARD_KEY], str(path))
+            if card.tensors_sha256 != sha256_of(contents.tensors):
+                spoiled.append("its tensors do not match the SHA-256 in its card: damaged")
+            return _with_card(path, contents, card, spoiled, counted)
+        if named := own_names.known(path, contents, sha256_of(contents.tensors)):
+            return _with_card(path, contents, named[1], spoiled, counted)
         return _foreign(path, contents, spoiled, counted)
     except WeightsError as error:
         return Report(
@@ -185,10 +190,12 @@ def inspect(path: Path | str) -> Report:
         )
 
 
-def _ours(path: Path, contents: Contents, problems: list[str], counted: dict[str, Any]) -> Report:
-    card = Card.from_json(contents.metadata[CARD_KEY], str(path))
-    if card.tensors_sha256 != sha256_of(contents.tensors):
-        problems = [*problems, "its tensors do not match the SHA-256 in its card: damaged"]
+def _with_card(
+    path: Path, contents: Contents, card: Card, problems: list[str], counted: dict[str, Any]
+) -> Report:
+    """A file whose card says everything, and whose tensors are called as in its net."""
+    if own_names.has_own_names(card.net):
+        own_names.check(contents.tensors, card.net, card.net_options, path)
     health = norms_of(contents.tensors)
     fits = _fits(card.net, card.net_options, len(card.classes) or None, contents.tensors)
     return Report(
@@ -344,6 +351,10 @@ def _fits(
     without_classifier: bool = False,
 ) -> tuple[Fit, ...]:
     """The file's own net first, then those of its family that share tensors by name and shape."""
+    if own_names.has_own_names(net):
+        # Checked when it was read: every name and shape is the net's.
+        count = sum(not n.endswith(COUNTER) for n in tensors)
+        return (Fit(net, count, count, 0),)
     if num_classes is None:
         num_classes = len(tensors["linear.bias"]) if "linear.bias" in tensors else 1000
     given = {n: t for n, t in tensors.items() if not n.endswith(COUNTER)}

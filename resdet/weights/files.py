@@ -19,7 +19,7 @@ from safetensors.torch import save_file
 
 from resdet.errors import WeightsError
 from resdet.run import atomic_path
-from resdet.weights import formats
+from resdet.weights import formats, own_names
 from resdet.weights.card import CARD_KEY, Card
 from resdet.weights.foreign_card import card_of
 from resdet.weights.formats import Contents, Tensors
@@ -65,8 +65,11 @@ def load(path: Path | str, *, part: str | None = None) -> tuple[Tensors, Card]:
     contents = read(path, part)
     tensors, metadata = contents.tensors, contents.metadata
     if CARD_KEY not in metadata:
+        digest = sha256_of(tensors)
+        if named := own_names.known(Path(path), contents, digest):
+            return named
         found = identify(contents, str(path))
-        return found.tensors, card_of(Path(path), contents, found, sha256_of(tensors))
+        return found.tensors, card_of(Path(path), contents, found, digest)
     card = Card.from_json(metadata[CARD_KEY], str(path))
     if card.tensors_sha256 != sha256_of(tensors):
         raise WeightsError(

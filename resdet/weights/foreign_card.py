@@ -123,8 +123,9 @@ def by_habit(path: Path, contents: Contents, found: Identified) -> Habits:
         return Habits("torchvision, converted for detectron2", found.net, IMAGENET_RGB, options)
     if origin == "pycls" and "STRIDE_1X1: True" in str(contents.beside.get("cfg", "")):
         options["stride_in_1x1"] = True
-    if record := _timm_record(path, found):
-        return Habits("timm", found.net, record, options, verified=True)
+    if origin in ("torchvision", "timm") and (record := timm_record(path)):
+        stated = timm_input(path, record)
+        return Habits("timm", found.net, stated, options, verified=True)
     return Habits(origin, found.net, input_, options)
 
 
@@ -135,25 +136,38 @@ def _is_converted_torchvision(contents: Contents) -> bool:
     )
 
 
-def _timm_record(path: Path, found: Identified) -> Input | None:
-    """The input that a timm config.json beside the file states; None without one."""
+def timm_record(path: Path) -> dict[str, Any] | None:
+    """The config.json of timm beside a file; None without one.
+
+    Raises:
+        WeightsError: a config.json is there that is not timm's.
+    """
     config = path.parent / "config.json"
-    if found.origin.name not in ("torchvision", "timm") or not config.exists():
+    if not config.exists():
         return None
     try:
         record = json.loads(config.read_text(encoding="utf-8"))
-        stated = record["pretrained_cfg"]
-        scale = 255.0
-        return Input(
-            "RGB",
-            tuple(scale * m for m in stated["mean"]),
-            tuple(scale * s for s in stated["std"]),
-            size=int(stated["input_size"][-1]),
-        )
-    except (ValueError, KeyError, TypeError, IndexError) as error:
+        if not isinstance(record["architecture"], str) or not record["pretrained_cfg"]["mean"]:
+            raise ValueError("no architecture")
+        return record
+    except (ValueError, KeyError, TypeError, OSError) as error:
         raise WeightsError(
             f"{config} lies beside {path.name} but is no timm config ({error!r}). Mend it, or move "
             "the weights into a folder of their own."
+        ) from None
+
+
+def timm_input(path: Path, record: dict[str, Any]) -> Input:
+    """How the record wants images; timm's numbers are for pixels in [0, 1]."""
+    stated = record["pretrained_cfg"]
+    try:
+        # Rounded: 0.485 * 255 is 123.675, and a config that says so must not contradict it.
+        mean, std = (tuple(round(255 * float(v), 9) for v in stated[k]) for k in ("mean", "std"))
+        return Input("RGB", mean, std, size=int(stated["input_size"][-1]))
+    except (ValueError, KeyError, TypeError, IndexError) as error:
+        raise WeightsError(
+            f"{path.parent / 'config.json'}: its pretrained_cfg cannot be read ({error!r}). Mend "
+            "it, or move the weights into a folder of their own."
         ) from None
 
 

@@ -278,6 +278,8 @@ def to_names_of(origin: str, net: str, tensors: Tensors) -> tuple[Tensors, tuple
     Raises:
         WeightsError: the origin has no such net.
     """
+    if origin == "timm" and net.startswith("timm:"):
+        return tensors, ()
     try:
         table = names.table(origin, net)
     except ValueError as error:
@@ -304,9 +306,16 @@ def _options(net: str, ours: Mapping[str, torch.Tensor]) -> tuple[dict[str, Any]
 
 
 def shapes_of(net: str, num_classes: int, options: Mapping[str, Any]) -> dict[str, torch.Size]:
-    """Shape of every tensor of a net; nothing is computed."""
-    with torch.device("meta"):
-        built = nets.build(net, num_classes, **options)
+    """Shape of every tensor of a net; nothing is computed.
+
+    Raises:
+        WeightsError: there is no such net, or none with these options.
+    """
+    try:
+        with torch.device("meta"):
+            built: torch.nn.Module = nets.build(net, num_classes, **options)
+    except (ValueError, ImportError) as error:
+        raise WeightsError(f"the net of the file cannot be built: {error}") from None
     return {name: t.shape for name, t in built.state_dict().items()}
 
 

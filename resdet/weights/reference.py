@@ -64,6 +64,8 @@ def own_net(
     library = {"torchvision": "torchvision", "timm": "timm"}.get(origin)
     if library is None:
         return None, f"{origin} has no library that builds it by name"
+    if origin == "timm" and net.startswith("timm:"):
+        return importlib.import_module("timm").create_model(net[5:], num_classes=num_classes), ""
     if net not in names.nets_of(origin) or options.get("width", 1.0) != 1.0:
         return None, f"{origin} has no {net} of this width"
     if options.get("stride_in_1x1") and int(net.removeprefix("resnet") or 0) >= 50:
@@ -78,7 +80,7 @@ def own_net(
 
 
 def our_net(net: str, num_classes: int, options: Mapping[str, Any], tensors: Tensors) -> nn.Module:
-    built = nets.build(net, num_classes, **options)
+    built: nn.Module = nets.build(net, num_classes, **options)
     built.load_state_dict(tensors, strict=False)
     return built
 

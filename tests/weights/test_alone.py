@@ -1,4 +1,4 @@
-"""The weight doctor alone: no Detectron2, no timm, no torchvision, and none of the toolkit's data."""
+"""The weight doctor alone: no Detectron2, timm or torchvision, none of the toolkit's data."""
 
 import json
 import subprocess

@@ -1,0 +1,113 @@
+"""Files whose tensors are called as in the net itself: timm's, and a user's own.
+
+No table is needed, only the net's name: timm's `config.json` beside the file has it, or the card
+beside it (`convert_weights card FILE --net timm:convnext_tiny`). Names and shapes must then be
+the net's, every one.
+
+Not for: nets of ours, which other origins call otherwise (`origins`).
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from resdet import nets
+from resdet.errors import WeightsError, first_few
+from resdet.weights.card import Card
+from resdet.weights.foreign_card import path_beside, timm_input, timm_record
+from resdet.weights.formats import Contents, Tensors
+from resdet.weights.names import COUNTER
+from resdet.weights.timm_card import card_of_timm
+from resdet.weights.transfer import grouped
+
+TIMM = "timm:"
+
+
+def known(path: Path, contents: Contents, digest: str) -> tuple[Tensors, Card] | None:
+    """The tensors as they are, and their card; None where nothing names such a net.
+
+    Args:
+        digest: SHA-256 over the tensors.
+
+    Raises:
+        WeightsError: the net is named, and the file does not hold it; or its library is missing.
+    """
+    beside = path_beside(path)
+    if beside.exists():
+        card = Card.from_json(beside.read_text(encoding="utf-8"), str(beside))
+        if not has_own_names(card.net):
+            return None
+        if card.tensors_sha256 != digest:
+            raise WeightsError(
+                f"{beside} is the card of other tensors than those in {path.name}. Make it anew: "
+                f"python tools/convert_weights.py card {path} --net {card.net}"
+            )
+        check(contents.tensors, card.net, card.net_options, path)
+        return contents.tensors, card
+    record = timm_record(path)
+    name = f"{TIMM}{record.get('architecture')}" if record else ""
+    if not record or record.get("architecture") in nets.names() or "/" in name:
+        return None
+    net = _built(name, {}, contents.tensors, path)
+    check(contents.tensors, name, {}, path)
+    input_ = timm_input(path, record)
+    return contents.tensors, replace(card_of_timm(net), input=input_, verified=True)
+
+
+def has_own_names(net: str) -> bool:
+    """A net of timm, or one that the user registered: no table of ours knows its tensors."""
+    return net.startswith(TIMM) or net in nets.registered()
+
+
+def card_for(path: Path, contents: Contents, net: str) -> Card:
+    """A card for a net that the user names: timm's own record where there is one.
+
+    Raises:
+        WeightsError: there is no such net, or the file does not hold it.
+    """
+    built = _built(net, {}, contents.tensors, path)
+    check(contents.tensors, net, {}, path)
+    if net.startswith(TIMM):
+        return card_of_timm(built)
+    raise WeightsError(f"{net} is a net of your own: say --color, --mean and --std of its input.")
+
+
+def check(tensors: Tensors, net: str, options: dict[str, Any], path: Path) -> None:
+    """Raises WeightsError unless names and shapes are the net's, batch counters aside."""
+    wanted = {n: t.shape for n, t in _built(net, options, tensors, path).state_dict().items()}
+    missing = [n for n in wanted if n not in tensors and not n.endswith(COUNTER)]
+    strangers = [n for n in tensors if n not in wanted]
+    shapes = [
+        f"{n}: {tuple(t.shape)} in the file, {tuple(wanted[n])} in the net"
+        for n, t in tensors.items()
+        if n in wanted and t.shape != wanted[n]
+    ]
+    if not (missing or strangers or shapes):
+        return
+    lines = [f"{path} does not hold a {net}:"]
+    for what, found in (
+        ("missing in the file", grouped(missing)),
+        ("in the file, but not in the net", grouped(strangers)),
+        ("of another shape", shapes),
+    ):
+        if found:
+            lines += [f"{what} ({len(found)}):", first_few(found, 5)]
+    raise WeightsError("\n".join(lines))
+
+
+def _built(net: str, options: dict[str, Any], tensors: Tensors, path: Path) -> Any:
+    """The net on no device, with as many classes as the file's last layer has outputs."""
+    try:
+        with torch.device("meta"):
+            one = nets.build(net, **options)
+            last = getattr(one, "classifier", "linear")
+            bias = tensors.get(f"{last}.bias")
+            if bias is None or len(bias) == one.num_classes:
+                return one
+            return nets.build(net, len(bias), **options)
+    except (ValueError, ModuleNotFoundError, ImportError) as error:
+        raise WeightsError(f"{path}: {error}") from None
