@@ -98,7 +98,7 @@ class DetectorTraining:
             declared_new=tuple(self.cfg.TRANSFER.NEW),
             may_stay=trunk_of(self.model).left_behind,
         )
-        logger.info("%s: %s", where, received)
+        logger.info("%s: %s\n%s", where, received, received.table())
         self.run.write("transfer", {"file": where, **received.to_dict()})
         return received
 
@@ -139,7 +139,7 @@ class DetectorTraining:
             declared_new=fitted.new,
             may_stay=(),
         )
-        logger.info("%s: %s", where, received)
+        logger.info("%s: %s\n%s", where, received, received.table())
         if classes is None:
             return
         logger.info("%s: %s", where, fitted.sentence)

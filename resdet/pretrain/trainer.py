@@ -125,7 +125,7 @@ class Pretraining:
         if card.classes != self.train_set.classes:
             new.append("linear.*")
         received = weights.transfer(self.net, tensors, where=where, declared_new=tuple(new))
-        logger.info("%s: %s", where, received)
+        logger.info("%s: %s\n%s", where, received, received.table())
         self.run.write("transfer", {"file": where, **received.to_dict()})
         return card.tensors_sha256 or None
 

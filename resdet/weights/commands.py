@@ -160,6 +160,8 @@ def _probed(
 
 
 def _page(report: doctor.Report) -> list[str]:
+    if report.container is None:
+        return [f"{'problem':12} {problem}" for problem in report.problems]
     rows = [
         ("file", report.path),
         ("origin", f"{report.origin or 'unknown'}{'' if report.verified else ' (by its names)'}"

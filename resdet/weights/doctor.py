@@ -40,6 +40,7 @@ from resdet.weights.names import COUNTER
 from resdet.weights.origins import Identified, identify, shapes_of
 from resdet.weights.transfer import grouped
 
+RUN_CARD = "card.json"
 # A variance this small divides by little but eps.
 TINY_VARIANCE = 1e-6
 
@@ -220,7 +221,11 @@ def _foreign(
     found = identify(contents, path.name)
     habits = by_habit(path, contents, found)
     card = None
-    if path_beside(path).exists():
+    if found.detector and (path.parent / RUN_CARD).exists():
+        # A run of ours: the card of the classifier that it started from lies in its folder.
+        text = (path.parent / RUN_CARD).read_text(encoding="utf-8")
+        card = Card.from_json(text, str(path.parent / RUN_CARD))
+    elif path_beside(path).exists():
         card = card_of(path, contents, found, sha256_of(contents.tensors))
     elif not found.detector and unknown_of(habits):
         problems = [

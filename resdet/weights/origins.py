@@ -299,6 +299,8 @@ def _options(net: str, ours: Mapping[str, torch.Tensor]) -> tuple[dict[str, Any]
         width = first.shape[0] / (16 if net.startswith("cifar_") else 64)
         if width != 1:
             options["width"] = width
+    if first is not None and net.startswith(("resnet", "plain")) and first.shape[-1] == 3:
+        options["stem"] = "small"
     if "fc6.bias" in ours and ours["fc6.bias"].shape[0] != 4096:
         options["fc_channels"] = ours["fc6.bias"].shape[0]
     last = ours.get("linear.bias")

@@ -43,6 +43,18 @@ class Transfer:
             "converted": self.converted,
         }
 
+    def table(self) -> str:
+        """A line per top-level module: wanted, arrived, new, left over."""
+        columns = (self.arrived, self.new, self.left_over)
+        rows: dict[str, list[int]] = {}
+        for place, names in enumerate(columns):
+            for name in names:
+                rows.setdefault(name.split(".")[0], [0, 0, 0])[place] += 1
+        lines = [f"{'':18}{'wanted':>8}{'arrived':>9}{'new':>6}{'left over':>11}"]
+        for module, (arrived, new, left_over) in rows.items():
+            lines.append(f"{module:18}{arrived + new:8}{arrived:9}{new:6}{left_over:11}")
+        return "\n".join(lines)
+
     def __str__(self) -> str:
         parts = [f"wanted {self.wanted}", f"arrived {len(self.arrived)}"]
         parts.append(f"new by declaration {len(self.new)}{_in_brackets(self.new)}")

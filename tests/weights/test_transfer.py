@@ -75,3 +75,15 @@ def test_half_precision_is_converted_and_said():
     received = transfer(small(), state, where="x", may_stay=())
     assert received.converted == {"float16": 102}
     assert "102 from float16" in str(received)
+
+
+def test_the_table_adds_up_by_module():
+    """By hand: ResNet-18's stem has 5 tensors, res2 four convolutions and norms of four: 20."""
+    received = transfer(
+        small(), small().state_dict(), where="x", declared_new=("linear.*",), may_stay=()
+    )
+    rows = {line.split()[0]: line.split()[1:] for line in received.table().splitlines()[1:]}
+    assert rows["stem"] == ["5", "5", "0", "0"]
+    assert rows["res2"] == ["20", "20", "0", "0"]
+    assert rows["linear"] == ["2", "0", "2", "2"]
+    assert sum(int(r[0]) for r in rows.values()) == received.wanted == 102
