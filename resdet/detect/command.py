@@ -274,7 +274,7 @@ def _card_beside(model: Path) -> Card | None:
     path = model.parent / "card.json"
     if not path.exists():
         return None
-    return Card.from_json(path.read_text(encoding="utf-8"), str(path))
+    return Card.read(path)
 
 
 def fill_from_weights_and_net(config: Config, card: Card | None) -> nets.Net | None:

@@ -186,7 +186,7 @@ def _card_of(run: Run) -> Card | None:
     path = run.path / "card.json"
     if not path.exists():
         return None
-    return Card.from_json(path.read_text(encoding="utf-8"), str(path))
+    return Card.read(path)
 
 
 def check_images(run: Run, cfg: Any) -> tuple[list[torch.Tensor], int]:

@@ -10,7 +10,9 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import math
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 from resdet.errors import WeightsError
@@ -39,10 +41,18 @@ class Input:
     def __post_init__(self) -> None:
         if self.color_order not in COLOR_ORDERS:
             raise ValueError(f"color_order is {self.color_order!r}, expected RGB or BGR")
-        if len(self.mean) != 3 or len(self.std) != 3 or min(self.std) <= 0:
+        numbers = (*self.mean, *self.std)
+        if (
+            len(self.mean) != 3
+            or len(self.std) != 3
+            or not all(isinstance(v, int | float) and math.isfinite(v) for v in numbers)
+            or min(self.std) <= 0
+        ):
             raise ValueError(
                 f"mean {self.mean} and std {self.std}: three numbers each, std above 0"
             )
+        if not isinstance(self.size, int) or self.size < 1:
+            raise ValueError(f"size is {self.size!r}, expected pixels, 1 or more")
 
 
 @dataclass(frozen=True)
@@ -59,6 +69,7 @@ class Card:
         config: the resolved config of the training, as YAML.
         parent: SHA-256 of the tensors that this training started from, or None.
         origin: "resdet", or where foreign tensors come from.
+        part: of a foreign file with several nets, the key of the one that this card is of.
         verified: False where conventions are taken from the origin's habits, not from a record.
     """
 
@@ -76,6 +87,7 @@ class Card:
     verified: bool = True
     versions: dict[str, str] = field(default_factory=dict)
     created: str = ""
+    part: str = ""
     tensors_sha256: str = ""
     version: int = CARD_VERSION
 
@@ -84,6 +96,15 @@ class Card:
 
     def to_json(self) -> str:
         return json.dumps(self.to_dict(), allow_nan=False, ensure_ascii=False)
+
+    @classmethod
+    def read(cls, path: Path) -> Card:
+        """The card in a file; raises WeightsError as `from_json`, and where it cannot be read."""
+        try:
+            text = path.read_text(encoding="utf-8")
+        except (OSError, UnicodeDecodeError) as error:
+            raise WeightsError(f"{path} cannot be read as a card: {error}.") from None
+        return cls.from_json(text, str(path))
 
     @classmethod
     def from_json(cls, text: str, where: str) -> Card:
@@ -105,6 +126,10 @@ class Card:
                 **{**given, "mean": tuple(given["mean"]), "std": tuple(given["std"])}
             )
             values["classes"] = tuple(values["classes"])
+            if not isinstance(values["net"], str):
+                raise TypeError(f"net is {values['net']!r}, expected a name")
+            if not isinstance(values.get("net_options", {}), dict):
+                raise TypeError("net_options is no dict")
             return cls(**values)
-        except (ValueError, KeyError, TypeError) as error:
+        except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
             raise WeightsError(f"{where}: its card cannot be read: {error!r}.") from None

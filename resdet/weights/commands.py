@@ -18,7 +18,7 @@ from typing import Any
 
 import numpy as np
 
-from resdet.errors import WeightsError
+from resdet.errors import UserError, WeightsError
 from resdet.run import write_json
 from resdet.weights import doctor, files, formats, own_names, probe
 from resdet.weights.card import CARD_KEY, COLOR_ORDERS, Card, Input
@@ -31,6 +31,8 @@ from resdet.weights.foreign_card import (
     by_habit,
     needs_stride_rule,
     norm_of,
+    options_of,
+    part_of,
     path_beside,
     unknown_of,
 )
@@ -57,6 +59,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--classes", type=Path, metavar="FILE", help="a line per output, in order: the name of its "
         "class folder first or after a number (DIR/synsets.txt where it is there)",
     )  # fmt: skip
+    _part(inspect)
     _json(inspect)
     conversion = actions.add_parser(
         "convert", help="write it for another framework, with parity", allow_abbrev=False
@@ -112,16 +115,18 @@ def run(args: argparse.Namespace, read_images: ReadImages | None = None) -> int:
 
 
 def _inspect(args: argparse.Namespace, read_images: ReadImages | None) -> int:
-    report = doctor.inspect(args.file)
-    verdict = None
+    report = doctor.inspect(args.file, part=args.part)
+    verdict, not_probed = None, ""
     if args.images is not None:
-        if read_images is None:
-            raise WeightsError(
-                "--images needs the whole toolkit: python tools/convert_weights.py inspect …"
-            )
-        verdict = _probed(args, report, read_images)
+        try:
+            verdict = _probed(args, read_images)
+        except UserError as error:
+            # The report stands without it.
+            not_probed = str(error)
     if args.json:
         found = report.to_json()
+        if not_probed:
+            found["probe"] = {"problem": not_probed}
         if verdict is not None:
             found["probe"] = verdict.to_json()
             if verdict.best is not None:
@@ -131,20 +136,24 @@ def _inspect(args: argparse.Namespace, read_images: ReadImages | None) -> int:
         print("\n".join(_page(report)))
         if verdict is not None:
             print("\n".join(_probe_page(verdict)))
-    return 0 if report.loadable else 1
+        if not_probed:
+            print(f"\nimages: {not_probed}")
+    return 0 if report.loadable and not not_probed else 1
 
 
-def _probed(
-    args: argparse.Namespace, report: doctor.Report, read_images: ReadImages
-) -> probe.Verdict:
-    contents = formats.read(args.file)
+def _probed(args: argparse.Namespace, read_images: ReadImages | None) -> probe.Verdict:
+    if read_images is None:
+        raise WeightsError(
+            "--images needs the whole toolkit: python tools/convert_weights.py inspect …"
+        )
+    contents = formats.read(args.file, part=args.part or part_of(args.file))
     size = 224
     if CARD_KEY in contents.metadata:
         card = Card.from_json(contents.metadata[CARD_KEY], str(args.file))
         net, options, tensors, size = card.net, card.net_options, contents.tensors, card.input.size
         is_open = False
     else:
-        found = identify(contents, args.file.name)
+        found = identify(contents, str(args.file), options_of(args.file))
         habits = by_habit(args.file, contents, found)
         net, options, tensors = found.net, habits.options, found.tensors
         is_open = STRIDE in unknown_of(habits)
@@ -154,6 +163,11 @@ def _probed(
                 f"{args.file} lacks {len(found.missing)} tensors of {net}: it classifies nothing, "
                 "so images cannot tell its conventions. Leave --images out."
             )
+    if "linear.bias" not in tensors:
+        raise WeightsError(
+            f"{args.file} has no last layer under our names, so images cannot tell its "
+            "conventions. In Python: resdet.weights.probe.probe(build, images, labels)."
+        )
     images, labels = read_images(args.images, size, len(tensors["linear.bias"]), args.classes)
     sys.stderr.write(f"{len(images)} images, {2 * len(probe.RANGES)} ways to read them …\n")
     return probe.probe_tensors(net, options, tensors, images, labels, stride_is_open=is_open)
@@ -167,7 +181,7 @@ def _page(report: doctor.Report) -> list[str]:
         ("origin", f"{report.origin or 'unknown'}{'' if report.verified else ' (by its names)'}"
          if report.origin else "unknown"),
         ("net", _net(report)),
-        ("container", " / ".join((report.container or "unreadable", *report.wrappers))),
+        ("container", " / ".join((report.container, *report.wrappers))),
         ("tensors", f"{report.tensors:,} ({report.parameters:,} parameters)"),
         ("input", _input(report)),
         ("first layer", report.color.why),
@@ -245,13 +259,22 @@ def _card(args: argparse.Namespace) -> int:
     contents = formats.read(args.file, part=args.part)
     if CARD_KEY in contents.metadata:
         raise WeightsError(f"{args.file} has its card inside; a second one would contradict it.")
+    beside = path_beside(args.file)
+    if beside.exists():
+        raise WeightsError(
+            f"{beside} is there: what was said once is kept. Delete it to say something else."
+        )
+    if args.size is not None and args.size < 1:
+        raise WeightsError(f"--size is {args.size}, expected pixels, 1 or more.")
     if args.net:
         return _card_of_named(args, contents)
-    found = identify(contents, args.file.name)
+    found = identify(contents, str(args.file), {})
     habits = by_habit(args.file, contents, found)
     options = dict(habits.options)
     stated = _stated_input(args, habits.input)
-    if needs_stride_rule(found.net) and args.stride:
+    if args.stride and not needs_stride_rule(found.net):
+        raise WeightsError(f"--stride: a {found.net} has no choice of stride. Leave it out.")
+    if args.stride:
         options["stride_in_1x1"] = args.stride == "1x1"
     lacking = [INPUT] if stated is None else []
     if needs_stride_rule(found.net) and "stride_in_1x1" not in options:
@@ -278,6 +301,7 @@ def _card(args: argparse.Namespace) -> int:
         norm=norm_of(found),
         origin=habits.origin,
         verified=said or habits.verified,
+        part=args.part or "",
         tensors_sha256=files.sha256_of(contents.tensors),
     )
     return _keep_card(args, card)
@@ -290,7 +314,10 @@ def _card_of_named(args: argparse.Namespace, contents: formats.Contents) -> int:
     said = recorded.verified or bool(args.color or args.mean or args.std)
     digest = files.sha256_of(contents.tensors)
     return _keep_card(
-        args, dataclasses.replace(recorded, input=stated, verified=said, tensors_sha256=digest)
+        args,
+        dataclasses.replace(
+            recorded, input=stated, verified=said, part=args.part or "", tensors_sha256=digest
+        ),
     )
 
 

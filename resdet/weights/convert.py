@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import save_file
 
 from resdet import nets
@@ -46,7 +47,6 @@ class Conversion:
         tensors: written; `left_out` names of ours that the target does not keep.
         notes: conversions of values, in sentences.
         parities: logits before and after.
-        exact: every tensor that was read back equals what was meant to be written.
     """
 
     path: str
@@ -101,15 +101,19 @@ def convert(
     if flip:
         tensors, card = flipped(tensors, card)
     num_classes = _num_classes(tensors, card)
-    missing = _missing(card, num_classes, tensors)
+    missing = _missing(card, num_classes, tensors, source)
     _refuse_stride(card, to, source)
-    written, notes = _write(out, to, tensors, card)
+    if to == "detectron2" and any(t.dtype == torch.bfloat16 for t in tensors.values()):
+        raise WeightsError(f"{source} is in bfloat16, which a .pkl of numpy arrays cannot hold.")
     try:
+        written, notes = _write(out, to, tensors, card)
         parities = _parities(source, part, out, to, before, card, flip, num_classes, bool(missing))
         kept = _refuse_losses(out, to, tensors)
-    except WeightsError:
-        out.unlink(missing_ok=True)
-        path_beside(out).unlink(missing_ok=True)
+    except (OSError, SafetensorError) as error:
+        _remove(out)
+        raise WeightsError(f"{out} cannot be written: {error}.") from None
+    except BaseException:
+        _remove(out)
         raise
     return Conversion(
         path=str(out),
@@ -122,6 +126,12 @@ def convert(
         parities=tuple(parities),
         keys=detectron2_keys(card) if to == "detectron2" else (),
     )
+
+
+def _remove(out: Path) -> None:
+    for path in (out, path_beside(out)):
+        if path.is_file():
+            path.unlink()
 
 
 def _num_classes(tensors: Tensors, card: Card) -> int:
@@ -181,6 +191,11 @@ def _refuse_out(source: Path, out: Path, to: str) -> None:
             f"{out} ends in {out.suffix or 'nothing'}; files for {to} end in "
             f"{' or '.join(SUFFIXES[to])}."
         )
+    beside = path_beside(out)
+    if to != "resdet" and beside.exists():
+        raise WeightsError(
+            f"{beside} exists, the card of another file. Delete it, or name another -o."
+        )
     if out.exists():
         raise WeightsError(
             f"{out} exists{' and is the source' if out.samefile(source) else ''}. It was left as "
@@ -199,8 +214,14 @@ def _refuse_stride(card: Card, to: str, source: Path) -> None:
         )
 
 
-def _missing(card: Card, num_classes: int, tensors: Tensors) -> list[str]:
+def _missing(card: Card, num_classes: int, tensors: Tensors, source: Path) -> list[str]:
     shapes = shapes_of(card.net, num_classes, card.net_options)
+    odd = [n for n, t in tensors.items() if n not in shapes or t.shape != shapes[n]]
+    if odd:
+        raise WeightsError(
+            f"{source} does not hold the {card.net} of its card: {len(odd)} tensors have no place "
+            f"or another shape there (first: {odd[0]})."
+        )
     return [n for n in shapes if n not in tensors and not n.endswith(COUNTER)]
 
 

@@ -32,6 +32,8 @@ from resdet.weights.foreign_card import (
     by_habit,
     card_of,
     needs_stride_rule,
+    options_of,
+    part_of,
     path_beside,
     unknown_of,
 )
@@ -40,7 +42,7 @@ from resdet.weights.names import COUNTER
 from resdet.weights.origins import Identified, identify, shapes_of
 from resdet.weights.transfer import grouped
 
-RUN_CARD = "card.json"
+RUN_CARD, RUN_MODEL = "card.json", "model_final.pth"
 # A variance this small divides by little but eps.
 TINY_VARIANCE = 1e-6
 
@@ -153,8 +155,11 @@ class Report:
         }
 
 
-def inspect(path: Path | str) -> Report:
+def inspect(path: Path | str, *, part: str | None = None) -> Report:
     """What a file is. A file that cannot be read or told gives a report with that problem.
+
+    Args:
+        part: as `formats.read` takes it.
 
     Raises:
         WeightsError: there is no such file.
@@ -163,7 +168,7 @@ def inspect(path: Path | str) -> Report:
     if not path.exists():
         raise WeightsError(f"{path} does not exist. Name a weight file that does.")
     try:
-        contents = formats.read(path)
+        contents = formats.read(path, part=part or part_of(path))
     except WeightsError as error:
         return Report(str(path), problems=(str(error),))
     counted: dict[str, Any] = {
@@ -218,13 +223,14 @@ def _with_card(
 def _foreign(
     path: Path, contents: Contents, problems: list[str], counted: dict[str, Any]
 ) -> Report:
-    found = identify(contents, path.name)
+    # A run of ours: the card of the classifier that its detector started from lies in its folder.
+    run_card = path.parent / RUN_CARD
+    of_run = Card.read(run_card) if run_card.exists() and path.name == RUN_MODEL else None
+    found = identify(contents, str(path), of_run.net_options if of_run else options_of(path))
     habits = by_habit(path, contents, found)
     card = None
-    if found.detector and (path.parent / RUN_CARD).exists():
-        # A run of ours: the card of the classifier that it started from lies in its folder.
-        text = (path.parent / RUN_CARD).read_text(encoding="utf-8")
-        card = Card.from_json(text, str(path.parent / RUN_CARD))
+    if found.detector and of_run:
+        card = of_run
     elif path_beside(path).exists():
         card = card_of(path, contents, found, sha256_of(contents.tensors))
     elif not found.detector and unknown_of(habits):
@@ -261,8 +267,16 @@ def _notes(contents: Contents, found: Identified, habits: Habits) -> tuple[str, 
     notes = list(found.notes)
     if contents.left_aside:
         notes.append(
-            f"left aside: {len(contents.left_aside)} tensors of a key encoder and its queue"
+            f"left aside, of no net: {len(contents.left_aside)} tensors ({contents.left_aside[0]}"
+            f"{', …' if len(contents.left_aside) > 1 else ''})"
         )
+    if found.detector and unknown_of(habits):
+        notes.append(
+            "as a detector it loads whole, with the config that it was trained with; its net alone "
+            "needs a card first (convert_weights card)"
+        )
+    if found.missing and all(n.startswith("linear.") for n in found.missing):
+        notes.append("the classifier's last layer is not there: whole as a backbone")
     if contents.averages:
         notes.append(
             f"averaged weights lie beside: --part {contents.averages[0]} takes those instead"
@@ -281,10 +295,15 @@ def _notes(contents: Contents, found: Identified, habits: Habits) -> tuple[str, 
 
 
 def _missing(found: Identified) -> list[str]:
-    if not found.missing:
+    if all(n.startswith("linear.") for n in found.missing):
         return []
     wanted = len(found.missing) + sum(not n.endswith(COUNTER) for n in found.tensors)
     shown = ", ".join(grouped(found.missing)[:8])
+    if all(".norm.running_" in n for n in found.missing):
+        return [
+            f"{len(found.missing)} of {wanted} tensors of {found.net} are missing, all statistics "
+            "of its norms: it has GroupNorm or the like, which resdet's nets have not"
+        ]
     return [
         f"{len(found.missing)} of {wanted} tensors of {found.net} are missing: {shown}"
         f"{', …' if len(grouped(found.missing)) > 8 else ''}; as a backbone it needs TRANSFER.NEW "
@@ -296,7 +315,10 @@ def _lacking(fits: tuple[Fit, ...], tensors: Mapping[str, Any], net: str) -> lis
     own = next((f for f in fits if f.net == net), None)
     if own is None or own.whole:
         return []
-    return [f"{own.wanted - own.arrived} of {own.wanted} tensors of {net} are missing"]
+    return [
+        f"{own.arrived} of {own.wanted} tensors of {net} would arrive, {own.left_over} have no "
+        "place in it"
+    ]
 
 
 def _ill(health: Norms) -> list[str]:

@@ -21,7 +21,7 @@ from resdet.errors import WeightsError
 from resdet.run import atomic_path
 from resdet.weights import formats, own_names
 from resdet.weights.card import CARD_KEY, Card
-from resdet.weights.foreign_card import card_of
+from resdet.weights.foreign_card import card_of, options_of, part_of
 from resdet.weights.formats import Contents, Tensors
 from resdet.weights.origins import identify
 
@@ -31,7 +31,9 @@ def sha256_of(tensors: Mapping[str, torch.Tensor]) -> str:
     digest = hashlib.sha256()
     for name in sorted(tensors):
         tensor = tensors[name].detach().cpu().contiguous()
-        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
+        digest.update(
+            f"{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode(errors="surrogatepass")
+        )
         # view as bytes: numpy knows no bfloat16.
         digest.update(tensor.reshape(-1).view(torch.uint8).numpy().data)
     return digest.hexdigest()
@@ -44,7 +46,8 @@ def save(path: Path | str, tensors: Mapping[str, torch.Tensor], card: Card) -> C
         WeightsError: a tensor holds values that are not finite; names it.
     """
     refuse_not_finite(tensors, str(path))
-    plain = {name: t.detach().cpu().contiguous() for name, t in tensors.items()}
+    # Copies: tensors that share memory are written one by one.
+    plain = {name: t.detach().cpu().contiguous().clone() for name, t in tensors.items()}
     card = dataclasses.replace(card, tensors_sha256=sha256_of(plain))
     with atomic_path(path) as temporary:
         save_file(plain, temporary, metadata={"format": "pt", CARD_KEY: card.to_json()})
@@ -62,13 +65,13 @@ def load(path: Path | str, *, part: str | None = None) -> tuple[Tensors, Card]:
             told; values are not finite; the tensors do not match the card's SHA-256; nothing
             says how the input must look.
     """
-    contents = read(path, part)
+    contents = read(path, part or part_of(path))
     tensors, metadata = contents.tensors, contents.metadata
     if CARD_KEY not in metadata:
         digest = sha256_of(tensors)
         if named := own_names.known(Path(path), contents, digest):
             return named
-        found = identify(contents, str(path))
+        found = identify(contents, str(path), options_of(path))
         return found.tensors, card_of(Path(path), contents, found, digest)
     card = Card.from_json(metadata[CARD_KEY], str(path))
     if card.tensors_sha256 != sha256_of(tensors):
@@ -103,7 +106,8 @@ def not_finite(tensors: Mapping[str, torch.Tensor], where: str) -> list[str]:
     for name, tensor in tensors.items():
         if not tensor.is_floating_point():
             continue
-        bad = ~torch.isfinite(tensor)
+        # torch asks no float of one byte whether it is finite.
+        bad = ~torch.isfinite(tensor if tensor.element_size() > 1 else tensor.float())
         if bad.any():
             first = int(bad.reshape(-1).nonzero()[0])
             # 65,504 is the largest float16: what was larger became infinite at saving.

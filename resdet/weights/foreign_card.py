@@ -12,6 +12,7 @@ Not for: what can be measured on a file (`doctor`).
 from __future__ import annotations
 
 import json
+import shlex
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -43,16 +44,16 @@ def card_of(path: Path, contents: Contents, found: Identified, digest: str) -> C
     """
     beside = path_beside(path)
     if beside.exists():
-        return _checked(
-            Card.from_json(beside.read_text(encoding="utf-8"), str(beside)), path, found, digest
-        )
+        return _checked(Card.read(beside), path, found, digest)
     habits = by_habit(path, contents, found)
     lacking = unknown_of(habits)
     if lacking:
         raise WeightsError(
             f"{path} has no card, and {found.origin.name}'s files do not tell "
-            f"{' and '.join(lacking)}. Say it once: python tools/convert_weights.py card {path} "
+            f"{' and '.join(lacking)}. Say it once: python tools/convert_weights.py card "
+            f"{shlex.quote(str(path))} "
             f"{' '.join(flag for name, flag in _FLAGS.items() if name in lacking)}"
+            f"{_USUAL if found.origin.name == 'detectron2' else ''}"
         )
     if habits.input is None:  # for mypy: it is among what would be lacking
         raise WeightsError(f"{path} has no card.")
@@ -60,7 +61,7 @@ def card_of(path: Path, contents: Contents, found: Identified, digest: str) -> C
     if odd:
         raise WeightsError(
             f"{path} has the names of {habits.origin}'s files; {'; '.join(odd)}. Say once which "
-            f"holds: python tools/convert_weights.py card {path} {_FLAGS[INPUT]}"
+            f"holds: python tools/convert_weights.py card {shlex.quote(str(path))} {_FLAGS[INPUT]}"
         )
     return Card(
         net=found.net,
@@ -91,9 +92,13 @@ class Habits:
 INPUT = "how its input must look"
 STRIDE = "its stride rule"
 _FLAGS = {
-    INPUT: "--color RGB --mean 123.675 116.28 103.53 --std 58.395 57.12 57.375",
-    STRIDE: "--stride 3x3",
+    INPUT: "--color RGB|BGR --mean M M M --std S S S",
+    STRIDE: "--stride 1x1|3x3",
 }
+_USUAL = (
+    "\nDetectron2's own models are BGR, mean 103.53 116.28 123.675, std 1 1 1, stride 1x1; those "
+    "from torchvision's weights RGB, mean 123.675 116.28 103.53, std 58.395 57.12 57.375, 3x3."
+)
 
 
 def unknown_of(habits: Habits) -> list[str]:
@@ -124,6 +129,12 @@ def by_habit(path: Path, contents: Contents, found: Identified) -> Habits:
     if origin == "pycls" and "STRIDE_1X1: True" in str(contents.beside.get("cfg", "")):
         options["stride_in_1x1"] = True
     if origin in ("torchvision", "timm") and (record := timm_record(path)):
+        named = record["architecture"].removeprefix("tv_")
+        if named != found.net:
+            raise WeightsError(
+                f"{path.parent / 'config.json'} is of a {record['architecture']}, {path.name} "
+                f"holds a {found.net}. Keep a file and its config.json in a folder of their own."
+            )
         stated = timm_input(path, record)
         return Habits("timm", found.net, stated, options, verified=True)
     return Habits(origin, found.net, input_, options)
@@ -137,20 +148,22 @@ def _is_converted_torchvision(contents: Contents) -> bool:
 
 
 def timm_record(path: Path) -> dict[str, Any] | None:
-    """The config.json of timm beside a file; None without one.
+    """The config.json of timm beside a file; None without one, or where it is another library's.
 
     Raises:
-        WeightsError: a config.json is there that is not timm's.
+        WeightsError: it is timm's (it has a `pretrained_cfg`) and cannot be read.
     """
     config = path.parent / "config.json"
-    if not config.exists():
+    if not config.is_file():
         return None
     try:
         record = json.loads(config.read_text(encoding="utf-8"))
+        if not isinstance(record, dict) or "pretrained_cfg" not in record:
+            return None
         if not isinstance(record["architecture"], str) or not record["pretrained_cfg"]["mean"]:
             raise ValueError("no architecture")
         return record
-    except (ValueError, KeyError, TypeError, OSError) as error:
+    except (ValueError, KeyError, TypeError, OSError, RecursionError) as error:
         raise WeightsError(
             f"{config} lies beside {path.name} but is no timm config ({error!r}). Mend it, or move "
             "the weights into a folder of their own."
@@ -179,6 +192,18 @@ def norm_of(found: Identified) -> dict[str, Any]:
         "eps": EPS,
         "folded": found.origin.folded or is_folded(found.tensors),
     }
+
+
+def part_of(path: Path | str) -> str | None:
+    """The part of the file that the card beside it is of; None without a card or a part."""
+    beside = path_beside(path)
+    return (Card.read(beside).part or None) if beside.exists() else None
+
+
+def options_of(path: Path | str) -> dict[str, Any] | None:
+    """The options of the net that the card beside a file states; None without a card."""
+    beside = path_beside(path)
+    return Card.read(beside).net_options if beside.exists() else None
 
 
 def _checked(card: Card, path: Path, found: Identified, digest: str) -> Card:

@@ -50,9 +50,24 @@ WRAPPERS = (
 AVERAGES = ("state_dict_ema", "model_ema", "ema_state_dict", "ema_state", "ema")
 # Prefixes that every name carries: DDP, torch.compile, Lightning and the like.
 PREFIXES = ("module.", "_orig_mod.", "model.", "net.", "network.", "encoder.")
+# What trainers keep beside the tensors that is no code: our stand-ins under their names.
+HARMLESS = tuple(
+    (stand_in, f"{module}.{name}")
+    for (module, name), stand_in in pickles.ALLOWED.items()
+    if name in ("Namespace", "scalar", "dtype", "encode")
+)
 # MoCo keeps a query encoder, whose weights are meant, and a key encoder with a queue.
-MOCO = "encoder_q."
-MOCO_OTHERS = ("encoder_k.", "queue", "queue_ptr")
+# A wrapper's own tensors beside the encoder that is meant (MoCo, MoCo v3, DINO, mmpretrain).
+ENCODERS = {
+    "encoder_q.": ("encoder_k.", "queue"),
+    "base_encoder.": ("momentum_encoder.", "predictor."),
+    "backbone.": ("head.", "neck.", "decode_head.", "auxiliary_head.", "data_preprocessor."),
+}
+# torch's averaged models count beside the net; MoCo puts its projection in the last layer's place.
+COUNT_OF_AVERAGES = "n_averaged"
+PROJECTION = ("fc.0.weight", "fc.0.bias", "fc.2.weight", "fc.2.bias")
+# Parts inside parts that are looked into.
+MAX_DEPTH = 4
 # Numpy's compressed archive may hold so many bytes for each of its own.
 MAX_INFLATION = 20
 # Tensors that share memory count each time; tied weights are few.
@@ -153,8 +168,9 @@ def _kind_of_zip(path: Path) -> str:
             )
         try:
             broken = archive.testzip()
-        except (zipfile.BadZipFile, EOFError, OSError, NotImplementedError) as error:
-            broken = str(error)
+        # Flipped bytes, encryption, unknown compression: each trips the reader in its own way.
+        except Exception as error:
+            broken = f"a member ({error})"
     if broken:
         raise WeightsError(
             f"{path} is damaged: {broken} inside fails its checksum. Fetch it again."
@@ -186,10 +202,12 @@ def _read_safetensors(path: Path) -> tuple[Any, dict[str, str]]:
 def _read_torch(path: Path) -> tuple[Any, dict[str, str]]:
     try:
         # weights_only: the file may hold tensors and plain containers, never code (F23).
-        loaded = torch.load(path, map_location="cpu", weights_only=True)
+        with torch.serialization.safe_globals(list(HARMLESS)):
+            loaded = torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         raise WeightsError(_refused(path, _name_in(str(error)))) from None
-    except (RuntimeError, EOFError, ValueError, KeyError, OSError, AssertionError) as error:
+    # A damaged file trips its reader in any of a dozen ways.
+    except Exception as error:
         first = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise WeightsError(f"{path} is cut off or damaged: {first}. Fetch it again.") from None
     return loaded, {}
@@ -197,7 +215,7 @@ def _read_torch(path: Path) -> tuple[Any, dict[str, str]]:
 
 def _name_in(message: str) -> str:
     """What torch's reader was asked for, out of its message."""
-    for marker in ("GLOBAL ", "Unsupported class ", "Unsupported operand "):
+    for marker in ("GLOBAL ", "Unsupported class "):
         if marker in message:
             return message.split(marker)[1].split()[0].strip(".,")
     return "code"
@@ -228,11 +246,10 @@ def _read_npz(path: Path) -> tuple[Any, dict[str, str]]:
     try:
         with np.load(path, allow_pickle=False) as archive:
             return {name: archive[name] for name in archive.files}, {}
-    except ValueError as error:
-        if "pickle" in str(error).lower():
+    # A header that lies trips numpy's reader in any of a dozen ways.
+    except Exception as error:
+        if isinstance(error, ValueError) and "pickle" in str(error).lower():
             raise WeightsError(_refused(path, "a numpy array of Python objects")) from None
-        raise WeightsError(f"{path} is cut off or damaged: {error}. Fetch it again.") from None
-    except (OSError, EOFError, zipfile.BadZipFile, MemoryError) as error:
         raise WeightsError(f"{path} is cut off or damaged: {error}. Fetch it again.") from None
 
 
@@ -254,7 +271,7 @@ def _unwrap(
     wrappers: list[str] = []
     beside: dict[str, Any] = {}
     averages: list[str] = []
-    while isinstance(found, Mapping):
+    while isinstance(found, Mapping) and len(wrappers) < MAX_DEPTH:
         averages += [k for k in AVERAGES if _holds_tensors(found.get(k)) and k != part]
         keys = (part,) if part and part in found else WRAPPERS
         key = next((k for k in keys if isinstance(found.get(k), Mapping)), None)
@@ -276,8 +293,13 @@ def _unwrap(
         raise WeightsError(f"{path} holds a {type(found).__name__}, not a dict of tensors.")
     tensors = {str(k): _tensor(v) for k, v in found.items() if _is_array(v)}
     if not tensors:
+        parts = [str(k) for k, v in found.items() if _holds_tensors(v)]
         raise WeightsError(
-            f"{path} holds no tensors (keys: {', '.join(map(str, list(found)[:5])) or 'none'})."
+            f"{path} holds its tensors in parts of other names: {', '.join(parts[:5])}. Choose "
+            f"one: --part {parts[0]}."
+            if parts
+            else f"{path} holds no tensors (keys: "
+            f"{', '.join(map(str, list(found)[:5])) or 'none'})."
         )
     beside |= _plain_values(found)
     _refuse_claims(tensors, path)
@@ -295,16 +317,19 @@ def _unwrap(
 
 def _is_array(value: Any) -> bool:
     # A number of numpy's own lies beside tensors in many pickles: it is no tensor of a net.
-    return isinstance(value, torch.Tensor | np.ndarray)
+    if isinstance(value, np.ndarray):
+        return value.dtype.kind in "fiub" and value.dtype.itemsize <= 8
+    return isinstance(value, torch.Tensor)
 
 
 def _has_tensors(found: Mapping[Any, Any]) -> bool:
     return any(_is_array(v) for v in found.values())
 
 
-def _holds_tensors(value: Any) -> bool:
+def _holds_tensors(value: Any, depth: int = MAX_DEPTH) -> bool:
     return isinstance(value, Mapping) and (
-        _has_tensors(value) or any(_holds_tensors(v) for v in value.values())
+        _has_tensors(value)
+        or (depth > 0 and any(_holds_tensors(v, depth - 1) for v in list(value.values())[:100]))
     )
 
 
@@ -352,18 +377,30 @@ def _refuse_claims(tensors: Tensors, path: Path) -> None:
 
 
 def _without_prefixes(tensors: Tensors) -> tuple[Tensors, list[str], list[str]]:
-    """Common prefixes taken off; MoCo's query encoder alone; names of what was left aside."""
+    """Common prefixes taken off, the encoder that is meant alone; names of what was left aside."""
     taken: list[str] = []
     aside: list[str] = []
     while True:
+        stray = PROJECTION if taken and taken[-1] in ENCODERS else (COUNT_OF_AVERAGES,)
+        aside += [n for n in tensors if n in stray]
+        tensors = {n: t for n, t in tensors.items() if n not in stray}
         prefix = next((p for p in PREFIXES if all(n.startswith(p) for n in tensors)), None)
-        if prefix is None and any(n.startswith(MOCO) for n in tensors):
-            others = [n for n in tensors if n.startswith(MOCO_OTHERS)]
-            if all(n.startswith(MOCO) or n in others for n in tensors):
-                aside += others
-                tensors = {n: t for n, t in tensors.items() if n not in others}
-                prefix = MOCO
+        if prefix is None:
+            prefix, others = _encoder_in(tensors)
+            aside += others
+            tensors = {n: t for n, t in tensors.items() if n not in set(others)}
         if prefix is None or any(n == prefix for n in tensors):
             return tensors, taken, aside
         tensors = {n[len(prefix) :]: t for n, t in tensors.items()}
         taken.append(prefix)
+
+
+def _encoder_in(tensors: Tensors) -> tuple[str | None, list[str]]:
+    """The prefix of the encoder that is meant, or None, and the names beside it."""
+    for prefix, others in ENCODERS.items():
+        beside = [n for n in tensors if n.startswith(others)]
+        if any(n.startswith(prefix) for n in tensors) and all(
+            n.startswith((prefix, *others)) for n in tensors
+        ):
+            return prefix, beside
+    return None, []

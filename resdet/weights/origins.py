@@ -17,6 +17,8 @@ from __future__ import annotations
 
 import fnmatch
 import functools
+import re
+import shlex
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
@@ -132,11 +134,16 @@ class Identified:
     notes: tuple[str, ...] = field(default=())
 
 
-def identify(contents: Contents, where: str) -> Identified:
+def identify(
+    contents: Contents, where: str, options: Mapping[str, Any] | None = None
+) -> Identified:
     """Whose file this is, and its tensors under our names.
 
     The net is the one whose table covers every name in the file and lacks the fewest: a file may
     lack tensors (transfer counts them), but not hold unknown ones.
+
+    Args:
+        options: of the net, where a card states them.
 
     Raises:
         WeightsError: no table covers the file, or its shapes are of another net; shows the first
@@ -149,17 +156,33 @@ def identify(contents: Contents, where: str) -> Identified:
     (origin, net, table, _), own_extras = found
     theirs = {t: o for o, t in table.items()}
     ours = {theirs[name]: t for name, t in tensors.items() if name in theirs}
-    ours, notes = _to_our_values(origin, ours, tensors)
-    options, num_classes = _options(net, ours)
+    _refuse_odd_types(ours, table, where)
+    if options is None and (stated := _stated_architecture(contents)) not in ("", net):
+        raise WeightsError(
+            f"{where} says of itself that it is a {stated}, and its tensors are called as those "
+            f"of a {net}. Nets of the same names can be others (BlurPool, anti-aliasing). If it "
+            f"is a {net}, say so: python tools/convert_weights.py card {shlex.quote(where)}"
+        )
+    ours, notes = _to_our_values(origin, ours, tensors, where)
+    found_options, num_classes = _options(net, ours)
     if net.startswith("resnet") and origin.stride_in_1x1 is not None:
-        options["stride_in_1x1"] = origin.stride_in_1x1
-    expected = shapes_of(net, num_classes, options)
+        found_options["stride_in_1x1"] = origin.stride_in_1x1
+    build_options = {**found_options, **(options or {})}
+    expected = shapes_of(net, num_classes, build_options)
     _refuse_shapes(ours, expected, net, origin, table, where)
     missing = tuple(n for n in expected if n not in ours and not n.endswith(COUNTER))
     if detector:
         missing = tuple(n for n in missing if not n.startswith("linear."))
     return Identified(
-        origin, net, options, num_classes, ours, missing, (*extras, *own_extras), detector, notes
+        origin,
+        net,
+        build_options,
+        num_classes,
+        ours,
+        missing,
+        (*extras, *own_extras),
+        detector,
+        notes,
     )
 
 
@@ -229,7 +252,7 @@ def _out_of_detector(
 
 
 def _to_our_values(
-    origin: Origin, ours: Tensors, raw: Mapping[str, torch.Tensor]
+    origin: Origin, ours: Tensors, raw: Mapping[str, torch.Tensor], where: str
 ) -> tuple[Tensors, tuple[str, ...]]:
     """Tensors under our names with our meaning, and what was converted, in sentences."""
     notes: list[str] = []
@@ -246,6 +269,11 @@ def _to_our_values(
         bias = raw.get(name)
         if bias is None or layouts.STEM_MEAN not in ours:
             continue
+        if bias.shape != ours[layouts.STEM_MEAN].shape:
+            raise WeightsError(
+                f"{where}, {name}: shape {tuple(bias.shape)}, but its norm has "
+                f"{tuple(ours[layouts.STEM_MEAN].shape)}. The file is spoiled."
+            )
         if bias.any():
             # Detectron2 leaves it out (detectron2#5412), which is another net.
             ours = layouts.bias_into_norm(ours, bias)
@@ -291,6 +319,34 @@ def to_names_of(origin: str, net: str, tensors: Tensors) -> tuple[Tensors, tuple
 # -- which net -------------------------------------------------------------------------------
 
 
+# Where trainers write the name of the net that they trained.
+_ARCHITECTURE_KEYS = ("arch", "architecture", "model_name")
+
+
+def _stated_architecture(contents: Contents) -> str:
+    """The net that the file says it holds, "" where it says nothing that looks like a net."""
+    for key in _ARCHITECTURE_KEYS:
+        stated = contents.beside.get(key)
+        if isinstance(stated, str) and re.fullmatch(r"(tv_)?(resnet|vgg|plain)\w*(\.\w+)?", stated):
+            return stated.removeprefix("tv_").partition(".")[0]
+    return ""
+
+
+def _refuse_odd_types(
+    ours: Mapping[str, torch.Tensor], table: Mapping[str, str], where: str
+) -> None:
+    """Weights are floating numbers with at least one dimension; counters are neither."""
+    for name, tensor in ours.items():
+        if name.endswith(COUNTER):
+            continue
+        if not tensor.is_floating_point() or not tensor.ndim:
+            dtype = str(tensor.dtype).removeprefix("torch.")
+            raise WeightsError(
+                f"{where}, {table[name]}: {dtype} of shape {tuple(tensor.shape)}, expected "
+                "floating numbers. Quantised weights are not read: give those they were made from."
+            )
+
+
 def _options(net: str, ours: Mapping[str, torch.Tensor]) -> tuple[dict[str, Any], int]:
     """Options of `nets.build` that shapes state outright, and the number of classes."""
     options: dict[str, Any] = {}
@@ -299,8 +355,6 @@ def _options(net: str, ours: Mapping[str, torch.Tensor]) -> tuple[dict[str, Any]
         width = first.shape[0] / (16 if net.startswith("cifar_") else 64)
         if width != 1:
             options["width"] = width
-    if first is not None and net.startswith(("resnet", "plain")) and first.shape[-1] == 3:
-        options["stem"] = "small"
     if "fc6.bias" in ours and ours["fc6.bias"].shape[0] != 4096:
         options["fc_channels"] = ours["fc6.bias"].shape[0]
     last = ours.get("linear.bias")

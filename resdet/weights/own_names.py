@@ -38,7 +38,7 @@ def known(path: Path, contents: Contents, digest: str) -> tuple[Tensors, Card] |
     """
     beside = path_beside(path)
     if beside.exists():
-        card = Card.from_json(beside.read_text(encoding="utf-8"), str(beside))
+        card = Card.read(beside)
         if not has_own_names(card.net):
             return None
         if card.tensors_sha256 != digest:
@@ -85,6 +85,12 @@ def check(tensors: Tensors, net: str, options: dict[str, Any], path: Path) -> No
         f"{n}: {tuple(t.shape)} in the file, {tuple(wanted[n])} in the net"
         for n, t in tensors.items()
         if n in wanted and t.shape != wanted[n]
+    ]
+    built = _built(net, options, tensors, path).state_dict()
+    shapes += [
+        f"{n}: {t.dtype}, expected floating numbers"
+        for n, t in tensors.items()
+        if n in built and built[n].is_floating_point() and not t.is_floating_point()
     ]
     if not (missing or strangers or shapes):
         return

@@ -13,10 +13,15 @@ from __future__ import annotations
 import codecs
 import math
 import pickle
+import pickletools
 from collections import OrderedDict
+from collections.abc import Callable
 from typing import Any, BinaryIO
 
 import numpy as np
+
+# Values that a pickle refers back to; nets have some thousand.
+MAX_PLACES = 1_000_000
 
 
 class NotPlainError(Exception):
@@ -57,6 +62,8 @@ def _reconstruct(kind: Any, shape: Any, code: Any) -> _Array:
 
 def _from_buffer(data: Any, dtype: Any, shape: Any, order: Any) -> np.ndarray:
     """How protocol 5 writes an array in one piece."""
+    if not isinstance(data, bytes | bytearray | pickle.PickleBuffer) or order not in ("C", "F"):
+        raise NotPlainError("a numpy array without bytes")
     return np.frombuffer(bytes(data), dtype=_number(dtype)).reshape(shape, order=order)
 
 
@@ -98,18 +105,45 @@ def _encode(text: str, encoding: str = "latin1") -> bytes:
     return codecs.encode(text, encoding)
 
 
+class Namespace:
+    """Stands for argparse's, in which trainers keep their arguments; nothing reads it."""
+
+    def __setstate__(self, state: Any) -> None:
+        pass
+
+
+class _Call:
+    """A function of ours that a pickle may call and cannot change: BUILD sets attributes."""
+
+    __slots__ = ("function",)
+    function: Callable[..., Any]
+
+    def __init__(self, function: Callable[..., Any]):
+        object.__setattr__(self, "function", function)
+
+    def __call__(self, *args: Any) -> Any:
+        return self.function(*args)
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        raise NotPlainError(f"a change of {self.function.__name__}")
+
+    def __setstate__(self, state: Any) -> None:
+        raise NotPlainError(f"a change of {self.function.__name__}")
+
+
 # Module and name in the file to our twin of it. numpy moved its inner module in 2.0.
 _CORES = ("numpy.core", "numpy._core")
 ALLOWED: dict[tuple[str, str], Any] = {
-    **{(f"{core}.multiarray", "_reconstruct"): _reconstruct for core in _CORES},
-    **{(f"{core}.multiarray", "scalar"): _scalar for core in _CORES},
-    **{(f"{core}.numeric", "_frombuffer"): _from_buffer for core in _CORES},
+    **{(f"{core}.multiarray", "_reconstruct"): _Call(_reconstruct) for core in _CORES},
+    **{(f"{core}.multiarray", "scalar"): _Call(_scalar) for core in _CORES},
+    **{(f"{core}.numeric", "_frombuffer"): _Call(_from_buffer) for core in _CORES},
     ("numpy", "ndarray"): _Array,
     ("numpy", "dtype"): _Dtype,
+    ("argparse", "Namespace"): Namespace,
     ("collections", "OrderedDict"): OrderedDict,
-    ("_codecs", "encode"): _encode,
-    ("__builtin__", "bytes"): _bytes,
-    ("builtins", "bytes"): _bytes,
+    ("_codecs", "encode"): _Call(_encode),
+    ("__builtin__", "bytes"): _Call(_bytes),
+    ("builtins", "bytes"): _Call(_bytes),
 }
 
 
@@ -133,11 +167,21 @@ def load(stream: BinaryIO) -> Any:
         ValueError: an array's bytes do not fit its shape.
         Exception: whatever a damaged pickle makes the reader stumble over.
     """
-    return _finished(_Unpickler(stream, encoding="latin1").load(), frozenset())
+    _refuse_far_places(stream)
+    return _finished(_Unpickler(stream, encoding="latin1").load(), frozenset(), {})
 
 
-def _finished(value: Any, inside: frozenset[int]) -> Any:
-    """Stand-ins replaced by their arrays, in containers at any depth."""
+def _refuse_far_places(stream: BinaryIO) -> None:
+    """A memo is a list: one far place in it makes the reader allocate all before it."""
+    start = stream.tell()
+    for opcode, argument, _ in pickletools.genops(stream):
+        if opcode.name in ("PUT", "BINPUT", "LONG_BINPUT") and int(argument or 0) > MAX_PLACES:
+            raise ValueError(f"it keeps a value at place {argument}, far beyond what it holds")
+    stream.seek(start)
+
+
+def _finished(value: Any, inside: frozenset[int], done: dict[int, Any]) -> Any:
+    """Stand-ins replaced by their arrays, in containers at any depth, each container once."""
     if isinstance(value, _Array):
         if value.value is None:
             raise ValueError("an array without contents")
@@ -145,8 +189,12 @@ def _finished(value: Any, inside: frozenset[int]) -> Any:
     if isinstance(value, dict | list | tuple):
         if id(value) in inside:
             raise ValueError("a container that holds itself")
-        inside = inside | {id(value)}
-        if isinstance(value, dict):
-            return {_finished(k, inside): _finished(v, inside) for k, v in value.items()}
-        return [_finished(item, inside) for item in value]
+        if id(value) not in done:
+            inner = inside | {id(value)}
+            done[id(value)] = (
+                {_finished(k, inner, done): _finished(v, inner, done) for k, v in value.items()}
+                if isinstance(value, dict)
+                else [_finished(item, inner, done) for item in value]
+            )
+        return done[id(value)]
     return value

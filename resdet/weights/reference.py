@@ -66,8 +66,11 @@ def own_net(
         return None, f"{origin} has no library that builds it by name"
     if origin == "timm" and net.startswith("timm:"):
         return importlib.import_module("timm").create_model(net[5:], num_classes=num_classes), ""
-    if net not in names.nets_of(origin) or options.get("width", 1.0) != 1.0:
-        return None, f"{origin} has no {net} of this width"
+    odd = sorted(
+        set(options) - {"stride_in_1x1"} - ({"width"} if options.get("width") == 1 else set())
+    )
+    if net not in names.nets_of(origin) or odd:
+        return None, f"{origin} has no {net}{' of this ' + ', '.join(odd) if odd else ''}"
     if options.get("stride_in_1x1") and int(net.removeprefix("resnet") or 0) >= 50:
         return None, f"{origin}'s {net} has its stride in the 3x3"
     try:

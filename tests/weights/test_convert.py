@@ -156,6 +156,28 @@ def test_no_file_is_overwritten_or_misnamed(
     assert source.read_bytes() == before and (tmp_path / "taken.pth").read_bytes() == b"mine"
 
 
+def test_nothing_stays_behind_where_a_conversion_fails(source, tmp_path):
+    """A folder that is a file; a card of another file at the place; numpy without bfloat16."""
+    (tmp_path / "file").write_bytes(b"x")
+    with pytest.raises(WeightsError, match="cannot be written"):
+        convert(source, "resdet", tmp_path / "file" / "x.safetensors")
+    path_beside(tmp_path / "y.pth").write_text("{}")
+    with pytest.raises(WeightsError, match=r"y\.pth\.card\.json exists"):
+        convert(source, "torchvision", tmp_path / "y.pth")
+    assert path_beside(tmp_path / "y.pth").read_text() == "{}" and not (tmp_path / "y.pth").exists()
+    state = {n: t.bfloat16() if t.is_floating_point() else t
+             for n, t in trained("resnet18", num_classes=3).state_dict().items()}  # fmt: skip
+    torch.save(state, tmp_path / "bf16.pth")
+    with pytest.raises(WeightsError, match="in bfloat16, which a .pkl"):
+        convert(tmp_path / "bf16.pth", "detectron2", tmp_path / "z.pkl")
+    assert not (tmp_path / "z.pkl").exists()
+    tied = nets.build("vgg11", 32, width=0.125, fc_channels=32)
+    tied.linear.weight = tied.fc7.weight
+    card = Card("vgg11", Input("RGB", (1.0,) * 3, (2.0,) * 3), {"width": 0.125, "fc_channels": 32})
+    weights.save(tmp_path / "tied.safetensors", tied.state_dict(), card)
+    convert(tmp_path / "tied.safetensors", "resdet", tmp_path / "again.safetensors")
+
+
 def test_the_page_prints_parity_and_keys(source, tmp_path, capsys):
     out = str(tmp_path / "d.pkl")
     assert (

@@ -137,6 +137,104 @@ def test_our_own_file_is_whole_and_a_changed_one_is_not(tmp_path):
     assert "do not match the SHA-256" in inspect(tmp_path / "x.safetensors").problems[0]
 
 
+def test_what_the_file_says_of_itself_must_not_contradict_its_names(file):
+    """timm's resnetblur50 has a ResNet-50's names and shapes and is another net; its trainer
+    writes `arch`. A card settles it."""
+    timm = pytest.importorskip("timm")
+    net = timm.create_model("resnetblur18", num_classes=10)
+    with torch.no_grad():
+        net.conv1.weight.mul_(RED)
+        for name, tensor in net.state_dict().items():
+            if name.endswith("running_mean"):
+                tensor.normal_()
+    path = file({"arch": "resnetblur18", "state_dict": net.state_dict()})
+    with pytest.raises(
+        WeightsError, match="of itself that it is a resnetblur18.* those of a resnet18"
+    ):
+        weights.load(path)
+    run_command("convert_weights", ["card", str(path)])
+    assert weights.load(path)[1].net == "resnet18"
+
+
+def test_another_stem_is_no_guess(file):
+    """A common ResNet-18 for CIFAR: 3x3 stem, no pooling. Its stride is not in the file."""
+    net = resnet18()
+    net.conv1 = torch.nn.Conv2d(3, 64, 3, 1, 1, bias=False)
+    with pytest.raises(
+        WeightsError, match=r"conv1.weight is \(64, 3, 3, 3\), resnet18 has \(64, 3, 7"
+    ):
+        weights.load(file(net.state_dict()))
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda t: (10 * t).to(torch.int8), "int8 of shape .*expected floating numbers"),
+        (lambda t: t.bool(), "bool of shape"),
+        (lambda t: t.to(torch.complex64), "complex64 of shape"),
+        (lambda t: t.sum(), r"float32 of shape \(\)"),
+    ],
+)
+def test_what_is_no_floating_number_is_named(file, change, message):
+    state = {n: change(t) if "num_b" not in n else t for n, t in resnet18().state_dict().items()}
+    with pytest.raises(WeightsError, match=message):
+        weights.load(file(state))
+    assert not inspect(file(state)).loadable
+
+
+def test_a_part_is_chosen_once_and_the_card_remembers_it(file, capsys):
+    """timm's trainer: weights and their average; the card is of the part that was chosen."""
+    first, second = resnet18(0).state_dict(), resnet18(1).state_dict()
+    path = file({"state_dict": first, "state_dict_ema": second})
+    assert run_command("convert_weights", ["inspect", str(path), "--part", "state_dict_ema"]) == 0
+    assert "state_dict_ema" in capsys.readouterr().out
+    run_command("convert_weights", ["card", str(path), "--part", "state_dict_ema"])
+    assert torch.equal(weights.load(path)[0]["linear.weight"], second["fc.weight"])
+    assert inspect(path).loadable
+
+
+def test_a_net_without_its_last_layer_is_whole_as_a_backbone(file):
+    """As Hugging Face's base models, and MoCo's encoders, whose projection stands in its place."""
+    state = {n: t for n, t in resnet18().state_dict().items() if not n.startswith("fc.")}
+    report = inspect(file(state))
+    assert report.loadable and any("whole as a backbone" in note for note in report.notes)
+    projection = {f"fc.{i}.{leaf}": torch.ones(3) for i in (0, 2) for leaf in ("weight", "bias")}
+    moco = {f"module.encoder_q.{n}": t for n, t in {**state, **projection}.items()}
+    moco["module.queue"] = torch.ones(3)
+    report = inspect(file({"state_dict": moco}))
+    assert report.loadable and report.architecture == "resnet18"
+
+
+def test_images_that_cannot_be_used_leave_the_report_standing(file, tmp_path, capsys):
+    """docs/commands.md: one JSON object, 1."""
+    path = str(file(resnet18().state_dict()))
+    (tmp_path / "empty").mkdir()
+    args = ["inspect", path, "--images", str(tmp_path / "empty"), "--json"]
+    assert run_command("convert_weights", args) == 1
+    found = json.loads(capsys.readouterr().out)
+    assert found["architecture"] == "resnet18" and found["probe"]["problem"]
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "x", "[" * 100_000, '{"version": 1}', "\u00e9",
+        '{"version": 1, "net": 5, "classes": [], "input": {"color_order": "RGB", '
+        '"mean": [1, 1, 1], "std": [1, 1, 1]}}',
+        '{"version": 1, "net": "resnet18", "classes": [], "input": {"color_order": "RGB", '
+        '"mean": ["a", "b", "c"], "std": [1, 1, 1]}}',
+        '{"version": 1, "net": "resnet18", "classes": [], "input": {"color_order": "RGB", '
+        '"mean": [1, 1, 1], "std": [NaN, 1, 1]}}',
+    ],
+)  # fmt: skip
+def test_a_card_that_is_none_is_refused_by_name(file, text):
+    path = file(resnet18().state_dict())
+    path_beside(path).write_text(text, encoding="latin-1")
+    with pytest.raises(WeightsError, match=r"x\.pth\.card\.json"):
+        weights.load(path)
+    assert not inspect(path).loadable
+
+
 # -- what numbers suggest ------------------------------------------------------------------------
 
 
@@ -227,6 +325,7 @@ def test_a_card_of_other_tensors_is_refused_with_both(file):
 def test_a_card_that_contradicts_the_file_is_refused_with_both(file):
     path = file(resnet18().state_dict())
     run_command("convert_weights", ["card", str(path)])
+    assert run_command("convert_weights", ["card", str(path)]) == 2  # kept for good
     card = json.loads(path_beside(path).read_text())
     path_beside(path).write_text(json.dumps({**card, "net": "resnet34"}))
     with pytest.raises(WeightsError, match="says net=resnet34, but x.pth holds a resnet18"):
@@ -245,39 +344,47 @@ def test_timms_record_beside_its_file_is_the_card(tmp_path):
     _, card = weights.load(tmp_path / "model.safetensors")
     assert card.origin == "timm" and card.verified
     assert card.input == Input("RGB", (127.5,) * 3, (63.75,) * 3, 288)
-    (tmp_path / "config.json").write_text("{}")
+    other = {**record, "architecture": "resnet50"}
+    (tmp_path / "config.json").write_text(json.dumps(other))
+    with pytest.raises(WeightsError, match=r"is of a resnet50, model.safetensors holds a resnet18"):
+        weights.load(tmp_path / "model.safetensors")
+    (tmp_path / "config.json").write_text(json.dumps({"pretrained_cfg": {}}))
     with pytest.raises(WeightsError, match=r"is no timm config"):
         weights.load(tmp_path / "model.safetensors")
+    # Hugging Face's config.json lies beside its files: another library's, and no matter.
+    (tmp_path / "config.json").write_text(json.dumps({"model_type": "resnet"}))
+    assert weights.load(tmp_path / "model.safetensors")[1].origin == "torchvision"
 
 
 # -- probe ---------------------------------------------------------------------------------------
 
 
 class RedOrBlue(torch.nn.Module):
-    """Class 0 where channel 0 is larger than 0.5 standard deviations above channel 2."""
+    """Class 0 where channel 0 is above channel 2, both standardised, by the trained amount."""
 
     def forward(self, x):
         difference = (x[:, 0] - x[:, 2]).mean((1, 2))
-        return torch.stack([difference, torch.full_like(difference, 0.5)], 1)
+        # Trained on ImageNet's mean and std: other ranges put the threshold elsewhere.
+        return torch.stack([difference, torch.full_like(difference, 0.9)], 1)
 
 
 def red_and_blue(number=40):
-    generator = np.random.default_rng(0)
+    """Half red by 90 levels, half by 30: 1.2 and 0.2 standardised, 0.35 and 0.12 of 255."""
     labels = np.arange(number) % 2
-    images = generator.integers(60, 80, (number, 8, 8, 3), dtype=np.uint8)
+    images = np.full((number, 8, 8, 3), 70, dtype=np.uint8)
     images[labels == 0, ..., 0] += 90
-    images[labels == 1, ..., 2] += 90
+    images[labels == 1, ..., 0] += 30
     return images, labels
 
 
 def test_a_probe_finds_the_order_and_says_what_the_other_costs():
-    """By hand: read in the right order all are right, in the other none."""
+    """By hand: in the right order and range all 40 are right, in the other order the blue half."""
     images, labels = red_and_blue()
-    verdict = probe.probe(lambda rule: RedOrBlue(), images, labels)
-    assert verdict.trials[0].color_order == "RGB" and verdict.trials[0].num_right == 40
-    turned = probe.probe(lambda rule: RedOrBlue(), images[..., ::-1].copy(), labels)
-    assert turned.trials[0].color_order == "BGR"
-    assert "top-1 falls by 100.0 points" in turned.sentence() or turned.best is None
+    for pixels, order in ((images, "RGB"), (images[..., ::-1].copy(), "BGR")):
+        verdict = probe.probe(lambda rule: RedOrBlue(), pixels, labels)
+        assert verdict.best.name() == f"{order}, ImageNet mean and std"
+        assert verdict.best.num_right == 40
+        assert "top-1 falls by 50.0 points" in verdict.sentence()
 
 
 def test_a_probe_names_no_winner_by_luck():
@@ -288,6 +395,8 @@ def test_a_probe_names_no_winner_by_luck():
     assert probe.chance(np.ones(3, bool), np.ones(3, bool)) == 1.0
     images, labels = red_and_blue(4)
     assert probe.probe(lambda rule: RedOrBlue(), images, labels).best is None
+    with pytest.raises(WeightsError, match="no labelled image"):
+        probe.probe(lambda rule: RedOrBlue(), images[:0], labels[:0])
 
 
 # -- real files ----------------------------------------------------------------------------------

@@ -1,5 +1,6 @@
 """Containers and wrappers of every origin; hostile and broken files, each by a harmless payload."""
 
+import argparse
 import io
 import json
 import os
@@ -151,6 +152,38 @@ def test_averages_beside_the_weights_are_named_and_taken_on_request(tmp_path):
         formats.read(tmp_path / "x.pth", part="teacher")
 
 
+def test_other_encoders_are_found_by_their_wrappers(tmp_path):
+    """MoCo v3, torch's AveragedModel, mmpretrain's backbone beside its head."""
+    cases = {
+        "v3": {f"module.base_encoder.{n}": t for n, t in TENSORS.items()}
+        | {f"module.momentum_encoder.{n}": -t for n, t in TENSORS.items()},
+        "averaged": {f"module.{n}": t for n, t in TENSORS.items()} | {"n_averaged": torch.ones(())},
+        "mm": {f"backbone.{n}": t for n, t in TENSORS.items()} | {"head.fc.weight": torch.ones(2)},
+    }
+    for name, content in cases.items():
+        as_torch(tmp_path / name, content)
+        same(formats.read(tmp_path / name))
+
+
+def test_parts_of_other_names_are_listed(tmp_path):
+    """DINO keeps a student and a teacher."""
+    as_torch(tmp_path / "dino.pth", {"student": TENSORS, "teacher": TENSORS, "epoch": 3})
+    with pytest.raises(
+        WeightsError, match="parts of other names: student, teacher.*--part student"
+    ):
+        formats.read(tmp_path / "dino.pth")
+    same(formats.read(tmp_path / "dino.pth", part="teacher"))
+
+
+def test_what_trainers_keep_beside_the_tensors_is_no_program(tmp_path):
+    """timm's trainer saves its argparse.Namespace, others numpy's numbers."""
+    content = {"state_dict": TENSORS, "args": argparse.Namespace(lr=0.1, opt=["sgd"])}
+    as_torch(tmp_path / "x.pth", {**content, "best": np.float64(3.0), "top": np.float32(1)})
+    same(formats.read(tmp_path / "x.pth"))
+    np.savez(open(tmp_path / "x.npz", "wb"), arch="resnet18", **ARRAYS)  # noqa: SIM115
+    same(formats.read(tmp_path / "x.npz"))
+
+
 # -- broken --------------------------------------------------------------------------------------
 
 
@@ -208,6 +241,54 @@ BROKEN = {
     "sparse": (lambda p: as_torch(p, {"a": torch.eye(3).to_sparse()}), "expected plain numbers"),
 }  # fmt: skip
 SHARED = torch.zeros(10_000)
+
+
+def itself():
+    found = {"epoch": 1}
+    found["model"] = found
+    return found
+
+
+def doubled(depth=40):
+    found = {"a": 1}
+    for _ in range(depth):
+        found = {"a": found, "b": found}
+    return {"ema": found}
+
+
+def lists(depth=60):
+    found = [1]
+    for _ in range(depth):
+        found = [found, found]
+    return {"x": found}
+
+
+def broken_zip_member(path):
+    np.savez_compressed(open(path, "wb"), a=np.arange(5000))  # noqa: SIM115
+    data = bytearray(path.read_bytes())
+    data[60:90] = b"\xff" * 30
+    path.write_bytes(data)
+
+
+BROKEN |= {
+    "a dict that holds itself": (lambda p: as_torch(p, itself()), "not a dict of|no tensors|parts"),
+    "parts that double": (lambda p: as_torch(p, doubled()), "no tensors"),
+    "lists that double": (lambda p: as_pickle(p, lists()), "no tensors"),
+    "a far place in the memo": (
+        lambda p: p.write_bytes(b"\x80\x02}r\x00\x00\x00\x7f."), "at place 2130706432, far beyond"
+    ),
+    "bytes that are a number": (
+        lambda p: p.write_bytes(
+            b"\x80\x02cnumpy._core.numeric\n_frombuffer\n(J\xff\xff\xff\x7fcnumpy\ndtype\n(X\x02\x00\x00"
+            b"\x00u1tRK\x01\x85X\x01\x00\x00\x00CtR."
+        ),
+        "array without bytes",
+    ),
+    "a compressed member spoiled": (broken_zip_member, "fails its checksum|is cut off"),
+    "a torch file of nothing": (
+        lambda p: zip_of(p, {"x/data.pkl": b"\x80\x02.", "x/version": b"3"}), "cut off or damaged"
+    ),
+}  # fmt: skip
 
 
 def safetensors_header(entry):
@@ -293,6 +374,13 @@ def test_names_outside_the_list_are_refused(module, name):
     """The list holds numpy's arrays and plain containers; by hand as opcodes of protocol 0."""
     stream = io.BytesIO(f"c{module}\n{name}\n.".encode())
     with pytest.raises(pickles.NotPlainError, match=name):
+        pickles.load(stream)
+
+
+def test_our_own_functions_cannot_be_changed():
+    """BUILD sets attributes of what it is given: of a function, its defaults."""
+    stream = io.BytesIO(b"\x80\x02c_codecs\nencode\nN}X\x0c\x00\x00\x00__defaults__)s\x86b.")
+    with pytest.raises(pickles.NotPlainError, match="a change of"):
         pickles.load(stream)
 
 
