@@ -32,6 +32,7 @@ from resdet.evaluation.commands import coco_table, voc_table
 from resdet.run import Run
 from resdet.weights import Card
 from resdet.weights.files import read_tensors
+from resdet.weights.foreign_card import path_beside
 
 logger = logging.getLogger("resdet.detect")
 
@@ -252,7 +253,7 @@ def _detector_to_score(config: Config, args: argparse.Namespace) -> _Start:
 
 
 def _is_detector(tensors: Mapping[str, Any]) -> bool:
-    return any(name.startswith("backbone.") for name in tensors)
+    return any(name.startswith(("proposal_generator.", "roi_heads.")) for name in tensors)
 
 
 def _fill(training: DetectorTraining, start: _Start, run: Run, args: argparse.Namespace) -> None:
@@ -272,6 +273,8 @@ def _fill(training: DetectorTraining, start: _Start, run: Run, args: argparse.Na
 def _card_beside(model: Path) -> Card | None:
     """The card of the weights that a run's detector started from: its input must look the same."""
     path = model.parent / "card.json"
+    if path_beside(model).exists():
+        path = path_beside(model)
     if not path.exists():
         return None
     return Card.read(path)

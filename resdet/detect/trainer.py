@@ -118,6 +118,16 @@ class DetectorTraining:
             WeightsError: a tensor is missing, left over or of another shape.
         """
         buffers = ("pixel_mean", "pixel_std")
+        for name in buffers:
+            own = getattr(self.model, name, None)
+            if name in tensors and own is not None and tensors[name].numel() == 3:
+                stated, ours = tensors[name].flatten(), own.flatten().cpu()
+                if not torch.allclose(stated.float(), ours.float(), atol=1e-3):
+                    raise WeightsError(
+                        f"{where} was trained with {name} {stated.tolist()}, the config has "
+                        f"{ours.tolist()}. Set MODEL.{name.upper()} and INPUT.FORMAT as it was "
+                        "trained."
+                    )
         given = {
             k: v for k, v in tensors.items() if k not in buffers and "anchor_generator" not in k
         }

@@ -3,7 +3,7 @@
 It lies inside our safetensors files (metadata key `resdet.card`, a JSON text), so it travels with
 them. Detection takes its preprocessing from here and refuses a config that says otherwise.
 
-Not for: what a foreign file is (`resdet.weights.names` knows the origins it can tell).
+Not for: what a foreign file is (`resdet.weights.origins` knows those that can be told).
 """
 
 from __future__ import annotations

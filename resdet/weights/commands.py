@@ -29,9 +29,9 @@ from resdet.weights.foreign_card import (
     INPUT,
     STRIDE,
     by_habit,
+    card_beside,
     needs_stride_rule,
     norm_of,
-    options_of,
     part_of,
     path_beside,
     unknown_of,
@@ -153,7 +153,7 @@ def _probed(args: argparse.Namespace, read_images: ReadImages | None) -> probe.V
         net, options, tensors, size = card.net, card.net_options, contents.tensors, card.input.size
         is_open = False
     else:
-        found = identify(contents, str(args.file), options_of(args.file))
+        found = identify(contents, str(args.file), card_beside(args.file))
         habits = by_habit(args.file, contents, found)
         net, options, tensors = found.net, habits.options, found.tensors
         is_open = STRIDE in unknown_of(habits)
@@ -268,7 +268,7 @@ def _card(args: argparse.Namespace) -> int:
         raise WeightsError(f"--size is {args.size}, expected pixels, 1 or more.")
     if args.net:
         return _card_of_named(args, contents)
-    found = identify(contents, str(args.file), {})
+    found = identify(contents, str(args.file), is_said=True)
     habits = by_habit(args.file, contents, found)
     options = dict(habits.options)
     stated = _stated_input(args, habits.input)
@@ -310,7 +310,12 @@ def _card(args: argparse.Namespace) -> int:
 def _card_of_named(args: argparse.Namespace, contents: formats.Contents) -> int:
     """For --net: what timm records of it, with what the flags say on top."""
     recorded = own_names.card_for(args.file, contents, args.net)
-    stated = _stated_input(args, recorded.input) or recorded.input
+    stated = _stated_input(args, recorded.input if recorded else None)
+    if stated is None:
+        raise WeightsError(
+            f"{args.net} is a net of your own: give --color, --mean and --std of its input."
+        )
+    recorded = recorded or Card(args.net, stated, origin="a net of the user's own")
     said = recorded.verified or bool(args.color or args.mean or args.std)
     digest = files.sha256_of(contents.tensors)
     return _keep_card(

@@ -20,16 +20,19 @@ from safetensors import SafetensorError
 from safetensors.torch import save_file
 
 from resdet import nets
-from resdet.errors import WeightsError
+from resdet.errors import CheckFailed, WeightsError
 from resdet.run import atomic_path, write_json
 from resdet.weights import files, formats, own_names
 from resdet.weights.card import CARD_KEY, Card
-from resdet.weights.foreign_card import needs_stride_rule, path_beside
+from resdet.weights.foreign_card import card_beside, needs_stride_rule, part_of, path_beside
 from resdet.weights.formats import Tensors
 from resdet.weights.names import COUNTER
 from resdet.weights.origins import identify, shapes_of, to_names_of
 from resdet.weights.reference import Parity, logits, our_net, own_net, parity
+from resdet.weights.transfer import grouped
 
+# Of the largest logit, in float64: sums in another order differ by 1e-14 or so.
+MOST_APART = 1e-8
 TARGETS = ("torchvision", "timm", "detectron2", "resdet")
 SUFFIXES = {
     "torchvision": (".pth", ".pt", ".safetensors"),
@@ -98,20 +101,24 @@ def convert(
     tensors, card = files.load(source, part=part)
     before = dict(tensors)
     flip = color_order is not None and color_order != card.input.color_order
+    turned = []
     if flip:
         tensors, card = flipped(tensors, card)
+        turned = [f"first layer turned to {card.input.color_order}"]
     num_classes = _num_classes(tensors, card)
     missing = _missing(card, num_classes, tensors, source)
-    _refuse_stride(card, to, source)
+    _refuse_other_nets(card, to, source)
     if to == "detectron2" and any(t.dtype == torch.bfloat16 for t in tensors.values()):
         raise WeightsError(f"{source} is in bfloat16, which a .pkl of numpy arrays cannot hold.")
     try:
         written, notes = _write(out, to, tensors, card)
-        parities = _parities(source, part, out, to, before, card, flip, num_classes, bool(missing))
-        kept = _refuse_losses(out, to, tensors)
-    except (OSError, SafetensorError) as error:
+    except (OSError, SafetensorError, RuntimeError) as error:
         _remove(out)
         raise WeightsError(f"{out} cannot be written: {error}.") from None
+    try:
+        parities = _parities(source, part, out, to, before, card, flip, num_classes, bool(missing))
+        kept = _refuse_losses(out, to, tensors)
+        _refuse_disparity(out, parities)
     except BaseException:
         _remove(out)
         raise
@@ -122,10 +129,21 @@ def convert(
         tensors=written,
         missing=len(missing),
         left_out=tuple(n for n in tensors if n not in kept),
-        notes=(*notes, *(["first layer turned to " + card.input.color_order] if flip else [])),
+        notes=(*notes, *_left_behind(source, part), *turned),
         parities=tuple(parities),
         keys=detectron2_keys(card) if to == "detectron2" else (),
     )
+
+
+def _left_behind(source: Path, part: str | None) -> list[str]:
+    """What of the file belongs to no net, and therefore stays behind."""
+    contents = formats.read(source, part=part or part_of(source))
+    if CARD_KEY in contents.metadata:
+        return []
+    names = list(contents.left_aside)
+    if not own_names.known(source, contents, files.sha256_of(contents.tensors)):
+        names += identify(contents, str(source), card_beside(source)).extras
+    return [f"stays behind, of no net: {', '.join(grouped(names)[:6])}"] if names else []
 
 
 def _remove(out: Path) -> None:
@@ -203,14 +221,22 @@ def _refuse_out(source: Path, out: Path, to: str) -> None:
         )
 
 
-def _refuse_stride(card: Card, to: str, source: Path) -> None:
-    if to in ("torchvision", "timm") and needs_stride_rule(card.net):
-        if not card.net_options.get("stride_in_1x1", True):
-            return
+def _refuse_other_nets(card: Card, to: str, source: Path) -> None:
+    """Nets whose names fit the target's net and whose function does not (F20)."""
+    if to not in ("torchvision", "timm") or own_names.has_own_names(card.net):
+        return
+    if needs_stride_rule(card.net) and card.net_options.get("stride_in_1x1", True):
         raise WeightsError(
             f"{source} is a {card.net} with its stride in the first 1x1; {to}'s has it in the 3x3. "
             "The names would fit and the net would be another one. Write it --to detectron2 or "
             "--to resdet."
+        )
+    usual = ("stride_in_1x1", "width") if card.net_options.get("width") == 1 else ("stride_in_1x1",)
+    odd = sorted(option for option in card.net_options if option not in usual)
+    if odd:
+        raise WeightsError(
+            f"{source} is a {card.net} with {', '.join(odd)} of its own, which {to} cannot build: "
+            "the names would fit, the net would be another one. Write it --to detectron2 or resdet."
         )
 
 
@@ -266,6 +292,16 @@ def _refuse_losses(out: Path, to: str, tensors: Tensors) -> set[str]:
     return set(again)
 
 
+def _refuse_disparity(out: Path, parities: list[Parity]) -> None:
+    """Logits in float64 that differ by more than rounding mean another net."""
+    for found in parities:
+        if found.difference is not None and found.difference > MOST_APART * max(1, found.largest):
+            raise CheckFailed(
+                f"{out} was removed: {found.sentence()}, more than rounding. The file is of a net "
+                "with the same names and another function, or this is a bug in resdet."
+            )
+
+
 def _equal(a: torch.Tensor, b: torch.Tensor) -> bool:
     return a.dtype == b.dtype and torch.equal(a, b)
 
@@ -318,9 +354,9 @@ def _against(
 
 
 def origin_of(source: Path, part: str | None = None) -> str:
-    contents = formats.read(source, part=part)
+    contents = formats.read(source, part=part or part_of(source))
     if CARD_KEY in contents.metadata:
         return "resdet"
     if named := own_names.known(source, contents, files.sha256_of(contents.tensors)):
         return "timm" if named[1].net.startswith(own_names.TIMM) else "resdet"
-    return identify(contents, source.name).origin.name
+    return identify(contents, str(source), card_beside(source)).origin.name

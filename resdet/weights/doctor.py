@@ -30,9 +30,9 @@ from resdet.weights.files import not_finite, sha256_of
 from resdet.weights.foreign_card import (
     Habits,
     by_habit,
+    card_beside,
     card_of,
     needs_stride_rule,
-    options_of,
     part_of,
     path_beside,
     unknown_of,
@@ -164,6 +164,7 @@ def inspect(path: Path | str, *, part: str | None = None) -> Report:
     Raises:
         WeightsError: there is no such file.
     """
+    formats.refuse_address(path)
     path = Path(path)
     if not path.exists():
         raise WeightsError(f"{path} does not exist. Name a weight file that does.")
@@ -201,7 +202,7 @@ def _with_card(
 ) -> Report:
     """A file whose card says everything, and whose tensors are called as in its net."""
     if own_names.has_own_names(card.net):
-        own_names.check(contents.tensors, card.net, card.net_options, path)
+        own_names.check(contents, card.net, card.net_options, path)
     health = norms_of(contents.tensors)
     fits = _fits(card.net, card.net_options, len(card.classes) or None, contents.tensors)
     return Report(
@@ -226,7 +227,7 @@ def _foreign(
     # A run of ours: the card of the classifier that its detector started from lies in its folder.
     run_card = path.parent / RUN_CARD
     of_run = Card.read(run_card) if run_card.exists() and path.name == RUN_MODEL else None
-    found = identify(contents, str(path), of_run.net_options if of_run else options_of(path))
+    found = identify(contents, str(path), of_run or card_beside(path))
     habits = by_habit(path, contents, found)
     card = None
     if found.detector and of_run:
@@ -287,7 +288,10 @@ def _notes(contents: Contents, found: Identified, habits: Habits) -> tuple[str, 
             f"{', …' if len(found.extras) > 1 else ''})"
         )
     if habits.origin == "torchvision" and found.net.startswith("resnet"):
-        notes.append("timm's ResNets have the same names and conventions")
+        notes.append(
+            "timm's ResNets have the same names; so have nets that are others (BlurPool, "
+            "anti-aliased), which no name or shape tells"
+        )
     if contents.beside:
         shown = [f"{k}={v}" for k, v in contents.beside.items() if len(str(v)) < 40][:6]
         notes.append(f"beside the tensors: {', '.join(shown) or ', '.join(contents.beside)}")

@@ -21,7 +21,7 @@ from resdet.errors import WeightsError
 from resdet.run import atomic_path
 from resdet.weights import formats, own_names
 from resdet.weights.card import CARD_KEY, Card
-from resdet.weights.foreign_card import card_of, options_of, part_of
+from resdet.weights.foreign_card import card_beside, card_of, part_of
 from resdet.weights.formats import Contents, Tensors
 from resdet.weights.origins import identify
 
@@ -71,7 +71,7 @@ def load(path: Path | str, *, part: str | None = None) -> tuple[Tensors, Card]:
         digest = sha256_of(tensors)
         if named := own_names.known(Path(path), contents, digest):
             return named
-        found = identify(contents, str(path), options_of(path))
+        found = identify(contents, str(path), card_beside(path))
         return found.tensors, card_of(Path(path), contents, found, digest)
     card = Card.from_json(metadata[CARD_KEY], str(path))
     if card.tensors_sha256 != sha256_of(tensors):
@@ -107,7 +107,12 @@ def not_finite(tensors: Mapping[str, torch.Tensor], where: str) -> list[str]:
         if not tensor.is_floating_point():
             continue
         # torch asks no float of one byte whether it is finite.
-        bad = ~torch.isfinite(tensor if tensor.element_size() > 1 else tensor.float())
+        try:
+            bad = ~torch.isfinite(tensor if tensor.element_size() > 1 else tensor.float())
+        except (RuntimeError, NotImplementedError):
+            dtype = str(tensor.dtype).removeprefix("torch.")
+            problems.append(f"{where}, {name}: {dtype} is no type that torch can compute with.")
+            continue
         if bad.any():
             first = int(bad.reshape(-1).nonzero()[0])
             # 65,504 is the largest float16: what was larger became infinite at saving.

@@ -196,14 +196,14 @@ def norm_of(found: Identified) -> dict[str, Any]:
 
 def part_of(path: Path | str) -> str | None:
     """The part of the file that the card beside it is of; None without a card or a part."""
-    beside = path_beside(path)
-    return (Card.read(beside).part or None) if beside.exists() else None
+    card = card_beside(path)
+    return card.part or None if card else None
 
 
-def options_of(path: Path | str) -> dict[str, Any] | None:
-    """The options of the net that the card beside a file states; None without a card."""
+def card_beside(path: Path | str) -> Card | None:
+    """The card that lies beside a file; None without one."""
     beside = path_beside(path)
-    return Card.read(beside).net_options if beside.exists() else None
+    return Card.read(beside) if beside.exists() else None
 
 
 def _checked(card: Card, path: Path, found: Identified, digest: str) -> Card:

@@ -29,6 +29,7 @@ from safetensors import SafetensorError, safe_open
 from resdet.errors import WeightsError
 from resdet.formats import foreign
 from resdet.weights import pickles
+from resdet.weights.card import CARD_KEY
 
 Tensors = dict[str, torch.Tensor]
 
@@ -70,8 +71,6 @@ PROJECTION = ("fc.0.weight", "fc.0.bias", "fc.2.weight", "fc.2.bias")
 MAX_DEPTH = 4
 # Numpy's compressed archive may hold so many bytes for each of its own.
 MAX_INFLATION = 20
-# Tensors that share memory count each time; tied weights are few.
-MAX_SHARING = 4
 
 
 @dataclass(frozen=True)
@@ -96,6 +95,11 @@ class Contents:
     left_aside: tuple[str, ...] = ()
     averages: tuple[str, ...] = ()
 
+    def full_names(self) -> Tensors:
+        """The tensors with the prefixes that were taken off: a net may call itself `encoder`."""
+        prefix = "".join(w for w in self.wrappers if w.endswith("."))
+        return {f"{prefix}{n}": t for n, t in self.tensors.items()}
+
 
 def read(path: Path | str, *, part: str | None = None) -> Contents:
     """The tensors of a file, whatever it is.
@@ -108,14 +112,22 @@ def read(path: Path | str, *, part: str | None = None) -> Contents:
         WeightsError: the file is missing, damaged, not weights, or wants to run code; says which
             and what to do. Nothing in it was run.
     """
+    refuse_address(path)
+    path = Path(path)
+    container = container_of(path)
+    found, metadata = _READERS[container](path)
+    if CARD_KEY in metadata:
+        # Ours: the names are what the card's net has, whatever they start with.
+        return Contents(dict(found), container, metadata=metadata)
+    return _unwrap(found, container, metadata, path, part)
+
+
+def refuse_address(path: Path | str) -> None:
+    """Raises WeightsError for what is no path but an address."""
     if re.match(r"\w+:/", str(path)):
         raise WeightsError(
             f"{path} is an address, and nothing is fetched. Download the file, and give its path."
         )
-    path = Path(path)
-    container = container_of(path)
-    found, metadata = _READERS[container](path)
-    return _unwrap(found, container, metadata, path, part)
 
 
 def container_of(path: Path) -> str:
@@ -157,7 +169,11 @@ def _kind_of_zip(path: Path) -> str:
             f"{path} is cut off: {path.stat().st_size} bytes without the end of the archive. "
             "Fetch it again."
         )
-    with zipfile.ZipFile(path) as archive:
+    try:
+        archive = zipfile.ZipFile(path)
+    except Exception as error:
+        raise WeightsError(f"{path} is damaged: {error}. Fetch it again.") from None
+    with archive:
         members = archive.infolist()
         claimed = sum(m.file_size for m in members)
         # Torch stores without compression; a numpy archive may be compressed.
@@ -291,6 +307,8 @@ def _unwrap(
         )
     if not isinstance(found, Mapping):
         raise WeightsError(f"{path} holds a {type(found).__name__}, not a dict of tensors.")
+    # Before anything is copied.
+    _refuse_total(sum(v.nbytes for v in found.values() if isinstance(v, np.ndarray)), path)
     tensors = {str(k): _tensor(v) for k, v in found.items() if _is_array(v)}
     if not tensors:
         parts = [str(k) for k, v in found.items() if _holds_tensors(v)]
@@ -303,6 +321,7 @@ def _unwrap(
         )
     beside |= _plain_values(found)
     _refuse_claims(tensors, path)
+    _refuse_total(sum(t.nbytes for t in tensors.values()), path)
     tensors, prefixes, aside = _without_prefixes(tensors)
     return Contents(
         tensors,
@@ -353,7 +372,6 @@ def _tensor(value: torch.Tensor | np.ndarray) -> torch.Tensor:
 
 def _refuse_claims(tensors: Tensors, path: Path) -> None:
     """A tensor may be a view that repeats few bytes many times: such a file is a trap (F24)."""
-    total = 0
     for name, tensor in tensors.items():
         if tensor.is_sparse or tensor.is_quantized or tensor.device.type == "meta":
             raise WeightsError(
@@ -367,9 +385,11 @@ def _refuse_claims(tensors: Tensors, path: Path) -> None:
                 f"{path}, {name}: claims {tuple(tensor.shape)}, {claimed:,} bytes, and the file "
                 f"holds {held:,} of them. It was not unpacked."
             )
-        total += claimed
-    most = max(MAX_SHARING, MAX_INFLATION) * path.stat().st_size
-    if total > most:
+
+
+def _refuse_total(total: int, path: Path) -> None:
+    """Tensors that share memory count each time; tied weights are few."""
+    if total > MAX_INFLATION * path.stat().st_size:
         raise WeightsError(
             f"{path}: its tensors claim {total:,} bytes in all, the file has "
             f"{path.stat().st_size:,}. It was not unpacked."

@@ -29,9 +29,10 @@ def unfold(ours: Tensors) -> Tensors:
     found = dict(ours)
     for name in [n for n in ours if n.endswith("norm.weight")]:
         norm = name.removesuffix(".weight")
-        found[f"{norm}.running_mean"] = torch.zeros_like(ours[name])
+        # In float32: half precision has no 1 - eps.
+        found[f"{norm}.running_mean"] = torch.zeros_like(ours[name], dtype=torch.float32)
         # With this variance scale / sqrt(variance + eps) is the scale itself.
-        found[f"{norm}.running_var"] = torch.ones_like(ours[name]) - EPS
+        found[f"{norm}.running_var"] = torch.ones_like(ours[name], dtype=torch.float32) - EPS
     return found
 
 
@@ -52,7 +53,7 @@ def fold(ours: Tensors) -> Tensors:
 
 def bias_into_norm(ours: Tensors, bias: torch.Tensor) -> Tensors:
     """(x + bias - mean) * scale + shift: the bias is a smaller mean."""
-    return {**ours, STEM_MEAN: ours[STEM_MEAN] - bias.to(ours[STEM_MEAN].dtype)}
+    return {**ours, STEM_MEAN: ours[STEM_MEAN].float() - bias.float()}
 
 
 def to_linear(ours: Tensors) -> Tensors:

@@ -194,7 +194,7 @@ class Names:
     Attributes:
         nets: those that it has, by our names.
         layer: naming of one layer, or of all at once.
-        joint: what stands between a layer's name and `weight` or `bias`.
+        leaves: our leaf of a convolution or linear layer to theirs.
         norm_leaves: our leaf of a norm to theirs; what is not in it, the origin does not keep.
     """
 

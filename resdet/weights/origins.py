@@ -19,7 +19,7 @@ import fnmatch
 import functools
 import re
 import shlex
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
@@ -28,7 +28,7 @@ import torch
 from resdet import nets
 from resdet.errors import WeightsError
 from resdet.weights import layouts, names
-from resdet.weights.card import Input
+from resdet.weights.card import Card, Input
 from resdet.weights.formats import Contents, Tensors
 from resdet.weights.names import COUNTER
 
@@ -100,6 +100,10 @@ ORIGINS = {
         ),
     )
 }
+# A bias of the first convolution, of which our nets have none: moved into its norm.
+STEM_BIASES = ("conv1_b", "stem.conv1.bias")
+# Of a net that a file may lack and still be told; the partial files that are around lack a stage.
+MOST_MISSING = 1 / 3
 # Parts of a Detectron2 detector that are no part of its net.
 DETECTOR_PARTS = (
     "proposal_generator.",
@@ -135,7 +139,7 @@ class Identified:
 
 
 def identify(
-    contents: Contents, where: str, options: Mapping[str, Any] | None = None
+    contents: Contents, where: str, card: Card | None = None, *, is_said: bool = False
 ) -> Identified:
     """Whose file this is, and its tensors under our names.
 
@@ -143,21 +147,22 @@ def identify(
     lack tensors (transfer counts them), but not hold unknown ones.
 
     Args:
-        options: of the net, where a card states them.
+        card: of the file, where it has one: its net is held to, with its options.
+        is_said: a person says which net it is, whatever the file says of itself.
 
     Raises:
         WeightsError: no table covers the file, or its shapes are of another net; shows the first
             name or shape that does not fit.
     """
     tensors, detector, extras = _out_of_detector(contents.tensors)
-    found = _best(tensors)
+    found = (_as_in_card(tensors, card) if card else None) or _best(tensors)
     if found is None:
         raise WeightsError(_unknown(tensors, where))
     (origin, net, table, _), own_extras = found
     theirs = {t: o for o, t in table.items()}
     ours = {theirs[name]: t for name, t in tensors.items() if name in theirs}
     _refuse_odd_types(ours, table, where)
-    if options is None and (stated := _stated_architecture(contents)) not in ("", net):
+    if not (card or is_said) and (stated := _stated_architecture(contents)) not in ("", net):
         raise WeightsError(
             f"{where} says of itself that it is a {stated}, and its tensors are called as those "
             f"of a {net}. Nets of the same names can be others (BlurPool, anti-aliasing). If it "
@@ -167,10 +172,17 @@ def identify(
     found_options, num_classes = _options(net, ours)
     if net.startswith("resnet") and origin.stride_in_1x1 is not None:
         found_options["stride_in_1x1"] = origin.stride_in_1x1
-    build_options = {**found_options, **(options or {})}
+    build_options = {**found_options, **(card.net_options if card else {})}
     expected = shapes_of(net, num_classes, build_options)
     _refuse_shapes(ours, expected, net, origin, table, where)
     missing = tuple(n for n in expected if n not in ours and not n.endswith(COUNTER))
+    wanted = sum(not n.endswith(COUNTER) for n in expected)
+    if len(missing) > MOST_MISSING * wanted:
+        raise WeightsError(
+            f"{where}: its names are those of {origin.name}'s {net}, but {len(missing)} of "
+            f"{wanted} tensors are missing (first: {missing[0]}): too many to say that it is one. "
+            "It may be a smaller net, or one with other norms: as one of your own, docs/own_net.md."
+        )
     if detector:
         missing = tuple(n for n in missing if not n.startswith("linear."))
     return Identified(
@@ -180,7 +192,7 @@ def identify(
         num_classes,
         ours,
         missing,
-        (*extras, *own_extras),
+        (*extras, *(n for n in own_extras if n not in STEM_BIASES)),
         detector,
         notes,
     )
@@ -203,13 +215,15 @@ def _candidates() -> tuple[_Candidate, ...]:
     )
 
 
-def _best(tensors: Mapping[str, torch.Tensor]) -> tuple[_Candidate, list[str]] | None:
+def _best(
+    tensors: Mapping[str, torch.Tensor], net: str | None = None
+) -> tuple[_Candidate, list[str]] | None:
     """The candidate that covers all names and lacks the fewest, and the extras that it allows.
 
     Of equals the first: timm's ResNets have torchvision's names and conventions.
     """
     best: tuple[int, _Candidate, list[str]] | None = None
-    for candidate in _candidates():
+    for candidate in (c for c in _candidates() if net in (None, c.net)):
         unknown = [n for n in tensors if n not in candidate.known]
         extras = [
             n for n in unknown if any(fnmatch.fnmatchcase(n, p) for p in candidate.origin.extras)
@@ -220,6 +234,22 @@ def _best(tensors: Mapping[str, torch.Tensor]) -> tuple[_Candidate, list[str]] |
         if best is None or lacking < best[0]:
             best = (lacking, candidate, extras)
     return best[1:] if best else None
+
+
+def _as_in_card(
+    tensors: Mapping[str, torch.Tensor], card: Card
+) -> tuple[_Candidate, list[str]] | None:
+    """The candidate of the card's net, where it lacks nothing under the card's options.
+
+    A residual net with option A has the names of a plain one, so names alone cannot decide.
+    """
+    found = _best(tensors, card.net)
+    if found is None:
+        return None
+    table = found[0].table
+    wanted = shapes_of(card.net, 1, card.net_options)
+    whole = all(table.get(n) in tensors for n in wanted if not n.endswith(COUNTER))
+    return found if whole else None
 
 
 def _out_of_detector(
@@ -263,9 +293,10 @@ def _to_our_values(
         ours = layouts.to_linear(ours)
         notes.append("fc6 and fc7 are convolutions there, linear layers here")
     if origin.name == "akamaster":
+        _refuse_half_an_option_a(ours, where)
         ours = layouts.uncentred(ours)
         notes.append("option A has its zeros around the channels there, behind them here")
-    for name in ("conv1_b", "stem.conv1.bias"):
+    for name in STEM_BIASES:
         bias = raw.get(name)
         if bias is None or layouts.STEM_MEAN not in ours:
             continue
@@ -282,6 +313,23 @@ def _to_our_values(
         else:
             notes.append(f"{name}: a bias of zeros, left out")
     return ours, tuple(notes)
+
+
+def _refuse_half_an_option_a(ours: Mapping[str, torch.Tensor], where: str) -> None:
+    """Channels can be put in another order only all along the residual stream."""
+    streams = [n for n in ours if n.endswith(("conv1.weight", "conv2.weight"))]
+    widths = {n: tuple(ours[n].shape[:2]) for n in streams}
+    for name in ("stem.conv1.weight", "res3.0.conv2.weight", "res4.0.conv2.weight"):
+        if name not in ours:
+            raise WeightsError(f"{where}: {name} (by our names) is missing. Give the whole file.")
+    base = ours["stem.conv1.weight"].shape[0]
+    for name, (out_channels, _) in widths.items():
+        stage = 2 if name.startswith("stem") else int(name[3])
+        if out_channels != base * 2 ** (stage - 2):
+            raise WeightsError(
+                f"{where}: {name} (by our names) has {out_channels} channels, expected "
+                f"{base * 2 ** (stage - 2)}. It is another net: docs/own_net.md."
+            )
 
 
 def _from_our_values(origin: str, net: str, ours: Tensors) -> tuple[Tensors, tuple[str, ...]]:
@@ -388,7 +436,11 @@ def _refuse_shapes(
         return
     name = odd[0]
     wanted = tuple(expected[name]) if name in expected else "nothing"
-    hint = " It may be a wide one or a ResNeXt, whose names are the same." if "res" in net else ""
+    hint = (
+        " A wide one, a ResNeXt or one with another stem has the same names."
+        if "res" in net
+        else ""
+    )
     raise WeightsError(
         f"{where} has the names of {origin.name}'s {net}, but {len(odd)} of {len(ours)} tensors "
         f"have other shapes; first: {table.get(name, name)} is {tuple(ours[name].shape)}, {net} "
@@ -408,7 +460,7 @@ def _unknown(tensors: Mapping[str, torch.Tensor], where: str) -> str:
     if len(more) > len(tensors) / 2:
         return (
             f"{where}: no card, and its {len(tensors)} tensors have names of no origin that resdet "
-            f"knows ({', '.join(ORIGINS)}); first: {sorted(tensors)[0]}. A net of your own: "
+            f"knows ({', '.join(ORIGINS)}); first: {sorted(more)[0]}. A net of your own: "
             "docs/own_net.md."
         )
     return (
@@ -416,8 +468,3 @@ def _unknown(tensors: Mapping[str, torch.Tensor], where: str) -> str:
         f"{len(tensors)} tensors have no place there; first: {sorted(more)[0]}. It is another "
         "net: use it as one of your own (docs/own_net.md)."
     )
-
-
-def origins_of(net: str) -> Iterator[str]:
-    """Origins that have a twin of a net of ours."""
-    return (o for o in ORIGINS if net in names.nets_of(o))

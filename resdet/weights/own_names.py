@@ -46,16 +46,15 @@ def known(path: Path, contents: Contents, digest: str) -> tuple[Tensors, Card] |
                 f"{beside} is the card of other tensors than those in {path.name}. Make it anew: "
                 f"python tools/convert_weights.py card {path} --net {card.net}"
             )
-        check(contents.tensors, card.net, card.net_options, path)
-        return contents.tensors, card
+        return check(contents, card.net, card.net_options, path), card
     record = timm_record(path)
     name = f"{TIMM}{record.get('architecture')}" if record else ""
     if not record or record.get("architecture") in nets.names() or "/" in name:
         return None
     net = _built(name, {}, contents.tensors, path)
-    check(contents.tensors, name, {}, path)
+    tensors = check(contents, name, {}, path)
     input_ = timm_input(path, record)
-    return contents.tensors, replace(card_of_timm(net), input=input_, verified=True)
+    return tensors, replace(card_of_timm(net), input=input_, verified=True)
 
 
 def has_own_names(net: str) -> bool:
@@ -63,42 +62,44 @@ def has_own_names(net: str) -> bool:
     return net.startswith(TIMM) or net in nets.registered()
 
 
-def card_for(path: Path, contents: Contents, net: str) -> Card:
-    """A card for a net that the user names: timm's own record where there is one.
+def card_for(path: Path, contents: Contents, net: str) -> Card | None:
+    """A card for a net that the user names: timm's own record; None for a net of the user's own.
 
     Raises:
         WeightsError: there is no such net, or the file does not hold it.
     """
     built = _built(net, {}, contents.tensors, path)
-    check(contents.tensors, net, {}, path)
-    if net.startswith(TIMM):
-        return card_of_timm(built)
-    raise WeightsError(f"{net} is a net of your own: say --color, --mean and --std of its input.")
+    check(contents, net, {}, path)
+    return card_of_timm(built) if net.startswith(TIMM) else None
 
 
-def check(tensors: Tensors, net: str, options: dict[str, Any], path: Path) -> None:
-    """Raises WeightsError unless names and shapes are the net's, batch counters aside."""
-    wanted = {n: t.shape for n, t in _built(net, options, tensors, path).state_dict().items()}
+def check(contents: Contents, net: str, options: dict[str, Any], path: Path) -> Tensors:
+    """The tensors under the net's own names, with prefixes that were taken off where it has them.
+
+    Raises:
+        WeightsError: names, shapes or types are not the net's, batch counters aside.
+    """
+    tensors = contents.tensors
+    wanted = _built(net, options, tensors, path).state_dict()
+    full = contents.full_names()
+    if not set(tensors) & set(wanted) and set(full) & set(wanted):
+        tensors = full
+        wanted = _built(net, options, tensors, path).state_dict()
     missing = [n for n in wanted if n not in tensors and not n.endswith(COUNTER)]
     strangers = [n for n in tensors if n not in wanted]
-    shapes = [
-        f"{n}: {tuple(t.shape)} in the file, {tuple(wanted[n])} in the net"
+    odd = [
+        f"{n}: {t.dtype} {tuple(t.shape)} in the file, {tuple(wanted[n].shape)} in the net"
         for n, t in tensors.items()
-        if n in wanted and t.shape != wanted[n]
+        if n in wanted
+        and (t.shape != wanted[n].shape or t.is_floating_point() != wanted[n].is_floating_point())
     ]
-    built = _built(net, options, tensors, path).state_dict()
-    shapes += [
-        f"{n}: {t.dtype}, expected floating numbers"
-        for n, t in tensors.items()
-        if n in built and built[n].is_floating_point() and not t.is_floating_point()
-    ]
-    if not (missing or strangers or shapes):
-        return
+    if not (missing or strangers or odd):
+        return tensors
     lines = [f"{path} does not hold a {net}:"]
     for what, found in (
         ("missing in the file", grouped(missing)),
         ("in the file, but not in the net", grouped(strangers)),
-        ("of another shape", shapes),
+        ("of another shape or type", odd),
     ):
         if found:
             lines += [f"{what} ({len(found)}):", first_few(found, 5)]

@@ -175,6 +175,9 @@ def _refuse_far_places(stream: BinaryIO) -> None:
     """A memo is a list: one far place in it makes the reader allocate all before it."""
     start = stream.tell()
     for opcode, argument, _ in pickletools.genops(stream):
+        if opcode.name.startswith("EXT"):
+            # A number in place of a name: what it stands for is not in the file.
+            raise NotPlainError(f"extension {argument}")
         if opcode.name in ("PUT", "BINPUT", "LONG_BINPUT") and int(argument or 0) > MAX_PLACES:
             raise ValueError(f"it keeps a value at place {argument}, far beyond what it holds")
     stream.seek(start)

@@ -9,7 +9,7 @@ import torchvision
 
 from resdet import nets, weights
 from resdet.cli import run_command
-from resdet.errors import WeightsError
+from resdet.errors import CheckFailed, WeightsError
 from resdet.weights import Card, Input
 from resdet.weights.convert import convert, detectron2_keys, flipped
 from resdet.weights.files import read_tensors
@@ -125,6 +125,31 @@ def test_the_other_stride_rule_is_no_conversion(tmp_path):
         assert not (tmp_path / out).exists()
     done = convert(tmp_path / "msra.safetensors", "detectron2", tmp_path / "x.pkl")
     assert "MODEL.RESNETS.STRIDE_IN_1X1 True" in detectron2_keys(done.card)
+
+
+@pytest.mark.parametrize("options", [{"res5_dilation": 2}, {"shortcut": "A"}, {"width": 0.25}])
+def test_a_net_that_the_target_cannot_build_is_not_written_for_it(tmp_path, options):
+    """The names would fit torchvision's, the function would not."""
+    net = nets.build("resnet18", 3, **{"width": 0.125, **options})
+    options = {"width": 0.125, **options}
+    card = Card("resnet18", Input("RGB", (1.0,) * 3, (1.0,) * 3), options)
+    weights.save(tmp_path / "x.safetensors", net.state_dict(), card)
+    with pytest.raises(WeightsError, match="of its own, which torchvision cannot build"):
+        convert(tmp_path / "x.safetensors", "torchvision", tmp_path / "x.pth")
+    convert(tmp_path / "x.safetensors", "detectron2", tmp_path / "x.pkl")
+
+
+def test_another_function_under_the_same_names_is_found_by_its_logits(tmp_path, monkeypatch):
+    """As if torchvision's net were another: 1e-8 of the largest logit is the limit."""
+    from resdet.weights import convert as module
+
+    other = torchvision.models.resnet18(num_classes=7)
+    other.layer1[0].relu = torch.nn.GELU()
+    monkeypatch.setattr(module, "own_net", lambda *_: (other, ""))
+    torch.save(trained("resnet18", num_classes=7).state_dict(), tmp_path / "x.pth")
+    with pytest.raises(CheckFailed, match="more than rounding"):
+        convert(tmp_path / "x.pth", "resdet", tmp_path / "y.safetensors")
+    assert not (tmp_path / "y.safetensors").exists()
 
 
 def test_a_partial_file_is_converted_as_it_is_and_said_to_be_partial(tmp_path):

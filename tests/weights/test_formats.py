@@ -1,6 +1,7 @@
 """Containers and wrappers of every origin; hostile and broken files, each by a harmless payload."""
 
 import argparse
+import copyreg
 import io
 import json
 import os
@@ -375,6 +376,22 @@ def test_names_outside_the_list_are_refused(module, name):
     stream = io.BytesIO(f"c{module}\n{name}\n.".encode())
     with pytest.raises(pickles.NotPlainError, match=name):
         pickles.load(stream)
+
+
+def test_a_number_in_place_of_a_name_is_refused(tmp_path):
+    """EXT opcodes look a function up in the process, past the list of names."""
+    mark = tmp_path / "mark"
+    copyreg.add_extension("os", "system", 77)
+    try:
+        evil = b"\x80\x02\x82\x4d" + f"X{chr(0)}".encode()[:1]
+        text = f"touch {mark}".encode()
+        evil += struct.pack("<I", len(text)) + text + b"\x85R."
+        pickle.loads(b"\x80\x02\x82\x4d.")  # caches it, as an earlier reader would
+        with pytest.raises(pickles.NotPlainError, match="extension 77"):
+            pickles.load(io.BytesIO(evil))
+    finally:
+        copyreg.remove_extension("os", "system", 77)
+    assert not mark.exists()
 
 
 def test_our_own_functions_cannot_be_changed():

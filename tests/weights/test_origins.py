@@ -304,6 +304,31 @@ def test_other_nets_are_not_taken_for_ours(name, message):
         identify(contents(state), name)
 
 
+def test_a_net_of_which_most_is_missing_is_no_such_net():
+    """timm's ResNet-26 has 147 of a ResNet-50's 267 tensors, by name and shape."""
+    timm = pytest.importorskip("timm")
+    with torch.device("meta"):
+        state = timm.create_model("resnet26").state_dict()
+    with pytest.raises(WeightsError, match="120 of 267 tensors are missing .*a smaller net"):
+        identify(contents(state), "x")
+
+
+@pytest.mark.parametrize("gone", ["conv1.weight", "layer2.0.conv2.weight"])
+def test_half_a_net_of_option_a_is_refused(gone):
+    """Its channels are put in order along the whole stream."""
+    state = {n: t for n, t in AkamasterResNet(3).state_dict().items() if n != gone}
+    with pytest.raises(WeightsError, match="is missing. Give the whole file"):
+        identify(contents(state), "x")
+
+
+def test_half_precision_norms_are_folded_out_in_float32():
+    """float16 has no 1 - eps."""
+    blobs = {n: torch.from_numpy(b).half() for n, b in caffe2_blobs("caffe2").items()}
+    found = identify(contents(blobs), "x")
+    variance = found.tensors["res2.0.conv1.norm.running_var"]
+    assert variance.dtype == torch.float32 and (variance < 1).all()
+
+
 @pytest.mark.parametrize(("name", "first"), [("seresnet50", "layer1.0.se.fc1.bias"),
                                              ("resnet50d", "conv1.0.weight")])  # fmt: skip
 def test_relatives_of_a_resnet_are_named_by_what_stands_out(name, first):

@@ -105,3 +105,36 @@ def test_a_registered_net_is_read_by_its_own_names(tmp_path, monkeypatch):
     registry._BUILDERS.clear()
     report = inspect(tmp_path / "mine.safetensors")
     assert not report.loadable and "no net is called 'mine'" in report.problems[0]
+
+
+class Wrapped(torch.nn.Module):
+    """A net that calls its only child `encoder`, a prefix that trainers put around nets, too."""
+
+    def __init__(self, num_classes):
+        super().__init__()
+        self.encoder = nets.build("resnet18", num_classes, width=0.125)
+        self.num_classes, self.classifier = num_classes, "encoder.linear"
+
+    def forward(self, x):
+        return self.encoder(x)
+
+
+def test_a_prefix_that_is_the_nets_own_name_stays(tmp_path, monkeypatch, capsys):
+    """In our file and in a bare one, whose card the flags make."""
+    from resdet.nets import registry
+
+    monkeypatch.setattr(registry, "_BUILDERS", dict(registry._BUILDERS))
+    nets.register("wrapped", lambda num_classes=1000, **_: Wrapped(num_classes))
+    net = Wrapped(3)
+    net(torch.randn(4, 3, 64, 64))
+    card = weights.Card("wrapped", weights.Input("RGB", (1.0, 2.0, 3.0), (4.0, 5.0, 6.0)))
+    weights.save(tmp_path / "ours.safetensors", net.state_dict(), card)
+    assert weights.load(tmp_path / "ours.safetensors")[0].keys() == net.state_dict().keys()
+    torch.save(net.state_dict(), tmp_path / "bare.pth")
+    say = ["card", str(tmp_path / "bare.pth"), "--net", "wrapped"]
+    assert run_command("convert_weights", say) == 2
+    assert "give --color, --mean and --std" in capsys.readouterr().err
+    flags = ["--color", "BGR", "--mean", "1", "2", "3", "--std", "4", "5", "6"]
+    assert run_command("convert_weights", [*say, *flags]) == 0
+    tensors, card = weights.load(tmp_path / "bare.pth")
+    assert tensors.keys() == net.state_dict().keys() and card.input.color_order == "BGR"
