@@ -88,6 +88,9 @@ def _add_engine_keys(cfg: CfgNode) -> None:
     engine.BF16 = "off"
     # Memory layout of the net's maps: "off", "on", or "auto" (on where bf16 is on).
     engine.CHANNELS_LAST = "off"
+    # Detecting with the folded, gathered form of the trained model (`resdet.detect.fast`), in the
+    # type that BF16 says: the same detections within rounding, sooner. "off" or "on".
+    engine.FAST_INFERENCE = "off"
     # Threads of torch; 0 = torch's own choice.
     engine.THREADS = 0
     # Checkpoints kept beside the final one; at least 2.
@@ -248,6 +251,7 @@ ALLOWED: dict[str, tuple[Any, ...]] = {
     "TRANSFER.HEADS": ("new", "by_name"),
     "ENGINE.BF16": ("off", "on", "auto"),
     "ENGINE.CHANNELS_LAST": ("off", "on", "auto"),
+    "ENGINE.FAST_INFERENCE": ("off", "on"),
     "SOLVER.SCALE_LR": ("", "linear", "keep"),
     "PRETRAIN.AUGMENTATION": ("paper", "area", "pad", "none"),
     "DATASETS.VOC_DIFFICULT": ("keep", "drop"),

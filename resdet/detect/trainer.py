@@ -28,9 +28,11 @@ from resdet.data.records import DetectionSet
 from resdet.detect import inference
 from resdet.detect import parts as finished
 from resdet.detect.backbone import NetBackbone
+from resdet.detect.fast import fast, skipped
 from resdet.detect.loading import Mapper, train_batches, training_records
 from resdet.engine.loop import Checkpoints, Evaluation, Loop, Schedule, passes, resume
 from resdet.engine.parallel import average_buffers, distributed
+from resdet.engine.precision import Precision
 from resdet.engine.versions import versions
 from resdet.engine.writers import build_writers
 from resdet.errors import ConfigError, WeightsError
@@ -294,6 +296,7 @@ class DetectorTraining:
         average_buffers(self.model)
         mapper = Mapper.of(cfg, self.reader, is_train=False)
         digest = finished.weights_digest(self.model) if policy else ""
+        model = self._model_for_detecting()
         numbers: dict[str, FolderResult | None] = {}
         for data in self.test_sets:
             folder = self.run.results(data.name)
@@ -302,7 +305,7 @@ class DetectorTraining:
                 mark = finished.fingerprint_of(cfg, digest, data)
                 parts = finished.Parts.open(self.run.parts(data.name), data, mark, policy)
             results, visited, seconds = inference.detect(
-                self.model, data, mapper, num_workers=cfg.DATALOADER.NUM_WORKERS, parts=parts
+                model, data, mapper, num_workers=cfg.DATALOADER.NUM_WORKERS, parts=parts
             )
             if not comm.is_main_process():
                 continue
@@ -327,6 +330,16 @@ class DetectorTraining:
             for data in self.test_sets:
                 shutil.rmtree(self.run.parts(data.name), ignore_errors=True)
         return numbers
+
+    def _model_for_detecting(self) -> nn.Module:
+        """The trained model, or its fast form where ENGINE.FAST_INFERENCE says so."""
+        engine = self.cfg.ENGINE
+        if engine.FAST_INFERENCE != "on":
+            return self.model
+        for sentence in skipped(self.model):
+            logger.warning("ENGINE.FAST_INFERENCE: %s", sentence)
+        precision = Precision.of(self.cfg.MODEL.DEVICE, engine.BF16, engine.CHANNELS_LAST)
+        return fast(self.model, bf16=precision.bf16)
 
     def _scalars(self) -> dict[str, float]:
         return {

@@ -180,6 +180,20 @@ def test_a_detector_is_scored_into_a_folder_of_its_own(place):
     assert not (place / "none").exists()
 
 
+def test_the_fast_form_gives_the_same_detections(place):
+    """ENGINE.FAST_INFERENCE against off, from the result files: one for one, within rounding."""
+    weights_of = ("MODEL.WEIGHTS", "one/model_final.pth")
+    done = score(place, "fast", *weights_of, "ENGINE.FAST_INFERENCE", "on")
+    assert done.returncode == 0, done.stderr
+    name = "coco_instances_results.json"
+    ours, theirs = (results(place / n, name) for n in ("fast", "one"))
+    assert len(ours) == len(theirs) > 0
+    for a, b in zip(ours, theirs, strict=True):
+        assert (a["image_id"], a["category_id"]) == (b["image_id"], b["category_id"])
+        assert abs(a["score"] - b["score"]) < 1e-3
+        assert max(abs(p - q) for p, q in zip(a["bbox"], b["bbox"], strict=True)) < 0.1
+
+
 def test_classes_are_compared_by_name_when_a_run_is_scored(place):
     """F22: another order is mapped, another list refused; a count alone would let both pass."""
     before = results(place / "one", "voc.json")["11-point"]["classes"]

@@ -1,0 +1,110 @@
+"""Detecting with stock Detectron2 against `resdet.detect.fast`: R-50-C4 or R-101-C4, one image.
+
+    python -m benchmarks.detection_inference [--depth 50] [--proposals 300] [--rounds 5]
+
+Both have the same random weights, tamed so that all proposals survive; 600 x 900 pixels of noise.
+They take turns, image by image, and the median of each is compared. The detections of both must
+match: boxes within 0.1 px and scores within 1e-3 in float32; how many do is printed, and for bf16
+how far the scores of the regions lie apart.
+
+Not for: a GPU; its clock needs events.
+"""
+
+from __future__ import annotations
+
+import argparse
+import statistics
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import torch
+from detectron2 import model_zoo
+from detectron2.layers import FrozenBatchNorm2d
+from detectron2.modeling import build_model
+from torch import nn
+
+import resdet.detect  # noqa: F401 registers
+from resdet.config import get_cfg, resolve
+from resdet.detect.command import fill_from_weights_and_net
+from resdet.detect.fast import fast
+
+CONFIGS = Path(__file__).resolve().parents[1] / "configs"
+MOST_PIXELS, MOST_SCORE = 0.1, 1e-3
+
+
+def models(depth: int, proposals: int) -> dict[str, nn.Module]:
+    """Stock and fast ones with one set of weights."""
+    opts = ["MODEL.DEVICE", "cpu", "MODEL.WEIGHTS", "random", "MODEL.RPN.NMS_THRESH", "1.0",
+            "MODEL.RPN.POST_NMS_TOPK_TEST", str(proposals),
+            "MODEL.ROI_HEADS.SCORE_THRESH_TEST", "0.0"]  # fmt: skip
+    config = resolve(CONFIGS / f"coco_r{depth}_modern.yaml", opts)
+    fill_from_weights_and_net(config, None)
+    torch.manual_seed(0)
+    ours = build_model(config.cfg).eval()
+    for name, module in ours.named_modules():
+        if isinstance(module, FrozenBatchNorm2d):
+            # Without this the maps of a random net grow until no box is finite.
+            module.weight.fill_(0.2 if name.endswith("conv3.norm") else 0.7)
+    cfg = get_cfg()
+    schedule = "1x" if depth == 50 else "3x"
+    zoo = f"COCO-Detection/faster_rcnn_R_{depth}_C4_{schedule}.yaml"
+    cfg.merge_from_file(model_zoo.get_config_file(zoo))
+    cfg.merge_from_list(opts)
+    stock = build_model(cfg).eval()
+    stock.load_state_dict(ours.state_dict())
+    return {"stock": stock, "fast": fast(ours), "fast, bf16": fast(ours, bf16=True)}
+
+
+def matched(one: Any, other: Any) -> tuple[int, int]:
+    """How many detections of the first have a twin in the second, and how many there are."""
+    apart = (one.pred_boxes.tensor[:, None] - other.pred_boxes.tensor[None]).abs().amax(2)
+    same = (apart < MOST_PIXELS) & (one.pred_classes[:, None] == other.pred_classes[None])
+    same &= (one.scores[:, None] - other.scores[None]).abs() < MOST_SCORE
+    return int(same.any(1).sum()), len(one)
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--depth", type=int, choices=(50, 101), default=50)
+    parser.add_argument("--proposals", type=int, default=300)
+    parser.add_argument("--rounds", type=int, default=5)
+    args = parser.parse_args()
+    every = models(args.depth, args.proposals)
+    generator = torch.Generator().manual_seed(0)
+    image = torch.randint(0, 256, (3, 600, 900), generator=generator, dtype=torch.uint8)
+    # Not resized again by anyone: the models get tensors.
+    batch = [{"image": image, "height": 600, "width": 900}]
+    seconds: dict[str, list[float]] = {name: [] for name in every}
+    found = {}
+    with torch.no_grad():
+        for number in range(args.rounds + 1):
+            for name, model in every.items():
+                start = time.perf_counter()
+                found[name] = model(batch)[0]["instances"]
+                if number:  # the first round warms up
+                    seconds[name].append(time.perf_counter() - start)
+    same, of = matched(found["stock"], found["fast"])
+    print(f"R-{args.depth}-C4, {args.proposals} proposals, torch {torch.__version__}, "
+          f"{torch.get_num_threads()} threads, {args.rounds} rounds")  # fmt: skip
+    stock = statistics.median(seconds["stock"])
+    for name, times in seconds.items():
+        spread = f"{min(times):.2f} to {max(times):.2f}"
+        middle = statistics.median(times)
+        print(f"{name:12} {middle:6.2f} s ({spread})  x{stock / middle:.2f}")
+    print(f"float32: {same} of {of} detections within {MOST_PIXELS} px and {MOST_SCORE}")
+    half, _ = matched(found["stock"], found["fast, bf16"])
+    print(f"bf16:    {half} of {of}; largest difference of sorted scores "
+          f"{_sorted_apart(found['stock'], found['fast, bf16']):.2g}")  # fmt: skip
+    return 0 if same == of > 0 else 1
+
+
+def _sorted_apart(one: Any, other: Any) -> float:
+    count = min(len(one), len(other))
+    first, second = (x.scores.sort(descending=True).values[:count] for x in (one, other))
+    return float((first - second).abs().max()) if count else 0.0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
