@@ -3,7 +3,7 @@
 It lies inside our safetensors files (metadata key `resdet.card`, a JSON text), so it travels with
 them. Detection takes its preprocessing from here and refuses a config that says otherwise.
 
-Not for: what a foreign file is (`resdet.weights.origins` knows those that can be told).
+Not for: what a foreign file is (`resdet.weights.identify` knows those that can be told).
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import math
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -37,6 +38,13 @@ class Input:
     std: tuple[float, ...]
     size: int = 224
     exif: str = "apply"
+
+    @classmethod
+    def of_unit_range(cls, mean: Iterable[Any], std: Iterable[Any], size: int) -> Input:
+        """For RGB, mean and std stated for pixels in [0, 1], as torchvision and timm do."""
+        # Rounded: 0.485 * 255 is 123.675, and a config that says so must not contradict it.
+        low, wide = (tuple(round(255 * float(v), 9) for v in values) for values in (mean, std))
+        return cls("RGB", low, wide, size)
 
     def __post_init__(self) -> None:
         if self.color_order not in COLOR_ORDERS:

@@ -36,7 +36,8 @@ from resdet.weights.foreign_card import (
     path_beside,
     unknown_of,
 )
-from resdet.weights.origins import IMAGENET_RGB, identify
+from resdet.weights.identify import identify
+from resdet.weights.origins import IMAGENET_RGB
 
 # Folder, side of the crops, names of the classifier's outputs to (images, labels).
 ReadImages = Callable[[Path, int, int, Path | None], tuple[np.ndarray, np.ndarray]]
@@ -131,6 +132,7 @@ def _inspect(args: argparse.Namespace, read_images: ReadImages | None) -> int:
             found["probe"] = verdict.to_json()
             if verdict.best is not None:
                 found["color_order"] = verdict.best.color_order
+                found["stride_rule"] = verdict.best.stride_rule or found["stride_rule"]
         print(json.dumps(found, ensure_ascii=False, allow_nan=False))
     else:
         print("\n".join(_page(report)))

@@ -26,8 +26,9 @@ from resdet.weights import files, formats, own_names
 from resdet.weights.card import CARD_KEY, Card
 from resdet.weights.foreign_card import card_beside, needs_stride_rule, part_of, path_beside
 from resdet.weights.formats import Tensors
+from resdet.weights.identify import identify, shapes_of
 from resdet.weights.names import COUNTER
-from resdet.weights.origins import identify, shapes_of, to_names_of
+from resdet.weights.origins import to_names_of
 from resdet.weights.reference import Parity, logits, our_net, own_net, parity
 from resdet.weights.transfer import grouped
 

@@ -38,8 +38,8 @@ from resdet.weights.foreign_card import (
     unknown_of,
 )
 from resdet.weights.formats import Contents
+from resdet.weights.identify import Identified, identify, shapes_of
 from resdet.weights.names import COUNTER
-from resdet.weights.origins import Identified, identify, shapes_of
 from resdet.weights.transfer import grouped
 
 RUN_CARD, RUN_MODEL = "card.json", "model_final.pth"
@@ -215,7 +215,7 @@ def _with_card(
         scale=scale(contents.tensors),
         norms=health,
         verified=card.verified,
-        problems=(*problems, *_ill(health), *_lacking(fits, contents.tensors, card.net)),
+        problems=(*problems, *_ill(health), *_lacking(fits, card.net)),
         fits=fits,
         **counted,
     )
@@ -315,7 +315,7 @@ def _missing(found: Identified) -> list[str]:
     ]
 
 
-def _lacking(fits: tuple[Fit, ...], tensors: Mapping[str, Any], net: str) -> list[str]:
+def _lacking(fits: tuple[Fit, ...], net: str) -> list[str]:
     own = next((f for f in fits if f.net == net), None)
     if own is None or own.whole:
         return []
@@ -348,7 +348,7 @@ def _stride(net: str, options: Mapping[str, Any]) -> str | None:
 
 def parameters(tensors: Mapping[str, torch.Tensor]) -> int:
     """Learnable values: statistics and counters do not count."""
-    statistics = ("running_mean", "running_var", COUNTER, "_rm", "_riv")
+    statistics = ("running_mean", "running_var", COUNTER)
     return sum(t.numel() for n, t in tensors.items() if not n.endswith(statistics))
 
 

@@ -67,7 +67,7 @@ def color_order(weight: torch.Tensor | None) -> Evidence:
     Natural pictures give nets more to do in red than in blue; in which of the outer channels the
     energy lies tells the order.
     """
-    if weight is None:
+    if weight is None or not weight.is_floating_point():
         return Evidence(None, "no single convolution takes three channels")
     energy = weight.double().square().sum(dim=(0, 2, 3))
     ratio = float(energy[0] / energy[2]) if energy[2] > 0 else math.inf

@@ -23,7 +23,7 @@ from resdet.weights import formats, own_names
 from resdet.weights.card import CARD_KEY, Card
 from resdet.weights.foreign_card import card_beside, card_of, part_of
 from resdet.weights.formats import Contents, Tensors
-from resdet.weights.origins import identify
+from resdet.weights.identify import identify
 
 
 def sha256_of(tensors: Mapping[str, torch.Tensor]) -> str:

@@ -21,8 +21,9 @@ from resdet.errors import WeightsError
 from resdet.weights.card import Card, Input
 from resdet.weights.evidence import clashes, is_folded
 from resdet.weights.formats import Contents
+from resdet.weights.identify import Identified
 from resdet.weights.layouts import EPS
-from resdet.weights.origins import IMAGENET_RGB, Identified
+from resdet.weights.origins import IMAGENET_RGB
 
 SUFFIX = ".card.json"
 
@@ -174,9 +175,8 @@ def timm_input(path: Path, record: dict[str, Any]) -> Input:
     """How the record wants images; timm's numbers are for pixels in [0, 1]."""
     stated = record["pretrained_cfg"]
     try:
-        # Rounded: 0.485 * 255 is 123.675, and a config that says so must not contradict it.
-        mean, std = (tuple(round(255 * float(v), 9) for v in stated[k]) for k in ("mean", "std"))
-        return Input("RGB", mean, std, size=int(stated["input_size"][-1]))
+        size = int(stated["input_size"][-1])
+        return Input.of_unit_range(stated["mean"], stated["std"], size)
     except (ValueError, KeyError, TypeError, IndexError) as error:
         raise WeightsError(
             f"{path.parent / 'config.json'}: its pretrained_cfg cannot be read ({error!r}). Mend "

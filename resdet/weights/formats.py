@@ -373,6 +373,9 @@ def _tensor(value: torch.Tensor | np.ndarray) -> torch.Tensor:
 def _refuse_claims(tensors: Tensors, path: Path) -> None:
     """A tensor may be a view that repeats few bytes many times: such a file is a trap (F24)."""
     for name, tensor in tensors.items():
+        if not name.isprintable():
+            # Printed as it is, it could steer the terminal.
+            raise WeightsError(f"{path}: a tensor is called {name!r}: no name of a net.")
         if tensor.is_sparse or tensor.is_quantized or tensor.device.type == "meta":
             raise WeightsError(
                 f"{path}, {name}: a {tensor.layout} tensor on {tensor.device.type}, expected plain "

@@ -1,35 +1,26 @@
-"""Origins: whose file this is, which net it holds, and what its values mean.
+"""Origins: what their files want of images, and what their values mean.
 
-An origin is told by the full set of names in a file: one table (`names`) must cover all of them
-but for known extras, and the shapes must be those of the net. Conventions that differ are
-converted, not only renamed:
+Conventions that differ are converted, not only renamed:
 
     caffe2        norms folded to scale and shift: mean 0, variance 1 - eps, frozen only
     msra, caffe2  a bias of the first convolution goes into the norm behind it
     timm VGG      fc6 and fc7 are convolutions: (4096, 512, 7, 7) to (4096, 25088)
     akamaster     option A's zeros lie around the copied channels, not behind them
-    detectron2    a whole detector: its net is taken out of backbone and region heads
 
-Not for: reading files (`formats`), or proving what cannot be read from names (`doctor`).
+Not for: whose a file is (`identify`), or how tensors are called (`names`).
 """
 
 from __future__ import annotations
 
-import fnmatch
-import functools
-import re
-import shlex
 from collections.abc import Mapping
-from dataclasses import dataclass, field
-from typing import Any, NamedTuple
+from dataclasses import dataclass
 
 import torch
 
-from resdet import nets
 from resdet.errors import WeightsError
 from resdet.weights import layouts, names
-from resdet.weights.card import Card, Input
-from resdet.weights.formats import Contents, Tensors
+from resdet.weights.card import Input
+from resdet.weights.formats import Tensors
 from resdet.weights.names import COUNTER
 
 IMAGENET_RGB = Input("RGB", (123.675, 116.28, 103.53), (58.395, 57.12, 57.375))
@@ -102,186 +93,9 @@ ORIGINS = {
 }
 # A bias of the first convolution, of which our nets have none: moved into its norm.
 STEM_BIASES = ("conv1_b", "stem.conv1.bias")
-# Of a net that a file may lack and still be told; the partial files that are around lack a stage.
-MOST_MISSING = 1 / 3
-# Parts of a Detectron2 detector that are no part of its net.
-DETECTOR_PARTS = (
-    "proposal_generator.",
-    "roi_heads.",
-    "backbone.fpn_",
-    "pixel_",
-    "anchor_generator",
-)
 
 
-@dataclass(frozen=True)
-class Identified:
-    """What a file holds, in our terms.
-
-    Attributes:
-        origin: whose conventions; `net` and `options` are for `resdet.nets.build`.
-        tensors: under our names, with our meaning.
-        missing: tensors of the net, by our names, that the file lacks.
-        extras: names in the file that belong to no net and were left out.
-        detector: "" or the kind of Detectron2 detector around the net ("C4", "FPN", "DC5").
-        notes: conversions that were done, in sentences.
-    """
-
-    origin: Origin
-    net: str
-    options: dict[str, Any]
-    num_classes: int
-    tensors: Tensors
-    missing: tuple[str, ...] = ()
-    extras: tuple[str, ...] = ()
-    detector: str = ""
-    notes: tuple[str, ...] = field(default=())
-
-
-def identify(
-    contents: Contents, where: str, card: Card | None = None, *, is_said: bool = False
-) -> Identified:
-    """Whose file this is, and its tensors under our names.
-
-    The net is the one whose table covers every name in the file and lacks the fewest: a file may
-    lack tensors (transfer counts them), but not hold unknown ones.
-
-    Args:
-        card: of the file, where it has one: its net is held to, with its options.
-        is_said: a person says which net it is, whatever the file says of itself.
-
-    Raises:
-        WeightsError: no table covers the file, or its shapes are of another net; shows the first
-            name or shape that does not fit.
-    """
-    tensors, detector, extras = _out_of_detector(contents.tensors)
-    found = (_as_in_card(tensors, card) if card else None) or _best(tensors)
-    if found is None:
-        raise WeightsError(_unknown(tensors, where))
-    (origin, net, table, _), own_extras = found
-    theirs = {t: o for o, t in table.items()}
-    ours = {theirs[name]: t for name, t in tensors.items() if name in theirs}
-    _refuse_odd_types(ours, table, where)
-    if not (card or is_said) and (stated := _stated_architecture(contents)) not in ("", net):
-        raise WeightsError(
-            f"{where} says of itself that it is a {stated}, and its tensors are called as those "
-            f"of a {net}. Nets of the same names can be others (BlurPool, anti-aliasing). If it "
-            f"is a {net}, say so: python tools/convert_weights.py card {shlex.quote(where)}"
-        )
-    ours, notes = _to_our_values(origin, ours, tensors, where)
-    found_options, num_classes = _options(net, ours)
-    if net.startswith("resnet") and origin.stride_in_1x1 is not None:
-        found_options["stride_in_1x1"] = origin.stride_in_1x1
-    build_options = {**found_options, **(card.net_options if card else {})}
-    expected = shapes_of(net, num_classes, build_options)
-    _refuse_shapes(ours, expected, net, origin, table, where)
-    missing = tuple(n for n in expected if n not in ours and not n.endswith(COUNTER))
-    wanted = sum(not n.endswith(COUNTER) for n in expected)
-    if len(missing) > MOST_MISSING * wanted:
-        raise WeightsError(
-            f"{where}: its names are those of {origin.name}'s {net}, but {len(missing)} of "
-            f"{wanted} tensors are missing (first: {missing[0]}): too many to say that it is one. "
-            "It may be a smaller net, or one with other norms: as one of your own, docs/own_net.md."
-        )
-    if detector:
-        missing = tuple(n for n in missing if not n.startswith("linear."))
-    return Identified(
-        origin,
-        net,
-        build_options,
-        num_classes,
-        ours,
-        missing,
-        (*extras, *(n for n in own_extras if n not in STEM_BIASES)),
-        detector,
-        notes,
-    )
-
-
-class _Candidate(NamedTuple):
-    origin: Origin
-    net: str
-    table: dict[str, str]
-    known: frozenset[str]
-
-
-@functools.cache
-def _candidates() -> tuple[_Candidate, ...]:
-    return tuple(
-        _Candidate(origin, net, table, frozenset(table.values()))
-        for origin in ORIGINS.values()
-        for net in names.nets_of(origin.name)
-        for table in names.tables(origin.name, net)
-    )
-
-
-def _best(
-    tensors: Mapping[str, torch.Tensor], net: str | None = None
-) -> tuple[_Candidate, list[str]] | None:
-    """The candidate that covers all names and lacks the fewest, and the extras that it allows.
-
-    Of equals the first: timm's ResNets have torchvision's names and conventions.
-    """
-    best: tuple[int, _Candidate, list[str]] | None = None
-    for candidate in (c for c in _candidates() if net in (None, c.net)):
-        unknown = [n for n in tensors if n not in candidate.known]
-        extras = [
-            n for n in unknown if any(fnmatch.fnmatchcase(n, p) for p in candidate.origin.extras)
-        ]
-        if len(unknown) > len(extras) or len(unknown) == len(tensors):
-            continue
-        lacking = sum(n not in tensors and not n.endswith(COUNTER) for n in candidate.known)
-        if best is None or lacking < best[0]:
-            best = (lacking, candidate, extras)
-    return best[1:] if best else None
-
-
-def _as_in_card(
-    tensors: Mapping[str, torch.Tensor], card: Card
-) -> tuple[_Candidate, list[str]] | None:
-    """The candidate of the card's net, where it lacks nothing under the card's options.
-
-    A residual net with option A has the names of a plain one, so names alone cannot decide.
-    """
-    found = _best(tensors, card.net)
-    if found is None:
-        return None
-    table = found[0].table
-    wanted = shapes_of(card.net, 1, card.net_options)
-    whole = all(table.get(n) in tensors for n in wanted if not n.endswith(COUNTER))
-    return found if whole else None
-
-
-def _out_of_detector(
-    tensors: Mapping[str, torch.Tensor],
-) -> tuple[dict[str, torch.Tensor], str, list[str]]:
-    """The net inside a Detectron2 detector under bare names; ("", []) for other files."""
-    if not any(n.startswith(("proposal_generator.", "roi_heads.")) for n in tensors):
-        return dict(tensors), "", []
-    trunk = "backbone.bottom_up." if any("bottom_up" in n for n in tensors) else "backbone."
-    # Tails of ours in the region heads: res5 of residual nets, fc6 and fc7 of VGG.
-    tails = ("roi_heads.res5.", "roi_heads.fc6.", "roi_heads.fc7.")
-    found, others = {}, []
-    for name, tensor in tensors.items():
-        if name.startswith("backbone.fpn_"):
-            others.append(name)
-        elif name.startswith(trunk):
-            found[name[len(trunk) :]] = tensor
-        elif name.startswith(tails):
-            found[name.removeprefix("roi_heads.")] = tensor
-        elif name.startswith(DETECTOR_PARTS):
-            others.append(name)
-        else:
-            found[name] = tensor
-    has_tail = any(n.startswith(tails) for n in tensors)
-    kind = "FPN" if trunk != "backbone." else "C4" if has_tail else "DC5"
-    return found, kind, others
-
-
-# -- values ----------------------------------------------------------------------------------
-
-
-def _to_our_values(
+def to_our_values(
     origin: Origin, ours: Tensors, raw: Mapping[str, torch.Tensor], where: str
 ) -> tuple[Tensors, tuple[str, ...]]:
     """Tensors under our names with our meaning, and what was converted, in sentences."""
@@ -362,109 +176,3 @@ def to_names_of(origin: str, net: str, tensors: Tensors) -> tuple[Tensors, tuple
         raise WeightsError(f"{error}.") from None
     converted, notes = _from_our_values(origin, net, tensors)
     return {table[name]: t for name, t in converted.items() if name in table}, notes
-
-
-# -- which net -------------------------------------------------------------------------------
-
-
-# Where trainers write the name of the net that they trained.
-_ARCHITECTURE_KEYS = ("arch", "architecture", "model_name")
-
-
-def _stated_architecture(contents: Contents) -> str:
-    """The net that the file says it holds, "" where it says nothing that looks like a net."""
-    for key in _ARCHITECTURE_KEYS:
-        stated = contents.beside.get(key)
-        if isinstance(stated, str) and re.fullmatch(r"(tv_)?(resnet|vgg|plain)\w*(\.\w+)?", stated):
-            return stated.removeprefix("tv_").partition(".")[0]
-    return ""
-
-
-def _refuse_odd_types(
-    ours: Mapping[str, torch.Tensor], table: Mapping[str, str], where: str
-) -> None:
-    """Weights are floating numbers with at least one dimension; counters are neither."""
-    for name, tensor in ours.items():
-        if name.endswith(COUNTER):
-            continue
-        if not tensor.is_floating_point() or not tensor.ndim:
-            dtype = str(tensor.dtype).removeprefix("torch.")
-            raise WeightsError(
-                f"{where}, {table[name]}: {dtype} of shape {tuple(tensor.shape)}, expected "
-                "floating numbers. Quantised weights are not read: give those they were made from."
-            )
-
-
-def _options(net: str, ours: Mapping[str, torch.Tensor]) -> tuple[dict[str, Any], int]:
-    """Options of `nets.build` that shapes state outright, and the number of classes."""
-    options: dict[str, Any] = {}
-    first = ours.get("stem.conv1.weight", ours.get("conv1.0.weight"))
-    if first is not None:
-        width = first.shape[0] / (16 if net.startswith("cifar_") else 64)
-        if width != 1:
-            options["width"] = width
-    if "fc6.bias" in ours and ours["fc6.bias"].shape[0] != 4096:
-        options["fc_channels"] = ours["fc6.bias"].shape[0]
-    last = ours.get("linear.bias")
-    return options, 1000 if last is None else last.shape[0]
-
-
-def shapes_of(net: str, num_classes: int, options: Mapping[str, Any]) -> dict[str, torch.Size]:
-    """Shape of every tensor of a net; nothing is computed.
-
-    Raises:
-        WeightsError: there is no such net, or none with these options.
-    """
-    try:
-        with torch.device("meta"):
-            built: torch.nn.Module = nets.build(net, num_classes, **options)
-    except (ValueError, ImportError) as error:
-        raise WeightsError(f"the net of the file cannot be built: {error}") from None
-    return {name: t.shape for name, t in built.state_dict().items()}
-
-
-def _refuse_shapes(
-    ours: Mapping[str, torch.Tensor],
-    expected: Mapping[str, torch.Size],
-    net: str,
-    origin: Origin,
-    table: Mapping[str, str],
-    where: str,
-) -> None:
-    odd = [n for n, t in ours.items() if n not in expected or t.shape != expected[n]]
-    if not odd:
-        return
-    name = odd[0]
-    wanted = tuple(expected[name]) if name in expected else "nothing"
-    hint = (
-        " A wide one, a ResNeXt or one with another stem has the same names."
-        if "res" in net
-        else ""
-    )
-    raise WeightsError(
-        f"{where} has the names of {origin.name}'s {net}, but {len(odd)} of {len(ours)} tensors "
-        f"have other shapes; first: {table.get(name, name)} is {tuple(ours[name].shape)}, {net} "
-        f"has {wanted}.{hint} As a net of your own it can still be used: docs/own_net.md."
-    )
-
-
-def _unknown(tensors: Mapping[str, torch.Tensor], where: str) -> str:
-    """What is known of a file that no table covers: the nearest table, and what stands out."""
-
-    def likeness(candidate: _Candidate) -> int:
-        # Shared names twice, so that a net with more of them wins over a smaller one.
-        return 3 * len(candidate.known & tensors.keys()) - len(candidate.known)
-
-    origin, net, _, known = max(_candidates(), key=likeness)
-    more = [n for n in tensors if n not in known]
-    if len(more) > len(tensors) / 2:
-        return (
-            f"{where}: no card, and its {len(tensors)} tensors have names of no origin that resdet "
-            f"knows ({', '.join(ORIGINS)}); first: {sorted(more)[0]}. A net of your own: "
-            "docs/own_net.md."
-        )
-    return (
-        f"{where}: its names are nearest to {origin.name}'s {net}, but {len(more)} of "
-        f"{len(tensors)} tensors have no place there; first: {sorted(more)[0]}. It is another "
-        "net: use it as one of your own (docs/own_net.md)."
-    )

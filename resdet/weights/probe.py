@@ -57,9 +57,13 @@ class Trial:
             mean, std = mean[::-1], std[::-1]
         return Input(self.color_order, mean, std, size)
 
+    @property
+    def stride_rule(self) -> str | None:
+        return None if self.stride_in_1x1 is None else "1x1" if self.stride_in_1x1 else "3x3"
+
     def name(self) -> str:
-        rule = {None: "", True: ", stride in the 1x1", False: ", stride in the 3x3"}
-        return f"{self.color_order}, {self.range}{rule[self.stride_in_1x1]}"
+        rule = f", stride in the {self.stride_rule}" if self.stride_rule else ""
+        return f"{self.color_order}, {self.range}{rule}"
 
 
 @dataclass(frozen=True)
@@ -109,9 +113,7 @@ class Verdict:
                 {
                     "color_order": t.color_order,
                     "range": t.range,
-                    "stride_rule": None
-                    if t.stride_in_1x1 is None
-                    else ("1x1" if t.stride_in_1x1 else "3x3"),
+                    "stride_rule": t.stride_rule,
                     "top1": t.num_right / self.images,
                 }
                 for t in self.trials

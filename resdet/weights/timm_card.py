@@ -51,18 +51,13 @@ def card_of_timm(net: TimmNet) -> Card:
     names = record.get("label_names")
     return Card(
         net=PREFIX + net.name.partition(".")[0],
-        input=Input("RGB", _times_255(record["mean"]), _times_255(record["std"]), size=int(height)),
+        input=Input.of_unit_range(record["mean"], record["std"], int(height)),
         classes=tuple(names) if names else (),
         norm=_norm_of(net.model),
         data={"name": record.get("tag") or "unknown", "timm": weights},
         origin="timm",
         verified=bool(record.get("tag") and (record.get("hf_hub_id") or record.get("url"))),
     )
-
-
-def _times_255(values: Any) -> tuple[float, ...]:
-    # Rounded: 0.485 * 255 is 123.675, and a config that says so must not contradict its card.
-    return tuple(round(255 * float(v), 9) for v in values)
 
 
 def _norm_of(model: nn.Module) -> dict[str, Any]:

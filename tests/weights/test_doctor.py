@@ -387,6 +387,24 @@ def test_a_probe_finds_the_order_and_says_what_the_other_costs():
         assert "top-1 falls by 50.0 points" in verdict.sentence()
 
 
+def test_a_probe_finds_the_stride_rule():
+    """By hand: with the rule in the 3x3 the toy net is itself, with the other it is upside down."""
+
+    def build(rule):
+        right = RedOrBlue()
+        return torch.nn.Sequential(right, Turned()) if rule else right
+
+    verdict = probe.probe(build, *red_and_blue(), stride_rules=(True, False))
+    assert verdict.best.stride_rule == "3x3"
+    assert verdict.best.name() == "RGB, ImageNet mean and std, stride in the 3x3"
+    assert {t["stride_rule"] for t in verdict.to_json()["trials"]} == {"1x1", "3x3"}
+
+
+class Turned(torch.nn.Module):
+    def forward(self, logits):
+        return -logits
+
+
 def test_a_probe_names_no_winner_by_luck():
     """Exact sign test: 5 to 1 has a chance of 7/64."""
     assert probe.chance(np.array([1, 1, 1, 1, 1, 0], bool), np.array([0, 0, 0, 0, 0, 1], bool)) == (

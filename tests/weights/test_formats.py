@@ -239,6 +239,9 @@ BROKEN = {
         lambda p: as_torch(p, {f"a{i}": SHARED for i in range(100)}),
         "its tensors claim .* in all",
     ),
+    "a name that steers the terminal": (
+        lambda p: as_torch(p, {"a\x1b[2J": torch.ones(2)}), r"a tensor is called 'a\\x1b\[2J'"
+    ),
     "sparse": (lambda p: as_torch(p, {"a": torch.eye(3).to_sparse()}), "expected plain numbers"),
 }  # fmt: skip
 SHARED = torch.zeros(10_000)

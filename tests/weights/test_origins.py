@@ -12,8 +12,9 @@ import torchvision
 from resdet import nets
 from resdet.errors import WeightsError
 from resdet.weights import formats, layouts, names
+from resdet.weights.identify import identify
 from resdet.weights.names import COUNTER
-from resdet.weights.origins import ORIGINS, identify, to_names_of
+from resdet.weights.origins import ORIGINS, to_names_of
 
 _SPEC = importlib.util.spec_from_file_location(
     "foreign_nets", Path(__file__).parent / "foreign_nets.py"
