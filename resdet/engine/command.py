@@ -18,7 +18,8 @@ import torch
 import yaml
 from detectron2.utils import comm
 
-from resdet.config import COUNTS, Config, check_reference_batch, flatten, resolve, set_key
+from resdet.config import Config, check_reference_batch, flatten, resolve, set_key
+from resdet.config_keys import COUNTS
 from resdet.engine import processes
 from resdet.engine.versions import versions
 from resdet.engine.writers import set_up_log, start_log

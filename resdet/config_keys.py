@@ -1,0 +1,178 @@
+"""Every key of ours, defined once: its meaning, its values, and what "off" is.
+
+With these defaults a config means to Detectron2 what it always meant.
+
+Not for: reading a config (`config`), or what the keys do.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from detectron2.config import CfgNode
+
+
+def add_keys(cfg: CfgNode) -> None:
+    """Our keys on top of Detectron2's, all off."""
+    _add_net_keys(cfg)
+    _add_engine_keys(cfg)
+    _add_data_keys(cfg)
+
+
+def _add_net_keys(cfg: CfgNode) -> None:
+    # -- The net: one class for classifier and backbone -----------------------------------
+    net = cfg.MODEL.NET = CfgNode()
+    # A name of resdet.nets.names(), timm:<a name of timm>, or a name that was registered in Python
+    # (docs/own_net.md). "" = off: the stock Detectron2 model of the other keys.
+    net.NAME = ""
+    # "none", "A", "B", "C"; "" = the family's own (B; A for CIFAR nets).
+    net.SHORTCUT = ""
+    # Stride 2 in a bottleneck's first 1x1 (the paper, Detectron2) or in its 3x3 (torchvision).
+    # Set from the card where there is one.
+    net.STRIDE_IN_1X1 = True
+    # Factor on all channels, above 0.
+    net.WIDTH = 1.0
+    # "imagenet", "small", "cifar"; "" = the family's own. Residual and plain nets only.
+    net.STEM = ""
+    # Number of 2x2 poolings, 1 to 5; 0 = all five. VGG only.
+    net.POOLS = 0
+    # Outputs of fc6 and fc7; 0 = 4096. VGG only.
+    net.FC_CHANNELS = 0
+    # On fc6 and fc7, in [0, 1); -1 = 0.5. VGG only.
+    net.DROPOUT = -1.0
+    # Cells a side per region for the tail; 0 = the net's own (14 residual, 7 VGG).
+    net.POOLED_SIZE = 0
+    # 2: res5 stays at the stride of res4 and its 3x3 convolutions are dilated (the DC5 detector).
+    # 1 = off. Residual and plain nets only.
+    net.RES5_DILATION = 1
+    # Batch norm in detection. "FrozenBN": fixed everywhere (the paper, appendix A); refused where
+    # weights are random. "BN": live everywhere. "auto": FrozenBN where weights arrive, BN in what
+    # is new.
+    net.NORM = "auto"
+
+    # -- Weights: what must arrive -------------------------------------------------------
+    transfer = cfg.TRANSFER = CfgNode()
+    # True: MODEL.WEIGHTS may be empty, and the detector then starts from random weights.
+    # False = off: an empty MODEL.WEIGHTS is refused.
+    transfer.FROM_SCRATCH = False
+    # Patterns of net tensors that start fresh although weights are given, e.g. ("res5.*",).
+    transfer.NEW = ()
+    # Predictors of a whole detector with other classes: "new" (fresh, counted as such) or
+    # "by_name" (rows of classes that both have are carried over). The same classes always arrive,
+    # put in order by name.
+    transfer.HEADS = "new"
+    # The data set whose classes a foreign detector was trained for; "" = off: as the file says.
+    transfer.HEAD_CLASSES = ""
+
+
+def _add_engine_keys(cfg: CfgNode) -> None:
+    engine = cfg.ENGINE = CfgNode()
+    # Convolutions and linear layers of the net in bfloat16, weights in float32: "off", "on", or
+    # "auto" (on where the device has bf16 instructions).
+    engine.BF16 = "off"
+    # Memory layout of the net's maps: "off", "on", or "auto" (on where bf16 is on).
+    engine.CHANNELS_LAST = "off"
+    # Detecting with the folded, gathered form of the trained model (`resdet.detect.fast`), in the
+    # type that BF16 says: the same detections within rounding, sooner. "off" or "on".
+    engine.FAST_INFERENCE = "off"
+    # Threads of torch; 0 = torch's own choice.
+    engine.THREADS = 0
+    # Checkpoints kept beside the final one; at least 2.
+    engine.KEEP_CHECKPOINTS = 2
+    # Images of one process that pass through the net at once; gradients of a step add up, which
+    # saves memory. 0 = off: the whole batch. Each part's losses count by its share of the batch,
+    # and live batch norm sees its part alone.
+    engine.IMAGES_PER_PASS = 0
+    # Gradients are scaled down to this total norm; 0 = off.
+    engine.CLIP_GRADIENT_NORM = 0.0
+
+    # The batch for which BASE_LR, STEPS and MAX_ITER were made; 0 = off. Another IMS_PER_BATCH is
+    # refused until SCALE_LR says what to do (F34).
+    cfg.SOLVER.REFERENCE_BATCH = 0
+    # "linear": rate, steps and length follow the batch. "keep": left as they are. "" = undecided.
+    cfg.SOLVER.SCALE_LR = ""
+
+    pretrain = cfg.PRETRAIN = CfgNode()
+    # Names or folders of class folders (`resdet.data`). TEST may be "".
+    pretrain.TRAIN = "digits_crops_train"
+    pretrain.VAL = "digits_crops_val"
+    pretrain.TEST = ""
+    # Side of the square input, in pixels.
+    pretrain.CROP = 224
+    # Shorter side before the centre crop of the 1-crop test, in pixels.
+    pretrain.TEST_SIDE = 256
+    # "paper": shorter side uniform in JITTER, random crop. "area": random area 8-100 % and ratio
+    # (torchvision's). "pad": 4 pixels of zeros, random crop (CIFAR). "none": centre crop.
+    pretrain.AUGMENTATION = "paper"
+    pretrain.JITTER = (256, 480)
+    # Mirrored half of the time.
+    pretrain.FLIP = True
+    # AlexNet's colour augmentation: standard deviation of alpha; 0 = off (paper: 0.1).
+    pretrain.COLOR_STD = 0.0
+    # Training images over which BN statistics are recomputed at the end; 0 = off.
+    pretrain.BN_IMAGES = 0
+    # Decoded images stay in memory when the set needs at most so many MB; 0 = off.
+    pretrain.CACHE_MB = 0
+
+
+def _add_data_keys(cfg: CfgNode) -> None:
+    data = cfg.DATASETS
+    # Faults that may be passed over: listed images without a file (training sets alone),
+    # annotations of images that are not there, boxes without area. A number is the exact count in
+    # every set that has such faults; "NAME=COUNT", or a list of these, is the exact count in the
+    # sets so named, and no other set may have any. 0 = off: refuse (F1, F7, F11).
+    data.ALLOW_MISSING = 0
+    data.DROP_ORPHANS = 0
+    data.DROP_DEGENERATE = 0
+    # Boxes that leave the image by at most so many pixels are clipped; 0 = refuse (F12).
+    data.CLIP_BOXES = 0.0
+    # First pixel of VOC's XML: 1 (VOC) or 0 (many labelling tools) (F13).
+    data.VOC_ORIGIN = 1
+    # VOC's difficult objects in training: "keep" (Detectron2) or "drop" (py-faster-rcnn) (F15).
+    data.VOC_DIFFICULT = "keep"
+    # EXIF orientation: "apply" (Detectron2) or "ignore" (F30).
+    cfg.INPUT.EXIF = "apply"
+    # 16-bit images: "refuse", "high_byte", "stretch" (F28).
+    cfg.INPUT.SIXTEEN_BIT = "refuse"
+    # RGB under a transparent picture, such as (255, 255, 255); () = off: alpha is dropped (F29).
+    cfg.INPUT.ALPHA_OVER = ()
+    # Larger images are refused (F32).
+    cfg.INPUT.MAX_PIXELS = 90_000_000
+
+    evaluation = cfg.EVAL = CfgNode()
+    # "d2": IoU > threshold, as Detectron2 and py-faster-rcnn; "devkit": IoU >= threshold (F53).
+    evaluation.VOC_STYLE = "d2"
+    # True: training images may be test images; the report says so in its title (F6).
+    evaluation.ALLOW_LEAK = False
+    # Pictures kept in the run folder for the report.
+    evaluation.SAMPLES = 12
+
+
+# Keys that take one of a few words; a word that nobody knows must not mean "off".
+ALLOWED: dict[str, tuple[Any, ...]] = {
+    "MODEL.NET.NORM": ("auto", "FrozenBN", "BN"),
+    "MODEL.NET.RES5_DILATION": (1, 2),
+    "MODEL.FPN.FUSE_TYPE": ("sum", "avg"),
+    "TRANSFER.HEADS": ("new", "by_name"),
+    "ENGINE.BF16": ("off", "on", "auto"),
+    "ENGINE.CHANNELS_LAST": ("off", "on", "auto"),
+    "ENGINE.FAST_INFERENCE": ("off", "on"),
+    "SOLVER.SCALE_LR": ("", "linear", "keep"),
+    "PRETRAIN.AUGMENTATION": ("paper", "area", "pad", "none"),
+    "DATASETS.VOC_DIFFICULT": ("keep", "drop"),
+    "DATASETS.VOC_ORIGIN": (1, 0),
+    "INPUT.EXIF": ("apply", "ignore"),
+    "INPUT.SIXTEEN_BIT": ("refuse", "high_byte", "stretch"),
+    "EVAL.VOC_STYLE": ("d2", "devkit"),
+}
+
+
+# Keys that hold one count for all data sets, or the counts of the sets that are named.
+COUNTS = ("DATASETS.ALLOW_MISSING", "DATASETS.DROP_ORPHANS", "DATASETS.DROP_DEGENERATE")
+
+# Detectron2 unpickles what these name (F23).
+PROPOSAL_FILES = (
+    "MODEL.LOAD_PROPOSALS",
+    "DATASETS.PROPOSAL_FILES_TRAIN",
+    "DATASETS.PROPOSAL_FILES_TEST",
+)
