@@ -34,15 +34,17 @@ CONFIGS = Path(__file__).resolve().parents[1] / "configs"
 MOST_PIXELS, MOST_SCORE = 0.1, 1e-3
 
 
-def models(depth: int, proposals: int) -> dict[str, nn.Module]:
-    """Stock and fast ones with one set of weights."""
-    opts = ["MODEL.DEVICE", "cpu", "MODEL.WEIGHTS", "random", "MODEL.RPN.NMS_THRESH", "1.0",
-            "MODEL.RPN.POST_NMS_TOPK_TEST", str(proposals),
-            "MODEL.ROI_HEADS.SCORE_THRESH_TEST", "0.0"]  # fmt: skip
+def pair(depth: int, keys: list[str]) -> tuple[nn.Module, nn.Module]:
+    """Stock Detectron2 and our detector with one set of tamed random weights.
+
+    Args:
+        depth: 50 or 101. keys: config keys and values of both.
+    """
+    opts = ["MODEL.DEVICE", "cpu", "MODEL.WEIGHTS", "random", *keys]
     config = resolve(CONFIGS / f"coco_r{depth}_modern.yaml", opts)
     fill_from_weights_and_net(config, None)
     torch.manual_seed(0)
-    ours = build_model(config.cfg).eval()
+    ours = build_model(config.cfg)
     for name, module in ours.named_modules():
         if isinstance(module, FrozenBatchNorm2d):
             # Without this the maps of a random net grow until no box is finite.
@@ -52,8 +54,16 @@ def models(depth: int, proposals: int) -> dict[str, nn.Module]:
     zoo = f"COCO-Detection/faster_rcnn_R_{depth}_C4_{schedule}.yaml"
     cfg.merge_from_file(model_zoo.get_config_file(zoo))
     cfg.merge_from_list(opts)
-    stock = build_model(cfg).eval()
+    stock = build_model(cfg)
     stock.load_state_dict(ours.state_dict())
+    return stock, ours
+
+
+def models(depth: int, proposals: int) -> dict[str, nn.Module]:
+    """Stock and fast ones for detecting; so many proposals survive."""
+    keys = ["MODEL.RPN.NMS_THRESH", "1.0", "MODEL.RPN.POST_NMS_TOPK_TEST", str(proposals),
+            "MODEL.ROI_HEADS.SCORE_THRESH_TEST", "0.0"]  # fmt: skip
+    stock, ours = (model.eval() for model in pair(depth, keys))
     return {"stock": stock, "fast": fast(ours), "fast, bf16": fast(ours, bf16=True)}
 
 

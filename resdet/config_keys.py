@@ -75,6 +75,10 @@ def _add_engine_keys(cfg: CfgNode) -> None:
     # Detecting with the folded, gathered form of the trained model (`resdet.detect.fast`), in the
     # type that BF16 says: the same detections within rounding, sooner. "off" or "on".
     engine.FAST_INFERENCE = "off"
+    # Detection training with norms folded into weights, regions summed from map cells and a short
+    # NMS (`resdet.detect.fast_training`), in the type that BF16 says: the same losses and
+    # gradients within rounding, sooner. "off" or "on".
+    engine.FAST_TRAINING = "off"
     # Threads of torch; 0 = torch's own choice.
     engine.THREADS = 0
     # Checkpoints kept beside the final one; at least 2.
@@ -157,6 +161,7 @@ ALLOWED: dict[str, tuple[Any, ...]] = {
     "ENGINE.BF16": ("off", "on", "auto"),
     "ENGINE.CHANNELS_LAST": ("off", "on", "auto"),
     "ENGINE.FAST_INFERENCE": ("off", "on"),
+    "ENGINE.FAST_TRAINING": ("off", "on"),
     "SOLVER.SCALE_LR": ("", "linear", "keep"),
     "PRETRAIN.AUGMENTATION": ("paper", "area", "pad", "none"),
     "DATASETS.VOC_DIFFICULT": ("keep", "drop"),

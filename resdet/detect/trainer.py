@@ -29,6 +29,7 @@ from resdet.detect import inference
 from resdet.detect import parts as finished
 from resdet.detect.backbone import NetBackbone
 from resdet.detect.fast import fast, skipped
+from resdet.detect.fast_training import speed_up
 from resdet.detect.loading import Mapper, train_batches, training_records
 from resdet.engine.loop import Checkpoints, Evaluation, Loop, Schedule, passes, resume
 from resdet.engine.parallel import average_buffers, distributed
@@ -77,6 +78,8 @@ class DetectorTraining:
         # One seed for whatever is new (RPN, predictors): the same start for every backbone.
         torch.manual_seed(cfg.SEED)
         self.model = build_model(cfg)
+        if cfg.ENGINE.FAST_TRAINING == "on":
+            speed_up(self.model, self._precision())
 
     # -- weights ---------------------------------------------------------------------------
 
@@ -338,8 +341,11 @@ class DetectorTraining:
             return self.model
         for sentence in skipped(self.model):
             logger.warning("ENGINE.FAST_INFERENCE: %s", sentence)
-        precision = Precision.of(self.cfg.MODEL.DEVICE, engine.BF16, engine.CHANNELS_LAST)
-        return fast(self.model, bf16=precision.bf16)
+        return fast(self.model, bf16=self._precision().bf16)
+
+    def _precision(self) -> Precision:
+        engine = self.cfg.ENGINE
+        return Precision.of(self.cfg.MODEL.DEVICE, engine.BF16, engine.CHANNELS_LAST)
 
     def _scalars(self) -> dict[str, float]:
         return {

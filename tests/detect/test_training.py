@@ -194,6 +194,28 @@ def test_the_fast_form_gives_the_same_detections(place):
         assert max(abs(p - q) for p, q in zip(a["bbox"], b["bbox"], strict=True)) < 0.1
 
 
+def test_fast_training_learns_the_same(place):
+    """ENGINE.FAST_TRAINING against off: every recorded loss within rounding, the same tensors."""
+    done = tiny.run_cli(*train("quick"), "ENGINE.FAST_TRAINING", "on", cwd=place)
+    assert done.returncode == 0, done.stderr
+    ours, theirs = (
+        [json.loads(line) for line in (place / n / "metrics.json").read_text().splitlines()]
+        for n in ("quick", "one")
+    )
+    assert len(ours) == len(theirs) > 0
+    for a, b in zip(ours, theirs, strict=True):
+        losses = [key for key in b if "loss" in key]
+        assert len(losses) == 5
+        for key in losses:
+            assert a[key] == pytest.approx(b[key], rel=1e-2, abs=1e-4), key
+    one, two = (
+        torch.load(place / n / "model_final.pth", weights_only=True)["model"]
+        for n in ("one", "quick")
+    )
+    assert list(one) == list(two)
+    assert any(not torch.equal(one[k], two[k]) for k in one)  # it was on
+
+
 def test_classes_are_compared_by_name_when_a_run_is_scored(place):
     """F22: another order is mapped, another list refused; a count alone would let both pass."""
     before = results(place / "one", "voc.json")["11-point"]["classes"]

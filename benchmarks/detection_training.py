@@ -1,0 +1,116 @@
+"""A training step of stock Detectron2 against ENGINE.FAST_TRAINING: R-50-C4, one image.
+
+    python -m benchmarks.detection_training [--depth 50] [--regions 128] [--rounds 5]
+
+The same weights, image, objects and random draws; 600 x 900 pixels of noise with ten boxes. Both
+take whole steps (forward, backward, SGD) in turns, and the median of each is compared. Before,
+the gradients of the first step must agree: in float32 to 1e-3 of their norm (random weights rank
+boxes so closely that rounding may exchange some); for bf16 the difference is printed.
+
+Not for: loading, or a GPU; its clock needs events.
+"""
+
+from __future__ import annotations
+
+import argparse
+import statistics
+import sys
+import time
+from typing import Any
+
+import torch
+from detectron2.structures import Boxes, Instances
+from detectron2.utils.events import EventStorage
+from torch import nn
+
+from benchmarks.detection_inference import pair
+from resdet.detect.fast_training import speed_up
+from resdet.engine.precision import Precision
+
+MOST_APART = 1e-3
+SETTINGS = {
+    "stock": None,
+    "fast": Precision(channels_last=True),
+    "fast, bf16": Precision(bf16=True, channels_last=True),
+}
+
+
+def batch_of_one(seed: int = 0) -> list[dict[str, Any]]:
+    generator = torch.Generator().manual_seed(seed)
+    image = torch.randint(0, 256, (3, 600, 900), generator=generator, dtype=torch.uint8)
+    corners = torch.rand(10, 2, generator=generator) * torch.tensor([600.0, 400.0])
+    sides = 60 + torch.rand(10, 2, generator=generator) * 140
+    objects = Instances((600, 900))
+    objects.gt_boxes = Boxes(torch.cat([corners, corners + sides], dim=1))
+    objects.gt_classes = torch.randint(0, 80, (10,), generator=generator)
+    return [{"image": image, "height": 600, "width": 900, "instances": objects}]
+
+
+class Trained:
+    """A detector that takes steps in one setting."""
+
+    def __init__(self, model: nn.Module, precision: Precision | None):
+        self.model = model.train()
+        if precision is not None:
+            speed_up(self.model, precision)
+        trained = [p for p in self.model.parameters() if p.requires_grad]
+        # No rate: the weights, and so the work, stay the same from step to step.
+        self.optimizer = torch.optim.SGD(trained, 0.0, momentum=0.9)
+
+    def step(self, batch: list[dict[str, Any]]) -> tuple[dict[str, float], float]:
+        """Losses and seconds of one step."""
+        start = time.perf_counter()
+        torch.manual_seed(0)  # the sampling of anchors and regions
+        self.optimizer.zero_grad()
+        with EventStorage():
+            losses = self.model(batch)
+        sum(losses.values()).backward()
+        self.optimizer.step()
+        return {k: v.item() for k, v in losses.items()}, time.perf_counter() - start
+
+    def gradients(self) -> dict[str, torch.Tensor]:
+        named = self.model.named_parameters()
+        return {name: p.grad.clone() for name, p in named if p.grad is not None}
+
+
+def apart(one: dict[str, torch.Tensor], other: dict[str, torch.Tensor]) -> float:
+    """How far the gradients lie apart, as a share of their norm."""
+    if one.keys() != other.keys():
+        raise ValueError(f"gradients of other parameters: {sorted(one.keys() ^ other.keys())[:5]}")
+    differences = nn.utils.get_total_norm([one[k] - other[k] for k in one])
+    return float(differences / nn.utils.get_total_norm(one.values()))
+
+
+def main(argv: list[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--depth", type=int, choices=(50, 101), default=50)
+    parser.add_argument("--regions", type=int, default=128)
+    parser.add_argument("--rounds", type=int, default=5)
+    args = parser.parse_args(argv)
+    keys = ["MODEL.ROI_HEADS.BATCH_SIZE_PER_IMAGE", str(args.regions)]
+    trained = {}
+    for name, precision in SETTINGS.items():
+        stock, ours = pair(args.depth, keys)
+        trained[name] = Trained(stock if precision is None else ours, precision)
+    batch = batch_of_one()
+    losses, gradients = {}, {}
+    for name, one in trained.items():
+        losses[name], _ = one.step(batch)
+        gradients[name] = one.gradients()
+    seconds: dict[str, list[float]] = {name: [] for name in trained}
+    for _ in range(args.rounds):
+        for name, one in trained.items():
+            seconds[name].append(one.step(batch)[1])
+    print(f"R-{args.depth}-C4, {args.regions} regions, torch {torch.__version__}, "
+          f"{torch.get_num_threads()} threads, {args.rounds} rounds")  # fmt: skip
+    stock = statistics.median(seconds["stock"])
+    for name, times in seconds.items():
+        middle = statistics.median(times)
+        print(f"{name:12} {middle:6.2f} s ({min(times):.2f} to {max(times):.2f})  "
+              f"x{stock / middle:.2f}   loss {sum(losses[name].values()):.5f}   gradients apart "
+              f"{apart(gradients['stock'], gradients[name]):.1e}")  # fmt: skip
+    return 0 if apart(gradients["stock"], gradients["fast"]) < MOST_APART else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,55 @@
+"""A detector that trains sooner, to the same gradients within rounding.
+
+`speed_up(model, precision)` changes how the model computes and nothing that is saved: parameters,
+buffers and their names stay.
+
+- Frozen norms are multiplied into the weights before them (`folding`), so maps are read and
+  written once; frozen stages run without autograd, as they have nothing to train.
+- Regions are pooled and run as `regions` says; the gradient of pooling is a sum of rows, too.
+- The RPN's 3x3 layer computes as the net does (bfloat16 where ENGINE.BF16 is on); its NMS stops
+  where enough boxes are left (`proposals`). Losses and boxes stay float32, as do all weights.
+
+Not for: detecting (`fast`, which may change weights for good).
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+
+from resdet.detect.backbone import NetBackbone
+from resdet.detect.folding import fold_while_training
+from resdet.detect.proposals import HiddenLayer, ShortNMS, plain_head
+from resdet.detect.region_heads import RegionHeads
+from resdet.detect.regions import FullyConnectedRegions, Regions, kind_of, one_align
+from resdet.engine.precision import Precision
+
+
+def speed_up(model: Any, precision: Precision) -> None:
+    """Changes the model in place, before an optimizer is made for it.
+
+    Args:
+        model: a Detectron2 detector around a net of ours; other parts stay as they are.
+        precision: what ENGINE.BF16 and ENGINE.CHANNELS_LAST say.
+    """
+    for module in model.modules():
+        if isinstance(module, NetBackbone):
+            fold_while_training(module)
+    heads = model.roi_heads
+    if isinstance(heads, RegionHeads):
+        fold_while_training(heads)
+        if one_align(heads):
+            kind = kind_of(heads)
+            heads.region_features = (Regions if kind is FullyConnectedRegions else kind)(
+                heads,
+                dtype=torch.bfloat16 if precision.bf16 else None,
+                precision=precision,
+                whole=True,
+            )
+    rpn: Any = getattr(model, "proposal_generator", None)
+    if plain_head(rpn):
+        rpn.rpn_head.conv = HiddenLayer(rpn.rpn_head.conv, precision)
+        rpn.predict_proposals = ShortNMS(rpn)
+    if precision.channels_last:
+        model.to(memory_format=torch.channels_last)

@@ -1,0 +1,104 @@
+"""Proposals sooner: Detectron2's RPN with its head computed fast and its NMS cut short.
+
+Not for: FPN's NMS, whose levels are ranked together; it is small there.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from detectron2.layers import Conv2d
+from detectron2.modeling.proposal_generator import RPN
+from detectron2.modeling.proposal_generator.proposal_utils import find_top_rpn_proposals
+from detectron2.modeling.proposal_generator.rpn import StandardRPNHead
+from detectron2.structures import Boxes, Instances
+from torch import nn
+
+from resdet.engine.precision import Precision
+
+
+def top_proposals(
+    rpn: RPN,
+    boxes: list[torch.Tensor],
+    logits: list[torch.Tensor],
+    image_sizes: list[tuple[int, int]],
+) -> list[Instances]:
+    """Detectron2's `find_top_rpn_proposals`, on no more boxes than the answer needs.
+
+    NMS goes through boxes by falling score, so what it keeps of the first n does not depend on
+    the rest: where n of one level leave as many as are wanted, they are the same as of all.
+
+    Args:
+        boxes: L tensors (N, M, 4). logits: L tensors (N, M). image_sizes: N pairs (h, w).
+    """
+    most = rpn.pre_nms_topk[rpn.training]
+    wanted = rpn.post_nms_topk[rpn.training]
+    # On a GPU one large NMS costs less than waiting for the count of a small one.
+    short = len(boxes) == 1 and boxes[0].device.type == "cpu" and bool(boxes[0].isfinite().all())
+    first = 2 * wanted if short else most
+    while True:
+        found = find_top_rpn_proposals(
+            boxes,
+            logits,
+            image_sizes,
+            rpn.nms_thresh,
+            min(first, most),
+            wanted,
+            rpn.min_box_size,
+            rpn.training,
+        )
+        if first >= most or all(len(f) >= wanted for f in found):
+            return found
+        first *= 2
+
+
+class ShortNMS:
+    """Replaces `RPN.predict_proposals`; same arguments, same proposals."""
+
+    def __init__(self, rpn: RPN):
+        self.rpn = rpn
+
+    @torch.no_grad()
+    def __call__(
+        self,
+        anchors: list[Boxes],
+        pred_objectness_logits: list[torch.Tensor],
+        pred_anchor_deltas: list[torch.Tensor],
+        image_sizes: list[tuple[int, int]],
+    ) -> list[Instances]:
+        boxes = self.rpn._decode_proposals(anchors, pred_anchor_deltas)
+        return top_proposals(self.rpn, boxes, pred_objectness_logits, image_sizes)
+
+
+class HalfHidden(nn.Module):
+    """The RPN's 3x3 layer in bfloat16, given and giving float32: objectness stays finely ranked."""
+
+    def __init__(self, conv: nn.Module):
+        super().__init__()
+        self.conv = conv.to(torch.bfloat16)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.conv(x.to(torch.bfloat16)).to(x.dtype)
+
+
+class HiddenLayer(Conv2d):
+    """The RPN's 3x3 layer in training, computed as `precision` says; gives the type it is given.
+
+    The same parameters under the same names.
+    """
+
+    def __init__(self, conv: Conv2d, precision: Precision):
+        nn.Module.__init__(self)
+        self.__dict__.update(conv.__dict__)
+        self.precision = precision
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        with self.precision.autocast():
+            return super().forward(self.precision.input(x)).to(x.dtype)
+
+
+def plain_head(rpn: Any) -> bool:
+    """Whether the RPN's head is Detectron2's with one 3x3 layer."""
+    head = getattr(rpn, "rpn_head", None)
+    return type(head) is StandardRPNHead and isinstance(head.conv, nn.Conv2d)

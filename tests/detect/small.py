@@ -1,0 +1,70 @@
+"""Small detectors around every kind of net, with frozen norms that are not the identity."""
+
+import torch
+from detectron2.layers import FrozenBatchNorm2d
+from detectron2.modeling import build_model
+
+import resdet.detect  # noqa: F401 registers
+from resdet.config import get_cfg
+from resdet.nets import build
+
+NETS = {
+    "1x1": ("resnet50", {"STRIDE_IN_1X1": True}),
+    "3x3": ("resnet50", {"STRIDE_IN_1X1": False}),
+    "basic": ("resnet18", {}),
+    "plain": ("plain18", {}),
+    "option A": ("resnet18", {"SHORTCUT": "A"}),
+    "vgg": ("vgg11", {"FC_CHANNELS": 32}),
+    "vgg_bn": ("vgg11_bn", {"FC_CHANNELS": 32}),
+    "cifar": ("cifar_resnet20", {}),
+}
+
+
+def detector(name, options, pooler="ROIAlignV2", proposals=60, norm="FrozenBN"):
+    cfg = get_cfg()
+    net = build(name, width=0.25)
+    cfg.MODEL.DEVICE = "cpu"
+    cfg.MODEL.BACKBONE.NAME = "build_net_backbone"
+    cfg.MODEL.BACKBONE.FREEZE_AT = 0
+    cfg.MODEL.ROI_HEADS.NAME = "RegionHeads"
+    cfg.MODEL.NET.NAME, cfg.MODEL.NET.WIDTH, cfg.MODEL.NET.NORM = name, 0.25, norm
+    for key, value in options.items():
+        cfg.MODEL.NET[key] = value
+    cfg.MODEL.WEIGHTS = "given here"
+    cfg.MODEL.RPN.IN_FEATURES = cfg.MODEL.ROI_HEADS.IN_FEATURES = [net.shared_stage]
+    cfg.MODEL.ROI_BOX_HEAD.POOLER_RESOLUTION = net.pooled_size
+    cfg.MODEL.ROI_BOX_HEAD.POOLER_TYPE = pooler
+    cfg.MODEL.ANCHOR_GENERATOR.SIZES = [[32, 64, 128]]
+    cfg.MODEL.RPN.POST_NMS_TOPK_TEST = proposals
+    cfg.MODEL.ROI_HEADS.SCORE_THRESH_TEST = 0.0
+    torch.manual_seed(0)
+    model = build_model(cfg).eval()
+    for module in model.modules():
+        if isinstance(module, FrozenBatchNorm2d):
+            module.running_mean.normal_(std=0.1)
+            module.running_var.uniform_(0.5, 2.0)
+            module.weight.uniform_(0.5, 1.0)
+            module.bias.normal_(std=0.1)
+    return model
+
+
+def images(number=2):
+    generator = torch.Generator().manual_seed(1)
+    sizes = [(150, 203), (181, 140)][:number]
+    return [
+        {"image": torch.randint(0, 256, (3, *s), generator=generator, dtype=torch.uint8),
+         "height": s[0], "width": s[1]}
+        for s in sizes
+    ]  # fmt: skip
+
+
+def boxes(number=40, seed=0):
+    """Inside, across and far outside of a map of 160 x 240 pixels; thin, tiny and empty ones."""
+    generator = torch.Generator().manual_seed(seed)
+    corner = torch.rand(number, 2, generator=generator) * torch.tensor([300.0, 220.0]) - 40
+    size = torch.rand(number, 2, generator=generator) ** 3 * 250
+    found = torch.cat([corner, corner + size], 1)
+    found[0] = torch.tensor([5.0, 5.0, 5.0, 5.0])
+    found[1] = torch.tensor([-500.0, -500.0, -400.0, -400.0])
+    found[2] = torch.tensor([10.0, 20.0, 11.0, 150.0])
+    return found

@@ -1,0 +1,128 @@
+"""ENGINE.FAST_TRAINING against the same model without it: losses, gradients, names, statistics."""
+
+import copy
+
+import pytest
+import torch
+
+pytest.importorskip("detectron2")
+
+from detectron2.structures import Boxes, Instances
+from detectron2.utils.events import EventStorage
+
+from resdet.detect.fast import fast
+from resdet.detect.fast_training import speed_up
+from resdet.engine.precision import Precision
+from tests.detect.small import NETS, boxes, detector, images
+
+
+def batch():
+    found = images()
+    for number, record in enumerate(found):
+        objects = Instances((record["height"], record["width"]))
+        objects.gt_boxes = Boxes(
+            torch.tensor([[10.0, 20.0, 90.0, 100.0], [60.0, 5.0, 130.0, 60.0]])
+        )
+        objects.gt_classes = torch.tensor([number, 3])
+        record["instances"] = objects
+    return found
+
+
+def fixed_proposals(*_):
+    found = []
+    for number, record in enumerate(images()):
+        proposals = Instances((record["height"], record["width"]))
+        proposals.proposal_boxes = Boxes(boxes(40, number).double())
+        proposals.objectness_logits = torch.zeros(40, dtype=torch.float64)
+        found.append(proposals)
+    return found
+
+
+def losses_of(model):
+    """With the draws of step 0; gradients lie in the parameters."""
+    torch.manual_seed(0)
+    if next(model.parameters()).dtype == torch.float64:
+        # Detectron2's NMS is for float32 alone; `test_proposals` is about it.
+        model.proposal_generator.predict_proposals = fixed_proposals
+    with EventStorage():
+        losses = model.train()(batch())
+    sum(losses.values()).backward()
+    return {name: value.detach() for name, value in losses.items()}
+
+
+@pytest.mark.parametrize("norm", ["FrozenBN", "BN"])
+@pytest.mark.parametrize("case", NETS)
+def test_losses_and_gradients_are_the_stock_ones(case, norm):
+    """In float64, live norms and frozen ones; of every parameter, under its own name."""
+    model = detector(*NETS[case], norm=norm).double()
+    model.roi_heads.batch_size_per_image = 24
+    quick = copy.deepcopy(model)
+    speed_up(quick, Precision(channels_last=True))
+    before, after = model.state_dict(), quick.state_dict()
+    assert list(before) == list(after)
+    assert all(torch.equal(before[name], after[name]) for name in before)
+    expected, found = losses_of(model), losses_of(quick)
+    for name, value in expected.items():
+        torch.testing.assert_close(found[name], value, rtol=1e-9, atol=1e-12, msg=name)
+    pairs = zip(model.named_parameters(), quick.named_parameters(), strict=True)
+    # Of the whole: what a bias before a live norm gets is rounding and nothing else.
+    least = 1e-10 * max(p.grad.abs().max().item() for p in model.parameters())
+    for (name, one), (_, two) in pairs:
+        torch.testing.assert_close(two.grad, one.grad, rtol=1e-7, atol=least, msg=name)
+    # Statistics of live norms moved alike.
+    for name, one in model.state_dict().items():
+        torch.testing.assert_close(quick.state_dict()[name], one, rtol=1e-9, atol=1e-12, msg=name)
+
+
+def test_few_regions_take_the_other_way_to_the_same_gradients():
+    """Fewer cells in the regions than on the map: the first layers run in the regions."""
+    model = detector(*NETS["1x1"]).double()
+    model.roi_heads.batch_size_per_image = 1
+    quick = copy.deepcopy(model)
+    speed_up(quick, Precision())
+    expected, found = losses_of(model), losses_of(quick)
+    torch.testing.assert_close(sum(found.values()), sum(expected.values()), rtol=1e-10, atol=0)
+    for one, two in zip(model.parameters(), quick.parameters(), strict=True):
+        torch.testing.assert_close(two.grad, one.grad, rtol=1e-6, atol=1e-9)
+
+
+def test_frozen_stages_record_nothing():
+    """Stages without trained parameters run without autograd."""
+    model = detector(*NETS["1x1"])
+    for name in ("stem", "res2"):
+        for parameter in model.backbone.get_submodule(name).parameters():
+            parameter.requires_grad_(False)
+    speed_up(model, Precision())
+    seen = []
+    model.backbone.res2.register_forward_hook(lambda m, i, out: seen.append(out.requires_grad))
+    losses_of(model)
+    assert seen == [False]
+    assert model.backbone.res2[0].conv1.weight.grad is None
+    assert model.backbone.res3[0].conv1.weight.grad is not None
+
+
+def test_bfloat16_keeps_float32_weights_and_stays_near():
+    """Weights and gradients in float32; losses within a few percent."""
+    model = detector(*NETS["1x1"])
+    quick = copy.deepcopy(model)
+    speed_up(quick, Precision(bf16=True, channels_last=True))
+    expected, found = losses_of(model), losses_of(quick)
+    assert {p.dtype for p in quick.parameters()} == {torch.float32}
+    assert {p.grad.dtype for p in quick.parameters()} == {torch.float32}
+    assert {v.dtype for v in found.values()} == {torch.float32}
+    one, two = sum(expected.values()), sum(found.values())
+    assert one != two
+    assert abs(one - two) < 0.05 * one
+
+
+def test_detecting_with_a_model_that_was_sped_up():
+    """The trained model, and its fast form, detect what the stock model detects."""
+    model = detector(*NETS["1x1"])
+    quick = copy.deepcopy(model)
+    speed_up(quick, Precision(channels_last=True))
+    with torch.no_grad():
+        expected = model(images(1))[0]["instances"]
+        for other in (quick.eval(), fast(quick)):
+            found = other(images(1))[0]["instances"]
+            assert len(found) == len(expected)
+            torch.testing.assert_close(found.scores, expected.scores, rtol=0, atol=1e-4)
