@@ -1,4 +1,4 @@
-"""A trained C4 detector in its fast form for inference: the same detections, sooner.
+"""A trained detector in its fast form for inference: the same detections, sooner.
 
 `fast(model)` gives a copy; the trained model stays as it is. What changes, each within rounding:
 
@@ -14,20 +14,22 @@ Not for: training (`fast_training`); parts of other kinds (`skipped` says which 
 from __future__ import annotations
 
 import copy
-import dataclasses
 from collections.abc import Iterator
 from typing import Any
 
 import torch
-from detectron2.layers import ROIAlign
+from detectron2.layers import Conv2d
 from torch import nn
 
 from resdet.detect.backbone import NetBackbone
 from resdet.detect.folding import fold_norms
-from resdet.detect.proposals import HalfHidden, ShortNMS, plain_head
+from resdet.detect.fpn import NetFPN
+from resdet.detect.proposals import HiddenLayer, ShortNMS, plain_head
 from resdet.detect.region_heads import RegionHeads
 from resdet.detect.regions import CHUNK, kind_of, one_align
+from resdet.detect.standard_heads import can_be_quickened, quicken
 from resdet.detect.winograd import WinogradConv, fits
+from resdet.engine.precision import Precision
 from resdet.nets.net import Conv
 
 
@@ -35,27 +37,37 @@ def fast(model: nn.Module, *, bf16: bool = False, chunk: int = CHUNK) -> nn.Modu
     """A copy of a detector for inference, with whatever of the above holds for its parts.
 
     Args:
-        model: with a `NetBackbone` and `RegionHeads`; other parts are copied unchanged.
-        bf16: trunk and tail in bfloat16; scores and boxes leave in float32.
+        model: a C4, DC5 or FPN detector around a net of ours; other parts are copied unchanged.
+        bf16: trunk, pyramid and tail in bfloat16; scores and boxes leave in float32.
         chunk: regions at once, at least 1.
     """
     found: Any = copy.deepcopy(model).eval()
     for parameter in found.parameters():
         parameter.requires_grad_(False)
-    if isinstance(found.backbone, NetBackbone):
-        _prepare(found.backbone, bf16)
-        found.backbone.precision = dataclasses.replace(
-            found.backbone.precision, bf16=bf16, channels_last=True
-        )
-    if isinstance(found.roi_heads, RegionHeads):
-        heads = found.roi_heads
+    device = next(found.parameters()).device.type
+    precision = Precision(device, bf16=bf16, channels_last=True)
+    backbone, heads = found.backbone, found.roi_heads
+    if isinstance(backbone, NetBackbone | NetFPN):
+        _prepare(backbone, bf16)
+        backbone.precision = precision
+    if isinstance(backbone, NetFPN):
+        backbone.bottom_up.precision = precision
+        # Kept in lists beside the names under which they were replaced.
+        levels = [int(f.removeprefix("p")) for f in backbone.output_shape()]
+        stages = [n for n in levels if hasattr(backbone, f"fpn_output{n}")]
+        backbone.output_convs = [getattr(backbone, f"fpn_output{n}") for n in reversed(stages)]
+    if can_be_quickened(heads):
+        quicken(heads, precision, chunk)
+        if bf16:
+            heads.box_head.to(torch.bfloat16)
+    if isinstance(heads, RegionHeads):
         for name in heads.tail_names:
             _prepare(heads.get_submodule(name), bf16)
         if one_align(heads):
             dtype = torch.bfloat16 if bf16 else None
             heads.region_features = kind_of(heads)(heads, chunk=chunk, dtype=dtype)
     if plain_head(getattr(found, "proposal_generator", None)):
-        _prepare_rpn(found.proposal_generator, bf16)
+        _prepare_rpn(found.proposal_generator, precision)
     return found
 
 
@@ -67,17 +79,30 @@ def _prepare(module: nn.Module, bf16: bool) -> None:
         module.to(torch.bfloat16)
     for parent in list(module.modules()):
         for name, child in list(parent.named_children()):
-            if isinstance(child, Conv) and child.norm is None and fits(child):
-                setattr(parent, name, WinogradConv(child, relu=child.relu))
+            quicker = _winograd(child)
+            if quicker is not None:
+                setattr(parent, name, quicker)
 
 
-def _prepare_rpn(rpn: Any, bf16: bool) -> None:
-    conv = rpn.rpn_head.conv.to(memory_format=torch.channels_last)
-    relu = isinstance(conv.activation, nn.ReLU)
-    if bf16:
-        rpn.rpn_head.conv = HalfHidden(conv)
-    elif fits(conv) and conv.norm is None and (relu or conv.activation is None):
-        rpn.rpn_head.conv = WinogradConv(conv, relu=relu)
+def _winograd(conv: Any) -> WinogradConv | None:
+    """What computes this layer sooner, be it ours or Detectron2's; None if nothing does."""
+    if not fits(conv) or getattr(conv, "norm", None) is not None:
+        return None
+    if isinstance(conv, Conv):
+        return WinogradConv(conv, relu=conv.relu)
+    relu = isinstance(getattr(conv, "activation", None), nn.ReLU)
+    if type(conv) in (Conv2d, HiddenLayer) and (relu or conv.activation is None):
+        return WinogradConv(conv, relu=relu)
+    return None
+
+
+def _prepare_rpn(rpn: Any, precision: Precision) -> None:
+    head = rpn.rpn_head
+    conv = head.conv.to(memory_format=torch.channels_last)
+    if precision.bf16:
+        head.conv = HiddenLayer(conv.to(torch.bfloat16), precision)
+    else:
+        head.conv = _winograd(conv) or conv
     rpn.predict_proposals = ShortNMS(rpn)
 
 
@@ -85,9 +110,10 @@ def skipped(model: nn.Module) -> Iterator[str]:
     """What `fast` leaves as it is in this model, in sentences."""
     backbone: Any = model.backbone
     heads: Any = model.roi_heads
-    if not isinstance(backbone, NetBackbone):
+    if not isinstance(backbone, NetBackbone | NetFPN):
         yield f"the backbone is Detectron2's {type(backbone).__name__}: left as it is"
-    if not isinstance(heads, RegionHeads):
+    if isinstance(heads, RegionHeads):
+        if not one_align(heads):
+            yield "RoIPool takes maxima: pooled by Detectron2"
+    elif not can_be_quickened(heads):
         yield f"the region heads are Detectron2's {type(heads).__name__}: left as they are"
-    elif not all(isinstance(m, ROIAlign) for m in heads.pooler.level_poolers):
-        yield "RoIPool takes maxima: pooled by Detectron2"

@@ -6,8 +6,9 @@ buffers and their names stay.
 - Frozen norms are multiplied into the weights before them (`folding`), so maps are read and
   written once; frozen stages run without autograd, as they have nothing to train.
 - Regions are pooled and run as `regions` says; the gradient of pooling is a sum of rows, too.
-- The RPN's 3x3 layer computes as the net does (bfloat16 where ENGINE.BF16 is on); its NMS stops
-  where enough boxes are left (`proposals`). Losses and boxes stay float32, as do all weights.
+- The RPN's 3x3 layer, a pyramid and its box head compute as the net does (bfloat16 where
+  ENGINE.BF16 is on). Losses and boxes stay float32, as do all weights.
+- The RPN's NMS stops where enough boxes are left (`proposals`).
 
 Not for: detecting (`fast`, which may change weights for good).
 """
@@ -20,9 +21,11 @@ import torch
 
 from resdet.detect.backbone import NetBackbone
 from resdet.detect.folding import fold_while_training
+from resdet.detect.fpn import NetFPN
 from resdet.detect.proposals import HiddenLayer, ShortNMS, plain_head
 from resdet.detect.region_heads import RegionHeads
-from resdet.detect.regions import FullyConnectedRegions, Regions, kind_of, one_align
+from resdet.detect.regions import CHUNK, FullyConnectedRegions, Regions, kind_of, one_align
+from resdet.detect.standard_heads import can_be_quickened, quicken
 from resdet.engine.precision import Precision
 
 
@@ -36,7 +39,11 @@ def speed_up(model: Any, precision: Precision) -> None:
     for module in model.modules():
         if isinstance(module, NetBackbone):
             fold_while_training(module)
+        if isinstance(module, NetFPN):
+            module.precision = precision
     heads = model.roi_heads
+    if can_be_quickened(heads):
+        quicken(heads, precision, CHUNK)
     if isinstance(heads, RegionHeads):
         fold_while_training(heads)
         if one_align(heads):

@@ -9,6 +9,8 @@ Not for: norms that train, or that are not inside a `Conv` of ours.
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 import torch.nn.functional as F
 from detectron2.layers import FrozenBatchNorm2d
@@ -44,7 +46,7 @@ def folded(conv: Conv) -> tuple[torch.Tensor, torch.Tensor | None]:
 
 
 def _folded(
-    weight: torch.Tensor, bias: torch.Tensor | None, norm: FrozenBatchNorm2d | nn.BatchNorm2d
+    weight: torch.Tensor, bias: torch.Tensor | None, norm: Any
 ) -> tuple[torch.Tensor, torch.Tensor]:
     dtype = weight.dtype
     scale = norm.weight.to(dtype) * (norm.running_var.to(dtype) + norm.eps).rsqrt()

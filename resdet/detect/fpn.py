@@ -11,7 +11,8 @@ A net that ends sooner has the missing levels pooled from its last one, as p6 is
 (every second cell): VGG ends at stride 16, so its pyramid stands on conv3, conv4 and conv5, and
 p5 and p6 are pooled from p4.
 
-Not for: norms, frozen stages and precision of the net (`backbone`); p2 to p6 compute in float32.
+Not for: norms, frozen stages and precision of the net (`backbone`); p2 to p6 compute in float32,
+but in the fast forms (`fast`, `fast_training`).
 """
 
 from __future__ import annotations
@@ -28,6 +29,7 @@ from torch import nn
 
 from resdet import nets
 from resdet.detect.backbone import build_net, net_backbone
+from resdet.engine.precision import Precision
 from resdet.errors import ConfigError
 
 # Levels on stages of the net, by stride; one more is pooled behind the last.
@@ -72,7 +74,17 @@ class PooledLevels(nn.Module):
 
 
 class NetFPN(FPN):
-    """Detectron2's FPN; images are padded to multiples of 32 for every net, pooled p5 or not."""
+    """Detectron2's FPN; images are padded to multiples of 32 for every net, pooled p5 or not.
+
+    Attributes:
+        precision: how the pyramid's own layers compute; its maps leave in the type of the images.
+    """
+
+    precision = Precision()
+
+    def forward(self, x: torch.Tensor) -> dict[str, torch.Tensor]:
+        with self.precision.autocast():
+            return {name: level.to(x.dtype) for name, level in super().forward(x).items()}
 
     @property
     def size_divisibility(self) -> int:

@@ -18,6 +18,7 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from detectron2.layers import ROIAlign
+from torch import nn
 
 
 @dataclass(frozen=True)
@@ -66,6 +67,25 @@ class Pooling:
         weights = row_weights[:, :, None, :, None] * column_weights[:, None, :, None, :]
         return places.flatten(3).flatten(0, 2), weights.flatten(3).flatten(0, 2)
 
+    def pool(
+        self,
+        cells: torch.Tensor,
+        size: tuple[int, int],
+        image: torch.Tensor,
+        boxes: torch.Tensor,
+        axis: torch.Tensor,
+    ) -> torch.Tensor:
+        """(N * H * W, C) cells of N maps and (R, 4) boxes to (R, C, K, K) regions, channels_last.
+
+        Args:
+            size: (H, W). image: (R,) the map of each box. axis: (K,) as `cells` of `bags`.
+        """
+        height, width = size
+        places, weights = self.bags(boxes, height, width, axis)
+        offset = image * (height * width)
+        places = places + offset.repeat_interleave(len(axis) ** 2)[:, None]
+        return gather(cells, places, weights, len(axis))
+
     def _corners(self, boxes: torch.Tensor) -> torch.Tensor:
         return boxes * self.scale - (0.5 if self.aligned else 0.0)
 
@@ -113,6 +133,35 @@ def gather(
         return cells.new_zeros((0, cells.shape[1], side, side)) + 0 * cells.sum()
     pooled = _Gather.apply(cells, places, weights.to(cells.dtype))
     return pooled.view(-1, side, side, cells.shape[1]).permute(0, 3, 1, 2)
+
+
+class SummedAlign(nn.Module):
+    """Stands where a RoIAlign stood. (N, C, H, W) and (R, 5) to (R, C, P, P).
+
+    Args:
+        align: Detectron2's layer, of a pooler with any number of levels.
+        chunk: regions pooled at once, at least 1.
+    """
+
+    def __init__(self, align: ROIAlign, chunk: int):
+        super().__init__()
+        self.pooling = Pooling.of(align)
+        self.chunk = chunk
+
+    def forward(self, x: torch.Tensor, rois: torch.Tensor) -> torch.Tensor:
+        """`rois` holds the number of the image and a box (x0, y0, x1, y1) in pixels."""
+        _, channels, height, width = x.shape
+        cells = x.permute(0, 2, 3, 1).reshape(-1, channels)
+        axis = torch.arange(self.pooling.size, device=x.device)
+        image, boxes = rois[:, 0].long(), rois[:, 1:].to(x.dtype)
+        # Regions of a size together: all of a group take as many samples as its largest.
+        order = torch.argsort(self.pooling.samples(boxes), stable=True)
+        pooled = []
+        for group in order.split(self.chunk):
+            pooled.append(
+                self.pooling.pool(cells, (height, width), image[group], boxes[group], axis)
+            )
+        return torch.cat(pooled)[torch.argsort(order)]
 
 
 class _Gather(torch.autograd.Function):

@@ -71,21 +71,10 @@ class ShortNMS:
         return top_proposals(self.rpn, boxes, pred_objectness_logits, image_sizes)
 
 
-class HalfHidden(nn.Module):
-    """The RPN's 3x3 layer in bfloat16, given and giving float32: objectness stays finely ranked."""
-
-    def __init__(self, conv: nn.Module):
-        super().__init__()
-        self.conv = conv.to(torch.bfloat16)
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        return self.conv(x.to(torch.bfloat16)).to(x.dtype)
-
-
 class HiddenLayer(Conv2d):
-    """The RPN's 3x3 layer in training, computed as `precision` says; gives the type it is given.
+    """The RPN's 3x3 layer, computed as `precision` says; gives the type it is given.
 
-    The same parameters under the same names.
+    So what ranks the boxes, the next layer, stays float32. The same parameters and names.
     """
 
     def __init__(self, conv: Conv2d, precision: Precision):
@@ -100,5 +89,5 @@ class HiddenLayer(Conv2d):
 
 def plain_head(rpn: Any) -> bool:
     """Whether the RPN's head is Detectron2's with one 3x3 layer."""
-    head = getattr(rpn, "rpn_head", None)
+    head: Any = getattr(rpn, "rpn_head", None)
     return type(head) is StandardRPNHead and isinstance(head.conv, nn.Conv2d)

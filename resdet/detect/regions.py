@@ -24,7 +24,7 @@ from detectron2.layers import ROIAlign
 from torch import nn
 
 from resdet.detect.folding import folded
-from resdet.detect.pooling import Pooling, gather
+from resdet.detect.pooling import Pooling
 from resdet.detect.region_heads import RegionHeads
 from resdet.engine.precision import Precision
 from resdet.nets.net import Conv
@@ -91,10 +91,9 @@ class Regions:
                 pooled = []
                 # Without regions there is one chunk of none, whose result has the right width.
                 for group in part.split(self.chunk):
-                    places, weights = self.pooling.bags(every[group], height, width, axis)
-                    offset = image[group] * (height * width)
-                    places = places + offset.repeat_interleave(len(axis) ** 2)[:, None]
-                    pooled.append(gather(of, places, weights, len(axis)))
+                    pooled.append(
+                        self.pooling.pool(of, (height, width), image[group], every[group], axis)
+                    )
                 # In their own order through the tail, which may drop some at random.
                 return torch.cat(pooled)[back] if self.whole else pooled[0]
 

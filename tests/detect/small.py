@@ -1,13 +1,25 @@
 """Small detectors around every kind of net, with frozen norms that are not the identity."""
 
+from pathlib import Path
+
 import torch
 from detectron2.layers import FrozenBatchNorm2d
 from detectron2.modeling import build_model
 
 import resdet.detect  # noqa: F401 registers
-from resdet.config import get_cfg
+from resdet.config import get_cfg, resolve
+from resdet.detect.command import fill_from_weights_and_net
 from resdet.nets import build
 
+CONFIGS = Path(__file__).resolve().parents[2] / "configs"
+PRESETS = {
+    "resnet fpn": "coco_r50_fpn.yaml",
+    "vgg fpn": "coco_vgg16_fpn.yaml",
+    "resnet dc5": "coco_r50_dc5.yaml",
+}
+FEW = ["MODEL.WEIGHTS", "given here", "MODEL.NET.WIDTH", "0.25", "MODEL.FPN.OUT_CHANNELS", "128",
+       "MODEL.RPN.POST_NMS_TOPK_TEST", "60", "MODEL.ROI_HEADS.SCORE_THRESH_TEST", "0.0",
+       "MODEL.ROI_BOX_HEAD.FC_DIM", "32", "MODEL.ROI_HEADS.NUM_CLASSES", "5"]  # fmt: skip
 NETS = {
     "1x1": ("resnet50", {"STRIDE_IN_1X1": True}),
     "3x3": ("resnet50", {"STRIDE_IN_1X1": False}),
@@ -37,6 +49,17 @@ def detector(name, options, pooler="ROIAlignV2", proposals=60, norm="FrozenBN"):
     cfg.MODEL.ANCHOR_GENERATOR.SIZES = [[32, 64, 128]]
     cfg.MODEL.RPN.POST_NMS_TOPK_TEST = proposals
     cfg.MODEL.ROI_HEADS.SCORE_THRESH_TEST = 0.0
+    return with_frozen_norms(cfg)
+
+
+def detector_on_standard_heads(case):
+    """Detectron2's own region heads on our nets, wide enough for Winograd's way."""
+    config = resolve(CONFIGS / PRESETS[case], ["MODEL.DEVICE", "cpu", *FEW])
+    fill_from_weights_and_net(config, None)
+    return with_frozen_norms(config.cfg)
+
+
+def with_frozen_norms(cfg):
     torch.manual_seed(0)
     model = build_model(cfg).eval()
     for module in model.modules():

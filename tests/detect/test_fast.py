@@ -10,7 +10,17 @@ from detectron2.structures import Boxes
 from resdet.detect import fast as fast_form
 from resdet.detect import regions
 from resdet.detect.fast import fast
-from tests.detect.small import NETS, boxes, detector, images
+from tests.detect.small import NETS, boxes, detector, detector_on_standard_heads, images
+
+
+def assert_one_for_one(one, other):
+    """As many boxes, within 0.1 px, of the same class, scores within 1e-3."""
+    assert len(one) == len(other) > 0
+    # Scores that differ in the last bits may change places.
+    apart = (one.pred_boxes.tensor[:, None] - other.pred_boxes.tensor[None]).abs().amax(2)
+    same = (apart < 0.1) & (one.pred_classes[:, None] == other.pred_classes[None])
+    same &= (one.scores[:, None] - other.scores[None]).abs() < 1e-3
+    assert same.any(1).all() and same.any(0).all()
 
 
 @pytest.mark.parametrize("norm", ["FrozenBN", "BN"])
@@ -44,13 +54,7 @@ def test_detections_are_the_detectors_own(case):
     with torch.no_grad():
         expected, found = model(images()), fast(model)(images())
     for one, other in zip(expected, found, strict=True):
-        one, other = one["instances"], other["instances"]
-        assert len(one) == len(other) > 0
-        # Scores that differ in the last bits may change places.
-        apart = (one.pred_boxes.tensor[:, None] - other.pred_boxes.tensor[None]).abs().amax(2)
-        same = (apart < 0.1) & (one.pred_classes[:, None] == other.pred_classes[None])
-        same &= (one.scores[:, None] - other.scores[None]).abs() < 1e-3
-        assert same.any(1).all() and same.any(0).all()
+        assert_one_for_one(one["instances"], other["instances"])
     after = model.state_dict()
     assert after.keys() == before.keys()  # the trained model stays as it is
     assert all(torch.equal(after[n], t) for n, t in before.items())
@@ -79,3 +83,19 @@ def test_roi_pool_stays_detectron2s():
         expected, found = model(images(1)), quick(images(1))
     one, other = expected[0]["instances"], found[0]["instances"]
     assert (one.pred_boxes.tensor - other.pred_boxes.tensor).abs().max() < 0.1
+
+
+@pytest.mark.parametrize("case", ["resnet fpn", "vgg fpn", "resnet dc5"])
+def test_detectors_on_detectron2s_own_heads(case):
+    """FPN and DC5: the same detections, one for one; bfloat16 gives as many, near by."""
+    model = detector_on_standard_heads(case)
+    assert list(fast_form.skipped(model)) == []
+    before = {n: t.clone() for n, t in model.state_dict().items()}
+    with torch.no_grad():
+        expected, found, half = (m(images()) for m in (model, fast(model), fast(model, bf16=True)))
+    for one, other, rough in zip(expected, found, half, strict=True):
+        assert_one_for_one(one["instances"], other["instances"])
+        assert rough["instances"].scores.dtype == torch.float32
+        top = one["instances"].scores[:5].mean()
+        assert rough["instances"].scores[:5].mean() == pytest.approx(top.item(), rel=0.05)
+    assert all(torch.equal(model.state_dict()[n], t) for n, t in before.items())

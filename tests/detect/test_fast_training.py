@@ -13,7 +13,7 @@ from detectron2.utils.events import EventStorage
 from resdet.detect.fast import fast
 from resdet.detect.fast_training import speed_up
 from resdet.engine.precision import Precision
-from tests.detect.small import NETS, boxes, detector, images
+from tests.detect.small import NETS, boxes, detector, detector_on_standard_heads, images
 
 
 def batch():
@@ -28,12 +28,12 @@ def batch():
     return found
 
 
-def fixed_proposals(*_):
+def fixed_proposals(dtype=torch.float64):
     found = []
     for number, record in enumerate(images()):
         proposals = Instances((record["height"], record["width"]))
-        proposals.proposal_boxes = Boxes(boxes(40, number).double())
-        proposals.objectness_logits = torch.zeros(40, dtype=torch.float64)
+        proposals.proposal_boxes = Boxes(boxes(40, number).to(dtype))
+        proposals.objectness_logits = torch.zeros(40, dtype=dtype)
         found.append(proposals)
     return found
 
@@ -43,7 +43,7 @@ def losses_of(model):
     torch.manual_seed(0)
     if next(model.parameters()).dtype == torch.float64:
         # Detectron2's NMS is for float32 alone; `test_proposals` is about it.
-        model.proposal_generator.predict_proposals = fixed_proposals
+        model.proposal_generator.predict_proposals = lambda *_: fixed_proposals()
     with EventStorage():
         losses = model.train()(batch())
     sum(losses.values()).backward()
@@ -84,6 +84,29 @@ def test_few_regions_take_the_other_way_to_the_same_gradients():
     torch.testing.assert_close(sum(found.values()), sum(expected.values()), rtol=1e-10, atol=0)
     for one, two in zip(model.parameters(), quick.parameters(), strict=True):
         torch.testing.assert_close(two.grad, one.grad, rtol=1e-6, atol=1e-9)
+
+
+@pytest.mark.parametrize("case", ["resnet fpn", "resnet dc5"])
+def test_detectors_on_detectron2s_own_heads(case):
+    """FPN and DC5: the same losses and gradients in float32, within its rounding."""
+    model = detector_on_standard_heads(case)
+    quick = copy.deepcopy(model)
+    speed_up(quick, Precision(channels_last=True))
+    assert list(model.state_dict()) == list(quick.state_dict())
+    for one in (model, quick):
+        one.proposal_generator.predict_proposals = lambda *_: fixed_proposals(torch.float32)
+    expected, found = losses_of(model), losses_of(quick)
+    for name, value in expected.items():
+        torch.testing.assert_close(found[name], value, rtol=1e-4, atol=1e-6, msg=name)
+    differences, every = [], []
+    for one, two in zip(model.parameters(), quick.parameters(), strict=True):
+        assert (one.grad is None) == (two.grad is None)
+        if one.grad is not None:
+            every.append(one.grad)
+            differences.append(one.grad - two.grad)
+    total = torch.nn.utils.get_total_norm
+    assert len(every) > 20
+    assert total(differences) < 1e-4 * total(every)
 
 
 def test_frozen_stages_record_nothing():

@@ -1,0 +1,49 @@
+"""Detectron2's own region heads (FPN, DC5) sooner: pooled as sums of map cells, layers as the net.
+
+Not for: masks and keypoints, or heads of our nets (`regions`).
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from detectron2.layers import ROIAlign
+from detectron2.modeling.roi_heads import FastRCNNConvFCHead, StandardROIHeads
+from torch import nn
+
+from resdet.detect.pooling import SummedAlign
+from resdet.engine.precision import Precision
+
+
+class BoxHead(FastRCNNConvFCHead):
+    """Detectron2's, computed as `precision` says; gives the type it is given.
+
+    The same parameters under the same names.
+    """
+
+    def __init__(self, head: FastRCNNConvFCHead, precision: Precision):
+        nn.Module.__init__(self)
+        self.__dict__.update(head.__dict__)
+        self.precision = precision
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        with self.precision.autocast():
+            return super().forward(x).to(x.dtype)
+
+
+def can_be_quickened(heads: Any) -> bool:
+    """Whether these are Detectron2's standard heads, pooled by RoIAlign."""
+    return isinstance(heads, StandardROIHeads) and all(
+        isinstance(level, ROIAlign | SummedAlign) for level in heads.box_pooler.level_poolers
+    )
+
+
+def quicken(heads: StandardROIHeads, precision: Precision, chunk: int) -> None:
+    """Changes heads that `can_be_quickened` in place; nothing that is saved changes."""
+    levels = heads.box_pooler.level_poolers
+    for number, level in enumerate(levels):
+        if isinstance(level, ROIAlign):
+            levels[number] = SummedAlign(level, chunk)
+    if isinstance(heads.box_head, FastRCNNConvFCHead):
+        heads.box_head = BoxHead(heads.box_head, precision)
