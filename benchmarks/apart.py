@@ -16,13 +16,14 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from benchmarks.claims import Claim, Row, add_arguments, report, rows
+
 Pages = dict[str, list[dict[str, Any]]]
-_FIGURES = ("seconds", "processor", "megabytes")
 
 
 def run_apart(module: str, *arguments: object) -> str:
@@ -45,6 +46,21 @@ def print_measured(work: Callable[[], Any]) -> None:
     print(json.dumps(page))
 
 
+def print_peak() -> int:
+    """In a process of its own, after the work: its largest size so far, as JSON."""
+    print(json.dumps({"peak_mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024}))
+    return 0
+
+
+def peaks_of(module: str, names: Sequence[str], *arguments: object) -> dict[str, float]:
+    """Peak memory in MB of each way, each in a process of its own (`--peak-of NAME`)."""
+    found = {}
+    for name in names:
+        page = run_apart(module, *arguments, "--peak-of", name)
+        found[name] = float(json.loads(page.splitlines()[-1])["peak_mb"])
+    return found
+
+
 @dataclass(frozen=True)
 class Benchmark:
     """What `main` runs.
@@ -56,7 +72,8 @@ class Benchmark:
         make: writes a problem of so many images into a folder.
         engines: names to what one does with that folder; `prepare` imports what is not timed.
         describe: a line about a made problem: its folder, number of images.
-        compare: runs all engines, some several times, and prints the table; 0 when they agree.
+        compare: runs all engines, some several times.
+        quick_images: of the problem with --quick.
     """
 
     module: str
@@ -67,7 +84,8 @@ class Benchmark:
     engines: Mapping[str, Callable[[Path], Any]]
     prepare: Callable[[str], None]
     describe: Callable[[Path, int], str]
-    compare: Callable[[Path, int], int]
+    compare: Callable[[Path, int], Claim]
+    quick_images: int
 
     def measured(self, engine: str, folder: Path) -> dict[str, Any]:
         """One run of an engine in a process of its own."""
@@ -75,14 +93,16 @@ class Benchmark:
         return dict(json.loads(page))
 
 
-def main(benchmark: Benchmark) -> int:
+def main(benchmark: Benchmark, argv: Sequence[str] | None = None) -> int:
     """The command line of a benchmark."""
     parser = argparse.ArgumentParser(description=benchmark.doc.splitlines()[0])
-    parser.add_argument("--rounds", type=int, default=5)
+    add_arguments(parser, rounds=5)
     parser.add_argument("--images", type=int, default=benchmark.images)
     parser.add_argument("--keep", type=Path, metavar="FOLDER", help="for the problem's files")
     parser.add_argument("--measure", choices=["make", *benchmark.engines], help="one step")
-    args = parser.parse_args()
+    args = parser.parse_args(argv)
+    if args.quick:
+        args.images, args.rounds = benchmark.quick_images, 2
     if args.measure == "make":
         benchmark.make(args.keep, args.images)
         return 0
@@ -97,21 +117,10 @@ def main(benchmark: Benchmark) -> int:
             make = ("--measure", "make", "--images", args.images, "--keep", folder)
             run_apart(benchmark.module, *make)
         print(benchmark.describe(folder, args.images))
-        return benchmark.compare(folder, args.rounds)
+        return report([benchmark.compare(folder, args.rounds)], args)
 
 
-def print_table(pages: Pages, base: str) -> None:
-    """A row for each engine: the middle of its runs, and how many times `base` takes as long."""
-    print(f"{'':12} {'seconds':>20} {'':>8} {'processor':>10} {'':>8} {'peak MB':>8}")
-    middle = {
-        name: {key: statistics.median(page[key] for page in runs) for key in _FIGURES}
-        for name, runs in pages.items()
-    }
-    for name, row in middle.items():
-        times = [page["seconds"] for page in pages[name]]
-        spread = f"({min(times):.2f} to {max(times):.2f})" if len(times) > 1 else ""
-        wall, processor = (middle[base][key] / row[key] for key in _FIGURES[:2])
-        print(
-            f"{name:12} {row['seconds']:8.2f} {spread:>16} x{wall:<6.1f}"
-            f" {row['processor']:10.2f} x{processor:<6.1f} {row['megabytes']:8.0f}"
-        )
+def rows_of(pages: Pages) -> list[Row]:
+    """A row for each engine, the first is the peer: wall seconds and peak memory of its runs."""
+    middle = {n: statistics.median(p["megabytes"] for p in runs) for n, runs in pages.items()}
+    return rows({n: [p["seconds"] for p in runs] for n, runs in pages.items()}, middle)

@@ -1,6 +1,6 @@
 """Detecting with stock Detectron2 against `resdet.detect.fast`: R-50-C4 or R-101-C4, one image.
 
-    python -m benchmarks.detection_inference [--depth 50] [--proposals 300] [--rounds 5]
+    python -m benchmarks.detection_inference [--depth 50 101] [--proposals 300 1000] [--rounds 3]
 
 Both have the same random weights, tamed so that all proposals survive; 600 x 900 pixels of noise.
 They take turns, image by image, and the median of each is compared. The detections of both must
@@ -13,7 +13,6 @@ Not for: a GPU; its clock needs events.
 from __future__ import annotations
 
 import argparse
-import statistics
 import sys
 import time
 from pathlib import Path
@@ -26,10 +25,13 @@ from detectron2.modeling import build_model
 from torch import nn
 
 import resdet.detect  # noqa: F401 registers
+from benchmarks.apart import peaks_of, print_peak
+from benchmarks.claims import Claim, add_arguments, report, rows
 from resdet.config import get_cfg, resolve
 from resdet.detect.command import fill_from_weights_and_net
 from resdet.detect.fast import fast
 
+MODULE = "benchmarks.detection_inference"
 CONFIGS = Path(__file__).resolve().parents[1] / "configs"
 MOST_PIXELS, MOST_SCORE = 0.1, 1e-3
 
@@ -75,39 +77,61 @@ def matched(one: Any, other: Any) -> tuple[int, int]:
     return int(same.any(1).sum()), len(one)
 
 
-def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--depth", type=int, choices=(50, 101), default=50)
-    parser.add_argument("--proposals", type=int, default=300)
-    parser.add_argument("--rounds", type=int, default=5)
-    args = parser.parse_args()
-    every = models(args.depth, args.proposals)
+def image_of_noise() -> list[dict[str, Any]]:
+    """One image as the models take it; not resized again by anyone."""
     generator = torch.Generator().manual_seed(0)
     image = torch.randint(0, 256, (3, 600, 900), generator=generator, dtype=torch.uint8)
-    # Not resized again by anyone: the models get tensors.
-    batch = [{"image": image, "height": 600, "width": 900}]
+    return [{"image": image, "height": 600, "width": 900}]
+
+
+def measure(depth: int, proposals: int, rounds: int, *, with_memory: bool) -> Claim:
+    every, batch = models(depth, proposals), image_of_noise()
     seconds: dict[str, list[float]] = {name: [] for name in every}
     found = {}
     with torch.no_grad():
-        for number in range(args.rounds + 1):
+        for number in range(rounds + 1):
             for name, model in every.items():
                 start = time.perf_counter()
                 found[name] = model(batch)[0]["instances"]
                 if number:  # the first round warms up
                     seconds[name].append(time.perf_counter() - start)
     same, of = matched(found["stock"], found["fast"])
-    print(f"R-{args.depth}-C4, {args.proposals} proposals, torch {torch.__version__}, "
-          f"{torch.get_num_threads()} threads, {args.rounds} rounds")  # fmt: skip
-    stock = statistics.median(seconds["stock"])
-    for name, times in seconds.items():
-        spread = f"{min(times):.2f} to {max(times):.2f}"
-        middle = statistics.median(times)
-        print(f"{name:12} {middle:6.2f} s ({spread})  x{stock / middle:.2f}")
-    print(f"float32: {same} of {of} detections within {MOST_PIXELS} px and {MOST_SCORE}")
-    half, _ = matched(found["stock"], found["fast, bf16"])
-    print(f"bf16:    {half} of {of}; largest difference of sorted scores "
-          f"{_sorted_apart(found['stock'], found['fast, bf16']):.2g}")  # fmt: skip
-    return 0 if same == of > 0 else 1
+    half = _sorted_apart(found["stock"], found["fast, bf16"])
+    arguments = ("--depth", depth, "--proposals", proposals)
+    peaks = peaks_of(MODULE, list(every), *arguments) if with_memory else None
+    return Claim(
+        f"detecting, R-{depth}-C4, {proposals} proposals",
+        "stock Detectron2 against ENGINE.FAST_INFERENCE, one image of 600 x 900",
+        rows(seconds, peaks),
+        rounds,
+        f"{same} of {of} float32 detections within {MOST_PIXELS} px and {MOST_SCORE}; sorted "
+        f"scores of bf16 within {half:.2g}",
+        same == of > 0,
+    )
+
+
+def main(argv: list[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--depth", type=int, nargs="+", choices=(50, 101), default=[50, 101])
+    parser.add_argument("--proposals", type=int, nargs="+", default=[300, 1000])
+    add_arguments(parser, rounds=3)
+    args = parser.parse_args(argv)
+    if args.peak_of:
+        with torch.no_grad():
+            only(models(args.depth[0], args.proposals[0]), args.peak_of)(image_of_noise())
+        return print_peak()
+    cases = [(d, p) for d in args.depth for p in args.proposals]
+    rounds = args.rounds
+    if args.quick:
+        cases, rounds = cases[:1], 1
+    return report([measure(*c, rounds, with_memory=not args.quick) for c in cases], args)
+
+
+def only(every: dict[str, Any], name: str) -> Any:
+    """One of them; the others are let go, so that they do not count as its memory."""
+    kept = every.pop(name)
+    every.clear()
+    return kept
 
 
 def _sorted_apart(one: Any, other: Any) -> float:

@@ -1,6 +1,6 @@
 """A training step of stock Detectron2 against ENGINE.FAST_TRAINING: R-50-C4, one image.
 
-    python -m benchmarks.detection_training [--depth 50] [--regions 128] [--rounds 5]
+    python -m benchmarks.detection_training [--depth 50] [--regions 128] [--rounds 3]
 
 The same weights, image, objects and random draws; 600 x 900 pixels of noise with ten boxes. Both
 take whole steps (forward, backward, SGD) in turns, and the median of each is compared. Before,
@@ -13,9 +13,9 @@ Not for: loading, or a GPU; its clock needs events.
 from __future__ import annotations
 
 import argparse
-import statistics
 import sys
 import time
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -23,10 +23,13 @@ from detectron2.structures import Boxes, Instances
 from detectron2.utils.events import EventStorage
 from torch import nn
 
+from benchmarks.apart import peaks_of, print_peak
+from benchmarks.claims import Claim, add_arguments, report, rows
 from benchmarks.detection_inference import pair
 from resdet.detect.fast_training import speed_up
 from resdet.engine.precision import Precision
 
+MODULE = "benchmarks.detection_training"
 MOST_APART = 1e-3
 SETTINGS = {
     "stock": None,
@@ -81,35 +84,53 @@ def apart(one: dict[str, torch.Tensor], other: dict[str, torch.Tensor]) -> float
     return float(differences / nn.utils.get_total_norm(one.values()))
 
 
+def settings(depth: int, regions: int, names: Sequence[str]) -> dict[str, Trained]:
+    keys = ["MODEL.ROI_HEADS.BATCH_SIZE_PER_IMAGE", str(regions)]
+    found = {}
+    for name in names:
+        stock, ours = pair(depth, keys)
+        precision = SETTINGS[name]
+        found[name] = Trained(stock if precision is None else ours, precision)
+    return found
+
+
+def measure(depth: int, regions: int, rounds: int, *, with_memory: bool) -> Claim:
+    trained, batch = settings(depth, regions, list(SETTINGS)), batch_of_one()
+    losses, gradients = {}, {}
+    for name, one in trained.items():
+        losses[name] = sum(one.step(batch)[0].values())
+        gradients[name] = one.gradients()
+    seconds: dict[str, list[float]] = {name: [] for name in trained}
+    for _ in range(rounds):
+        for name, one in trained.items():
+            seconds[name].append(one.step(batch)[1])
+    exact, half = (apart(gradients["stock"], gradients[n]) for n in ("fast", "fast, bf16"))
+    arguments = ("--depth", depth, "--regions", regions)
+    peaks = peaks_of(MODULE, list(trained), *arguments) if with_memory else None
+    return Claim(
+        f"a detection training step, R-{depth}-C4, {regions} regions",
+        "stock Detectron2 against ENGINE.FAST_TRAINING, one image of 600 x 900, SGD",
+        rows(seconds, peaks),
+        rounds,
+        "losses "
+        + ", ".join(f"{value:.4f}" for value in losses.values())
+        + f"; gradients of the first step apart by {exact:.1e} of their norm in float32, "
+        f"{half:.1e} in bf16",
+        exact < MOST_APART,
+    )
+
+
 def main(argv: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--depth", type=int, choices=(50, 101), default=50)
     parser.add_argument("--regions", type=int, default=128)
-    parser.add_argument("--rounds", type=int, default=5)
+    add_arguments(parser, rounds=3)
     args = parser.parse_args(argv)
-    keys = ["MODEL.ROI_HEADS.BATCH_SIZE_PER_IMAGE", str(args.regions)]
-    trained = {}
-    for name, precision in SETTINGS.items():
-        stock, ours = pair(args.depth, keys)
-        trained[name] = Trained(stock if precision is None else ours, precision)
-    batch = batch_of_one()
-    losses, gradients = {}, {}
-    for name, one in trained.items():
-        losses[name], _ = one.step(batch)
-        gradients[name] = one.gradients()
-    seconds: dict[str, list[float]] = {name: [] for name in trained}
-    for _ in range(args.rounds):
-        for name, one in trained.items():
-            seconds[name].append(one.step(batch)[1])
-    print(f"R-{args.depth}-C4, {args.regions} regions, torch {torch.__version__}, "
-          f"{torch.get_num_threads()} threads, {args.rounds} rounds")  # fmt: skip
-    stock = statistics.median(seconds["stock"])
-    for name, times in seconds.items():
-        middle = statistics.median(times)
-        print(f"{name:12} {middle:6.2f} s ({min(times):.2f} to {max(times):.2f})  "
-              f"x{stock / middle:.2f}   loss {sum(losses[name].values()):.5f}   gradients apart "
-              f"{apart(gradients['stock'], gradients[name]):.1e}")  # fmt: skip
-    return 0 if apart(gradients["stock"], gradients["fast"]) < MOST_APART else 1
+    if args.peak_of:
+        settings(args.depth, args.regions, [args.peak_of])[args.peak_of].step(batch_of_one())
+        return print_peak()
+    rounds, regions = (1, 32) if args.quick else (args.rounds, args.regions)
+    return report([measure(args.depth, regions, rounds, with_memory=not args.quick)], args)
 
 
 if __name__ == "__main__":

@@ -4,7 +4,7 @@
 
 The settings take turns, step by step, on one net and one batch of noise; the median of each is
 compared with float32. Before, one step of each from the same weights: the losses must agree to
-the bound of bfloat16's eight bits, or the run stops.
+the bound of bfloat16's eight bits.
 
 Not for: data loading, or whole runs.
 """
@@ -12,16 +12,18 @@ Not for: data loading, or whole runs.
 from __future__ import annotations
 
 import argparse
-import statistics
 import sys
 import time
 
 import torch
 import torch.nn.functional as F
 
+from benchmarks.apart import peaks_of, print_peak
+from benchmarks.claims import Claim, add_arguments, report, rows
 from resdet import nets
 from resdet.engine.precision import Precision
 
+MODULE = "benchmarks.precision"
 # bfloat16 rounds to 2^-8; what a whole net makes of that stays below a few times as much.
 LOSS_BOUND = 0.05
 
@@ -59,37 +61,48 @@ class Trained:
         return value, time.perf_counter() - start
 
 
-def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+def measure(net: str, side: int, batch: int, rounds: int, *, with_memory: bool) -> Claim:
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    images, labels = batch_of_noise(batch, side, device)
+    trained = {name: Trained(net, p) for name, p in settings(device).items()}
+    losses = {name: t.step(images, labels)[0] for name, t in trained.items()}
+    apart = max(abs(loss / losses["float32"] - 1) for loss in losses.values())
+    seconds: dict[str, list[float]] = {name: [] for name in trained}
+    for _ in range(rounds):
+        for name, t in trained.items():
+            seconds[name].append(t.step(images, labels)[1])
+    arguments = ("--net", net, "--side", side, "--batch", batch)
+    peaks = peaks_of(MODULE, list(trained), *arguments) if with_memory else None
+    return Claim(
+        f"a classification training step, {net}",
+        f"{side} x {side}, batch {batch}, {device}, SGD",
+        rows(seconds, peaks),
+        rounds,
+        f"losses of the first step within {apart:.1e} (bound {LOSS_BOUND})",
+        apart <= LOSS_BOUND,
+    )
+
+
+def batch_of_noise(batch: int, side: int, device: str) -> tuple[torch.Tensor, torch.Tensor]:
+    generator = torch.Generator().manual_seed(0)
+    images = torch.randn(batch, 3, side, side, generator=generator).to(device)
+    return images, torch.randint(1000, (batch,), generator=generator).to(device)
+
+
+def main(argv: list[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--net", default="resnet18", choices=nets.names())
     parser.add_argument("--side", type=int, default=224)
     parser.add_argument("--batch", type=int, default=32)
-    parser.add_argument("--rounds", type=int, default=5)
-    args = parser.parse_args()
-    device = "cuda" if torch.cuda.is_available() else "cpu"
-    images = torch.randn(args.batch, 3, args.side, args.side, device=device)
-    labels = torch.randint(1000, (args.batch,), device=device)
-    trained = {name: Trained(args.net, p) for name, p in settings(device).items()}
-    losses = {name: t.step(images, labels)[0] for name, t in trained.items()}
-    for name, loss in losses.items():
-        if abs(loss - losses["float32"]) > LOSS_BOUND * abs(losses["float32"]):
-            print(f"{name} has loss {loss:.4f}, float32 {losses['float32']:.4f}: not the same net")
-            return 1
-    seconds: dict[str, list[float]] = {name: [] for name in trained}
-    for _ in range(args.rounds):
-        for name, t in trained.items():
-            seconds[name].append(t.step(images, labels)[1])
-    middle = {name: statistics.median(values) for name, values in seconds.items()}
-    capability = torch.backends.cpu.get_cpu_capability() if device == "cpu" else ""
-    print(
-        f"{args.net}, {args.side} x {args.side}, batch {args.batch}, {device} {capability}, "
-        f"{torch.get_num_threads()} threads, torch {torch.__version__}"
-    )
-    for name, values in seconds.items():
-        ratio = middle["float32"] / middle[name]
-        spread = f"{min(values):.3f} to {max(values):.3f} s"
-        print(f"{name:20} {args.batch / middle[name]:8.1f} images/s   x{ratio:.2f}   {spread}")
-    return 0
+    add_arguments(parser, rounds=5)
+    args = parser.parse_args(argv)
+    if args.peak_of:
+        device = "cuda" if torch.cuda.is_available() else "cpu"
+        one = Trained(args.net, settings(device)[args.peak_of])
+        one.step(*batch_of_noise(args.batch, args.side, device))
+        return print_peak()
+    rounds, batch = (1, 8) if args.quick else (args.rounds, args.batch)
+    return report([measure(args.net, args.side, batch, rounds, with_memory=not args.quick)], args)
 
 
 if __name__ == "__main__":

@@ -28,6 +28,7 @@ from pathlib import Path
 import numpy as np
 
 from benchmarks import apart, scenes
+from benchmarks.claims import Claim
 from resdet.evaluation import voc
 from resdet.formats.voc_xml import VOC_CLASSES
 
@@ -161,7 +162,7 @@ def describe(folder: Path, num_images: int) -> str:
 # -- the comparison ----------------------------------------------------------------------------
 
 
-def compare(folder: Path, rounds: int) -> int:
+def compare(folder: Path, rounds: int) -> Claim:
     pages: apart.Pages = {name: [] for name in RUNS}
     before = (rounds + 1) // 2
     for name, count in (("resdet", before), ("detectron2", 1), ("resdet", rounds - before)):
@@ -169,16 +170,15 @@ def compare(folder: Path, rounds: int) -> int:
             pages[name].append(BENCHMARK.measured(name, folder))
     expected = _table(pages["detectron2"][0]["numbers"])
     gap = max(np.abs(_table(page["numbers"]) - expected).max() for page in pages["resdet"])
-    if not gap <= ROUNDING:  # NaN, too: a class without an AP
-        print(f"the {expected.size} AP differ by {gap:.3g}: not the same evaluation")
-        return 1
-    print(
-        f"AP50 {expected[0].mean():.4f}, AP {expected.mean():.4f}; the {expected.size} AP of "
-        f"{expected.shape[1]} classes at {len(expected)} overlaps are equal, largest difference "
-        f"{gap:.2g}"
+    return Claim(
+        "VOC evaluation with validation",
+        "load to AP, Detectron2's voc_eval against ours, all classes, ten overlaps",
+        apart.rows_of({name: pages[name] for name in ("detectron2", "resdet")}),
+        rounds,
+        f"AP50 {expected[0].mean():.4f}, AP {expected.mean():.4f}; largest difference of the "
+        f"{expected.size} AP of {expected.shape[1]} classes at {len(expected)} overlaps {gap:.2g}",
+        bool(gap <= ROUNDING),  # NaN is not: a class without an AP
     )
-    apart.print_table(pages, "detectron2")
-    return 0
 
 
 def _table(numbers: list[list[float | None]]) -> np.ndarray:
@@ -186,7 +186,7 @@ def _table(numbers: list[list[float | None]]) -> np.ndarray:
 
 
 BENCHMARK = apart.Benchmark(
-    MODULE, __doc__ or "", IMAGES, FOUND, make_problem, RUNS, prepare, describe, compare
+    MODULE, __doc__ or "", IMAGES, FOUND, make_problem, RUNS, prepare, describe, compare, 100
 )
 
 if __name__ == "__main__":

@@ -81,6 +81,9 @@ def _add_engine_keys(cfg: CfgNode) -> None:
     engine.FAST_TRAINING = "off"
     # Threads of torch; 0 = torch's own choice.
     engine.THREADS = 0
+    # Loader workers of each process. "off": DATALOADER.NUM_WORKERS says. "auto": the cores that the
+    # net leaves (one core serves a GPU; on a CPU, THREADS), at most 16, and 0 for sets in memory.
+    engine.WORKERS = "off"
     # Checkpoints kept beside the final one; at least 2.
     engine.KEEP_CHECKPOINTS = 2
     # Images of one process that pass through the net at once; gradients of a step add up, which
@@ -115,8 +118,15 @@ def _add_engine_keys(cfg: CfgNode) -> None:
     pretrain.COLOR_STD = 0.0
     # Training images over which BN statistics are recomputed at the end; 0 = off.
     pretrain.BN_IMAGES = 0
-    # Decoded images stay in memory when the set needs at most so many MB; 0 = off.
+    # Decoded images stay in memory when the set needs at most so many MB; 0 = off. Loader workers
+    # share the room, each keeping its own: workers 0 suit a cache best (ENGINE.WORKERS auto).
     pretrain.CACHE_MB = 0
+    # "on": training crops in less time. Only the part of an image that becomes the crop is resized:
+    # the crop of "off" within 2 of 255 levels. Where that part has twice, 4 or 8 times the pixels a
+    # side and nothing is cached, its JPEG is decoded so many times smaller: 1 to 2 levels from
+    # "off" a value, at most 6 in the mean of a crop. Random draws are those of "off"; test crops
+    # are always made the whole way.
+    pretrain.SCALED_DECODE = "off"
 
 
 def _add_data_keys(cfg: CfgNode) -> None:
@@ -162,8 +172,10 @@ ALLOWED: dict[str, tuple[Any, ...]] = {
     "ENGINE.CHANNELS_LAST": ("off", "on", "auto"),
     "ENGINE.FAST_INFERENCE": ("off", "on"),
     "ENGINE.FAST_TRAINING": ("off", "on"),
+    "ENGINE.WORKERS": ("off", "auto"),
     "SOLVER.SCALE_LR": ("", "linear", "keep"),
     "PRETRAIN.AUGMENTATION": ("paper", "area", "pad", "none"),
+    "PRETRAIN.SCALED_DECODE": ("off", "on"),
     "DATASETS.VOC_DIFFICULT": ("keep", "drop"),
     "DATASETS.VOC_ORIGIN": (1, 0),
     "INPUT.EXIF": ("apply", "ignore"),

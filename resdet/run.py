@@ -18,6 +18,7 @@
         voc.json, coco.json  the JSON of `resdet evaluate`
         samples/<id>.jpg     a few pictures of the set, for the report
         parts/               while it runs: finished images, so that a stop loses none
+      profile.json, .svg     where the time of the last command with --profile went
       submissions/<server>/  packages for a server, made by `resdet submit`
 
 A report needs nothing but such folders. This is the only module that knows the names inside.
@@ -54,7 +55,8 @@ SIGN_OF_LIFE_SECONDS = 60.0
 # In bytes, as file systems count; a quoted name is ASCII.
 LONGEST_FOLDER_NAME = 255
 # What a run writes before it has anything to lose.
-STARTED_WITH = ("config.yaml", "card.json", "transfer.json", "log.txt", "metrics.json")
+STARTED_WITH = ("config.yaml", "card.json", "transfer.json", "log.txt", "metrics.json",
+                "profile.json", "profile.svg")  # fmt: skip
 
 
 @contextlib.contextmanager
@@ -278,6 +280,11 @@ class Run:
 
     def write(self, name: str, value: Any) -> None:
         write_json(self.path / f"{name}.json", value)
+
+    def write_profile(self, numbers: dict[str, Any], picture: str) -> None:
+        """What `resdet.profile` measured, and its SVG."""
+        self.write("profile", numbers)
+        write_text(self.path / "profile.svg", picture)
 
     def metrics(self) -> list[dict[str, Any]]:
         """The lines of metrics.json in order; an unfinished last line is left out (F39)."""

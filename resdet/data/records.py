@@ -8,15 +8,17 @@ from __future__ import annotations
 import hashlib
 import json
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from PIL import Image
 
 from resdet.data.files import portable
 from resdet.data.images import ImageReader
+from resdet.data.regions import Region, resized
 from resdet.errors import DataError
 
 BOX_MODE_XYXY = 0  # Detectron2's BoxMode.XYXY_ABS
@@ -87,6 +89,15 @@ class ClassificationSet:
         if self.images is not None:
             return self.images[index]
         return self.reader.read(self.files[index])
+
+    def read_region(
+        self, index: int, choose: Callable[[tuple[int, int]], Region], *, smaller: bool = True
+    ) -> np.ndarray:
+        """A part of image `index`, resized; as `ImageReader.read_region`."""
+        if self.images is None:
+            return self.reader.read_region(self.files[index], choose, smaller=smaller)
+        picture = Image.fromarray(self.images[index])
+        return resized(picture, choose(picture.size))
 
     def name_of(self, index: int) -> str:
         """How messages call image `index`."""

@@ -23,6 +23,7 @@ from resdet.detect.backbone import build_net
 from resdet.detect.parts import Policy
 from resdet.detect.trainer import FINAL, DetectorTraining, classes_in
 from resdet.engine import command, processes
+from resdet.engine.profiling import profiled
 from resdet.errors import (
     ConfigError,
     RunError,
@@ -62,6 +63,11 @@ def run(args: argparse.Namespace) -> int:
 
 
 def main(args: argparse.Namespace) -> int:
+    with profiled(args, "train_det"):
+        return _main(args)
+
+
+def _main(args: argparse.Namespace) -> int:
     config = command.read_config(args.config, args.opts)
     cfg = config.cfg
     if args.eval_only:

@@ -21,6 +21,7 @@ from detectron2.utils import comm
 from PIL import Image
 from torch import nn
 
+from resdet import profile
 from resdet.data.images import ImageReader
 from resdet.data.records import DetectionSet
 from resdet.detect.loading import Mapper, identity
@@ -68,14 +69,21 @@ def detect(
     results: list[dict[str, Any]] = []
     visited: list[Any] = []
     start = time.monotonic()
-    with evaluating(model), torch.no_grad(), parts or contextlib.nullcontext():
-        for (given,) in _with_progress(loader, len(mine), data.name):
-            instances = model([given])[0]["instances"].to("cpu")
-            found = _to_coco(instances, given["image_id"], data.category_ids)
-            results += found
-            visited.append(given["image_id"])
-            if parts is not None:
-                parts.add(given["image_id"], found)
+    with (
+        profile.section("detecting", "image"),
+        evaluating(model),
+        torch.no_grad(),
+        parts or contextlib.nullcontext(),
+    ):
+        for (given,) in _with_progress(profile.stepwise(loader), len(mine), data.name):
+            with profile.span("forward"):
+                instances = model([given])[0]["instances"].to("cpu")
+            with profile.span("keeping boxes"):
+                found = _to_coco(instances, given["image_id"], data.category_ids)
+                results += found
+                visited.append(given["image_id"])
+                if parts is not None:
+                    parts.add(given["image_id"], found)
         seconds = time.monotonic() - start
         if parts is not None:
             parts.write()

@@ -19,8 +19,10 @@ from detectron2.data.detection_utils import (
     transform_instance_annotations,
 )
 
+from resdet import profile
 from resdet.data.images import ImageReader
 from resdet.data.order import Sample, SampleOrder, seed_global_generators
+from resdet.engine.workers import loader_options
 
 
 class Mapper:
@@ -58,7 +60,14 @@ class Mapper:
     def __call__(self, record: dict[str, Any]) -> dict[str, Any]:
         annotations = record.get("annotations", ())
         record = {k: v for k, v in record.items() if k != "annotations"}
-        image = self.reader.read(record["file_name"])
+        with profile.span(profile.DECODE):
+            image = self.reader.read(record["file_name"])
+        with profile.span(profile.AUGMENT):
+            return self._mapped(record, image, annotations)
+
+    def _mapped(
+        self, record: dict[str, Any], image: np.ndarray, annotations: Sequence[dict[str, Any]]
+    ) -> dict[str, Any]:
         if self.image_format == "BGR":
             image = image[:, :, ::-1]
         given = T.AugInput(image)
@@ -125,8 +134,8 @@ def train_batches(
     loader = torch.utils.data.DataLoader(
         Records(records, mapper, seed),
         batch_sampler=mine,
-        num_workers=num_workers,
         collate_fn=identity,
+        **loader_options(num_workers, batch_size // world_size),
     )
     return iter(loader)
 

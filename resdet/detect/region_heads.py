@@ -20,6 +20,7 @@ from detectron2.modeling.roi_heads import ROI_HEADS_REGISTRY, FastRCNNOutputLaye
 from detectron2.structures import ImageList, Instances
 from torch import nn
 
+from resdet import profile
 from resdet.detect.backbone import apply_norms, build_net
 from resdet.engine.precision import Precision
 from resdet.nets.chain import Chain, place
@@ -85,7 +86,7 @@ class RegionHeads(ROIHeads):
         """(R, D) with R the number of boxes of all images, images in order."""
         x = self.pooler([features[name] for name in self.in_features], boxes)
         dtype = x.dtype
-        with self.precision.autocast():
+        with self.precision.autocast(), profile.span("RoI tail"):
             x = self.precision.input(x)
             for name in self.tail_names:
                 x = self.get_submodule(name)(x)

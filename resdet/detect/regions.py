@@ -23,6 +23,7 @@ import torch.nn.functional as F
 from detectron2.layers import ROIAlign
 from torch import nn
 
+from resdet import profile
 from resdet.detect.folding import folded
 from resdet.detect.pooling import Pooling
 from resdet.detect.region_heads import RegionHeads
@@ -69,7 +70,7 @@ class Regions:
 
     def __call__(self, features: dict[str, torch.Tensor], boxes: list[Any]) -> torch.Tensor:
         shared = features[self.feature]
-        with self.precision.autocast():
+        with self.precision.autocast(), profile.span("RoI tail"):
             return self._run_all(shared, boxes).to(shared.dtype)
 
     def _run_all(self, shared: torch.Tensor, boxes: list[Any]) -> torch.Tensor:
@@ -87,6 +88,7 @@ class Regions:
         back = torch.argsort(order)
 
         def pool(part: torch.Tensor) -> Pool:
+            @profile.timed("RoI pooling", apart=True)
             def from_map(of: torch.Tensor, axis: torch.Tensor) -> torch.Tensor:
                 pooled = []
                 # Without regions there is one chunk of none, whose result has the right width.

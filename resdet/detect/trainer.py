@@ -22,7 +22,7 @@ from detectron2.solver import build_lr_scheduler, build_optimizer
 from detectron2.utils import comm
 from torch import nn
 
-from resdet import nets, weights
+from resdet import nets, profile, weights
 from resdet.data.images import ImageReader
 from resdet.data.records import DetectionSet
 from resdet.detect import inference
@@ -31,10 +31,12 @@ from resdet.detect.backbone import NetBackbone
 from resdet.detect.fast import fast, skipped
 from resdet.detect.fast_training import speed_up
 from resdet.detect.loading import Mapper, train_batches, training_records
+from resdet.detect.watching import watch
 from resdet.engine.loop import Checkpoints, Evaluation, Loop, Schedule, passes, resume
 from resdet.engine.parallel import average_buffers, distributed
 from resdet.engine.precision import Precision
 from resdet.engine.versions import versions
+from resdet.engine.workers import num_workers
 from resdet.engine.writers import build_writers
 from resdet.errors import ConfigError, WeightsError
 from resdet.evaluation.results import FolderResult, evaluate_folder
@@ -80,6 +82,7 @@ class DetectorTraining:
         self.model = build_model(cfg)
         if cfg.ENGINE.FAST_TRAINING == "on":
             speed_up(self.model, self._precision())
+        watch(self.model)
 
     # -- weights ---------------------------------------------------------------------------
 
@@ -183,7 +186,7 @@ class DetectorTraining:
                 batch_size=cfg.SOLVER.IMS_PER_BATCH,
                 seed=cfg.SEED,
                 start=start,
-                num_workers=cfg.DATALOADER.NUM_WORKERS,
+                num_workers=num_workers(cfg, images=len(records)),
                 rank=comm.get_rank(),
                 world_size=comm.get_world_size(),
                 group_by_shape=cfg.DATALOADER.ASPECT_RATIO_GROUPING,
@@ -308,23 +311,25 @@ class DetectorTraining:
                 mark = finished.fingerprint_of(cfg, digest, data)
                 parts = finished.Parts.open(self.run.parts(data.name), data, mark, policy)
             results, visited, seconds = inference.detect(
-                model, data, mapper, num_workers=cfg.DATALOADER.NUM_WORKERS, parts=parts
+                model, data, mapper, num_workers=num_workers(cfg, images=len(data)), parts=parts
             )
             if not comm.is_main_process():
                 continue
-            inference.write_results(
-                folder,
-                data,
-                results,
-                visited,
-                seconds,
-                num_samples=cfg.EVAL.SAMPLES,
-                reader=self.reader,
-            )
+            with profile.section("writing results"):
+                inference.write_results(
+                    folder,
+                    data,
+                    results,
+                    visited,
+                    seconds,
+                    num_samples=cfg.EVAL.SAMPLES,
+                    reader=self.reader,
+                )
             if not data.annotated:
                 numbers[data.name] = None
                 continue
-            result = numbers[data.name] = evaluate_folder(folder, style=cfg.EVAL.VOC_STYLE)
+            with profile.section("evaluation"):
+                result = numbers[data.name] = evaluate_folder(folder, style=cfg.EVAL.VOC_STYLE)
             for metric, values in result.to_json().items():
                 if values is not None:
                     write_json(folder / f"{metric}.json", values)

@@ -21,6 +21,7 @@ from detectron2.utils import comm
 from resdet.config import Config, check_reference_batch, flatten, resolve, set_key
 from resdet.config_keys import COUNTS
 from resdet.engine import processes
+from resdet.engine.profiling import left_in
 from resdet.engine.versions import versions
 from resdet.engine.writers import set_up_log, start_log
 from resdet.errors import (
@@ -38,11 +39,11 @@ logger = logging.getLogger("resdet.engine.command")
 # Keys that may change between a run and its --resume: they do not shape the training.
 FREE_ON_RESUME = ("OUTPUT_DIR", "SOLVER.MAX_ITER", "SOLVER.CHECKPOINT_PERIOD", "TEST.", "EVAL.",
                   "DATALOADER.NUM_WORKERS", "ENGINE.KEEP_CHECKPOINTS", "ENGINE.THREADS",
-                  "DATASETS.TEST")  # fmt: skip
+                  "ENGINE.WORKERS", "DATASETS.TEST")  # fmt: skip
 # Keys that may differ when a finished run is scored again: they do not shape what it detects.
 FREE_ON_EVAL = ("OUTPUT_DIR", "DATASETS.TEST", "PRETRAIN.VAL", "PRETRAIN.TEST", "EVAL.SAMPLES",
                 "EVAL.ALLOW_LEAK", "MODEL.DEVICE", "DATALOADER.NUM_WORKERS",
-                "ENGINE.THREADS")  # fmt: skip
+                "ENGINE.THREADS", "ENGINE.WORKERS")  # fmt: skip
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -50,6 +51,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--output", metavar="DIR", help="run folder (default: runs/<config>)")
     parser.add_argument("--resume", action="store_true", help="go on from the newest checkpoint")
     parser.add_argument("--eval-only", action="store_true", help="score, train nothing")
+    parser.add_argument(
+        "--profile",
+        action="store_true",
+        help="where the time went: a table, and profile.json and profile.svg in the run folder",
+    )
     processes.add_arguments(parser)
     parser.add_argument("opts", nargs=argparse.REMAINDER, metavar="KEY VALUE", help="config keys")
 
@@ -171,7 +177,8 @@ def run_folder(args: argparse.Namespace, config: Config, kind: str, name: str) -
                 )
             set_up_log(path)
             try:
-                yield run
+                with left_in(run):
+                    yield run
             except (TrainingStopped, Interrupted) as error:
                 # A finished run stays one, whatever stopped a later measurement of it.
                 if is_new or resuming:

@@ -26,6 +26,7 @@ from detectron2.utils import comm
 from detectron2.utils.events import EventStorage
 from torch import nn
 
+from resdet import profile
 from resdet.engine import checkpoint
 from resdet.errors import Interrupted, RunError, TrainingStopped
 from resdet.run import Run, write_text
@@ -107,13 +108,15 @@ class Loop(TrainerBase):
         """
         self.iter, self.start_iter, self.max_iter = start_iter, start_iter, max_iter
         logger.info("training from step %d to %d", start_iter, max_iter)
-        with EventStorage(start_iter) as self.storage:
+        with EventStorage(start_iter) as self.storage, profile.section("training", "step"):
             try:
                 self.before_train()
                 for self.iter in range(start_iter, max_iter):
-                    self.before_step()
-                    self.run_step()
-                    self.after_step()
+                    with profile.step():
+                        self.before_step()
+                        self.run_step()
+                        with profile.span("log and checkpoints"):
+                            self.after_step()
                 self.iter = max_iter
             except TrainingStopped:
                 if self._statistics:
@@ -125,11 +128,12 @@ class Loop(TrainerBase):
                 self.after_train()
 
     def run_step(self) -> None:
-        if self._stream is None:
-            self._stream = iter(self.batches(self.iter))
-        start = time.perf_counter()
-        batch = next(self._stream)
-        data_time = time.perf_counter() - start
+        with profile.span(profile.WAIT):
+            if self._stream is None:
+                self._stream = iter(self.batches(self.iter))
+            start = time.perf_counter()
+            batch = next(self._stream)
+            data_time = time.perf_counter() - start
         if self._statistics:
             torch._foreach_copy_(self._statistics_before, self._statistics)
         # Data order and augmentation are seeded per sample; this covers dropout and RoI sampling.
@@ -139,24 +143,27 @@ class Loop(TrainerBase):
         values: Counter[str] = Counter()
         for number, (share, part) in enumerate(parts, 1):
             values.update(self._add_gradients(part, share, is_last=number == len(parts)))
-        gradients = [p.grad for p in self.model.parameters() if p.grad is not None]
-        norm = nn.utils.get_total_norm(gradients)
-        self._guard({"gradient norm": norm}, batch)
-        if self.clip_norm > 0:
-            nn.utils.clip_grads_with_norm_(self.model.parameters(), self.clip_norm, norm)
-        self.optimizer.step()
+        with profile.span("check of gradients"):
+            gradients = [p.grad for p in self.model.parameters() if p.grad is not None]
+            norm = nn.utils.get_total_norm(gradients)
+            self._guard({"gradient norm": norm}, batch)
+            if self.clip_norm > 0:
+                nn.utils.clip_grads_with_norm_(self.model.parameters(), self.clip_norm, norm)
+        with profile.span("optimizer step"):
+            self.optimizer.step()
         self._record(values, data_time)
 
     def _add_gradients(self, part: Batch, share: float, *, is_last: bool) -> dict[str, float]:
         """Gradients of a part of the batch; gives its losses and metrics, by its share."""
-        values = self.losses(part)
+        with profile.span("forward"):
+            values = self.losses(part)
         losses = {k: v for k, v in values.items() if not k.startswith("metric/")}
         total = sum(losses.values())
         assert isinstance(total, torch.Tensor)
         self._guard({**losses, "total_loss": total}, part)
         # Several processes exchange gradients once a step, with the last part.
         waits = getattr(self.model, "no_sync", None) if not is_last else None
-        with waits() if waits else contextlib.nullcontext():
+        with waits() if waits else contextlib.nullcontext(), profile.span("backward"):
             (total if share == 1 else total * share).backward()
         values = {**values, "total_loss": total}
         return {k: share * float(v.detach()) for k, v in values.items()}
@@ -285,7 +292,8 @@ class Checkpoints(HookBase):
     def save(self, steps_done: int) -> None:
         if comm.is_main_process():
             state = {**self.trainer.state_dict(), **self.extra, "iteration": steps_done}
-            checkpoint.save(self.run.checkpoints, state, keep=self.keep)
+            with profile.span("checkpoint"):
+                checkpoint.save(self.run.checkpoints, state, keep=self.keep)
 
 
 def resume(loop: Loop, run: Run) -> int:

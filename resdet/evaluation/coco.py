@@ -25,6 +25,7 @@ import numpy as np
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
+from resdet import profile
 from resdet.errors import CheckFailed, DataError, first_few
 from resdet.evaluation import coco_fast
 from resdet.evaluation.arrays import BoolArray, FloatArray, ImageId, IntArray
@@ -214,7 +215,8 @@ def fast_and_checked(
         CheckFailed: it and pycocotools differ on the sample.
     """
     sample = _sample(truth, columns, used)
-    ours, theirs = fast(truth, columns, sample, task), official(truth, columns, sample, task)
+    with profile.span("cross-check"):
+        ours, theirs = fast(truth, columns, sample, task), official(truth, columns, sample, task)
     parts = {
         "twelve numbers": (ours.numbers, theirs.numbers),
         "precision array": (ours.precision, theirs.precision),
@@ -249,6 +251,7 @@ def _sample(truth: GroundTruth, columns: Columns, used: BoolArray) -> BoolArray:
     return sample if sample.any() else used
 
 
+@profile.timed("fast engine")
 def fast(truth: GroundTruth, columns: Columns, used: BoolArray, task: str) -> Accumulated:
     """`coco_fast` on the images that are used."""
     rank = truth.index.image_rank()
@@ -293,13 +296,16 @@ def _dt_mask(columns: Columns, row: int) -> dict[str, Any]:
 # -- pycocotools -------------------------------------------------------------------------------
 
 
+@profile.timed("pycocotools")
 def official(truth: GroundTruth, columns: Columns, used: BoolArray, task: str) -> Accumulated:
     """pycocotools on the images that are used, its prints swallowed."""
     engine = official_engine(truth, columns, used, task)
     with contextlib.redirect_stdout(io.StringIO()):
-        engine.evaluate()
-        engine.accumulate()
-        engine.summarize()
+        with profile.span("match"):
+            engine.evaluate()
+        with profile.span("sum up"):
+            engine.accumulate()
+            engine.summarize()
     return Accumulated(
         engine.eval["precision"], engine.eval["recall"], engine.stats, _absorbed(engine)
     )

@@ -6,11 +6,14 @@ Not for: computing them (`voc`, `coco`, `explain`).
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
+import os
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
+from resdet import profile, profile_view
 from resdet.errors import ConfigError
 from resdet.evaluation import coco, voc
 from resdet.evaluation.detections import TASKS
@@ -50,11 +53,41 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("results", type=Path, metavar="RESULTS.json", help="list of boxes, COCO's format")
     add("--gt", type=Path, required=True, metavar="INSTANCES.json", help="annotations of the set")
     add("--json", action="store_true", help="one JSON object on standard output")
+    for each in (voc_parser, coco_parser, explain_parser):
+        each.add_argument(
+            "--profile",
+            action="store_true",
+            help="where the time went: a table on standard error, and profile.json and "
+            "profile.svg in the current folder",
+        )
 
 
 def run(args: argparse.Namespace) -> int:
     """Scores, prints, returns 0; errors are raised for the caller's page."""
-    return {"voc": _run_voc, "coco": _run_coco, "explain": _run_explain}[args.metric](args)
+    with _profiled(args):
+        return {"voc": _run_voc, "coco": _run_coco, "explain": _run_explain}[args.metric](args)
+
+
+@contextlib.contextmanager
+def _profiled(args: argparse.Namespace) -> Iterator[None]:
+    if not args.profile:
+        yield
+        return
+    recorded = profile.Profile(f"evaluate {args.metric}")
+    try:
+        with profile.recording(recorded), profile.section("evaluation"):
+            yield
+    finally:
+        report = recorded.report()
+        print("\n" + profile_view.table(report), file=sys.stderr)
+        numbers = json.dumps(report.to_json(), indent=1, allow_nan=False) + "\n"
+        for name, text in (
+            ("profile.json", numbers),
+            ("profile.svg", profile_view.picture(report)),
+        ):
+            temporary = Path(f"{name}.{os.getpid()}.tmp")
+            temporary.write_text(text, encoding="utf-8")
+            os.replace(temporary, name)
 
 
 def _run_voc(args: argparse.Namespace) -> int:

@@ -19,6 +19,7 @@ from typing import Any
 
 import numpy as np
 
+from resdet import profile
 from resdet.errors import CheckFailed
 from resdet.evaluation.arrays import (
     FloatArray,
@@ -103,6 +104,7 @@ def _slices(results: Sequence[Any]) -> Iterator[Sequence[Any]]:
     return (results[i : i + PIECE] for i in range(0, len(results), PIECE))
 
 
+@profile.timed("read results")
 def load_columns(
     source: Any, index: SetIndex, task: str = "bbox", *, keep_masks: bool = True
 ) -> tuple[Columns, list[Finding], str]:

@@ -20,6 +20,7 @@ from typing import Any
 
 import numpy as np
 
+from resdet import profile
 from resdet.evaluation import voc
 from resdet.evaluation.arrays import BoolArray, ImageId
 from resdet.evaluation.coco import fast_and_checked
@@ -147,8 +148,10 @@ def explain(
     findings += check_columns(columns, truth.index, evaluated_ids)
     warnings = refuse_if_any(title, findings)
     table = _Table(columns)
-    engine = _coco_rules(table, truth)
-    _voc_rules(table, truth)
+    with profile.span("COCO's rules"):
+        engine = _coco_rules(table, truth)
+    with profile.span("VOC's rules"):
+        _voc_rules(table, truth)
     num_images = len(truth.index.image_ids)
     return Explanation(
         tuple(table.rules),

@@ -18,6 +18,7 @@ from typing import Any
 
 import numpy as np
 
+from resdet import profile
 from resdet.errors import DataError, first_few
 from resdet.evaluation.arrays import (
     MISSING,
@@ -91,8 +92,11 @@ def read_ground_truth(source: Mapping[str, Any] | Path | str | GroundTruth) -> G
         DataError: no such file, no annotations (a test set), or faults in them: all of them
             are counted, the first named.
     """
-    if isinstance(source, GroundTruth):
-        return source
+    return source if isinstance(source, GroundTruth) else _read(source)
+
+
+@profile.timed("read annotations")
+def _read(source: Mapping[str, Any] | Path | str) -> GroundTruth:
     title = "the ground truth"
     if isinstance(source, str | Path):
         title = Path(source).name

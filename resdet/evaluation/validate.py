@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 
+from resdet import profile
 from resdet.evaluation.arrays import FloatArray, ImageId, IntArray, printable, stable_order
 from resdet.evaluation.detections import Columns, load_columns
 from resdet.evaluation.findings import REFUSE, WARN, Finding, finding, share
@@ -56,6 +57,7 @@ def check_results(
     return findings + check_columns(columns, index, evaluated_ids, subset)
 
 
+@profile.timed("check results")
 def check_columns(
     columns: Columns,
     index: SetIndex,

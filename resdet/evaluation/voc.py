@@ -22,6 +22,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from resdet import profile
 from resdet.errors import CheckFailed
 from resdet.evaluation.arrays import ImageId, IntArray
 from resdet.evaluation.detections import Columns
@@ -124,7 +125,8 @@ def evaluate_at(
         # Stable: score down, then image id, then the order given (F52).
         mine = mine[np.lexsort((rank[columns.image[mine]], -columns.scores[mine]))]
         found = Found(columns.image[mine], boxes[mine], columns.scores[mine])
-        scores[name] = score_class(objects, found, ap, ious, style)
+        with profile.span("match and sum up"):
+            scores[name] = score_class(objects, found, ap, ious, style)
     images = {"expected": len(used), "evaluated": int(used.sum()), "missing": int((~used).sum())}
     results = []
     for place, iou in enumerate(ious):

@@ -15,6 +15,7 @@ from pathlib import Path
 
 import numpy as np
 
+from resdet import profile
 from resdet.errors import CheckFailed, DataError, first_few
 from resdet.evaluation.arrays import ImageId
 from resdet.evaluation.findings import SHOWN
@@ -23,6 +24,7 @@ from resdet.evaluation.voc_sets import VocDetections, did_you_mean
 PREFIX = "comp4_det_"
 
 
+@profile.timed("read results")
 def read_detections(
     folder: Path | str,
     classes: Sequence[str],

@@ -18,6 +18,7 @@ from typing import Any
 
 import numpy as np
 
+from resdet import profile
 from resdet.errors import DataError, first_few
 from resdet.evaluation.arrays import BoolArray, FloatArray, ImageId, IntArray
 from resdet.evaluation.detections import Columns
@@ -88,6 +89,7 @@ def voc_index(
 # -- ground truth -----------------------------------------------------------------------------
 
 
+@profile.timed("read annotations")
 def read_devkit_ground_truth(
     root: Path | str, split: str, classes: Sequence[str] | None = None
 ) -> VocGroundTruth:

@@ -16,6 +16,7 @@ from typing import Any
 
 import numpy as np
 
+from resdet import profile
 from resdet.evaluation.arrays import BoolArray, FloatArray, IntArray
 from resdet.evaluation.detections import Columns
 from resdet.evaluation.ground_truth import GroundTruth
@@ -49,6 +50,13 @@ def notes_on_zero(
     """
     if ap50 is None or ap50 >= NOTHING:
         return []
+    return _likely_causes(truth, columns, used)
+
+
+@profile.timed("why an AP is 0")
+def _likely_causes(
+    truth: GroundTruth | VocGroundTruth, columns: Columns, used: BoolArray | None
+) -> list[str]:
     ids = truth.index.category_ids if isinstance(truth, GroundTruth) else ()
     objects = ground_truth_from_coco(truth) if isinstance(truth, GroundTruth) else truth
     if used is not None:

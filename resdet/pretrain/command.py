@@ -13,6 +13,7 @@ from resdet import weights
 from resdet.config import Config, data_options, net_options, refuse_late_flags
 from resdet.data import DataOptions, catalog
 from resdet.engine import command, processes
+from resdet.engine.profiling import profiled
 from resdet.errors import ConfigError, RunError
 from resdet.pretrain.trainer import Pretraining
 from resdet.run import Run
@@ -38,6 +39,11 @@ def run(args: argparse.Namespace) -> int:
 
 
 def main(args: argparse.Namespace) -> int:
+    with profiled(args, "pretrain_cls"):
+        return _main(args)
+
+
+def _main(args: argparse.Namespace) -> int:
     config = command.read_config(args.config or DEFAULT_CONFIG, args.opts)
     if not args.config:
         logging.getLogger().warning(IMAGENET_HINT)

@@ -9,9 +9,14 @@ from collections.abc import Callable, Iterator
 
 import numpy as np
 import torch
+from PIL import Image
 
+from resdet import profile
 from resdet.data.order import Sample, SampleOrder, generator_for
 from resdet.data.records import ClassificationSet
+from resdet.data.regions import Region, resized
+from resdet.engine.workers import loader_options
+from resdet.pretrain.augment import TrainCrop
 
 Batch = tuple[torch.Tensor, torch.Tensor, list[int]]
 Crop = Callable[[np.ndarray, np.random.Generator | None], np.ndarray]
@@ -24,15 +29,30 @@ class Crops(torch.utils.data.Dataset):
         images: the set.
         crop: image and generator to a square crop; the generator is None without augmentation.
         seed: of the augmentation.
-        cache_mb: decoded images are kept while they need no more than so many MB in all.
+        cache_mb: decoded images are kept while they need no more than so many MB in all, in
+            equal shares where several workers each keep their own.
+        by_region: only the part of an image that becomes the crop is resized, and without a cache
+            JPEGs are decoded smaller where that is enough (`ImageReader.read_region`). The crop
+            must be a `TrainCrop`.
     """
 
-    def __init__(self, images: ClassificationSet, crop: Crop, seed: int = 0, cache_mb: float = 0):
+    def __init__(
+        self,
+        images: ClassificationSet,
+        crop: Crop,
+        seed: int = 0,
+        cache_mb: float = 0,
+        *,
+        by_region: bool = False,
+    ):
         self.images = images
         self.crop = crop
         self.seed = seed
         self.room = cache_mb * 2**20
+        self.by_region = by_region and isinstance(crop, TrainCrop) and crop.has_region
         self._kept: dict[int, np.ndarray] = {}
+        self._bytes_kept = 0
+        self._is_full = not cache_mb
 
     def __len__(self) -> int:
         return len(self.images)
@@ -40,18 +60,44 @@ class Crops(torch.utils.data.Dataset):
     def _read(self, index: int) -> np.ndarray:
         image = self._kept.get(index)
         if image is None:
-            image = self.images.read(index)
-            if image.nbytes <= self.room:
-                self.room -= image.nbytes
+            with profile.span(profile.DECODE):
+                image = self.images.read(index)
+            worker = torch.utils.data.get_worker_info()
+            room = self.room / (worker.num_workers if worker else 1)
+            if self._bytes_kept + image.nbytes <= room:
+                self._bytes_kept += image.nbytes
                 self._kept[index] = image
+            else:
+                self._is_full = True
         return image
+
+    def _region(self, crop: TrainCrop, index: int, generator: np.random.Generator) -> np.ndarray:
+        """The crop from its part of the image, the same whether the image is kept or not."""
+
+        def choose(size: tuple[int, int]) -> Region:
+            return crop.region(size, generator)
+
+        if index in self._kept or not self._is_full:
+            picture = Image.fromarray(self._read(index))
+            with profile.span(profile.AUGMENT):
+                return crop.finish(resized(picture, choose(picture.size)), generator)
+        with profile.span(profile.DECODE):
+            part = self.images.read_region(index, choose, smaller=not self.room)
+        with profile.span(profile.AUGMENT):
+            return crop.finish(part, generator)
 
     def __getitem__(self, item: Sample | int) -> tuple[np.ndarray, int, int]:
         if isinstance(item, Sample):
             index, generator = item.index, generator_for(self.seed, item)
         else:
             index, generator = item, None
-        crop = self.crop(self._read(index), generator)
+        if self.by_region and generator is not None:
+            assert isinstance(self.crop, TrainCrop)
+            crop = self._region(self.crop, index, generator)
+        else:
+            image = self._read(index)
+            with profile.span(profile.AUGMENT):
+                crop = self.crop(image, generator)
         return crop, int(self.images.labels[index]), index
 
 
@@ -74,10 +120,9 @@ def train_batches(
     """Endless batches from number `start` on; each process takes its share of every batch."""
     order = SampleOrder(len(crops), seed)
     mine = (batch[rank::world_size] for batch in order.batches(batch_size, start))
+    options = loader_options(num_workers, batch_size // world_size)
     return iter(
-        torch.utils.data.DataLoader(
-            crops, batch_sampler=mine, num_workers=num_workers, collate_fn=collate
-        )
+        torch.utils.data.DataLoader(crops, batch_sampler=mine, collate_fn=collate, **options)
     )
 
 
@@ -86,8 +131,7 @@ def test_batches(
 ) -> Iterator[Batch]:
     """Every image once, in its own order; never padded (F41)."""
     mine = torch.utils.data.Subset(crops, range(rank, len(crops), world_size))
+    options = loader_options(num_workers, batch_size)
     return iter(
-        torch.utils.data.DataLoader(
-            mine, batch_size=batch_size, num_workers=num_workers, collate_fn=collate
-        )
+        torch.utils.data.DataLoader(mine, batch_size=batch_size, collate_fn=collate, **options)
     )

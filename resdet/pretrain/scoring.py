@@ -13,6 +13,7 @@ from detectron2.utils import comm
 from fvcore.nn.precise_bn import get_bn_modules, update_bn_stats
 from torch import nn
 
+from resdet import profile
 from resdet.engine.evaluating import evaluating
 from resdet.errors import CheckFailed
 from resdet.pretrain.loading import Batch
@@ -44,9 +45,10 @@ def score(
     """
     wrong1 = wrong5 = 0
     seen: list[int] = []
-    with evaluating(net), torch.no_grad():
-        for images, labels, indices in batches:
-            logits = net(prepare(images)).float().cpu()
+    with profile.section("scoring", "batch"), evaluating(net), torch.no_grad():
+        for images, labels, indices in profile.stepwise(batches):
+            with profile.span("forward"):
+                logits = net(prepare(images)).float().cpu()
             first, fifth = errors_of(logits, labels)
             wrong1, wrong5 = wrong1 + first, wrong5 + fifth
             seen += indices
@@ -76,7 +78,9 @@ def recompute_bn_statistics(
     """
     layers = len(get_bn_modules(net.train()))
     if layers:
-        update_bn_stats(_Prepared(net, prepare), (images for images, _, _ in batches), num_batches)
+        with profile.section("statistics of norms", "batch"):
+            images = (images for images, _, _ in profile.stepwise(batches))
+            update_bn_stats(_Prepared(net, prepare), images, num_batches)
     return layers
 
 
@@ -87,4 +91,5 @@ class _Prepared(nn.Module):
         self.prepare = prepare
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
-        return self.net(self.prepare(images))
+        with profile.span("forward"):
+            return self.net(self.prepare(images))

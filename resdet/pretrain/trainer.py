@@ -29,6 +29,7 @@ from resdet.engine.loop import Checkpoints, Evaluation, Loop, Schedule, passes, 
 from resdet.engine.parallel import average_buffers, distributed
 from resdet.engine.precision import Precision
 from resdet.engine.versions import versions
+from resdet.engine.workers import num_workers
 from resdet.engine.writers import build_writers
 from resdet.errors import ConfigError
 from resdet.pretrain import augment
@@ -76,7 +77,17 @@ class Pretraining:
         self.mean = torch.tensor(cfg.MODEL.PIXEL_MEAN, device=cfg.MODEL.DEVICE).view(1, 3, 1, 1)
         self.std = torch.tensor(cfg.MODEL.PIXEL_STD, device=cfg.MODEL.DEVICE).view(1, 3, 1, 1)
         self.crops = Crops(
-            self.train_set, self._train_crop, cfg.SEED, cache_mb=cfg.PRETRAIN.CACHE_MB
+            self.train_set,
+            augment.TrainCrop(
+                kind=cfg.PRETRAIN.AUGMENTATION,
+                crop=cfg.PRETRAIN.CROP,
+                jitter=tuple(cfg.PRETRAIN.JITTER),
+                flip=cfg.PRETRAIN.FLIP,
+                color_std=cfg.PRETRAIN.COLOR_STD,
+            ),
+            cfg.SEED,
+            cache_mb=cfg.PRETRAIN.CACHE_MB,
+            by_region=cfg.PRETRAIN.SCALED_DECODE == "on",
         )
         optimizer = build_optimizer(cfg, self.net)
         self.model = distributed(self.net)
@@ -131,26 +142,17 @@ class Pretraining:
 
     # -- what the loop calls --------------------------------------------------------------
 
-    def _train_crop(self, image: np.ndarray, generator: np.random.Generator | None) -> np.ndarray:
-        assert generator is not None
-        keys = self.cfg.PRETRAIN
-        return augment.train_crop(
-            image,
-            generator,
-            kind=keys.AUGMENTATION,
-            crop=keys.CROP,
-            jitter=tuple(keys.JITTER),
-            flip=keys.FLIP,
-            color_std=keys.COLOR_STD,
-        )
-
     def _batches(self, start: int) -> Iterator[Batch]:
         return train_batches(
             self.crops,
             batch_size=self.cfg.SOLVER.IMS_PER_BATCH,
             seed=self.cfg.SEED,
             start=start,
-            num_workers=self.cfg.DATALOADER.NUM_WORKERS,
+            num_workers=num_workers(
+                self.cfg,
+                images=len(self.train_set),
+                in_memory=self.train_set.images is not None or self.cfg.PRETRAIN.CACHE_MB > 0,
+            ),
             rank=comm.get_rank(),
             world_size=comm.get_world_size(),
         )
@@ -255,7 +257,9 @@ class Pretraining:
             batches = test_batches(
                 Crops(images, crop),
                 batch_size=self.cfg.SOLVER.IMS_PER_BATCH,
-                num_workers=self.cfg.DATALOADER.NUM_WORKERS,
+                num_workers=num_workers(
+                    self.cfg, images=len(images), in_memory=images.images is not None
+                ),
                 rank=comm.get_rank(),
                 world_size=comm.get_world_size(),
             )

@@ -57,6 +57,7 @@ _BOOKKEEPING = (
     "MODEL.DEVICE",
     "DATALOADER.NUM_WORKERS",
     "ENGINE.THREADS",
+    "ENGINE.WORKERS",
     # Sets that not all runs were scored on are left out of the report, and it says so.
     "DATASETS.TEST",
     "TEST.EVAL_PERIOD",

@@ -119,3 +119,47 @@ def test_evaluation_imports_neither_torch_nor_detectron2() -> None:
     count, found = done.stdout.split(" ", 1)
     assert int(count) >= 14
     assert found.strip() == "[]"
+
+
+def test_a_profile_changes_no_number_and_not_standard_output(
+    files: tuple[Path, Path], capsys: Any, tmp_path: Path, monkeypatch: Any
+) -> None:
+    """One JSON object stays alone; the table goes to standard error, the files lie where one is."""
+    words = ["coco", files[0], "--gt", files[1], "--task", "bbox", "--json"]
+    run(*words)
+    before, _ = capsys.readouterr()
+    assert not (tmp_path / "profile.json").exists()
+    monkeypatch.chdir(tmp_path)
+    assert run(*words, "--profile") == 0
+    out, err = capsys.readouterr()
+    assert out == before
+    assert "Where the time of evaluate coco went" in err
+    (section,) = json.loads((tmp_path / "profile.json").read_text(encoding="utf-8"))["sections"]
+    assert list(section["steps"]["parts"]) == [
+        "read annotations",
+        "read results",
+        "check results",
+        "pycocotools",
+    ]
+    assert (tmp_path / "profile.svg").read_text(encoding="utf-8").startswith("<svg")
+    assert not list(tmp_path.glob("*.tmp"))
+
+
+def test_every_metric_can_be_profiled(
+    devkit: Path, detections: Path, files: tuple[Path, Path], tmp_path: Path, monkeypatch: Any
+) -> None:
+    """And a refused file leaves what was measured until then."""
+    monkeypatch.chdir(tmp_path)
+
+    def rows() -> list[str]:
+        page = json.loads((tmp_path / "profile.json").read_text(encoding="utf-8"))
+        return list(page["sections"][0]["steps"]["parts"])
+
+    run("voc", detections, "--root", devkit, "--split", "test", "--ap", "area", "--profile")
+    assert rows()[:4] == ["read annotations", "read results", "check results", "match and sum up"]
+    run("explain", files[0], "--gt", files[1], "--profile")
+    assert rows()[3:5] == ["COCO's rules", "VOC's rules"]
+    files[0].write_text("{}", encoding="utf-8")
+    with pytest.raises(CheckFailed):
+        run("coco", files[0], "--gt", files[1], "--task", "bbox", "--profile")
+    assert rows() == ["read annotations", "read results"]

@@ -12,7 +12,7 @@ def generator(seed=0):
 
 def crop(kind, image, seed=0, **options):
     settings = {"crop": 24, "jitter": (32, 48), "flip": False, "color_std": 0.0, **options}
-    return augment.train_crop(image, generator(seed), kind=kind, **settings)
+    return augment.TrainCrop(kind=kind, **settings)(image, generator(seed))
 
 
 @pytest.mark.parametrize("kind", augment.KINDS)

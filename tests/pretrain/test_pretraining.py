@@ -135,3 +135,22 @@ def test_the_log_opens_with_what_was_found_before_the_folder_was_made(place):
     """Warnings and counts of the data sets stand in log.txt, too."""
     log = (place / "one" / "log.txt").read_text(encoding="utf-8")
     assert "SOLVER.WARMUP_ITERS 2 is more than a tenth of SOLVER.MAX_ITER 10" in log
+
+
+def test_a_profiled_training_is_the_same_to_the_bit(place):
+    """Weights, BN statistics and errors; every part of the command has its rows."""
+    done = tiny.run_cli(
+        "pretrain_cls", "--config", "c.yaml", "--output", "profiled", "--profile", cwd=place
+    )
+    assert done.returncode == 0, done.stderr
+    one, _ = weights.load(place / "one" / "model.safetensors")
+    two, _ = weights.load(place / "profiled" / "model.safetensors")
+    assert one.keys() == two.keys() and all(torch.equal(one[k], two[k]) for k in one)
+    before, after = Run.open(place / "one"), Run.open(place / "profiled")
+    assert before.read("classification") == after.read("classification")
+    said = {s["name"]: s for s in after.read("profile")["sections"]}
+    assert list(said) == ["training", "statistics of norms", "scoring"]
+    assert (said["training"]["first"]["calls"], said["training"]["steps"]["calls"]) == (3, 7)
+    assert list(said["scoring"]["steps"]["parts"]) == ["wait for data", "forward"]
+    assert "Where the time of pretrain_cls went" in done.stdout
+    assert before.read("profile") is None

@@ -1,0 +1,103 @@
+"""How many data workers there are, and how they behave."""
+
+import os
+from types import SimpleNamespace
+
+import pytest
+import torch
+
+pytest.importorskip("detectron2")
+
+from resdet.config import get_cfg
+from resdet.engine import workers
+
+
+def cfg_of(**keys):
+    cfg = get_cfg()
+    cfg.MODEL.DEVICE = "cuda"
+    cfg.SOLVER.IMS_PER_BATCH = 8
+    cfg.ENGINE.WORKERS = "auto"
+    for key, value in keys.items():
+        cfg.merge_from_list([key.replace("__", "."), value])
+    return cfg
+
+
+@pytest.fixture
+def cores(monkeypatch):
+    def have(number):
+        monkeypatch.setattr(workers, "usable_cores", lambda: number)
+
+    return have
+
+
+def test_off_is_detectron2s_key():
+    cfg = cfg_of(ENGINE__WORKERS="off", DATALOADER__NUM_WORKERS=7)
+    assert workers.num_workers(cfg, images=1, in_memory=True) == 7
+
+
+@pytest.mark.parametrize(
+    ("number", "images", "in_memory", "expected"),
+    [
+        pytest.param(1, 1000, False, 0, id="one core"),
+        pytest.param(2, 1000, False, 1, id="one for the net"),
+        pytest.param(8, 1000, False, 7, id="the rest"),
+        pytest.param(64, 1000, False, 16, id="at most 16"),
+        pytest.param(8, 20, False, 3, id="three batches"),
+        pytest.param(8, 1000, True, 0, id="in memory"),
+    ],
+)
+def test_auto_takes_the_cores_that_a_gpu_leaves(cores, number, images, in_memory, expected):
+    cores(number)
+    assert workers.num_workers(cfg_of(), images=images, in_memory=in_memory) == expected
+
+
+def test_auto_on_a_cpu_takes_what_torchs_threads_leave(cores, monkeypatch):
+    """A net that uses every core keeps them; of two processes each has half."""
+    cores(8)
+    cfg = cfg_of(MODEL__DEVICE="cpu")
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 8)
+    assert workers.num_workers(cfg, images=1000) == 0
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 3)
+    assert workers.num_workers(cfg, images=1000) == 5
+    monkeypatch.setenv("LOCAL_WORLD_SIZE", "2")
+    assert workers.num_workers(cfg, images=1000) == 1
+
+
+def test_the_quota_of_a_container_counts(tmp_path, monkeypatch):
+    """cgroup 2: 150 ms of every 100 ms are one and a half cores; "max" is no limit."""
+    monkeypatch.setattr(os, "sched_getaffinity", lambda process: set(range(8)))
+    for text, expected in (("150000 100000\n", 1), ("max 100000\n", 8), ("50000 100000", 1)):
+        (tmp_path / "cpu.max").write_text(text, encoding="utf-8")
+        monkeypatch.setattr(workers, "_QUOTA", tmp_path / "cpu.max")
+        assert workers.usable_cores() == expected
+    monkeypatch.setattr(workers, "_QUOTA", tmp_path / "none")
+    assert workers.usable_cores() == 8
+
+
+class _Threads(torch.utils.data.Dataset):
+    def __len__(self):
+        return 2
+
+    def __getitem__(self, index):
+        return torch.get_num_threads()
+
+
+def test_a_worker_has_one_thread_and_reads_ahead():
+    """16 images per worker, however small the batches; the caller's first act comes, too."""
+    options = workers.loader_options(1, 2, init=_leave_a_mark)
+    assert options["prefetch_factor"] == 8
+    assert workers.loader_options(4, 256)["prefetch_factor"] == 2
+    loader = torch.utils.data.DataLoader(_Threads(), batch_size=2, **options)
+    assert next(iter(loader)).tolist() == [1, 1]
+
+
+def _leave_a_mark(worker):
+    assert worker == 0
+
+
+def test_opencv_gets_one_thread_where_it_is_loaded(monkeypatch):
+    asked = []
+    monkeypatch.setitem(workers.sys.modules, "cv2", SimpleNamespace(setNumThreads=asked.append))
+    monkeypatch.setattr(torch, "set_num_threads", asked.append)
+    workers.loader_options(1, 1)["worker_init_fn"](0)
+    assert asked == [1, 1]
