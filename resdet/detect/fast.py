@@ -18,11 +18,11 @@ from collections.abc import Iterator
 from typing import Any
 
 import torch
-from detectron2.layers import Conv2d
+from detectron2.layers import Conv2d, FrozenBatchNorm2d
 from torch import nn
 
 from resdet.detect.backbone import NetBackbone
-from resdet.detect.folding import fold_norms
+from resdet.detect.folding import fold_norms, is_plain
 from resdet.detect.fpn import NetFPN
 from resdet.detect.proposals import HiddenLayer, ShortNMS, plain_head
 from resdet.detect.region_heads import RegionHeads
@@ -40,13 +40,20 @@ def fast(model: nn.Module, *, bf16: bool = False, chunk: int = CHUNK) -> nn.Modu
         model: a C4, DC5 or FPN detector around a net of ours; other parts are copied unchanged.
         bf16: trunk, pyramid and tail in bfloat16; scores and boxes leave in float32.
         chunk: regions at once, at least 1.
+
+    Raises:
+        ValueError: the model is a fast form; its weights are laid out for that alone.
     """
+    if getattr(model, "is_fast_form", False):
+        raise ValueError("this is the fast form already: give the trained model")
     found: Any = copy.deepcopy(model).eval()
+    found.is_fast_form = True
     for parameter in found.parameters():
         parameter.requires_grad_(False)
     device = next(found.parameters()).device.type
     precision = Precision(device, bf16=bf16, channels_last=True)
-    backbone, heads = found.backbone, found.roi_heads
+    backbone = found.backbone
+    heads: Any = getattr(found, "roi_heads", None)
     if isinstance(backbone, NetBackbone | NetFPN):
         _prepare(backbone, bf16)
         backbone.precision = precision
@@ -61,6 +68,7 @@ def fast(model: nn.Module, *, bf16: bool = False, chunk: int = CHUNK) -> nn.Modu
         if bf16:
             heads.box_head.to(torch.bfloat16)
     if isinstance(heads, RegionHeads):
+        heads.precision = precision
         for name in heads.tail_names:
             _prepare(heads.get_submodule(name), bf16)
         if one_align(heads):
@@ -88,7 +96,7 @@ def _winograd(conv: Any) -> WinogradConv | None:
     """What computes this layer sooner, be it ours or Detectron2's; None if nothing does."""
     if not fits(conv) or getattr(conv, "norm", None) is not None:
         return None
-    if isinstance(conv, Conv):
+    if is_plain(conv):
         return WinogradConv(conv, relu=conv.relu)
     relu = isinstance(getattr(conv, "activation", None), nn.ReLU)
     if type(conv) in (Conv2d, HiddenLayer) and (relu or conv.activation is None):
@@ -102,14 +110,17 @@ def _prepare_rpn(rpn: Any, precision: Precision) -> None:
     if precision.bf16:
         head.conv = HiddenLayer(conv.to(torch.bfloat16), precision)
     else:
+        if isinstance(conv, HiddenLayer):
+            conv.precision = precision
         head.conv = _winograd(conv) or conv
     rpn.predict_proposals = ShortNMS(rpn)
 
 
 def skipped(model: nn.Module) -> Iterator[str]:
-    """What `fast` leaves as it is in this model, in sentences."""
-    backbone: Any = model.backbone
-    heads: Any = model.roi_heads
+    """What the fast forms leave as it is in this model, in sentences."""
+    backbone: Any = getattr(model, "backbone", None)
+    heads: Any = getattr(model, "roi_heads", None)
+    rpn: Any = getattr(model, "proposal_generator", None)
     if not isinstance(backbone, NetBackbone | NetFPN):
         yield f"the backbone is Detectron2's {type(backbone).__name__}: left as it is"
     if isinstance(heads, RegionHeads):
@@ -117,3 +128,10 @@ def skipped(model: nn.Module) -> Iterator[str]:
             yield "RoIPool takes maxima: pooled by Detectron2"
     elif not can_be_quickened(heads):
         yield f"the region heads are Detectron2's {type(heads).__name__}: left as they are"
+    if not plain_head(rpn):
+        yield f"the {type(rpn).__name__} has not one 3x3 layer as its head: left as it is"
+    norms = [m for m in model.modules() if isinstance(m, FrozenBatchNorm2d)]
+    convs = [m for m in model.modules() if isinstance(m, Conv) and is_plain(m)]
+    left = len(norms) - sum(isinstance(m.norm, FrozenBatchNorm2d) for m in convs)
+    if left:
+        yield f"{left} of {len(norms)} frozen norms do not lie in a convolution of ours: not folded"

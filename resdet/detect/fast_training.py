@@ -4,7 +4,7 @@
 buffers and their names stay.
 
 - Frozen norms are multiplied into the weights before them (`folding`), so maps are read and
-  written once; frozen stages run without autograd, as they have nothing to train.
+  written once.
 - Regions are pooled and run as `regions` says; the gradient of pooling is a sum of rows, too.
 - The RPN's 3x3 layer, a pyramid and its box head compute as the net does (bfloat16 where
   ENGINE.BF16 is on). Losses and boxes stay float32, as do all weights.
@@ -15,11 +15,13 @@ Not for: detecting (`fast`, which may change weights for good).
 
 from __future__ import annotations
 
+import logging
 from typing import Any
 
 import torch
 
 from resdet.detect.backbone import NetBackbone
+from resdet.detect.fast import skipped
 from resdet.detect.folding import fold_while_training
 from resdet.detect.fpn import NetFPN
 from resdet.detect.proposals import HiddenLayer, ShortNMS, plain_head
@@ -27,6 +29,8 @@ from resdet.detect.region_heads import RegionHeads
 from resdet.detect.regions import CHUNK, FullyConnectedRegions, Regions, kind_of, one_align
 from resdet.detect.standard_heads import can_be_quickened, quicken
 from resdet.engine.precision import Precision
+
+logger = logging.getLogger("resdet.detect.fast_training")
 
 
 def speed_up(model: Any, precision: Precision) -> None:
@@ -36,12 +40,14 @@ def speed_up(model: Any, precision: Precision) -> None:
         model: a Detectron2 detector around a net of ours; other parts stay as they are.
         precision: what ENGINE.BF16 and ENGINE.CHANNELS_LAST say.
     """
+    for sentence in skipped(model):
+        logger.warning("ENGINE.FAST_TRAINING: %s", sentence)
     for module in model.modules():
         if isinstance(module, NetBackbone):
             fold_while_training(module)
         if isinstance(module, NetFPN):
             module.precision = precision
-    heads = model.roi_heads
+    heads = getattr(model, "roi_heads", None)
     if can_be_quickened(heads):
         quicken(heads, precision, CHUNK)
     if isinstance(heads, RegionHeads):

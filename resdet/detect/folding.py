@@ -26,7 +26,7 @@ def fold_norms(module: nn.Module) -> int:
     """
     found = 0
     for conv in [m for m in module.modules() if isinstance(m, Conv)]:
-        if not isinstance(conv.norm, FrozenBatchNorm2d | nn.BatchNorm2d):
+        if not is_plain(conv) or conv.norm is None:
             continue
         with torch.no_grad():
             weight, bias = _folded(conv.weight.double(), conv.bias, conv.norm)
@@ -36,6 +36,16 @@ def fold_norms(module: nn.Module) -> int:
         conv.norm = None
         found += 1
     return found
+
+
+def is_plain(conv: nn.Module) -> bool:
+    """Whether this is a convolution of ours with nothing in it but a norm that can be folded.
+
+    A subclass may do more in its forward (weight standardisation), and a norm's may, too.
+    """
+    if type(conv) not in (Conv, FoldingConv):
+        return False
+    return conv.norm is None or type(conv.norm) in (FrozenBatchNorm2d, nn.BatchNorm2d)
 
 
 def folded(conv: Conv) -> tuple[torch.Tensor, torch.Tensor | None]:
@@ -80,7 +90,7 @@ def fold_while_training(module: nn.Module) -> int:
     found = 0
     for parent in list(module.modules()):
         for name, child in list(parent.named_children()):
-            if type(child) is Conv and isinstance(child.norm, FrozenBatchNorm2d):
+            if type(child) is Conv and type(child.norm) is FrozenBatchNorm2d:
                 setattr(parent, name, FoldingConv(child))
                 found += 1
     return found

@@ -20,6 +20,9 @@ import torch.nn.functional as F
 from detectron2.layers import ROIAlign
 from torch import nn
 
+# Of a cell of a region, over a full group: larger regions come in smaller groups.
+SAMPLES = 36
+
 
 @dataclass(frozen=True)
 class Pooling:
@@ -42,11 +45,26 @@ class Pooling:
         side = size if isinstance(size, int) else size[0]
         return cls(align.spatial_scale, side, align.sampling_ratio, align.aligned)
 
-    def samples(self, boxes: torch.Tensor) -> torch.Tensor:
-        """(R,) the larger number of samples a cell of each region has on a side."""
-        length = self._corners(boxes)
-        sides = torch.stack([length[:, 2] - length[:, 0], length[:, 3] - length[:, 1]])
-        return self._count(sides.amax(0))
+    def groups(self, boxes: torch.Tensor, most: int) -> list[torch.Tensor]:
+        """Numbers of regions of like size, at most so many together; one empty group for none.
+
+        All of a group take as many samples a cell as its widest and its tallest, so a wide and a
+        tall one must not meet.
+        """
+        corners = self._corners(boxes)
+        across = self._count(corners[:, 2] - corners[:, 0])
+        order = torch.argsort(across, stable=True)
+        down = self._count(corners[:, 3] - corners[:, 1])
+        order = order[torch.argsort(down[order], stable=True)]
+        groups, start, widest, tallest = [], 0, 1, 1
+        pairs = zip(across[order].tolist(), down[order].tolist(), strict=True)
+        for place, (wide, tall) in enumerate(pairs):
+            number = place - start
+            widest, tallest = max(widest, wide), max(tallest, tall)
+            if number == most or (number and (number + 1) * widest * tallest > most * SAMPLES):
+                groups.append(order[start:place])
+                start, widest, tallest = place, max(1, wide), max(1, tall)
+        return [*groups, order[start:]]
 
     def bags(
         self, boxes: torch.Tensor, height: int, width: int, cells: torch.Tensor
@@ -154,14 +172,13 @@ class SummedAlign(nn.Module):
         cells = x.permute(0, 2, 3, 1).reshape(-1, channels)
         axis = torch.arange(self.pooling.size, device=x.device)
         image, boxes = rois[:, 0].long(), rois[:, 1:].to(x.dtype)
-        # Regions of a size together: all of a group take as many samples as its largest.
-        order = torch.argsort(self.pooling.samples(boxes), stable=True)
+        groups = self.pooling.groups(boxes, self.chunk)
         pooled = []
-        for group in order.split(self.chunk):
+        for group in groups:
             pooled.append(
                 self.pooling.pool(cells, (height, width), image[group], boxes[group], axis)
             )
-        return torch.cat(pooled)[torch.argsort(order)]
+        return torch.cat(pooled)[torch.argsort(torch.cat(groups))]
 
 
 class _Gather(torch.autograd.Function):

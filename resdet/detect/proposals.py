@@ -27,12 +27,13 @@ def top_proposals(
     """Detectron2's `find_top_rpn_proposals`, on no more boxes than the answer needs.
 
     NMS goes through boxes by falling score, so what it keeps of the first n does not depend on
-    the rest: where n of one level leave as many as are wanted, they are the same as of all.
+    the rest: where n of one level leave as many as are wanted, they are the same as of all, up to
+    the choice between equal scores, which Detectron2 leaves to its sort.
 
     Args:
         boxes: L tensors (N, M, 4). logits: L tensors (N, M). image_sizes: N pairs (h, w).
     """
-    most = rpn.pre_nms_topk[rpn.training]
+    most = min(rpn.pre_nms_topk[rpn.training], max(level.shape[1] for level in boxes))
     wanted = rpn.post_nms_topk[rpn.training]
     # On a GPU one large NMS costs less than waiting for the count of a small one.
     short = len(boxes) == 1 and boxes[0].device.type == "cpu" and bool(boxes[0].isfinite().all())
@@ -90,4 +91,4 @@ class HiddenLayer(Conv2d):
 def plain_head(rpn: Any) -> bool:
     """Whether the RPN's head is Detectron2's with one 3x3 layer."""
     head: Any = getattr(rpn, "rpn_head", None)
-    return type(head) is StandardRPNHead and isinstance(head.conv, nn.Conv2d)
+    return type(rpn) is RPN and type(head) is StandardRPNHead and isinstance(head.conv, nn.Conv2d)

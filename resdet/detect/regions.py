@@ -24,7 +24,7 @@ from detectron2.layers import ROIAlign
 from torch import nn
 
 from resdet import profile
-from resdet.detect.folding import folded
+from resdet.detect.folding import folded, is_plain
 from resdet.detect.pooling import Pooling
 from resdet.detect.region_heads import RegionHeads
 from resdet.engine.precision import Precision
@@ -83,27 +83,25 @@ class Regions:
         # As Detectron2: the type of the map decides how places are computed.
         every = torch.cat([b.tensor for b in boxes]).to(shared.dtype)
         maps = self.before(cells, len(every))
-        # Regions of a size together: all of a chunk take as many samples as its largest.
-        order = torch.argsort(self.pooling.samples(every), stable=True)
-        back = torch.argsort(order)
+        groups = self.pooling.groups(every, self.chunk)
+        back = torch.argsort(torch.cat(groups))
 
-        def pool(part: torch.Tensor) -> Pool:
+        def pool(parts: Sequence[torch.Tensor]) -> Pool:
             @profile.timed("RoI pooling", apart=True)
             def from_map(of: torch.Tensor, axis: torch.Tensor) -> torch.Tensor:
-                pooled = []
-                # Without regions there is one chunk of none, whose result has the right width.
-                for group in part.split(self.chunk):
-                    pooled.append(
-                        self.pooling.pool(of, (height, width), image[group], every[group], axis)
-                    )
+                pooled = [
+                    self.pooling.pool(of, (height, width), image[part], every[part], axis)
+                    for part in parts
+                ]
                 # In their own order through the tail, which may drop some at random.
                 return torch.cat(pooled)[back] if self.whole else pooled[0]
 
             return from_map
 
         if self.whole:
-            return self.after(maps, pool(order))
-        return torch.cat([self.after(maps, pool(part)) for part in order.split(self.chunk)])[back]
+            return self.after(maps, pool(groups))
+        # Without regions there is one group of none, whose result has the right width.
+        return torch.cat([self.after(maps, pool([part])) for part in groups])[back]
 
     def before(self, cells: torch.Tensor, num_regions: int) -> Sequence[torch.Tensor]:
         """What is pooled: the shared map here, (M, C)."""
@@ -195,14 +193,17 @@ def one_align(heads: RegionHeads) -> bool:
 def kind_of(heads: RegionHeads) -> type[Regions]:
     """The class that fits the first layers of these heads' tail."""
     first = heads.get_submodule(heads.tail_names[0])
-    if isinstance(first, FullyConnected):
+    if type(first) is FullyConnected:
         return FullyConnectedRegions
     (align,) = heads.pooler.level_poolers
     even = Pooling.of(align).size % 2 == 0
-    if not isinstance(first, nn.Sequential) or not len(first) or not even:
+    # Ours alone: what a subclass does in its own forward would be lost.
+    if type(first) is not nn.Sequential or not len(first) or not even:
         return Regions
     block = first[0]
-    if not isinstance(block, BasicBlock | Bottleneck):
+    if type(block) not in (BasicBlock, Bottleneck):
+        return Regions
+    if not all(is_plain(m) for m in block.modules() if isinstance(m, Conv)):
         return Regions
     strides = [m.stride for m in block.modules() if isinstance(m, Conv)]
     return ResidualRegions if (2, 2) in strides else Regions

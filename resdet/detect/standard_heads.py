@@ -34,7 +34,8 @@ class BoxHead(FastRCNNConvFCHead):
 
 def can_be_quickened(heads: Any) -> bool:
     """Whether these are Detectron2's standard heads, pooled by RoIAlign."""
-    return isinstance(heads, StandardROIHeads) and all(
+    # A cascade is a subclass, with several heads.
+    return type(heads) is StandardROIHeads and all(
         isinstance(level, ROIAlign | SummedAlign) for level in heads.box_pooler.level_poolers
     )
 
@@ -45,5 +46,7 @@ def quicken(heads: StandardROIHeads, precision: Precision, chunk: int) -> None:
     for number, level in enumerate(levels):
         if isinstance(level, ROIAlign):
             levels[number] = SummedAlign(level, chunk)
+        else:
+            level.chunk = chunk
     if isinstance(heads.box_head, FastRCNNConvFCHead):
         heads.box_head = BoxHead(heads.box_head, precision)

@@ -26,7 +26,8 @@ _QUOTA = Path("/sys/fs/cgroup/cpu.max")
 
 def usable_cores() -> int:
     """Cores that this process may use: its affinity, and the quota of its container (cgroup 2)."""
-    cores = len(os.sched_getaffinity(0))
+    has_affinity = hasattr(os, "sched_getaffinity")
+    cores = len(os.sched_getaffinity(0)) if has_affinity else os.cpu_count() or 1
     try:
         quota, period = _QUOTA.read_text(encoding="utf-8").split()
         return max(1, min(cores, math.floor(int(quota) / int(period))))

@@ -1,5 +1,7 @@
 """The fast form of a detector against the detector itself."""
 
+import copy
+
 import pytest
 import torch
 
@@ -10,6 +12,10 @@ from detectron2.structures import Boxes
 from resdet.detect import fast as fast_form
 from resdet.detect import regions
 from resdet.detect.fast import fast
+from resdet.detect.fast_training import speed_up
+from resdet.engine.precision import Precision
+from resdet.nets.net import Conv
+from resdet.nets.resnet import Bottleneck
 from tests.detect.small import NETS, boxes, detector, detector_on_standard_heads, images
 
 
@@ -60,9 +66,9 @@ def test_detections_are_the_detectors_own(case):
     assert all(torch.equal(after[n], t) for n, t in before.items())
 
 
-def test_bfloat16_stays_near(case="1x1"):
+def test_bfloat16_stays_near():
     """Eight bits of mantissa through a whole net: features within a few percent of their size."""
-    model = detector(*NETS[case])
+    model = detector(*NETS["1x1"])
     quick = fast(model, bf16=True)
     name = model.roi_heads.in_features[0]
     shared = torch.randn(1, model.backbone.output_shape()[name].channels, 10, 15)
@@ -81,8 +87,50 @@ def test_roi_pool_stays_detectron2s():
     assert list(fast_form.skipped(model)) == ["RoIPool takes maxima: pooled by Detectron2"]
     with torch.no_grad():
         expected, found = model(images(1)), quick(images(1))
+        half = fast(model, bf16=True)(images(1))[0]["instances"]
     one, other = expected[0]["instances"], found[0]["instances"]
     assert (one.pred_boxes.tensor - other.pred_boxes.tensor).abs().max() < 0.1
+    assert len(half) > 0 and half.scores.dtype == torch.float32
+
+
+def test_layers_of_other_kinds_keep_what_they_do():
+    """A user's block or convolution is a subclass with a forward of its own: it must run."""
+
+    class Gated(Bottleneck):
+        def forward(self, x):
+            return 0.5 * super().forward(x)
+
+    class Standardised(Conv):
+        def forward(self, x):
+            return super().forward(x - x.mean())
+
+    for kind, part in ((Gated, lambda m: m.roi_heads.res5[0]),
+                       (Standardised, lambda m: m.roi_heads.res5[1].conv2)):  # fmt: skip
+        model = detector(*NETS["1x1"]).double()
+        part(model).__class__ = kind
+        quick, trained = fast(model), copy.deepcopy(model)
+        speed_up(trained, Precision())
+        name = model.roi_heads.in_features[0]
+        shared = torch.randn(1, model.backbone.output_shape()[name].channels, 10, 15).double()
+        with torch.no_grad():
+            expected, *found = (
+                m.roi_heads.region_features({name: shared}, [Boxes(boxes().double())])
+                for m in (model, quick, trained)
+            )
+        for features in found:
+            torch.testing.assert_close(features, expected, rtol=1e-9, atol=1e-9)
+
+
+def test_what_is_left_is_said_and_a_fast_form_is_none_to_start_from():
+    model = detector(*NETS["vgg"])
+    model.proposal_generator.rpn_head.conv = torch.nn.Sequential(
+        model.proposal_generator.rpn_head.conv
+    )
+    assert list(fast_form.skipped(model)) == [
+        "the RPN has not one 3x3 layer as its head: left as it is"
+    ]
+    with pytest.raises(ValueError, match="the fast form already"):
+        fast(fast(model))
 
 
 @pytest.mark.parametrize("case", ["resnet fpn", "vgg fpn", "resnet dc5"])

@@ -109,21 +109,6 @@ def test_detectors_on_detectron2s_own_heads(case):
     assert total(differences) < 1e-4 * total(every)
 
 
-def test_frozen_stages_record_nothing():
-    """Stages without trained parameters run without autograd."""
-    model = detector(*NETS["1x1"])
-    for name in ("stem", "res2"):
-        for parameter in model.backbone.get_submodule(name).parameters():
-            parameter.requires_grad_(False)
-    speed_up(model, Precision())
-    seen = []
-    model.backbone.res2.register_forward_hook(lambda m, i, out: seen.append(out.requires_grad))
-    losses_of(model)
-    assert seen == [False]
-    assert model.backbone.res2[0].conv1.weight.grad is None
-    assert model.backbone.res3[0].conv1.weight.grad is not None
-
-
 def test_bfloat16_keeps_float32_weights_and_stays_near():
     """Weights and gradients in float32; losses within a few percent."""
     model = detector(*NETS["1x1"])

@@ -45,6 +45,20 @@ def test_gradient_of_pooling_is_torchvisions(size):
     torch.testing.assert_close(found, shared.grad[0], rtol=0, atol=1e-11)
 
 
+def test_a_wide_and_a_tall_region_do_not_meet():
+    """All of a group take as many samples as its widest and its tallest: together these two would
+    take thousands a cell, for every region with them."""
+    pooling = Pooling(1 / 4, 7, 0, True)
+    regions = torch.cat([boxes(48), torch.tensor([[0.0, 10, 1330, 16], [10.0, 0, 16, 698]])])
+    groups = pooling.groups(regions, 50)
+    assert sorted(torch.cat(groups).tolist()) == list(range(50))
+    axis = torch.arange(7)
+    entries = [pooling.bags(regions[g], 200, 340, axis)[0].numel() for g in groups]
+    assert len(groups) > 1 and sum(entries) < 2_500_000
+    assert [len(g) for g in pooling.groups(torch.zeros(0, 4), 50)] == [0]
+    assert [len(g) for g in pooling.groups(torch.ones(7, 4), 3)] == [3, 3, 1]
+
+
 def test_no_regions_have_a_gradient_of_zero():
     """A batch without proposals must not break the step."""
     cells = torch.randn(6, 5, requires_grad=True)

@@ -24,14 +24,14 @@ def test_sums_are_those_of_conv2d(size, bias, relu):
     torch.testing.assert_close(found, expected.relu() if relu else expected, rtol=1e-11, atol=1e-11)
 
 
-def test_rounding_in_float32_is_a_few_times_that_of_the_direct_sum():
+def test_rounding_in_float32_is_small():
     torch.manual_seed(0)
     conv = torch.nn.Conv2d(256, 256, 3, padding=1)
     x = torch.randn(1, 256, 14, 14)
     with torch.no_grad():
         exact = F.conv2d(x.double(), conv.weight.double(), conv.bias.double(), padding=1)
         error = (WinogradConv(conv, relu=False)(x) - exact).abs().max()
-    assert error < 2e-5 * exact.abs().max()
+    assert error < 1e-5 * exact.abs().max()
 
 
 def test_no_images_give_none():

@@ -1,0 +1,152 @@
+"""All claims of speed in one go: `python -m benchmarks [--quick] [--only NAME ...]`.
+
+Each benchmark runs in a process of its own, one after the other: figures of a busy machine are
+none, so nothing else should run beside. What all found goes to `benchmarks/results.json` and, as a
+table, into the README between its two marks. With --quick (small and short, under three minutes)
+nothing is kept: it shows that everything still runs and computes the same.
+
+Not for: `coverage`, which measures statistics and takes hours.
+"""
+
+from __future__ import annotations
+
+import argparse
+import datetime
+import json
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from benchmarks import claims
+from resdet.run import write_text
+
+# In the order of the table.
+NAMES = (
+    "detection_inference",
+    "detection_training",
+    "classification_training",
+    "cifar",
+    "precision",
+    "trainer_overhead",
+    "loading",
+    "two_processes",
+    "coco_evaluation",
+    "voc_evaluation",
+)
+ROOT = Path(__file__).resolve().parents[1]
+RESULTS = ROOT / "benchmarks" / "results.json"
+README = ROOT / "README.md"
+# A benchmark's exit code where the machine lacks what it needs.
+NOT_HERE = 3
+FIRST, LAST = "<!-- benchmarks -->", "<!-- /benchmarks -->"
+
+
+def run_one(name: str, quick: bool) -> tuple[list[dict[str, Any]], int]:
+    """Its claims and its exit code."""
+    with tempfile.TemporaryDirectory() as folder:
+        page = Path(folder) / "found.json"
+        command = [sys.executable, "-W", "ignore", "-m", f"benchmarks.{name}", "--json", str(page)]
+        done = subprocess.run([*command, *(["--quick"] if quick else [])], check=False, cwd=ROOT)
+        found = json.loads(page.read_text(encoding="utf-8")) if page.exists() else []
+    return found, done.returncode
+
+
+def tables(every: list[dict[str, Any]]) -> str:
+    """Markdown: what was measured on one machine, with one torch, on one day stands together."""
+    alike: dict[str, list[dict[str, Any]]] = {}
+    for found in every:
+        machine = found["machine"]
+        where = (
+            f"{machine['processor']}, {machine['cores']} cores, {machine['capability']}, "
+            f"torch {found['versions']['torch']}, {found['date']}; "
+            "each ratio within one run, medians (`python -m benchmarks`)."
+        )
+        alike.setdefault(where, []).extend(found["claims"])
+    return "\n\n".join(f"{where}\n\n{table(found)}" for where, found in alike.items())
+
+
+def table(found: list[dict[str, Any]]) -> str:
+    """A row for each way that is set beside a peer."""
+    lines = [
+        "| what | peer | ours | ratio | peak memory |",
+        "| --- | --- | --- | --- | --- |",
+    ]
+    for claim in found:
+        peer, *others = claim["rows"]
+        for row in others:
+            both = row["peak_mb"] and peer["peak_mb"]
+            memory = f"{row['peak_mb']:,.0f} MB (peer {peer['peak_mb']:,.0f})" if both else ""
+            lines.append(
+                f"| {claim['name']} | {peer['name']}, {_seconds(peer)} | {row['name']}, "
+                f"{_seconds(row)} | **{row['ratio']:.2f}** | {memory} |"
+            )
+    return "\n".join(lines)
+
+
+def _seconds(row: dict[str, Any]) -> str:
+    return f"{row['seconds']:.3g} s"
+
+
+def put_between(text: str, part: str, where: str) -> str:
+    """The text with `part` between its two marks.
+
+    Raises:
+        ValueError: the marks are not there, once each and in order.
+    """
+    before, first, rest = text.partition(FIRST)
+    _, last, after = rest.partition(LAST)
+    if not first or not last or FIRST in rest or LAST in after:
+        raise ValueError(f"{where} needs the marks {FIRST} and {LAST}, once each, in this order")
+    return f"{before}{FIRST}\n{part}\n{LAST}{after}"
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--quick", action="store_true", help="small and short; nothing is kept")
+    parser.add_argument("--only", nargs="+", choices=NAMES, default=list(NAMES), metavar="NAME",
+                        help=f"of {', '.join(NAMES)}; others keep what they have")  # fmt: skip
+    args = parser.parse_args(argv)
+    by_name: dict[str, Any] = {}
+    if not args.quick:
+        # Before the hours of work: is there a place for what they find?
+        put_between(README.read_text(encoding="utf-8"), "", README.name)
+    if RESULTS.exists() and not args.quick:
+        by_name = json.loads(RESULTS.read_text(encoding="utf-8"))["benchmarks"]
+    failed = []
+    for name in [n for n in NAMES if n in args.only]:
+        print(f"\n== {name}", flush=True)
+        start = time.monotonic()
+        found, code = run_one(name, args.quick)
+        print(f"({time.monotonic() - start:.0f} s)", flush=True)
+        if code == NOT_HERE:
+            print(f"{name} does not apply to this machine")
+            continue
+        if code or not found:
+            failed.append(name)
+            continue
+        by_name[name] = {
+            "claims": found,
+            "date": datetime.datetime.now(datetime.timezone.utc).date().isoformat(),
+            "machine": claims.machine(),
+            "versions": claims.versions(),
+        }
+        if not args.quick:
+            # After each, so that an interruption costs one benchmark.
+            write_text(RESULTS, json.dumps({"benchmarks": by_name}, indent=1) + "\n")
+    if failed:
+        print(f"\nfailed: {', '.join(failed)}")
+        return 1
+    if not args.quick:
+        every = [by_name[name] for name in NAMES if name in by_name]
+        text = README.read_text(encoding="utf-8")
+        write_text(README, put_between(text, tables(every), README.name))
+        print(f"\nwritten: {RESULTS.relative_to(ROOT)}, the table in {README.name}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
