@@ -4,7 +4,7 @@
 
 The same weights, image, objects and random draws; 600 x 900 pixels of noise with ten boxes. Both
 take whole steps (forward, backward, SGD) in turns, and the median of each is compared. Before,
-the gradients of the first step must agree: in float32 to 1e-3 of their norm (random weights rank
+the gradients of the first step must agree: in float32 to 5e-3 of their norm (random weights rank
 boxes so closely that rounding may exchange some); for bf16 the difference is printed.
 
 Not for: loading, or a GPU; its clock needs events.
@@ -30,7 +30,7 @@ from resdet.detect.fast_training import speed_up
 from resdet.engine.precision import Precision
 
 MODULE = "benchmarks.detection_training"
-MOST_APART, MOST_APART_BF16 = 1e-3, 0.15
+MOST_APART, MOST_APART_BF16 = 5e-3, 0.15
 SETTINGS = {
     "stock": None,
     "fast": Precision(channels_last=True),

@@ -79,6 +79,15 @@ def _add_engine_keys(cfg: CfgNode) -> None:
     # NMS (`resdet.detect.fast_training`), in the type that BF16 says: the same losses and
     # gradients within rounding, sooner. "off" or "on".
     engine.FAST_TRAINING = "off"
+    # torch's fused SGD step, the same within rounding: "off", "on" (refused where there is none),
+    # or "auto" (on where there is one: CPUs and CUDA).
+    engine.FUSED_OPTIMIZER = "off"
+    # torch.compile of the net for training classifiers, the same within rounding; the first step
+    # takes a minute or more: "off" or "on". Detection has FAST_TRAINING and refuses "on".
+    engine.COMPILE = "off"
+    # Memory freed in a step stays with the process (`resdet.engine.memory`): "off", or "auto" (on
+    # where the C library can: glibc). The same numbers, sooner on a CPU.
+    engine.KEEP_MEMORY = "off"
     # Threads of torch; 0 = torch's own choice.
     engine.THREADS = 0
     # Loader workers of each process. "off": DATALOADER.NUM_WORKERS says. "auto": the cores that the
@@ -172,6 +181,9 @@ ALLOWED: dict[str, tuple[Any, ...]] = {
     "ENGINE.CHANNELS_LAST": ("off", "on", "auto"),
     "ENGINE.FAST_INFERENCE": ("off", "on"),
     "ENGINE.FAST_TRAINING": ("off", "on"),
+    "ENGINE.FUSED_OPTIMIZER": ("off", "on", "auto"),
+    "ENGINE.COMPILE": ("off", "on"),
+    "ENGINE.KEEP_MEMORY": ("off", "auto"),
     "ENGINE.WORKERS": ("off", "auto"),
     "SOLVER.SCALE_LR": ("", "linear", "keep"),
     "PRETRAIN.AUGMENTATION": ("paper", "area", "pad", "none"),

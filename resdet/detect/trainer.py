@@ -32,6 +32,7 @@ from resdet.detect.fast import fast, skipped
 from resdet.detect.fast_training import speed_up
 from resdet.detect.loading import Mapper, train_batches, training_records
 from resdet.detect.watching import watch
+from resdet.engine.fused import with_fused_step
 from resdet.engine.loop import Checkpoints, Evaluation, Loop, Schedule, passes, resume
 from resdet.engine.parallel import average_buffers, distributed
 from resdet.engine.precision import Precision
@@ -77,6 +78,11 @@ class DetectorTraining:
         self.train_sets = train_sets
         self.test_sets = test_sets
         self.reader = reader
+        if cfg.ENGINE.COMPILE == "on":
+            raise ConfigError(
+                "ENGINE.COMPILE is on, which is for classifiers (pretrain_cls). For a detector set "
+                "it to off; ENGINE.FAST_TRAINING on is what makes its steps faster."
+            )
         # One seed for whatever is new (RPN, predictors): the same start for every backbone.
         torch.manual_seed(cfg.SEED)
         self.model = build_model(cfg)
@@ -176,7 +182,7 @@ class DetectorTraining:
         cfg = self.cfg
         records = self._training_records()
         mapper = Mapper.of(cfg, self.reader, is_train=True)
-        optimizer = build_optimizer(cfg, self.model)
+        optimizer = with_fused_step(build_optimizer(cfg, self.model), cfg.ENGINE.FUSED_OPTIMIZER)
         model = distributed(self.model)
 
         def batches(start: int) -> Iterator[list[dict[str, Any]]]:

@@ -21,6 +21,7 @@ from detectron2.utils import comm
 from resdet.config import Config, check_reference_batch, flatten, resolve, set_key
 from resdet.config_keys import COUNTS
 from resdet.engine import processes
+from resdet.engine.memory import keep_freed
 from resdet.engine.profiling import left_in
 from resdet.engine.versions import versions
 from resdet.engine.writers import set_up_log, start_log
@@ -39,11 +40,13 @@ logger = logging.getLogger("resdet.engine.command")
 # Keys that may change between a run and its --resume: they do not shape the training.
 FREE_ON_RESUME = ("OUTPUT_DIR", "SOLVER.MAX_ITER", "SOLVER.CHECKPOINT_PERIOD", "TEST.", "EVAL.",
                   "DATALOADER.NUM_WORKERS", "ENGINE.KEEP_CHECKPOINTS", "ENGINE.THREADS",
-                  "ENGINE.WORKERS", "DATASETS.TEST")  # fmt: skip
+                  "ENGINE.WORKERS", "ENGINE.FUSED_OPTIMIZER", "ENGINE.COMPILE",
+                  "ENGINE.KEEP_MEMORY", "DATASETS.TEST")  # fmt: skip
 # Keys that may differ when a finished run is scored again: they do not shape what it detects.
 FREE_ON_EVAL = ("OUTPUT_DIR", "DATASETS.TEST", "PRETRAIN.VAL", "PRETRAIN.TEST", "EVAL.SAMPLES",
                 "EVAL.ALLOW_LEAK", "MODEL.DEVICE", "DATALOADER.NUM_WORKERS",
-                "ENGINE.THREADS", "ENGINE.WORKERS")  # fmt: skip
+                "ENGINE.THREADS", "ENGINE.WORKERS", "ENGINE.FUSED_OPTIMIZER", "ENGINE.COMPILE",
+                "ENGINE.KEEP_MEMORY")  # fmt: skip
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -95,6 +98,7 @@ def read_config(config_file: str | Path, opts: list[str]) -> Config:
         )
     if cfg.ENGINE.THREADS > 0:
         torch.set_num_threads(cfg.ENGINE.THREADS)
+    keep_freed(cfg.ENGINE.KEEP_MEMORY)
     return config
 
 

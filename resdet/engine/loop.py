@@ -146,7 +146,8 @@ class Loop(TrainerBase):
         with profile.span("check of gradients"):
             gradients = [p.grad for p in self.model.parameters() if p.grad is not None]
             norm = nn.utils.get_total_norm(gradients)
-            self._guard({"gradient norm": norm}, batch)
+            if not math.isfinite(norm.item()):
+                self._stop({"gradient norm": norm}, batch)
             if self.clip_norm > 0:
                 nn.utils.clip_grads_with_norm_(self.model.parameters(), self.clip_norm, norm)
         with profile.span("optimizer step"):
@@ -160,7 +161,9 @@ class Loop(TrainerBase):
         losses = {k: v for k, v in values.items() if not k.startswith("metric/")}
         total = sum(losses.values())
         assert isinstance(total, torch.Tensor)
-        self._guard({**losses, "total_loss": total}, part)
+        # A loss that is not finite makes the total so: one number is asked for, not all.
+        if not math.isfinite(total.item()):
+            self._stop({**losses, "total_loss": total}, part)
         # Several processes exchange gradients once a step, with the last part.
         waits = getattr(self.model, "no_sync", None) if not is_last else None
         with waits() if waits else contextlib.nullcontext(), profile.span("backward"):
@@ -168,10 +171,10 @@ class Loop(TrainerBase):
         values = {**values, "total_loss": total}
         return {k: share * float(v.detach()) for k, v in values.items()}
 
-    def _guard(self, values: Losses, batch: Batch) -> None:
-        """Stops before the step is applied when a value is not finite (F35)."""
+    def _stop(self, values: Losses, batch: Batch) -> None:
+        """Stops before the step is applied (F35): a value is not finite, and the first is named."""
         for name, value in values.items():
-            if not math.isfinite(float(value.detach())):
+            if not math.isfinite(value.item()):
                 last = " ".join(f"{v:.3g}" for v in self._last_totals) or "none"
                 raise TrainingStopped(
                     f"{name} became {float(value.detach())} at step {self.iter} "

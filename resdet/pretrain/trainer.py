@@ -25,7 +25,11 @@ from detectron2.utils import comm
 from resdet import nets, weights
 from resdet.data import catalog
 from resdet.data.records import with_labels_of
+from resdet.engine import gains
+from resdet.engine.compiled import compiled
+from resdet.engine.fused import is_fused, with_fused_step
 from resdet.engine.loop import Checkpoints, Evaluation, Loop, Schedule, passes, resume
+from resdet.engine.memory import can_keep
 from resdet.engine.parallel import average_buffers, distributed
 from resdet.engine.precision import Precision
 from resdet.engine.versions import versions
@@ -89,8 +93,9 @@ class Pretraining:
             cache_mb=cfg.PRETRAIN.CACHE_MB,
             by_region=cfg.PRETRAIN.SCALED_DECODE == "on",
         )
-        optimizer = build_optimizer(cfg, self.net)
+        optimizer = with_fused_step(build_optimizer(cfg, self.net), cfg.ENGINE.FUSED_OPTIMIZER)
         self.model = distributed(self.net)
+        self.forward = compiled(self.model, cfg.ENGINE.COMPILE, cfg.MODEL.DEVICE)
         self.loop = Loop(
             self.model,
             optimizer,
@@ -167,13 +172,13 @@ class Pretraining:
         images = images.to(self.mean.device)
         if self.cfg.INPUT.FORMAT == "BGR":
             images = images.flip(1)
-        return self.precision.input((images - self.mean) / self.std)
+        return self.precision.input((images - self.mean).div_(self.std))
 
     def _losses(self, batch: Batch) -> dict[str, torch.Tensor]:
         images, labels, _ = batch
         labels = labels.to(self.mean.device)
         with self.precision.autocast():
-            logits = self.model(self.prepare(images))
+            logits = self.forward(self.prepare(images))
         logits = logits.float()
         wrong, _ = errors_of(logits.detach(), labels)
         error = torch.tensor(100.0 * wrong / len(labels))
@@ -212,6 +217,8 @@ class Pretraining:
             len(self.train_set.classes),
             self.precision,
         )
+        for line in gains.lines(cfg.MODEL.DEVICE, self._settings_of_speed()):
+            logger.info(line)
         before = float(self.run.info.get("train_seconds", 0.0))
         began = time.monotonic()
         self.run.update(state="training", net=self._describe_net())
@@ -224,6 +231,17 @@ class Pretraining:
         if comm.is_main_process():
             self._hand_over(scores, seconds)
         return scores
+
+    def _settings_of_speed(self) -> list[str]:
+        """Those that are on, by their names in `gains.KEYS`."""
+        found = {
+            "bfloat16": self.precision.bf16,
+            "channels_last": self.precision.channels_last,
+            "fused SGD": is_fused(self.loop.optimizer),
+            "memory kept": self.cfg.ENGINE.KEEP_MEMORY != "off" and can_keep(),
+            "compiled": self.forward is not self.model,
+        }
+        return [name for name, is_on in found.items() if is_on]
 
     def _describe_net(self) -> dict[str, Any]:
         return {

@@ -1,0 +1,111 @@
+"""The keys of speed in a whole pretraining: off and on give one net, runs go on across them."""
+
+import importlib.util
+import re
+from pathlib import Path
+
+import pytest
+import torch
+
+pytest.importorskip("detectron2")
+
+from resdet import weights
+from resdet.engine.memory import can_keep
+from resdet.engine.precision import has_bf16
+from resdet.run import Run
+
+_SPEC = importlib.util.spec_from_file_location("tiny", Path(__file__).parents[1] / "tiny.py")
+tiny = importlib.util.module_from_spec(_SPEC)
+_SPEC.loader.exec_module(tiny)
+
+CONFIG = """
+MODEL: {DEVICE: cpu, NET: {NAME: resnet18, WIDTH: 0.125, STEM: small}}
+INPUT: {FORMAT: RGB}
+PRETRAIN: {TRAIN: data/train, VAL: data/val, CROP: 16, TEST_SIDE: 18, AUGMENTATION: area}
+SOLVER: {IMS_PER_BATCH: 6, BASE_LR: 0.01, MAX_ITER: 4, STEPS: [], WARMUP_ITERS: 0, CHECKPOINT_PERIOD: 2}
+SEED: 3
+"""  # noqa: E501
+EXACT = ["ENGINE.FUSED_OPTIMIZER", "auto", "ENGINE.KEEP_MEMORY", "auto"]
+# Four steps in float32 that round differently by an ulp here and there.
+ROUNDING = 1e-5
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory):
+    place = tmp_path_factory.mktemp("speed")
+    tiny.class_folders(place / "data")
+    (place / "c.yaml").write_text(CONFIG, encoding="utf-8")
+    pretrain(place, "off")
+    return place
+
+
+def pretrain(place, output, *opts, ok=True):
+    done = tiny.run_cli("pretrain_cls", "--config", "c.yaml", "--output", output, *opts, cwd=place)
+    assert (done.returncode == 0) == ok, done.stderr
+    return done
+
+
+def assert_same_net(place, one, other):
+    a, _ = weights.load(place / one / "model.safetensors")
+    b, _ = weights.load(place / other / "model.safetensors")
+    assert a.keys() == b.keys()
+    for name in a:
+        torch.testing.assert_close(a[name], b[name], rtol=ROUNDING, atol=ROUNDING, msg=name)
+
+
+def speed_lines(place, run):
+    log = (place / run / "log.txt").read_text(encoding="utf-8")
+    return re.findall(r"resdet\.pretrain\]: speed: (.*)", log)
+
+
+def test_off_says_what_was_measured_to_gain_here(place):
+    """The first line says that nothing is on; the next ones name keys, or say "not measured"."""
+    first, *more = speed_lines(place, "off")
+    if has_bf16("cpu"):
+        assert first == "all keys off"
+        assert more and all(re.match(r"with ENGINE\.BF16 auto .* it would be \d", m) for m in more)
+    else:
+        assert first.endswith("was not measured; benchmarks/ does it") and not more
+
+
+def test_fused_and_kept_memory_give_the_same_net(place):
+    pretrain(place, "on", *EXACT)
+    assert_same_net(place, "off", "on")
+    names = "fused SGD, memory kept" if can_keep() else "fused SGD"
+    assert speed_lines(place, "on")[0].startswith(names + ". ")
+
+
+def test_a_run_goes_on_with_keys_that_it_was_not_started_with(place):
+    """Two steps off, killed, and the rest with both keys: the net of four steps off."""
+    killed = tiny.run_cli(
+        "pretrain_cls", "--config", "c.yaml", "--output", "across", cwd=place, kill_at=3
+    )
+    assert killed.returncode == -9, killed.stderr
+    pretrain(place, "across", "--resume", *EXACT)
+    assert_same_net(place, "off", "across")
+    assert "FUSED_OPTIMIZER: auto" in Run.open(place / "across").config_text
+
+
+def test_compile_without_a_compiler_is_refused_before_anything_starts(place, monkeypatch):
+    monkeypatch.setenv("CXX", "no-such-compiler")
+    done = pretrain(place, "refused", "ENGINE.COMPILE", "on", ok=False)
+    assert done.returncode == 2
+    assert "ENGINE.COMPILE is on, but there is no C++ compiler (no-such-compiler)" in done.stderr
+    assert "Traceback" not in done.stderr and not (place / "refused").exists()
+
+
+def test_detection_refuses_compile_and_says_what_it_has(place):
+    """A key that a command passes over in silence would be taken for a gain."""
+    tiny.voc_tree(place / "voc")
+    (place / "d.yaml").write_text(
+        "MODEL: {DEVICE: cpu, BACKBONE: {NAME: build_net_backbone}, NET: {NAME: resnet18, WIDTH: "
+        "0.125}, ROI_HEADS: {NAME: RegionHeads}}\nTRANSFER: {FROM_SCRATCH: True}\n"
+        "DATASETS: {TRAIN: ['voc:voc:train'], TEST: ['voc:voc:test']}\n",
+        encoding="utf-8",
+    )
+    done = tiny.run_cli(
+        *("train_det", "--config", "d.yaml", "--output", "det", "ENGINE.COMPILE", "on"), cwd=place
+    )
+    assert done.returncode == 2, done.stderr
+    assert "which is for classifiers" in done.stderr and "ENGINE.FAST_TRAINING on" in done.stderr
+    assert not (place / "det").exists()
