@@ -7,7 +7,7 @@ import pytest
 
 from resdet.engine.memory import can_keep
 
-# Page faults of a step that allocates 80 MB and frees them, after one such step.
+# Page faults of a step that allocates 80 MB and frees them, the least after one such step.
 SCRIPT = """
 import resource, sys
 import torch
@@ -17,8 +17,8 @@ def step():
     before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
     torch.ones(20_000_000)
     return resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
-step()
-print(step())
+# What the interpreter allocates in between may lie in the way once.
+print(min([step() for _ in range(6)][1:]))
 """
 
 
@@ -33,6 +33,7 @@ def faults(setting: str) -> tuple[str, int]:
 @pytest.mark.skipif(not can_keep(), reason="the C library is not glibc: nothing to set")
 def test_kept_memory_costs_the_next_step_no_page():
     """80 MB are 19,531 pages of 4 KiB; "off" leaves glibc as it is, which gives them back."""
-    assert faults("auto")[0] == "True" and faults("auto")[1] < 100
+    is_kept, count = faults("auto")
+    assert is_kept == "True" and count < 100
     is_kept, count = faults("off")
     assert is_kept == "False" and count > 1000
