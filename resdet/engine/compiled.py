@@ -19,7 +19,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import nn
 
 from resdet.errors import ConfigError
 
@@ -28,8 +27,9 @@ logger = logging.getLogger("resdet.engine.compiled")
 Call = Callable[..., Any]
 
 
-def compiled(model: nn.Module, setting: str, device: str) -> Call:
-    """What to call for training: the model, or its compiled form where ENGINE.COMPILE is "on".
+def compiled(call: Call, setting: str, device: str) -> Call:
+    """What to call for training: a net or a function that calls it as it is, or its compiled form
+    where ENGINE.COMPILE is "on".
 
     Each size of batch is compiled once, at its first step; a training has one or two
     (ENGINE.IMAGES_PER_PASS may leave a smaller part).
@@ -38,11 +38,11 @@ def compiled(model: nn.Module, setting: str, device: str) -> Call:
         ConfigError: nothing here can compile for `device` ("cpu", "cuda"); says what to install.
     """
     if setting == "off":
-        return model
+        return call
     require_compiler(device)
     logger.info("ENGINE.COMPILE: the first step compiles the net, which takes a minute or more")
     # Not dynamic: code for all sizes would be slower, and there are few.
-    return torch.compile(model, dynamic=False)
+    return torch.compile(call, dynamic=False)
 
 
 def require_compiler(device: str) -> None:

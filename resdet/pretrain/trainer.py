@@ -95,7 +95,7 @@ class Pretraining:
         )
         optimizer = with_fused_step(build_optimizer(cfg, self.net), cfg.ENGINE.FUSED_OPTIMIZER)
         self.model = distributed(self.net)
-        self.forward = compiled(self.model, cfg.ENGINE.COMPILE, cfg.MODEL.DEVICE)
+        self.logits = compiled(self._logits, cfg.ENGINE.COMPILE, cfg.MODEL.DEVICE)
         self.loop = Loop(
             self.model,
             optimizer,
@@ -174,11 +174,15 @@ class Pretraining:
             images = images.flip(1)
         return self.precision.input((images - self.mean).div_(self.std))
 
+    def _logits(self, images: torch.Tensor) -> torch.Tensor:
+        logits: torch.Tensor = self.model(self.prepare(images))
+        return logits
+
     def _losses(self, batch: Batch) -> dict[str, torch.Tensor]:
         images, labels, _ = batch
         labels = labels.to(self.mean.device)
         with self.precision.autocast():
-            logits = self.forward(self.prepare(images))
+            logits = self.logits(images)
         logits = logits.float()
         wrong, _ = errors_of(logits.detach(), labels)
         error = torch.tensor(100.0 * wrong / len(labels))
@@ -239,7 +243,7 @@ class Pretraining:
             "channels_last": self.precision.channels_last,
             "fused SGD": is_fused(self.loop.optimizer),
             "memory kept": self.cfg.ENGINE.KEEP_MEMORY != "off" and can_keep(),
-            "compiled": self.forward is not self.model,
+            "compiled": self.cfg.ENGINE.COMPILE == "on",
         }
         return [name for name, is_on in found.items() if is_on]
 
