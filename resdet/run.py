@@ -47,6 +47,10 @@ from urllib.parse import quote, unquote
 
 from resdet.errors import RunError
 
+# For whoever writes into a run folder.
+from resdet.formats.atomic import atomic_path as atomic_path
+from resdet.formats.atomic import write_text as write_text
+
 # "results": of another tool, of which nothing but its results is known.
 KINDS = ("classification", "detection", "results")
 STATES = ("created", "training", "interrupted", "stopped", "finished")
@@ -57,26 +61,6 @@ LONGEST_FOLDER_NAME = 255
 # What a run writes before it has anything to lose.
 STARTED_WITH = ("config.yaml", "card.json", "transfer.json", "log.txt", "metrics.json",
                 "profile.json", "profile.svg")  # fmt: skip
-
-
-@contextlib.contextmanager
-def atomic_path(path: Path | str) -> Iterator[Path]:
-    """A temporary sibling of `path`, moved over it when the block ends without an error."""
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f"{path.name}.{os.getpid()}.tmp")
-    try:
-        yield temporary
-        with open(temporary, "rb") as f:
-            os.fsync(f.fileno())
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
-
-
-def write_text(path: Path | str, text: str) -> None:
-    with atomic_path(path) as temporary:
-        temporary.write_text(text, encoding="utf-8")
 
 
 def write_json(path: Path | str, value: Any, *, indent: int | None = 1) -> None:

@@ -195,5 +195,5 @@ def net_backbone(cfg: Any, net: nets.Net, out_features: Sequence[str]) -> NetBac
                 "Give MODEL.WEIGHTS, or say MODEL.BACKBONE.FREEZE_AT 0."
             )
         stages.replace(name, freeze(stage, name))
-    precision = Precision.of(cfg.MODEL.DEVICE, cfg.ENGINE.BF16, cfg.ENGINE.CHANNELS_LAST)
+    precision = Precision.of_config(cfg)
     return NetBackbone(stages, out_features, shapes, precision, left_behind)

@@ -27,6 +27,7 @@ from resdet.data.records import DetectionSet
 from resdet.detect.loading import Mapper, identity
 from resdet.detect.parts import Parts, ignore_interrupts
 from resdet.engine.evaluating import evaluating
+from resdet.engine.workers import loader_options
 from resdet.errors import CheckFailed
 from resdet.evaluation.voc_detections import write_detections
 from resdet.evaluation.voc_sets import detections_from_boxes
@@ -62,9 +63,8 @@ def detect(
     mine = records[rank::world]
     loader = torch.utils.data.DataLoader(
         _Mapped(mine, mapper),
-        num_workers=num_workers,
         collate_fn=identity,
-        worker_init_fn=None if parts is None else ignore_interrupts,
+        **loader_options(num_workers, 1, init=None if parts is None else ignore_interrupts),
     )
     results: list[dict[str, Any]] = []
     visited: list[Any] = []

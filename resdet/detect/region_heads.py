@@ -79,7 +79,7 @@ class RegionHeads(ROIHeads):
             ),
             "tail": apply_norms(net.tail(feature), cfg),
             "box_predictor": FastRCNNOutputLayers(cfg, ShapeSpec(channels=net.tail_channels)),
-            "precision": Precision.of(cfg.MODEL.DEVICE, cfg.ENGINE.BF16, cfg.ENGINE.CHANNELS_LAST),
+            "precision": Precision.of_config(cfg),
         }
 
     def region_features(self, features: dict[str, torch.Tensor], boxes: list[Any]) -> torch.Tensor:

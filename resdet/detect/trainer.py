@@ -87,7 +87,7 @@ class DetectorTraining:
         torch.manual_seed(cfg.SEED)
         self.model = build_model(cfg)
         if cfg.ENGINE.FAST_TRAINING == "on":
-            speed_up(self.model, self._precision())
+            speed_up(self.model, Precision.of_config(cfg))
         watch(self.model)
 
     # -- weights ---------------------------------------------------------------------------
@@ -347,16 +347,11 @@ class DetectorTraining:
 
     def _model_for_detecting(self) -> nn.Module:
         """The trained model, or its fast form where ENGINE.FAST_INFERENCE says so."""
-        engine = self.cfg.ENGINE
-        if engine.FAST_INFERENCE != "on":
+        if self.cfg.ENGINE.FAST_INFERENCE != "on":
             return self.model
         for sentence in skipped(self.model):
             logger.warning("ENGINE.FAST_INFERENCE: %s", sentence)
-        return fast(self.model, bf16=self._precision().bf16)
-
-    def _precision(self) -> Precision:
-        engine = self.cfg.ENGINE
-        return Precision.of(self.cfg.MODEL.DEVICE, engine.BF16, engine.CHANNELS_LAST)
+        return fast(self.model, bf16=Precision.of_config(self.cfg).bf16)
 
     def _scalars(self) -> dict[str, float]:
         return {

@@ -11,6 +11,7 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 
@@ -46,6 +47,11 @@ class Precision:
         use_bf16 = has_bf16(device) if bf16 == "auto" else bf16 == "on"
         last = use_bf16 if channels_last == "auto" else channels_last == "on"
         return cls(device, use_bf16, last)
+
+    @classmethod
+    def of_config(cls, cfg: Any) -> Precision:
+        """As a resolved config says; raises as `of`."""
+        return cls.of(cfg.MODEL.DEVICE, cfg.ENGINE.BF16, cfg.ENGINE.CHANNELS_LAST)
 
     @property
     def is_stock(self) -> bool:

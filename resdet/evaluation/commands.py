@@ -8,7 +8,6 @@ from __future__ import annotations
 import argparse
 import contextlib
 import json
-import os
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -20,6 +19,7 @@ from resdet.evaluation.detections import TASKS
 from resdet.evaluation.explain import explain, explain_table
 from resdet.evaluation.findings import Finding
 from resdet.evaluation.results import evaluated_beside
+from resdet.formats.atomic import write_text
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -81,13 +81,8 @@ def _profiled(args: argparse.Namespace) -> Iterator[None]:
         report = recorded.report()
         print("\n" + profile_view.table(report), file=sys.stderr)
         numbers = json.dumps(report.to_json(), indent=1, allow_nan=False) + "\n"
-        for name, text in (
-            ("profile.json", numbers),
-            ("profile.svg", profile_view.picture(report)),
-        ):
-            temporary = Path(f"{name}.{os.getpid()}.tmp")
-            temporary.write_text(text, encoding="utf-8")
-            os.replace(temporary, name)
+        write_text("profile.json", numbers)
+        write_text("profile.svg", profile_view.picture(report))
 
 
 def _run_voc(args: argparse.Namespace) -> int:

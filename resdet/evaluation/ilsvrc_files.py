@@ -12,7 +12,6 @@ Not for: scores (`ilsvrc`), or the annotations, which are VOC's XML (`voc_files`
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -31,6 +30,7 @@ from resdet.evaluation.findings import (
     share,
 )
 from resdet.evaluation.validate import MANY_BOXES, NORMALISED_TO
+from resdet.formats.atomic import write_text
 
 DET_CLASSES, LOC_CLASSES = 200, 1000
 GUESSES = 5
@@ -359,7 +359,7 @@ def write_det_results(
         f"{image} {label} {' '.join(map(repr, [score, *box]))}\n"
         for image, label, score, box in rows
     )
-    _write(path, text)
+    write_text(path, text)
     return warnings
 
 
@@ -381,13 +381,5 @@ def write_loc_results(
         results.image.tolist(), results.label.tolist(), results.boxes.tolist(), strict=True
     ):
         lines[image - 1].append(f"{label} {' '.join(map(repr, box))}")
-    _write(path, "".join(" ".join(line) + "\n" for line in lines))
+    write_text(path, "".join(" ".join(line) + "\n" for line in lines))
     return warnings
-
-
-def _write(path: Path | str, text: str) -> None:
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f"{path.name}.{os.getpid()}.tmp")
-    temporary.write_text(text, encoding="utf-8")
-    os.replace(temporary, path)

@@ -9,7 +9,6 @@ Not for: packing files for the VOC server, or scores (`voc`).
 from __future__ import annotations
 
 import gzip
-import os
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -20,6 +19,7 @@ from resdet.errors import CheckFailed, DataError, first_few
 from resdet.evaluation.arrays import ImageId
 from resdet.evaluation.findings import SHOWN
 from resdet.evaluation.voc_sets import VocDetections, did_you_mean
+from resdet.formats.atomic import write_text
 
 PREFIX = "comp4_det_"
 
@@ -175,7 +175,5 @@ def write_detections(
     folder.mkdir(parents=True, exist_ok=True)
     paths = [folder / f"{PREFIX}{set_name}_{name}.txt" for name in detections.classes]
     for path, text in zip(paths, lines, strict=True):
-        temporary = path.with_name(f"{path.name}.{os.getpid()}.tmp")
-        temporary.write_text("".join(text), encoding="utf-8")
-        os.replace(temporary, path)
+        write_text(path, "".join(text))
     return paths

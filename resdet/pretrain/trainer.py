@@ -75,7 +75,7 @@ class Pretraining:
         except ValueError as error:
             raise ConfigError(f"MODEL.NET: {error}") from None
         self.net.to(cfg.MODEL.DEVICE)
-        self.precision = Precision.of(cfg.MODEL.DEVICE, cfg.ENGINE.BF16, cfg.ENGINE.CHANNELS_LAST)
+        self.precision = Precision.of_config(cfg)
         if self.precision.channels_last:
             self.net.to(memory_format=torch.channels_last)
         self.mean = torch.tensor(cfg.MODEL.PIXEL_MEAN, device=cfg.MODEL.DEVICE).view(1, 3, 1, 1)

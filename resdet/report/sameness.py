@@ -58,6 +58,7 @@ _BOOKKEEPING = (
     "DATALOADER.NUM_WORKERS",
     "ENGINE.THREADS",
     "ENGINE.WORKERS",
+    "ENGINE.KEEP_MEMORY",
     # Sets that not all runs were scored on are left out of the report, and it says so.
     "DATASETS.TEST",
     "TEST.EVAL_PERIOD",
