@@ -66,7 +66,6 @@ def plain(order: Order, batch: tuple[torch.Tensor, torch.Tensor, list[int]], sta
 def ours(order: Order, batch: Any, start: Path, opts: list[str]) -> None:
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary)
-        (folder / "images").mkdir()
         images = make_folder(folder / "images", 2 * CLASSES)
         keys = ["MODEL.NET.NAME", NET, "SOLVER.BASE_LR", str(RATE),
                 "SOLVER.IMS_PER_BATCH", str(len(batch[0])), *opts]  # fmt: skip

@@ -18,11 +18,9 @@ Not for: which recipe trains a better net.
 from __future__ import annotations
 
 import argparse
-import contextlib
 import functools
 import sys
 import tempfile
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -32,7 +30,7 @@ import torchvision
 from torchvision.transforms import v2
 
 from benchmarks.claims import Claim, add_arguments, report, rows
-from benchmarks.loading import make_folder
+from benchmarks.loading import folder_or_made
 from benchmarks.trainers import AUTO, BF16, OFF, last_loss, make_batch, make_trainer
 from benchmarks.turns import Order, Training, in_turns, seconds_and_peaks, stream
 from resdet import nets
@@ -186,15 +184,6 @@ def measure(
     return claims
 
 
-@contextlib.contextmanager
-def _folder(given: Path | None, number: int) -> Iterator[Path]:
-    if given is not None:
-        yield given
-        return
-    with tempfile.TemporaryDirectory() as made:
-        yield make_folder(Path(made), number)
-
-
 def main(argv: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--folder", type=Path, help="class folders of JPEGs")
@@ -206,7 +195,7 @@ def main(argv: list[str] | None = None) -> int:
     if args.way:
         WAYS[args.way](Order(), args.folder, args.batch)
         return 0
-    with _folder(args.folder, 32 if args.quick else 256) as images:
+    with folder_or_made(args.folder, 32 if args.quick else 256) as images:
         if args.quick:
             return report(measure(images, 8, 2, 1, list(QUICK)), args)
         return report(measure(images, args.batch, args.rounds, args.steps, list(WAYS)), args)

@@ -61,7 +61,7 @@ def make_folder(root: Path, number: int = 64) -> Path:
         box = (left, top, left + width, top + width * 3 // 4)
         picture = photograph.resize((500, 375), Image.Resampling.BICUBIC, box=box)
         path = root / str(i % 2) / f"{i:03}.jpg"
-        path.parent.mkdir(exist_ok=True)
+        path.parent.mkdir(parents=True, exist_ok=True)
         picture.save(path, quality=92)
     return root
 
@@ -170,7 +170,8 @@ def measure(folder: Path, rounds: int, *, with_memory: bool = True) -> list[Clai
 
 
 @contextlib.contextmanager
-def _folder(given: Path | None, number: int) -> Iterator[Path]:
+def folder_or_made(given: Path | None, number: int) -> Iterator[Path]:
+    """The folder that was given, or one with so many made JPEGs that goes afterwards."""
     if given is not None:
         yield given
         return
@@ -184,7 +185,7 @@ def main(argv: list[str] | None = None) -> int:
     add_arguments(parser, rounds=7)
     args = parser.parse_args(argv)
     torch.set_num_threads(1)
-    with _folder(args.folder, 16 if args.quick else 64) as folder:
+    with folder_or_made(args.folder, 16 if args.quick else 64) as folder:
         if args.peak_of:
             ways(folder)[args.peak_of]()(0)
             return print_peak()

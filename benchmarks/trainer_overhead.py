@@ -67,7 +67,6 @@ def measure(net: str, side: int, batch_size: int, rounds: int, opts: list[str]) 
     losses: dict[str, list[float]] = {"bare loop": [], "trainer": []}
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary)
-        (folder / "images").mkdir()
         images = make_folder(folder / "images", 4)
         keys = ["MODEL.NET.NAME", net, "SOLVER.IMS_PER_BATCH", str(batch_size),
                 "SOLVER.BASE_LR", "0.01", *opts]  # fmt: skip

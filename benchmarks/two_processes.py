@@ -88,7 +88,6 @@ def measure(name: str, rounds: int, steps: int) -> Claim:
     losses = []
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary)
-        (folder / "images").mkdir()
         make_folder(folder / "images", 64)
         for _ in range(rounds):
             for number, times in enumerate(seconds.values(), 1):

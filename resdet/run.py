@@ -45,11 +45,10 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote, unquote
 
-from resdet.errors import RunError
-
 # For whoever writes into a run folder.
-from resdet.formats.atomic import atomic_path as atomic_path
-from resdet.formats.atomic import write_text as write_text
+from resdet.atomic import atomic_path as atomic_path
+from resdet.atomic import write_text as write_text
+from resdet.errors import RunError
 
 # "results": of another tool, of which nothing but its results is known.
 KINDS = ("classification", "detection", "results")

@@ -1,7 +1,6 @@
 """The demo's conductor on tiny data: order, hand-over, going on, failing, and its own settings."""
 
 import argparse
-import importlib.util
 import logging
 from pathlib import Path
 
@@ -13,10 +12,7 @@ from resdet import demo
 from resdet.demo import Step
 from resdet.errors import ConfigError, ResdetError
 from resdet.run import Run
-
-_SPEC = importlib.util.spec_from_file_location("tiny", Path(__file__).parent / "tiny.py")
-tiny = importlib.util.module_from_spec(_SPEC)
-_SPEC.loader.exec_module(tiny)
+from tests import tiny
 
 PRETRAIN = """
 MODEL: {DEVICE: cpu, NET: {NAME: resnet18, WIDTH: 0.125}}

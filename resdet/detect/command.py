@@ -70,6 +70,11 @@ def main(args: argparse.Namespace) -> int:
 def _main(args: argparse.Namespace) -> int:
     config = command.read_config(args.config, args.opts)
     cfg = config.cfg
+    if cfg.ENGINE.COMPILE == "on":
+        raise ConfigError(
+            "ENGINE.COMPILE is on, which is for classifiers (pretrain_cls). For a detector set "
+            "it to off; ENGINE.FAST_TRAINING on is what makes its steps faster."
+        )
     if args.eval_only:
         # No training set is read, and the annotations may be a server's alone.
         catalog.require(list(cfg.DATASETS.TEST))

@@ -72,8 +72,7 @@ def fast(model: nn.Module, *, bf16: bool = False, chunk: int = CHUNK) -> nn.Modu
         for name in heads.tail_names:
             _prepare(heads.get_submodule(name), bf16)
         if one_align(heads):
-            dtype = torch.bfloat16 if bf16 else None
-            heads.region_features = kind_of(heads)(heads, chunk=chunk, dtype=dtype)
+            heads.region_features = kind_of(heads)(heads, chunk=chunk)
     if plain_head(getattr(found, "proposal_generator", None)):
         _prepare_rpn(found.proposal_generator, precision)
     return found

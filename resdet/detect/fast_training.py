@@ -52,14 +52,12 @@ def speed_up(model: Any, precision: Precision) -> None:
         quicken(heads, precision, CHUNK)
     if isinstance(heads, RegionHeads):
         fold_while_training(heads)
+        heads.precision = precision
         if one_align(heads):
             kind = kind_of(heads)
-            heads.region_features = (Regions if kind is FullyConnectedRegions else kind)(
-                heads,
-                dtype=torch.bfloat16 if precision.bf16 else None,
-                precision=precision,
-                whole=True,
-            )
+            # fc6 keeps the order of its weights: they are trained and saved.
+            kind = Regions if kind is FullyConnectedRegions else kind
+            heads.region_features = kind(heads, whole=True)
     rpn: Any = getattr(model, "proposal_generator", None)
     if plain_head(rpn):
         rpn.rpn_head.conv = HiddenLayer(rpn.rpn_head.conv, precision)

@@ -16,6 +16,7 @@ import torch.nn.functional as F
 from detectron2.layers import FrozenBatchNorm2d
 from torch import nn
 
+from resdet.detect.in_place_of import InPlaceOf
 from resdet.nets.net import Conv
 
 
@@ -65,17 +66,12 @@ def _folded(
     return weight * scale[:, None, None, None], shift
 
 
-class FoldingConv(Conv):
+class FoldingConv(InPlaceOf, Conv):
     """A `Conv` that multiplies its frozen norm into its weights at every call.
 
-    The same parameters and buffers under the same names. The map is then read and written once
-    where convolution, scale and shift read and write it three times, forward and backward.
+    The map is then read and written once where convolution, scale and shift read and write it
+    three times, forward and backward.
     """
-
-    def __init__(self, conv: Conv):
-        nn.Module.__init__(self)
-        # All of it, hooks included: the other object is thrown away.
-        self.__dict__.update(conv.__dict__)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         if not isinstance(self.norm, FrozenBatchNorm2d):

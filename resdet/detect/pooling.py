@@ -104,6 +104,19 @@ class Pooling:
         places = places + offset.repeat_interleave(len(axis) ** 2)[:, None]
         return gather(cells, places, weights, len(axis))
 
+    def pool_all(
+        self,
+        cells: torch.Tensor,
+        size: tuple[int, int],
+        image: torch.Tensor,
+        boxes: torch.Tensor,
+        axis: torch.Tensor,
+        groups: list[torch.Tensor],
+    ) -> torch.Tensor:
+        """As `pool`, one of `groups` after the other; regions come in the order of their boxes."""
+        pooled = [self.pool(cells, size, image[g], boxes[g], axis) for g in groups]
+        return torch.cat(pooled)[torch.argsort(torch.cat(groups))]
+
     def _corners(self, boxes: torch.Tensor) -> torch.Tensor:
         return boxes * self.scale - (0.5 if self.aligned else 0.0)
 
@@ -173,12 +186,7 @@ class SummedAlign(nn.Module):
         axis = torch.arange(self.pooling.size, device=x.device)
         image, boxes = rois[:, 0].long(), rois[:, 1:].to(x.dtype)
         groups = self.pooling.groups(boxes, self.chunk)
-        pooled = []
-        for group in groups:
-            pooled.append(
-                self.pooling.pool(cells, (height, width), image[group], boxes[group], axis)
-            )
-        return torch.cat(pooled)[torch.argsort(torch.cat(groups))]
+        return self.pooling.pool_all(cells, (height, width), image, boxes, axis, groups)
 
 
 class _Gather(torch.autograd.Function):

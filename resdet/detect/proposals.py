@@ -15,7 +15,7 @@ from detectron2.modeling.proposal_generator.rpn import StandardRPNHead
 from detectron2.structures import Boxes, Instances
 from torch import nn
 
-from resdet.engine.precision import Precision
+from resdet.detect.in_place_of import InPrecision
 
 
 def top_proposals(
@@ -72,20 +72,8 @@ class ShortNMS:
         return top_proposals(self.rpn, boxes, pred_objectness_logits, image_sizes)
 
 
-class HiddenLayer(Conv2d):
-    """The RPN's 3x3 layer, computed as `precision` says; gives the type it is given.
-
-    So what ranks the boxes, the next layer, stays float32. The same parameters and names.
-    """
-
-    def __init__(self, conv: Conv2d, precision: Precision):
-        nn.Module.__init__(self)
-        self.__dict__.update(conv.__dict__)
-        self.precision = precision
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        with self.precision.autocast():
-            return super().forward(self.precision.input(x)).to(x.dtype)
+class HiddenLayer(InPrecision, Conv2d):
+    """The RPN's 3x3 layer; what ranks the boxes, the next layer, stays float32."""
 
 
 def plain_head(rpn: Any) -> bool:

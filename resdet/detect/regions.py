@@ -27,7 +27,6 @@ from resdet import profile
 from resdet.detect.folding import folded, is_plain
 from resdet.detect.pooling import Pooling
 from resdet.detect.region_heads import RegionHeads
-from resdet.engine.precision import Precision
 from resdet.nets.net import Conv
 from resdet.nets.resnet import BasicBlock, Bottleneck
 from resdet.nets.vgg import FullyConnected
@@ -40,32 +39,22 @@ Pool = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
 
 
 class Regions:
-    """Pools and runs the tail, group by group.
+    """Pools and runs the tail, group by group, in the type and layout of `heads.precision`.
 
     Args:
         heads: their pooler is one RoIAlign.
         chunk: regions pooled at once, at least 1.
-        dtype: of pooled cells; None: the map's own.
-        precision: how the tail computes, if not in that type alone.
-        whole: the tail runs on all regions in one, as training wants it, not chunk by chunk.
+        whole: the tail runs on all regions in one and in their own order, as training wants it
+            (it may drop some at random, and live norms see all), not group by group.
     """
 
-    def __init__(
-        self,
-        heads: RegionHeads,
-        *,
-        chunk: int = CHUNK,
-        dtype: torch.dtype | None = None,
-        precision: Precision | None = None,
-        whole: bool = False,
-    ):
+    def __init__(self, heads: RegionHeads, *, chunk: int = CHUNK, whole: bool = False):
         self.feature = heads.in_features[0]
         self.tail = [heads.get_submodule(name) for name in heads.tail_names]
         (align,) = heads.pooler.level_poolers
         self.pooling = Pooling.of(align)
+        self.precision = heads.precision
         self.chunk = chunk
-        self.dtype = dtype
-        self.precision = precision or Precision()
         self.whole = whole
 
     def __call__(self, features: dict[str, torch.Tensor], boxes: list[Any]) -> torch.Tensor:
@@ -75,33 +64,34 @@ class Regions:
 
     def _run_all(self, shared: torch.Tensor, boxes: list[Any]) -> torch.Tensor:
         _, channels, height, width = shared.shape
-        cells = shared.to(self.dtype or shared.dtype).permute(0, 2, 3, 1).reshape(-1, channels)
+        dtype = torch.bfloat16 if self.precision.bf16 else shared.dtype
+        cells = shared.to(dtype).permute(0, 2, 3, 1).reshape(-1, channels)
         image = torch.repeat_interleave(
             torch.arange(len(boxes), device=shared.device),
             torch.tensor([len(b) for b in boxes], device=shared.device),
         )
         # As Detectron2: the type of the map decides how places are computed.
         every = torch.cat([b.tensor for b in boxes]).to(shared.dtype)
-        maps = self.before(cells, len(every))
+        maps, size = self.before(cells, len(every)), (height, width)
         groups = self.pooling.groups(every, self.chunk)
-        back = torch.argsort(torch.cat(groups))
+        if self.whole:
 
-        def pool(parts: Sequence[torch.Tensor]) -> Pool:
+            @profile.timed("RoI pooling", apart=True)
+            def pool_all(of: torch.Tensor, axis: torch.Tensor) -> torch.Tensor:
+                return self.pooling.pool_all(of, size, image, every, axis, groups)
+
+            return self.after(maps, pool_all)
+
+        def pool(group: torch.Tensor) -> Pool:
             @profile.timed("RoI pooling", apart=True)
             def from_map(of: torch.Tensor, axis: torch.Tensor) -> torch.Tensor:
-                pooled = [
-                    self.pooling.pool(of, (height, width), image[part], every[part], axis)
-                    for part in parts
-                ]
-                # In their own order through the tail, which may drop some at random.
-                return torch.cat(pooled)[back] if self.whole else pooled[0]
+                return self.pooling.pool(of, size, image[group], every[group], axis)
 
             return from_map
 
-        if self.whole:
-            return self.after(maps, pool(groups))
         # Without regions there is one group of none, whose result has the right width.
-        return torch.cat([self.after(maps, pool([part])) for part in groups])[back]
+        results = [self.after(maps, pool(group)) for group in groups]
+        return torch.cat(results)[torch.argsort(torch.cat(groups))]
 
     def before(self, cells: torch.Tensor, num_regions: int) -> Sequence[torch.Tensor]:
         """What is pooled: the shared map here, (M, C)."""

@@ -7,29 +7,16 @@ from __future__ import annotations
 
 from typing import Any
 
-import torch
 from detectron2.layers import ROIAlign
 from detectron2.modeling.roi_heads import FastRCNNConvFCHead, StandardROIHeads
-from torch import nn
 
+from resdet.detect.in_place_of import InPrecision
 from resdet.detect.pooling import SummedAlign
 from resdet.engine.precision import Precision
 
 
-class BoxHead(FastRCNNConvFCHead):
-    """Detectron2's, computed as `precision` says; gives the type it is given.
-
-    The same parameters under the same names.
-    """
-
-    def __init__(self, head: FastRCNNConvFCHead, precision: Precision):
-        nn.Module.__init__(self)
-        self.__dict__.update(head.__dict__)
-        self.precision = precision
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        with self.precision.autocast():
-            return super().forward(x).to(x.dtype)
+class BoxHead(InPrecision, FastRCNNConvFCHead):
+    """Detectron2's box head, computed as the net is."""
 
 
 def can_be_quickened(heads: Any) -> bool:

@@ -78,11 +78,6 @@ class DetectorTraining:
         self.train_sets = train_sets
         self.test_sets = test_sets
         self.reader = reader
-        if cfg.ENGINE.COMPILE == "on":
-            raise ConfigError(
-                "ENGINE.COMPILE is on, which is for classifiers (pretrain_cls). For a detector set "
-                "it to off; ENGINE.FAST_TRAINING on is what makes its steps faster."
-            )
         # One seed for whatever is new (RPN, predictors): the same start for every backbone.
         torch.manual_seed(cfg.SEED)
         self.model = build_model(cfg)

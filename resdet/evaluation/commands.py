@@ -13,13 +13,13 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 from resdet import profile, profile_view
+from resdet.atomic import write_text
 from resdet.errors import ConfigError
 from resdet.evaluation import coco, voc
 from resdet.evaluation.detections import TASKS
 from resdet.evaluation.explain import explain, explain_table
 from resdet.evaluation.findings import Finding
 from resdet.evaluation.results import evaluated_beside
-from resdet.formats.atomic import write_text
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

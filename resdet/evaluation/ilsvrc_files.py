@@ -18,6 +18,7 @@ from pathlib import Path
 
 import numpy as np
 
+from resdet.atomic import write_text
 from resdet.errors import CheckFailed, DataError, first_few
 from resdet.evaluation.arrays import FloatArray, IntArray
 from resdet.evaluation.findings import (
@@ -30,7 +31,6 @@ from resdet.evaluation.findings import (
     share,
 )
 from resdet.evaluation.validate import MANY_BOXES, NORMALISED_TO
-from resdet.formats.atomic import write_text
 
 DET_CLASSES, LOC_CLASSES = 200, 1000
 GUESSES = 5

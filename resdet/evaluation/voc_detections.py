@@ -15,11 +15,11 @@ from pathlib import Path
 import numpy as np
 
 from resdet import profile
+from resdet.atomic import write_text
 from resdet.errors import CheckFailed, DataError, first_few
 from resdet.evaluation.arrays import ImageId
 from resdet.evaluation.findings import SHOWN
 from resdet.evaluation.voc_sets import VocDetections, did_you_mean
-from resdet.formats.atomic import write_text
 
 PREFIX = "comp4_det_"
 

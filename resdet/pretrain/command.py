@@ -13,6 +13,7 @@ from resdet import weights
 from resdet.config import Config, data_options, net_options, refuse_late_flags
 from resdet.data import DataOptions, catalog
 from resdet.engine import command, processes
+from resdet.engine.compiled import require_compiler
 from resdet.engine.profiling import profiled
 from resdet.errors import ConfigError, RunError
 from resdet.pretrain.trainer import Pretraining
@@ -70,12 +71,14 @@ def _main(args: argparse.Namespace) -> int:
 
 
 def _check(cfg: Any) -> None:
-    """Raises ConfigError for crops that cannot be cut."""
+    """Raises ConfigError for crops that cannot be cut, and where nothing compiles."""
     if cfg.PRETRAIN.TEST_SIDE < cfg.PRETRAIN.CROP:
         raise ConfigError(
             f"PRETRAIN.TEST_SIDE is {cfg.PRETRAIN.TEST_SIDE}, PRETRAIN.CROP {cfg.PRETRAIN.CROP}: "
             "a crop does not fit into a smaller image. Raise TEST_SIDE (paper: 256 for 224)."
         )
+    if cfg.ENGINE.COMPILE == "on":
+        require_compiler(cfg.MODEL.DEVICE)
 
 
 def _trainer(config: Config, folder: Run) -> Pretraining:

@@ -2,7 +2,6 @@
 
 import argparse
 import copy
-import importlib.util
 import json
 import re
 import shutil
@@ -28,10 +27,7 @@ from resdet.detect.command import fill_from_weights_and_net
 from resdet.errors import CheckFailed, ConfigError, RunError
 from resdet.run import Run, write_json
 from resdet.weights import export_command
-
-_SPEC = importlib.util.spec_from_file_location("tiny", Path(__file__).parents[1] / "tiny.py")
-tiny = importlib.util.module_from_spec(_SPEC)
-_SPEC.loader.exec_module(tiny)
+from tests import tiny
 
 CONFIGS = Path(__file__).resolve().parents[2] / "configs"
 SMALL = ["MODEL.DEVICE", "cpu", "MODEL.ROI_HEADS.SCORE_THRESH_TEST", "0.0"]

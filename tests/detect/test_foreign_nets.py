@@ -1,6 +1,5 @@
 """Nets of timm and of a user's own, from a file with a card to detections; the tutorial's code."""
 
-import importlib.util
 import json
 import os
 import re
@@ -27,10 +26,7 @@ from resdet.errors import ConfigError
 from resdet.nets import registry
 from resdet.run import Run
 from resdet.weights import Card, Input
-
-_SPEC = importlib.util.spec_from_file_location("tiny", Path(__file__).parents[1] / "tiny.py")
-tiny = importlib.util.module_from_spec(_SPEC)
-_SPEC.loader.exec_module(tiny)
+from tests import tiny
 
 CONFIG = """
 MODEL:

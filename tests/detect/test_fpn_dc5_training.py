@@ -1,6 +1,5 @@
 """FPN and DC5 from the command line: hand-over, two steps, a score."""
 
-import importlib.util
 import json
 from pathlib import Path
 
@@ -12,10 +11,7 @@ pytest.importorskip("detectron2")
 from resdet import nets, weights
 from resdet.run import Run
 from resdet.weights import Card, Input
-
-_SPEC = importlib.util.spec_from_file_location("tiny", Path(__file__).parents[1] / "tiny.py")
-tiny = importlib.util.module_from_spec(_SPEC)
-_SPEC.loader.exec_module(tiny)
+from tests import tiny
 
 BASE = Path(__file__).resolve().parents[2] / "configs" / "base"
 CONFIG = """

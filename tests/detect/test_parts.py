@@ -1,13 +1,11 @@
 """An evaluation that is stopped and gone on with: no image lost, none counted twice (F41, F75)."""
 
-import importlib.util
 import json
 import os
 import shutil
 import signal
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
 import torch
@@ -20,10 +18,7 @@ from resdet.data.records import DetectionSet
 from resdet.detect import inference, parts
 from resdet.errors import CheckFailed, Interrupted, RunError, TrainingStopped
 from resdet.run import Run
-
-_SPEC = importlib.util.spec_from_file_location("tiny", Path(__file__).parents[1] / "tiny.py")
-tiny = importlib.util.module_from_spec(_SPEC)
-_SPEC.loader.exec_module(tiny)
+from tests import tiny
 
 ANEW = parts.Policy(resuming=False, refuses_others=True)
 GO_ON = parts.Policy(resuming=True, refuses_others=True)

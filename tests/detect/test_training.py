@@ -1,8 +1,6 @@
 """The whole of detection on a tiny VOC tree: hand-over, exact resume, results, refusals."""
 
-import importlib.util
 import json
-from pathlib import Path
 
 import pytest
 import torch
@@ -12,10 +10,7 @@ pytest.importorskip("detectron2")
 from resdet import nets, weights
 from resdet.run import Run
 from resdet.weights import Card, Input
-
-_SPEC = importlib.util.spec_from_file_location("tiny", Path(__file__).parents[1] / "tiny.py")
-tiny = importlib.util.module_from_spec(_SPEC)
-_SPEC.loader.exec_module(tiny)
+from tests import tiny
 
 CONFIG = """
 MODEL:
@@ -192,6 +187,12 @@ def test_the_fast_form_gives_the_same_detections(place):
         assert (a["image_id"], a["category_id"]) == (b["image_id"], b["category_id"])
         assert abs(a["score"] - b["score"]) < 1e-3
         assert max(abs(p - q) for p, q in zip(a["bbox"], b["bbox"], strict=True)) < 0.1
+
+
+def test_compiling_is_refused_before_anything_is_read(place):
+    done = tiny.run_cli(*train("none"), "ENGINE.COMPILE", "on", cwd=place)
+    assert done.returncode == 2 and "ENGINE.FAST_TRAINING on is what" in done.stderr
+    assert "with_objects" not in done.stderr + done.stdout and not (place / "none").exists()
 
 
 def test_fast_training_learns_the_same(place):

@@ -1,6 +1,5 @@
 """`train_det --profile`: the same detector to the bit, and the detector's parts by name."""
 
-import importlib.util
 import xml.etree.ElementTree as ET
 from pathlib import Path
 
@@ -18,10 +17,7 @@ from resdet.detect.command import fill_from_weights_and_net
 from resdet.detect.watching import watch
 from resdet.run import Run
 from resdet.weights import Card, Input
-
-_SPEC = importlib.util.spec_from_file_location("tiny", Path(__file__).parents[1] / "tiny.py")
-tiny = importlib.util.module_from_spec(_SPEC)
-_SPEC.loader.exec_module(tiny)
+from tests import tiny
 
 CONFIG = """
 MODEL:

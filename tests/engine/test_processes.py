@@ -1,6 +1,5 @@
 """Two processes of torchrun on one machine give what one gives, up to the order of sums."""
 
-import importlib.util
 import json
 from pathlib import Path
 
@@ -13,10 +12,7 @@ from resdet import nets, weights
 from resdet.engine import processes
 from resdet.errors import ConfigError, ResdetError
 from resdet.run import Run
-
-_SPEC = importlib.util.spec_from_file_location("tiny", Path(__file__).parents[1] / "tiny.py")
-tiny = importlib.util.module_from_spec(_SPEC)
-_SPEC.loader.exec_module(tiny)
+from tests import tiny
 
 # Without norms and dropout nothing depends on how a batch is cut.
 PRETRAIN = """

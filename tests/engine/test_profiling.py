@@ -1,10 +1,8 @@
 """What `--profile` of a training leaves behind, also when it is stopped or was never begun."""
 
 import argparse
-import importlib.util
 import os
 import signal
-from pathlib import Path
 
 import pytest
 import torch
@@ -16,10 +14,7 @@ from detectron2.engine import HookBase
 from resdet import profile
 from resdet.engine.profiling import left_in, profiled
 from resdet.errors import ConfigError, Interrupted
-
-_SPEC = importlib.util.spec_from_file_location("loops", Path(__file__).parent / "test_loop.py")
-loops = importlib.util.module_from_spec(_SPEC)
-_SPEC.loader.exec_module(loops)
+from tests.engine import test_loop as loops
 
 ON = argparse.Namespace(profile=True)
 OFF = argparse.Namespace(profile=False)

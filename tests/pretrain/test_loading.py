@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
-from pathlib import Path
-
 import numpy as np
 import pytest
 import torch
@@ -20,10 +17,7 @@ from resdet.data.records import ClassificationSet
 from resdet.pretrain import loading
 from resdet.pretrain.augment import KINDS, TrainCrop, centre_crop
 from resdet.pretrain.loading import Crops
-
-_SPEC = importlib.util.spec_from_file_location("tiny", Path(__file__).parents[1] / "tiny.py")
-tiny = importlib.util.module_from_spec(_SPEC)
-_SPEC.loader.exec_module(tiny)
+from tests import tiny
 
 CONFIG = """
 MODEL:

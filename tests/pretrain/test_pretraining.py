@@ -1,8 +1,5 @@
 """The whole of pretraining on tiny class folders: exact resume, the card, scoring, refusals."""
 
-import importlib.util
-from pathlib import Path
-
 import pytest
 import torch
 
@@ -10,10 +7,7 @@ pytest.importorskip("detectron2")
 
 from resdet import weights
 from resdet.run import Run
-
-_SPEC = importlib.util.spec_from_file_location("tiny", Path(__file__).parents[1] / "tiny.py")
-tiny = importlib.util.module_from_spec(_SPEC)
-_SPEC.loader.exec_module(tiny)
+from tests import tiny
 
 CONFIG = """
 MODEL:

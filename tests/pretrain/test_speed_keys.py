@@ -1,8 +1,6 @@
 """The keys of speed in a whole pretraining: off and on give one net, runs go on across them."""
 
-import importlib.util
 import re
-from pathlib import Path
 
 import pytest
 import torch
@@ -13,10 +11,7 @@ from resdet import weights
 from resdet.engine.memory import can_keep
 from resdet.engine.precision import has_bf16
 from resdet.run import Run
-
-_SPEC = importlib.util.spec_from_file_location("tiny", Path(__file__).parents[1] / "tiny.py")
-tiny = importlib.util.module_from_spec(_SPEC)
-_SPEC.loader.exec_module(tiny)
+from tests import tiny
 
 CONFIG = """
 MODEL: {DEVICE: cpu, NET: {NAME: resnet18, WIDTH: 0.125, STEM: small}}

@@ -1,8 +1,6 @@
 """Files of every origin: told by their names, and the same function under ours, in float64."""
 
-import importlib.util
 import pickle
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -15,14 +13,12 @@ from resdet.weights import formats, layouts, names
 from resdet.weights.identify import identify
 from resdet.weights.names import COUNTER
 from resdet.weights.origins import ORIGINS, to_names_of
-
-_SPEC = importlib.util.spec_from_file_location(
-    "foreign_nets", Path(__file__).parent / "foreign_nets.py"
+from tests.weights.foreign_nets import (
+    AkamasterResNet,
+    HuggingFaceResNet,
+    PyclsResNet,
+    randomised,
 )
-foreign_nets = importlib.util.module_from_spec(_SPEC)
-_SPEC.loader.exec_module(foreign_nets)
-AkamasterResNet, HuggingFaceResNet = foreign_nets.AkamasterResNet, foreign_nets.HuggingFaceResNet
-PyclsResNet, randomised = foreign_nets.PyclsResNet, foreign_nets.randomised
 
 TOLERANCE = 1e-10  # float64, the same operations
 
