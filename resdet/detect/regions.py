@@ -155,9 +155,9 @@ class ResidualRegions(Regions):
         if isinstance(self.block, Bottleneck):
             x = self.block.conv3(x)
         if self.shortcut is not None:
-            x = x + _shifted(pool(maps[1], even), self.shortcut)
+            x = x.add_(_shifted(pool(maps[1], even), self.shortcut))
         elif self.block.residual:
-            x = x + self.block.shortcut(pool(maps[1], every))
+            x = x.add_(self.block.shortcut(pool(maps[1], every)))
         x = torch.relu_(x)
         for block in self.blocks:
             x = block(x)
@@ -170,7 +170,7 @@ def _shifted(x: torch.Tensor, conv: Conv) -> torch.Tensor:
     """What follows the sum of a convolution, but its ReLU: bias, or a norm that is live."""
     # After pooling: weights of cells beyond the map do not add up to 1.
     _, bias = folded(conv)
-    x = x if bias is None else x + bias.to(x.dtype)[None, :, None, None]
+    x = x if bias is None else x.add_(bias.to(x.dtype)[None, :, None, None])
     return conv.norm(x) if isinstance(conv.norm, nn.BatchNorm2d) else x
 
 
