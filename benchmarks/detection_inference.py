@@ -1,11 +1,11 @@
-"""Detecting with stock Detectron2 against `resdet.detect.fast`: R-50-C4 or R-101-C4, one image.
+"""Detecting with stock Detectron2 against `resdet.detect.fast`, one image.
 
-    python -m benchmarks.detection_inference [--depth 50 101] [--proposals 300 1000] [--rounds 3]
+    python -m benchmarks.detection_inference [--net R-50-C4 …] [--proposals 300 1000] [--rounds 3]
 
-Both have the same random weights, tamed so that all proposals survive; 600 x 900 pixels of noise.
-They take turns, image by image, and the median of each is compared. The detections of both must
-match: boxes within 0.1 px and scores within 1e-3 in float32; how many do is printed, and for bf16
-how far the scores of the regions lie apart.
+Both have the same random weights (`detectors`), and all proposals survive. They take turns, image
+by image, and the median of each is compared. The detections of both must match: boxes within
+0.1 px and scores within 1e-3 in float32; how many do is printed, and for bf16 how far the scores
+of the regions lie apart.
 
 Not for: a GPU; its clock needs events.
 """
@@ -15,58 +15,38 @@ from __future__ import annotations
 import argparse
 import sys
 import time
-from pathlib import Path
+from collections.abc import Sequence
 from typing import Any
 
 import torch
-from detectron2 import model_zoo
-from detectron2.layers import FrozenBatchNorm2d
-from detectron2.modeling import build_model
 from torch import nn
 
-import resdet.detect  # noqa: F401 registers
 from benchmarks.apart import forget_peak, peaks_of, print_peak
 from benchmarks.claims import Claim, add_arguments, report, rows
-from resdet.config import get_cfg, resolve
-from resdet.detect.command import fill_from_weights_and_net
+from benchmarks.detectors import NETS, by_label, image_of_noise, pair
 from resdet.detect.fast import fast
 
 MODULE = "benchmarks.detection_inference"
-CONFIGS = Path(__file__).resolve().parents[1] / "configs"
+# Nets, and how many proposals.
+CASES = (
+    ("R-50-C4", 300),
+    ("R-50-C4", 1000),
+    ("R-101-C4", 300),
+    ("R-101-C4", 1000),
+    ("R-50-FPN", 1000),
+    ("VGG-16", 300),
+)
+NAMES = ("stock", "fast", "fast, bf16")
 MOST_PIXELS, MOST_SCORE, MOST_SCORE_BF16 = 0.1, 1e-3, 1e-2
 
 
-def pair(depth: int, keys: list[str]) -> tuple[nn.Module, nn.Module]:
-    """Stock Detectron2 and our detector with one set of tamed random weights.
-
-    Args:
-        depth: 50 or 101. keys: config keys and values of both.
-    """
-    opts = ["MODEL.DEVICE", "cpu", "MODEL.WEIGHTS", "random", *keys]
-    config = resolve(CONFIGS / f"coco_r{depth}_modern.yaml", opts)
-    fill_from_weights_and_net(config, None)
-    torch.manual_seed(0)
-    ours = build_model(config.cfg)
-    for name, module in ours.named_modules():
-        if isinstance(module, FrozenBatchNorm2d):
-            # Without this the maps of a random net grow until no box is finite.
-            module.weight.fill_(0.2 if name.endswith("conv3.norm") else 0.7)
-    cfg = get_cfg()
-    schedule = "1x" if depth == 50 else "3x"
-    zoo = f"COCO-Detection/faster_rcnn_R_{depth}_C4_{schedule}.yaml"
-    cfg.merge_from_file(model_zoo.get_config_file(zoo))
-    cfg.merge_from_list(opts)
-    stock = build_model(cfg)
-    stock.load_state_dict(ours.state_dict())
-    return stock, ours
-
-
-def models(depth: int, proposals: int) -> dict[str, nn.Module]:
-    """Stock and fast ones for detecting; so many proposals survive."""
+def models(net: str, proposals: int, names: Sequence[str] = NAMES) -> dict[str, nn.Module]:
+    """The peer and fast ones for detecting, those of `NAMES` that are asked for; so many
+    proposals survive."""
     keys = ["MODEL.RPN.NMS_THRESH", "1.0", "MODEL.RPN.POST_NMS_TOPK_TEST", str(proposals),
             "MODEL.ROI_HEADS.SCORE_THRESH_TEST", "0.0"]  # fmt: skip
-    stock, ours = (model.eval() for model in pair(depth, keys))
-    return {"stock": stock, "fast": fast(ours), "fast, bf16": fast(ours, bf16=True)}
+    peer, ours = (model.eval() for model in pair(net, keys))
+    return {n: peer if n == NAMES[0] else fast(ours, bf16=n == NAMES[2]) for n in names}
 
 
 def matched(one: Any, other: Any) -> tuple[int, int]:
@@ -77,15 +57,8 @@ def matched(one: Any, other: Any) -> tuple[int, int]:
     return int(same.any(1).sum()), max(len(one), len(other))
 
 
-def image_of_noise() -> list[dict[str, Any]]:
-    """One image as the models take it; not resized again by anyone."""
-    generator = torch.Generator().manual_seed(0)
-    image = torch.randint(0, 256, (3, 600, 900), generator=generator, dtype=torch.uint8)
-    return [{"image": image, "height": 600, "width": 900}]
-
-
-def measure(depth: int, proposals: int, rounds: int, *, with_memory: bool) -> Claim:
-    every, batch = models(depth, proposals), image_of_noise()
+def measure(net: str, proposals: int, rounds: int, *, with_memory: bool) -> Claim:
+    every, batch = models(net, proposals), image_of_noise()
     seconds: dict[str, list[float]] = {name: [] for name in every}
     found = {}
     with torch.no_grad():
@@ -97,12 +70,12 @@ def measure(depth: int, proposals: int, rounds: int, *, with_memory: bool) -> Cl
                     seconds[name].append(time.perf_counter() - start)
     same, of = matched(found["stock"], found["fast"])
     half = _sorted_apart(found["stock"], found["fast, bf16"])
-    arguments = ("--depth", depth, "--proposals", proposals)
+    arguments = ("--net", net, "--proposals", proposals)
     peaks = peaks_of(MODULE, list(every), *arguments) if with_memory else None
     return Claim(
-        f"detecting, R-{depth}-C4, {proposals} proposals",
+        f"detecting, {net}, {proposals} proposals",
         "stock Detectron2 against ENGINE.FAST_INFERENCE, one image of 600 x 900",
-        rows(seconds, peaks),
+        rows(by_label(net, seconds), peaks and by_label(net, peaks)),
         rounds,
         f"{same} of {of} float32 detections within {MOST_PIXELS} px and {MOST_SCORE}; sorted "
         f"scores of bf16 within {half:.2g} (bound {MOST_SCORE_BF16})",
@@ -112,17 +85,19 @@ def measure(depth: int, proposals: int, rounds: int, *, with_memory: bool) -> Cl
 
 def main(argv: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--depth", type=int, nargs="+", choices=(50, 101), default=[50, 101])
-    parser.add_argument("--proposals", type=int, nargs="+", default=[300, 1000])
+    parser.add_argument("--net", nargs="+", choices=NETS, default=list(NETS))
+    parser.add_argument("--proposals", type=int, nargs="+", help="default: as suits each net")
     add_arguments(parser, rounds=3)
     args = parser.parse_args(argv)
     if args.peak_of:
         with torch.no_grad():
-            model = models(args.depth[0], args.proposals[0])[args.peak_of]
+            model = models(args.net[0], args.proposals[0], [args.peak_of])[args.peak_of]
             forget_peak()
             model(image_of_noise())
         return print_peak()
-    cases = [(d, p) for d in args.depth for p in args.proposals]
+    cases = [case for case in CASES if case[0] in args.net]
+    if args.proposals:
+        cases = [(net, number) for net in args.net for number in args.proposals]
     rounds = args.rounds
     if args.quick:
         cases, rounds = cases[:1], 1

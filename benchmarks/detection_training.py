@@ -1,11 +1,11 @@
-"""A training step of stock Detectron2 against ENGINE.FAST_TRAINING: R-50-C4, one image.
+"""A training step of stock Detectron2 against ENGINE.FAST_TRAINING, one image.
 
-    python -m benchmarks.detection_training [--depth 50] [--regions 128] [--rounds 3]
+    python -m benchmarks.detection_training [--net R-50-C4 …] [--regions 128] [--rounds 3]
 
-The same weights, image, objects and random draws; 600 x 900 pixels of noise with ten boxes. Both
-take whole steps (forward, backward, SGD) in turns, and the median of each is compared. Before,
-the gradients of the first step must agree: in float32 to 5e-3 of their norm (random weights rank
-boxes so closely that rounding may exchange some); for bf16 the difference is printed.
+The same weights (`detectors`), image, objects and random draws; 600 x 900 pixels of noise with ten
+boxes. Both take whole steps (forward, backward, SGD) in turns, and the median of each is compared.
+Before, the gradients of the first step must agree: in float32 to 5e-3 of their norm (random
+weights rank boxes so closely that rounding may exchange some); for bf16 the difference is printed.
 
 Not for: loading, or a GPU; its clock needs events.
 """
@@ -25,11 +25,13 @@ from torch import nn
 
 from benchmarks.apart import forget_peak, peaks_of, print_peak
 from benchmarks.claims import Claim, add_arguments, report, rows
-from benchmarks.detection_inference import pair
+from benchmarks.detectors import NETS, by_label, image_of_noise, pair
 from resdet.detect.fast_training import speed_up
 from resdet.engine.precision import Precision
 
 MODULE = "benchmarks.detection_training"
+# Nets, and how many regions.
+CASES = (("R-50-C4", 128), ("R-50-FPN", 512), ("VGG-16", 128))
 MOST_APART, MOST_APART_BF16 = 5e-3, 0.15
 SETTINGS = {
     "stock": None,
@@ -39,14 +41,15 @@ SETTINGS = {
 
 
 def batch_of_one(seed: int = 0) -> list[dict[str, Any]]:
+    """An image with ten objects."""
+    (image,) = image_of_noise(seed)
     generator = torch.Generator().manual_seed(seed)
-    image = torch.randint(0, 256, (3, 600, 900), generator=generator, dtype=torch.uint8)
     corners = torch.rand(10, 2, generator=generator) * torch.tensor([600.0, 400.0])
     sides = 60 + torch.rand(10, 2, generator=generator) * 140
-    objects = Instances((600, 900))
+    objects = Instances((image["height"], image["width"]))
     objects.gt_boxes = Boxes(torch.cat([corners, corners + sides], dim=1))
     objects.gt_classes = torch.randint(0, 80, (10,), generator=generator)
-    return [{"image": image, "height": 600, "width": 900, "instances": objects}]
+    return [{**image, "instances": objects}]
 
 
 class Trained:
@@ -84,18 +87,18 @@ def apart(one: dict[str, torch.Tensor], other: dict[str, torch.Tensor]) -> float
     return float(differences / nn.utils.get_total_norm(one.values()))
 
 
-def settings(depth: int, regions: int, names: Sequence[str]) -> dict[str, Trained]:
+def settings(net: str, regions: int, names: Sequence[str]) -> dict[str, Trained]:
     keys = ["MODEL.ROI_HEADS.BATCH_SIZE_PER_IMAGE", str(regions)]
     found = {}
     for name in names:
-        stock, ours = pair(depth, keys)
+        peer, ours = pair(net, keys)
         precision = SETTINGS[name]
-        found[name] = Trained(stock if precision is None else ours, precision)
+        found[name] = Trained(peer if precision is None else ours, precision)
     return found
 
 
-def measure(depth: int, regions: int, rounds: int, *, with_memory: bool) -> Claim:
-    trained, batch = settings(depth, regions, list(SETTINGS)), batch_of_one()
+def measure(net: str, regions: int, rounds: int, *, with_memory: bool) -> Claim:
+    trained, batch = settings(net, regions, list(SETTINGS)), batch_of_one()
     losses, gradients = {}, {}
     for name, one in trained.items():
         losses[name] = sum(one.step(batch)[0].values())
@@ -105,12 +108,12 @@ def measure(depth: int, regions: int, rounds: int, *, with_memory: bool) -> Clai
         for name, one in trained.items():
             seconds[name].append(one.step(batch)[1])
     exact, half = (apart(gradients["stock"], gradients[n]) for n in ("fast", "fast, bf16"))
-    arguments = ("--depth", depth, "--regions", regions)
+    arguments = ("--net", net, "--regions", regions)
     peaks = peaks_of(MODULE, list(trained), *arguments) if with_memory else None
     return Claim(
-        f"a detection training step, R-{depth}-C4, {regions} regions",
+        f"a detection training step, {net}, {regions} regions",
         "stock Detectron2 against ENGINE.FAST_TRAINING, one image of 600 x 900, SGD",
-        rows(seconds, peaks),
+        rows(by_label(net, seconds), peaks and by_label(net, peaks)),
         rounds,
         "losses "
         + ", ".join(f"{value:.4f}" for value in losses.values())
@@ -122,17 +125,21 @@ def measure(depth: int, regions: int, rounds: int, *, with_memory: bool) -> Clai
 
 def main(argv: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--depth", type=int, choices=(50, 101), default=50)
-    parser.add_argument("--regions", type=int, default=128)
+    parser.add_argument("--net", nargs="+", choices=NETS, default=[net for net, _ in CASES])
+    parser.add_argument("--regions", type=int, help="default: as suits each net")
     add_arguments(parser, rounds=3)
     args = parser.parse_args(argv)
     if args.peak_of:
-        one = settings(args.depth, args.regions, [args.peak_of])[args.peak_of]
+        one = settings(args.net[0], args.regions, [args.peak_of])[args.peak_of]
         forget_peak()
         one.step(batch_of_one())
         return print_peak()
-    rounds, regions = (1, 32) if args.quick else (args.rounds, args.regions)
-    return report([measure(args.depth, regions, rounds, with_memory=not args.quick)], args)
+    usual = dict(CASES)
+    cases = [(net, args.regions or usual.get(net, 128)) for net in args.net]
+    rounds = args.rounds
+    if args.quick:
+        cases, rounds = [(cases[0][0], 32)], 1
+    return report([measure(*c, rounds, with_memory=not args.quick) for c in cases], args)
 
 
 if __name__ == "__main__":

@@ -45,7 +45,7 @@ def speed_up(model: Any, precision: Precision) -> None:
     for module in model.modules():
         if isinstance(module, NetBackbone):
             fold_while_training(module)
-        if isinstance(module, NetFPN):
+        if isinstance(module, NetBackbone | NetFPN):
             module.precision = precision
     heads = getattr(model, "roi_heads", None)
     if can_be_quickened(heads):

@@ -123,6 +123,20 @@ def test_bfloat16_keeps_float32_weights_and_stays_near():
     assert abs(one - two) < 0.05 * one
 
 
+@pytest.mark.parametrize("standard", [False, True], ids=["our heads", "FPN"])
+def test_every_layer_of_trunk_and_tail_computes_in_bfloat16(standard):
+    """Whatever the config said when the model was built."""
+    model = detector_on_standard_heads("resnet fpn") if standard else detector(*NETS["1x1"])
+    speed_up(model, Precision(bf16=True, channels_last=True))
+    types = {}
+    for name, module in model.named_modules():
+        if isinstance(module, torch.nn.Conv2d) and name.startswith(("backbone", "roi_heads")):
+            module.register_forward_hook(lambda m, x, y, name=name: types.update({name: y.dtype}))
+    losses_of(model)
+    assert len(types) > 10
+    assert {n: t for n, t in types.items() if t != torch.bfloat16} == {}
+
+
 def test_detecting_with_a_model_that_was_sped_up():
     """The trained model, and its fast form, detect what the stock model detects."""
     model = detector(*NETS["1x1"])

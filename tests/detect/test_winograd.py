@@ -6,6 +6,7 @@ import torch.nn.functional as F
 
 pytest.importorskip("detectron2")
 
+from resdet.detect import winograd
 from resdet.detect.winograd import LEAST_CHANNELS, WinogradConv, fits
 
 
@@ -22,6 +23,33 @@ def test_sums_are_those_of_conv2d(size, bias, relu):
         found = WinogradConv(conv, relu=relu)(x)
     assert found.is_contiguous(memory_format=torch.channels_last)
     torch.testing.assert_close(found, expected.relu() if relu else expected, rtol=1e-11, atol=1e-11)
+
+
+@pytest.mark.parametrize("most", [1, 20_000, 40_000, 100_000])
+@pytest.mark.parametrize("size", [(9, 14), (8, 16)])
+def test_maps_pass_in_blocks(most, size, monkeypatch):
+    """Blocks of one row of patches, of two, of one whole map, of two of the three maps."""
+    monkeypatch.setattr(winograd, "MOST_BYTES", most)
+    blocks, cells = [], WinogradConv._cells
+
+    def counted(self, padded, down, across):
+        blocks.append((len(padded), down))
+        return cells(self, padded, down, across)
+
+    monkeypatch.setattr(WinogradConv, "_cells", counted)
+    torch.manual_seed(0)
+    conv = torch.nn.Conv2d(5, 6, 3, padding=1).double()
+    x = torch.randn(3, 5, *size, dtype=torch.float64)
+    with torch.no_grad():
+        found = WinogradConv(conv, relu=False)(x)
+        expected = F.conv2d(x, conv.weight, conv.bias, padding=1)
+    torch.testing.assert_close(found, expected, rtol=1e-11, atol=1e-11)
+    # A row of patches takes 36 * 4 * 6 numbers of 8 bytes.
+    rows, down = max(1, most // 6912), -(-size[0] // 4)
+    if rows < 2 * down:
+        assert {n for n, _ in blocks} == {1} and max(d for _, d in blocks) == min(rows, down)
+    else:
+        assert [n for n, _ in blocks] == [3] if rows >= 3 * down else [2, 1]
 
 
 def test_rounding_in_float32_is_small():

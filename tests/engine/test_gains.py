@@ -85,3 +85,26 @@ def test_every_measured_row_names_keys_that_exist_and_a_script_that_exists():
         assert gain.on <= set(KEYS) and gain.times > 0
         script = gain.net.rsplit(", ", 1)[1]
         assert (root / f"{script.replace('.', '/')}.py").exists()
+
+
+def test_what_is_said_is_what_the_benchmarks_found():
+    """Each row's number and date stand in benchmarks/results.json, rounded to two digits."""
+    import json
+    from pathlib import Path
+
+    rows_of_keys = {
+        BOTH: "ours, BF16 and CHANNELS_LAST",
+        frozenset(KEYS) - {"compiled"}: "ours",
+        frozenset(KEYS): "ours, with ENGINE.COMPILE",
+    }
+    page = Path(__file__).resolve().parents[2] / "benchmarks" / "results.json"
+    found = json.loads(page.read_text(encoding="utf-8"))["benchmarks"]
+    for gain in gains.MEASURED:
+        benchmark = found[gain.net.rsplit("benchmarks.", 1)[1]]
+        seconds = {row["name"]: row["seconds"] for row in benchmark["claims"][0]["rows"]}
+        times = seconds["ours, all keys off"] / seconds[rows_of_keys[gain.on]]
+        threads = benchmark["machine"]["torch_threads"]
+        assert (gain.times, gain.when) == (
+            round(times, 2),
+            f"{benchmark['date']}, {threads} threads",
+        )
