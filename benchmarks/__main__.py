@@ -63,32 +63,37 @@ def tables(every: list[dict[str, Any]]) -> str:
         where = (
             f"{machine['processor']}, {machine['cores']} cores, {machine['capability']}, "
             f"torch {found['versions']['torch']}, {found['date']}; "
-            "each ratio within one run, medians (`python -m benchmarks`)."
+            "medians and peak memory, each line within one run (`python -m benchmarks`)."
         )
         alike.setdefault(where, []).extend(found["claims"])
     return "\n\n".join(f"{where}\n\n{table(found)}" for where, found in alike.items())
 
 
 def table(found: list[dict[str, Any]]) -> str:
-    """A row for each way that is set beside a peer."""
-    lines = [
-        "| what | peer | ours | ratio | peak memory |",
-        "| --- | --- | --- | --- | --- |",
-    ]
+    """A line for each claim: the peer, and how many times as fast those are that it shows."""
+    lines = ["| what | peer | times as fast |", "| --- | --- | --- |"]
     for claim in found:
         peer, *others = claim["rows"]
-        for row in others:
-            both = row["peak_mb"] and peer["peak_mb"]
-            memory = f"{row['peak_mb']:,.0f} MB (peer {peer['peak_mb']:,.0f})" if both else ""
-            lines.append(
-                f"| {claim['name']} | {peer['name']}, {_seconds(peer)} | {row['name']}, "
-                f"{_seconds(row)} | **{row['ratio']:.2f}** | {memory} |"
-            )
+        shown = claim.get("shown") or [row["name"] for row in others]
+        ways = [
+            f"{row['name']} **{row['ratio']:.2f}**{_memory(row, ' ({})')}"
+            for row in others
+            if row["name"] in shown
+        ]
+        lines.append(
+            f"| {claim['name']} | {peer['name']}: {_seconds(peer)}{_memory(peer, ', {}')} | "
+            f"{'; '.join(ways)} |"
+        )
     return "\n".join(lines)
 
 
 def _seconds(row: dict[str, Any]) -> str:
-    return f"{row['seconds']:.3g} s"
+    seconds = row["seconds"]
+    return f"{seconds:.3g} s" if seconds >= 0.1 else f"{1000 * seconds:.3g} ms"
+
+
+def _memory(row: dict[str, Any], form: str) -> str:
+    return form.format(f"{row['peak_mb']:,.0f} MB") if row["peak_mb"] else ""
 
 
 def put_between(text: str, part: str, where: str) -> str:

@@ -105,6 +105,7 @@ def measure(batch_size: int, rounds: int, steps: int, chosen: list[str]) -> Clai
         f"losses of the first {WARM_UP} steps against the plain loop's: "
         + ", ".join(f"{name} {value:.1e} apart" for name, value in apart.items()),
         agrees,
+        shown=("ours", COMPILED),
     )
 
 

@@ -48,6 +48,7 @@ class Claim:
         rounds: that each row's figures are the middle of.
         checked: what was compared to know that all computed the same, and what came out.
         agrees: whether that is within its bound; a ratio without it is none.
+        shown: names of the rows that the README's table has; all, where none is named.
     """
 
     name: str
@@ -56,6 +57,7 @@ class Claim:
     rounds: int
     checked: str
     agrees: bool
+    shown: Sequence[str] = ()
 
 
 def rows(

@@ -179,6 +179,7 @@ def measure(
                 f"losses of the three nets with equal weights and batch {apart:.1e} apart in "
                 "float32",
                 apart <= LOSS_BOUND,
+                shown=("ours",),
             )
         )
     return claims

@@ -164,6 +164,7 @@ def measure(folder: Path, rounds: int, *, with_memory: bool = True) -> list[Clai
                 f"levels of 255, {smaller['crops']} decoded smaller by {smaller['mean']:.2f} in "
                 "the mean of a crop",
                 full["max"] <= MOST_AT_FULL_SIZE and smaller["mean"] <= MOST_MEAN_SMALLER,
+                shown=(f"ours, {kind}, on",),
             )
         )
     return claims

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import importlib
 import json
+from dataclasses import replace
 
 import pytest
 
@@ -52,7 +53,20 @@ def test_the_table_names_both_and_their_ratio() -> None:
     first, second = text.split("2026-11-26")
     assert (first.count("a thing"), second.count("a thing")) == (2, 1)
     last = text.splitlines()[-1]
-    assert last == "| a thing | peer, 6 s | ours, 2 s | **3.00** | 100 MB (peer 50) |"
+    assert last == "| a thing | peer: 6 s, 50 MB | ours **3.00** (100 MB) |"
+
+
+def test_the_table_has_the_rows_that_a_claim_shows() -> None:
+    rows = [Row(name, 0.02, 0.02, 0.02, ratio) for name, ratio in (("peer", 1), ("a", 2), ("b", 3))]
+    every = Claim("a thing", "done so", rows, 3, "10 of 10", True)
+    lines = [
+        runner.table([json.loads(json.dumps(replace(every, shown=shown), default=vars))])
+        for shown in ((), ("b",))
+    ]
+    assert [text.splitlines()[-1] for text in lines] == [
+        "| a thing | peer: 20 ms | a **2.00**; b **3.00** |",
+        "| a thing | peer: 20 ms | b **3.00** |",
+    ]
 
 
 def test_the_table_stands_between_its_marks() -> None:
