@@ -25,7 +25,7 @@ from torch import nn
 
 from benchmarks.apart import forget_peak, peaks_of, print_peak
 from benchmarks.claims import Claim, add_arguments, report, rows
-from benchmarks.detectors import NETS, by_label, image_of_noise, pair
+from benchmarks.detectors import NETS, by_label, image_of_noise, pair, peer_of
 from resdet.detect.fast_training import speed_up
 from resdet.engine.precision import Precision
 
@@ -112,7 +112,7 @@ def measure(net: str, regions: int, rounds: int, *, with_memory: bool) -> Claim:
     peaks = peaks_of(MODULE, list(trained), *arguments) if with_memory else None
     return Claim(
         f"a detection training step, {net}, {regions} regions",
-        "stock Detectron2 against ENGINE.FAST_TRAINING, one image of 600 x 900, SGD",
+        f"{peer_of(net)} against ENGINE.FAST_TRAINING, one image of 600 x 900, SGD",
         rows(by_label(net, seconds), peaks and by_label(net, peaks)),
         rounds,
         "losses "
@@ -131,6 +131,7 @@ def main(argv: list[str] | None = None) -> int:
     args = parser.parse_args(argv)
     if args.peak_of:
         one = settings(args.net[0], args.regions, [args.peak_of])[args.peak_of]
+        one.step(batch_of_one())  # momentum comes at the end of the first
         forget_peak()
         one.step(batch_of_one())
         return print_peak()

@@ -67,11 +67,14 @@ def pair(net: str, keys: list[str]) -> tuple[nn.Module, nn.Module]:
     return peer, ours
 
 
+def peer_of(net: str) -> str:
+    """Its name in tables: "stock" only where Detectron2 has such a net."""
+    return "stock" if NETS[net][1] else "all keys off"
+
+
 def by_label(net: str, figures: Mapping[str, T]) -> dict[str, T]:
-    """Figures of ways that are named for `claims.rows`: "stock" is so only where Detectron2 has
-    such a net."""
-    stock = "stock" if NETS[net][1] else "all keys off"
-    return {stock if name == "stock" else name: found for name, found in figures.items()}
+    """Figures by way, for `claims.rows`, with the peer's name in place of "stock"."""
+    return {peer_of(net) if way == "stock" else way: found for way, found in figures.items()}
 
 
 def image_of_noise(seed: int = 0) -> list[dict[str, Any]]:

@@ -99,6 +99,7 @@ def main(argv: list[str] | None = None) -> int:
     if args.peak_of:
         device = "cuda" if torch.cuda.is_available() else "cpu"
         one = Trained(args.net, settings(device)[args.peak_of])
+        one.step(*batch_of_noise(args.batch, args.side, device))  # momentum comes at its end
         forget_peak()
         one.step(*batch_of_noise(args.batch, args.side, device))
         return print_peak()

@@ -27,7 +27,7 @@ from resdet.detect.fpn import NetFPN
 from resdet.detect.proposals import HiddenLayer, ShortNMS, plain_head
 from resdet.detect.region_heads import RegionHeads
 from resdet.detect.regions import CHUNK, kind_of, one_align
-from resdet.detect.standard_heads import can_be_quickened, quicken
+from resdet.detect.standard_heads import can_be_quickened, own_box_head, quicken
 from resdet.detect.winograd import WinogradConv, fits
 from resdet.engine.precision import Precision
 from resdet.nets.net import Conv
@@ -37,7 +37,8 @@ def fast(model: nn.Module, *, bf16: bool = False, chunk: int = CHUNK) -> nn.Modu
     """A copy of a detector for inference, with whatever of the above holds for its parts.
 
     Args:
-        model: a C4, DC5 or FPN detector around a net of ours; other parts are copied unchanged.
+        model: a C4, DC5 or FPN detector around a net of ours; of others what `skipped` does not
+            name, such as a stock FPN's region heads and RPN.
         bf16: trunk, pyramid and tail in bfloat16; scores and boxes leave in float32.
         chunk: regions at once, at least 1.
 
@@ -65,7 +66,7 @@ def fast(model: nn.Module, *, bf16: bool = False, chunk: int = CHUNK) -> nn.Modu
         backbone.output_convs = [getattr(backbone, f"fpn_output{n}") for n in reversed(stages)]
     if can_be_quickened(heads):
         quicken(heads, precision, chunk)
-        if bf16:
+        if bf16 and own_box_head(heads):
             heads.box_head.to(torch.bfloat16)
     if isinstance(heads, RegionHeads):
         heads.precision = precision
@@ -127,6 +128,8 @@ def skipped(model: nn.Module) -> Iterator[str]:
             yield "RoIPool takes maxima: pooled by Detectron2"
     elif not can_be_quickened(heads):
         yield f"the region heads are Detectron2's {type(heads).__name__}: left as they are"
+    elif not own_box_head(heads):
+        yield f"the box head is a {type(heads.box_head).__name__}: pooled for, left as it is"
     if not plain_head(rpn):
         yield f"the {type(rpn).__name__} has not one 3x3 layer as its head: left as it is"
     norms = [m for m in model.modules() if isinstance(m, FrozenBatchNorm2d)]

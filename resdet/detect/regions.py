@@ -31,7 +31,8 @@ from resdet.nets.net import Conv
 from resdet.nets.resnet import BasicBlock, Bottleneck
 from resdet.nets.vgg import FullyConnected
 
-# Regions at once: their cells and channels then stay in the second-level cache.
+# Regions at once: 50 x 49 cells of 2,048 channels are 10 MB in bfloat16, 20 in float32, which the
+# third-level cache holds. 64 to 150 were timed within 2 % of it, 20 at 8 % more (R-101, bf16).
 CHUNK = 50
 
 # (cells of a map (M, C), wanted cells of an axis (K,)) to regions (R, C, K, K)
@@ -39,7 +40,7 @@ Pool = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
 
 
 class Regions:
-    """Pools and runs the tail, group by group, in the type and layout of `heads.precision`.
+    """Pools and runs the tail, group by group, channels_last, in the type of `heads.precision`.
 
     Args:
         heads: their pooler is one RoIAlign.

@@ -27,6 +27,11 @@ def can_be_quickened(heads: Any) -> bool:
     )
 
 
+def own_box_head(heads: StandardROIHeads) -> bool:
+    """Whether the layers behind the pooling are Detectron2's; a subclass may do more."""
+    return type(heads.box_head) in (FastRCNNConvFCHead, BoxHead)
+
+
 def quicken(heads: StandardROIHeads, precision: Precision, chunk: int) -> None:
     """Changes heads that `can_be_quickened` in place; nothing that is saved changes."""
     levels = heads.box_pooler.level_poolers
@@ -35,5 +40,5 @@ def quicken(heads: StandardROIHeads, precision: Precision, chunk: int) -> None:
             levels[number] = SummedAlign(level, chunk)
         else:
             level.chunk = chunk
-    if isinstance(heads.box_head, FastRCNNConvFCHead):
+    if own_box_head(heads):
         heads.box_head = BoxHead(heads.box_head, precision)

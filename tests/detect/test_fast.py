@@ -7,12 +7,14 @@ import torch
 
 pytest.importorskip("detectron2")
 
+from detectron2.modeling.roi_heads import FastRCNNConvFCHead
 from detectron2.structures import Boxes
 
 from resdet.detect import fast as fast_form
 from resdet.detect import regions
 from resdet.detect.fast import fast
 from resdet.detect.fast_training import speed_up
+from resdet.detect.winograd import WinogradConv
 from resdet.engine.precision import Precision
 from resdet.nets.net import Conv
 from resdet.nets.resnet import Bottleneck
@@ -121,6 +123,26 @@ def test_layers_of_other_kinds_keep_what_they_do():
             torch.testing.assert_close(features, expected, rtol=1e-9, atol=1e-9)
 
 
+def test_a_box_head_of_another_kind_keeps_what_it_does():
+    """A subclass with a forward of its own runs, in float32, and is named."""
+
+    class Halved(FastRCNNConvFCHead):
+        def forward(self, x):
+            return 0.5 * super().forward(x)
+
+    model = detector_on_standard_heads("resnet fpn")
+    model.roi_heads.box_head.__class__ = Halved
+    assert list(fast_form.skipped(model)) == ["the box head is a Halved: pooled for, left as it is"]
+    trained = copy.deepcopy(model)
+    speed_up(trained, Precision())
+    with torch.no_grad():
+        expected = model(images())
+        for other in (fast(model), trained.eval()):
+            for one, two in zip(expected, other(images()), strict=True):
+                assert_one_for_one(one["instances"], two["instances"])
+        assert len(fast(model, bf16=True)(images())[0]["instances"])
+
+
 def test_what_is_left_is_said_and_a_fast_form_is_none_to_start_from():
     model = detector(*NETS["vgg"])
     model.proposal_generator.rpn_head.conv = torch.nn.Sequential(
@@ -139,8 +161,10 @@ def test_detectors_on_detectron2s_own_heads(case):
     model = detector_on_standard_heads(case)
     assert list(fast_form.skipped(model)) == []
     before = {n: t.clone() for n, t in model.state_dict().items()}
+    quick = fast(model)
+    assert any(isinstance(m, WinogradConv) for m in quick.modules())
     with torch.no_grad():
-        expected, found, half = (m(images()) for m in (model, fast(model), fast(model, bf16=True)))
+        expected, found, half = (m(images()) for m in (model, quick, fast(model, bf16=True)))
     for one, other, rough in zip(expected, found, half, strict=True):
         assert_one_for_one(one["instances"], other["instances"])
         assert rough["instances"].scores.dtype == torch.float32

@@ -124,13 +124,14 @@ def test_bfloat16_keeps_float32_weights_and_stays_near():
 
 
 @pytest.mark.parametrize("standard", [False, True], ids=["our heads", "FPN"])
-def test_every_layer_of_trunk_and_tail_computes_in_bfloat16(standard):
-    """Whatever the config said when the model was built."""
+def test_every_layer_that_is_called_computes_in_bfloat16(standard):
+    """Trunk, pyramid, tail and box head, whatever the config said when the model was built."""
     model = detector_on_standard_heads("resnet fpn") if standard else detector(*NETS["1x1"])
     speed_up(model, Precision(bf16=True, channels_last=True))
     types = {}
     for name, module in model.named_modules():
-        if isinstance(module, torch.nn.Conv2d) and name.startswith(("backbone", "roi_heads")):
+        layer = isinstance(module, torch.nn.Conv2d | torch.nn.Linear)
+        if layer and name.startswith(("backbone", "roi_heads")) and "predictor" not in name:
             module.register_forward_hook(lambda m, x, y, name=name: types.update({name: y.dtype}))
     losses_of(model)
     assert len(types) > 10

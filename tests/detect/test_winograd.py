@@ -52,6 +52,19 @@ def test_maps_pass_in_blocks(most, size, monkeypatch):
         assert [n for n, _ in blocks] == [3] if rows >= 3 * down else [2, 1]
 
 
+def test_gradients_reach_the_image():
+    """For pictures of what a detector looks at; the filters do not train."""
+    torch.manual_seed(0)
+    conv = torch.nn.Conv2d(5, 6, 3, padding=1).double()
+    x = torch.randn(2, 5, 9, 14, dtype=torch.float64, requires_grad=True)
+    weight = torch.randn(2, 6, 9, 14, dtype=torch.float64)
+    one, other = (
+        torch.autograd.grad((layer(x) * weight).sum(), x)[0]
+        for layer in (conv, WinogradConv(conv, relu=False))
+    )
+    torch.testing.assert_close(one, other, rtol=1e-10, atol=1e-10)
+
+
 def test_rounding_in_float32_is_small():
     torch.manual_seed(0)
     conv = torch.nn.Conv2d(256, 256, 3, padding=1)
