@@ -190,7 +190,8 @@ def compare(folder: Path, rounds: int) -> Claim:
     )
     return Claim(
         "COCO evaluation with validation",
-        "load to summary, pycocotools against --engine fast, without and with its cross-check",
+        "load to summary, pycocotools (once) against --engine fast, without and with (once) its "
+        "cross-check",
         apart.rows_of(pages),
         rounds,
         f"AP {expected[0]:.4f}; largest difference of the twelve numbers {gap:.2g}",

@@ -172,7 +172,7 @@ def compare(folder: Path, rounds: int) -> Claim:
     gap = max(np.abs(_table(page["numbers"]) - expected).max() for page in pages["resdet"])
     return Claim(
         "VOC evaluation with validation",
-        "load to AP, Detectron2's voc_eval against ours, all classes, ten overlaps",
+        "load to AP, Detectron2's voc_eval (once) against ours, all classes, ten overlaps",
         apart.rows_of({name: pages[name] for name in ("detectron2", "resdet")}),
         rounds,
         f"AP50 {expected[0].mean():.4f}, AP {expected.mean():.4f}; largest difference of the "
