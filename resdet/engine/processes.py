@@ -14,6 +14,7 @@ from typing import Any
 
 import torch
 from detectron2.engine import launch
+from detectron2.utils import comm
 
 from resdet.errors import ConfigError, ResdetError
 from resdet.run import read_json, write_json
@@ -33,6 +34,9 @@ def run_in_processes(main: Callable[[argparse.Namespace], int], args: argparse.N
         try:
             return main(args)
         finally:
+            # Detectron2 keeps the group in a cache. It would end with the interpreter, after the
+            # threads that it joins: now and then the process then aborted after its work.
+            comm._get_global_gloo_group.cache_clear()
             torch.distributed.destroy_process_group()
     if args.num_gpus * args.num_machines <= 1:
         return main(args)

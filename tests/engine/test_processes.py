@@ -1,5 +1,6 @@
 """Two processes of torchrun on one machine give what one gives, up to the order of sums."""
 
+import argparse
 import json
 from pathlib import Path
 
@@ -93,3 +94,27 @@ def test_what_a_child_refuses_is_a_page_with_its_exit_code(tmp_path: Path) -> No
         processes.raise_what_was_said(said)
     assert error.value.exit_code == 2
     processes.raise_what_was_said(tmp_path / "none.json")
+
+
+def test_nothing_holds_the_group_when_it_is_destroyed(monkeypatch):
+    """Detectron2 caches it; held until the interpreter ends, it aborted some processes at exit."""
+    from detectron2.utils import comm
+
+    for name, value in {"RANK": "0", "LOCAL_RANK": "0", "WORLD_SIZE": "2"}.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    monkeypatch.setattr(torch.distributed, "init_process_group", lambda backend: None)
+    monkeypatch.setattr(torch.distributed, "get_backend", lambda *_: "gloo")
+    cached = []
+    monkeypatch.setattr(
+        torch.distributed,
+        "destroy_process_group",
+        lambda: cached.append(comm._get_global_gloo_group.cache_info().currsize),
+    )
+
+    def main(args):
+        comm._get_global_gloo_group()
+        return comm._get_global_gloo_group.cache_info().currsize
+
+    assert processes.run_in_processes(main, argparse.Namespace()) == 1
+    assert cached == [0]
