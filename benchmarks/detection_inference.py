@@ -16,7 +16,6 @@ import argparse
 import math
 import sys
 import time
-from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -24,7 +23,7 @@ from torch import nn
 
 from benchmarks.apart import forget_peak, peaks_of, print_peak
 from benchmarks.claims import Claim, add_arguments, report, rows
-from benchmarks.detectors import NETS, by_label, image_of_noise, pair, peer_of
+from benchmarks.detectors import NETS, image_of_noise, pair, peer_of
 from resdet.detect.fast import fast
 
 MODULE = "benchmarks.detection_inference"
@@ -37,19 +36,22 @@ CASES = (
     ("R-50-FPN", 1000),
     ("VGG-16", 300),
 )
-NAMES = ("stock", "fast", "fast, bf16")
 MOST_PIXELS, MOST_SCORE = 0.1, 1e-3
 # Of bf16, as a share of the spread of the peer's scores: features that say nothing give over 1.
 MOST_OF_SPREAD = 0.3
 
 
-def models(net: str, proposals: int, names: Sequence[str] = NAMES) -> dict[str, nn.Module]:
-    """The peer and fast ones for detecting, those of `NAMES` that are asked for; so many
-    proposals survive."""
+def models(net: str, proposals: int, only: str | None = None) -> dict[str, nn.Module]:
+    """The peer and fast ones for detecting, by name, or one of them; so many proposals survive."""
     keys = ["MODEL.RPN.NMS_THRESH", "1.0", "MODEL.RPN.POST_NMS_TOPK_TEST", str(proposals),
             "MODEL.ROI_HEADS.SCORE_THRESH_TEST", "0.0"]  # fmt: skip
     peer, ours = (model.eval() for model in pair(net, keys))
-    return {n: peer if n == NAMES[0] else fast(ours, bf16=n == NAMES[2]) for n in names}
+    made = {
+        peer_of(net): lambda: peer,
+        "fast": lambda: fast(ours),
+        "fast, bf16": lambda: fast(ours, bf16=True),
+    }
+    return {name: make() for name, make in made.items() if only in (None, name)}
 
 
 def matched(one: Any, other: Any) -> tuple[int, int]:
@@ -71,14 +73,14 @@ def measure(net: str, proposals: int, rounds: int, *, with_memory: bool) -> Clai
                 found[name] = model(batch)[0]["instances"]
                 if number:  # the first round warms up
                     seconds[name].append(time.perf_counter() - start)
-    same, of = matched(found["stock"], found["fast"])
-    half = _sorted_apart(found["stock"], found["fast, bf16"])
+    same, of = matched(found[peer_of(net)], found["fast"])
+    half = _sorted_apart(found[peer_of(net)], found["fast, bf16"])
     arguments = ("--net", net, "--proposals", proposals)
     peaks = peaks_of(MODULE, list(every), *arguments) if with_memory else None
     return Claim(
         f"detecting, {net}, {proposals} proposals",
         f"{peer_of(net)} against ENGINE.FAST_INFERENCE, one image of 600 x 900",
-        rows(by_label(net, seconds), peaks and by_label(net, peaks)),
+        rows(seconds, peaks),
         rounds,
         f"{same} of {of} float32 detections within {MOST_PIXELS} px and {MOST_SCORE}; sorted "
         f"scores of bf16 within {half:.1%} of their spread (bound {MOST_OF_SPREAD:.0%})",
@@ -94,7 +96,7 @@ def main(argv: list[str] | None = None) -> int:
     args = parser.parse_args(argv)
     if args.peak_of:
         with torch.no_grad():
-            model = models(args.net[0], args.proposals[0], [args.peak_of])[args.peak_of]
+            model = models(args.net[0], args.proposals[0], args.peak_of)[args.peak_of]
             forget_peak()
             model(image_of_noise())
         return print_peak()

@@ -15,7 +15,6 @@ from __future__ import annotations
 import argparse
 import sys
 import time
-from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -25,7 +24,7 @@ from torch import nn
 
 from benchmarks.apart import forget_peak, peaks_of, print_peak
 from benchmarks.claims import Claim, add_arguments, report, rows
-from benchmarks.detectors import NETS, by_label, image_of_noise, pair, peer_of
+from benchmarks.detectors import NETS, image_of_noise, pair, peer_of
 from resdet.detect.fast_training import speed_up
 from resdet.engine.precision import Precision
 
@@ -33,8 +32,8 @@ MODULE = "benchmarks.detection_training"
 # Nets, and how many regions.
 CASES = (("R-50-C4", 128), ("R-50-FPN", 512), ("VGG-16", 128))
 MOST_APART, MOST_APART_BF16 = 5e-3, 0.15
+# Beside the peer.
 SETTINGS = {
-    "stock": None,
     "fast": Precision(channels_last=True),
     "fast, bf16": Precision(bf16=True, channels_last=True),
 }
@@ -87,18 +86,20 @@ def apart(one: dict[str, torch.Tensor], other: dict[str, torch.Tensor]) -> float
     return float(differences / nn.utils.get_total_norm(one.values()))
 
 
-def settings(net: str, regions: int, names: Sequence[str]) -> dict[str, Trained]:
+def settings(net: str, regions: int, only: str | None = None) -> dict[str, Trained]:
+    """The peer and ours, by name, or one of them."""
     keys = ["MODEL.ROI_HEADS.BATCH_SIZE_PER_IMAGE", str(regions)]
     found = {}
-    for name in names:
-        peer, ours = pair(net, keys)
-        precision = SETTINGS[name]
-        found[name] = Trained(peer if precision is None else ours, precision)
+    for name in (peer_of(net), *SETTINGS):
+        if only in (None, name):
+            peer, ours = pair(net, keys)
+            precision = SETTINGS.get(name)
+            found[name] = Trained(ours if precision else peer, precision)
     return found
 
 
 def measure(net: str, regions: int, rounds: int, *, with_memory: bool) -> Claim:
-    trained, batch = settings(net, regions, list(SETTINGS)), batch_of_one()
+    trained, batch = settings(net, regions), batch_of_one()
     losses, gradients = {}, {}
     for name, one in trained.items():
         losses[name] = sum(one.step(batch)[0].values())
@@ -107,13 +108,13 @@ def measure(net: str, regions: int, rounds: int, *, with_memory: bool) -> Claim:
     for _ in range(rounds):
         for name, one in trained.items():
             seconds[name].append(one.step(batch)[1])
-    exact, half = (apart(gradients["stock"], gradients[n]) for n in ("fast", "fast, bf16"))
+    exact, half = (apart(gradients[peer_of(net)], gradients[n]) for n in ("fast", "fast, bf16"))
     arguments = ("--net", net, "--regions", regions)
     peaks = peaks_of(MODULE, list(trained), *arguments) if with_memory else None
     return Claim(
         f"a detection training step, {net}, {regions} regions",
         f"{peer_of(net)} against ENGINE.FAST_TRAINING, one image of 600 x 900, SGD",
-        rows(by_label(net, seconds), peaks and by_label(net, peaks)),
+        rows(seconds, peaks),
         rounds,
         "losses "
         + ", ".join(f"{value:.4f}" for value in losses.values())
@@ -130,7 +131,7 @@ def main(argv: list[str] | None = None) -> int:
     add_arguments(parser, rounds=3)
     args = parser.parse_args(argv)
     if args.peak_of:
-        one = settings(args.net[0], args.regions, [args.peak_of])[args.peak_of]
+        one = settings(args.net[0], args.regions, args.peak_of)[args.peak_of]
         one.step(batch_of_one())  # momentum comes at the end of the first
         forget_peak()
         one.step(batch_of_one())

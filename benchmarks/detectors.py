@@ -8,9 +8,8 @@ Not for: what is measured on them.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import torch
 from detectron2 import model_zoo
@@ -22,7 +21,6 @@ import resdet.detect  # noqa: F401 registers
 from resdet.config import get_cfg, resolve
 from resdet.detect.command import fill_from_weights_and_net
 
-T = TypeVar("T")
 CONFIGS = Path(__file__).resolve().parents[1] / "configs"
 # Our config, and what Detectron2's model zoo has of that kind.
 NETS = {
@@ -70,11 +68,6 @@ def pair(net: str, keys: list[str]) -> tuple[nn.Module, nn.Module]:
 def peer_of(net: str) -> str:
     """Its name in tables: "stock" only where Detectron2 has such a net."""
     return "stock" if NETS[net][1] else "all keys off"
-
-
-def by_label(net: str, figures: Mapping[str, T]) -> dict[str, T]:
-    """Figures by way, for `claims.rows`, with the peer's name in place of "stock"."""
-    return {peer_of(net) if way == "stock" else way: found for way, found in figures.items()}
 
 
 def image_of_noise(seed: int = 0) -> list[dict[str, Any]]:

@@ -119,3 +119,18 @@ def test_what_is_not_the_same_is_not_kept(tmp_path, monkeypatch, capsys) -> None
     assert runner.main(["--only", "precision"]) == 0
     assert set(json.loads(results.read_text())["benchmarks"]) == {"precision", "loading"}
     assert readme.read_text().count("| a thing |") == 2
+
+
+def test_the_tables_in_the_docs_are_what_was_found() -> None:
+    """README's between its marks; RESULTS.md's of detection, ratio by ratio."""
+    found = json.loads(runner.RESULTS.read_text(encoding="utf-8"))["benchmarks"]
+    text = runner.README.read_text(encoding="utf-8")
+    every = runner.tables([found[name] for name in runner.NAMES if name in found])
+    assert runner.put_between(text, every, "README.md") == text
+    lines = (runner.ROOT / "RESULTS.md").read_text(encoding="utf-8").splitlines()
+    for claim in found["detection_inference"]["claims"] + found["detection_training"]["claims"]:
+        *_, net, number = claim["name"].split(", ")
+        ratios = [f"x{row['ratio']:.2f}" for row in claim["rows"][1:]]
+        beginning = f"| {net}, {int(number.split()[0]):,}"
+        those = [line for line in lines if line.startswith(beginning)]
+        assert any(all(r in line for r in ratios) for line in those), (claim["name"], ratios)
