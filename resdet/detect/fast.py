@@ -26,8 +26,8 @@ from resdet.detect.folding import fold_norms, is_plain
 from resdet.detect.fpn import NetFPN
 from resdet.detect.proposals import HiddenLayer, ShortNMS, plain_head
 from resdet.detect.region_heads import RegionHeads
-from resdet.detect.regions import CHUNK, kind_of, one_align
-from resdet.detect.standard_heads import can_be_quickened, own_box_head, quicken
+from resdet.detect.regions import CHUNK, kind_of, why_not
+from resdet.detect.standard_heads import BoxHead, can_be_quickened, own_box_head, quicken
 from resdet.detect.winograd import WinogradConv, fits
 from resdet.engine.precision import Precision
 from resdet.nets.net import Conv
@@ -66,13 +66,13 @@ def fast(model: nn.Module, *, bf16: bool = False, chunk: int = CHUNK) -> nn.Modu
         backbone.output_convs = [getattr(backbone, f"fpn_output{n}") for n in reversed(stages)]
     if can_be_quickened(heads):
         quicken(heads, precision, chunk)
-        if bf16 and own_box_head(heads):
+        if bf16 and isinstance(heads.box_head, BoxHead):
             heads.box_head.to(torch.bfloat16)
     if isinstance(heads, RegionHeads):
         heads.precision = precision
         for name in heads.tail_names:
             _prepare(heads.get_submodule(name), bf16)
-        if one_align(heads):
+        if not why_not(heads):
             heads.region_features = kind_of(heads)(heads, chunk=chunk)
     if plain_head(getattr(found, "proposal_generator", None)):
         _prepare_rpn(found.proposal_generator, precision)
@@ -124,8 +124,8 @@ def skipped(model: nn.Module) -> Iterator[str]:
     if not isinstance(backbone, NetBackbone | NetFPN):
         yield f"the backbone is Detectron2's {type(backbone).__name__}: left as it is"
     if isinstance(heads, RegionHeads):
-        if not one_align(heads):
-            yield "RoIPool takes maxima: pooled by Detectron2"
+        if reason := why_not(heads):
+            yield reason
     elif not can_be_quickened(heads):
         yield f"the region heads are Detectron2's {type(heads).__name__}: left as they are"
     elif not own_box_head(heads):

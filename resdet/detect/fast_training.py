@@ -26,7 +26,7 @@ from resdet.detect.folding import fold_while_training
 from resdet.detect.fpn import NetFPN
 from resdet.detect.proposals import HiddenLayer, ShortNMS, plain_head
 from resdet.detect.region_heads import RegionHeads
-from resdet.detect.regions import CHUNK, FullyConnectedRegions, Regions, kind_of, one_align
+from resdet.detect.regions import CHUNK, FullyConnectedRegions, Regions, kind_of, why_not
 from resdet.detect.standard_heads import can_be_quickened, quicken
 from resdet.engine.precision import Precision
 
@@ -53,7 +53,7 @@ def speed_up(model: Any, precision: Precision) -> None:
     if isinstance(heads, RegionHeads):
         fold_while_training(heads)
         heads.precision = precision
-        if one_align(heads):
+        if not why_not(heads):
             kind = kind_of(heads)
             # fc6 keeps the order of its weights: they are trained and saved.
             kind = Regions if kind is FullyConnectedRegions else kind

@@ -13,7 +13,6 @@ from detectron2.modeling.proposal_generator import RPN
 from detectron2.modeling.proposal_generator.proposal_utils import find_top_rpn_proposals
 from detectron2.modeling.proposal_generator.rpn import StandardRPNHead
 from detectron2.structures import Boxes, Instances
-from torch import nn
 
 from resdet.detect.in_place_of import InPrecision
 
@@ -79,4 +78,6 @@ class HiddenLayer(InPrecision, Conv2d):
 def plain_head(rpn: Any) -> bool:
     """Whether the RPN's head is Detectron2's with one 3x3 layer."""
     head: Any = getattr(rpn, "rpn_head", None)
-    return type(rpn) is RPN and type(head) is StandardRPNHead and isinstance(head.conv, nn.Conv2d)
+    if type(rpn) is not RPN or type(head) is not StandardRPNHead:
+        return False
+    return type(head.conv) in (Conv2d, HiddenLayer)

@@ -175,10 +175,16 @@ def _shifted(x: torch.Tensor, conv: Conv) -> torch.Tensor:
     return conv.norm(x) if isinstance(conv.norm, nn.BatchNorm2d) else x
 
 
-def one_align(heads: RegionHeads) -> bool:
-    """Whether all regions are pooled from one map, by RoIAlign."""
+def why_not(heads: RegionHeads) -> str:
+    """Why these heads' regions stay as they are, in a sentence; "" if nothing forbids `Regions`."""
+    if type(heads).region_features is not RegionHeads.region_features:
+        return f"{type(heads).__name__} gathers its regions in its own way: left as they are"
     levels = heads.pooler.level_poolers
-    return len(levels) == 1 and isinstance(levels[0], ROIAlign)
+    if len(levels) > 1:
+        return "regions come from several maps: pooled by Detectron2"
+    if not isinstance(levels[0], ROIAlign):
+        return "RoIPool takes maxima: pooled by Detectron2"
+    return ""
 
 
 def kind_of(heads: RegionHeads) -> type[Regions]:

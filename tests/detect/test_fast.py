@@ -7,6 +7,7 @@ import torch
 
 pytest.importorskip("detectron2")
 
+from detectron2.layers import Conv2d
 from detectron2.modeling.roi_heads import FastRCNNConvFCHead
 from detectron2.structures import Boxes
 
@@ -14,6 +15,7 @@ from resdet.detect import fast as fast_form
 from resdet.detect import regions
 from resdet.detect.fast import fast
 from resdet.detect.fast_training import speed_up
+from resdet.detect.region_heads import RegionHeads
 from resdet.detect.winograd import WinogradConv
 from resdet.engine.precision import Precision
 from resdet.nets.net import Conv
@@ -133,6 +135,34 @@ def test_a_box_head_of_another_kind_keeps_what_it_does():
     model = detector_on_standard_heads("resnet fpn")
     model.roi_heads.box_head.__class__ = Halved
     assert list(fast_form.skipped(model)) == ["the box head is a Halved: pooled for, left as it is"]
+    trained = copy.deepcopy(model)
+    speed_up(trained, Precision())
+    with torch.no_grad():
+        expected = model(images())
+        for other in (fast(model), trained.eval()):
+            for one, two in zip(expected, other(images()), strict=True):
+                assert_one_for_one(one["instances"], two["instances"])
+        assert len(fast(model, bf16=True)(images())[0]["instances"])
+
+
+def test_heads_and_rpn_of_other_kinds_keep_what_they_do():
+    """A subclass that gathers its regions itself, and a 3x3 layer with a forward of its own."""
+
+    class Doubled(RegionHeads):
+        def region_features(self, features, boxes):
+            return 2 * super().region_features(features, boxes)
+
+    class Negated(Conv2d):
+        def forward(self, x):
+            return -super().forward(x)
+
+    model = detector(*NETS["1x1"])
+    model.roi_heads.__class__ = Doubled
+    model.proposal_generator.rpn_head.conv.__class__ = Negated
+    assert list(fast_form.skipped(model)) == [
+        "Doubled gathers its regions in its own way: left as they are",
+        "the RPN has not one 3x3 layer as its head: left as it is",
+    ]
     trained = copy.deepcopy(model)
     speed_up(trained, Precision())
     with torch.no_grad():
