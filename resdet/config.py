@@ -23,7 +23,7 @@ from detectron2.config import CfgNode
 from detectron2.config import get_cfg as get_detectron2_cfg
 
 from resdet.config_file import parse_text, read_file
-from resdet.config_keys import ALLOWED, COUNTS, PROPOSAL_FILES, add_keys
+from resdet.config_keys import ALLOWED, COUNTS, LEAST, PROPOSAL_FILES, add_keys
 from resdet.errors import ConfigError, first_few
 
 
@@ -123,6 +123,12 @@ def _check_values(config: Config) -> None:
         f"expected one of {', '.join(map(_show, choices))}."
         for key, choices in allowed.items()
         if get_key(config.cfg, key) not in choices
+    ]
+    faults += [
+        f"{config.stated.get(key, 'default')}: {key} is {_show(get_key(config.cfg, key))}, "
+        f"expected {least} or more."
+        for key, least in LEAST.items()
+        if get_key(config.cfg, key) < least
     ]
     faults += [
         f"{config.stated.get(key, 'default')}: {key} is {_show(get_key(config.cfg, key))}, but "

@@ -195,6 +195,8 @@ ALLOWED: dict[str, tuple[Any, ...]] = {
     "EVAL.VOC_STYLE": ("d2", "devkit"),
 }
 
+# Keys whose value must not be smaller: with less, the command would hang or do nothing.
+LEAST: dict[str, int] = {"SOLVER.IMS_PER_BATCH": 1}
 
 # Keys that hold one count for all data sets, or the counts of the sets that are named.
 COUNTS = ("DATASETS.ALLOW_MISSING", "DATASETS.DROP_ORPHANS", "DATASETS.DROP_DEGENERATE")

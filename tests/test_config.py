@@ -160,6 +160,13 @@ def test_words_that_no_key_knows_are_refused_at_the_start(opts, message):
         resolve(None, opts)
 
 
+@pytest.mark.parametrize("images", ["0", "-1"])
+def test_a_batch_of_no_images_is_refused(images):
+    """No step would ever end."""
+    with pytest.raises(ConfigError, match=rf"SOLVER.IMS_PER_BATCH is {images}, expected 1 or more"):
+        resolve(None, ["SOLVER.IMS_PER_BATCH", images])
+
+
 def test_every_list_of_allowed_values_holds_the_default():
     assert len(ALLOWED) >= 10
     for key, choices in ALLOWED.items():

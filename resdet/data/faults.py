@@ -7,19 +7,15 @@ Not for: repairs, which are counted.
 
 from __future__ import annotations
 
-import hashlib
-import os
-import re
 from dataclasses import dataclass, field
 
 from resdet.data.cache import cache_folder
 from resdet.errors import DataError, first_few
+from resdet.file_names import file_name
 from resdet.run import write_text
 
 SHOWN = 20
 SHOWN_OF_EACH = 4
-# Bytes of the list's name: a file system takes 255, and writing adds to it.
-LONGEST_STEM = 200
 
 
 class BrokenSet(DataError):
@@ -85,11 +81,7 @@ class Faults:
         """Where all faults stand, when there are more than a page shows."""
         if len(lines) <= SHOWN_OF_EACH:
             return ""
-        stem = re.sub(r"[^\w.-]+", "_", self.name).strip("_")
-        if len(os.fsencode(stem)) > LONGEST_STEM:
-            digest = hashlib.sha256(os.fsencode(self.name)).hexdigest()
-            stem = f"{stem[-40:]}_{digest[:16]}"
-        path = cache_folder() / "faults" / f"{stem}.txt"
+        path = cache_folder() / "faults" / f"{file_name(self.name)}.txt"
         try:
             write_text(path, "".join(f"{line}\n" for line in lines))
         except OSError:

@@ -31,6 +31,7 @@ from resdet.engine.workers import loader_options
 from resdet.errors import CheckFailed
 from resdet.evaluation.voc_detections import write_detections
 from resdet.evaluation.voc_sets import detections_from_boxes
+from resdet.file_names import file_name
 from resdet.run import atomic_path, write_json
 
 logger = logging.getLogger("resdet.detect.inference")
@@ -272,7 +273,7 @@ def _write_samples(folder: Path, data: DetectionSet, count: int, reader: ImageRe
         record = data.records[index]
         image = Image.fromarray(reader.read(record["file_name"]))
         image.thumbnail((SAMPLE_SIDE, SAMPLE_SIDE))
-        name = f"samples/{record['image_id']}.jpg"
+        name = f"samples/{file_name(str(record['image_id']))}.jpg"
         with atomic_path(folder / name) as temporary:
             image.save(temporary, "JPEG", quality=90)
         entries.append({"image_id": record["image_id"], "file": name})

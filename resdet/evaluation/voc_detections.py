@@ -1,5 +1,7 @@
 """VOC's detection files, comp4_det_<set>_<class>.txt: one line `image score xmin ymin xmax ymax`.
 
+A class whose name is no file name ("a/b", "../c") has it quoted there (`resdet.file_names`).
+
 Every number is written so that it reads back as the same float; Detectron2 writes three decimals
 of the score, which makes ties of what is none (`faults.md` F51).
 
@@ -20,6 +22,7 @@ from resdet.errors import CheckFailed, DataError, first_few
 from resdet.evaluation.arrays import ImageId
 from resdet.evaluation.findings import SHOWN
 from resdet.evaluation.voc_sets import VocDetections, did_you_mean
+from resdet.file_names import file_name
 
 PREFIX = "comp4_det_"
 
@@ -85,6 +88,11 @@ def read_detections(
     )
 
 
+def detections_file(set_name: str, class_name: str) -> str:
+    """The name of the file with one class's detections."""
+    return f"{PREFIX}{set_name}_{file_name(class_name)}.txt"
+
+
 def _line_name(origins: Sequence[tuple[int, str, list[int]]], row: int) -> str:
     start, file, lines = next(o for o in reversed(origins) if o[0] <= row and o[2])
     return f"{file}, line {lines[row - start]}"
@@ -117,10 +125,12 @@ def _class_files(folder: Path, classes: Sequence[str]) -> dict[str, Path]:
         near = next(iter(sorted(folder.glob(f"*/{PREFIX}*.txt*"))), None)
         hint = f" Give {near.parent}." if near else ""
         raise DataError(f"{folder} holds no {PREFIX}<set>_<class>.txt file.{hint}")
-    by_length = sorted(classes, key=len, reverse=True)
+    # Other tools do not quote; where a name can be a file name as it is, both forms are read.
+    endings = {ending: c for c in classes for ending in (c, file_name(c))}
+    by_length = sorted(endings, key=len, reverse=True)
     for path in sorted(paths):
         stem = path.name.removesuffix(".gz").removesuffix(".txt").removeprefix(PREFIX)
-        name = next((c for c in by_length if stem.endswith(f"_{c}")), None)
+        name = next((endings[e] for e in by_length if stem.endswith(f"_{e}")), None)
         if name is None:
             if any(line.strip() for line in _lines(path)):
                 written = stem.split("_", 1)[-1]
@@ -173,7 +183,7 @@ def write_detections(
         numbers = " ".join(map(repr, [score, *box]))
         lines[label].append(f"{image_id} {numbers}\n")
     folder.mkdir(parents=True, exist_ok=True)
-    paths = [folder / f"{PREFIX}{set_name}_{name}.txt" for name in detections.classes]
+    paths = [folder / detections_file(set_name, name) for name in detections.classes]
     for path, text in zip(paths, lines, strict=True):
         write_text(path, "".join(text))
     return paths

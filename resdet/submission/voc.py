@@ -19,7 +19,7 @@ import numpy as np
 from resdet.errors import CheckFailed, RunError, first_few
 from resdet.evaluation import voc
 from resdet.evaluation.findings import Finding, refuse_if_any
-from resdet.evaluation.voc_detections import PREFIX
+from resdet.evaluation.voc_detections import PREFIX, detections_file
 from resdet.evaluation.voc_sets import VocDetections, VocGroundTruth, voc_index
 from resdet.formats.voc_xml import VOC_CLASSES
 from resdet.run import Run
@@ -76,7 +76,7 @@ def package(run: Run, data_set: str, *, output: Path | None = None) -> VocPackag
     given = voc.read_detections(source.folder, truth.classes, evaluated=source.evaluated)
     if given.unread:
         raise RunError(
-            f"{source.folder} has no {PREFIX}{SET}_{given.unread[0]}.txt ({len(given.unread)} "
+            f"{source.folder} has no {detections_file(SET, given.unread[0])} ({len(given.unread)} "
             "classes lack a file). Detect again: train_det --eval-only."
         )
     warnings = refuse_if_any(str(source.folder), voc.check_detections(truth, given))
@@ -139,7 +139,7 @@ def _read_back(path: Path, truth: VocGroundTruth, year: int, source: Source) -> 
         CheckFailed: a file is missing, or one too many; an id is not of the set.
     """
     files = archive.read_tar_gz(path)
-    wanted = {f"{_main(year)}/{PREFIX}{SET}_{name}.txt" for name in truth.classes}
+    wanted = {f"{_main(year)}/{detections_file(SET, name)}" for name in truth.classes}
     if set(files) != wanted:
         odd = sorted(set(files) ^ wanted)
         raise CheckFailed(

@@ -341,7 +341,7 @@ def test_the_list_of_a_set_with_a_long_name_is_kept_too() -> None:
             faults.add("kind", f"fault {number}")
         with pytest.raises(BrokenSet) as caught:
             faults.stop()
-        found = re.search(r"All 5 faults: (.*_train_\w+\.txt)", str(caught.value))
+        found = re.search(r"All 5 faults: (.*:train\+\w+\.txt)", str(caught.value))
         assert found
         listed.append(Path(found[1]))
     assert all(len(path.read_text(encoding="utf-8").splitlines()) == 5 for path in listed)

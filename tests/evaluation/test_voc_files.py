@@ -295,6 +295,42 @@ def test_class_names_that_end_alike_are_told_apart(tmp_path: Path) -> None:
     assert read.name(2) == "comp4_det_test_red_cow.txt, line 2"
 
 
+@pytest.mark.parametrize(
+    ("name", "file"),
+    [
+        ("../../../../../victim", "comp4_det_test_%2E.%2F..%2F..%2F..%2F..%2Fvictim.txt"),
+        ("/victim", "comp4_det_test_%2Fvictim.txt"),
+        ("a/b", "comp4_det_test_a%2Fb.txt"),
+        ("50%", "comp4_det_test_50%25.txt"),
+        ("a\n\x00b", "comp4_det_test_a%0A%00b.txt"),
+        ("caf\u00e9 cr\u00e8me", "comp4_det_test_caf\u00e9 cr\u00e8me.txt"),
+    ],
+)
+def test_a_class_name_never_leaves_the_folder(tmp_path: Path, name: str, file: str) -> None:
+    """A name in anyone's XML is data, not a path; what is written is read back."""
+    folder = tmp_path / "a" / "b" / "results"
+    one = voc.detections_from_boxes([name, "cow"], ["5"], [0], [[0, 1, 20, 30]], [0.5])
+    paths = voc.write_detections(folder, one)
+    assert [path.name for path in paths] == [file, "comp4_det_test_cow.txt"]
+    assert sorted(p for p in tmp_path.rglob("*") if p.is_file()) == sorted(paths)
+    read = voc.read_detections(folder, [name, "cow"])
+    assert read.label.tolist() == [0] and not read.unread
+
+
+def test_a_class_name_of_300_letters_has_a_file_of_its_own(tmp_path: Path) -> None:
+    """File systems take 255 bytes; two names that begin alike stay apart."""
+    names = ["x" * 300 + "a", "x" * 300 + "b", "\u4e16" * 100]
+    none = voc.detections_from_boxes(names, [], [], np.zeros((0, 4)), [])
+    paths = voc.write_detections(tmp_path, none)
+    assert len(set(paths)) == 3 and all(path.is_file() for path in paths)
+    assert not voc.read_detections(tmp_path, names).unread
+
+
+def test_an_unquoted_file_of_another_tool_is_read(tmp_path: Path) -> None:
+    written(tmp_path, **{"50%": "1 0.5 1 1 5 5\n"})
+    assert voc.read_detections(tmp_path, ["50%"]).label.tolist() == [0]
+
+
 def test_two_files_for_a_class_are_refused(tmp_path: Path) -> None:
     """Two sets' files in one folder: either may be meant."""
     written(tmp_path, cow="")
