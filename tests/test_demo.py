@@ -12,7 +12,7 @@ from resdet import demo
 from resdet.demo import Step
 from resdet.errors import ConfigError, ResdetError
 from resdet.run import Run
-from tests import tiny
+from tests.support import tiny
 
 PRETRAIN = """
 MODEL: {DEVICE: cpu, NET: {NAME: resnet18, WIDTH: 0.125}}

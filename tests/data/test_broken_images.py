@@ -12,7 +12,7 @@ from PIL import Image, ImageFile
 from resdet.data.images import read_image, read_size
 from resdet.data.options import DataOptions
 from resdet.errors import DataError
-from tests.data.small import HTML, POINTER, counted
+from tests.support.reading import HTML, POINTER, counted
 
 pytestmark = pytest.mark.usefixtures("private_cache")
 

@@ -14,7 +14,7 @@ import pytest
 from resdet.data import catalog
 from resdet.data.options import DataOptions
 from resdet.errors import DataError
-from tests.data.small import page
+from tests.support.reading import page
 
 pytestmark = pytest.mark.usefixtures("private_cache")
 

@@ -14,7 +14,7 @@ from resdet.data.headers import read_headers
 from resdet.data.images import ImageReader, inspect, read_image, read_size
 from resdet.data.options import DataOptions
 from resdet.errors import DataError
-from tests.data.small import HTML, counted
+from tests.support.reading import HTML, counted
 
 pytestmark = pytest.mark.usefixtures("private_cache")
 

@@ -15,7 +15,7 @@ from resdet.data.voc import load_voc
 from resdet.errors import DataError
 from resdet.evaluation.voc_sets import inclusive, read_devkit_ground_truth
 from resdet.formats.voc_xml import VOC_CLASSES
-from tests.data.small import boxes, load
+from tests.support.reading import boxes, load
 
 pytestmark = pytest.mark.usefixtures("private_cache")
 

@@ -7,7 +7,7 @@ import pytest
 
 from resdet.data.faults import BrokenSet
 from resdet.errors import DataError
-from tests.data.small import boxes, load
+from tests.support.reading import boxes, load
 
 pytestmark = pytest.mark.usefixtures("private_cache")
 

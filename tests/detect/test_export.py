@@ -27,7 +27,7 @@ from resdet.detect.command import fill_from_weights_and_net
 from resdet.errors import CheckFailed, ConfigError, RunError
 from resdet.run import Run, write_json
 from resdet.weights import export_command
-from tests import tiny
+from tests.support import tiny
 
 CONFIGS = Path(__file__).resolve().parents[2] / "configs"
 SMALL = ["MODEL.DEVICE", "cpu", "MODEL.ROI_HEADS.SCORE_THRESH_TEST", "0.0"]

@@ -20,7 +20,7 @@ from resdet.detect.winograd import WinogradConv
 from resdet.engine.precision import Precision
 from resdet.nets.net import Conv
 from resdet.nets.resnet import Bottleneck
-from tests.detect.small import NETS, boxes, detector, detector_on_standard_heads, images
+from tests.support.detectors import NETS, boxes, detector, detector_on_standard_heads, images
 
 
 def assert_one_for_one(one, other):

@@ -13,7 +13,7 @@ from detectron2.utils.events import EventStorage
 from resdet.detect.fast import fast
 from resdet.detect.fast_training import speed_up
 from resdet.engine.precision import Precision
-from tests.detect.small import NETS, boxes, detector, detector_on_standard_heads, images
+from tests.support.detectors import NETS, boxes, detector, detector_on_standard_heads, images
 
 
 def batch():

@@ -26,7 +26,7 @@ from resdet.errors import ConfigError
 from resdet.nets import registry
 from resdet.run import Run
 from resdet.weights import Card, Input
-from tests import tiny
+from tests.support import tiny
 
 CONFIG = """
 MODEL:

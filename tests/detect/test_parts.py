@@ -18,7 +18,7 @@ from resdet.data.records import DetectionSet
 from resdet.detect import inference, parts
 from resdet.errors import CheckFailed, Interrupted, RunError, TrainingStopped
 from resdet.run import Run
-from tests import tiny
+from tests.support import tiny
 
 ANEW = parts.Policy(resuming=False, refuses_others=True)
 GO_ON = parts.Policy(resuming=True, refuses_others=True)

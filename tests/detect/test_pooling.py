@@ -8,7 +8,7 @@ pytest.importorskip("detectron2")
 from torchvision.ops import roi_align
 
 from resdet.detect.pooling import Pooling, gather
-from tests.detect.small import boxes
+from tests.support.detectors import boxes
 
 
 @pytest.mark.parametrize("aligned", [True, False])

@@ -8,7 +8,7 @@ pytest.importorskip("detectron2")
 from detectron2.modeling.proposal_generator import proposal_utils
 
 from resdet.detect import proposals
-from tests.detect.small import NETS, detector
+from tests.support.detectors import NETS, detector
 
 
 def problem(number, spread, seed=0):

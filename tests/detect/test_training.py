@@ -10,7 +10,7 @@ pytest.importorskip("detectron2")
 from resdet import nets, weights
 from resdet.run import Run
 from resdet.weights import Card, Input
-from tests import tiny
+from tests.support import tiny
 
 CONFIG = """
 MODEL:

@@ -17,7 +17,7 @@ from resdet.detect.command import fill_from_weights_and_net
 from resdet.detect.watching import watch
 from resdet.run import Run
 from resdet.weights import Card, Input
-from tests import tiny
+from tests.support import tiny
 
 CONFIG = """
 MODEL:

@@ -13,7 +13,7 @@ from resdet import nets, weights
 from resdet.engine import processes
 from resdet.errors import ConfigError, ResdetError
 from resdet.run import Run
-from tests import tiny
+from tests.support import tiny
 
 # Without norms and dropout nothing depends on how a batch is cut.
 PRETRAIN = """

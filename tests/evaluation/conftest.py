@@ -2,18 +2,14 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-sys.path.insert(0, str(Path(__file__).parent))
-
-import random_scenes
-
 from resdet.evaluation import voc
+from tests.support import random_scenes
 
 VocProblem = tuple[voc.VocGroundTruth, voc.VocDetections]
 

@@ -8,14 +8,14 @@ from typing import Any
 
 import numpy as np
 import pytest
-import tidecv_record
 
 from resdet.evaluation import coco, coco_pairs
 from resdet.evaluation.anatomy import ERRORS, NEITHER, RIGHT, SIZES, Anatomy, dissect
 from resdet.evaluation.detections import read_columns
 from resdet.evaluation.ground_truth import read_ground_truth
+from tests.support import tide_record
 
-RECORD = json.loads(tidecv_record.RECORD.read_text(encoding="utf-8"))
+RECORD = json.loads(tide_record.RECORD.read_text(encoding="utf-8"))
 RANDOM = {name: rows for name, rows in RECORD["scenes"].items() if name.startswith("seed")}
 
 
@@ -33,7 +33,7 @@ def dissected(instances: Any, results: Any, **options: Any) -> Anatomy:
     return dissect(truth, columns, **options)
 
 
-def compare(scene: tidecv_record.Scene, theirs: dict[str, Any]) -> tuple[int, int]:
+def compare(scene: tide_record.Scene, theirs: dict[str, Any]) -> tuple[int, int]:
     """Ours by tidecv's rule equals its own; it shows no gain below 0, and gives duplicates the
     size of their own boxes, not of the object's. Returns how many gains were compared, and how
     many would be others by the paper's rule."""
@@ -67,7 +67,7 @@ def test_the_record_is_of_the_release_that_the_module_names() -> None:
 def test_counts_and_gains_equal_what_tidecv_gave() -> None:
     """Oracle: tidecv 1.0.1's recorded output on 12 scenes without crowds and ties."""
     totals = np.sum(
-        [compare(tidecv_record.from_rows(rows), rows["tidecv"]) for rows in RANDOM.values()], axis=0
+        [compare(tide_record.from_rows(rows), rows["tidecv"]) for rows in RANDOM.values()], axis=0
     )
     assert totals[0] == 12 * (6 + 5 * 3)
     assert totals[1] > 10
@@ -77,7 +77,7 @@ def test_tidecv_counts_what_lies_in_a_crowd_as_an_error() -> None:
     """Documented in the module: neither right nor wrong to AP, and still one of its errors."""
     rows = RECORD["scenes"]["a detection in a crowd"]
     assert rows["tidecv"]["counts"]["background"] == 1
-    ours = dissected(*tidecv_record.from_rows(rows))
+    ours = dissected(*tide_record.from_rows(rows))
     assert ours.kinds.tolist() == [NEITHER, RIGHT]
     assert ours.counts["background"] == 0
 
@@ -85,7 +85,7 @@ def test_tidecv_counts_what_lies_in_a_crowd_as_an_error() -> None:
 def test_tidecv_has_ap_0_for_a_class_without_an_object() -> None:
     """Documented in the module: COCO leaves it out of the mean, and so does pycocotools."""
     rows = RECORD["scenes"]["a class without an object"]
-    problem = tidecv_record.from_rows(rows)
+    problem = tide_record.from_rows(rows)
     assert rows["tidecv"]["ap50"] == 0.5
     assert dissected(*problem).ap50 == pytest.approx(1)
     assert coco.evaluate(*problem).numbers["AP50"] == pytest.approx(1)
@@ -95,7 +95,7 @@ def test_tidecv_still_gives_what_was_recorded() -> None:
     """The record is its output: all scenes again, where it is installed."""
     pytest.importorskip("tidecv", reason="tidecv is not installed here; its record was compared")
     for rows in RECORD["scenes"].values():
-        again = tidecv_record.ask_tidecv(*tidecv_record.from_rows(rows))
+        again = tide_record.ask_tidecv(*tide_record.from_rows(rows))
         assert again["counts"] == rows["tidecv"]["counts"]
         assert again["ap50"] == pytest.approx(rows["tidecv"]["ap50"], abs=1e-12)
         assert again["gains"] == pytest.approx(rows["tidecv"]["gains"], abs=1e-12)
@@ -109,6 +109,6 @@ def test_counts_and_gains_equal_tidecv(random_scene: Callable[..., Any]) -> None
     totals = np.zeros(2, dtype=int)
     for seed in range(60):
         problem = random_scene(seed)
-        totals += compare(problem, tidecv_record.ask_tidecv(*problem))
+        totals += compare(problem, tide_record.ask_tidecv(*problem))
     assert totals[0] == 60 * (6 + 5 * 3)
     assert totals[1] > 50

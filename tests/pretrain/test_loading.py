@@ -17,7 +17,7 @@ from resdet.data.records import ClassificationSet
 from resdet.pretrain import loading
 from resdet.pretrain.augment import KINDS, TrainCrop, centre_crop
 from resdet.pretrain.loading import Crops
-from tests import tiny
+from tests.support import tiny
 
 CONFIG = """
 MODEL:

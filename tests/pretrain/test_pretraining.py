@@ -7,7 +7,7 @@ pytest.importorskip("detectron2")
 
 from resdet import weights
 from resdet.run import Run
-from tests import tiny
+from tests.support import tiny
 
 CONFIG = """
 MODEL:

@@ -11,7 +11,7 @@ from resdet import weights
 from resdet.engine.memory import can_keep
 from resdet.engine.precision import has_bf16
 from resdet.run import Run
-from tests import tiny
+from tests.support import tiny
 
 CONFIG = """
 MODEL: {DEVICE: cpu, NET: {NAME: resnet18, WIDTH: 0.125, STEM: small}}

@@ -3,18 +3,14 @@
 from __future__ import annotations
 
 import json
-import sys
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
-sys.path.insert(0, str(Path(__file__).parent))
-
-import fabricate
-
 from resdet.report import compare
+from tests.support import fabricate
 
 
 @pytest.fixture(scope="session")

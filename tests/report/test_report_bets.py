@@ -8,7 +8,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-from fabricate import fabricate_run
 from PIL import Image
 
 from resdet.evaluation.significance import Interval
@@ -21,6 +20,7 @@ from resdet.report.runs import read_columns
 from resdet.report.scores import Metric, read_scores
 from resdet.report.story import Pair
 from resdet.run import write_json
+from tests.support.fabricate import fabricate_run
 
 METRIC = Metric("AP", "COCO bbox", "AP (COCO)")
 

@@ -12,7 +12,6 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from fabricate import fabricate_run
 
 from resdet.errors import CheckFailed, RunError
 from resdet.evaluation.results import evaluate_folder
@@ -20,6 +19,7 @@ from resdet.report import compare, contrasts, pictures
 from resdet.report.document import gather
 from resdet.report.story import percent, points
 from resdet.run import write_json
+from tests.support.fabricate import fabricate_run
 
 LETTERS = "ABCD"
 

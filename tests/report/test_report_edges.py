@@ -9,10 +9,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from fabricate import detections, fabricate_run, ground_truth
 from PIL import Image
-from test_report_bets import bet, results_run
-from test_report_words import column
 
 from resdet.report import bets, charts, compare, runs, story, tables
 from resdet.report.anatomies import _moves_table
@@ -23,6 +20,9 @@ from resdet.report.foreign import as_runs
 from resdet.report.runs import read_columns
 from resdet.report.scores import read_scores
 from resdet.report.story import Gain, Pair
+from tests.report.test_report_bets import bet, results_run
+from tests.report.test_report_words import column
+from tests.support.fabricate import detections, fabricate_run, ground_truth
 
 SHARED = {"num_images": 8, "num_samples": 0}
 

@@ -8,10 +8,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from fabricate import fabricate_run
 
 from resdet.report.document import gather
 from resdet.report.sameness import Verdict, config_differences
+from tests.support.fabricate import fabricate_run
 
 CARD = {"input": {"mean": [1.0, 2.0, 3.0], "std": [1.0, 1.0, 1.0], "color_order": "BGR"}}
 

@@ -9,10 +9,8 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
-import fabricate
 import numpy as np
 import pytest
-from fabricate import fabricate_run
 
 from resdet.errors import RunError
 from resdet.report import (
@@ -28,6 +26,8 @@ from resdet.report import (
 from resdet.report.scores import Metric
 from resdet.report.story import Pair
 from resdet.run import Run
+from tests.support import fabricate
+from tests.support.fabricate import fabricate_run
 
 # -- story ---------------------------------------------------------------------------------
 

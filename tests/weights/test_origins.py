@@ -13,7 +13,7 @@ from resdet.weights import formats, layouts, names
 from resdet.weights.identify import identify
 from resdet.weights.names import COUNTER
 from resdet.weights.origins import ORIGINS, to_names_of
-from tests.weights.foreign_nets import (
+from tests.support.foreign_nets import (
     AkamasterResNet,
     HuggingFaceResNet,
     PyclsResNet,

@@ -1,7 +1,7 @@
 """Records what tidecv gives on made scenes, in data/tidecv.json, for tests that run without it.
 
     pip install tidecv==1.0.1
-    python tests/evaluation/tidecv_record.py
+    python -m tests.support.tide_record
 
 tidecv has had no release since 2020 and wants more than resdet does, so it is no dependency of the
 tests. The scenes lie in the file with its numbers; they came from `random_scenes` by their seeds,
@@ -19,7 +19,7 @@ import os
 from pathlib import Path
 from typing import Any
 
-from random_scenes import Scene, random_scene
+from tests.support.random_scenes import Scene, random_scene
 
 RECORD = Path(__file__).parent / "data" / "tidecv.json"
 SEEDS = range(100, 112)
@@ -121,7 +121,7 @@ def main() -> None:
         for name, rows in scenes.items()
     ]
     head = {
-        "made_by": "tests/evaluation/tidecv_record.py",
+        "made_by": "tests/support/tide_record.py",
         "tidecv": importlib.metadata.version("tidecv"),
         "numpy": importlib.metadata.version("numpy"),
     }

@@ -1,6 +1,6 @@
 """Small run folders as `train_det` leaves them, made up in a second: for tests, and to look at.
 
-    python tests/report/fabricate.py FOLDER     the demo's four runs, on 300 scenes
+    python -m tests.support.fabricate FOLDER   the demo's four runs, on 300 scenes
 
 Ground truth depends on the data set alone, detections on the run: a skilled detector finds more
 objects, places boxes tighter and knows its classes. Nothing here is a measurement.
