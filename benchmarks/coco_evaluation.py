@@ -127,18 +127,19 @@ def run_pycocotools(folder: Path) -> list[float]:
 
 
 def run_fast(folder: Path) -> list[float]:
-    from resdet.evaluation import coco, detections, findings, ground_truth, validate
+    from resdet.evaluation.coco import coco_evaluation as coco
+    from resdet.evaluation.inputs import detections, findings, ground_truth, validation
 
     truth = ground_truth.read_ground_truth(folder / INSTANCES)
     columns, faults, title = detections.load_columns(folder / RESULTS, truth.index)
-    faults += validate.check_columns(columns, truth.index)
+    faults += validation.check_columns(columns, truth.index)
     findings.refuse_if_any(title, faults)
     used = np.ones(len(truth.index.image_ids), dtype=np.bool_)
     return [float(value) for value in coco.fast(truth, columns, used, "bbox").numbers]
 
 
 def run_checked(folder: Path) -> list[float]:
-    from resdet.evaluation import coco
+    from resdet.evaluation.coco import coco_evaluation as coco
 
     result = coco.evaluate(folder / INSTANCES, folder / RESULTS, engine="fast")
     print(f"{result.engine}", file=sys.stderr)
@@ -159,7 +160,7 @@ def prepare(engine: str) -> None:
     if engine != "pycocotools":
         import resdet.evaluation.coco
 
-        resdet.evaluation.arrays.msgspec_module()
+        resdet.evaluation.inputs.arrays.msgspec_module()
 
 
 def describe(folder: Path, num_images: int) -> str:

@@ -24,8 +24,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from resdet.evaluation.coco_pairs import OVERLAPS, RECALLS
-from resdet.evaluation.significance import (
+from resdet.evaluation.analysis.image_noise import (
     DRAWS,
     LEVEL,
     Detector,
@@ -35,6 +34,7 @@ from resdet.evaluation.significance import (
     draw_differences,
     mean_ap,
 )
+from resdet.evaluation.coco.matching import OVERLAPS, RECALLS
 
 TRUE_IMAGES = 1_000_000
 # So large that AP is no longer biased by the size of its set.

@@ -29,7 +29,7 @@ import numpy as np
 
 from benchmarks import apart, scenes
 from benchmarks.claims import Claim
-from resdet.evaluation import voc
+from resdet.evaluation.voc import voc_evaluation as voc
 from resdet.formats.voc_xml import VOC_CLASSES
 
 MODULE = "benchmarks.voc_evaluation"

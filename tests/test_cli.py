@@ -80,7 +80,8 @@ def test_parts_work_where_detectron2_is_absent():
     code = (
         "import sys; sys.modules['detectron2'] = None\n"
         "import resdet.nets, resdet.weights, resdet.evaluation, resdet.report\n"
-        "import resdet.evaluation.voc, resdet.evaluation.coco, resdet.evaluation.results\n"
+        "import resdet.evaluation.voc.voc_evaluation, resdet.evaluation.coco.coco_evaluation\n"
+        "import resdet.evaluation.inputs.result_folder\n"
         "assert not [m for m in sys.modules if m.startswith('detectron2.')]"
     )
     done = subprocess.run(

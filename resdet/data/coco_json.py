@@ -7,7 +7,7 @@
 `difficult` and `truncated` may stand beside `iscrowd`, as the embedded digits have them. What is
 harmless is mended and counted: a missing `iscrowd` or `area`, ids such as 7.0.
 
-Not for: files and boxes against images (`coco`); results (`resdet.evaluation.validate`).
+Not for: files and boxes against images (`coco`); results (`resdet.evaluation.inputs.validation`).
 """
 
 from __future__ import annotations

@@ -29,8 +29,8 @@ from resdet.detect.parts import Parts, ignore_interrupts
 from resdet.engine.evaluating import evaluating
 from resdet.engine.workers import loader_options
 from resdet.errors import CheckFailed
-from resdet.evaluation.voc_detections import write_detections
-from resdet.evaluation.voc_sets import detections_from_boxes
+from resdet.evaluation.voc.detection_files import write_detections
+from resdet.evaluation.voc.voc_arrays import detections_from_boxes
 from resdet.file_names import file_name
 from resdet.run import atomic_path, write_json
 

@@ -40,7 +40,7 @@ from resdet.engine.versions import versions
 from resdet.engine.workers import num_workers
 from resdet.engine.writers import build_writers
 from resdet.errors import ConfigError, WeightsError
-from resdet.evaluation.results import FolderResult, evaluate_folder
+from resdet.evaluation.inputs.result_folder import FolderResult, evaluate_folder
 from resdet.nets.chain import place
 from resdet.run import Run, atomic_path, utc_now, write_json
 

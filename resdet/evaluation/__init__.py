@@ -3,36 +3,27 @@
 For notebooks, what the commands call, on arrays or files:
 
     evaluate_coco(results, gt, ...)   COCO's twelve numbers
-    evaluate_voc(truth, found, ...)   VOC's AP; truth and found from the functions of `voc`
+    evaluate_voc(truth, found, ...)   VOC's AP; truth and found from `voc.voc_evaluation`
     evaluate_folder(folder, ...)      both, from the result folder of a run
     check_results(results, gt, ...)   what is wrong with a results file
 
-The modules behind them:
+The rooms behind them:
 
-    voc_files     PASCAL VOC's own files, read strictly (XML, image lists)
-    voc           AP as the VOC devkit has it, exact and vectorised
-    ground_truth  COCO's instances JSON, checked and counted
-    coco          COCO's twelve numbers, by pycocotools or by coco_fast, held against it
-    json_stream   results files in pieces (tally: findings counted over them)
-    significance  does a difference lie within the noise of the images? seeds: or of the seeds?
-    anatomy       which kinds of errors cost how much, and which one detector made and the other not
-    voc_sets      ground truth and detections as arrays; voc_detections: comp4_det_*.txt
-    validate      is this results file what it says it is? asked before every number
-    results       the result folder of a run: what it holds, both metrics from it
-    explain       the same detections under every rule that people use (voc_verdicts, coco_verdicts)
-    zero          why AP is 0: causes found in the data
-    ilsvrc        ImageNet's DET mAP and LOC error; ilsvrc_files: their result files
-    paper         the numbers of He et al. 2015 with protocol and source
-    commands      `resdet evaluate voc`, `coco` and `explain`
+    inputs      results and ground truth as arrays, checked; the result folder of a run
+    voc         AP as the VOC devkit has it, exact and vectorised
+    coco        COCO's twelve numbers, by pycocotools or by an engine that is checked against it
+    ilsvrc      ImageNet's DET mAP and LOC error
+    analysis    other rules, causes of zero AP, kinds of errors, noise of images and of seeds
+    published   the numbers of He et al. 2015, with protocol and source
 
 Works on anyone's files with numpy and pycocotools alone.
 
 Not for: running a detector, or knowing what a run is.
 """
 
-from resdet.evaluation.coco import evaluate as evaluate_coco
-from resdet.evaluation.results import evaluate_folder
-from resdet.evaluation.validate import check_results
-from resdet.evaluation.voc import evaluate as evaluate_voc
+from resdet.evaluation.coco.coco_evaluation import evaluate as evaluate_coco
+from resdet.evaluation.inputs.result_folder import evaluate_folder
+from resdet.evaluation.inputs.validation import check_results
+from resdet.evaluation.voc.voc_evaluation import evaluate as evaluate_voc
 
 __all__ = ["check_results", "evaluate_coco", "evaluate_folder", "evaluate_voc"]

@@ -15,11 +15,12 @@ from pathlib import Path
 from resdet import profile, profile_view
 from resdet.atomic import write_text
 from resdet.errors import ConfigError
-from resdet.evaluation import coco, voc
-from resdet.evaluation.detections import TASKS
-from resdet.evaluation.explain import explain, explain_table
-from resdet.evaluation.findings import Finding
-from resdet.evaluation.results import evaluated_beside
+from resdet.evaluation.analysis.explain import explain, explain_table
+from resdet.evaluation.coco import coco_evaluation as coco
+from resdet.evaluation.inputs.detections import TASKS
+from resdet.evaluation.inputs.findings import Finding
+from resdet.evaluation.inputs.result_folder import evaluated_beside
+from resdet.evaluation.voc import voc_evaluation as voc
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

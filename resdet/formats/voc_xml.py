@@ -7,7 +7,7 @@ Numbers may have decimals (VOC 2012 has some); `pose`, `truncated` and `size` ma
 missing `difficult` is 0, counted. `part` elements have boxes of their own and are not objects.
 
 Not for: whether boxes fit their image, or classes their list (`resdet.data.voc`,
-`resdet.evaluation.voc_sets`).
+`resdet.evaluation.voc.voc_arrays`).
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """Which errors each detector makes, what they cost, and which the other does not make.
 
-Not for: what an error is and what mending it gains (`resdet.evaluation.anatomy`).
+Not for: what an error is and what mending it gains (`resdet.evaluation.analysis.detection_errors`).
 """
 
 from __future__ import annotations
@@ -12,9 +12,16 @@ from typing import Any
 
 import numpy as np
 
-from resdet.evaluation.anatomy import ERRORS, STATES, Anatomy, PairedAnatomy, compare, dissect
-from resdet.evaluation.detections import Columns
-from resdet.evaluation.ground_truth import GroundTruth
+from resdet.evaluation.analysis.detection_errors import (
+    ERRORS,
+    STATES,
+    Anatomy,
+    PairedAnatomy,
+    compare,
+    dissect,
+)
+from resdet.evaluation.inputs.detections import Columns
+from resdet.evaluation.inputs.ground_truth import GroundTruth
 from resdet.report import charts
 from resdet.report.charts import Bars, Stack
 from resdet.report.figures import Figure, look

@@ -20,8 +20,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from resdet.evaluation.seeds import SeedDifference, seed_verdict, seeds_to_settle
-from resdet.evaluation.significance import (
+from resdet.evaluation.analysis.image_noise import (
     LEVEL,
     MIN_IMAGES,
     Interval,
@@ -31,6 +30,7 @@ from resdet.evaluation.significance import (
     images_to_settle,
     rounded_up,
 )
+from resdet.evaluation.analysis.seed_noise import SeedDifference, seed_verdict, seeds_to_settle
 from resdet.report.charts import Span, SpanRow, interval_chart
 from resdet.report.curves import ranked_classes
 from resdet.report.figures import Figure, look

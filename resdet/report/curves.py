@@ -1,6 +1,6 @@
 """Precision against recall, and the matches behind it, computed from the result files.
 
-Not for: VOC's rules (`resdet.evaluation.voc`), or resampling (`resdet.evaluation.significance`).
+Not for: VOC's rules (`resdet.evaluation.voc`), or resampling (`analysis.image_noise`).
 """
 
 from __future__ import annotations
@@ -11,8 +11,8 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from resdet.evaluation import voc
-from resdet.evaluation.significance import Ranked, rank_voc
+from resdet.evaluation.analysis.image_noise import Ranked, rank_voc
+from resdet.evaluation.voc import voc_evaluation as voc
 from resdet.report.scores import SetScores
 
 # COCO's 101 recalls; VOC's curves are read off at the same places.

@@ -16,7 +16,7 @@ from pathlib import Path
 
 from resdet import __version__
 from resdet.errors import RunError
-from resdet.evaluation.significance import Interval
+from resdet.evaluation.analysis.image_noise import Interval
 from resdet.report import as_json, figures, page, pictures, plain, tables
 from resdet.report.anatomies import Errors, errors
 from resdet.report.bets import Trust, image_intervals, trust

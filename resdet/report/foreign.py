@@ -15,11 +15,16 @@ from pathlib import Path
 from typing import Any
 
 from resdet.errors import DataError, UserError
-from resdet.evaluation.arrays import read_json
-from resdet.evaluation.findings import refuse_if_any
-from resdet.evaluation.ground_truth import read_ground_truth
-from resdet.evaluation.results import COCO_RESULTS, GROUND_TRUTH, IMAGES, evaluated_beside
-from resdet.evaluation.validate import check_results
+from resdet.evaluation.inputs.arrays import read_json
+from resdet.evaluation.inputs.findings import refuse_if_any
+from resdet.evaluation.inputs.ground_truth import read_ground_truth
+from resdet.evaluation.inputs.result_folder import (
+    COCO_RESULTS,
+    GROUND_TRUTH,
+    IMAGES,
+    evaluated_beside,
+)
+from resdet.evaluation.inputs.validation import check_results
 from resdet.run import Run, utc_now, write_json
 
 

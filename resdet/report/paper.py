@@ -1,9 +1,9 @@
 """The paper's number beside ours where, and only where, the protocol is the same.
 
-The numbers are `resdet.evaluation.paper`'s. The same protocol means: the data sets trained and
-tested on, every image of the test set, the classes, the AP rule, the net unchanged and pretrained,
-and the settings on which the papers are explicit (`paper.yaml`). On a subset, on the embedded
-data, on other sizes there is no number, and so none can be taken for a target.
+The numbers are those of `resdet.evaluation.published`. The same protocol means: the data sets
+trained and tested on, every image of the test set, the classes, the AP rule, the net unchanged
+and pretrained, and the settings on which the papers are explicit (`paper.yaml`). On a subset, on
+the embedded data, on other sizes there is no number, and so none can be taken for a target.
 
 Not for: judging whether ours is good; the paper trained in four alternating steps.
 """
@@ -18,7 +18,7 @@ from typing import Any
 
 import yaml
 
-from resdet.evaluation import paper as published
+from resdet.evaluation.published import published_tables as published
 from resdet.report.runs import Column
 from resdet.report.scores import SetScores
 

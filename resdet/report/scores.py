@@ -21,9 +21,9 @@ from typing import Any
 import numpy as np
 
 from resdet.errors import RunError
-from resdet.evaluation.arrays import IntArray
-from resdet.evaluation.results import FolderResult, evaluate_folder
-from resdet.evaluation.significance import Ranked, rank_coco
+from resdet.evaluation.analysis.image_noise import Ranked, rank_coco
+from resdet.evaluation.inputs.arrays import IntArray
+from resdet.evaluation.inputs.result_folder import FolderResult, evaluate_folder
 from resdet.report.runs import Column
 from resdet.run import read_json
 

@@ -15,9 +15,9 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from statistics import fmean
 
-from resdet.evaluation import significance
-from resdet.evaluation.seeds import SeedDifference, seed_difference
-from resdet.evaluation.significance import Interval
+from resdet.evaluation.analysis import image_noise
+from resdet.evaluation.analysis.image_noise import Interval
+from resdet.evaluation.analysis.seed_noise import SeedDifference, seed_difference
 from resdet.report.runs import Column, by_group
 from resdet.report.sameness import Verdict
 from resdet.report.scores import Metric
@@ -371,7 +371,7 @@ def points(value: float | None) -> str:
         >>> points(0.0314), points(-0.018), points(0)
         ('+3.1', '−1.8', '0.0')
     """
-    return "–" if value is None else significance.points(value)
+    return "–" if value is None else image_noise.points(value)
 
 
 def relative_percent(value: float | None) -> str:

@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from resdet.evaluation.paper import published as published_numbers
+from resdet.evaluation.published.published_tables import published as published_numbers
 from resdet.report.paper import PAPER, numbers_for
 from resdet.report.runs import Column, net_title
 from resdet.report.sameness import Verdict, show

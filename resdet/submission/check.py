@@ -1,6 +1,6 @@
 """Is this results file, or this zip for COCO's server, clean? Asked before anything is sent.
 
-The validation is the one that every number passes (`resdet.evaluation.validate`), against the
+The validation is the one that every number passes (`evaluation.inputs.validation`), against the
 images, sizes and categories of the set; annotations are not needed. A zip is first held against
 what the server wants of it: one file at the top, both named
 detections_<testset>_<alg>_results (`faults.md` F87).
@@ -18,12 +18,12 @@ from pathlib import Path
 from typing import Any
 
 from resdet.errors import CheckFailed, DataError
-from resdet.evaluation.arrays import ImageId
-from resdet.evaluation.detections import Columns, load_columns
-from resdet.evaluation.findings import REFUSE, SHOWN, Finding
-from resdet.evaluation.ground_truth import SetIndex, read_index
-from resdet.evaluation.results import evaluated_beside
-from resdet.evaluation.validate import check_columns
+from resdet.evaluation.inputs.arrays import ImageId
+from resdet.evaluation.inputs.detections import Columns, load_columns
+from resdet.evaluation.inputs.findings import REFUSE, SHOWN, Finding
+from resdet.evaluation.inputs.ground_truth import SetIndex, read_index
+from resdet.evaluation.inputs.result_folder import evaluated_beside
+from resdet.evaluation.inputs.validation import check_columns
 from resdet.submission import archive, servers
 
 # Findings that are legal in a file and on the server: said, but the file is clean.

@@ -19,14 +19,14 @@ from pathlib import Path
 import numpy as np
 
 from resdet.errors import CheckFailed, ConfigError
-from resdet.evaluation import coco
-from resdet.evaluation.arrays import FloatArray, IntArray
-from resdet.evaluation.detections import Columns, load_columns
-from resdet.evaluation.findings import Finding, refuse_if_any
-from resdet.evaluation.ground_truth import GroundTruth, SetIndex
-from resdet.evaluation.masks import compressed
-from resdet.evaluation.results import COCO_RESULTS
-from resdet.evaluation.validate import DETECTIONS_PER_IMAGE, check_columns
+from resdet.evaluation.coco import coco_evaluation as coco
+from resdet.evaluation.inputs.arrays import FloatArray, IntArray
+from resdet.evaluation.inputs.detections import Columns, load_columns
+from resdet.evaluation.inputs.findings import Finding, refuse_if_any
+from resdet.evaluation.inputs.ground_truth import GroundTruth, SetIndex
+from resdet.evaluation.inputs.masks import compressed
+from resdet.evaluation.inputs.result_folder import COCO_RESULTS
+from resdet.evaluation.inputs.validation import DETECTIONS_PER_IMAGE, check_columns
 from resdet.run import Run, write_json
 from resdet.submission import archive, servers
 from resdet.submission.check import check_file, columns_in

@@ -16,8 +16,8 @@ from typing import Any
 
 from resdet.errors import ConfigError
 from resdet.evaluation.commands import percent, table
-from resdet.evaluation.detections import TASKS
-from resdet.evaluation.findings import REFUSE, Finding
+from resdet.evaluation.inputs.detections import TASKS
+from resdet.evaluation.inputs.findings import REFUSE, Finding
 from resdet.run import Run, utc_now
 from resdet.submission import coco, ledger, servers, voc
 from resdet.submission.check import Checked, check_file

@@ -11,8 +11,13 @@ from pathlib import Path
 from typing import Any
 
 from resdet.errors import RunError, first_few
-from resdet.evaluation.arrays import ImageId
-from resdet.evaluation.ground_truth import GroundTruth, SetIndex, read_ground_truth, read_index
+from resdet.evaluation.inputs.arrays import ImageId
+from resdet.evaluation.inputs.ground_truth import (
+    GroundTruth,
+    SetIndex,
+    read_ground_truth,
+    read_index,
+)
 from resdet.run import Run, read_json
 
 TRUTH, INFO, IMAGES = "ground_truth.json.gz", "image_info.json.gz", "images.json"

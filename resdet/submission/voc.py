@@ -17,10 +17,10 @@ from pathlib import Path
 import numpy as np
 
 from resdet.errors import CheckFailed, RunError, first_few
-from resdet.evaluation import voc
-from resdet.evaluation.findings import Finding, refuse_if_any
-from resdet.evaluation.voc_detections import PREFIX, detections_file
-from resdet.evaluation.voc_sets import VocDetections, VocGroundTruth, voc_index
+from resdet.evaluation.inputs.findings import Finding, refuse_if_any
+from resdet.evaluation.voc import voc_evaluation as voc
+from resdet.evaluation.voc.detection_files import PREFIX, detections_file
+from resdet.evaluation.voc.voc_arrays import VocDetections, VocGroundTruth, voc_index
 from resdet.formats.voc_xml import VOC_CLASSES
 from resdet.run import Run
 from resdet.submission import archive

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from benchmarks import voc_evaluation
-from resdet.evaluation import voc
+from resdet.evaluation.voc import voc_evaluation as voc
 from resdet.formats.voc_xml import VOC_CLASSES
 
 IMAGES = 60

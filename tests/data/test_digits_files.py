@@ -21,7 +21,7 @@ from resdet.data.digits import build, manifest, processes, worker, writer
 from resdet.data.digits.splits import SPLITS
 from resdet.detect.inference import ground_truth
 from resdet.errors import DataError
-from resdet.evaluation import voc
+from resdet.evaluation.voc import voc_evaluation as voc
 
 # 120 train scenes hold some of everything: crowds, empty scenes, cut and difficult digits.
 SMALL = {

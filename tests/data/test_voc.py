@@ -13,7 +13,7 @@ from resdet.data.faults import BrokenSet, Faults
 from resdet.data.records import DetectionSet
 from resdet.data.voc import load_voc
 from resdet.errors import DataError
-from resdet.evaluation.voc_sets import inclusive, read_devkit_ground_truth
+from resdet.evaluation.voc.voc_arrays import inclusive, read_devkit_ground_truth
 from resdet.formats.voc_xml import VOC_CLASSES
 from tests.support.reading import boxes, load
 

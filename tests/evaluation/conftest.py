@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from resdet.evaluation import voc
+from resdet.evaluation.voc import voc_evaluation as voc
 from tests.support import random_scenes
 
 VocProblem = tuple[voc.VocGroundTruth, voc.VocDetections]

@@ -22,11 +22,12 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 
 from resdet.errors import ResdetError
-from resdet.evaluation import coco, voc
-from resdet.evaluation.detections import load_columns, read_columns
-from resdet.evaluation.ground_truth import read_ground_truth, read_index
-from resdet.evaluation.results import evaluated_beside
-from resdet.evaluation.validate import check_results
+from resdet.evaluation.coco import coco_evaluation as coco
+from resdet.evaluation.inputs.detections import load_columns, read_columns
+from resdet.evaluation.inputs.ground_truth import read_ground_truth, read_index
+from resdet.evaluation.inputs.result_folder import evaluated_beside
+from resdet.evaluation.inputs.validation import check_results
+from resdet.evaluation.voc import voc_evaluation as voc
 from resdet.submission.check import check_file
 from resdet.submission.commands import check_page
 

@@ -10,7 +10,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from resdet.evaluation import coco, voc
+from resdet.evaluation.coco import coco_evaluation as coco
+from resdet.evaluation.voc import voc_evaluation as voc
 from resdet.formats.voc_xml import VOC_CLASSES
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")

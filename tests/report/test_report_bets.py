@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from resdet.evaluation.significance import Interval
+from resdet.evaluation.analysis.image_noise import Interval
 from resdet.report import bets, story
 from resdet.report.anatomies import errors
 from resdet.report.bets import Bet

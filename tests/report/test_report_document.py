@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from resdet.errors import CheckFailed, RunError
-from resdet.evaluation.results import evaluate_folder
+from resdet.evaluation.inputs.result_folder import evaluate_folder
 from resdet.report import compare, contrasts, pictures
 from resdet.report.document import gather
 from resdet.report.story import percent, points

@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from resdet.evaluation.results import evaluate_folder
-from resdet.evaluation.significance import mean_ap
+from resdet.evaluation.analysis.image_noise import mean_ap
+from resdet.evaluation.inputs.result_folder import evaluate_folder
 from resdet.report import (
     charts,
     curves,

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from resdet.evaluation import voc
+from resdet.evaluation.voc import voc_evaluation as voc
 from resdet.run import Run, write_json
 
 ROOT = Path(__file__).resolve().parents[2]

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from resdet.errors import DataError
-from resdet.evaluation.ground_truth import read_ground_truth, read_index
+from resdet.evaluation.inputs.ground_truth import read_ground_truth, read_index
 from resdet.submission.check import check_file
 
 Found = list[dict[str, Any]]

@@ -16,8 +16,8 @@ from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
 from resdet.errors import CheckFailed, ConfigError, DataError, RunError
-from resdet.evaluation.detections import Columns
-from resdet.evaluation.ground_truth import SetIndex, read_index
+from resdet.evaluation.inputs.detections import Columns
+from resdet.evaluation.inputs.ground_truth import SetIndex, read_index
 from resdet.submission import coco, servers
 from resdet.submission.check import check_file
 

@@ -20,7 +20,7 @@ import numpy as np
 import yaml
 from PIL import Image, ImageDraw, ImageFont
 
-from resdet.evaluation import voc
+from resdet.evaluation.voc import voc_evaluation as voc
 from resdet.run import Run, write_json
 
 DIGITS = tuple("0123456789")

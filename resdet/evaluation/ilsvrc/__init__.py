@@ -1,0 +1,1 @@
+"""ILSVRC's detection (DET) AP and localisation (LOC) error, by the devkit's rules."""

@@ -1,0 +1,276 @@
+"""Results whose form has faults: every entry gone through, every fault named and counted.
+
+Numbers written as text are never converted in silence, a category given by name is not looked
+up, true is not 1 (`faults.md` F87, F81). Ids written as floats of whole value are taken.
+
+Not for: pieces in which everything is as it should be (`detections` makes arrays of those at
+once), or whether boxes make sense (`validate`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from resdet.evaluation.inputs.arrays import (
+    MISSING,
+    FloatArray,
+    IntArray,
+    as_text,
+    entries_without,
+    is_id,
+    not_numbers,
+    places,
+    printable,
+    to_floats,
+)
+from resdet.evaluation.inputs.fault_counts import Tally
+from resdet.evaluation.inputs.masks import mask_box, mask_fault
+
+# Integers from here on are beyond every float, and may be too long to be written as text.
+HUGE = 1 << 1024
+
+
+@dataclass(frozen=True)
+class Part:
+    """Columns of one piece. entries: where each row stood in the whole list. keys: of masks that
+    were not kept."""
+
+    image: IntArray
+    category: IntArray
+    boxes: FloatArray
+    scores: FloatArray
+    entries: Sequence[int] | IntArray
+    masks: list[Any]
+    keys: IntArray | None = None
+
+    def __len__(self) -> int:
+        return len(self.scores)
+
+
+class Former:
+    """Checks a piece column by column; `bad` collects the entries that cannot be counted with.
+
+    task: "bbox" or "segm".
+    """
+
+    def __init__(self, results: Sequence[Any], tally: Tally, task: str):
+        self.results = results
+        self.tally = tally
+        self.index = tally.index
+        self.task = task
+        self.total = len(results)
+        self.bad: set[int] = set()
+        self.steps = 0
+        self.objects: list[Mapping[str, Any]] = []  # the results, {} for what is not an object
+
+    def part(self) -> Part:
+        """The columns of the entries that can be counted with; the tally has what is wrong."""
+        self._objects()
+        image = self._image_ids()
+        category = self._category_ids()
+        scores = self._scores()
+        masks = self._masks(image) if self.task == "segm" else None
+        boxes = self._boxes(masks)
+        keep = np.array([i not in self.bad for i in range(self.total)], dtype=np.bool_)
+        rows = np.flatnonzero(keep)
+        return Part(
+            image[keep], category[keep], boxes[keep], scores[keep], self.tally.total + rows,
+            [] if masks is None else [masks[i] for i in rows],
+        )  # fmt: skip
+
+    def name(self, row: int) -> str:
+        """What messages call an entry of the piece."""
+        item, entry = self.results[row], self.tally.total + row
+        if isinstance(item, Mapping) and is_id(item.get("image_id")):
+            return f"entry {entry} (image {printable(item['image_id'])})"
+        return f"entry {entry}"
+
+    def _add(
+        self, rule: str, rows: Sequence[int], say: Callable[[int], str], what: str, mend: str
+    ) -> None:
+        """A refusal on `rows`, which are left out of the columns; none when there is no row.
+
+        Called for every kind in every piece, so that the number of the call tells the kind.
+        """
+        self.steps += 1
+        if len(rows):
+            self.bad.update(map(int, rows))
+            named = lambda r: f"{self.name(r)}: {say(r)}"  # noqa: E731
+            self.tally.add(self.steps, rule, rows, named, what, mend)
+
+    def _objects(self) -> None:
+        rows = entries_without(self.results, lambda kind: issubclass(kind, Mapping))
+        self._add(
+            "structure", rows, lambda r: f"it is {as_text(self.results[r])}",
+            "Not objects:", "Every entry is an object with image_id, category_id, bbox, score.",
+        )  # fmt: skip
+        self.objects = [{} if i in self.bad else r for i, r in enumerate(self.results)]
+
+    def _column(self, key: str) -> list[Any]:
+        """The values under a key; missing ones are named here, and are `MISSING`."""
+        values = [r.get(key, MISSING) for r in self.objects]
+        rows = [i for i, v in enumerate(values) if v is MISSING and i not in self.bad]
+        named = [r for r in rows if key == "category_id" and self._category_name(r) is not None]
+        self._add(
+            "category-name", named, self._use_id, "Categories given by name:",
+            "Write category_id, the number that the set gives the category.",
+        )  # fmt: skip
+        self._add(
+            "missing-key", [r for r in rows if r not in self.bad], lambda r: f"{key} is missing",
+            f"Entries without {key}:", f"Write {key} in every entry.",
+        )  # fmt: skip
+        return values
+
+    def _category_name(self, entry: int) -> str | None:
+        item = self.results[entry]
+        for key in ("category_id", "category", "category_name", "class", "label"):
+            if isinstance(item.get(key), str) and item[key] in self.index.category_names:
+                return str(item[key])
+        return None
+
+    def _use_id(self, entry: int) -> str:
+        name = self._category_name(entry)
+        category_id = self.index.category_ids[self.index.category_names.index(str(name))]
+        return f'category "{name}" given by name: use category_id {category_id}'
+
+    def _image_ids(self) -> IntArray:
+        values = self._column("image_id")
+        self._refuse_other_ids("image_id", values)
+        found, rows = self._places(values, self.tally.images)
+        known = self.index.image_ids
+        self.tally.add_unknown_images(values[r] for r in rows)
+        self._add(
+            "unknown-image", rows,
+            lambda r: f"image_id {_shown_image(values[r], known)} is not among the "
+            f"{len(known):,} images of {self.index.title}",
+            "Images that the set does not have:",
+            "Is it the right --gt? Results of another set or split cannot be scored with it.",
+        )  # fmt: skip
+        return found
+
+    def _category_ids(self) -> IntArray:
+        values = self._column("category_id")
+        texts = [i for i in self._present(values) if isinstance(values[i], str)]
+        self._add(
+            "category-name", [i for i in texts if self._category_name(i) is not None],
+            self._use_id, "Categories given by name:",
+            "Write category_id, the number that the set gives the category.",
+        )  # fmt: skip
+        self._add(
+            "text-for-number", [i for i in texts if i not in self.bad],
+            lambda r: f"category_id is {as_text(values[r])}",
+            "Category ids written as text:", "Write numbers without quotes.",
+        )  # fmt: skip
+        self._refuse_other_ids("category_id", values)
+        found, rows = self._places(values, self.tally.categories)
+        self.tally.add_categories(int(values[i]) for i in self._present(values))
+        self._add(
+            "unknown-category", rows,
+            lambda r: f"category_id {as_text(values[r])} is not a category of {self.index.title}",
+            "Categories that the set does not have:", "Write the set's category ids.",
+        )  # fmt: skip
+        return found
+
+    def _refuse_other_ids(self, key: str, values: Sequence[Any]) -> None:
+        unusual = entries_without(values, lambda kind: kind in (int, str))
+        unusual += [i for i, v in enumerate(values) if type(v) is int and abs(v) >= HUGE]
+        rows = [i for i in sorted(unusual) if i not in self.bad and not is_id(values[i])]
+        self._add(
+            "id-type", rows, lambda r: f"{key} is {as_text(values[r])}",
+            f"{key} is neither a whole number nor text:", f"Write the set's own {key}.",
+        )  # fmt: skip
+
+    def _places(self, values: Sequence[Any], index: dict[Any, int]) -> tuple[IntArray, list[int]]:
+        """Where each id stands in the set, and the rows whose id it does not have."""
+        found = places((None if i in self.bad else v for i, v in enumerate(values)), index)
+        return found, [int(i) for i in np.flatnonzero(found < 0) if int(i) not in self.bad]
+
+    def _present(self, values: Sequence[Any]) -> list[int]:
+        return [i for i, v in enumerate(values) if v is not MISSING and i not in self.bad]
+
+    def _scores(self) -> FloatArray:
+        values = self._numbers("score", self._column("score"), "write the number")
+        scores = np.full(self.total, np.nan)
+        rows = [i for i in range(self.total) if i not in self.bad]
+        scores[rows] = to_floats(values[i] for i in rows)
+        self._finite("score", rows, scores[rows, None], values)
+        return scores
+
+    def _boxes(self, masks: list[Any] | None) -> FloatArray:
+        boxes = np.full((self.total, 4), np.nan)
+        if masks is not None:
+            for i in range(self.total):
+                if i not in self.bad:
+                    boxes[i] = mask_box(masks[i])
+            return boxes
+        values = self._column("bbox")
+        lists = {kind: issubclass(kind, list | tuple | np.ndarray) for kind in map(type, values)}
+        rows = [
+            i for i in self._present(values) if not lists[type(values[i])] or len(values[i]) != 4
+        ]
+        self._add(
+            "box-form", rows, lambda r: f"bbox is {as_text(values[r])}",
+            "Boxes that are not four numbers:", "Write [x, y, width, height].",
+        )  # fmt: skip
+        rows = [i for i in range(self.total) if i not in self.bad]
+        flat = [v for i in rows for v in values[i]]
+        wrong = sorted({rows[i // 4] for i in not_numbers(flat)})
+        self._add(
+            "text-for-number", wrong, lambda r: f"bbox is {as_text(list(values[r]))}",
+            "Boxes with something else than numbers:", "Write four numbers without quotes.",
+        )  # fmt: skip
+        rows = [i for i in rows if i not in self.bad]
+        boxes[rows] = to_floats(v for i in rows for v in values[i]).reshape(-1, 4)
+        self._finite("bbox", rows, boxes[rows], values)
+        return boxes
+
+    def _numbers(self, key: str, values: list[Any], write: str) -> list[Any]:
+        rows = [i for i in not_numbers(values) if i not in self.bad]
+        self._add(
+            "text-for-number", rows,
+            lambda r: f"{key} is {as_text(values[r])}; {write}"
+            + (f" {values[r]}" if isinstance(values[r], str) else ""),
+            f"{key} is not a number:", "Write numbers without quotes.",
+        )  # fmt: skip
+        return values
+
+    def _finite(
+        self, key: str, rows: Sequence[int], numbers: FloatArray, values: list[Any]
+    ) -> None:
+        finite = np.isfinite(numbers).all(axis=1)
+        wrong = [rows[i] for i in np.flatnonzero(~finite).tolist()]
+        self._add(
+            "not-finite", wrong, lambda r: f"{key} is {_not_finite_text(values[r])}",
+            f"{key} is NaN or infinite:",
+            "It comes from the model: look for a loss that was not finite in its log, or for "
+            "weights in half precision.",
+        )  # fmt: skip
+
+    def _masks(self, image: IntArray) -> list[Any]:
+        values = self._column("segmentation")
+        faults = {}
+        for i in self._present(values):
+            fault = mask_fault(values[i], self.index.sizes[image[i]])
+            if fault:
+                faults[i] = fault
+        self._add(
+            "mask", list(faults), lambda r: faults[r], "Masks that cannot be read:",
+            'Write COCO\'s RLE: {"size": [height, width], "counts": "…"}, of the image\'s size.',
+        )  # fmt: skip
+        return values
+
+
+def _shown_image(image_id: Any, known: tuple[Any, ...]) -> str:
+    """Plainly, but as text or number where that may be the fault."""
+    same_kind = any(isinstance(i, str) for i in known) == isinstance(image_id, str)
+    return printable(image_id) if same_kind and isinstance(image_id, str) else as_text(image_id)
+
+
+def _not_finite_text(value: Any) -> str:
+    if isinstance(value, list | tuple | np.ndarray):
+        return "[" + ", ".join(_not_finite_text(v) for v in value) + "]"
+    return as_text(value)

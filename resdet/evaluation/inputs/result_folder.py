@@ -1,0 +1,190 @@
+"""The result folder of a run: what lies in it, and both metrics from its files alone.
+
+    images.json                     ids expected and evaluated
+    ground_truth.json.gz            COCO-style, with `difficult`; info says which metrics are meant
+    coco_instances_results.json     the detections, COCO's format
+    comp4_det_test_<class>.txt      the same in VOC's, where VOC's metric is meant
+
+The trainer, the report and users at the command line all come by here, so that the number of a
+run is the number that anyone gets from its files.
+
+Not for: writing results (`detect`) or knowing which run they are of (`run`).
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from resdet.errors import CheckFailed, DataError
+from resdet.evaluation.coco import coco_evaluation as coco
+from resdet.evaluation.inputs.arrays import ImageId, is_id, read_json
+from resdet.evaluation.inputs.detections import Columns, load_columns
+from resdet.evaluation.inputs.findings import Finding, refuse_if_any
+from resdet.evaluation.inputs.ground_truth import GroundTruth, read_ground_truth
+from resdet.evaluation.inputs.validation import check_columns
+from resdet.evaluation.voc import voc_evaluation as voc
+from resdet.evaluation.voc.detection_files import PREFIX
+
+IMAGES = "images.json"
+GROUND_TRUTH = "ground_truth.json.gz"
+COCO_RESULTS = "coco_instances_results.json"
+METRICS = ("voc", "coco")
+_ENDING = re.compile(r"\.(json|json\.gz|zip)$")
+
+
+@dataclass(frozen=True)
+class VocPair:
+    """VOC's AP by both rules; `primary` is the one that the set's year asks for."""
+
+    primary: voc.VocResult
+    eleven_point: voc.VocResult
+    area: voc.VocResult
+
+    def to_json(self) -> dict[str, Any]:
+        return {
+            "primary": self.primary.protocol,
+            "11-point": self.eleven_point.to_json(),
+            "area": self.area.to_json(),
+        }
+
+
+@dataclass(frozen=True)
+class FolderResult:
+    """What a result folder says; a metric that its set does not mean is None.
+
+    truth, columns: what both metrics were made from.
+    """
+
+    data_set: str
+    voc: VocPair | None
+    coco: coco.CocoResult | None
+    truth: GroundTruth
+    columns: Columns
+    warnings: tuple[Finding, ...] = ()
+
+    def to_json(self) -> dict[str, Any]:
+        """`{"voc": …, "coco": …}`: the contents of voc.json and coco.json, null where not meant."""
+        return {
+            "voc": self.voc.to_json() if self.voc else None,
+            "coco": self.coco.to_json() if self.coco else None,
+        }
+
+
+def evaluated_beside(path: Path | str) -> tuple[ImageId, ...] | None:
+    """The images that were evaluated, from the list that lies with a results file or in a folder.
+
+    A file may have <stem>.images.json or images.json beside it, a folder images.json in it; None
+    when there is neither (another tool's results).
+
+    Raises:
+        CheckFailed: the list is there and is not one.
+    """
+    path = Path(path)
+    names = [path / IMAGES] if path.is_dir() else [
+        path.with_name(f"{_ENDING.sub('', path.name)}.images.json"), path.with_name(IMAGES)
+    ]  # fmt: skip
+    for name in names:
+        if name.is_file():
+            return _ids(read_json(name, CheckFailed), "evaluated", name)
+    return None
+
+
+def _ids(value: Any, key: str, path: Path) -> tuple[ImageId, ...]:
+    ids = value.get(key) if isinstance(value, dict) else None
+    if not isinstance(ids, list) or not all(is_id(i) for i in ids):
+        raise CheckFailed(f'{path} has no list of image ids under "{key}". Write it with results.')
+    return tuple(ids)
+
+
+def evaluate_folder(
+    folder: Path | str, *, style: str = "d2", subset: Sequence[ImageId] | None = None
+) -> FolderResult:
+    """Both metrics of a result folder, validated first; nothing is written.
+
+    Args:
+        folder: RUN/results/<data set>.
+        style: of VOC's comparison, "d2" or "devkit" (`voc`).
+        subset: score these images only, and say so.
+
+    Raises:
+        DataError: a file of the folder is missing; the ground truth is faulty.
+        CheckFailed: the results are refused, or the files of the folder contradict each other.
+    """
+    folder = Path(folder)
+    for name in (IMAGES, GROUND_TRUTH, COCO_RESULTS):
+        if not (folder / name).is_file():
+            raise DataError(
+                f"{folder} has no {name}. Give a folder that train_det wrote, such as "
+                "RUN/results/voc_2007_test; --eval-only writes it again."
+            )
+    truth = read_ground_truth(folder / GROUND_TRUTH)
+    evaluated = _evaluated(folder, truth)
+    columns, findings, _ = load_columns(folder / COCO_RESULTS, truth.index)
+    findings += check_columns(columns, truth.index, evaluated, subset)
+    warnings = refuse_if_any(str(folder / COCO_RESULTS), findings)
+    metrics = truth.info.get("evaluators") or METRICS
+    pair = coco_result = None
+    if "coco" in metrics:
+        coco_result = coco.evaluate_columns(truth, columns, warnings, subset=subset)
+    if "voc" in metrics:
+        pair = _both_rules(folder, truth, columns, evaluated, style, subset)
+    data_set = str(truth.info.get("data_set", folder.name))
+    return FolderResult(data_set, pair, coco_result, truth, columns, tuple(warnings))
+
+
+def _evaluated(folder: Path, truth: GroundTruth) -> tuple[ImageId, ...]:
+    path = folder / IMAGES
+    value = read_json(path, CheckFailed)
+    expected = set(_ids(value, "expected", path))
+    there = set(truth.index.image_ids)
+    if expected != there:
+        one = sorted(expected ^ there, key=str)[0]
+        raise CheckFailed(
+            f"{folder}: {IMAGES} expects {len(expected):,} images, {GROUND_TRUTH} has "
+            f"{len(there):,}; image {one} is in one of them only. Evaluate again: the "
+            "files are of different sets."
+        )
+    return _ids(value, "evaluated", path)
+
+
+def _both_rules(
+    folder: Path,
+    truth: GroundTruth,
+    columns: Columns,
+    evaluated: Sequence[ImageId],
+    style: str,
+    subset: Sequence[ImageId] | None,
+) -> VocPair:
+    voc_truth = voc.ground_truth_from_coco(truth)
+    detections = voc.read_detections(folder, voc_truth.classes, evaluated=evaluated)
+    _refuse_disagreement(folder, detections, columns)
+    by_rule = {
+        rule: voc.evaluate(voc_truth, detections, ap=rule, style=style, subset=subset)
+        for rule in voc.AP_RULES
+    }
+    primary = "11-point" if truth.info.get("voc_year") == 2007 else "area"
+    return VocPair(by_rule[primary], by_rule["11-point"], by_rule["area"])
+
+
+def _refuse_disagreement(folder: Path, detections: voc.VocDetections, columns: Columns) -> None:
+    """The two formats hold the same detections; a class file may have been lost or be older."""
+    if detections.unread:
+        raise CheckFailed(
+            f"{folder} has no {PREFIX}<set>_{detections.unread[0]}.txt "
+            f"({len(detections.unread)} classes lack a file). Evaluate again with --eval-only."
+        )
+    count = len(detections.classes)
+    lines = np.bincount(detections.label, minlength=count)
+    entries = np.bincount(columns.category, minlength=count)
+    for label in np.flatnonzero(lines != entries):
+        raise CheckFailed(
+            f"{folder}: {lines[label]:,} detections of {detections.classes[label]} in "
+            f"{PREFIX}*.txt, {entries[label]:,} in {COCO_RESULTS}. The files are of different "
+            "evaluations; evaluate again with --eval-only."
+        )

@@ -1,0 +1,363 @@
+"""Is this results file what it says it is? Asked before every number, and on its own.
+
+The whole file is read, the faults are grouped by kind, and each kind says how often, where
+first, and what would mend it. Nothing is changed or guessed. `faults.md`, F80 to F87.
+
+Not for: the ground truth (`ground_truth` reads that), or scores.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from resdet import profile
+from resdet.evaluation.inputs.arrays import FloatArray, ImageId, IntArray, printable, stable_order
+from resdet.evaluation.inputs.detections import Columns, load_columns
+from resdet.evaluation.inputs.findings import REFUSE, WARN, Finding, finding, share
+from resdet.evaluation.inputs.ground_truth import GroundTruth, SetIndex, read_ground_truth
+
+DETECTIONS_PER_IMAGE = 100
+# A few boxes in the first pixel may be an accident; more than this never (F83).
+MANY_BOXES = 20
+NORMALISED_TO = 1.5
+# xywh or corners (F14, F82): share of boxes that leave their image, and by how much at least.
+LEAVING_SHARE = 0.01
+LEAVING_PIXELS = 2.0
+ROWS_AT_ONCE = 1 << 14
+
+
+def check_results(
+    results: Sequence[Any] | Path | str,
+    gt: Mapping[str, Any] | Path | str | GroundTruth | SetIndex,
+    evaluated_ids: Sequence[ImageId] | None = None,
+    *,
+    task: str = "bbox",
+    subset: Sequence[ImageId] | None = None,
+) -> list[Finding]:
+    """What is wrong with a list of results in COCO's format; an empty list when it is clean.
+
+    Args:
+        results: the list, or the path of the JSON file.
+        gt: the set that they are about, as COCO's instances JSON.
+        evaluated_ids: the images that the detector saw, with or without detections; None when
+            nobody wrote them down.
+        task: "bbox" or "segm".
+        subset: images meant to be scored, when not all are.
+
+    Raises:
+        DataError: a path does not exist, or the ground truth is faulty.
+        CheckFailed: the file holds no list at all.
+    """
+    index = gt if isinstance(gt, SetIndex) else read_ground_truth(gt).index
+    columns, findings, _ = load_columns(results, index, task, keep_masks=False)
+    return findings + check_columns(columns, index, evaluated_ids, subset)
+
+
+@profile.timed("check results")
+def check_columns(
+    columns: Columns,
+    index: SetIndex,
+    evaluated_ids: Sequence[ImageId] | None = None,
+    subset: Sequence[ImageId] | None = None,
+) -> list[Finding]:
+    """What is wrong with detections whose form is right, whatever they were read from."""
+    findings = _check_images(columns, index, evaluated_ids, subset)
+    if len(columns) == 0:
+        return findings
+    findings += _check_scores(columns)
+    normalised = _check_normalised(columns)
+    findings += normalised
+    findings += _check_sizes(columns)
+    if not normalised:
+        findings += _check_place(columns, index)
+    findings += _check_duplicates(columns)
+    if columns.origin == 0:  # VOC has no such limit
+        findings += _check_crowded(columns, index)
+    return findings
+
+
+def _check_images(
+    columns: Columns,
+    index: SetIndex,
+    evaluated_ids: Sequence[ImageId] | None,
+    subset: Sequence[ImageId] | None,
+) -> list[Finding]:
+    """F85 and F91: an image without detections, and one that was never visited, look alike."""
+    ids, known = index.image_ids, set(index.image_ids)
+    chosen = known if subset is None else set(subset)
+    wanted = [i for i in ids if i in chosen]
+    visited = set(evaluated_ids) if evaluated_ids is not None else None
+    findings = []
+    for what, given in (("evaluated", evaluated_ids), ("the subset", subset)):
+        strange = [i for i in given or () if i not in known]
+        if strange:
+            findings.append(
+                Finding(
+                    "unknown-image", len(strange), [printable(i) for i in strange[:5]],
+                    "Is it the right ground truth?", REFUSE,
+                    f"Images named as {what} that {index.title} does not have: {len(strange):,}.",
+                )
+            )  # fmt: skip
+    if visited is None:
+        return findings + _check_empty_images(columns, index)
+    missing = [i for i in wanted if i not in visited]
+    if missing:
+        covered = len(wanted) - len(missing)
+        findings.append(
+            Finding(
+                "missing-images", len(missing), [str(i) for i in missing[:5]],
+                "Detect on the rest, or score the part from Python: evaluate_coco and evaluate_voc "
+                "of resdet.evaluation take subset=IDS, and then say "
+                f'"On {covered:,} of {len(ids):,} images."', REFUSE,
+                f"Expected {len(wanted):,} images, results cover {covered:,}; missing first: "
+                f"{missing[0]}.",
+            )
+        )  # fmt: skip
+    seen = np.array([i in visited for i in ids], dtype=np.bool_)
+    rows = np.flatnonzero(~seen[columns.image])
+    if len(rows):
+        findings.append(
+            finding(
+                "unvisited-image", rows, columns.name,
+                "Detections on images that are not named as evaluated: "
+                f"{share(len(rows), len(columns))}.",
+                "The list of evaluated images is of another run; write both together.",
+            )
+        )  # fmt: skip
+    return findings
+
+
+def _check_empty_images(columns: Columns, index: SetIndex) -> list[Finding]:
+    empty = np.flatnonzero(np.bincount(columns.image, minlength=len(index.image_ids)) == 0)
+    if len(empty) == 0:
+        return []
+    total = len(index.image_ids)
+    return [
+        finding(
+            "images-without-detections", empty, lambda i: str(index.image_ids[i]),
+            f"{100 * len(empty) / total:.3g} % of the images have no detection at all "
+            f"({share(len(empty), total, 'images')}).",
+            "If they were never visited, this AP is too low; nothing says which were.", WARN,
+        )
+    ]  # fmt: skip
+
+
+def _check_scores(columns: Columns) -> list[Finding]:
+    rows = np.flatnonzero((columns.scores < 0) | (columns.scores > 1))
+    if len(rows) == 0:
+        return []
+    return [
+        finding(
+            "score-range", rows, lambda r: f"{columns.name(r)}: score {columns.scores[r]:g}",
+            f"Scores outside 0 to 1: {share(len(rows), len(columns))}.",
+            "Are they logits? AP is the same; score thresholds are not.", WARN,
+        )
+    ]  # fmt: skip
+
+
+def _check_normalised(columns: Columns) -> list[Finding]:
+    """F83: coordinates divided by width and height."""
+    written = _as_written(columns.boxes, columns.origin)
+    if not ((written >= 0) & (written <= NORMALISED_TO)).all():
+        return []
+    count = len(columns)
+    return [
+        finding(
+            "normalised", range(count), lambda r: _box_text(columns, r),
+            f"All {count:,} boxes lie in the first pixel: they look divided by width and height.",
+            "Multiply them by the image's size.", REFUSE if count > MANY_BOXES else WARN,
+        )
+    ]  # fmt: skip
+
+
+def _check_sizes(columns: Columns) -> list[Finding]:
+    """F82: without a width or a height nothing can match; negative ones are corners swapped."""
+    rows = np.flatnonzero((columns.boxes[:, 2] <= 0) | (columns.boxes[:, 3] <= 0))
+    if len(rows) == 0:
+        return []
+    return [
+        finding(
+            "size", rows, lambda r: _box_text(columns, r),
+            f"Boxes of zero or negative width or height: {share(len(rows), len(columns))}.",
+            "Leave such boxes out when writing; negative ones have their corners swapped.",
+        )
+    ]  # fmt: skip
+
+
+def _check_place(columns: Columns, index: SetIndex) -> list[Finding]:
+    """F82: boxes that leave their images: corners for width and height, or a resized image."""
+    excess = _excess(columns, index)
+    outside = excess > 0
+    if not outside.any():
+        return []
+    known = np.flatnonzero(~np.isnan(index.sizes[columns.image]).any(axis=1))
+    if columns.origin == 0 and _corners_fit(columns, index, excess, known):
+        rows = np.flatnonzero(excess > LEAVING_PIXELS)
+        return [
+            finding(
+                "corners", rows, lambda r: _box_text(columns, r),
+                f"{share(len(rows), len(columns), 'boxes')} leave their image as "
+                "[x, y, width, height]; read as corners all fit.",
+                "COCO wants width and height: write [x1, y1, x2 - x1, y2 - y1].",
+            )
+        ]  # fmt: skip
+    resized = _check_resized(columns, index, known)
+    if resized:
+        return resized
+    return _outside(columns, np.flatnonzero(outside), excess)
+
+
+def _outside(columns: Columns, rows: IntArray, excess: FloatArray) -> list[Finding]:
+    far = int((excess > 1).sum())
+    return [
+        finding(
+            "outside", rows, lambda r: f"{_box_text(columns, r)} by {excess[r]:.3g} px",
+            f"Boxes that leave their image: {share(len(rows), len(columns))}, {far:,} of them by "
+            "more than a pixel.",
+            "Legal, but clipped boxes score higher; is it another image size?", WARN,
+        )
+    ]  # fmt: skip
+
+
+def _excess(columns: Columns, index: SetIndex) -> FloatArray:
+    """How far each box leaves its image, in pixels; 0 when it does not. float32 noise is none.
+
+    0 where the set does not say how large the image is.
+    """
+    excess = np.zeros(len(columns))
+    for rows in _blocks(len(columns)):
+        x, y, width, height = columns.boxes[rows].T
+        image_width, image_height = index.sizes[columns.image[rows]].T
+        with np.errstate(over="ignore"):
+            beyond = np.maximum(x + width - image_width, y + height - image_height)
+        np.maximum(beyond, -np.minimum(x, y), out=beyond)
+        excess[rows] = np.where(beyond > 1e-3, beyond, 0.0)
+    return excess
+
+
+def _blocks(count: int) -> Iterator[slice]:
+    """Rows so few that their columns stay in the processor's cache."""
+    return (slice(i, i + ROWS_AT_ONCE) for i in range(0, count, ROWS_AT_ONCE))
+
+
+def _corners_fit(columns: Columns, index: SetIndex, excess: FloatArray, known: IntArray) -> bool:
+    """Do many boxes leave their images as xywh, while all fit when read as two corners?"""
+    if (excess > LEAVING_PIXELS).sum() <= LEAVING_SHARE * len(columns):
+        return False
+    boxes, sizes = columns.boxes[known], index.sizes[columns.image[known]]
+    ordered = (boxes[:, 2:] > boxes[:, :2]).all()
+    inside = (boxes[:, 2:] <= sizes + LEAVING_PIXELS).all() and (boxes >= -1).all()
+    return bool(ordered and inside)
+
+
+def _check_resized(columns: Columns, index: SetIndex, known: IntArray) -> list[Finding]:
+    """F83: most images are left by a like factor: pixels of the image as the net saw it."""
+    reach = np.zeros((len(index.image_ids), 2))
+    with np.errstate(over="ignore"):
+        far = columns.boxes[known, :2] + columns.boxes[known, 2:]
+    np.maximum.at(reach, columns.image[known], far)
+    images = np.unique(columns.image[known])
+    factor = (reach[images] / index.sizes[images]).max(axis=1)
+    beyond = factor > 1.1
+    if len(columns) <= MANY_BOXES or beyond.mean() < 0.5:
+        return []
+    rows = images[beyond]
+    return [
+        finding(
+            "resized", rows, lambda i: f"image {index.image_ids[i]}",
+            f"In {share(len(rows), len(images), 'images')} the boxes reach beyond the image, "
+            f"{np.median(factor[beyond]):.2f} times its size in the middle: they look like pixels "
+            "of a resized image.",
+            "Scale them back to the size that the ground truth gives.", WARN,
+        )
+    ]  # fmt: skip
+
+
+def _check_duplicates(columns: Columns) -> list[Finding]:
+    """F84: the same image, class, box and score more than once."""
+    suspects = _suspects(columns)
+    if len(suspects) == 0:
+        return []
+    order, group = _equal_rows(columns, suspects)
+    counts = np.bincount(group)
+    if counts.max() == 1:
+        return []
+    firsts = np.flatnonzero(np.diff(group, prepend=-1))
+    rows = np.setdiff1d(order, order[firsts])
+    what = f"Detections that stand more than once: {share(len(rows), len(columns))} are repeats."
+    times = "several"
+    if len(suspects) == len(columns) and (counts == counts[0]).all():
+        times = str(counts[0])
+        what = f"The file contains every detection {times} times."
+    return [
+        finding(
+            "duplicates", rows, lambda r: _box_text(columns, r), what,
+            f"Was it written by {times} processes, or joined twice? Keep each detection once.",
+        )
+    ]  # fmt: skip
+
+
+def _suspects(columns: Columns) -> IntArray:
+    """Rows with an equal row, and a few more: those whose numbers, mixed to 32 bits, are equal."""
+    mixed = np.empty(len(columns), dtype=np.uint32)
+    factor = np.uint64(0x9E3779B97F4A7C15)  # any odd one that mixes well
+    for rows in _blocks(len(columns)):
+        numbers = [*columns.boxes[rows].T, columns.scores[rows]]
+        keys = (columns.image[rows] * 65_521 + columns.category[rows]).astype(np.uint64) * factor
+        for number in numbers:
+            keys = (keys ^ (number + 0.0).view(np.uint64)) * factor  # + 0.0: -0.0 is 0.0
+        mixed[rows] = keys >> np.uint64(32)
+    order = stable_order(mixed)
+    mixed = mixed[order]
+    same = np.flatnonzero(mixed[1:] == mixed[:-1])
+    return np.unique(np.concatenate([order[same], order[same + 1]]))
+
+
+def _equal_rows(columns: Columns, rows: IntArray) -> tuple[IntArray, IntArray]:
+    """`rows` in a stable order that brings equal ones together, and the group of each in it."""
+    keys = [columns.image, columns.category, *columns.boxes.T, columns.scores]
+    keys = [key[rows] for key in keys]
+    if columns.mask_keys is not None:
+        keys.append(columns.mask_keys[rows])
+    if columns.segmentations is not None:
+        table: dict[str, int] = {}
+        texts = (str(columns.segmentations[row]["counts"]) for row in rows)
+        keys.append(np.array([table.setdefault(t, len(table)) for t in texts]))
+    order = np.lexsort(keys)
+    differs = np.zeros(len(order), dtype=np.bool_)
+    for key in keys:
+        differs[1:] |= key[order][1:] != key[order][:-1]
+    return rows[order], np.cumsum(differs)
+
+
+def _check_crowded(columns: Columns, index: SetIndex) -> list[Finding]:
+    """F86: the server keeps 100 per image; pycocotools 100 per image and class."""
+    counts = np.bincount(columns.image, minlength=len(index.image_ids))
+    images = np.flatnonzero(counts > DETECTIONS_PER_IMAGE)
+    if len(images) == 0:
+        return []
+    return [
+        finding(
+            "over-100", images, lambda i: f"image {index.image_ids[i]}: {counts[i]}",
+            f"More than {DETECTIONS_PER_IMAGE} detections: on "
+            f"{share(len(images), len(counts), 'images')}, at most {counts.max()}.",
+            "pycocotools counts the best 100 per image and class, COCO's server 100 per image: "
+            "keep the best 100 of each image to see the server's number.", WARN,
+        )
+    ]  # fmt: skip
+
+
+def _as_written(boxes: FloatArray, origin: float) -> FloatArray:
+    """The numbers that the file has: x, y, width, height, or VOC's corners (origin 1)."""
+    if origin == 0:
+        return boxes
+    return np.concatenate([boxes[:, :2] + origin, boxes[:, :2] + boxes[:, 2:]], axis=1)
+
+
+def _box_text(columns: Columns, row: int) -> str:
+    numbers = ", ".join(f"{v:g}" for v in _as_written(columns.boxes[[row]], columns.origin)[0])
+    return f"{columns.name(row)}: {'box' if columns.origin else 'bbox'} [{numbers}]"

@@ -1,0 +1,118 @@
+"""COCO's instances JSON: what is refused, what is repaired and counted."""
+
+from __future__ import annotations
+
+import gzip
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from resdet.errors import DataError
+from resdet.evaluation.coco import coco_evaluation as coco
+from resdet.evaluation.inputs.ground_truth import read_ground_truth
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "match"),
+    [
+        ("iscrowd", "0", r'annotation 12: iscrowd is text \("0"\). Write the number 0'),
+        ("iscrowd", 2, "annotation 12: iscrowd is 2"),
+        ("iscrowd", None, "annotation 12: iscrowd is null"),
+        ("area", 0, "annotation 12: area is 0, its box has 1500"),
+        ("area", -3, "annotation 12: area is -3"),
+        ("area", 1530, "annotation 12: area is 1530, its box has 1500"),
+        ("area", "9", r'annotation 12: area is text \("9"\)'),
+        ("id", 11, r'annotation id 11 occurs twice \("annotations" entries 0 and 1\)'),
+        ("id", "12", 'annotation entry 1 has id text'),
+        ("image_id", 77, 'annotation 12: image_id is 77, which is not in "images"'),
+        ("category_id", 2, 'annotation 12: category_id is 2, which is not in "categories"'),
+        ("bbox", [1, 2, -3, 4], "annotation 12: width -3"),
+        ("bbox", [1, 2, 3], r"annotation 12: bbox is \[1, 2, 3\]"),
+        ("bbox", [1, 2, 3, float("nan")], "annotation 12: bbox is .*four finite numbers"),
+        ("bbox", [1, 2, "3", 4], "annotation 12: bbox is .*four finite numbers"),
+    ],
+    ids=[
+        "F57-text", "F57-two", "F57-null", "F56-zero", "F56-negative", "F56-larger", "F56-text",
+        "F58-twice", "F58-text", "F7-image", "F7-category", "F11-negative", "three", "F11-nan",
+        "F11-text",
+    ],
+)  # fmt: skip
+def test_faulty_annotations_are_named(instances: Any, key: str, value: Any, match: str) -> None:
+    """F5, F7, F11, F56 to F58: the annotation's id, the value, what to write."""
+    instances["annotations"][1][key] = value
+    with pytest.raises(DataError, match=match):
+        read_ground_truth(instances)
+
+
+@pytest.mark.parametrize(
+    ("change", "match"),
+    [
+        ({"annotations": None}, "has no annotations, so no AP can be had here"),
+        ({"images": None}, 'has no list "images"'),
+        ({"images": []}, '"images" is empty'),
+        ({"categories": []}, '"categories" is empty'),
+        ({"images": [{"id": 7}, {"id": 7}]}, r"image id 7 occurs twice .*entries 0 and 1"),
+        ({"images": [{"id": True}]}, '"images" entry 0 has no id'),
+        ({"images": [7]}, '"images" entry 0 is 7, not an object'),
+        ({"categories": [{"id": "1", "name": "a"}]}, "entry 0 has id text"),
+        ({"categories": [{"id": 1}]}, r"entry 0 \(id 1\) has no name"),
+        ({"categories": [{"id": 1, "name": "a"}, {"id": 1, "name": "b"}]}, "id 1 occurs twice"),
+        ({"categories": [{"id": 1, "name": "a"}, {"id": 2, "name": "a"}]}, 'are named "a"'),
+    ],
+)
+def test_faulty_sets_are_refused(instances: Any, change: Any, match: str) -> None:
+    """F2, F4, F5, F8: what is missing or stands twice."""
+    with pytest.raises(DataError, match=match):
+        read_ground_truth(instances | change)
+
+
+def test_all_faults_are_counted_before_the_page(instances: Any) -> None:
+    """style.md 4.4: all faults of a file at once."""
+    for item in instances["annotations"]:
+        item["iscrowd"] = "0"
+    with pytest.raises(DataError, match="3 faults") as page:
+        read_ground_truth(instances)
+    assert str(page.value).count("iscrowd is text") == 3
+
+
+def test_missing_fields_are_repaired_and_counted(instances: Any) -> None:
+    """F56, F57, F58: the box's area, 0, a number; true and false are 1 and 0."""
+    first, second, third = instances["annotations"]
+    del first["area"], first["iscrowd"], second["id"], third["area"]
+    second["iscrowd"] = True
+    truth = read_ground_truth(instances)
+    assert truth.repairs == {
+        "iscrowd missing, read as 0": 1,
+        "area missing, box area used": 2,
+        "annotation without id, numbered": 1,
+    }
+    assert truth.area.tolist() == [1600, 1499, 400]
+    assert truth.crowd.tolist() == [False, True, False]
+    notes = coco.evaluate(instances, []).notes
+    assert "Repaired in reading: 2 x area missing, box area used." in notes
+
+
+def test_box_areas_are_told_apart_from_masks(instances: Any) -> None:
+    """F56: sizes by box area are not comparable with COCO's."""
+    assert not read_ground_truth(instances).sizes_by_box_area
+    for item in instances["annotations"]:
+        del item["area"]
+    assert read_ground_truth(instances).sizes_by_box_area
+    assert any("Sizes by box area" in note for note in coco.evaluate(instances, []).notes)
+
+
+def test_a_results_file_as_ground_truth_is_recognised(tmp_path: Path, perfect: Any) -> None:
+    """The two paths in the wrong order."""
+    path = tmp_path / "results.json"
+    path.write_text(json.dumps(perfect), encoding="utf-8")
+    with pytest.raises(DataError, match="Is it a results file"):
+        read_ground_truth(path)
+
+
+def test_packed_files_are_read(tmp_path: Path, instances: Any) -> None:
+    """ground_truth.json.gz of a result folder."""
+    path = tmp_path / "gt.json.gz"
+    path.write_bytes(gzip.compress(json.dumps(instances).encode()))
+    assert read_ground_truth(path).index.image_ids == (7, 9)
