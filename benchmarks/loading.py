@@ -33,9 +33,9 @@ from torchvision.transforms import v2
 
 from benchmarks.apart import peaks_of, print_peak
 from benchmarks.claims import Claim, add_arguments, report, rows
-from resdet.data.folder import load_folder
 from resdet.data.options import DataOptions
 from resdet.data.order import Sample, generator_for
+from resdet.data.readers.class_folders import load_folder
 from resdet.pretrain.augment import TrainCrop
 from resdet.pretrain.loading import Crops, collate
 

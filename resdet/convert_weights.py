@@ -10,8 +10,8 @@ from pathlib import Path
 
 import numpy as np
 
-from resdet.data.cifar import LAYOUTS, cifar_folder, load_cifar
-from resdet.data.folder import load_folder
+from resdet.data.readers.cifar import LAYOUTS, cifar_folder, load_cifar
+from resdet.data.readers.class_folders import load_folder
 from resdet.data.records import ClassificationSet
 from resdet.errors import DataError
 from resdet.pretrain.augment import centre_crop

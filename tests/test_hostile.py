@@ -12,7 +12,7 @@ import pytest
 pytest.importorskip("detectron2")
 
 from resdet.config import resolve
-from resdet.data.cifar import load_cifar
+from resdet.data.readers.cifar import load_cifar
 from resdet.errors import ConfigError, DataError, WeightsError
 from resdet.weights import formats
 

@@ -6,7 +6,7 @@ order       which image comes when
 digits      the embedded set
 """
 
-from resdet.data.images import ImageReader, read_image, read_size
+from resdet.data.images.reader import ImageReader, read_image, read_size
 from resdet.data.options import DataOptions
 from resdet.data.records import ClassificationSet, DetectionSet
 

@@ -7,7 +7,7 @@
     known(), status()              what there is to know, for `resdet doctor`
     register()                     adds to Detectron2's catalog what it lacks
 
-Names are listed in `known`; the root is DETECTRON2_DATASETS, or ./datasets. The user's own sets:
+Names are listed in `names`; the root is DETECTRON2_DATASETS, or ./datasets. The user's own sets:
 `voc:ROOT:SPLIT`, `coco:FILE.json:IMAGES`, any name registered with Detectron2.
 
 Not for: the formats (`voc`, `coco`, `folder`, `cifar`).
@@ -22,12 +22,10 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from resdet.data import missing, registered
-from resdet.data.cifar import load_cifar
-from resdet.data.coco import load_coco
-from resdet.data.contents import MAX_IMAGES, equal_files, overlap
-from resdet.data.folder import load_folder
-from resdet.data.known import (
+from resdet.data import registered_sets
+from resdet.data.checks import not_found
+from resdet.data.checks.duplicates import MAX_IMAGES, equal_files, overlap
+from resdet.data.names import (
     CIFAR,
     CLASSIFICATION,
     COCO,
@@ -44,13 +42,16 @@ from resdet.data.known import (
     voc_folder,
 )
 from resdet.data.options import DataOptions
+from resdet.data.readers.cifar import load_cifar
+from resdet.data.readers.class_folders import load_folder
+from resdet.data.readers.coco_reader import load_coco
+from resdet.data.readers.voc_reader import load_voc
 from resdet.data.records import (
     ClassificationSet,
     DetectionSet,
     with_classes,
     with_labels_of,
 )
-from resdet.data.voc import load_voc
 from resdet.errors import DataError
 from resdet.formats.voc_list import read_list
 
@@ -94,12 +95,12 @@ def require(
         )
     absent: dict[str, list[Path]] = {}
     for name in dict.fromkeys(names):
-        paths = [] if registered.is_registered(name) else needs(name, base)
+        paths = [] if registered_sets.is_registered(name) else needs(name, base)
         lacking = [path for path in paths if not path.exists()]
         if lacking:
             absent[name] = lacking
     if absent:
-        raise DataError(missing.page(absent, base, origin))
+        raise DataError(not_found.page(absent, base, origin))
 
 
 def load_detection(
@@ -153,8 +154,8 @@ def _load_detection(name: str, base: Path, options: DataOptions) -> DetectionSet
         return _load_digits(name, options)
     paths = split_path_name(name)
     if paths is None:
-        if registered.is_registered(name):
-            return registered.load_registered(name, options)
+        if registered_sets.is_registered(name):
+            return registered_sets.load_registered(name, options)
         raise DataError(
             f"{name} is a folder; a detector needs boxes. Say voc:{name}:SPLIT for a tree in VOC's "
             "layout, or coco:FILE.json:IMAGES."
@@ -251,7 +252,7 @@ def register() -> None:
         import detectron2.data  # noqa: F401
     except ImportError:
         return
-    registered.register(load_detection)
+    registered_sets.register(load_detection)
 
 
 def status(root: Path | str | None = None) -> list[dict[str, Any]]:

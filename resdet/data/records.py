@@ -16,9 +16,9 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from resdet.data.files import portable
-from resdet.data.images import ImageReader
-from resdet.data.regions import Region, resized
+from resdet.data.images.reader import ImageReader
+from resdet.data.images.resize import Region, resized
+from resdet.data.readers.listed_files import portable
 from resdet.errors import DataError
 
 BOX_MODE_XYXY = 0  # Detectron2's BoxMode.XYXY_ABS

@@ -17,7 +17,7 @@ from detectron2.utils import comm
 from resdet import nets, weights
 from resdet.config import Config, data_options, refuse_late_flags
 from resdet.data import DataOptions, DetectionSet, catalog
-from resdet.data.images import ImageReader
+from resdet.data.images.reader import ImageReader
 from resdet.detect import facts
 from resdet.detect.backbone import build_net
 from resdet.detect.parts import Policy

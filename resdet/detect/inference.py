@@ -22,7 +22,7 @@ from PIL import Image
 from torch import nn
 
 from resdet import profile
-from resdet.data.images import ImageReader
+from resdet.data.images.reader import ImageReader
 from resdet.data.records import DetectionSet
 from resdet.detect.loading import Mapper, identity
 from resdet.detect.parts import Parts, ignore_interrupts

@@ -20,7 +20,7 @@ from detectron2.data.detection_utils import (
 )
 
 from resdet import profile
-from resdet.data.images import ImageReader
+from resdet.data.images.reader import ImageReader
 from resdet.data.order import Sample, SampleOrder, seed_global_generators
 from resdet.engine.workers import loader_options
 

@@ -23,7 +23,7 @@ from detectron2.utils import comm
 from torch import nn
 
 from resdet import nets, profile, weights
-from resdet.data.images import ImageReader
+from resdet.data.images.reader import ImageReader
 from resdet.data.records import DetectionSet
 from resdet.detect import inference
 from resdet.detect import parts as finished

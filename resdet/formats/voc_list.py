@@ -3,7 +3,7 @@
 Read line by line: a list of one image is a list, `#` is a letter, and a BOM, CRLF, blank lines and
 blanks at the ends are mended.
 
-Not for: finding the images (`resdet.data.files`).
+Not for: finding the images (`resdet.data.readers.listed_files`).
 """
 
 from __future__ import annotations

@@ -6,7 +6,7 @@ nothing outside the file is opened, so a hostile XML file can do nothing.
 Numbers may have decimals (VOC 2012 has some); `pose`, `truncated` and `size` may be missing; a
 missing `difficult` is 0, counted. `part` elements have boxes of their own and are not objects.
 
-Not for: whether boxes fit their image, or classes their list (`resdet.data.voc`,
+Not for: whether boxes fit their image, or classes their list (`resdet.data.readers.voc_reader`,
 `resdet.evaluation.voc.voc_arrays`).
 """
 

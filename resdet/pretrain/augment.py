@@ -16,7 +16,7 @@ import numpy as np
 import torch
 from PIL import Image
 
-from resdet.data.regions import Region
+from resdet.data.images.resize import Region
 
 KINDS = ("paper", "area", "pad", "none")
 

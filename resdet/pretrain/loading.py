@@ -12,9 +12,9 @@ import torch
 from PIL import Image
 
 from resdet import profile
+from resdet.data.images.resize import Region, resized
 from resdet.data.order import Sample, SampleOrder, generator_for
 from resdet.data.records import ClassificationSet
-from resdet.data.regions import Region, resized
 from resdet.engine.workers import loader_options
 from resdet.pretrain.augment import TrainCrop
 

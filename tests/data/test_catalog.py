@@ -170,7 +170,7 @@ def test_known_names() -> None:
 def test_names_and_places_are_detectron2s() -> None:
     """Detectron2's own table of COCO files, and its VOC splits."""
     builtin = pytest.importorskip("detectron2.data.datasets.builtin")
-    from resdet.data.known import COCO
+    from resdet.data.names import COCO
 
     theirs = builtin._PREDEFINED_SPLITS_COCO["coco"]
     assert len(COCO) == 8
@@ -264,7 +264,8 @@ def test_a_set_loads_in_a_locale_without_utf8(coco_tree) -> None:
     coco_tree.annotation()
     coco_tree.json.write_text(json.dumps(coco_tree.content, ensure_ascii=False), encoding="utf-8")
     code = (
-        "import sys; from pathlib import Path; from resdet.data.coco import load_coco\n"
+        "import sys; from pathlib import Path\n"
+        "from resdet.data.readers.coco_reader import load_coco\n"
         "data = load_coco(Path(sys.argv[1]), Path(sys.argv[2]), name='x')\n"
         "print(ascii(data.classes[0]), data.counts['objects'])\n"
     )

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from resdet.data import catalog
-from resdet.data.contents import equal_files
+from resdet.data.checks.duplicates import equal_files
 from resdet.data.records import DetectionSet, with_classes
 from resdet.errors import DataError
 

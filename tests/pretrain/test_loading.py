@@ -10,9 +10,9 @@ from PIL import Image
 pytest.importorskip("detectron2")
 
 from resdet import weights
-from resdet.data.folder import load_folder
 from resdet.data.options import DataOptions
 from resdet.data.order import Sample
+from resdet.data.readers.class_folders import load_folder
 from resdet.data.records import ClassificationSet
 from resdet.pretrain import loading
 from resdet.pretrain.augment import KINDS, TrainCrop, centre_crop

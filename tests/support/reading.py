@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 
 from resdet.data import catalog
-from resdet.data.images import ImageReader
+from resdet.data.images.reader import ImageReader
 from resdet.data.options import DataOptions
+from resdet.data.readers.voc_reader import load_voc
 from resdet.data.records import DetectionSet
-from resdet.data.voc import load_voc
 from resdet.errors import DataError
 
 HTML = b"<!DOCTYPE html>\n<html><body>Not found</body></html>"

@@ -14,8 +14,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from resdet.data.digits.draws import Draws
 from resdet.data.digits.material import PHOTOS
+from resdet.data.digits.painting.draws import Draws
 from resdet.data.digits.sources import Sources
 
 SPLITS = ("train", "val", "test")

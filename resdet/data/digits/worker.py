@@ -17,10 +17,10 @@ from pathlib import Path
 
 import numpy as np
 
-from resdet.data.digits.draws import Draws
-from resdet.data.digits.glyphs import digit_glyphs, stroke_glyphs
-from resdet.data.digits.painter import paint_crop, paint_scene
-from resdet.data.digits.picture import Material
+from resdet.data.digits.painting.draws import Draws
+from resdet.data.digits.painting.glyphs import digit_glyphs, stroke_glyphs
+from resdet.data.digits.painting.painter import paint_crop, paint_scene
+from resdet.data.digits.painting.picture import Material
 from resdet.data.digits.sources import Sources, read
 from resdet.data.digits.splits import SPLITS, digit_indices, photo_regions
 from resdet.data.digits.writer import Facts, scene_facts, write_crop, write_scene

@@ -27,8 +27,8 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from resdet.data.digits.glyphs import tight_box
-from resdet.data.digits.painter import SCENE_SIZE, Digit, Scene
+from resdet.data.digits.painting.glyphs import tight_box
+from resdet.data.digits.painting.painter import SCENE_SIZE, Digit, Scene
 from resdet.data.digits.splits import SPLITS
 
 CLASSES = tuple("0123456789")

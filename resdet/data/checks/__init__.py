@@ -1,0 +1,1 @@
+"""What must hold before a set is used: boxes, sizes, no image twice; and refusals."""

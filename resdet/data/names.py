@@ -1,0 +1,173 @@
+"""The sets with a fixed name: where they lie below the root, how large they are, who has them.
+
+Names and places are Detectron2's (`voc_2007_trainval`, `coco_2017_val`), plus what it lacks
+(`voc_2012_test`), plus the embedded digits and classification sets.
+
+    voc:ROOT:SPLIT            a tree in VOC's layout with classes of its own
+    coco:FILE.json:IMAGES     a COCO JSON and the folder of its images
+
+Not for: loading (`catalog`).
+"""
+
+from __future__ import annotations
+
+import difflib
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+from resdet.data.readers.cifar import LAYOUTS, cifar_folder
+from resdet.errors import DataError
+
+VARIABLE = "DETECTRON2_DATASETS"
+SPLITS = ("train", "val", "test")
+
+
+@dataclass(frozen=True)
+class VocSet:
+    """A split of VOC<year>; `size` is the number of images published."""
+
+    year: int
+    split: str
+    size: int
+    annotated: bool = True
+
+
+@dataclass(frozen=True)
+class CocoSet:
+    """Annotation file and image folder below the root; `size` is the number of images published."""
+
+    annotations: str
+    images: str
+    size: int
+    annotated: bool = True
+    # The published minival files hold some annotations twice (Detectron2 lets them pass, too).
+    repeats_objects: bool = False
+
+
+def _voc(year: int, **sizes: int) -> dict[str, VocSet]:
+    return {
+        f"voc_{year}_{split}": VocSet(year, split, size, (year, split) != (2012, "test"))
+        for split, size in sizes.items()
+    }
+
+
+def _coco(
+    year: int, split: str, size: int, *, images: str = "", kind: str = "instances"
+) -> CocoSet:
+    return CocoSet(
+        f"coco/annotations/{kind}_{split}{year}.json",
+        f"coco/{images or split}{year}",
+        size,
+        annotated=kind == "instances",
+        repeats_objects="minival" in split,
+    )
+
+
+VOC = {
+    **_voc(2007, train=2501, val=2510, trainval=5011, test=4952),
+    **_voc(2012, train=5717, val=5823, trainval=11540, test=10991),
+}
+COCO = {
+    "coco_2014_train": _coco(2014, "train", 82783),
+    "coco_2014_val": _coco(2014, "val", 40504),
+    "coco_2014_minival": _coco(2014, "minival", 5000, images="val"),
+    "coco_2014_valminusminival": _coco(2014, "valminusminival", 35504, images="val"),
+    "coco_2017_train": _coco(2017, "train", 118287),
+    "coco_2017_val": _coco(2017, "val", 5000),
+    "coco_2017_test": _coco(2017, "test", 40670, kind="image_info"),
+    "coco_2017_test-dev": _coco(2017, "test-dev", 20288, images="test", kind="image_info"),
+}
+DIGITS = tuple(f"digits_{split}" for split in SPLITS)
+DIGITS_CROPS = tuple(f"digits_crops_{split}" for split in SPLITS)
+IMAGENET = ("imagenet_train", "imagenet_val")
+CIFAR = tuple(f"{kind}_{split}" for kind in LAYOUTS for split in ("train", "test"))
+DETECTION = (*DIGITS, *VOC, *COCO)
+CLASSIFICATION = (*DIGITS_CROPS, *IMAGENET, *CIFAR)
+
+
+def known() -> tuple[str, ...]:
+    """Every name with a fixed meaning."""
+    return (*DETECTION, *CLASSIFICATION)
+
+
+def root_folder(root: Path | str | None = None) -> tuple[Path, str]:
+    """The root of all sets, absolute, and where it comes from."""
+    if root is not None:
+        return Path(root).expanduser().absolute(), "given"
+    if os.environ.get(VARIABLE):
+        return Path(os.environ[VARIABLE]).expanduser().absolute(), f"from {VARIABLE}"
+    return Path("datasets").absolute(), f"in the current folder, as {VARIABLE} is not set"
+
+
+def voc_folder(base: Path, year: int) -> Path:
+    """VOC<year> below the root, or below VOCdevkit/ there, as the devkit unpacks."""
+    direct, inside = base / f"VOC{year}", base / "VOCdevkit" / f"VOC{year}"
+    return inside if inside.is_dir() and not direct.is_dir() else direct
+
+
+def has_annotations(name: str) -> bool:
+    """Whether AP can be had on this set, as far as its name says (F8)."""
+    spec = VOC.get(name) or COCO.get(name)
+    return spec.annotated if spec else True
+
+
+def split_path_name(name: str) -> tuple[str, Path, str] | None:
+    """("voc", root, split) or ("coco", JSON, images) of a name with paths; None for others.
+
+    Raises:
+        DataError: it starts as one, but has not the form.
+    """
+    kind, colon, rest = name.partition(":")
+    if not colon or kind not in ("voc", "coco"):
+        return None
+    first, second_colon, second = rest.rpartition(":")
+    if not second_colon or not first or not second:
+        form = "voc:ROOT:SPLIT" if kind == "voc" else "coco:FILE.json:IMAGES"
+        raise DataError(f"{name!r} is not of the form {form}.")
+    return kind, Path(first).expanduser().absolute(), second
+
+
+def needs(name: str, base: Path) -> list[Path]:
+    """Files and folders without which `name` cannot be loaded; none for what is made on first use.
+
+    Raises:
+        DataError: nobody knows this name; says the nearest ones.
+    """
+    if name in VOC:
+        voc = VOC[name]
+        folder = voc_folder(base, voc.year)
+        parts = [f"ImageSets/Main/{voc.split}.txt", "JPEGImages"]
+        return [folder / part for part in (*parts, *(["Annotations"] if voc.annotated else []))]
+    if name in COCO:
+        return [base / COCO[name].annotations, base / COCO[name].images]
+    paths = split_path_name(name)
+    if paths is not None:
+        kind, first, second = paths
+        if kind == "coco":
+            return [first, Path(second).expanduser().absolute()]
+        lists = [first / "ImageSets" / "Main" / f"{second}.txt"]
+        return [*lists, first / "JPEGImages", first / "Annotations"]
+    if name in IMAGENET:
+        return [base / "imagenet" / name.removeprefix("imagenet_")]
+    if name in CIFAR:
+        kind, split = name.split("_")
+        layout = LAYOUTS[kind]
+        folder = cifar_folder(base, kind)
+        return [folder / file for file in (*layout.files[split], layout.names_file)]
+    if name in (*DIGITS, *DIGITS_CROPS) or Path(name).is_dir():
+        return []
+    raise DataError(_unknown(name))
+
+
+def _unknown(name: str) -> str:
+    if os.sep in name:
+        return f"{Path(name).absolute()} does not exist. Give a folder of class folders."
+    near = difflib.get_close_matches(name, known(), n=3)
+    hint = f" Did you mean {' or '.join(near)}?" if near else ""
+    return (
+        f"no data set is called {name!r}.{hint}\n"
+        f"  detection: {', '.join(DETECTION)}\n"
+        f"  classification: {', '.join(CLASSIFICATION)}, or a folder of class folders\n"
+        "  your own: voc:ROOT:SPLIT, coco:FILE.json:IMAGES, or a name registered with Detectron2"
+    )

@@ -1,0 +1,156 @@
+"""Folders of classes to a classification set: ImageNet's layout, and everybody's own.
+
+    <root>/<class>/<image>    classes in the order of their sorted names
+
+The order is that of text, as everywhere: folders called 0 to 10 come as 0, 1, 10, 2, …, which is
+said, since class numbers from elsewhere then mean other folders. Within resdet classes are
+matched by name (`faults.md` F4).
+
+Not for: where sets lie (`catalog`).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections import Counter
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+
+from resdet.data.checks.faults import Faults
+from resdet.data.images.reader import IMAGE_SUFFIXES, ImageReader
+from resdet.data.images.scan import read_headers
+from resdet.data.options import DataOptions
+from resdet.data.readers.listed_files import native, portable
+from resdet.data.records import ClassificationSet
+from resdet.errors import DataError
+
+# The headers of larger sets (ImageNet) are not read before the start; empty files are found always.
+MAX_HEADERS = 60_000
+
+
+@dataclass
+class _Listing:
+    """What lies in the class folders."""
+
+    files: list[str] = field(default_factory=list)
+    labels: list[int] = field(default_factory=list)
+    sizes: list[int] = field(default_factory=list)
+    left_out: Counter[str] = field(default_factory=Counter)
+
+
+def load_folder(
+    root: Path,
+    *,
+    name: str,
+    options: DataOptions | None = None,
+    sources: str = "",
+) -> ClassificationSet:
+    """The images under `root`, labelled by their folder.
+
+    Hidden folders and files that are no images are left out and counted.
+
+    Raises:
+        DataError: no such folder, no class folder in it, a class without images, or files that
+            are no images; one page with all of it.
+    """
+    options = options or DataOptions()
+    root = root.absolute()
+    faults = Faults(name, str(root))
+    classes, hidden = _classes(root, name)
+    listing = _list_images(root, classes, faults)
+    listing.left_out["hidden folders ignored"] = hidden
+    for file, size in zip(listing.files, listing.sizes, strict=True):
+        if size == 0:
+            faults.add("images", f"{file} is empty (0 bytes)", mend="Fetch these files again.")
+    if options.check_images and len(listing.files) <= MAX_HEADERS:
+        _check_headers(listing, faults, options)
+    faults.stop()
+    counts = {"images": len(listing.files), "classes": len(classes), **listing.left_out}
+    return ClassificationSet(
+        name=name,
+        labels=np.array(listing.labels, dtype=np.int64),
+        classes=tuple(classes),
+        files=tuple(listing.files),
+        hash=_hash(root, classes, listing),
+        counts={k: v for k, v in counts.items() if v},
+        sources=sources,
+        reader=ImageReader(options),
+        notes=tuple(_notes(classes)),
+    )
+
+
+def _classes(root: Path, name: str) -> tuple[list[str], int]:
+    """Names of the class folders, sorted as UTF-8, and how many hidden folders there are."""
+    if not root.is_dir():
+        raise DataError(f"{root} is not a folder. Give a folder with one folder per class.")
+    entries = list(os.scandir(root))
+    folders = sorted(portable(e.name) for e in entries if e.is_dir())
+    classes = [c for c in folders if not c.startswith(".")]
+    if classes:
+        return classes, len(folders) - len(classes)
+    images = sum(e.name.lower().endswith(IMAGE_SUFFIXES) for e in entries)
+    if images:
+        raise DataError(
+            f"{name}: {root} holds {images:,} images and no class folders. Sort them into "
+            f"{root.name}/<class>/<image>; ImageNet's val comes flat, datasets/README.md says how "
+            "to sort it."
+        )
+    raise DataError(f"{name}: {root} has no class folders. Expected {root.name}/<class>/<image>.")
+
+
+def _list_images(root: Path, classes: list[str], faults: Faults) -> _Listing:
+    listing = _Listing()
+    listing.left_out["files outside class folders ignored"] = sum(
+        e.is_file() and not e.name.startswith(".") for e in os.scandir(root)
+    )
+    for label, class_name in enumerate(classes):
+        entries = sorted(os.scandir(root / native(class_name)), key=lambda e: e.name)
+        visible = [e for e in entries if not e.name.startswith(".")]
+        images = [e for e in visible if e.name.lower().endswith(IMAGE_SUFFIXES) and e.is_file()]
+        listing.left_out["hidden files ignored"] += len(entries) - len(visible)
+        listing.left_out["files that are no images ignored"] += len(visible) - len(images)
+        if not images:
+            inside = sum(e.is_dir() for e in visible)
+            hint = f" (but {inside} folders: is the root one level deeper?)" if inside else ""
+            faults.add(
+                "empty classes",
+                f"{class_name}/ holds no image{hint}",
+                mend="Every class folder needs an image: fill or remove these.",
+            )
+        for entry in images:
+            listing.files.append(entry.path)
+            listing.labels.append(label)
+            listing.sizes.append(entry.stat().st_size)
+    return listing
+
+
+def _check_headers(listing: _Listing, faults: Faults, options: DataOptions) -> None:
+    filled = [f for f, size in zip(listing.files, listing.sizes, strict=True) if size]
+    headers = read_headers(filled, options)
+    for line in headers.faults.values():
+        faults.add("images", line)
+    listing.left_out.update(headers.counts)
+
+
+def _hash(root: Path, classes: list[str], listing: _Listing) -> str:
+    digest = hashlib.sha256(json.dumps(classes).encode())
+    for file, size in zip(listing.files, listing.sizes, strict=True):
+        digest.update(f"{os.path.relpath(file, root)} {size}\n".encode("utf-8", "surrogateescape"))
+    return digest.hexdigest()
+
+
+def _notes(classes: list[str]) -> list[str]:
+    if not all(c.isdecimal() for c in classes):
+        return []
+    numeric = sorted(classes, key=int)
+    first = next((i for i, c in enumerate(classes) if c != numeric[i]), None)
+    if first is None:
+        return []
+    return [
+        f'class folders are numbers, sorted as text: class {first} is folder "{classes[first]}", '
+        f'not "{numeric[first]}"; weights whose classes were counted as numbers do not fit'
+    ]
