@@ -1,4 +1,4 @@
-"""Detecting with stock Detectron2 against `resdet.detect.fast`, one image.
+"""Detecting with stock Detectron2 against `resdet.detect.fast.fast_detector`, one image.
 
     python -m benchmarks.detection_inference [--net R-50-C4 …] [--proposals 300 1000] [--rounds 3]
 
@@ -24,7 +24,7 @@ from torch import nn
 from benchmarks.apart import forget_peak, peaks_of, print_peak
 from benchmarks.claims import Claim, add_arguments, report, rows
 from benchmarks.detectors import NETS, image_of_noise, pair, peer_of
-from resdet.detect.fast import fast
+from resdet.detect.fast.fast_detector import fast
 
 MODULE = "benchmarks.detection_inference"
 # Nets, and how many proposals.

@@ -25,7 +25,7 @@ from torch import nn
 from benchmarks.apart import forget_peak, peaks_of, print_peak
 from benchmarks.claims import Claim, add_arguments, report, rows
 from benchmarks.detectors import NETS, image_of_noise, pair, peer_of
-from resdet.detect.fast_training import speed_up
+from resdet.detect.fast.fast_training import speed_up
 from resdet.engine.precision import Precision
 
 MODULE = "benchmarks.detection_training"

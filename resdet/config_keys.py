@@ -72,11 +72,11 @@ def _add_engine_keys(cfg: CfgNode) -> None:
     engine.BF16 = "off"
     # Memory layout of the net's maps: "off", "on", or "auto" (on where bf16 is on).
     engine.CHANNELS_LAST = "off"
-    # Detecting with the folded, gathered form of the trained model (`resdet.detect.fast`), in the
-    # type that BF16 says: the same detections within rounding, sooner. "off" or "on".
+    # Detecting with the folded, gathered form of the trained model (`resdet.detect.fast`),
+    # in the type that BF16 says: the same detections within rounding, sooner. "off" or "on".
     engine.FAST_INFERENCE = "off"
     # Detection training with norms folded into weights, regions summed from map cells and a short
-    # NMS (`resdet.detect.fast_training`), in the type that BF16 says: the same losses and
+    # NMS (`resdet.detect.fast.fast_training`), in the type that BF16 says: the same losses and
     # gradients within rounding, sooner. "off" or "on".
     engine.FAST_TRAINING = "off"
     # torch's fused SGD step, the same within rounding: "off", "on" (refused where there is none),

@@ -20,7 +20,7 @@ from resdet.data import DataOptions, DetectionSet, catalog
 from resdet.data.images.reader import ImageReader
 from resdet.detect import facts
 from resdet.detect.backbone import build_net
-from resdet.detect.parts import Policy
+from resdet.detect.partial_results import Policy
 from resdet.detect.trainer import FINAL, DetectorTraining, classes_in
 from resdet.engine import command, processes
 from resdet.engine.profiling import profiled

@@ -25,7 +25,7 @@ from resdet import profile
 from resdet.data.images.reader import ImageReader
 from resdet.data.records import DetectionSet
 from resdet.detect.loading import Mapper, identity
-from resdet.detect.parts import Parts, ignore_interrupts
+from resdet.detect.partial_results import Parts, ignore_interrupts
 from resdet.engine.evaluating import evaluating
 from resdet.engine.workers import loader_options
 from resdet.errors import CheckFailed
@@ -57,7 +57,7 @@ def detect(
 
     Raises:
         CheckFailed: an image was visited twice or never; no results then (F41).
-        Interrupted, TrainingStopped: only with `parts`, which hold what is finished.
+        Interrupted, TrainingStopped: only with `partial_results`, which hold what is finished.
     """
     rank, world = comm.get_rank(), comm.get_world_size()
     records = data.records if parts is None else parts.left(data.records)

@@ -26,12 +26,12 @@ from resdet import nets, profile, weights
 from resdet.data.images.reader import ImageReader
 from resdet.data.records import DetectionSet
 from resdet.detect import inference
-from resdet.detect import parts as finished
+from resdet.detect import partial_results as finished
 from resdet.detect.backbone import NetBackbone
-from resdet.detect.fast import fast, skipped
-from resdet.detect.fast_training import speed_up
+from resdet.detect.fast.fast_detector import fast, skipped
+from resdet.detect.fast.fast_training import speed_up
 from resdet.detect.loading import Mapper, train_batches, training_records
-from resdet.detect.watching import watch
+from resdet.detect.profile_hooks import watch
 from resdet.engine.fused import with_fused_step
 from resdet.engine.loop import Checkpoints, Evaluation, Loop, Schedule, passes, resume
 from resdet.engine.parallel import average_buffers, distributed

@@ -4,7 +4,7 @@ The net itself stays as it is: names in files, scoring and statistics use it, an
 that trains goes through the compiled form, which shares its parameters. So checkpoints do not
 know of it, and other batch sizes of scoring compile nothing.
 
-Not for: detecting (`resdet.detect.fast`).
+Not for: detecting (`resdet.detect.fast.fast_detector`).
 """
 
 from __future__ import annotations

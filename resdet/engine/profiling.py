@@ -1,6 +1,6 @@
 """`--profile` of the training commands: recording, the run folder's files, the table at the end.
 
-Not for: what is measured (`resdet.profile`), or which layers are (`resdet.detect.watching`).
+Not for: what is measured (`resdet.profile`), or which layers are (`resdet.detect.profile_hooks`).
 """
 
 from __future__ import annotations

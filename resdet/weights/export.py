@@ -5,8 +5,8 @@ normalises inside, so that nobody types a mean again. The card lies inside the f
 key `resdet.card`). After writing, onnxruntime runs the file on random images; where it differs
 from torch by more than 1e-4 no file is left.
 
-Not for: detectors (`resdet.detect.export`), or resizing, cropping and colour order, which are
-done before.
+Not for: detectors (`detect.onnx.detector_export`), or resizing, cropping and colour order, which
+are done before.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """`convert_weights export`: a weight file's net, or a run's detector, as a checked ONNX file.
 
-Not for: the export itself (`resdet.weights.export`, `resdet.detect.export`).
+Not for: the export itself (`resdet.weights.export`, `resdet.detect.onnx.detector_export`).
 """
 
 from __future__ import annotations
@@ -81,7 +81,7 @@ def _export(args: argparse.Namespace) -> Any:
     source = Path(args.source)
     if _is_detector(source):
         # By name: weights do not know detection, and work where Detectron2 is absent.
-        detection: Any = importlib.import_module("resdet.detect.export")
+        detection: Any = importlib.import_module("resdet.detect.onnx.detector_export")
         return detection.export_detector(
             source,
             args.output,

@@ -6,8 +6,8 @@ import torch.nn.functional as F
 
 pytest.importorskip("detectron2")
 
-from resdet.detect import winograd
-from resdet.detect.winograd import LEAST_CHANNELS, WinogradConv, fits
+from resdet.detect.fast import winograd
+from resdet.detect.fast.winograd import LEAST_CHANNELS, WinogradConv, fits
 
 
 @pytest.mark.parametrize("size", [(1, 1), (3, 2), (4, 4), (7, 7), (9, 14)])

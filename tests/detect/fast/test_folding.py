@@ -9,7 +9,7 @@ pytest.importorskip("detectron2")
 
 from detectron2.layers import FrozenBatchNorm2d
 
-from resdet.detect.folding import fold_norms, fold_while_training
+from resdet.detect.fast.folding import fold_norms, fold_while_training
 from resdet.nets import build
 
 

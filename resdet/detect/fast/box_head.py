@@ -10,8 +10,8 @@ from typing import Any
 from detectron2.layers import ROIAlign
 from detectron2.modeling.roi_heads import FastRCNNConvFCHead, StandardROIHeads
 
-from resdet.detect.in_place_of import InPrecision
-from resdet.detect.pooling import SummedAlign
+from resdet.detect.fast.replace import InPrecision
+from resdet.detect.fast.roi_align import SummedAlign
 from resdet.engine.precision import Precision
 
 

@@ -14,7 +14,7 @@ from detectron2.modeling.proposal_generator.proposal_utils import find_top_rpn_p
 from detectron2.modeling.proposal_generator.rpn import StandardRPNHead
 from detectron2.structures import Boxes, Instances
 
-from resdet.detect.in_place_of import InPrecision
+from resdet.detect.fast.replace import InPrecision
 
 
 def top_proposals(

@@ -22,13 +22,13 @@ from detectron2.layers import Conv2d, FrozenBatchNorm2d
 from torch import nn
 
 from resdet.detect.backbone import NetBackbone
-from resdet.detect.folding import fold_norms, is_plain
+from resdet.detect.fast.box_head import BoxHead, can_be_quickened, own_box_head, quicken
+from resdet.detect.fast.folding import fold_norms, is_plain
+from resdet.detect.fast.proposals import HiddenLayer, ShortNMS, plain_head
+from resdet.detect.fast.region_features import CHUNK, kind_of, why_not
+from resdet.detect.fast.winograd import WinogradConv, fits
 from resdet.detect.fpn import NetFPN
-from resdet.detect.proposals import HiddenLayer, ShortNMS, plain_head
 from resdet.detect.region_heads import RegionHeads
-from resdet.detect.regions import CHUNK, kind_of, why_not
-from resdet.detect.standard_heads import BoxHead, can_be_quickened, own_box_head, quicken
-from resdet.detect.winograd import WinogradConv, fits
 from resdet.engine.precision import Precision
 from resdet.nets.net import Conv
 

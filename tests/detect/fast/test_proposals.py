@@ -7,7 +7,7 @@ pytest.importorskip("detectron2")
 
 from detectron2.modeling.proposal_generator import proposal_utils
 
-from resdet.detect import proposals
+from resdet.detect.fast import proposals
 from tests.support.detectors import NETS, detector
 
 

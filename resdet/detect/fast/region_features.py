@@ -2,7 +2,7 @@
 
 Replaces `RegionHeads.region_features`, for inference and for training:
 
-- Regions are sums of map cells (`pooling`), channels_last, in groups of like size.
+- Regions are sums of map cells (`roi_align`), channels_last, in groups of like size.
 - Only the cells that the tail reads are pooled: a first block of stride 2 whose stride stands in
   its 1x1 convolutions reads every second of both axes.
 - What is linear before the first ReLU (a first 1x1 convolution, the shortcut) runs once on the
@@ -24,8 +24,8 @@ from detectron2.layers import ROIAlign
 from torch import nn
 
 from resdet import profile
-from resdet.detect.folding import folded, is_plain
-from resdet.detect.pooling import Pooling
+from resdet.detect.fast.folding import folded, is_plain
+from resdet.detect.fast.roi_align import Pooling
 from resdet.detect.region_heads import RegionHeads
 from resdet.nets.net import Conv
 from resdet.nets.resnet import BasicBlock, Bottleneck

@@ -24,8 +24,8 @@ from torch import nn
 from resdet.config import data_options, resolve
 from resdet.data import DataOptions
 from resdet.data.images.reader import ImageReader
-from resdet.detect.graph import DetectorGraph, translations
 from resdet.detect.loading import Mapper
+from resdet.detect.onnx.detector_graph import DetectorGraph, translations
 from resdet.detect.trainer import FINAL, DetectorTraining, classes_in
 from resdet.errors import CheckFailed, RunError
 from resdet.run import Run

@@ -11,12 +11,12 @@ from detectron2.layers import Conv2d
 from detectron2.modeling.roi_heads import FastRCNNConvFCHead
 from detectron2.structures import Boxes
 
-from resdet.detect import fast as fast_form
-from resdet.detect import regions
-from resdet.detect.fast import fast
-from resdet.detect.fast_training import speed_up
+from resdet.detect.fast import fast_detector as fast_form
+from resdet.detect.fast import region_features
+from resdet.detect.fast.fast_detector import fast
+from resdet.detect.fast.fast_training import speed_up
+from resdet.detect.fast.winograd import WinogradConv
 from resdet.detect.region_heads import RegionHeads
-from resdet.detect.winograd import WinogradConv
 from resdet.engine.precision import Precision
 from resdet.nets.net import Conv
 from resdet.nets.resnet import Bottleneck
@@ -40,9 +40,9 @@ def test_features_of_regions_are_the_detectors_own(case, norm):
     model = detector(*NETS[case], norm=norm).double()
     quick = fast(model, chunk=7)
     if case in ("vgg", "vgg_bn"):
-        assert isinstance(quick.roi_heads.region_features, regions.FullyConnectedRegions)
+        assert isinstance(quick.roi_heads.region_features, region_features.FullyConnectedRegions)
     else:
-        assert isinstance(quick.roi_heads.region_features, regions.ResidualRegions)
+        assert isinstance(quick.roi_heads.region_features, region_features.ResidualRegions)
     name = model.roi_heads.in_features[0]
     channels = model.backbone.output_shape()[name].channels
     stride = model.backbone.output_shape()[name].stride

@@ -15,13 +15,13 @@ pytest.importorskip("detectron2")
 from detectron2.structures import Boxes, Instances
 
 from resdet.data.records import DetectionSet
-from resdet.detect import inference, parts
+from resdet.detect import inference, partial_results
 from resdet.errors import CheckFailed, Interrupted, RunError, TrainingStopped
 from resdet.run import Run
 from tests.support import tiny
 
-ANEW = parts.Policy(resuming=False, refuses_others=True)
-GO_ON = parts.Policy(resuming=True, refuses_others=True)
+ANEW = partial_results.Policy(resuming=False, refuses_others=True)
+GO_ON = partial_results.Policy(resuming=True, refuses_others=True)
 MARK = {"weights": "w", "MODEL.X": 1}
 IDS = [7, 3, 12, 5, 40]
 
@@ -51,7 +51,7 @@ class Model(torch.nn.Module):
 
 
 def detect(model, data, folder, policy, mark=MARK):
-    kept = parts.Parts.open(folder, data, mark, policy)
+    kept = partial_results.Parts.open(folder, data, mark, policy)
     return inference.detect(model, data, dict, parts=kept)
 
 
@@ -81,14 +81,14 @@ def test_a_signal_ends_the_work_after_the_image_and_the_rest_follows(tmp_path, d
 
 def test_parts_are_written_every_so_many_images(tmp_path, data, monkeypatch):
     """With two an image file, five images make three files, named by their first image's place."""
-    monkeypatch.setattr(parts, "PART_IMAGES", 2)
+    monkeypatch.setattr(partial_results, "PART_IMAGES", 2)
     detect(Model(), data, tmp_path, ANEW)
     names = sorted(p.name for p in tmp_path.glob("part_*"))
     assert names == ["part_0000000.json", "part_0000002.json", "part_0000004.json"]
 
 
 def test_parts_are_written_every_so_many_seconds(tmp_path, data, monkeypatch):
-    monkeypatch.setattr(parts, "PART_SECONDS", 0.0)
+    monkeypatch.setattr(partial_results, "PART_SECONDS", 0.0)
     detect(Model(), data, tmp_path, ANEW)
     assert len(list(tmp_path.glob("part_*"))) == 5
 
@@ -131,15 +131,17 @@ def test_other_weights_or_keys_are_refused(tmp_path, data):
     [
         pytest.param(ANEW, MARK, id="not-asked-to-go-on"),
         pytest.param(
-            parts.Policy(resuming=True, refuses_others=False), {"weights": "v"}, id="trained-on"
+            partial_results.Policy(resuming=True, refuses_others=False),
+            {"weights": "v"},
+            id="trained-on",
         ),
     ],
 )
 def test_everything_runs_again_where_parts_are_not_to_be_used(tmp_path, data, whole, policy, mark):
     detect(Model(), data, tmp_path, ANEW)
     # Nor may they be there for a third attempt that goes on from the second.
-    parts.Parts.open(tmp_path, data, mark, policy)
-    assert [p.name for p in tmp_path.iterdir()] == [parts.FINGERPRINT]
+    partial_results.Parts.open(tmp_path, data, mark, policy)
+    assert [p.name for p in tmp_path.iterdir()] == [partial_results.FINGERPRINT]
     detect(Model(), data, tmp_path, ANEW)
     again = Model()
     assert detect(again, data, tmp_path, policy, mark)[0] == whole
@@ -148,14 +150,14 @@ def test_everything_runs_again_where_parts_are_not_to_be_used(tmp_path, data, wh
 
 def test_parts_without_a_fingerprint_are_not_trusted(tmp_path, data):
     detect(Model(), data, tmp_path, ANEW)
-    (tmp_path / parts.FINGERPRINT).unlink()
+    (tmp_path / partial_results.FINGERPRINT).unlink()
     again = Model()
     detect(again, data, tmp_path, GO_ON)
     assert again.seen == IDS
 
 
 def test_a_damaged_part_runs_again(tmp_path, data, whole, monkeypatch):
-    monkeypatch.setattr(parts, "PART_IMAGES", 2)
+    monkeypatch.setattr(partial_results, "PART_IMAGES", 2)
     detect(Model(), data, tmp_path, ANEW)
     path = tmp_path / "part_0000002.json"
     path.write_text(path.read_text(encoding="utf-8")[:50], encoding="utf-8")
@@ -176,8 +178,8 @@ def test_a_full_disk_stops_with_what_was_written(tmp_path, data, monkeypatch):
     def full(*args, **kwargs):
         raise OSError(28, "No space left on device")
 
-    kept = parts.Parts.open(tmp_path, data, MARK, ANEW)
-    monkeypatch.setattr(parts, "write_json", full)
+    kept = partial_results.Parts.open(tmp_path, data, MARK, ANEW)
+    monkeypatch.setattr(partial_results, "write_json", full)
     with pytest.raises(TrainingStopped, match="No space left on device. Free space"):
         inference.detect(Model(), data, dict, parts=kept)
 
@@ -193,12 +195,12 @@ def test_seconds_add_up_over_attempts(tmp_path, data):
 
 def test_the_digest_tells_one_changed_number_and_a_changed_name():
     net = torch.nn.Linear(2, 3)
-    before = parts.weights_digest(net)
-    assert parts.weights_digest(net) == before
-    assert parts.weights_digest(torch.nn.Sequential(net)) != before
+    before = partial_results.weights_digest(net)
+    assert partial_results.weights_digest(net) == before
+    assert partial_results.weights_digest(torch.nn.Sequential(net)) != before
     with torch.no_grad():
         net.bias[2] += 1
-    assert parts.weights_digest(net) != before
+    assert partial_results.weights_digest(net) != before
 
 
 # -- from the command line ----------------------------------------------------------------------

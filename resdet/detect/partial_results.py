@@ -36,7 +36,7 @@ from resdet.engine.loop import Checkpoints
 from resdet.errors import Interrupted, RunError, TrainingStopped, first_few
 from resdet.run import read_json, write_json
 
-logger = logging.getLogger("resdet.detect.parts")
+logger = logging.getLogger("resdet.detect.partial_results")
 
 # What a kill may cost at most: so many images or seconds of one process.
 PART_IMAGES = 200

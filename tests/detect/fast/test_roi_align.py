@@ -7,7 +7,7 @@ pytest.importorskip("detectron2")
 
 from torchvision.ops import roi_align
 
-from resdet.detect.pooling import Pooling, gather
+from resdet.detect.fast.roi_align import Pooling, gather
 from tests.support.detectors import boxes
 
 

@@ -22,14 +22,14 @@ from detectron2 import model_zoo
 from detectron2.modeling import build_model
 
 from resdet.config import get_cfg, resolve
-from resdet.detect import export, graph
 from resdet.detect.command import fill_from_weights_and_net
+from resdet.detect.onnx import detector_export, detector_graph
 from resdet.errors import CheckFailed, ConfigError, RunError
 from resdet.run import Run, write_json
 from resdet.weights import export_command
 from tests.support import tiny
 
-CONFIGS = Path(__file__).resolve().parents[2] / "configs"
+CONFIGS = Path(__file__).resolve().parents[3] / "configs"
 SMALL = ["MODEL.DEVICE", "cpu", "MODEL.ROI_HEADS.SCORE_THRESH_TEST", "0.0"]
 SMALL += ["MODEL.RPN.PRE_NMS_TOPK_TEST", "500", "MODEL.RPN.POST_NMS_TOPK_TEST", "40"]
 OURS = [*SMALL, "MODEL.NET.WIDTH", "0.125", "MODEL.ROI_HEADS.NUM_CLASSES", "5"]
@@ -101,7 +101,7 @@ def matched(found, expected):
 @pytest.fixture(scope="module")
 def exported(tmp_path_factory):
     """Kind to model, file, what the export's own check found, and the graph; each made once."""
-    cache, convert = {}, export.convert
+    cache, convert = {}, detector_export.convert
 
     def of(kind):
         if kind not in cache:
@@ -109,11 +109,13 @@ def exported(tmp_path_factory):
             path = tmp_path_factory.mktemp("exported") / "detector.onnx"
             with pytest.MonkeyPatch.context() as patch:
                 patch.setattr(
-                    export,
+                    detector_export,
                     "convert",
                     lambda *a, **k: programs.append(convert(*a, **k)) or programs[0],
                 )
-                found = export.write_detector(model, path, [noise(120, 150)], entries={}, what=kind)
+                found = detector_export.write_detector(
+                    model, path, [noise(120, 150)], entries={}, what=kind
+                )
             cache[kind] = model, path, found, programs[0]
         return cache[kind]
 
@@ -148,7 +150,7 @@ def test_the_file_detects_what_detectron2_detects(kind, exported):
 def test_the_graph_is_detectron2s_to_the_bit(kind):
     """Before any export: what was rewritten between the layers, on torch alone."""
     model = model_of(kind)
-    detector = graph.DetectorGraph(model)
+    detector = detector_graph.DetectorGraph(model)
     image = noise(130, 170)
     with torch.no_grad():
         boxes, scores, classes = detector(image[None])
@@ -164,13 +166,13 @@ def test_nothing_found_is_an_empty_result_and_proves_nothing(tmp_path, monkeypat
     model = model_of("paper-C4")
     model.roi_heads.box_predictor.test_score_thresh = 0.9999
     compared = []
-    measure = export.difference
+    measure = detector_export.difference
     monkeypatch.setattr(
-        export, "difference", lambda *a, **k: compared.append(a) or measure(*a, **k)
+        detector_export, "difference", lambda *a, **k: compared.append(a) or measure(*a, **k)
     )
     path = tmp_path / "detector.onnx"
     with pytest.raises(CheckFailed, match="finds nothing on the 1 images .* --score-threshold"):
-        export.write_detector(model, path, [noise(90, 90)], entries={}, what="it")
+        detector_export.write_detector(model, path, [noise(90, 90)], entries={}, what="it")
     (((boxes, scores, classes), _),) = compared
     assert (boxes.shape, scores.shape, classes.shape) == ((0, 4), (0,), (0,))
     assert list(tmp_path.iterdir()) == []
@@ -182,9 +184,11 @@ def test_a_detector_that_differs_is_refused(exported, tmp_path, monkeypatch):
     model = copy.deepcopy(model)
     with torch.no_grad():
         model.roi_heads.box_predictor.cls_score.bias[0] += 0.01
-    monkeypatch.setattr(export, "convert", lambda *args, **kwargs: program)
+    monkeypatch.setattr(detector_export, "convert", lambda *args, **kwargs: program)
     with pytest.raises(CheckFailed, match=r"on an image of 90 x 110 pixels .* onnxruntime "):
-        export.write_detector(model, tmp_path / "d.onnx", [noise(90, 110)], entries={}, what="it")
+        detector_export.write_detector(
+            model, tmp_path / "d.onnx", [noise(90, 110)], entries={}, what="it"
+        )
     assert list(tmp_path.iterdir()) == []
 
 
@@ -205,7 +209,7 @@ def test_the_difference_is_the_largest_of_all_and_order_does_not_matter():
     found = but(boxes=[[0, 0.0625, 0, 0], [0, 0, 0, -0.03125]], scores=[0.9, 0.50005])
     turned = tuple(part[::-1] for part in found)
     for one in (found, turned):
-        got = export.difference(one, ONE, where="x")
+        got = detector_export.difference(one, ONE, where="x")
         assert (got.detections, got.box) == (2, 0.0625)
         assert got.score == pytest.approx(5e-5)
 
@@ -224,7 +228,7 @@ def test_the_difference_is_the_largest_of_all_and_order_does_not_matter():
 )  # fmt: skip
 def test_what_differs_is_refused_with_the_figures(found, words):
     with pytest.raises(CheckFailed, match=words):
-        export.difference(found, ONE, where="x")
+        detector_export.difference(found, ONE, where="x")
 
 
 # -- what is not known --------------------------------------------------------------------------
@@ -233,13 +237,13 @@ def test_what_differs_is_refused_with_the_figures(found, words):
 def test_parts_of_another_kind_are_refused_by_name():
     """A subclass may compute otherwise, and would be exported as its parent."""
 
-    class OtherHeads(graph.RegionHeads):
+    class OtherHeads(detector_graph.RegionHeads):
         pass
 
     model = model_of("paper-C4")
     model.roi_heads.__class__ = OtherHeads
     with pytest.raises(ConfigError, match="MODEL.ROI_HEADS.NAME is OtherHeads, expected RegionH"):
-        graph.DetectorGraph(model)
+        detector_graph.DetectorGraph(model)
 
 
 # -- a run --------------------------------------------------------------------------------------
@@ -322,4 +326,4 @@ def test_the_command_exports_a_run_and_compares_on_its_pictures(tmp_path, capsys
 def test_a_run_of_another_kind_is_refused(tmp_path):
     write_json(tmp_path / "run.json", {"kind": "classification", "state": "finished"})
     with pytest.raises(RunError, match="is a classification run, export takes a detection run"):
-        export.detector_of(Run.open(tmp_path))
+        detector_export.detector_of(Run.open(tmp_path))

@@ -14,7 +14,7 @@ import resdet.detect  # noqa: F401 registers
 from resdet import nets, profile, weights
 from resdet.config import resolve
 from resdet.detect.command import fill_from_weights_and_net
-from resdet.detect.watching import watch
+from resdet.detect.profile_hooks import watch
 from resdet.run import Run
 from resdet.weights import Card, Input
 from tests.support import tiny

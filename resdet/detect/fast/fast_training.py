@@ -21,16 +21,22 @@ from typing import Any
 import torch
 
 from resdet.detect.backbone import NetBackbone
-from resdet.detect.fast import skipped
-from resdet.detect.folding import fold_while_training
+from resdet.detect.fast.box_head import can_be_quickened, quicken
+from resdet.detect.fast.fast_detector import skipped
+from resdet.detect.fast.folding import fold_while_training
+from resdet.detect.fast.proposals import HiddenLayer, ShortNMS, plain_head
+from resdet.detect.fast.region_features import (
+    CHUNK,
+    FullyConnectedRegions,
+    Regions,
+    kind_of,
+    why_not,
+)
 from resdet.detect.fpn import NetFPN
-from resdet.detect.proposals import HiddenLayer, ShortNMS, plain_head
 from resdet.detect.region_heads import RegionHeads
-from resdet.detect.regions import CHUNK, FullyConnectedRegions, Regions, kind_of, why_not
-from resdet.detect.standard_heads import can_be_quickened, quicken
 from resdet.engine.precision import Precision
 
-logger = logging.getLogger("resdet.detect.fast_training")
+logger = logging.getLogger("resdet.detect.fast.fast_training")
 
 
 def speed_up(model: Any, precision: Precision) -> None:

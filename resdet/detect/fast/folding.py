@@ -16,7 +16,7 @@ import torch.nn.functional as F
 from detectron2.layers import FrozenBatchNorm2d
 from torch import nn
 
-from resdet.detect.in_place_of import InPlaceOf
+from resdet.detect.fast.replace import InPlaceOf
 from resdet.nets.net import Conv
 
 

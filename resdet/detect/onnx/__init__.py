@@ -1,0 +1,1 @@
+"""Detectors as ONNX files, compared with Detectron2's own results."""
