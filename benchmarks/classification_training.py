@@ -34,7 +34,8 @@ from benchmarks.loading import folder_or_made
 from benchmarks.trainers import AUTO, BF16, OFF, last_loss, make_batch, make_trainer
 from benchmarks.turns import Order, Training, in_turns, seconds_and_peaks, stream
 from resdet import nets
-from resdet.weights import names, transfer
+from resdet.weights import transfer
+from resdet.weights.origins import tensor_names
 
 MODULE = "benchmarks.classification_training"
 CROP, RATE, MOMENTUM, DECAY = 224, 0.01, 0.9, 1e-4
@@ -142,7 +143,7 @@ def losses_apart() -> float:
     torch.manual_seed(0)
     theirs = torchvision.models.resnet18().train()
     state = theirs.state_dict()
-    table = names.table("torchvision", "resnet18")
+    table = tensor_names.table("torchvision", "resnet18")
     mine = nets.build("resnet18").train()
     transfer(mine, {o: state[t] for o, t in table.items() if t in state}, where="torchvision",
              may_stay=())  # fmt: skip

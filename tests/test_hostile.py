@@ -1,7 +1,7 @@
 """Files that would run code or lead elsewhere, beside weights: configs, proposals, CIFAR's pickles.
 
 Each holds a harmless payload that would leave a mark where it is run (`faults.md` F23, F48).
-Weight files are in tests/weights/test_formats.py.
+Weight files are in tests/weights/formats/test_containers.py.
 """
 
 import os
@@ -14,7 +14,7 @@ pytest.importorskip("detectron2")
 from resdet.config import resolve
 from resdet.data.readers.cifar import load_cifar
 from resdet.errors import ConfigError, DataError, WeightsError
-from resdet.weights import formats
+from resdet.weights.formats import containers
 
 TAGS = ("object/apply", "object/new", "object", "name", "module")
 
@@ -103,4 +103,4 @@ def test_cifars_pickles_are_not_read(tmp_path, mark):
 def test_weights_from_elsewhere_are_not_fetched(address):
     """Stock configs name such addresses; what is fetched could change, and could be anything."""
     with pytest.raises(WeightsError, match="is an address, and nothing is fetched"):
-        formats.read(address)
+        containers.read(address)

@@ -33,7 +33,7 @@ from resdet.evaluation.commands import coco_table, voc_table
 from resdet.run import Run
 from resdet.weights import Card
 from resdet.weights.files import read_tensors
-from resdet.weights.foreign_card import path_beside
+from resdet.weights.foreign_cards import path_beside
 
 logger = logging.getLogger("resdet.detect")
 

@@ -2,8 +2,8 @@
 
 from resdet.weights.card import Card, Input
 from resdet.weights.files import load, read, save, sha256_of
-from resdet.weights.heads import Heads
-from resdet.weights.heads import fit as fit_heads
+from resdet.weights.predictors import Heads
+from resdet.weights.predictors import fit as fit_heads
 from resdet.weights.transfer import Transfer, transfer
 
 __all__ = [

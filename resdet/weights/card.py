@@ -3,7 +3,7 @@
 It lies inside our safetensors files (metadata key `resdet.card`, a JSON text), so it travels with
 them. Detection takes its preprocessing from here and refuses a config that says otherwise.
 
-Not for: what a foreign file is (`resdet.weights.identify` knows those that can be told).
+Not for: what a foreign file is (`resdet.weights.origins.identify` knows those that can be told).
 """
 
 from __future__ import annotations

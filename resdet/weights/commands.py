@@ -20,12 +20,13 @@ import numpy as np
 
 from resdet.errors import UserError, WeightsError
 from resdet.run import write_json
-from resdet.weights import doctor, files, formats, own_names, probe
+from resdet.weights import files
 from resdet.weights.card import CARD_KEY, COLOR_ORDERS, Card, Input
-from resdet.weights.convert import SUFFIXES, TARGETS, Conversion, convert
-from resdet.weights.evidence import clashes
+from resdet.weights.conversion import SUFFIXES, TARGETS, Conversion, convert
+from resdet.weights.doctor import diagnosis, image_probe
+from resdet.weights.doctor.first_layer import clashes
 from resdet.weights.export_command import add_export_arguments, run_export
-from resdet.weights.foreign_card import (
+from resdet.weights.foreign_cards import (
     INPUT,
     STRIDE,
     by_habit,
@@ -36,8 +37,10 @@ from resdet.weights.foreign_card import (
     path_beside,
     unknown_of,
 )
-from resdet.weights.identify import identify
-from resdet.weights.origins import IMAGENET_RGB
+from resdet.weights.formats import containers
+from resdet.weights.origins import native_names
+from resdet.weights.origins.identify import identify
+from resdet.weights.origins.origin_records import IMAGENET_RGB
 
 # Folder, side of the crops, names of the classifier's outputs to (images, labels).
 ReadImages = Callable[[Path, int, int, Path | None], tuple[np.ndarray, np.ndarray]]
@@ -116,7 +119,7 @@ def run(args: argparse.Namespace, read_images: ReadImages | None = None) -> int:
 
 
 def _inspect(args: argparse.Namespace, read_images: ReadImages | None) -> int:
-    report = doctor.inspect(args.file, part=args.part)
+    report = diagnosis.inspect(args.file, part=args.part)
     verdict, not_probed = None, ""
     if args.images is not None:
         try:
@@ -143,12 +146,12 @@ def _inspect(args: argparse.Namespace, read_images: ReadImages | None) -> int:
     return 0 if report.loadable and not not_probed else 1
 
 
-def _probed(args: argparse.Namespace, read_images: ReadImages | None) -> probe.Verdict:
+def _probed(args: argparse.Namespace, read_images: ReadImages | None) -> image_probe.Verdict:
     if read_images is None:
         raise WeightsError(
             "--images needs the whole toolkit: python tools/convert_weights.py inspect …"
         )
-    contents = formats.read(args.file, part=args.part or part_of(args.file))
+    contents = containers.read(args.file, part=args.part or part_of(args.file))
     size = 224
     if CARD_KEY in contents.metadata:
         card = Card.from_json(contents.metadata[CARD_KEY], str(args.file))
@@ -167,15 +170,15 @@ def _probed(args: argparse.Namespace, read_images: ReadImages | None) -> probe.V
             )
     if "linear.bias" not in tensors:
         raise WeightsError(
-            f"{args.file} has no last layer under our names, so images cannot tell its "
-            "conventions. In Python: resdet.weights.probe.probe(build, images, labels)."
+            f"{args.file} has no last layer under our names, so images cannot tell its conventions. "
+            "In Python: resdet.weights.doctor.image_probe.probe(build, images, labels)."
         )
     images, labels = read_images(args.images, size, len(tensors["linear.bias"]), args.classes)
-    sys.stderr.write(f"{len(images)} images, {2 * len(probe.RANGES)} ways to read them …\n")
-    return probe.probe_tensors(net, options, tensors, images, labels, stride_is_open=is_open)
+    sys.stderr.write(f"{len(images)} images, {2 * len(image_probe.RANGES)} ways to read them …\n")
+    return image_probe.probe_tensors(net, options, tensors, images, labels, stride_is_open=is_open)
 
 
-def _page(report: doctor.Report) -> list[str]:
+def _page(report: diagnosis.Report) -> list[str]:
     if report.container is None:
         return [f"{'problem':12} {problem}" for problem in report.problems]
     rows = [
@@ -198,14 +201,14 @@ def _page(report: doctor.Report) -> list[str]:
     return [*lines, "", "loads" if report.loadable else "does not load as it is"]
 
 
-def _net(report: doctor.Report) -> str:
+def _net(report: diagnosis.Report) -> str:
     if report.architecture is None:
         return "unknown"
     kind = f", inside a Detectron2 {report.detector} detector" if report.detector else ""
     return f"{report.architecture}{kind}"
 
 
-def _input(report: doctor.Report) -> str:
+def _input(report: diagnosis.Report) -> str:
     if report.input is None:
         return "not known"
     mean, std = (", ".join(f"{v:g}" for v in x) for x in (report.input.mean, report.input.std))
@@ -215,13 +218,13 @@ def _input(report: doctor.Report) -> str:
     return f"{report.input.color_order}, (0 to 255 - [{mean}]) / [{std}], {how}"
 
 
-def _fits(report: doctor.Report) -> str:
+def _fits(report: diagnosis.Report) -> str:
     return (
         ", ".join(f"{f.net} {f.arrived} of {f.wanted}" for f in report.fits) or "no net of resdet"
     )
 
 
-def _probe_page(verdict: probe.Verdict) -> list[str]:
+def _probe_page(verdict: image_probe.Verdict) -> list[str]:
     lines = ["", f"top-1 on {verdict.images} labelled images"]
     lines += [
         f"  {100 * t.num_right / verdict.images:5.1f} %  {t.name()}" for t in verdict.trials[:6]
@@ -258,7 +261,7 @@ def _conversion_page(done: Conversion) -> list[str]:
 
 
 def _card(args: argparse.Namespace) -> int:
-    contents = formats.read(args.file, part=args.part)
+    contents = containers.read(args.file, part=args.part)
     if CARD_KEY in contents.metadata:
         raise WeightsError(f"{args.file} has its card inside; a second one would contradict it.")
     beside = path_beside(args.file)
@@ -309,9 +312,9 @@ def _card(args: argparse.Namespace) -> int:
     return _keep_card(args, card)
 
 
-def _card_of_named(args: argparse.Namespace, contents: formats.Contents) -> int:
+def _card_of_named(args: argparse.Namespace, contents: containers.Contents) -> int:
     """For --net: what timm records of it, with what the flags say on top."""
-    recorded = own_names.card_for(args.file, contents, args.net)
+    recorded = native_names.card_for(args.file, contents, args.net)
     stated = _stated_input(args, recorded.input if recorded else None)
     if stated is None:
         raise WeightsError(

@@ -1,6 +1,6 @@
 """`convert_weights export`: a weight file's net, or a run's detector, as a checked ONNX file.
 
-Not for: the export itself (`resdet.weights.export`, `resdet.detect.onnx.detector_export`).
+Not for: the export itself (`resdet.weights.onnx.net_export`, `resdet.detect.onnx.detector_export`).
 """
 
 from __future__ import annotations
@@ -14,13 +14,13 @@ from typing import Any
 
 from resdet.errors import ConfigError
 from resdet.run import Run
-from resdet.weights.export import (
+from resdet.weights.files import load
+from resdet.weights.onnx.net_export import (
     build_filled,
     build_filled_backbone,
     export_backbone,
     export_classifier,
 )
-from resdet.weights.files import load
 
 CLASSIFIER = "model.safetensors"
 

@@ -19,11 +19,12 @@ from safetensors.torch import save_file
 
 from resdet.errors import WeightsError
 from resdet.run import atomic_path
-from resdet.weights import formats, own_names
 from resdet.weights.card import CARD_KEY, Card
-from resdet.weights.foreign_card import card_beside, card_of, part_of
-from resdet.weights.formats import Contents, Tensors
-from resdet.weights.identify import identify
+from resdet.weights.foreign_cards import card_beside, card_of, part_of
+from resdet.weights.formats import containers
+from resdet.weights.formats.containers import Contents, Tensors
+from resdet.weights.origins import native_names
+from resdet.weights.origins.identify import identify
 
 
 def sha256_of(tensors: Mapping[str, torch.Tensor]) -> str:
@@ -69,7 +70,7 @@ def load(path: Path | str, *, part: str | None = None) -> tuple[Tensors, Card]:
     tensors, metadata = contents.tensors, contents.metadata
     if CARD_KEY not in metadata:
         digest = sha256_of(tensors)
-        if named := own_names.known(Path(path), contents, digest):
+        if named := native_names.known(Path(path), contents, digest):
             return named
         found = identify(contents, str(path), card_beside(path))
         return found.tensors, card_of(Path(path), contents, found, digest)
@@ -89,7 +90,7 @@ def read_tensors(path: Path | str) -> Tensors:
 
 def read(path: Path | str, part: str | None = None) -> Contents:
     """What a file holds, under its own names, all values finite; raises as `load`."""
-    contents = formats.read(path, part=part)
+    contents = containers.read(path, part=part)
     refuse_not_finite(contents.tensors, str(path))
     return contents
 

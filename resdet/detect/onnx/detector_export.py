@@ -31,7 +31,7 @@ from resdet.errors import CheckFailed, RunError
 from resdet.run import Run
 from resdet.weights import Card, Input
 from resdet.weights.files import read_tensors
-from resdet.weights.onnx_file import (
+from resdet.weights.onnx.onnx_file import (
     OPSET,
     about,
     checked,

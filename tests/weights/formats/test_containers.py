@@ -17,7 +17,7 @@ from safetensors.torch import save_file
 
 from resdet import weights
 from resdet.errors import WeightsError
-from resdet.weights import formats, pickles
+from resdet.weights.formats import containers, pickles
 
 TENSORS = {"a.weight": torch.arange(6.0).reshape(2, 3), "a.bias": torch.ones(2)}
 ARRAYS = {name: t.numpy() for name, t in TENSORS.items()}
@@ -55,7 +55,7 @@ def same(contents):
 def test_every_container_is_told_by_its_bytes(tmp_path, container, write):
     """Written by the container's own library, under a name that says nothing."""
     write(tmp_path / "weights.bin")
-    assert same(formats.read(tmp_path / "weights.bin")).container == container
+    assert same(containers.read(tmp_path / "weights.bin")).container == container
 
 
 @pytest.mark.parametrize("protocol", range(pickle.HIGHEST_PROTOCOL + 1))
@@ -99,7 +99,7 @@ def test_a_header_as_long_as_anothers_first_bytes_is_no_other_format(tmp_path, l
     header = json.dumps({"a": {"dtype": "F32", "shape": [2], "data_offsets": [0, 8]}})
     data = np.array([1, 2], np.float32).tobytes()
     (tmp_path / "x").write_bytes(struct.pack("<Q", length) + header.ljust(length).encode() + data)
-    assert formats.read(tmp_path / "x").tensors["a"].tolist() == [1, 2]
+    assert containers.read(tmp_path / "x").tensors["a"].tolist() == [1, 2]
 
 
 WRAPPED = {
@@ -126,7 +126,7 @@ def test_wrappers_are_taken_off_and_named(tmp_path, case):
     """Each as its trainer writes it (conventions of DDP, torch.compile, Lightning, pycls, timm)."""
     content, wrappers = WRAPPED[case]
     as_torch(tmp_path / "x.pth", content)
-    assert same(formats.read(tmp_path / "x.pth")).wrappers == wrappers
+    assert same(containers.read(tmp_path / "x.pth")).wrappers == wrappers
 
 
 def test_mocos_query_encoder_is_taken_and_the_rest_left_aside(tmp_path):
@@ -135,7 +135,7 @@ def test_mocos_query_encoder_is_taken_and_the_rest_left_aside(tmp_path):
     content |= {f"module.encoder_k.{n}": -t for n, t in TENSORS.items()}
     content |= {"module.queue": torch.zeros(4), "module.queue_ptr": torch.zeros(1)}
     as_torch(tmp_path / "moco.pth", {"state_dict": content})
-    found = same(formats.read(tmp_path / "moco.pth"))
+    found = same(containers.read(tmp_path / "moco.pth"))
     assert found.wrappers == ("state_dict", "module.", "encoder_q.")
     assert set(found.left_aside) == {"encoder_k.a.weight", "encoder_k.a.bias", "queue", "queue_ptr"}
 
@@ -144,13 +144,13 @@ def test_averages_beside_the_weights_are_named_and_taken_on_request(tmp_path):
     """timm's trainer writes `state_dict` and `state_dict_ema` side by side."""
     averaged = {n: t + 1 for n, t in TENSORS.items()}
     as_torch(tmp_path / "x.pth", {"state_dict": TENSORS, "state_dict_ema": averaged, "arch": "r"})
-    found = same(formats.read(tmp_path / "x.pth"))
+    found = same(containers.read(tmp_path / "x.pth"))
     assert found.averages == ("state_dict_ema",)
     assert found.beside == {"arch": "r"}
-    chosen = formats.read(tmp_path / "x.pth", part="state_dict_ema")
+    chosen = containers.read(tmp_path / "x.pth", part="state_dict_ema")
     assert torch.equal(chosen.tensors["a.bias"], averaged["a.bias"])
     with pytest.raises(WeightsError, match=r"no part 'teacher' with tensors; it has state_dict"):
-        formats.read(tmp_path / "x.pth", part="teacher")
+        containers.read(tmp_path / "x.pth", part="teacher")
 
 
 def test_other_encoders_are_found_by_their_wrappers(tmp_path):
@@ -163,7 +163,7 @@ def test_other_encoders_are_found_by_their_wrappers(tmp_path):
     }
     for name, content in cases.items():
         as_torch(tmp_path / name, content)
-        same(formats.read(tmp_path / name))
+        same(containers.read(tmp_path / name))
 
 
 def test_parts_of_other_names_are_listed(tmp_path):
@@ -172,17 +172,17 @@ def test_parts_of_other_names_are_listed(tmp_path):
     with pytest.raises(
         WeightsError, match="parts of other names: student, teacher.*--part student"
     ):
-        formats.read(tmp_path / "dino.pth")
-    same(formats.read(tmp_path / "dino.pth", part="teacher"))
+        containers.read(tmp_path / "dino.pth")
+    same(containers.read(tmp_path / "dino.pth", part="teacher"))
 
 
 def test_what_trainers_keep_beside_the_tensors_is_no_program(tmp_path):
     """timm's trainer saves its argparse.Namespace, others numpy's numbers."""
     content = {"state_dict": TENSORS, "args": argparse.Namespace(lr=0.1, opt=["sgd"])}
     as_torch(tmp_path / "x.pth", {**content, "best": np.float64(3.0), "top": np.float32(1)})
-    same(formats.read(tmp_path / "x.pth"))
+    same(containers.read(tmp_path / "x.pth"))
     np.savez(open(tmp_path / "x.npz", "wb"), arch="resnet18", **ARRAYS)  # noqa: SIM115
-    same(formats.read(tmp_path / "x.npz"))
+    same(containers.read(tmp_path / "x.npz"))
 
 
 # -- broken --------------------------------------------------------------------------------------
@@ -355,7 +355,7 @@ def test_nothing_in_a_hostile_file_is_run(tmp_path, case):
     mark = tmp_path / "mark"
     path = tmp_path / "evil.pkl"
     HOSTILE[case](path, Payload(mark))
-    for read in (weights.load, formats.read):
+    for read in (weights.load, containers.read):
         with pytest.raises(WeightsError, match=r"(system|Python objects|O8).*it was not run"):
             read(path)
     assert not mark.exists()

@@ -22,11 +22,11 @@ import torch
 
 from resdet import nets
 from resdet.errors import WeightsError
-from resdet.weights import names
 from resdet.weights.card import Card
-from resdet.weights.formats import Contents, Tensors
-from resdet.weights.names import COUNTER
-from resdet.weights.origins import ORIGINS, STEM_BIASES, Origin, to_our_values
+from resdet.weights.formats.containers import Contents, Tensors
+from resdet.weights.origins import tensor_names
+from resdet.weights.origins.origin_records import ORIGINS, STEM_BIASES, Origin, to_our_values
+from resdet.weights.origins.tensor_names import COUNTER
 
 # Of a net that a file may lack and still be told; the partial files that are around lack a stage.
 MOST_MISSING = 1 / 3
@@ -136,8 +136,8 @@ def _candidates() -> tuple[_Candidate, ...]:
     return tuple(
         _Candidate(origin, net, table, frozenset(table.values()))
         for origin in ORIGINS.values()
-        for net in names.nets_of(origin.name)
-        for table in names.tables(origin.name, net)
+        for net in tensor_names.nets_of(origin.name)
+        for table in tensor_names.tables(origin.name, net)
     )
 
 

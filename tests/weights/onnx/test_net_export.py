@@ -16,8 +16,9 @@ from torch import nn
 from resdet import nets, weights
 from resdet.errors import CheckFailed, ConfigError, UserError, WeightsError
 from resdet.nets.resnet import BasicBlock, Bottleneck, ResNet
-from resdet.weights import Card, Input, export, export_command, onnx_file
-from resdet.weights.onnx_file import PACKAGES
+from resdet.weights import Card, Input, export_command
+from resdet.weights.onnx import net_export, onnx_file
+from resdet.weights.onnx.onnx_file import PACKAGES
 
 onnx = pytest.importorskip("onnx")
 onnxruntime = pytest.importorskip("onnxruntime")
@@ -71,14 +72,14 @@ def test_a_classifier_gives_the_same_logits_from_raw_pixels(name, tmp_path):
     """torch on pixels that numpy has normalised; batches that the export did not try."""
     net, card = made(name)
     path = tmp_path / "net.onnx"
-    found = export.export_classifier(net, card, path)
+    found = net_export.export_classifier(net, card, path)
     image = pixels(4, 3, 48, 48)
     with torch.no_grad():
         expected = net.eval()(torch.from_numpy(normalised(image))).numpy()
     (logits,) = run(path, image, ["logits"])
     assert np.abs(logits - expected).max() <= 1e-4 * max(1, np.abs(expected).max())
     assert np.ptp(expected, axis=1).min() > 0.01
-    assert found.difference <= export.TOLERANCE
+    assert found.difference <= net_export.TOLERANCE
     assert [shape[0] for shape in found.images] == [1, 2, 5]
 
 
@@ -87,7 +88,7 @@ def test_a_backbone_gives_every_stage_at_any_size(name, tmp_path):
     """The trunk cut at each stage, by torch; an odd size and a batch of its own."""
     net, card = made(name)
     path = tmp_path / "trunk.onnx"
-    export.export_backbone(net, card, path)
+    net_export.export_backbone(net, card, path)
     image = pixels(3, 3, 71, 113)
     stages = [s.name for s in net.stages()]
     stages = stages[: stages.index(net.shared_stage) + 1]
@@ -105,9 +106,9 @@ def test_a_real_resnet18_at_224(tmp_path):
     torch.manual_seed(0)
     net = nets.build("resnet18")
     imagenet = Input("RGB", (123.675, 116.28, 103.53), (58.395, 57.12, 57.375))
-    found = export.export_classifier(net, Card("resnet18", imagenet), tmp_path / "net.onnx")
+    found = net_export.export_classifier(net, Card("resnet18", imagenet), tmp_path / "net.onnx")
     assert found.images[-1] == (5, 3, 224, 224)
-    assert found.difference <= export.TOLERANCE
+    assert found.difference <= net_export.TOLERANCE
     assert 46.6e6 < found.bytes < 47.2e6
 
 
@@ -115,7 +116,7 @@ def test_what_the_file_says_of_itself(tmp_path):
     """Names, opset, classes and card, read by onnx; and no path of the machine that made it."""
     net, card = made("vgg")
     path = tmp_path / "net.onnx"
-    export.export_classifier(net, card, path, size=(40, 56))
+    net_export.export_classifier(net, card, path, size=(40, 56))
     model = onnx.load(path)
     entries = {entry.key: entry.value for entry in model.metadata_props}
     assert Card.from_json(entries["resdet.card"], "here") == card
@@ -134,7 +135,7 @@ def test_what_the_file_says_of_itself(tmp_path):
 def test_normalised_input_leaves_the_mean_out(tmp_path):
     net, card = made("option-A")
     path = tmp_path / "net.onnx"
-    export.export_classifier(net, card, path, normalised_input=True, dynamic=False)
+    net_export.export_classifier(net, card, path, normalised_input=True, dynamic=False)
     image = normalised(pixels(1, 3, 48, 48))
     with torch.no_grad():
         expected = net.eval()(torch.from_numpy(image)).numpy()
@@ -148,7 +149,7 @@ def test_the_net_that_is_exported_stays_as_it_was(tmp_path):
     net, card = made("option-A")
     net.train().double()
     before = {name: tensor.clone() for name, tensor in net.state_dict().items()}
-    export.export_backbone(net, card, tmp_path / "net.onnx", to="res2")
+    net_export.export_backbone(net, card, tmp_path / "net.onnx", to="res2")
     assert all(module.training for module in net.modules())
     assert all(torch.equal(before[name], t) for name, t in net.state_dict().items())
 
@@ -166,7 +167,7 @@ def test_the_net_that_is_exported_stays_as_it_was(tmp_path):
 )
 def test_an_altered_graph_is_refused_and_no_file_is_left(change, words, tmp_path, monkeypatch):
     """One number of the graph is changed between export and check; an older file stays."""
-    made_right = export.convert
+    made_right = net_export.convert
 
     def altered(*args, **kwargs):
         model = made_right(*args, **kwargs)
@@ -176,12 +177,12 @@ def test_an_altered_graph_is_refused_and_no_file_is_left(change, words, tmp_path
         tensor.CopyFrom(onnx.numpy_helper.from_array(values, tensor.name))
         return model
 
-    monkeypatch.setattr(export, "convert", altered)
+    monkeypatch.setattr(net_export, "convert", altered)
     net, card = made("option-A")
     path = tmp_path / "net.onnx"
     path.write_text("an older file", encoding="utf-8")
     with pytest.raises(CheckFailed, match=rf"(?s)net\.onnx was not kept: .*{words}"):
-        export.export_classifier(net, card, path)
+        net_export.export_classifier(net, card, path)
     assert [p.name for p in tmp_path.iterdir()] == ["net.onnx"]
     assert path.read_text(encoding="utf-8") == "an older file"
 
@@ -204,7 +205,7 @@ def test_what_torch_export_refuses_is_named(tmp_path):
             return x.mean((2, 3)) if x.sum() > 0 else x.amax((2, 3))
 
     with pytest.raises(WeightsError, match=r"cannot be written as ONNX with torch .*Branch|guard"):
-        export.export_classifier(Branching(), made("basic")[1], tmp_path / "net.onnx")
+        net_export.export_classifier(Branching(), made("basic")[1], tmp_path / "net.onnx")
     assert list(tmp_path.iterdir()) == []
 
 
@@ -212,14 +213,14 @@ def test_more_than_two_gigabytes_are_refused_before_anything_is_done(tmp_path, m
     monkeypatch.setattr(onnx_file, "LARGEST_BYTES", 1000)
     net, card = made("basic")
     with pytest.raises(WeightsError, match="an ONNX file holds less than 2 GiB"):
-        export.export_classifier(net, card, tmp_path / "net.onnx")
+        net_export.export_classifier(net, card, tmp_path / "net.onnx")
 
 
 def test_a_folder_that_cannot_be_written_is_named(tmp_path):
     net, card = made("option-A")
     (tmp_path / "file").write_text("", encoding="utf-8")
     with pytest.raises(WeightsError, match="cannot be written"):
-        export.export_backbone(net, card, tmp_path / "file" / "net.onnx", to="stem")
+        net_export.export_backbone(net, card, tmp_path / "file" / "net.onnx", to="stem")
 
 
 # -- the command -------------------------------------------------------------------------------
@@ -303,10 +304,10 @@ def test_importing_the_command_needs_none_of_the_packages():
 
 def test_the_block_of_the_page_names_the_right_class(tmp_path, monkeypatch, capsys):
     """docs/export.md, as it stands there; the class is torch's, on the picture resized by hand."""
-    page = (Path(__file__).resolve().parents[2] / "docs" / "export.md").read_text(encoding="utf-8")
+    page = (Path(__file__).resolve().parents[3] / "docs" / "export.md").read_text(encoding="utf-8")
     block = re.findall(r"```python\n(.*?)```", page, flags=re.DOTALL)[0]
     net, card = made("vgg")
-    export.export_classifier(net, card, tmp_path / "resnet50.onnx")
+    net_export.export_classifier(net, card, tmp_path / "resnet50.onnx")
     photo = Image.fromarray(pixels(60, 80, 3).astype(np.uint8))
     photo.save(tmp_path / "photo.jpg", format="PNG")
     monkeypatch.chdir(tmp_path)

@@ -5,7 +5,7 @@ import torch
 
 from resdet.errors import WeightsError
 from resdet.formats.voc_xml import VOC_CLASSES
-from resdet.weights.heads import DELTAS, SCORES, SYNONYMS, fit
+from resdet.weights.predictors import DELTAS, SCORES, SYNONYMS, fit
 
 
 def heads(num_classes, base, width=3):

@@ -4,7 +4,7 @@ Graphs are opset 18 with float32 tensors in one file. A file is written under a 
 read back by onnx's checker and by onnxruntime, compared by whoever asked for it, and only then
 renamed: what lies under the final name has passed.
 
-Not for: which graph (`resdet.weights.export`, `resdet.detect.onnx.detector_export`).
+Not for: which graph (`resdet.weights.onnx.net_export`, `resdet.detect.onnx.detector_export`).
 """
 
 from __future__ import annotations

@@ -12,8 +12,8 @@ import timm
 from resdet import nets, weights
 from resdet.cli import run_command
 from resdet.errors import WeightsError
-from resdet.weights.convert import convert
-from resdet.weights.doctor import inspect
+from resdet.weights.conversion import convert
+from resdet.weights.doctor.diagnosis import inspect
 
 NAME = "test_convnext"  # timm's own tiny ConvNeXt
 

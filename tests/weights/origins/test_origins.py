@@ -9,10 +9,11 @@ import torchvision
 
 from resdet import nets
 from resdet.errors import WeightsError
-from resdet.weights import formats, layouts, names
-from resdet.weights.identify import identify
-from resdet.weights.names import COUNTER
-from resdet.weights.origins import ORIGINS, to_names_of
+from resdet.weights.formats import containers
+from resdet.weights.origins import tensor_names, value_layouts
+from resdet.weights.origins.identify import identify
+from resdet.weights.origins.origin_records import ORIGINS, to_names_of
+from resdet.weights.origins.tensor_names import COUNTER
 from tests.support.foreign_nets import (
     AkamasterResNet,
     HuggingFaceResNet,
@@ -24,7 +25,7 @@ TOLERANCE = 1e-10  # float64, the same operations
 
 
 def contents(tensors, **more):
-    return formats.Contents(dict(tensors), "torch", **more)
+    return containers.Contents(dict(tensors), "torch", **more)
 
 
 def image(side=64):
@@ -118,7 +119,7 @@ def test_foreign_nets_say_the_same_under_our_names_and_come_back(case):
 def test_option_a_with_zeros_around_is_another_function_without_its_conversion():
     """What renaming alone would give: the published CIFAR nets score 21.7 % instead of 92.2 %."""
     theirs = randomised(AkamasterResNet(3))
-    table = names.table("akamaster", "cifar_resnet20")
+    table = tensor_names.table("akamaster", "cifar_resnet20")
     state = theirs.state_dict()
     net = nets.build("cifar_resnet20", 10)
     net.load_state_dict({o: state[t] for o, t in table.items()})
@@ -189,7 +190,7 @@ def test_caffe2_files_say_what_detectron2_makes_of_them(tmp_path, kind):
         # Its reader sets 1 where its layer means 1 - eps (F17): 5e-6 per norm, 53 of them.
         for norm in (m for m in theirs.modules() if isinstance(m, layers.FrozenBatchNorm2d)):
             norm.running_var.sub_(norm.eps)
-    found = identify(formats.read(path), path.name)
+    found = identify(containers.read(path), path.name)
     assert (found.origin.name, found.net, found.missing) == (kind, "resnet50", ())
     assert found.options == {"stride_in_1x1": True}
     assert found.origin.input.color_order == "BGR"
@@ -247,7 +248,7 @@ def test_folding_keeps_the_function():
         "stem.conv1.norm.running_mean": torch.tensor([3.0]),
         "stem.conv1.norm.running_var": torch.tensor([4.0 - 1e-5]),
     }
-    folded = layouts.fold(ours)
+    folded = value_layouts.fold(ours)
     assert folded.keys() == {"stem.conv1.norm.weight", "stem.conv1.norm.bias"}
     assert folded["stem.conv1.norm.weight"].item() == pytest.approx(1.0)
     assert folded["stem.conv1.norm.bias"].item() == pytest.approx(1.0 - 3.0)
@@ -341,12 +342,12 @@ def test_every_table_is_a_bijection_over_every_tensor():
     """Counted against the nets themselves; counters and folded statistics aside."""
     seen = 0
     for origin in ORIGINS:
-        for net in names.nets_of(origin):
+        for net in tensor_names.nets_of(origin):
             if "1202" in net:
                 continue
             with torch.device("meta"):
                 state = nets.build(net).state_dict()
-            for table in names.tables(origin, net):
+            for table in tensor_names.tables(origin, net):
                 assert len(set(table.values())) == len(table)
                 lost = {n for n in state if n not in table}
                 assert all(COUNTER in n or (origin == "caffe2" and "running" in n) for n in lost)

@@ -17,7 +17,7 @@ from collections.abc import Iterator, Mapping
 
 import torch
 
-from resdet.weights.formats import Tensors
+from resdet.weights.formats.containers import Tensors
 
 # eps of every norm of every origin here; files do not tell it.
 EPS = 1e-5

@@ -17,8 +17,8 @@ import torch
 from torch import nn
 
 from resdet import nets
-from resdet.weights import names
-from resdet.weights.formats import Tensors
+from resdet.weights.formats.containers import Tensors
+from resdet.weights.origins import tensor_names
 
 # Two fixed inputs, as normal noise: as large as standardised pictures.
 NUM_IMAGES = 2
@@ -69,7 +69,7 @@ def own_net(
     odd = sorted(
         set(options) - {"stride_in_1x1"} - ({"width"} if options.get("width") == 1 else set())
     )
-    if net not in names.nets_of(origin) or odd:
+    if net not in tensor_names.nets_of(origin) or odd:
         return None, f"{origin} has no {net}{' of this ' + ', '.join(odd) if odd else ''}"
     if options.get("stride_in_1x1") and int(net.removeprefix("resnet") or 0) >= 50:
         return None, f"{origin}'s {net} has its stride in the 3x3"

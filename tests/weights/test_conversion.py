@@ -11,9 +11,9 @@ from resdet import nets, weights
 from resdet.cli import run_command
 from resdet.errors import CheckFailed, WeightsError
 from resdet.weights import Card, Input
-from resdet.weights.convert import convert, detectron2_keys, flipped
+from resdet.weights.conversion import convert, detectron2_keys, flipped
 from resdet.weights.files import read_tensors
-from resdet.weights.foreign_card import path_beside
+from resdet.weights.foreign_cards import path_beside
 
 RED = torch.tensor([1.3, 1.5, 1.0])[None, :, None, None]
 
@@ -141,7 +141,7 @@ def test_a_net_that_the_target_cannot_build_is_not_written_for_it(tmp_path, opti
 
 def test_another_function_under_the_same_names_is_found_by_its_logits(tmp_path, monkeypatch):
     """As if torchvision's net were another: 1e-8 of the largest logit is the limit."""
-    from resdet.weights import convert as module
+    from resdet.weights import conversion as module
 
     other = torchvision.models.resnet18(num_classes=7)
     other.layer1[0].relu = torch.nn.GELU()

@@ -10,10 +10,11 @@ import torchvision
 from resdet import nets, weights
 from resdet.cli import run_command
 from resdet.errors import WeightsError
-from resdet.weights import Card, Input, probe
-from resdet.weights.doctor import inspect, norms_of
-from resdet.weights.evidence import color_order, scale
-from resdet.weights.foreign_card import path_beside
+from resdet.weights import Card, Input
+from resdet.weights.doctor import image_probe
+from resdet.weights.doctor.diagnosis import inspect, norms_of
+from resdet.weights.doctor.first_layer import color_order, scale
+from resdet.weights.foreign_cards import path_beside
 
 RED = torch.tensor([1.3, 1.5, 1.0])[None, :, None, None]
 
@@ -381,7 +382,7 @@ def test_a_probe_finds_the_order_and_says_what_the_other_costs():
     """By hand: in the right order and range all 40 are right, in the other order the blue half."""
     images, labels = red_and_blue()
     for pixels, order in ((images, "RGB"), (images[..., ::-1].copy(), "BGR")):
-        verdict = probe.probe(lambda rule: RedOrBlue(), pixels, labels)
+        verdict = image_probe.probe(lambda rule: RedOrBlue(), pixels, labels)
         assert verdict.best.name() == f"{order}, ImageNet mean and std"
         assert verdict.best.num_right == 40
         assert "top-1 falls by 50.0 points" in verdict.sentence()
@@ -394,7 +395,7 @@ def test_a_probe_finds_the_stride_rule():
         right = RedOrBlue()
         return torch.nn.Sequential(right, Turned()) if rule else right
 
-    verdict = probe.probe(build, *red_and_blue(), stride_rules=(True, False))
+    verdict = image_probe.probe(build, *red_and_blue(), stride_rules=(True, False))
     assert verdict.best.stride_rule == "3x3"
     assert verdict.best.name() == "RGB, ImageNet mean and std, stride in the 3x3"
     assert {t["stride_rule"] for t in verdict.to_json()["trials"]} == {"1x1", "3x3"}
@@ -407,14 +408,14 @@ class Turned(torch.nn.Module):
 
 def test_a_probe_names_no_winner_by_luck():
     """Exact sign test: 5 to 1 has a chance of 7/64."""
-    assert probe.chance(np.array([1, 1, 1, 1, 1, 0], bool), np.array([0, 0, 0, 0, 0, 1], bool)) == (
-        pytest.approx(7 / 64)
-    )
-    assert probe.chance(np.ones(3, bool), np.ones(3, bool)) == 1.0
+    assert image_probe.chance(
+        np.array([1, 1, 1, 1, 1, 0], bool), np.array([0, 0, 0, 0, 0, 1], bool)
+    ) == (pytest.approx(7 / 64))
+    assert image_probe.chance(np.ones(3, bool), np.ones(3, bool)) == 1.0
     images, labels = red_and_blue(4)
-    assert probe.probe(lambda rule: RedOrBlue(), images, labels).best is None
+    assert image_probe.probe(lambda rule: RedOrBlue(), images, labels).best is None
     with pytest.raises(WeightsError, match="no labelled image"):
-        probe.probe(lambda rule: RedOrBlue(), images[:0], labels[:0])
+        image_probe.probe(lambda rule: RedOrBlue(), images[:0], labels[:0])
 
 
 # -- real files ----------------------------------------------------------------------------------
@@ -430,8 +431,8 @@ CIFAR_FILES = [
 def test_the_published_cifar_nets_score_as_published(shared_data, tmp_path, name, net, right):
     """The data's README: 92.2 % and 93.6 % of these 1,000 images; before and after conversion."""
     from resdet.convert_weights import read_images
-    from resdet.weights.convert import convert
-    from resdet.weights.reference import our_net
+    from resdet.weights.conversion import convert
+    from resdet.weights.origins.reference_nets import our_net
 
     report = inspect(shared_data / "weights" / name)
     assert (report.origin, report.architecture, report.problems) == ("akamaster", net, ())

@@ -4,7 +4,7 @@ A net scores best under the conventions that it was trained with. Every combinat
 use is tried on labelled images; the best is named with the number of images that it gets right,
 and with how surely it beats the next (an exact sign test on the images where the two differ).
 
-Not for: reading images (the command hands them over), or what statistics suggest (`evidence`).
+Not for: reading images (the command hands them over), or what statistics suggest (`first_layer`).
 """
 
 from __future__ import annotations
@@ -20,9 +20,9 @@ from torch import nn
 
 from resdet.errors import WeightsError
 from resdet.weights.card import Input
-from resdet.weights.formats import Tensors
-from resdet.weights.origins import IMAGENET_RGB
-from resdet.weights.reference import our_net
+from resdet.weights.formats.containers import Tensors
+from resdet.weights.origins.origin_records import IMAGENET_RGB
+from resdet.weights.origins.reference_nets import our_net
 
 # Name of a range to (mean, std) per channel in RGB, of pixels in [0, 255].
 RANGES: dict[str, tuple[tuple[float, float, float], tuple[float, float, float]]] = {
@@ -160,7 +160,7 @@ def probe_tensors(
     *,
     stride_is_open: bool,
 ) -> Verdict:
-    """As `probe`, for tensors under our names; both stride rules where that is open."""
+    """As `image_probe`, for tensors under our names; both stride rules where that is open."""
     num_classes = len(tensors["linear.bias"])
 
     def build(rule: bool | None) -> nn.Module:

@@ -19,11 +19,11 @@ from typing import Any
 
 from resdet.errors import WeightsError
 from resdet.weights.card import Card, Input
-from resdet.weights.evidence import clashes, is_folded
-from resdet.weights.formats import Contents
-from resdet.weights.identify import Identified
-from resdet.weights.layouts import EPS
-from resdet.weights.origins import IMAGENET_RGB
+from resdet.weights.doctor.first_layer import clashes, is_folded
+from resdet.weights.formats.containers import Contents
+from resdet.weights.origins.identify import Identified
+from resdet.weights.origins.origin_records import IMAGENET_RGB
+from resdet.weights.origins.value_layouts import EPS
 
 SUFFIX = ".card.json"
 

@@ -25,8 +25,8 @@ from torch import nn
 from resdet import nets
 from resdet.errors import CheckFailed, WeightsError
 from resdet.weights.card import Card, Input
-from resdet.weights.formats import Tensors
-from resdet.weights.onnx_file import (
+from resdet.weights.formats.containers import Tensors
+from resdet.weights.onnx.onnx_file import (
     OPSET,
     about,
     checked,

@@ -22,14 +22,16 @@ from safetensors.torch import save_file
 from resdet import nets
 from resdet.errors import CheckFailed, WeightsError
 from resdet.run import atomic_path, write_json
-from resdet.weights import files, formats, own_names
+from resdet.weights import files
 from resdet.weights.card import CARD_KEY, Card
-from resdet.weights.foreign_card import card_beside, needs_stride_rule, part_of, path_beside
-from resdet.weights.formats import Tensors
-from resdet.weights.identify import identify, shapes_of
-from resdet.weights.names import COUNTER
-from resdet.weights.origins import to_names_of
-from resdet.weights.reference import Parity, logits, our_net, own_net, parity
+from resdet.weights.foreign_cards import card_beside, needs_stride_rule, part_of, path_beside
+from resdet.weights.formats import containers
+from resdet.weights.formats.containers import Tensors
+from resdet.weights.origins import native_names
+from resdet.weights.origins.identify import identify, shapes_of
+from resdet.weights.origins.origin_records import to_names_of
+from resdet.weights.origins.reference_nets import Parity, logits, our_net, own_net, parity
+from resdet.weights.origins.tensor_names import COUNTER
 from resdet.weights.transfer import grouped
 
 # Of the largest logit, in float64: sums in another order differ by 1e-14 or so.
@@ -138,11 +140,11 @@ def convert(
 
 def _left_behind(source: Path, part: str | None) -> list[str]:
     """What of the file belongs to no net, and therefore stays behind."""
-    contents = formats.read(source, part=part or part_of(source))
+    contents = containers.read(source, part=part or part_of(source))
     if CARD_KEY in contents.metadata:
         return []
     names = list(contents.left_aside)
-    if not own_names.known(source, contents, files.sha256_of(contents.tensors)):
+    if not native_names.known(source, contents, files.sha256_of(contents.tensors)):
         names += identify(contents, str(source), card_beside(source)).extras
     return [f"stays behind, of no net: {', '.join(grouped(names)[:6])}"] if names else []
 
@@ -156,7 +158,7 @@ def _remove(out: Path) -> None:
 def _num_classes(tensors: Tensors, card: Card) -> int:
     """Of the last layer; 1000 where it is missing, which is counted as missing then."""
     last = "linear"
-    if own_names.has_own_names(card.net):
+    if native_names.has_own_names(card.net):
         with torch.device("meta"):
             last = getattr(nets.build(card.net, **card.net_options), "classifier", last)
     return len(tensors[f"{last}.bias"]) if f"{last}.bias" in tensors else 1000
@@ -224,7 +226,7 @@ def _refuse_out(source: Path, out: Path, to: str) -> None:
 
 def _refuse_other_nets(card: Card, to: str, source: Path) -> None:
     """Nets whose names fit the target's net and whose function does not (F20)."""
-    if to not in ("torchvision", "timm") or own_names.has_own_names(card.net):
+    if to not in ("torchvision", "timm") or native_names.has_own_names(card.net):
         return
     if needs_stride_rule(card.net) and card.net_options.get("stride_in_1x1", True):
         raise WeightsError(
@@ -350,14 +352,14 @@ def _against(
     net, why = own_net(origin, *build)
     if net is None:
         return Parity(what, why=why)
-    net.load_state_dict(formats.read(path, part=part).tensors)
+    net.load_state_dict(containers.read(path, part=part).tensors)
     return parity(what, logits(net, size, flip=flip), ours)
 
 
 def origin_of(source: Path, part: str | None = None) -> str:
-    contents = formats.read(source, part=part or part_of(source))
+    contents = containers.read(source, part=part or part_of(source))
     if CARD_KEY in contents.metadata:
         return "resdet"
-    if named := own_names.known(source, contents, files.sha256_of(contents.tensors)):
-        return "timm" if named[1].net.startswith(own_names.TIMM) else "resdet"
+    if named := native_names.known(source, contents, files.sha256_of(contents.tensors)):
+        return "timm" if named[1].net.startswith(native_names.TIMM) else "resdet"
     return identify(contents, str(source), card_beside(source)).origin.name

@@ -3,7 +3,7 @@
 Nothing here is guessed in silence. What names and records state is given as it is; what
 statistics suggest is given with what it rests on; what cannot be known is null.
 
-Not for: scoring images under every convention (`probe`), or writing anything (`convert`).
+Not for: scoring images under every convention (`image_probe`), or writing anything (`convert`).
 """
 
 from __future__ import annotations
@@ -16,9 +16,8 @@ from typing import Any
 import torch
 
 from resdet.errors import WeightsError
-from resdet.weights import formats, names, own_names
 from resdet.weights.card import CARD_KEY, Card, Input
-from resdet.weights.evidence import (
+from resdet.weights.doctor.first_layer import (
     Evidence,
     clashes,
     color_order,
@@ -27,7 +26,7 @@ from resdet.weights.evidence import (
     scale,
 )
 from resdet.weights.files import not_finite, sha256_of
-from resdet.weights.foreign_card import (
+from resdet.weights.foreign_cards import (
     Habits,
     by_habit,
     card_beside,
@@ -37,9 +36,11 @@ from resdet.weights.foreign_card import (
     path_beside,
     unknown_of,
 )
-from resdet.weights.formats import Contents
-from resdet.weights.identify import Identified, identify, shapes_of
-from resdet.weights.names import COUNTER
+from resdet.weights.formats import containers
+from resdet.weights.formats.containers import Contents
+from resdet.weights.origins import native_names, tensor_names
+from resdet.weights.origins.identify import Identified, identify, shapes_of
+from resdet.weights.origins.tensor_names import COUNTER
 from resdet.weights.transfer import grouped
 
 RUN_CARD, RUN_MODEL = "card.json", "model_final.pth"
@@ -164,12 +165,12 @@ def inspect(path: Path | str, *, part: str | None = None) -> Report:
     Raises:
         WeightsError: there is no such file.
     """
-    formats.refuse_address(path)
+    containers.refuse_address(path)
     path = Path(path)
     if not path.exists():
         raise WeightsError(f"{path} does not exist. Name a weight file that does.")
     try:
-        contents = formats.read(path, part=part or part_of(path))
+        contents = containers.read(path, part=part or part_of(path))
     except WeightsError as error:
         return Report(str(path), problems=(str(error),))
     counted: dict[str, Any] = {
@@ -185,7 +186,7 @@ def inspect(path: Path | str, *, part: str | None = None) -> Report:
             if card.tensors_sha256 != sha256_of(contents.tensors):
                 spoiled.append("its tensors do not match the SHA-256 in its card: damaged")
             return _with_card(path, contents, card, spoiled, counted)
-        if named := own_names.known(path, contents, sha256_of(contents.tensors)):
+        if named := native_names.known(path, contents, sha256_of(contents.tensors)):
             return _with_card(path, contents, named[1], spoiled, counted)
         return _foreign(path, contents, spoiled, counted)
     except WeightsError as error:
@@ -201,8 +202,8 @@ def _with_card(
     path: Path, contents: Contents, card: Card, problems: list[str], counted: dict[str, Any]
 ) -> Report:
     """A file whose card says everything, and whose tensors are called as in its net."""
-    if own_names.has_own_names(card.net):
-        own_names.check(contents, card.net, card.net_options, path)
+    if native_names.has_own_names(card.net):
+        native_names.check(contents, card.net, card.net_options, path)
     health = norms_of(contents.tensors)
     fits = _fits(card.net, card.net_options, len(card.classes) or None, contents.tensors)
     return Report(
@@ -382,7 +383,7 @@ def _fits(
     without_classifier: bool = False,
 ) -> tuple[Fit, ...]:
     """The file's own net first, then those of its family that share tensors by name and shape."""
-    if own_names.has_own_names(net):
+    if native_names.has_own_names(net):
         # Checked when it was read: every name and shape is the net's.
         count = sum(not n.endswith(COUNTER) for n in tensors)
         return (Fit(net, count, count, 0),)
@@ -404,7 +405,7 @@ def _fits(
 
 def _family(net: str) -> tuple[str, ...]:
     return tuple(
-        n for o in ("torchvision", "akamaster") for n in names.nets_of(o) if _alike(n, net)
+        n for o in ("torchvision", "akamaster") for n in tensor_names.nets_of(o) if _alike(n, net)
     )
 
 

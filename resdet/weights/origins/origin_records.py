@@ -18,10 +18,10 @@ from dataclasses import dataclass
 import torch
 
 from resdet.errors import WeightsError
-from resdet.weights import layouts, names
 from resdet.weights.card import Input
-from resdet.weights.formats import Tensors
-from resdet.weights.names import COUNTER
+from resdet.weights.formats.containers import Tensors
+from resdet.weights.origins import tensor_names, value_layouts
+from resdet.weights.origins.tensor_names import COUNTER
 
 IMAGENET_RGB = Input("RGB", (123.675, 116.28, 103.53), (58.395, 57.12, 57.375))
 _BGR_MEAN = (103.53, 116.28, 123.675)
@@ -101,27 +101,27 @@ def to_our_values(
     """Tensors under our names with our meaning, and what was converted, in sentences."""
     notes: list[str] = []
     if origin.folded:
-        ours = layouts.unfold(ours)
+        ours = value_layouts.unfold(ours)
         notes.append("norms are scale and shift alone: mean 0, variance 1 - eps; frozen only")
     if any(t.ndim == 4 and n.startswith("fc") for n, t in ours.items()):
-        ours = layouts.to_linear(ours)
+        ours = value_layouts.to_linear(ours)
         notes.append("fc6 and fc7 are convolutions there, linear layers here")
     if origin.name == "akamaster":
         _refuse_half_an_option_a(ours, where)
-        ours = layouts.uncentred(ours)
+        ours = value_layouts.uncentred(ours)
         notes.append("option A has its zeros around the channels there, behind them here")
     for name in STEM_BIASES:
         bias = raw.get(name)
-        if bias is None or layouts.STEM_MEAN not in ours:
+        if bias is None or value_layouts.STEM_MEAN not in ours:
             continue
-        if bias.shape != ours[layouts.STEM_MEAN].shape:
+        if bias.shape != ours[value_layouts.STEM_MEAN].shape:
             raise WeightsError(
                 f"{where}, {name}: shape {tuple(bias.shape)}, but its norm has "
-                f"{tuple(ours[layouts.STEM_MEAN].shape)}. The file is spoiled."
+                f"{tuple(ours[value_layouts.STEM_MEAN].shape)}. The file is spoiled."
             )
         if bias.any():
             # Detectron2 leaves it out (detectron2#5412), which is another net.
-            ours = layouts.bias_into_norm(ours, bias)
+            ours = value_layouts.bias_into_norm(ours, bias)
             largest = float(bias.abs().max())
             notes.append(f"{name}, up to {largest:.3g}, moved into the norm; Detectron2 drops it")
         else:
@@ -149,13 +149,13 @@ def _refuse_half_an_option_a(ours: Mapping[str, torch.Tensor], where: str) -> No
 def _from_our_values(origin: str, net: str, ours: Tensors) -> tuple[Tensors, tuple[str, ...]]:
     notes: list[str] = []
     if ORIGINS[origin].folded:
-        ours = layouts.fold(ours)
+        ours = value_layouts.fold(ours)
         notes.append("norms folded to scale and shift; their statistics are lost")
     if origin == "timm" and net.startswith("vgg"):
-        ours = layouts.to_convolution(ours)
+        ours = value_layouts.to_convolution(ours)
         notes.append("fc6 and fc7 written as convolutions")
     if origin == "akamaster":
-        ours = layouts.centred(ours)
+        ours = value_layouts.centred(ours)
         notes.append("option A's zeros put around the channels")
     if not ORIGINS[origin].keeps_counters:
         ours = {n: t for n, t in ours.items() if not n.endswith(COUNTER)}
@@ -171,7 +171,7 @@ def to_names_of(origin: str, net: str, tensors: Tensors) -> tuple[Tensors, tuple
     if origin == "timm" and net.startswith("timm:"):
         return tensors, ()
     try:
-        table = names.table(origin, net)
+        table = tensor_names.table(origin, net)
     except ValueError as error:
         raise WeightsError(f"{error}.") from None
     converted, notes = _from_our_values(origin, net, tensors)

@@ -3,7 +3,7 @@
 Names and shapes tell neither colour order nor range; the filters carry traces of both. What they
 suggest is said with what it rests on, and settles nothing against a card (`faults.md` F19).
 
-Not for: a proof; that takes labelled images (`probe`).
+Not for: a proof; that takes labelled images (`image_probe`).
 """
 
 from __future__ import annotations

@@ -28,8 +28,8 @@ from safetensors import SafetensorError, safe_open
 
 from resdet.errors import WeightsError
 from resdet.formats import foreign
-from resdet.weights import pickles
 from resdet.weights.card import CARD_KEY
+from resdet.weights.formats import pickles
 
 Tensors = dict[str, torch.Tensor]
 

@@ -1,0 +1,1 @@
+"""Classifiers and backbones as ONNX files, each compared with its net."""

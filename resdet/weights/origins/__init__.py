@@ -1,0 +1,1 @@
+"""Where weights come from: names, value layouts, conventions, and the net to compare with."""
