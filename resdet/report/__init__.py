@@ -5,13 +5,10 @@ without torch and without Detectron2. Every number is in three files with the sa
 report.html (one page, nothing beside it), report.md (with its figures in report_files/) and
 report.json (for programs).
 
-    runs        a run folder as one column of the report
-    scores      results/<data set>/ as numbers and curves, by `resdet.evaluation`
-    sameness    what differs, and whether it is more than the backbone
-    story       which pairs to compare, and the sentences about them
-    paper       the paper's number where, and only where, the protocol is the same
-    tables      the tables, once, for page, Markdown and terminal
-    charts, pictures, document   what is seen
+    document    the report as a whole: gathered from run folders, then written
+    runs        a run folder as one column; scores: results/<data set>/ as numbers and curves
+    compare     what differs, gains, noise, errors, the paper's number
+    render      page, Markdown, terminal, JSON; tables, charts, pictures
 
 Not for: computing a metric (`resdet.evaluation`), or running a detector.
 """

@@ -19,7 +19,7 @@ from pathlib import Path
 
 from resdet.errors import UserError
 from resdet.report.document import compare
-from resdet.report.foreign import as_runs, split_name
+from resdet.report.foreign_results import as_runs, split_name
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

@@ -4,7 +4,7 @@ Tables and JSON are made before any plot or picture, and a picture that fails is
 number is lost to a drawing (`faults.md` F78). The page holds everything inside itself and needs
 no script and no network (F79).
 
-Not for: what stands in a table, a plot or a sentence (`tables`, `figures`, `story`).
+Not for: what stands in a table, a plot or a sentence (`tables`, `figures`, `gains`).
 """
 
 from __future__ import annotations
@@ -17,19 +17,27 @@ from pathlib import Path
 from resdet import __version__
 from resdet.errors import RunError
 from resdet.evaluation.analysis.image_noise import Interval
-from resdet.report import as_json, figures, page, pictures, plain, tables
-from resdet.report.anatomies import Errors, errors
-from resdet.report.bets import Trust, image_intervals, trust
-from resdet.report.contrasts import MAX_BYTES as CONTRAST_BYTES
-from resdet.report.contrasts import Contrast, contrasts
+from resdet.report.compare.backbone_gains import (
+    Gain,
+    Pair,
+    gain,
+    headline,
+    meaning,
+    pairs,
+    standfirst,
+)
+from resdet.report.compare.comparability import Verdict, judge
+from resdet.report.compare.contrasts import MAX_BYTES as CONTRAST_BYTES
+from resdet.report.compare.contrasts import Contrast, contrasts
+from resdet.report.compare.error_shares import Errors, errors
+from resdet.report.compare.gain_noise import Trust, image_intervals, trust
 from resdet.report.curves import Curves, curves_of
-from resdet.report.figures import Figure
-from resdet.report.pictures import Sample
+from resdet.report.render import figures, page, pictures, plain_text, report_json, tables
+from resdet.report.render.figures import Figure
+from resdet.report.render.pictures import Sample
+from resdet.report.render.tables import Table
 from resdet.report.runs import Column, read_columns
-from resdet.report.sameness import Verdict, judge
 from resdet.report.scores import COCO_AP50, Metric, SetScores, read_scores
-from resdet.report.story import Gain, Pair, gain, headline, meaning, pairs, standfirst
-from resdet.report.tables import Table
 from resdet.run import utc_now, write_json, write_text
 
 
@@ -136,8 +144,8 @@ def compare(
     output = Path(output)
     try:
         output.mkdir(parents=True, exist_ok=True)
-        write_json(output / "report.json", as_json.to_json(report))
-        plain.write_markdown(report, output)
+        write_json(output / "report.json", report_json.to_json(report))
+        plain_text.write_markdown(report, output)
         write_text(output / "report.html", html)
     except OSError as error:
         raise RunError(f"{output} cannot be written: {error.strerror}. Give --output.") from None
@@ -146,7 +154,7 @@ def compare(
         output / "report.md",
         output / "report.json",
         report.verdict,
-        plain.terminal_text(report),
+        plain_text.terminal_text(report),
     )
 
 

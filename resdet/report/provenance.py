@@ -1,6 +1,6 @@
 """What a reader needs to trust or to repeat a run, as rows of text.
 
-Not for: what is compared (`sameness`); this is the record.
+Not for: what is compared (`comparability`); this is the record.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ import json
 import shlex
 from typing import Any
 
-from resdet.report import story
+from resdet.report.compare import backbone_gains
 from resdet.report.runs import Column
 
 
@@ -35,7 +35,7 @@ def provenance(column: Column) -> dict[str, Any]:
         ("command", shlex.join(map(str, info.get("command") or []))),
         ("seed", column.seed),
         ("host and device", ", ".join(str(info[k]) for k in ("host", "device") if info.get(k))),
-        ("training time", story.duration(column.seconds) if column.seconds else ""),
+        ("training time", backbone_gains.duration(column.seconds) if column.seconds else ""),
         ("tensors", ", ".join(f"{name} {count:,}" for name, count in counts.items())),
         ("versions", ", ".join(f"{k} {v}" for k, v in (info.get("versions") or {}).items())),
     ]

@@ -9,7 +9,7 @@ Read from a run folder, beside what `resdet.run` names itself:
 
 What is not there is `None` and shown as a dash; nothing is guessed.
 
-Not for: the results of a run (`scores`), or whether two runs may be compared (`sameness`).
+Not for: the results of a run (`scores`), or whether two runs may be compared (`comparability`).
 """
 
 from __future__ import annotations
@@ -61,7 +61,7 @@ class Column:
         parameters: of the whole detector, or None.
         samples_seen: training images that went through the net, repeats counted, or None.
         seconds: of training, or None.
-        foreign: only its results are known (`foreign`); how it was made is not.
+        foreign: only its results are known (`foreign_results`); how it was made is not.
     """
 
     run: Run

@@ -170,8 +170,9 @@ def _probed(args: argparse.Namespace, read_images: ReadImages | None) -> image_p
             )
     if "linear.bias" not in tensors:
         raise WeightsError(
-            f"{args.file} has no last layer under our names, so images cannot tell its conventions. "
-            "In Python: resdet.weights.doctor.image_probe.probe(build, images, labels)."
+            f"{args.file} has no last layer under our names, so images cannot tell its "
+            "conventions. In Python: "
+            "resdet.weights.doctor.image_probe.probe(build, images, labels)."
         )
     images, labels = read_images(args.images, size, len(tensors["linear.bias"]), args.classes)
     sys.stderr.write(f"{len(images)} images, {2 * len(image_probe.RANGES)} ways to read them …\n")

@@ -11,14 +11,14 @@ import pytest
 from PIL import Image
 
 from resdet.evaluation.analysis.image_noise import Interval
-from resdet.report import bets, story
-from resdet.report.anatomies import errors
-from resdet.report.bets import Bet
-from resdet.report.contrasts import contrasts, rule
+from resdet.report.compare import backbone_gains, gain_noise
+from resdet.report.compare.backbone_gains import Pair
+from resdet.report.compare.contrasts import contrasts, rule
+from resdet.report.compare.error_shares import errors
+from resdet.report.compare.gain_noise import Bet
 from resdet.report.document import gather
 from resdet.report.runs import read_columns
 from resdet.report.scores import Metric, read_scores
-from resdet.report.story import Pair
 from resdet.run import write_json
 from tests.support.fabricate import fabricate_run
 
@@ -32,7 +32,7 @@ def bet(before: list[float], after: list[float], low: float | None, high: float 
     interval = None
     if low is not None and high is not None:
         interval = Interval(low, high, 1000, 500, (low + high) / 2, (high - low) / 4)
-    made = story.gain(pair, "s", METRIC, values, [{}] * len(values), interval)
+    made = backbone_gains.gain(pair, "s", METRIC, values, [{}] * len(values), interval)
     assert made is not None
     return Bet(made)
 
@@ -40,16 +40,21 @@ def bet(before: list[float], after: list[float], low: float | None, high: float 
 @pytest.mark.parametrize(
     ("made", "answer", "why"),
     [
-        pytest.param(bet([0.5], [0.6], 0.05, 0.15), bets.IMAGES_ONLY, "", id="one-seed"),
-        pytest.param(bet([0.5], [0.6], -0.01, 0.2), bets.NO, "the images", id="few-images"),
-        pytest.param(bet([0.5], [0.6], None, None), bets.UNKNOWN, "", id="nothing-known"),
-        pytest.param(bet([0.50, 0.51], [0.60, 0.61], 0.05, 0.15), bets.YES, "", id="small-spread"),
+        pytest.param(bet([0.5], [0.6], 0.05, 0.15), gain_noise.IMAGES_ONLY, "", id="one-seed"),
+        pytest.param(bet([0.5], [0.6], -0.01, 0.2), gain_noise.NO, "the images", id="few-images"),
+        pytest.param(bet([0.5], [0.6], None, None), gain_noise.UNKNOWN, "", id="nothing-known"),
         pytest.param(
-            bet([0.40, 0.60], [0.50, 0.70], 0.05, 0.15), bets.NO, "the seeds", id="large-spread"
+            bet([0.50, 0.51], [0.60, 0.61], 0.05, 0.15), gain_noise.YES, "", id="small-spread"
+        ),
+        pytest.param(
+            bet([0.40, 0.60], [0.50, 0.70], 0.05, 0.15),
+            gain_noise.NO,
+            "the seeds",
+            id="large-spread",
         ),
         pytest.param(
             bet([0.495, 0.505, 0.5], [0.5095, 0.5195, 0.5145], 0.001, 0.028),
-            bets.NO,
+            gain_noise.NO,
             "together",
             id="only-together",
         ),
@@ -136,7 +141,7 @@ def test_coco_sets_have_intervals_of_ap_and_ap50(make_report: Any) -> None:
     for g in gains:
         assert g["interval"]["difference"] == pytest.approx(g["absolute"], abs=1e-9)
         assert g["interval"]["low"] < g["absolute"] < g["interval"]["high"]
-        assert g["noise"]["answer"] in (bets.IMAGES_ONLY, bets.NO)
+        assert g["noise"]["answer"] in (gain_noise.IMAGES_ONLY, gain_noise.NO)
 
 
 # -- errors, and where two differ ------------------------------------------------------------

@@ -15,9 +15,11 @@ import pytest
 
 from resdet.errors import CheckFailed, RunError
 from resdet.evaluation.inputs.result_folder import evaluate_folder
-from resdet.report import compare, contrasts, pictures
+from resdet.report import compare
+from resdet.report.compare import contrasts
+from resdet.report.compare.backbone_gains import percent, points
 from resdet.report.document import gather
-from resdet.report.story import percent, points
+from resdet.report.render import pictures
 from resdet.run import write_json
 from tests.support.fabricate import fabricate_run
 

@@ -11,15 +11,17 @@ from typing import Any
 import pytest
 from PIL import Image
 
-from resdet.report import bets, charts, compare, runs, story, tables
-from resdet.report.anatomies import _moves_table
-from resdet.report.charts import Look, Span, SpanRow
-from resdet.report.contrasts import Contrast, contrasts, rule
+from resdet.report import compare, runs
+from resdet.report.compare import backbone_gains, gain_noise
+from resdet.report.compare.backbone_gains import Gain, Pair
+from resdet.report.compare.contrasts import Contrast, contrasts, rule
+from resdet.report.compare.error_shares import _moves_table
 from resdet.report.document import gather
-from resdet.report.foreign import as_runs
+from resdet.report.foreign_results import as_runs
+from resdet.report.render import charts, tables
+from resdet.report.render.charts import Look, Span, SpanRow
 from resdet.report.runs import read_columns
 from resdet.report.scores import read_scores
-from resdet.report.story import Gain, Pair
 from tests.report.test_report_bets import bet, results_run
 from tests.report.test_report_words import column
 from tests.support.fabricate import detections, fabricate_run, ground_truth
@@ -148,7 +150,7 @@ def test_why_seeds_are_not_known_is_said_as_it_is(
 ) -> None:
     """One seed, or a spread of 0, has no interval."""
     made = bet(before, after, 0.05, 0.15)
-    assert made.answer == bets.IMAGES_ONLY
+    assert made.answer == gain_noise.IMAGES_ONLY
     assert made.words == f"for other images; {words}, so seeds are not known"
 
 
@@ -162,7 +164,7 @@ def test_pretraining_inside_noise_is_not_given_as_a_gain() -> None:
     """The title is all that many read."""
     columns, gain = pretraining(0.503)
     verdict: Any = SimpleNamespace(comparable=True, results_only=False)
-    said = story.headline(columns, [gain], verdict, {gain.pair})
+    said = backbone_gains.headline(columns, [gain], verdict, {gain.pair})
     assert said == "Pretraining gives +0.3 points to V (inside noise)"
 
 
@@ -170,11 +172,11 @@ def test_noise_of_images_that_is_not_known_is_not_left() -> None:
     """Only the noise of seeds is known; and a loss is no gain."""
     columns, gain = pretraining(0.6)
     noise = {gain.pair: "Outside the noise of 3 seeds."}
-    said = " ".join(story.standfirst(columns, [gain], noise, set()))
+    said = " ".join(backbone_gains.standfirst(columns, [gain], noise, set()))
     assert "test images" not in said
     assert said.endswith("Outside the noise of 3 seeds.")
     columns, gain = pretraining(0.4)
-    said = " ".join(story.standfirst(columns, [gain], {gain.pair: "x"}, {gain.pair}))
+    said = " ".join(backbone_gains.standfirst(columns, [gain], {gain.pair: "x"}, {gain.pair}))
     assert said.endswith("The difference is larger than the noise of the test images.")
 
 
@@ -203,7 +205,7 @@ def test_nets_of_the_same_pretraining_are_set_side_by_side(tmp_path: Path) -> No
         )
         for net, data in (("vgg11", "x"), ("vgg11", "y"), ("resnet18", "y"), ("resnet18", "x"))
     ]
-    assert story.pairs(runs.read_columns(made)) == [
+    assert backbone_gains.pairs(runs.read_columns(made)) == [
         Pair((0,), (3,), "net"),
         Pair((1,), (2,), "net"),
     ]

@@ -13,7 +13,7 @@ from PIL import Image
 
 from resdet.errors import CheckFailed, DataError, UserError
 from resdet.report.commands import add_arguments, run
-from resdet.report.foreign import split_name
+from resdet.report.foreign_results import split_name
 
 ROOT = Path(__file__).resolve().parents[2]
 

@@ -12,13 +12,9 @@ from PIL import Image
 
 from resdet.evaluation.analysis.image_noise import mean_ap
 from resdet.evaluation.inputs.result_folder import evaluate_folder
-from resdet.report import (
-    charts,
-    curves,
-    pictures,
-    runs,
-)
-from resdet.report.charts import Look, Series
+from resdet.report import curves, runs
+from resdet.report.render import charts, pictures
+from resdet.report.render.charts import Look, Series
 from resdet.report.scores import read_scores
 
 # -- resampling ----------------------------------------------------------------------------

@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
+from resdet.report.compare.comparability import Verdict, config_differences
 from resdet.report.document import gather
-from resdet.report.sameness import Verdict, config_differences
 from tests.support.fabricate import fabricate_run
 
 CARD = {"input": {"mean": [1.0, 2.0, 3.0], "std": [1.0, 1.0, 1.0], "color_order": "BGR"}}

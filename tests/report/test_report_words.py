@@ -13,18 +13,11 @@ import numpy as np
 import pytest
 
 from resdet.errors import RunError
-from resdet.report import (
-    charts,
-    commands,
-    curves,
-    figures,
-    paper,
-    runs,
-    scores,
-    story,
-)
+from resdet.report import commands, curves, runs, scores
+from resdet.report.compare import backbone_gains, published_numbers
+from resdet.report.compare.backbone_gains import Pair
+from resdet.report.render import charts, figures
 from resdet.report.scores import Metric
-from resdet.report.story import Pair
 from resdet.run import Run
 from tests.support import fabricate
 from tests.support.fabricate import fabricate_run
@@ -42,28 +35,28 @@ def column(net: str, pretrained: bool, seed: int = 1) -> Any:
 
 def test_two_nets_are_one_question_in_the_order_given() -> None:
     """A against B: the gain is that of the second."""
-    found = story.pairs([column("VGG-16", True), column("ResNet-101", True)])
+    found = backbone_gains.pairs([column("VGG-16", True), column("ResNet-101", True)])
     assert found == [Pair((0,), (1,), "net")]
 
 
 def test_one_net_is_compared_from_scratch_to_pretrained_in_any_order() -> None:
     """The gain is that of pretraining, whichever is named first."""
-    found = story.pairs([column("VGG-16", True), column("VGG-16", False)])
+    found = backbone_gains.pairs([column("VGG-16", True), column("VGG-16", False)])
     assert found == [Pair((1,), (0,), "pretraining")]
 
 
 def test_the_seeds_of_a_backbone_stand_together() -> None:
     """Two seeds with and without pretraining: one question, not four; two nets likewise."""
     given = [column("V", start, seed) for start in (False, True) for seed in (1, 2)]
-    assert story.pairs(given) == [Pair((0, 1), (2, 3), "pretraining")]
+    assert backbone_gains.pairs(given) == [Pair((0, 1), (2, 3), "pretraining")]
     given = [column(net, True, seed) for seed in (1, 2) for net in ("V", "R")]
-    assert story.pairs(given) == [Pair((0, 2), (1, 3), "net")]
+    assert backbone_gains.pairs(given) == [Pair((0, 2), (1, 3), "net")]
 
 
 def test_other_runs_are_set_against_the_first() -> None:
     """Neither net nor start differ: three seeds."""
     given = [column("V", True, seed) for seed in (1, 2, 3)]
-    assert story.pairs(given) == [Pair((0,), (1,), "other"), Pair((0,), (2,), "other")]
+    assert backbone_gains.pairs(given) == [Pair((0,), (1,), "other"), Pair((0,), (2,), "other")]
 
 
 def test_a_net_is_ahead_behind_or_level() -> None:
@@ -75,9 +68,9 @@ def test_a_net_is_ahead_behind_or_level() -> None:
     pair = Pair((0,), (1,), "net")
 
     def said(before: float, after: float, in_noise: bool = False) -> str:
-        made = story.gain(pair, "s", metric, [before, after], [{}, {}])
+        made = backbone_gains.gain(pair, "s", metric, [before, after], [{}, {}])
         assert made is not None
-        return story.headline(columns, [made], verdict, {pair} if in_noise else set())
+        return backbone_gains.headline(columns, [made], verdict, {pair} if in_noise else set())
 
     assert said(0.732, 0.764) == "ResNet-101 1 is 3.2 points ahead of VGG-16 1"
     assert said(0.764, 0.732) == "VGG-16 1 is 3.2 points ahead of ResNet-101 1"
@@ -85,15 +78,15 @@ def test_a_net_is_ahead_behind_or_level() -> None:
     assert said(0.732, 0.764, in_noise=True) == (
         "VGG-16 1 and ResNet-101 1 cannot be told apart: 3.2 points, inside noise"
     )
-    assert story.relative(0.732, 0.764) == pytest.approx(0.0437, abs=1e-4)
-    assert story.relative(0.0, 0.5) is None
-    assert story.gain(pair, "s", metric, [None, 0.5], [{}, {}]) is None
+    assert backbone_gains.relative(0.732, 0.764) == pytest.approx(0.0437, abs=1e-4)
+    assert backbone_gains.relative(0.0, 0.5) is None
+    assert backbone_gains.gain(pair, "s", metric, [None, 0.5], [{}, {}]) is None
 
 
 def test_classes_are_sorted_by_gain() -> None:
     """Largest first; a class that one run lacks has none."""
     metric = Metric("mean_ap", "VOC area", "AP50 (VOC 2010, area)")
-    made = story.gain(
+    made = backbone_gains.gain(
         Pair((0,), (1,), "net"), "s", metric, [0.5, 0.6],
         [{"a": 0.1, "b": 0.2, "c": None}, {"a": 0.2, "b": 0.6, "c": 0.9}],
     )  # fmt: skip
@@ -105,7 +98,9 @@ def test_the_gain_of_seeds_is_that_of_their_means() -> None:
     """By hand: 0.50 and 0.54 against 0.60 and 0.62: 0.61 - 0.52, in classes alike."""
     metric = Metric("AP", "COCO bbox", "AP")
     classes = [{"a": v, "b": None if v == 0.54 else v} for v in (0.50, 0.60, 0.54, 0.62)]
-    made = story.gain(Pair((0, 2), (1, 3), "net"), "s", metric, [0.50, 0.60, 0.54, 0.62], classes)
+    made = backbone_gains.gain(
+        Pair((0, 2), (1, 3), "net"), "s", metric, [0.50, 0.60, 0.54, 0.62], classes
+    )
     assert made is not None
     assert (made.before, made.after) == (pytest.approx(0.52), pytest.approx(0.61))
     assert made.absolute == pytest.approx(0.09)
@@ -136,7 +131,7 @@ def test_labels_tell_runs_apart_and_no_further(tmp_path: Path) -> None:
 
 def test_the_papers_means_are_means() -> None:
     """Tables 10 and 11: the mean over 20 classes gives the number of table 7 (rounding: 0.05)."""
-    with_classes = [n for n in paper.tables()["numbers"] if "per_class" in n]
+    with_classes = [n for n in published_numbers.tables()["numbers"] if "per_class" in n]
     assert len(with_classes) == 4
     for entry in with_classes:
         assert len(entry["per_class"]) == 20
@@ -145,12 +140,12 @@ def test_the_papers_means_are_means() -> None:
 
 def paper_run(tmp_path: Path, **changes: Any) -> dict[str, Any]:
     """numbers_for() of a run that repeats table 7's ResNet-101 but for `changes`."""
-    voc = paper.tables()["classes"]["voc"]
+    voc = published_numbers.tables()["classes"]["voc"]
     primary = changes.pop("primary", "VOC 11-point")
     overrides = {
         "DATASETS.TRAIN": ["voc_2007_trainval", "voc_2012_trainval"],
         "MODEL.NET.WIDTH": 1.0, "MODEL.NET.STEM": "",
-        **paper.tables()["settings"],
+        **published_numbers.tables()["settings"],
         **changes.pop("overrides", {}),
     }  # fmt: skip
     options = {"data_set": "voc_2007_test", "classes": voc, "net": "resnet101", "num_samples": 0}
@@ -166,7 +161,7 @@ def paper_run(tmp_path: Path, **changes: Any) -> dict[str, Any]:
         primary=primary,
         coco=None,
     )
-    return paper.numbers_for(found, given)
+    return published_numbers.numbers_for(found, given)
 
 
 @pytest.fixture
@@ -304,7 +299,7 @@ def test_reports_of_other_runs_go_to_other_folders() -> None:
 
 
 @pytest.mark.parametrize(
-    "module", [charts, curves, figures, runs, scores, story], ids=lambda m: m.__name__
+    "module", [charts, curves, figures, runs, scores, backbone_gains], ids=lambda m: m.__name__
 )
 def test_examples_in_docstrings_run(module: Any) -> None:
     """Style 3.1: docstrings that nobody runs drift."""

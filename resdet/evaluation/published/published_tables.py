@@ -3,8 +3,8 @@
 `paper.yaml` holds them as they were printed; here they get types, a search that never answers
 with the wrong row, and a check of everything in them that can be checked against itself.
 
-Not for: whether a number may stand beside one of ours (`resdet.report.paper` decides that), or
-any number of ours.
+Not for: whether a number may stand beside one of ours (`report.compare.published_numbers`
+decides that), or any number of ours.
 """
 
 from __future__ import annotations

@@ -10,13 +10,13 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from resdet.report import charts
-from resdet.report.anatomies import Errors
-from resdet.report.contrasts import rule
-from resdet.report.figures import Figure
-from resdet.report.pictures import PICTURES_SAID, Sample
+from resdet.report.compare.contrasts import rule
+from resdet.report.compare.error_shares import Errors
 from resdet.report.provenance import provenance
-from resdet.report.tables import Table, escape_markdown, to_markdown, to_text
+from resdet.report.render import charts
+from resdet.report.render.figures import Figure
+from resdet.report.render.pictures import PICTURES_SAID, Sample
+from resdet.report.render.tables import Table, escape_markdown, to_markdown, to_text
 from resdet.run import write_text
 
 if TYPE_CHECKING:

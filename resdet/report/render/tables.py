@@ -13,11 +13,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from resdet.evaluation.published.published_tables import published as published_numbers
-from resdet.report.paper import PAPER, numbers_for
-from resdet.report.runs import Column, net_title
-from resdet.report.sameness import Verdict, show
-from resdet.report.scores import COCO_METRICS, Metric, SetScores, voc_title
-from resdet.report.story import (
+from resdet.report.compare.backbone_gains import (
     Gain,
     duration,
     letters,
@@ -26,6 +22,10 @@ from resdet.report.story import (
     relative_percent,
     side,
 )
+from resdet.report.compare.comparability import Verdict, show
+from resdet.report.compare.published_numbers import PAPER, numbers_for
+from resdet.report.runs import Column, net_title
+from resdet.report.scores import COCO_METRICS, Metric, SetScores, voc_title
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ images' noise already.
 The interval of images exists for VOC's area rule and for COCO's AP and AP50, not for the 11-point
 rule (`significance` says why); a set that ranks by 11 points is judged by its area number.
 
-Not for: the intervals themselves, or whether runs may be compared at all (`sameness`).
+Not for: the intervals themselves, or whether runs may be compared at all (`comparability`).
 """
 
 from __future__ import annotations
@@ -31,13 +31,13 @@ from resdet.evaluation.analysis.image_noise import (
     rounded_up,
 )
 from resdet.evaluation.analysis.seed_noise import SeedDifference, seed_verdict, seeds_to_settle
-from resdet.report.charts import Span, SpanRow, interval_chart
+from resdet.report.compare.backbone_gains import Gain, Pair, letters, percent, points, side
 from resdet.report.curves import ranked_classes
-from resdet.report.figures import Figure, look
+from resdet.report.render.charts import Span, SpanRow, interval_chart
+from resdet.report.render.figures import Figure, look
+from resdet.report.render.tables import Cell, Table
 from resdet.report.runs import Column
 from resdet.report.scores import Metric, SetScores
-from resdet.report.story import Gain, Pair, letters, percent, points, side
-from resdet.report.tables import Cell, Table
 
 YES, IMAGES_ONLY, NO, UNKNOWN = "yes", "images only", "no", "not known"
 ANSWERS = {

@@ -13,10 +13,11 @@ from importlib import resources
 from typing import TYPE_CHECKING, Any
 
 from resdet.errors import RunError
-from resdet.report import as_json, charts, story
-from resdet.report.contrasts import rule
-from resdet.report.pictures import PICTURES_SAID
+from resdet.report.compare import backbone_gains
+from resdet.report.compare.contrasts import rule
 from resdet.report.provenance import provenance
+from resdet.report.render import charts, report_json
+from resdet.report.render.pictures import PICTURES_SAID
 
 if TYPE_CHECKING:
     from resdet.report.document import Report
@@ -41,12 +42,15 @@ def to_html(report: Report) -> str:
         undefined=jinja2.StrictUndefined,
     )
     environment.filters.update(
-        percent=story.percent, points=story.points, duration=story.duration, svg=Markup
+        percent=backbone_gains.percent,
+        points=backbone_gains.points,
+        duration=backbone_gains.duration,
+        svg=Markup,
     )
     return environment.get_template("report.html").render(
         report=report,
         css=Markup(charts.chart_css() + _template("report.css")),
-        data=Markup(_script_json(as_json.to_json(report))),
+        data=Markup(_script_json(report_json.to_json(report))),
         pictures_said=PICTURES_SAID,
         rule=rule,
         # A config key may be broken after a dot, and copied without a trace of that.
@@ -56,7 +60,7 @@ def to_html(report: Report) -> str:
 
 
 def _template(name: str) -> str:
-    return (resources.files("resdet.report") / "templates" / name).read_text("utf-8")
+    return (resources.files("resdet.report.render") / "templates" / name).read_text("utf-8")
 
 
 def _script_json(value: Any) -> str:

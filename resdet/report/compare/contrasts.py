@@ -14,7 +14,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from resdet.report.pictures import (
+from resdet.report.compare.backbone_gains import Pair
+from resdet.report.render.pictures import (
     IOU_THRESHOLD,
     SCORE_THRESHOLD,
     Drawing,
@@ -25,7 +26,6 @@ from resdet.report.pictures import (
     judged,
 )
 from resdet.report.scores import SetScores
-from resdet.report.story import Pair
 
 EACH = 3
 MAX_BYTES = 900_000

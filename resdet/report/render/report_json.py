@@ -10,9 +10,9 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING, Any
 
-from resdet.report.bets import Bet
+from resdet.report.compare.backbone_gains import Gain
+from resdet.report.compare.gain_noise import Bet
 from resdet.report.runs import Column
-from resdet.report.story import Gain
 
 if TYPE_CHECKING:
     from resdet.report.document import Report, SetReport

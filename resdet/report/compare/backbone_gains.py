@@ -5,7 +5,7 @@ gave to each net, and which pretrained net is ahead. Two runs hold one. A senten
 runs can carry and no more: after a short schedule the gap between a pretrained and a random start
 is speed of learning, and one seed per net says nothing about seeds.
 
-Not for: whether the runs may be compared at all (`sameness`).
+Not for: whether the runs may be compared at all (`comparability`).
 """
 
 from __future__ import annotations
@@ -18,8 +18,8 @@ from statistics import fmean
 from resdet.evaluation.analysis import image_noise
 from resdet.evaluation.analysis.image_noise import Interval
 from resdet.evaluation.analysis.seed_noise import SeedDifference, seed_difference
+from resdet.report.compare.comparability import Verdict
 from resdet.report.runs import Column, by_group
-from resdet.report.sameness import Verdict
 from resdet.report.scores import Metric
 
 SCRATCH_SOURCE = "He et al. 2018, Rethinking ImageNet Pre-training, arXiv:1811.08883"

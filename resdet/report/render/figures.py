@@ -1,6 +1,6 @@
 """The plots of a report: learning curves, precision against recall, gains per class.
 
-Not for: drawing (`charts`), or the numbers (`scores`, `story`).
+Not for: drawing (`charts`), or the numbers (`scores`, `gains`).
 """
 
 from __future__ import annotations
@@ -12,11 +12,11 @@ from typing import Any
 
 import numpy as np
 
-from resdet.report import charts
-from resdet.report.charts import Bars, Look, Series
+from resdet.report.compare.backbone_gains import Gain, letters, percent, points, side
 from resdet.report.curves import RECALL, Curves
+from resdet.report.render import charts
+from resdet.report.render.charts import Bars, Look, Series
 from resdet.report.runs import Column
-from resdet.report.story import Gain, letters, percent, points, side
 
 MAX_SMALL_MULTIPLES = 80
 MAX_BARS = 28

@@ -22,13 +22,13 @@ from resdet.evaluation.analysis.detection_errors import (
 )
 from resdet.evaluation.inputs.detections import Columns
 from resdet.evaluation.inputs.ground_truth import GroundTruth
-from resdet.report import charts
-from resdet.report.charts import Bars, Stack
-from resdet.report.figures import Figure, look
+from resdet.report.compare.backbone_gains import Pair, percent
+from resdet.report.render import charts
+from resdet.report.render.charts import Bars, Stack
+from resdet.report.render.figures import Figure, look
+from resdet.report.render.tables import Cell, Table, run_cell
 from resdet.report.runs import Column
 from resdet.report.scores import SetScores
-from resdet.report.story import Pair, percent
-from resdet.report.tables import Cell, Table, run_cell
 
 SOURCE = "TIDE's six kinds (Bolya et al. 2020, arXiv:2008.08115)"
 MEANING = {

@@ -305,7 +305,7 @@ def standalone(drawing: str) -> str:
 
 def chart_css() -> str:
     """The colours of light and dark, and how lines, bars and words look."""
-    return (resources.files("resdet.report") / "templates" / "chart.css").read_text("utf-8")
+    return (resources.files("resdet.report.render") / "templates" / "chart.css").read_text("utf-8")
 
 
 def thinned(x: Sequence[float], y: Sequence[float]) -> list[tuple[float, float]]:

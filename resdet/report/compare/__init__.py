@@ -1,0 +1,1 @@
+"""What the runs of a report say of each other: comparable or not, gains, noise, errors."""
