@@ -29,7 +29,7 @@ from benchmarks.loading import make_folder
 from benchmarks.trainers import AUTO, BF16, OFF, last_loss, make_batch, make_trainer
 from benchmarks.turns import Order, Training, in_turns, seconds_and_peaks, stream
 from resdet import nets
-from resdet.engine.compiled import missing_compiler
+from resdet.engine.speed.torch_compile import missing_compiler
 
 MODULE = "benchmarks.cifar"
 NET, SIDE, RATE, MOMENTUM, DECAY = "cifar_resnet20", 32, 0.01, 0.9, 1e-4

@@ -26,7 +26,7 @@ from benchmarks.apart import forget_peak, peaks_of, print_peak
 from benchmarks.claims import Claim, add_arguments, report, rows
 from benchmarks.detectors import NETS, image_of_noise, pair, peer_of
 from resdet.detect.fast.fast_training import speed_up
-from resdet.engine.precision import Precision
+from resdet.engine.speed.precision import Precision
 
 MODULE = "benchmarks.detection_training"
 # Nets, and how many regions.

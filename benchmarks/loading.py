@@ -37,7 +37,7 @@ from resdet.data.options import DataOptions
 from resdet.data.order import Sample, generator_for
 from resdet.data.readers.class_folders import load_folder
 from resdet.pretrain.augment import TrainCrop
-from resdet.pretrain.loading import Crops, collate
+from resdet.pretrain.image_loading import Crops, collate
 
 MODULE = "benchmarks.loading"
 CROP, JITTER = 224, (256, 480)

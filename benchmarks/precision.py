@@ -21,7 +21,7 @@ import torch.nn.functional as F
 from benchmarks.apart import forget_peak, peaks_of, print_peak
 from benchmarks.claims import Claim, add_arguments, report, rows
 from resdet import nets
-from resdet.engine.precision import Precision
+from resdet.engine.speed.precision import Precision
 
 MODULE = "benchmarks.precision"
 # bfloat16 rounds to 2^-8; what a whole net makes of that stays below a few times as much.

@@ -20,7 +20,7 @@ from torch import nn
 from resdet import nets
 from resdet.config import net_options
 from resdet.detect.norms import freeze_norms, still
-from resdet.engine.precision import Precision
+from resdet.engine.speed.precision import Precision
 from resdet.errors import ConfigError
 from resdet.nets.chain import Chain, by_stage, place
 

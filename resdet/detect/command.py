@@ -15,10 +15,9 @@ from detectron2.data import DatasetCatalog, MetadataCatalog
 from detectron2.utils import comm
 
 from resdet import nets, weights
-from resdet.config import Config, data_options, refuse_late_flags
+from resdet.config import Config, data_options, derived_keys, refuse_late_flags
 from resdet.data import DataOptions, DetectionSet, catalog
 from resdet.data.images.reader import ImageReader
-from resdet.detect import facts
 from resdet.detect.backbone import build_net
 from resdet.detect.partial_results import Policy
 from resdet.detect.trainer import FINAL, DetectorTraining, classes_in
@@ -97,7 +96,7 @@ def _main(args: argparse.Namespace) -> int:
     test_sets = _in_one_order(test_sets, classes)
     if start.classes:
         _refuse_other_classes(test_sets, start.classes, start.detector)
-    config.fill(facts.of_sets(train_sets, test_sets), "the data sets")
+    config.fill(derived_keys.of_sets(train_sets, test_sets), "the data sets")
     leak = _refuse_leak(cfg, train_sets, test_sets)
     with command.run_folder(args, config, "detection", Path(args.config).stem) as run:
         if leak:
@@ -299,8 +298,8 @@ def fill_from_weights_and_net(config: Config, card: Card | None) -> nets.Net | N
     """
     cfg = config.cfg
     if card is not None:
-        config.fill(facts.of_card(card), f"the card of {cfg.MODEL.WEIGHTS}")
-        if said := facts.other_exif(card, cfg.INPUT.EXIF):
+        config.fill(derived_keys.of_card(card), f"the card of {cfg.MODEL.WEIGHTS}")
+        if said := derived_keys.other_exif(card, cfg.INPUT.EXIF):
             logger.warning(said)
         if card.norm.get("folded") and cfg.MODEL.NET.NORM == "BN":
             raise ConfigError(
@@ -312,7 +311,7 @@ def fill_from_weights_and_net(config: Config, card: Card | None) -> nets.Net | N
     if not cfg.MODEL.NET.NAME:
         return None
     net = build_net(cfg)
-    maps = facts.of_net(net, cfg.MODEL.BACKBONE.NAME, cfg.MODEL.ROI_HEADS.NAME)
+    maps = derived_keys.of_net(net, cfg.MODEL.BACKBONE.NAME, cfg.MODEL.ROI_HEADS.NAME)
     config.fill(maps, f"the net {cfg.MODEL.NET.NAME}")
     return net
 

@@ -29,7 +29,7 @@ from torch import nn
 
 from resdet import nets
 from resdet.detect.backbone import build_net, net_backbone
-from resdet.engine.precision import Precision
+from resdet.engine.speed.precision import Precision
 from resdet.errors import ConfigError
 
 # Levels on stages of the net, by stride; one more is pooled behind the last.

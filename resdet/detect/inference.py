@@ -26,8 +26,8 @@ from resdet.data.images.reader import ImageReader
 from resdet.data.records import DetectionSet
 from resdet.detect.loading import Mapper, identity
 from resdet.detect.partial_results import Parts, ignore_interrupts
-from resdet.engine.evaluating import evaluating
-from resdet.engine.workers import loader_options
+from resdet.engine.data_workers import loader_options
+from resdet.engine.evaluation_mode import evaluating
 from resdet.errors import CheckFailed
 from resdet.evaluation.voc.detection_files import write_detections
 from resdet.evaluation.voc.voc_arrays import detections_from_boxes

@@ -22,7 +22,7 @@ from detectron2.data.detection_utils import (
 from resdet import profile
 from resdet.data.images.reader import ImageReader
 from resdet.data.order import Sample, SampleOrder, seed_global_generators
-from resdet.engine.workers import loader_options
+from resdet.engine.data_workers import loader_options
 
 
 class Mapper:

@@ -22,7 +22,7 @@ from torch import nn
 
 from resdet import profile
 from resdet.detect.backbone import apply_norms, build_net
-from resdet.engine.precision import Precision
+from resdet.engine.speed.precision import Precision
 from resdet.nets.chain import Chain, place
 
 

@@ -32,13 +32,13 @@ from resdet.detect.fast.fast_detector import fast, skipped
 from resdet.detect.fast.fast_training import speed_up
 from resdet.detect.loading import Mapper, train_batches, training_records
 from resdet.detect.profile_hooks import watch
-from resdet.engine.fused import with_fused_step
+from resdet.engine.data_workers import num_workers
 from resdet.engine.loop import Checkpoints, Evaluation, Loop, Schedule, passes, resume
+from resdet.engine.metric_writers import build_writers
 from resdet.engine.parallel import average_buffers, distributed
-from resdet.engine.precision import Precision
+from resdet.engine.speed.fused_optimizer import with_fused_step
+from resdet.engine.speed.precision import Precision
 from resdet.engine.versions import versions
-from resdet.engine.workers import num_workers
-from resdet.engine.writers import build_writers
 from resdet.errors import ConfigError, WeightsError
 from resdet.evaluation.inputs.result_folder import FolderResult, evaluate_folder
 from resdet.nets.chain import place

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from resdet.doctor.finding import FINE, REFUSE, SETUP, WARN, Finding, import_error
-from resdet.engine.cpu import has_bf16_instructions
+from resdet.engine.speed.cpu_features import has_bf16_instructions
 
 
 def check_device() -> Iterator[Finding]:

@@ -19,12 +19,12 @@ import yaml
 from detectron2.utils import comm
 
 from resdet.config import Config, check_reference_batch, flatten, resolve, set_key
-from resdet.config_keys import COUNTS
+from resdet.config.keys import COUNTS
 from resdet.engine import processes
-from resdet.engine.memory import keep_freed
+from resdet.engine.metric_writers import set_up_log, start_log
 from resdet.engine.profiling import left_in
+from resdet.engine.speed.kept_memory import keep_freed
 from resdet.engine.versions import versions
-from resdet.engine.writers import set_up_log, start_log
 from resdet.errors import (
     ConfigError,
     Interrupted,

@@ -4,8 +4,8 @@ Foreign nets join by three methods: timm's as `build("timm:NAME")`, a user's own
 """
 
 from resdet.nets.chain import Chain
-from resdet.nets.check import check_interface, check_net
 from resdet.nets.count import multiply_adds, parameters
+from resdet.nets.interface_check import check_interface, check_net
 from resdet.nets.net import Net, Stage
 from resdet.nets.registry import register, registered
 from resdet.nets.zoo import build, names

@@ -13,8 +13,8 @@ from resdet import weights
 from resdet.config import Config, data_options, net_options, refuse_late_flags
 from resdet.data import DataOptions, catalog
 from resdet.engine import command, processes
-from resdet.engine.compiled import require_compiler
 from resdet.engine.profiling import profiled
+from resdet.engine.speed.torch_compile import require_compiler
 from resdet.errors import ConfigError, RunError
 from resdet.pretrain.trainer import Pretraining
 from resdet.run import Run

@@ -14,9 +14,9 @@ from fvcore.nn.precise_bn import get_bn_modules, update_bn_stats
 from torch import nn
 
 from resdet import profile
-from resdet.engine.evaluating import evaluating
+from resdet.engine.evaluation_mode import evaluating
 from resdet.errors import CheckFailed
-from resdet.pretrain.loading import Batch
+from resdet.pretrain.image_loading import Batch
 
 Prepare = Callable[[torch.Tensor], torch.Tensor]
 

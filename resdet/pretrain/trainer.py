@@ -25,19 +25,19 @@ from detectron2.utils import comm
 from resdet import nets, weights
 from resdet.data import catalog
 from resdet.data.records import with_labels_of
-from resdet.engine import gains
-from resdet.engine.compiled import compiled
-from resdet.engine.fused import is_fused, with_fused_step
+from resdet.engine.data_workers import num_workers
 from resdet.engine.loop import Checkpoints, Evaluation, Loop, Schedule, passes, resume
-from resdet.engine.memory import can_keep
+from resdet.engine.metric_writers import build_writers
 from resdet.engine.parallel import average_buffers, distributed
-from resdet.engine.precision import Precision
+from resdet.engine.speed import gains
+from resdet.engine.speed.fused_optimizer import is_fused, with_fused_step
+from resdet.engine.speed.kept_memory import can_keep
+from resdet.engine.speed.precision import Precision
+from resdet.engine.speed.torch_compile import compiled
 from resdet.engine.versions import versions
-from resdet.engine.workers import num_workers
-from resdet.engine.writers import build_writers
 from resdet.errors import ConfigError
 from resdet.pretrain import augment
-from resdet.pretrain.loading import Batch, Crops, test_batches, train_batches
+from resdet.pretrain.image_loading import Batch, Crops, test_batches, train_batches
 from resdet.pretrain.scoring import errors_of, recompute_bn_statistics, score
 from resdet.run import Run, utc_now
 

@@ -19,8 +19,8 @@ from resdet.evaluation.commands import percent, table
 from resdet.evaluation.inputs.detections import TASKS
 from resdet.evaluation.inputs.findings import REFUSE, Finding
 from resdet.run import Run, utc_now
-from resdet.submission import coco, ledger, servers, voc
-from resdet.submission.check import Checked, check_file
+from resdet.submission import coco_package, ledger, servers, voc_package
+from resdet.submission.package_check import Checked, check_file
 from resdet.submission.servers import TestSet
 from resdet.submission.source import choose_set
 
@@ -91,7 +91,7 @@ def check_page(checked: Checked) -> str:
 def _coco(args: argparse.Namespace) -> int:
     run = Run.open(args.run)
     servers.check_algorithm(args.algorithm)
-    made = coco.package(
+    made = coco_package.package(
         run,
         choose_set(run, args.set, _is_cocos, servers.known_to_coco()),
         algorithm=args.algorithm,
@@ -115,7 +115,7 @@ def _is_cocos(data_set: str) -> bool:
     return True
 
 
-def _contents(made: coco.CocoPackage) -> list[str]:
+def _contents(made: coco_package.CocoPackage) -> list[str]:
     cut = "no image had more than 100 detections"
     if made.cut_images:
         cut = (
@@ -125,13 +125,13 @@ def _contents(made: coco.CocoPackage) -> list[str]:
     if made.task == "segm":
         return [f"  {cut}", "  masks as they are"]
     unit = f"{10.0**-made.decimals:.{made.decimals}f}"
-    lines = [f"  {cut}", f"  boxes to {unit} px, scores to {coco.SCORE_DIGITS} digits"]
+    lines = [f"  {cut}", f"  boxes to {unit} px, scores to {coco_package.SCORE_DIGITS} digits"]
     if made.widened:
         lines.append(f"  {made.widened:,} boxes thinner than that were widened to it")
     return lines
 
 
-def _score_lines(made: coco.CocoPackage) -> list[str]:
+def _score_lines(made: coco_package.CocoPackage) -> list[str]:
     """AP before and after, in percent; what the cut and the rounding cost."""
     if not made.scores:
         return [f"Not scored: {made.data_set} has no annotations here."]
@@ -154,10 +154,13 @@ def _hundredths(value: float | None) -> str:
 
 def _voc(args: argparse.Namespace) -> int:
     run = Run.open(args.run)
-    made = voc.package(
+    made = voc_package.package(
         run,
         choose_set(
-            run, args.set, lambda name: voc.can_be_packed(run, name), "VOC's are voc_2012_test, …"
+            run,
+            args.set,
+            lambda name: voc_package.can_be_packed(run, name),
+            "VOC's are voc_2012_test, …",
         ),
         output=args.output,
     )
@@ -223,7 +226,7 @@ def _note(
     server: str,
     test_set: TestSet,
     lines: list[str],
-    made: coco.CocoPackage | voc.VocPackage,
+    made: coco_package.CocoPackage | voc_package.VocPackage,
     *,
     algorithm: str | None,
 ) -> None:

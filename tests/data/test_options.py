@@ -16,7 +16,7 @@ KEY = "DATASETS.DROP_ORPHANS"
 
 
 def test_a_number_is_for_every_set_and_names_are_for_those_alone() -> None:
-    """By the definition of the key in resdet/config_keys.py."""
+    """By the definition of the key in resdet/config/keys.py."""
     assert [count_for(3, name) for name in ("a", "b")] == [3, 3]
     assert [count_for({"a": 3}, name) for name in ("a", "b")] == [3, 0]
 

@@ -16,8 +16,7 @@ from detectron2.modeling import build_model
 
 import resdet.detect  # noqa: F401 registers
 from resdet import nets, weights
-from resdet.config import net_options, resolve
-from resdet.detect import facts
+from resdet.config import derived_keys, net_options, resolve
 from resdet.detect.backbone import build_net
 from resdet.detect.command import fill_from_weights_and_net
 from resdet.detect.norms import FrozenBatchNormAct2d
@@ -140,7 +139,7 @@ def test_a_net_without_a_tail_is_refused_for_c4_with_a_word_on_fpn():
 def test_a_card_with_an_option_that_no_key_holds_is_refused():
     card = Card("timm:x", Input("RGB", (1.0,) * 3, (1.0,) * 3), {"drop_path_rate": 0.1})
     with pytest.raises(ConfigError, match="has the net option drop_path_rate, which no key"):
-        facts.of_card(card)
+        derived_keys.of_card(card)
 
 
 def test_a_registered_net_that_breaks_a_promise_is_refused_by_its_fault(monkeypatch):

@@ -12,7 +12,7 @@ pytest.importorskip("detectron2")
 from detectron2.engine import HookBase
 
 from resdet.engine.loop import Checkpoints, Loop, Schedule, passes, resume
-from resdet.engine.precision import Precision
+from resdet.engine.speed.precision import Precision
 from resdet.errors import Interrupted, RunError, TrainingStopped
 from resdet.run import Run
 

@@ -28,8 +28,8 @@ from resdet.evaluation.inputs.ground_truth import read_ground_truth, read_index
 from resdet.evaluation.inputs.result_folder import evaluated_beside
 from resdet.evaluation.inputs.validation import check_results
 from resdet.evaluation.voc import voc_evaluation as voc
-from resdet.submission.check import check_file
 from resdet.submission.commands import check_page
+from resdet.submission.package_check import check_file
 
 pytestmark = pytest.mark.filterwarnings("error::RuntimeWarning")
 Draw = st.DrawFn

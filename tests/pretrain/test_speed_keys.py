@@ -8,8 +8,8 @@ import torch
 pytest.importorskip("detectron2")
 
 from resdet import weights
-from resdet.engine.memory import can_keep
-from resdet.engine.precision import has_bf16
+from resdet.engine.speed.kept_memory import can_keep
+from resdet.engine.speed.precision import has_bf16
 from resdet.run import Run
 from tests.support import tiny
 

@@ -18,8 +18,8 @@ from pycocotools.cocoeval import COCOeval
 from resdet.errors import CheckFailed, ConfigError, DataError, RunError
 from resdet.evaluation.inputs.detections import Columns
 from resdet.evaluation.inputs.ground_truth import SetIndex, read_index
-from resdet.submission import coco, servers
-from resdet.submission.check import check_file
+from resdet.submission import coco_package, servers
+from resdet.submission.package_check import check_file
 
 SET = "coco_2017_val"
 
@@ -87,7 +87,7 @@ def test_cocos_categories_are_eighty_with_ten_holes(shared_data: Path) -> None:
 
 def test_the_package_is_what_the_server_wants(make_run: Any, pets: Any, found: Any) -> None:
     """Name, one flat file, official ids; images by id, in them by falling score; 0.1 px."""
-    made = coco.package(make_run(SET, pets, found), SET, algorithm="resdet-r101")
+    made = coco_package.package(make_run(SET, pets, found), SET, algorithm="resdet-r101")
     assert made.path.name == "detections_val2017_resdet-r101_results.zip"
     assert made.path.parent.name == "coco-bbox"
     # 10.25 to 10.2 (to even), 50.25 to 50.2; 20.06 + 49.9 = 69.96 to 70.
@@ -104,9 +104,9 @@ def test_the_same_results_give_the_same_bytes(
 ) -> None:
     """No time, no place: a package can be made again and compared by its hash."""
     run = make_run(SET, pets, found)
-    one = coco.package(run, SET, algorithm="x", output=tmp_path / "a")
+    one = coco_package.package(run, SET, algorithm="x", output=tmp_path / "a")
     os.utime(run.results(SET) / "coco_instances_results.json", (10**9, 10**9))
-    other = coco.package(run, SET, algorithm="x", output=tmp_path / "b")
+    other = coco_package.package(run, SET, algorithm="x", output=tmp_path / "b")
     assert one.path.read_bytes() == other.path.read_bytes()
     assert one.sha256 == other.sha256
     with zipfile.ZipFile(one.path) as archive:
@@ -120,7 +120,7 @@ def test_a_stranger_finds_the_package_clean(
     make_run: Any, pets: Any, found: Any, write: Any
 ) -> None:
     """With the list beside it an image without detections (632) is no doubt."""
-    made = coco.package(make_run(SET, pets, found), SET, algorithm="x")
+    made = coco_package.package(make_run(SET, pets, found), SET, algorithm="x")
     checked = check_file(made.path, write("gt.json", pets))
     assert checked.findings == ()
     assert checked.images == {"expected": 3, "evaluated": 3, "missing": 0}
@@ -144,7 +144,7 @@ def test_the_best_hundred_of_each_image_stay_and_ties_keep_their_order(
     ]
     other = [{"image_id": 139, "category_id": 17, "bbox": [1, 1, 5, 5], "score": 0.01}]
     given = [*results[:50], *best, *rest, *results[50:], *other]
-    made = coco.package(make_run(SET, pets, given), SET, algorithm="x", decimals=2)
+    made = coco_package.package(make_run(SET, pets, given), SET, algorithm="x", decimals=2)
     entries = unpacked(made.path)
     assert [e["image_id"] for e in entries] == [139] + [285] * 100
     assert [e["score"] for e in entries[1:5]] == [0.9, 0.7, 0.6, 0.5]
@@ -162,7 +162,7 @@ def test_the_limit_holds_over_all_classes_together(make_run: Any, pets: Any) -> 
         for i in range(100)
     ]
     dog = {"image_id": 285, "category_id": 18, "bbox": [50, 20, 30, 50], "score": 0.1}
-    made = coco.package(make_run(SET, pets, [*cats, dog]), SET, algorithm="x")
+    made = coco_package.package(make_run(SET, pets, [*cats, dog]), SET, algorithm="x")
     names = [what for what, _ in made.scores]
     assert names == ["as detected", "best 100 an image", "in the package"]
     assert [r.per_category["dog"] for _, r in made.scores] == [pytest.approx(1.0), 0.0, 0.0]
@@ -175,7 +175,9 @@ def test_scores_before_and_after_are_pycocotools_own(make_run: Any, shared_data:
         json.loads((folder / f"instances_val2014_{n}.json").read_text("utf-8"))
         for n in ("100", "fakebbox100_results")
     )
-    made = coco.package(make_run("coco_2014_val", truth, results), "coco_2014_val", algorithm="x")
+    made = coco_package.package(
+        make_run("coco_2014_val", truth, results), "coco_2014_val", algorithm="x"
+    )
     (before_name, before), (after_name, after) = made.scores
     assert (before_name, after_name) == ("as detected", "in the package")
     # AP 0.505, AP50 0.697, AP75 0.573: the API's demo notebook.
@@ -195,7 +197,7 @@ def test_masks_are_packed_as_they_are(make_run: Any, shared_data: Path) -> None:
         for n in ("100", "fakesegm100_results")
     )
     run = make_run("coco_2014_val", truth, results)
-    made = coco.package(run, "coco_2014_val", algorithm="x", task="segm")
+    made = coco_package.package(run, "coco_2014_val", algorithm="x", task="segm")
     assert made.path.parent.name == "coco-segm"
     packed = unpacked(made.path)
     assert set(packed[0]) == {"image_id", "category_id", "segmentation", "score"}
@@ -214,7 +216,7 @@ def test_masks_without_ground_truth_for_them_leave_no_package(
         item["segmentation"] = {"size": [80, 100], "counts": [10, 20, 7970]}
     run = make_run("coco_2017_val", pets, found)
     with pytest.raises(DataError, match="3 of 3 objects have no mask to score against"):
-        coco.package(run, "coco_2017_val", algorithm="x", task="segm")
+        coco_package.package(run, "coco_2017_val", algorithm="x", task="segm")
     assert list(run.path.rglob("*.zip")) == []
 
 
@@ -244,7 +246,7 @@ def test_corners_are_rounded(
     box: list[float], decimals: int, expected: list[float], thin: int
 ) -> None:
     """Worked by hand."""
-    boxes, number = coco.rounded(columns([box]), INDEX, decimals)
+    boxes, number = coco_package.rounded(columns([box]), INDEX, decimals)
     assert boxes.tolist() == [expected]
     assert number == thin
     assert not np.signbit(boxes).any()
@@ -264,7 +266,7 @@ def test_boxes_inside_their_image_stay_inside_and_have_a_size(decimals: int) -> 
     boxes = np.concatenate([corners[:, 0], corners[:, 1] - corners[:, 0]], axis=1)
     boxes = boxes[(boxes[:, 2:] > 0).all(axis=1)]
     given = columns(boxes.tolist())
-    after, thin = coco.rounded(given, INDEX, decimals)
+    after, thin = coco_package.rounded(given, INDEX, decimals)
     unit = 10.0**-decimals
     ends = after[:, :2] + after[:, 2:]
     assert (after[:, :2] >= 0).all() and (ends <= np.array([100, 80]) + 1e-9).all()
@@ -287,7 +289,7 @@ def test_float32_scores_stay_apart_and_keep_their_order(make_run: Any, pets: Any
         {"image_id": 285, "category_id": 17, "bbox": [i, 1, 20, 20], "score": float(s)}
         for i, s in enumerate(scores)
     ]
-    made = coco.package(make_run(SET, pets, results), SET, algorithm="x")
+    made = coco_package.package(make_run(SET, pets, results), SET, algorithm="x")
     entries = unpacked(made.path)
     assert [e["bbox"][0] for e in entries] == list(range(40, -1, -1))
     assert [np.float32(e["score"]) for e in entries] == scores[::-1]
@@ -298,13 +300,13 @@ def test_a_set_without_annotations_is_packed_and_not_scored(
 ) -> None:
     del pets["annotations"]
     run = make_run("coco_2017_test-dev", pets, found)
-    made = coco.package(run, "coco_2017_test-dev", algorithm="x")
+    made = coco_package.package(run, "coco_2017_test-dev", algorithm="x")
     assert made.path.name == "detections_test-dev2017_x_results.zip"
     assert made.scores == () and len(unpacked(made.path)) == 3
 
 
 def test_no_detection_at_all_is_an_empty_list(make_run: Any, pets: Any) -> None:
-    made = coco.package(make_run(SET, pets, []), SET, algorithm="x")
+    made = coco_package.package(make_run(SET, pets, []), SET, algorithm="x")
     assert unpacked(made.path) == []
     assert made.scores[-1][1].numbers["AP"] == 0
 
@@ -313,7 +315,7 @@ def test_an_unfinished_evaluation_is_refused(make_run: Any, pets: Any, found: An
     """F85: one of three images was never visited; nothing is left in the output folder."""
     run = make_run(SET, pets, found, evaluated=[139, 285])
     with pytest.raises(CheckFailed, match="Expected 3 images, results cover 2; missing first: 632"):
-        coco.package(run, SET, algorithm="x")
+        coco_package.package(run, SET, algorithm="x")
     assert not run.submissions("coco-bbox").exists()
 
 
@@ -322,16 +324,16 @@ def test_a_category_that_is_none_of_cocos_is_refused(make_run: Any, pets: Any, f
     pets["categories"][2]["id"] = pets["annotations"][2]["category_id"] = 91
     found[1]["category_id"] = 91
     with pytest.raises(CheckFailed, match="category 91, which is none of COCO's 80"):
-        coco.package(make_run(SET, pets, found), SET, algorithm="x")
+        coco_package.package(make_run(SET, pets, found), SET, algorithm="x")
 
 
 def test_boxes_that_rounding_makes_equal_are_refused(make_run: Any, pets: Any, found: Any) -> None:
     """F84: whole pixels make one of two; the page is the one that a stranger would get."""
     twin = {**found[0], "bbox": [50.14, 20.06, 29.85, 49.9]}
     run = make_run(SET, pets, [*found, twin])
-    coco.package(run, SET, algorithm="x", decimals=2)
+    coco_package.package(run, SET, algorithm="x", decimals=2)
     with pytest.raises(CheckFailed, match="stand more than once"):
-        coco.package(run, SET, algorithm="y", decimals=0)
+        coco_package.package(run, SET, algorithm="y", decimals=0)
     names = [p.name for p in run.submissions("coco-bbox").iterdir()]
     assert names and not any("_y_" in n or n.startswith(".") for n in names)
 
@@ -341,14 +343,14 @@ def test_decimals_out_of_range_are_refused(
     make_run: Any, pets: Any, found: Any, decimals: int
 ) -> None:
     with pytest.raises(ConfigError, match=f"--decimals is {decimals}. Give 0 to 6"):
-        coco.package(make_run(SET, pets, found), SET, algorithm="x", decimals=decimals)
+        coco_package.package(make_run(SET, pets, found), SET, algorithm="x", decimals=decimals)
 
 
 def test_results_that_are_not_whole_are_refused(make_run: Any, pets: Any, found: Any) -> None:
     run = make_run(SET, pets, found)
     (run.results(SET) / "ground_truth.json.gz").unlink()
     with pytest.raises(RunError, match="it is not whole"):
-        coco.package(run, SET, algorithm="x")
+        coco_package.package(run, SET, algorithm="x")
 
 
 def test_the_index_of_a_run_is_read_from_either_file(make_run: Any, pets: Any, found: Any) -> None:

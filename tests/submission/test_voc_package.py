@@ -10,7 +10,7 @@ import pytest
 
 from resdet.errors import CheckFailed, RunError
 from resdet.formats.voc_xml import VOC_CLASSES
-from resdet.submission import archive, voc
+from resdet.submission import archive, voc_package
 
 SET = "voc_2012_test"
 
@@ -43,7 +43,7 @@ RESULTS = [
 
 def test_the_tree_is_the_servers(make_run: Any, twelve: Any) -> None:
     """The devkit's layout: one file for each of the twenty classes, most of them empty."""
-    made = voc.package(make_run(SET, twelve, RESULTS, year=2012), SET)
+    made = voc_package.package(make_run(SET, twelve, RESULTS, year=2012), SET)
     files = members(made.path)
     assert sorted(files) == [f"results/VOC2012/Main/comp4_det_test_{n}.txt" for n in VOC_CLASSES]
     assert sum(text == "" for text in files.values()) == 18
@@ -53,7 +53,7 @@ def test_the_tree_is_the_servers(make_run: Any, twelve: Any) -> None:
 
 def test_pixels_count_from_1_with_every_digit(make_run: Any, twelve: Any) -> None:
     """Worked by hand: 1 is added to x and y, the far corner stays; a float32 score in full."""
-    files = members(voc.package(make_run(SET, twelve, RESULTS, year=2012), SET).path)
+    files = members(voc_package.package(make_run(SET, twelve, RESULTS, year=2012), SET).path)
     main = "results/VOC2012/Main/comp4_det_test"
     assert files[f"{main}_aeroplane.txt"] == "2008_000004 0.702 1.0 1.0 500.0 375.0\n"
     fields = files[f"{main}_tvmonitor.txt"].split()
@@ -63,7 +63,7 @@ def test_pixels_count_from_1_with_every_digit(make_run: Any, twelve: Any) -> Non
 
 def test_the_same_results_give_the_same_bytes(make_run: Any, twelve: Any, tmp_path: Path) -> None:
     run = make_run(SET, twelve, RESULTS, year=2012)
-    one, other = (voc.package(run, SET, output=tmp_path / n) for n in "ab")
+    one, other = (voc_package.package(run, SET, output=tmp_path / n) for n in "ab")
     assert one.path.read_bytes() == other.path.read_bytes()
     assert one.path.read_bytes()[4:8] == bytes(4)  # RFC 1952: the time of making, 0 is none
     with tarfile.open(one.path) as packed:
@@ -75,7 +75,7 @@ def test_the_year_of_the_set_is_in_the_tree(make_run: Any, pets: Any, found: Any
     cat, dog, toothbrush = pets["annotations"]
     order = (dog, toothbrush, cat)
     results = [{**f, "bbox": a["bbox"]} for f, a in zip(found, order, strict=True)]
-    made = voc.package(make_run("pets", pets, results, year=2007), "pets")
+    made = voc_package.package(make_run("pets", pets, results, year=2007), "pets")
     assert made.path.name == "results_VOC2007_comp4_det_test.tar.gz"
     assert sorted(members(made.path)) == [
         f"results/VOC2007/Main/comp4_det_test_{n}.txt" for n in ("cat", "dog", "toothbrush")
@@ -90,7 +90,7 @@ def test_an_id_that_the_set_does_not_have_is_refused(make_run: Any, twelve: Any)
     path = run.results(SET) / "comp4_det_test_cat.txt"
     path.write_text("2009_000001 0.5 1 1 5 5\n", encoding="utf-8")
     with pytest.raises(CheckFailed, match="image 2009_000001 is not among the 2 images"):
-        voc.package(run, SET)
+        voc_package.package(run, SET)
     assert not run.submissions("voc").exists()
 
 
@@ -99,12 +99,12 @@ def test_a_class_without_a_file_is_refused(make_run: Any, twelve: Any) -> None:
     run = make_run(SET, twelve, RESULTS, year=2012)
     (run.results(SET) / "comp4_det_test_cow.txt").unlink()
     with pytest.raises(RunError, match="has no comp4_det_test_cow.txt"):
-        voc.package(run, SET)
+        voc_package.package(run, SET)
 
 
 def test_a_set_without_a_year_is_refused(make_run: Any, pets: Any, found: Any) -> None:
     with pytest.raises(RunError, match="has no VOC year"):
-        voc.package(make_run("coco_2017_val", pets, found), "coco_2017_val")
+        voc_package.package(make_run("coco_2017_val", pets, found), "coco_2017_val")
 
 
 @pytest.mark.parametrize(
@@ -133,7 +133,7 @@ def test_a_package_that_reads_back_otherwise_is_none(
     monkeypatch.setattr(archive, "write_tar_gz", wrong)
     run = make_run(SET, twelve, RESULTS, year=2012)
     with pytest.raises(CheckFailed, match=match):
-        voc.package(run, SET)
+        voc_package.package(run, SET)
     assert list(run.submissions("voc").iterdir()) == []
 
 

@@ -12,7 +12,7 @@ from detectron2.modeling.roi_heads import FastRCNNConvFCHead, StandardROIHeads
 
 from resdet.detect.fast.replace import InPrecision
 from resdet.detect.fast.roi_align import SummedAlign
-from resdet.engine.precision import Precision
+from resdet.engine.speed.precision import Precision
 
 
 class BoxHead(InPrecision, FastRCNNConvFCHead):

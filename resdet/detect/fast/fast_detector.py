@@ -29,7 +29,7 @@ from resdet.detect.fast.region_features import CHUNK, kind_of, why_not
 from resdet.detect.fast.winograd import WinogradConv, fits
 from resdet.detect.fpn import NetFPN
 from resdet.detect.region_heads import RegionHeads
-from resdet.engine.precision import Precision
+from resdet.engine.speed.precision import Precision
 from resdet.nets.net import Conv
 
 

@@ -34,7 +34,7 @@ from resdet.detect.fast.region_features import (
 )
 from resdet.detect.fpn import NetFPN
 from resdet.detect.region_heads import RegionHeads
-from resdet.engine.precision import Precision
+from resdet.engine.speed.precision import Precision
 
 logger = logging.getLogger("resdet.detect.fast.fast_training")
 

@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from resdet.engine.precision import Precision
+from resdet.engine.speed.precision import Precision
 
 
 class InPlaceOf(nn.Module):

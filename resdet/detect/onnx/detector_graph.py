@@ -25,7 +25,7 @@ from detectron2.structures import Boxes
 from torch import nn
 
 from resdet.detect.region_heads import RegionHeads
-from resdet.engine.precision import Precision
+from resdet.engine.speed.precision import Precision
 from resdet.errors import ConfigError
 
 

@@ -17,7 +17,7 @@ from resdet.detect.fast.fast_detector import fast
 from resdet.detect.fast.fast_training import speed_up
 from resdet.detect.fast.winograd import WinogradConv
 from resdet.detect.region_heads import RegionHeads
-from resdet.engine.precision import Precision
+from resdet.engine.speed.precision import Precision
 from resdet.nets.net import Conv
 from resdet.nets.resnet import Bottleneck
 from tests.support.detectors import NETS, boxes, detector, detector_on_standard_heads, images

@@ -12,7 +12,7 @@ from detectron2.utils.events import EventStorage
 
 from resdet.detect.fast.fast_detector import fast
 from resdet.detect.fast.fast_training import speed_up
-from resdet.engine.precision import Precision
+from resdet.engine.speed.precision import Precision
 from tests.support.detectors import NETS, boxes, detector, detector_on_standard_heads, images
 
 

@@ -1,6 +1,6 @@
 """Our keys on top of Detectron2's config, read strictly; what was stated, and what follows from it.
 
-Our keys stand in `config_keys`, each once. With their defaults a config means to Detectron2 what it
+Our keys stand in `keys`, each once. With their defaults a config means to Detectron2 what it
 always meant.
 
 Reading is strict (`faults.md` F47, F48): unknown keys are refused with file and line, integers
@@ -22,8 +22,8 @@ from typing import Any
 from detectron2.config import CfgNode
 from detectron2.config import get_cfg as get_detectron2_cfg
 
-from resdet.config_file import parse_text, read_file
-from resdet.config_keys import ALLOWED, COUNTS, LEAST, PROPOSAL_FILES, add_keys
+from resdet.config.config_file import parse_text, read_file
+from resdet.config.keys import ALLOWED, COUNTS, LEAST, PROPOSAL_FILES, add_keys
 from resdet.errors import ConfigError, first_few
 
 

@@ -15,7 +15,7 @@ from typing import Any
 
 import torch
 
-from resdet.engine.cpu import has_bf16_instructions
+from resdet.engine.speed.cpu_features import has_bf16_instructions
 
 
 def has_bf16(device: str) -> bool:

@@ -8,7 +8,7 @@ pytest.importorskip("detectron2")
 from detectron2.solver import build_optimizer
 
 from resdet.config import get_cfg
-from resdet.engine.fused import is_fused, with_fused_step
+from resdet.engine.speed.fused_optimizer import is_fused, with_fused_step
 from resdet.errors import ConfigError
 
 # float32, one kernel instead of three: the sums of a weight may round once more or less.
@@ -126,7 +126,7 @@ def test_what_has_no_fused_step_is_refused_or_left_alone(optimizer, reason, capl
     made = optimizer([torch.nn.Parameter(torch.ones(2))])
     with pytest.raises(ConfigError, match=f"FUSED_OPTIMIZER is on, but {reason}"):
         with_fused_step(made, "on")
-    with caplog.at_level("INFO", logger="resdet.engine.fused"):
+    with caplog.at_level("INFO", logger="resdet.engine.speed.fused_optimizer"):
         assert with_fused_step(made, "auto") is made
     assert reason in caplog.text
 

@@ -29,7 +29,7 @@ from resdet.evaluation.inputs.result_folder import COCO_RESULTS
 from resdet.evaluation.inputs.validation import DETECTIONS_PER_IMAGE, check_columns
 from resdet.run import Run, write_json
 from resdet.submission import archive, servers
-from resdet.submission.check import check_file, columns_in
+from resdet.submission.package_check import check_file, columns_in
 from resdet.submission.servers import TestSet
 from resdet.submission.source import Source, read_source
 

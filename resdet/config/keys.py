@@ -85,8 +85,8 @@ def _add_engine_keys(cfg: CfgNode) -> None:
     # torch.compile of the net for training classifiers, the same within rounding; the first step
     # takes a minute or more: "off" or "on". Detection has FAST_TRAINING and refuses "on".
     engine.COMPILE = "off"
-    # Memory freed in a step stays with the process (`resdet.engine.memory`): "off", or "auto" (on
-    # where the C library can: glibc). The same numbers, sooner on a CPU.
+    # Memory freed in a step stays with the process (`engine.speed.kept_memory`): "off", or "auto"
+    # (on where the C library can: glibc). The same numbers, sooner on a CPU.
     engine.KEEP_MEMORY = "off"
     # Threads of torch; 0 = torch's own choice.
     engine.THREADS = 0

@@ -12,7 +12,7 @@ import pytest
 
 from resdet.errors import DataError
 from resdet.evaluation.inputs.ground_truth import read_ground_truth, read_index
-from resdet.submission.check import check_file
+from resdet.submission.package_check import check_file
 
 Found = list[dict[str, Any]]
 Write = Callable[[str, Any], Path]

@@ -14,9 +14,9 @@ from resdet.data.options import DataOptions
 from resdet.data.order import Sample
 from resdet.data.readers.class_folders import load_folder
 from resdet.data.records import ClassificationSet
-from resdet.pretrain import loading
+from resdet.pretrain import image_loading
 from resdet.pretrain.augment import KINDS, TrainCrop, centre_crop
-from resdet.pretrain.loading import Crops
+from resdet.pretrain.image_loading import Crops
 from tests.support import tiny
 
 CONFIG = """
@@ -69,7 +69,9 @@ def test_crops_by_region_are_those_of_whole_images_within_two_levels(images, kin
             assert one[0].shape == other[0].shape == (64, 64, 3)
             scale = 1
             if kind != "pad":
-                region = on.crop.region((200, 160), loading.generator_for(5, Sample(epoch, index)))
+                region = on.crop.region(
+                    (200, 160), image_loading.generator_for(5, Sample(epoch, index))
+                )
                 scale = region.scale()
             apart = np.abs(one[0].astype(int) - other[0].astype(int))
             assert apart.max() <= (2 if scale == 1 else 25), (epoch, index, scale)
@@ -88,7 +90,7 @@ def test_smaller_decoded_crops_of_real_photographs_stay_in_the_stated_bound(shar
         for index in range(len(files)):
             sample = Sample(0, index)
             size = data.reader.read_size(files[index])
-            scale = on.crop.region(size, loading.generator_for(5, sample)).scale()
+            scale = on.crop.region(size, image_loading.generator_for(5, sample)).scale()
             if scale > 1:
                 difference = off[sample][0].astype(float) - on[sample][0].astype(float)
                 scales.add(scale)
@@ -104,7 +106,7 @@ def test_off_is_what_it_always_was_to_the_bit(images):
     off, _ = both(images, crop_of("paper"))
     for index in range(len(images)):
         sample = Sample(2, index)
-        generator = loading.generator_for(5, sample)
+        generator = image_loading.generator_for(5, sample)
         image = images.read(index)
         side = int(generator.integers(70, 111))
         size = (round(200 * (side / 160)), side)
@@ -130,7 +132,9 @@ def test_batches_do_not_depend_on_workers_or_the_cache(images, by_region, cache_
 
     def batches(workers, cache):
         crops = Crops(images, crop, 5, cache, by_region=by_region)
-        stream = loading.train_batches(crops, batch_size=4, seed=3, start=0, num_workers=workers)
+        stream = image_loading.train_batches(
+            crops, batch_size=4, seed=3, start=0, num_workers=workers
+        )
         return [next(stream) for _ in range(3)]
 
     first = batches(0, cache_mb)

@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from resdet.engine.precision import has_bf16
+from resdet.engine.speed.precision import has_bf16
 
 # Short names of settings, and the key that turns each on where the device can.
 KEYS = {

@@ -15,7 +15,7 @@ from resdet import nets
 from resdet.config import check_reference_batch, flatten, get_cfg, get_key, resolve
 from resdet.detect.command import fill_from_weights_and_net
 
-CONFIGS = Path(__file__).resolve().parents[1] / "configs"
+CONFIGS = Path(__file__).resolve().parents[2] / "configs"
 LEAVES = sorted(CONFIGS.glob("*.yaml"))
 PRETRAIN = sorted(p for p in (CONFIGS / "pretrain").glob("*.yaml") if not p.name.startswith("base"))
 MODERN_LEAVES = [p for p in LEAVES if p.stem.endswith("_modern")]

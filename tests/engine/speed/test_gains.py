@@ -4,8 +4,8 @@ import re
 
 import pytest
 
-from resdet.engine import gains
-from resdet.engine.gains import BF16_CPU, KEYS, Gain
+from resdet.engine.speed import gains
+from resdet.engine.speed.gains import BF16_CPU, KEYS, Gain
 
 BOTH = frozenset({"bfloat16", "channels_last"})
 ROWS = (
@@ -79,7 +79,7 @@ def test_every_measured_row_names_keys_that_exist_and_a_script_that_exists():
         key, value = words.split()
         assert key.startswith("ENGINE.") and getattr(engine, key.removeprefix("ENGINE.")) == "off"
         assert value in ("on", "auto")
-    root = Path(gains.__file__).parents[2]
+    root = Path(gains.__file__).parents[3]
     assert len(gains.MEASURED) > 0
     for gain in gains.MEASURED:
         assert gain.on <= set(KEYS) and gain.times > 0
@@ -97,7 +97,7 @@ def test_what_is_said_is_what_the_benchmarks_found():
         frozenset(KEYS) - {"compiled"}: "ours",
         frozenset(KEYS): "ours, with ENGINE.COMPILE",
     }
-    page = Path(__file__).resolve().parents[2] / "benchmarks" / "results.json"
+    page = Path(__file__).resolve().parents[3] / "benchmarks" / "results.json"
     found = json.loads(page.read_text(encoding="utf-8"))["benchmarks"]
     for gain in gains.MEASURED:
         benchmark = found[gain.net.rsplit("benchmarks.", 1)[1]]

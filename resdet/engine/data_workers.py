@@ -2,7 +2,7 @@
 
 What a batch holds does not depend on them: random numbers belong to samples (`resdet.data.order`).
 
-Not for: what they read (`resdet.pretrain.loading`, `resdet.detect.loading`).
+Not for: what they read (`resdet.pretrain.image_loading`, `resdet.detect.loading`).
 """
 
 from __future__ import annotations

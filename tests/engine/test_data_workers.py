@@ -9,7 +9,7 @@ import torch
 pytest.importorskip("detectron2")
 
 from resdet.config import get_cfg
-from resdet.engine import workers
+from resdet.engine import data_workers
 
 
 def cfg_of(**keys):
@@ -25,14 +25,14 @@ def cfg_of(**keys):
 @pytest.fixture
 def cores(monkeypatch):
     def have(number):
-        monkeypatch.setattr(workers, "usable_cores", lambda: number)
+        monkeypatch.setattr(data_workers, "usable_cores", lambda: number)
 
     return have
 
 
 def test_off_is_detectron2s_key():
     cfg = cfg_of(ENGINE__WORKERS="off", DATALOADER__NUM_WORKERS=7)
-    assert workers.num_workers(cfg, images=1, in_memory=True) == 7
+    assert data_workers.num_workers(cfg, images=1, in_memory=True) == 7
 
 
 @pytest.mark.parametrize(
@@ -48,7 +48,7 @@ def test_off_is_detectron2s_key():
 )
 def test_auto_takes_the_cores_that_a_gpu_leaves(cores, number, images, in_memory, expected):
     cores(number)
-    assert workers.num_workers(cfg_of(), images=images, in_memory=in_memory) == expected
+    assert data_workers.num_workers(cfg_of(), images=images, in_memory=in_memory) == expected
 
 
 def test_auto_on_a_cpu_takes_what_torchs_threads_leave(cores, monkeypatch):
@@ -56,11 +56,11 @@ def test_auto_on_a_cpu_takes_what_torchs_threads_leave(cores, monkeypatch):
     cores(8)
     cfg = cfg_of(MODEL__DEVICE="cpu")
     monkeypatch.setattr(torch, "get_num_threads", lambda: 8)
-    assert workers.num_workers(cfg, images=1000) == 0
+    assert data_workers.num_workers(cfg, images=1000) == 0
     monkeypatch.setattr(torch, "get_num_threads", lambda: 3)
-    assert workers.num_workers(cfg, images=1000) == 5
+    assert data_workers.num_workers(cfg, images=1000) == 5
     monkeypatch.setenv("LOCAL_WORLD_SIZE", "2")
-    assert workers.num_workers(cfg, images=1000) == 1
+    assert data_workers.num_workers(cfg, images=1000) == 1
 
 
 def test_the_quota_of_a_container_counts(tmp_path, monkeypatch):
@@ -68,10 +68,10 @@ def test_the_quota_of_a_container_counts(tmp_path, monkeypatch):
     monkeypatch.setattr(os, "sched_getaffinity", lambda process: set(range(8)))
     for text, expected in (("150000 100000\n", 1), ("max 100000\n", 8), ("50000 100000", 1)):
         (tmp_path / "cpu.max").write_text(text, encoding="utf-8")
-        monkeypatch.setattr(workers, "_QUOTA", tmp_path / "cpu.max")
-        assert workers.usable_cores() == expected
-    monkeypatch.setattr(workers, "_QUOTA", tmp_path / "none")
-    assert workers.usable_cores() == 8
+        monkeypatch.setattr(data_workers, "_QUOTA", tmp_path / "cpu.max")
+        assert data_workers.usable_cores() == expected
+    monkeypatch.setattr(data_workers, "_QUOTA", tmp_path / "none")
+    assert data_workers.usable_cores() == 8
 
 
 class _Threads(torch.utils.data.Dataset):
@@ -84,9 +84,9 @@ class _Threads(torch.utils.data.Dataset):
 
 def test_a_worker_has_one_thread_and_reads_ahead():
     """16 images per worker, however small the batches; the caller's first act comes, too."""
-    options = workers.loader_options(1, 2, init=_leave_a_mark)
+    options = data_workers.loader_options(1, 2, init=_leave_a_mark)
     assert options["prefetch_factor"] == 8
-    assert workers.loader_options(4, 256)["prefetch_factor"] == 2
+    assert data_workers.loader_options(4, 256)["prefetch_factor"] == 2
     loader = torch.utils.data.DataLoader(_Threads(), batch_size=2, **options)
     assert next(iter(loader)).tolist() == [1, 1]
 
@@ -97,7 +97,9 @@ def _leave_a_mark(worker):
 
 def test_opencv_gets_one_thread_where_it_is_loaded(monkeypatch):
     asked = []
-    monkeypatch.setitem(workers.sys.modules, "cv2", SimpleNamespace(setNumThreads=asked.append))
+    monkeypatch.setitem(
+        data_workers.sys.modules, "cv2", SimpleNamespace(setNumThreads=asked.append)
+    )
     monkeypatch.setattr(torch, "set_num_threads", asked.append)
-    workers.loader_options(1, 1)["worker_init_fn"](0)
+    data_workers.loader_options(1, 1)["worker_init_fn"](0)
     assert asked == [1, 1]

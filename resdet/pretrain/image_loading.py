@@ -15,7 +15,7 @@ from resdet import profile
 from resdet.data.images.resize import Region, resized
 from resdet.data.order import Sample, SampleOrder, generator_for
 from resdet.data.records import ClassificationSet
-from resdet.engine.workers import loader_options
+from resdet.engine.data_workers import loader_options
 from resdet.pretrain.augment import TrainCrop
 
 Batch = tuple[torch.Tensor, torch.Tensor, list[int]]

@@ -22,7 +22,7 @@ import torch
 
 from resdet.errors import ConfigError
 
-logger = logging.getLogger("resdet.engine.compiled")
+logger = logging.getLogger("resdet.engine.speed.torch_compile")
 
 Call = Callable[..., Any]
 

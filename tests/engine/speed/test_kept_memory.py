@@ -5,14 +5,14 @@ import sys
 
 import pytest
 
-from resdet.engine.memory import can_keep
+from resdet.engine.speed.kept_memory import can_keep
 
 # Page faults of the last of twelve steps that each allocate four blocks of 40 MB and free them.
 # glibc keeps smaller ones by itself; its heap needs a few steps to settle.
 SCRIPT = """
 import resource, sys
 import torch
-from resdet.engine.memory import keep_freed
+from resdet.engine.speed.kept_memory import keep_freed
 print(keep_freed(sys.argv[1]))
 def step():
     before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt

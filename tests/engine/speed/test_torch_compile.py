@@ -7,10 +7,10 @@ import torch
 
 pytest.importorskip("detectron2")
 
-from resdet.engine import compiled as module
-from resdet.engine.compiled import compiled, missing_compiler
-from resdet.engine.evaluating import evaluating
+from resdet.engine.evaluation_mode import evaluating
 from resdet.engine.loop import Loop
+from resdet.engine.speed import torch_compile as module
+from resdet.engine.speed.torch_compile import compiled, missing_compiler
 from resdet.errors import ConfigError
 from resdet.nets.resnet import BasicBlock, ResNet
 

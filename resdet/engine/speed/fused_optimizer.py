@@ -13,7 +13,7 @@ import torch
 
 from resdet.errors import ConfigError
 
-logger = logging.getLogger("resdet.engine.fused")
+logger = logging.getLogger("resdet.engine.speed.fused_optimizer")
 
 DEVICES = ("cpu", "cuda")
 
