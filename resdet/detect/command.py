@@ -14,11 +14,11 @@ import yaml
 from detectron2.data import DatasetCatalog, MetadataCatalog
 from detectron2.utils import comm
 
-from resdet import nets, weights
+from resdet import weights
 from resdet.config import Config, data_options, derived_keys, refuse_late_flags
 from resdet.data import DataOptions, DetectionSet, catalog
 from resdet.data.images.reader import ImageReader
-from resdet.detect.backbone import build_net
+from resdet.detect.model import fill_from_weights_and_net
 from resdet.detect.partial_results import Policy
 from resdet.detect.trainer import FINAL, DetectorTraining, classes_in
 from resdet.engine import command, processes
@@ -288,32 +288,6 @@ def _card_beside(model: Path) -> Card | None:
     if not path.exists():
         return None
     return Card.read(path)
-
-
-def fill_from_weights_and_net(config: Config, card: Card | None) -> nets.Net | None:
-    """Fills what card and net decide; refuses what contradicts them.
-
-    Raises:
-        ConfigError: a stated key says otherwise, or live norms would meet folded statistics (F21).
-    """
-    cfg = config.cfg
-    if card is not None:
-        config.fill(derived_keys.of_card(card), f"the card of {cfg.MODEL.WEIGHTS}")
-        if said := derived_keys.other_exif(card, cfg.INPUT.EXIF):
-            logger.warning(said)
-        if card.norm.get("folded") and cfg.MODEL.NET.NORM == "BN":
-            raise ConfigError(
-                f"MODEL.NET.NORM is BN, but the norms of {cfg.MODEL.WEIGHTS} are folded into its "
-                "convolutions: they can only stay frozen. Say MODEL.NET.NORM auto."
-            )
-    elif not cfg.MODEL.WEIGHTS:
-        config.fill({"MODEL.BACKBONE.FREEZE_AT": 0}, "random weights are never frozen")
-    if not cfg.MODEL.NET.NAME:
-        return None
-    net = build_net(cfg)
-    maps = derived_keys.of_net(net, cfg.MODEL.BACKBONE.NAME, cfg.MODEL.ROI_HEADS.NAME)
-    config.fill(maps, f"the net {cfg.MODEL.NET.NAME}")
-    return net
 
 
 def explain(config: Config, card: Card | None) -> str:

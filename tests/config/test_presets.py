@@ -13,7 +13,7 @@ import torch
 
 from resdet import nets
 from resdet.config import check_reference_batch, flatten, get_cfg, get_key, resolve
-from resdet.detect.command import fill_from_weights_and_net
+from resdet.detect.model import fill_from_weights_and_net
 
 CONFIGS = Path(__file__).resolve().parents[2] / "configs"
 LEAVES = sorted(CONFIGS.glob("*.yaml"))

@@ -11,7 +11,7 @@ from detectron2.modeling import build_model
 import resdet.detect  # noqa: F401 registers
 from resdet.config import resolve
 from resdet.detect.backbone import build_net_backbone, norm_of_stage
-from resdet.detect.command import fill_from_weights_and_net
+from resdet.detect.model import fill_from_weights_and_net
 from resdet.detect.trainer import net_part, refuse_untrained_norms
 from resdet.errors import ConfigError, WeightsError
 from resdet.nets import build

@@ -18,7 +18,7 @@ import resdet.detect  # noqa: F401 registers
 from resdet import nets, weights
 from resdet.config import derived_keys, net_options, resolve
 from resdet.detect.backbone import build_net
-from resdet.detect.command import fill_from_weights_and_net
+from resdet.detect.model import fill_from_weights_and_net
 from resdet.detect.norms import FrozenBatchNormAct2d
 from resdet.detect.trainer import net_part
 from resdet.errors import ConfigError

@@ -13,7 +13,7 @@ from detectron2.modeling import build_model
 import resdet.detect  # noqa: F401 registers
 from resdet import nets, profile, weights
 from resdet.config import resolve
-from resdet.detect.command import fill_from_weights_and_net
+from resdet.detect.model import fill_from_weights_and_net
 from resdet.detect.profile_hooks import watch
 from resdet.run import Run
 from resdet.weights import Card, Input

@@ -22,7 +22,7 @@ from detectron2 import model_zoo
 from detectron2.modeling import build_model
 
 from resdet.config import get_cfg, resolve
-from resdet.detect.command import fill_from_weights_and_net
+from resdet.detect.model import fill_from_weights_and_net
 from resdet.detect.onnx import detector_export, detector_graph
 from resdet.errors import CheckFailed, ConfigError, RunError
 from resdet.run import Run, write_json

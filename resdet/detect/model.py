@@ -1,0 +1,42 @@
+"""What the weights' card and the net decide of a detector's config, before the model is built.
+
+Not for: building (`detectron2.modeling.build_model`), or the weights themselves (`trainer`).
+"""
+
+from __future__ import annotations
+
+import logging
+
+from resdet import nets
+from resdet.config import Config, derived_keys
+from resdet.detect.backbone import build_net
+from resdet.errors import ConfigError
+from resdet.weights import Card
+
+logger = logging.getLogger("resdet.detect")
+
+
+def fill_from_weights_and_net(config: Config, card: Card | None) -> nets.Net | None:
+    """Fills what card and net decide; refuses what contradicts them.
+
+    Raises:
+        ConfigError: a stated key says otherwise, or live norms would meet folded statistics (F21).
+    """
+    cfg = config.cfg
+    if card is not None:
+        config.fill(derived_keys.of_card(card), f"the card of {cfg.MODEL.WEIGHTS}")
+        if said := derived_keys.other_exif(card, cfg.INPUT.EXIF):
+            logger.warning(said)
+        if card.norm.get("folded") and cfg.MODEL.NET.NORM == "BN":
+            raise ConfigError(
+                f"MODEL.NET.NORM is BN, but the norms of {cfg.MODEL.WEIGHTS} are folded into its "
+                "convolutions: they can only stay frozen. Say MODEL.NET.NORM auto."
+            )
+    elif not cfg.MODEL.WEIGHTS:
+        config.fill({"MODEL.BACKBONE.FREEZE_AT": 0}, "random weights are never frozen")
+    if not cfg.MODEL.NET.NAME:
+        return None
+    net = build_net(cfg)
+    maps = derived_keys.of_net(net, cfg.MODEL.BACKBONE.NAME, cfg.MODEL.ROI_HEADS.NAME)
+    config.fill(maps, f"the net {cfg.MODEL.NET.NAME}")
+    return net
