@@ -10,9 +10,9 @@ from pathlib import Path
 
 import torch
 
+from resdet.cli import training_command
 from resdet.config import data_options, net_options
 from resdet.data.options import DataOptions
-from resdet.engine import command
 from resdet.pretrain.trainer import Pretraining
 from resdet.run import Run
 
@@ -38,7 +38,7 @@ def make_trainer(folder: Path, images: Path, opts: Sequence[str]) -> Pretraining
     opts: KEY VALUE … over `PLAIN`.
     """
     opts = ["PRETRAIN.TRAIN", str(images), "PRETRAIN.VAL", str(images), *PLAIN, *opts]
-    config = command.read_config(CONFIG, opts)
+    config = training_command.read_config(CONFIG, opts)
     run = Run.create(
         folder / "run",
         kind="classification",

@@ -11,7 +11,7 @@ import pytest
 
 pytest.importorskip("detectron2")
 
-from resdet.cli import COMMANDS
+from resdet.cli.main import COMMANDS
 from resdet.config import flatten, get_cfg, resolve
 
 ROOT = Path(__file__).resolve().parents[1]

@@ -436,7 +436,7 @@ def test_resdet_python_may_be_a_python_or_its_environment(tmp_path, given):
 @pytest.mark.parametrize(
     ("name", "expected"),
     [
-        ("demo.sh", "-m resdet.cli demo --seed 1 a b"),
+        ("demo.sh", "-m resdet demo --seed 1 a b"),
         ("test.sh", "-m pytest -n auto --maxprocesses=8 -rs --seed 1 a b"),
     ],
 )

@@ -11,4 +11,4 @@ root="$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd -P)"
 python="$(bash "$root/tools/setup.sh" --print-python)"
 # This checkout's resdet, also where the environment holds another one.
 export PYTHONPATH="$root${RESDET_PYTHON:+${PYTHONPATH:+:$PYTHONPATH}}"
-exec "$python" -m resdet.cli demo "$@"
+exec "$python" -m resdet demo "$@"

@@ -5,7 +5,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from resdet.cli import run_command
+from resdet.cli.main import run_command
 
 if __name__ == "__main__":
     sys.exit(run_command("train_det", sys.argv[1:]))

@@ -3,7 +3,8 @@
 keys            every key of ours: its meaning, its values, and what "off" is
 config_file     a YAML file, strictly read, with file and line of every key
 config          file and command line to one config; what was stated and what was derived
-derived_keys    keys that follow from the card, the net and the data sets
+
+What follows from card, net and data sets is `resdet.detect.derived_keys`: it knows detection.
 """
 
 from resdet.config.config import (

@@ -8,7 +8,8 @@ from __future__ import annotations
 import logging
 
 from resdet import nets
-from resdet.config import Config, derived_keys
+from resdet.config import Config
+from resdet.detect import derived_keys
 from resdet.detect.backbone import build_net
 from resdet.errors import ConfigError
 from resdet.weights import Card

@@ -8,8 +8,6 @@ pytest.importorskip("detectron2")
 from detectron2.config import get_cfg as detectron2_cfg
 
 from resdet.config import (
-    ALLOWED,
-    COUNTS,
     check_reference_batch,
     data_options,
     flatten,
@@ -18,6 +16,7 @@ from resdet.config import (
     resolve,
     set_key,
 )
+from resdet.config.keys import ALLOWED, COUNTS
 from resdet.errors import ConfigError
 
 

@@ -16,7 +16,8 @@ from detectron2.modeling import build_model
 
 import resdet.detect  # noqa: F401 registers
 from resdet import nets, weights
-from resdet.config import derived_keys, net_options, resolve
+from resdet.config import net_options, resolve
+from resdet.detect import derived_keys
 from resdet.detect.backbone import build_net
 from resdet.detect.model import fill_from_weights_and_net
 from resdet.detect.norms import FrozenBatchNormAct2d

@@ -235,7 +235,7 @@ def signalled(self, *args):
         os.kill(os.getpid(), number)
     add(self, *args)
 parts.Parts.add = signalled
-from resdet.cli import main
+from resdet.cli.main import main
 sys.exit(main(sys.argv[4:]))
 """
 TRAIN = ("train_det", "--config", "c.yaml", "--output", "run")

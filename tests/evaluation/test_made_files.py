@@ -21,6 +21,7 @@ import hypothesis.strategies as st
 import pytest
 from hypothesis import HealthCheck, given, settings
 
+from resdet.cli.submit import check_page
 from resdet.errors import ResdetError
 from resdet.evaluation.coco import coco_evaluation as coco
 from resdet.evaluation.inputs.detections import load_columns, read_columns
@@ -28,7 +29,6 @@ from resdet.evaluation.inputs.ground_truth import read_ground_truth, read_index
 from resdet.evaluation.inputs.result_folder import evaluated_beside
 from resdet.evaluation.inputs.validation import check_results
 from resdet.evaluation.voc import voc_evaluation as voc
-from resdet.submission.commands import check_page
 from resdet.submission.package_check import check_file
 
 pytestmark = pytest.mark.filterwarnings("error::RuntimeWarning")

@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 from PIL import Image
 
+from resdet.cli.compare import add_arguments, run
 from resdet.errors import CheckFailed, DataError, UserError
-from resdet.report.commands import add_arguments, run
 from resdet.report.foreign_results import split_name
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -80,7 +80,7 @@ def test_it_works_where_torch_and_detectron2_are_absent(files: Path) -> None:
     """Item 10: from files alone; the temporary run folders are gone afterwards."""
     code = (
         "import sys; sys.modules['torch'] = sys.modules['detectron2'] = None\n"
-        "from resdet.cli import main; sys.exit(main(sys.argv[1:]))"
+        "from resdet.cli.main import main; sys.exit(main(sys.argv[1:]))"
     )
     words = ["compare", "--results", "a=both.json", "b=half.json", "--gt", "gt.json"]
     done = subprocess.run(

@@ -12,8 +12,9 @@ from typing import Any
 import numpy as np
 import pytest
 
+from resdet.cli import compare
 from resdet.errors import RunError
-from resdet.report import commands, curves, runs, scores
+from resdet.report import curves, runs, scores
 from resdet.report.compare import backbone_gains, published_numbers
 from resdet.report.compare.backbone_gains import Pair
 from resdet.report.render import charts, figures
@@ -253,8 +254,8 @@ def test_learning_curves_skip_what_is_no_number(tmp_path: Path) -> None:
 
 def run_command(*words: str) -> int:
     parser = argparse.ArgumentParser()
-    commands.add_arguments(parser)
-    return commands.run(parser.parse_args(list(words)))
+    compare.add_arguments(parser)
+    return compare.run(parser.parse_args(list(words)))
 
 
 def test_the_command_prints_table_verdict_and_path(
@@ -295,7 +296,7 @@ def test_json_on_standard_output_is_one_object(
 
 def test_reports_of_other_runs_go_to_other_folders() -> None:
     """The default output names the runs."""
-    assert commands.default_output(["runs/a", "runs/b/"]) == Path("reports/a-b")
+    assert compare.default_output(["runs/a", "runs/b/"]) == Path("reports/a-b")
 
 
 @pytest.mark.parametrize(

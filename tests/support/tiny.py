@@ -20,7 +20,7 @@ def killed(self):
         os.kill(os.getpid(), signal.SIGKILL)
     run_step(self)
 Loop.run_step = killed
-from resdet.cli import main
+from resdet.cli.main import main
 sys.exit(main(sys.argv[2:]))
 """
 
@@ -78,10 +78,10 @@ def run_cli(
     *args: str, cwd: Path, kill_at: int | None = None, processes: int = 1
 ) -> subprocess.CompletedProcess:
     """`resdet ARGS`; killed when a step begins, or in several processes of torchrun."""
-    command = [sys.executable, "-m", "resdet.cli", *args]
+    command = [sys.executable, "-m", "resdet", *args]
     if processes > 1:
         launch = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node"]
-        command = [sys.executable, *launch, str(processes), "-m", "resdet.cli", *args]
+        command = [sys.executable, *launch, str(processes), "-m", "resdet", *args]
     if kill_at is not None:
         command = [sys.executable, "-c", KILLED, str(kill_at), *args]
     environment = {

@@ -15,8 +15,8 @@ ALONE = """
 import runpy, sys
 for name in {blocked!r}:
     sys.modules[name] = None  # an import of it fails
-sys.argv = ["resdet.weights", *sys.argv[1:]]
-runpy.run_module("resdet.weights", run_name="__main__")
+sys.argv = ["resdet", "convert_weights", *sys.argv[1:]]
+runpy.run_module("resdet", run_name="__main__")
 """
 
 

@@ -8,7 +8,7 @@ import torch
 import torchvision
 
 from resdet import nets, weights
-from resdet.cli import run_command
+from resdet.cli.main import run_command
 from resdet.errors import CheckFailed, WeightsError
 from resdet.weights import Card, Input
 from resdet.weights.conversion import convert, detectron2_keys, flipped

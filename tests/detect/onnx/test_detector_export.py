@@ -21,12 +21,12 @@ import onnxruntime
 from detectron2 import model_zoo
 from detectron2.modeling import build_model
 
+from resdet.cli import export_onnx
 from resdet.config import get_cfg, resolve
 from resdet.detect.model import fill_from_weights_and_net
 from resdet.detect.onnx import detector_export, detector_graph
 from resdet.errors import CheckFailed, ConfigError, RunError
 from resdet.run import Run, write_json
-from resdet.weights import export_command
 from tests.support import tiny
 
 CONFIGS = Path(__file__).resolve().parents[3] / "configs"
@@ -268,8 +268,8 @@ SEED: 3
 
 def command(*words):
     parser = argparse.ArgumentParser(allow_abbrev=False)
-    export_command.add_export_arguments(parser)
-    return export_command.run_export(parser.parse_args([str(word) for word in words]))
+    export_onnx.add_export_arguments(parser)
+    return export_onnx.run_export(parser.parse_args([str(word) for word in words]))
 
 
 def _run_block_of_the_page(tmp_path, out, monkeypatch):

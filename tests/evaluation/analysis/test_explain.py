@@ -17,7 +17,7 @@ import pytest
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
-from resdet.evaluation import commands
+from resdet.cli import evaluate
 from resdet.evaluation.analysis import explain
 from resdet.evaluation.analysis.detection_errors import dissect
 from resdet.evaluation.analysis.image_noise import mean_ap, rank_coco
@@ -415,9 +415,9 @@ def test_the_command_prints_a_table_or_one_object(tmp_path: Path, capsys: Any) -
     for name, content in (("gt", gt), ("results", results)):
         (tmp_path / f"{name}.json").write_text(json.dumps(content), encoding="utf-8")
     parser = argparse.ArgumentParser()
-    commands.add_arguments(parser)
+    evaluate.add_arguments(parser)
     words = ["explain", str(tmp_path / "results.json"), "--gt", str(tmp_path / "gt.json")]
-    assert commands.run(parser.parse_args([*words, "--json"])) == 0
+    assert evaluate.run(parser.parse_args([*words, "--json"])) == 0
     out, err = capsys.readouterr()
     page = json.loads(out)
     assert page["images"] == {"expected": 2, "evaluated": 2, "missing": 0}
@@ -427,7 +427,7 @@ def test_the_command_prints_a_table_or_one_object(tmp_path: Path, capsys: Any) -
     assert lines["voc-area-strict"]["used_by"] == "Detectron2, py-faster-rcnn"
     assert lines["coco-ties"]["by_order_of_ties"] == pytest.approx([1, 1])
     assert "50 % of the images have no detection" in err
-    assert commands.run(parser.parse_args(words)) == 0
+    assert evaluate.run(parser.parse_args(words)) == 0
     rows = capsys.readouterr().out.splitlines()
     assert rows[4].split() == ["rule", "AP50", "change", "to", "find", "touched", "used", "by"]
     assert any("overlap > 0.5 for >=" in row and "-100.00" in row for row in rows)

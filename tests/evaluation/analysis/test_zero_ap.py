@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from resdet.evaluation import commands
+from resdet.cli import evaluate
 from resdet.evaluation.coco import coco_evaluation as coco
 from resdet.evaluation.inputs.result_folder import evaluate_folder
 from resdet.evaluation.voc import voc_evaluation as voc
@@ -298,10 +298,10 @@ def test_the_command_and_the_folder_say_it(tmp_path: Path, capsys: Any) -> None:
     assert folder.coco is not None
     assert sum("shifted by one" in note for note in folder.coco.notes) == 1
     parser = argparse.ArgumentParser()
-    commands.add_arguments(parser)
+    evaluate.add_arguments(parser)
     words = ["coco", str(tmp_path / "coco_instances_results.json"), "--task", "bbox"]
     args = parser.parse_args([*words, "--gt", str(tmp_path / "ground_truth.json.gz")])
-    assert commands.run(args) == 0
+    assert evaluate.run(args) == 0
     assert (
         "Note: AP50 is under 1 %. If every detection were of the class" in capsys.readouterr().err
     )

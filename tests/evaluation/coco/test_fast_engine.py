@@ -12,8 +12,8 @@ import numpy as np
 import pytest
 from pycocotools import mask as coco_mask
 
+from resdet.cli import evaluate as evaluate_command
 from resdet.errors import CheckFailed
-from resdet.evaluation import commands
 from resdet.evaluation.coco import coco_evaluation as coco
 from resdet.evaluation.coco import fast_engine
 from resdet.evaluation.coco.fast_engine import Accumulated
@@ -310,12 +310,12 @@ def test_the_command_takes_the_fast_engine(
     (tmp_path / "results.json").write_text(json.dumps(perfect), encoding="utf-8")
     (tmp_path / "gt.json").write_text(json.dumps(instances), encoding="utf-8")
     parser = argparse.ArgumentParser()
-    commands.add_arguments(parser)
+    evaluate_command.add_arguments(parser)
     words = ["coco", "results.json", "--gt", "gt.json", "--task", "bbox", "--engine", "fast"]
     words[1], words[3] = str(tmp_path / words[1]), str(tmp_path / words[3])
-    assert commands.run(parser.parse_args([*words, "--json"])) == 0
+    assert evaluate_command.run(parser.parse_args([*words, "--json"])) == 0
     page = json.loads(capsys.readouterr().out)
     assert page["engine"] == "fast (cross-checked on 2 images)"
     assert page["AP"] == pytest.approx(1.0)
-    assert commands.run(parser.parse_args(words)) == 0
+    assert evaluate_command.run(parser.parse_args(words)) == 0
     assert "COCO bbox (fast (cross-checked on 2 images))" in capsys.readouterr().out

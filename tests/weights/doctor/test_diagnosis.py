@@ -8,7 +8,7 @@ import torch
 import torchvision
 
 from resdet import nets, weights
-from resdet.cli import run_command
+from resdet.cli.main import run_command
 from resdet.errors import WeightsError
 from resdet.weights import Card, Input
 from resdet.weights.doctor import image_probe
@@ -430,7 +430,7 @@ CIFAR_FILES = [
 @pytest.mark.parametrize(("name", "net", "right"), CIFAR_FILES)
 def test_the_published_cifar_nets_score_as_published(shared_data, tmp_path, name, net, right):
     """The data's README: 92.2 % and 93.6 % of these 1,000 images; before and after conversion."""
-    from resdet.convert_weights import read_images
+    from resdet.pretrain.labelled_images import read_images
     from resdet.weights.conversion import convert
     from resdet.weights.origins.reference_nets import our_net
 

@@ -14,9 +14,10 @@ from PIL import Image
 from torch import nn
 
 from resdet import nets, weights
+from resdet.cli import export_onnx
 from resdet.errors import CheckFailed, ConfigError, UserError, WeightsError
 from resdet.nets.resnet import BasicBlock, Bottleneck, ResNet
-from resdet.weights import Card, Input, export_command
+from resdet.weights import Card, Input
 from resdet.weights.onnx import net_export, onnx_file
 from resdet.weights.onnx.onnx_file import PACKAGES
 
@@ -228,8 +229,8 @@ def test_a_folder_that_cannot_be_written_is_named(tmp_path):
 
 def command(*words):
     parser = argparse.ArgumentParser(allow_abbrev=False)
-    export_command.add_export_arguments(parser)
-    return export_command.run_export(parser.parse_args([str(word) for word in words]))
+    export_onnx.add_export_arguments(parser)
+    return export_onnx.run_export(parser.parse_args([str(word) for word in words]))
 
 
 @pytest.fixture
@@ -297,7 +298,7 @@ def test_importing_the_command_needs_none_of_the_packages():
     code = (
         "import sys\n"
         f"sys.modules.update(dict.fromkeys({[*PACKAGES, 'detectron2', 'timm']!r}))\n"
-        "import resdet.weights.export_command\n"
+        "import resdet.cli.export_onnx\n"
     )
     subprocess.run([sys.executable, "-c", code], check=True)
 

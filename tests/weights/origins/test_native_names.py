@@ -10,7 +10,7 @@ pytest.importorskip("timm")
 import timm
 
 from resdet import nets, weights
-from resdet.cli import run_command
+from resdet.cli.main import run_command
 from resdet.errors import WeightsError
 from resdet.weights.conversion import convert
 from resdet.weights.doctor.diagnosis import inspect

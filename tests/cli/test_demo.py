@@ -8,8 +8,8 @@ import pytest
 
 pytest.importorskip("detectron2")
 
-from resdet import demo
-from resdet.demo import Step
+from resdet.cli import demo
+from resdet.cli.demo import Step
 from resdet.errors import ConfigError, ResdetError
 from resdet.run import Run
 from tests.support import tiny
@@ -74,7 +74,7 @@ def test_the_story_ends_in_a_report_and_a_second_call_trains_nothing(
     place: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     """Hand-over counted (100 tensors of the net), report written, every step run once."""
-    caplog.set_level(logging.INFO, "resdet.demo")
+    caplog.set_level(logging.INFO, "resdet.cli.demo")
     assert demo.run(arguments("--output", "out", "--jobs", "2")) == 0
     assert (place / "out" / "report" / "report.html").exists()
     assert Run.open(place / "out" / "vgg_pretrained").read("transfer")["arrived"] == 100

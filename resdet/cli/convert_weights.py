@@ -3,7 +3,7 @@
 Exit codes: 0 when done, and for `inspect` when the file loads; 1 when it does not; 2 when there is
 nothing to work on.
 
-Not for: reading images; who calls `run` hands over how (`resdet.convert_weights`).
+Not for: reading images; who calls `run` hands over how .
 """
 
 from __future__ import annotations
@@ -12,12 +12,10 @@ import argparse
 import dataclasses
 import json
 import sys
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
+from resdet.cli.export_onnx import add_export_arguments, run_export
 from resdet.errors import UserError, WeightsError
 from resdet.run import write_json
 from resdet.weights import files
@@ -25,7 +23,6 @@ from resdet.weights.card import CARD_KEY, COLOR_ORDERS, Card, Input
 from resdet.weights.conversion import SUFFIXES, TARGETS, Conversion, convert
 from resdet.weights.doctor import diagnosis, image_probe
 from resdet.weights.doctor.first_layer import clashes
-from resdet.weights.export_command import add_export_arguments, run_export
 from resdet.weights.foreign_cards import (
     INPUT,
     STRIDE,
@@ -41,9 +38,6 @@ from resdet.weights.formats import containers
 from resdet.weights.origins import native_names
 from resdet.weights.origins.identify import identify
 from resdet.weights.origins.origin_records import IMAGENET_RGB
-
-# Folder, side of the crops, names of the classifier's outputs to (images, labels).
-ReadImages = Callable[[Path, int, int, Path | None], tuple[np.ndarray, np.ndarray]]
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -108,22 +102,22 @@ def _part(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def run(args: argparse.Namespace, read_images: ReadImages | None = None) -> int:
+def run(args: argparse.Namespace) -> int:
     """Does one action; gives the exit code."""
     if args.action == "inspect":
-        return _inspect(args, read_images)
+        return _inspect(args)
     return {"convert": _convert, "card": _card, "export": run_export}[args.action](args)
 
 
 # -- inspect -----------------------------------------------------------------------------------
 
 
-def _inspect(args: argparse.Namespace, read_images: ReadImages | None) -> int:
+def _inspect(args: argparse.Namespace) -> int:
     report = diagnosis.inspect(args.file, part=args.part)
     verdict, not_probed = None, ""
     if args.images is not None:
         try:
-            verdict = _probed(args, read_images)
+            verdict = _probed(args)
         except UserError as error:
             # The report stands without it.
             not_probed = str(error)
@@ -146,11 +140,10 @@ def _inspect(args: argparse.Namespace, read_images: ReadImages | None) -> int:
     return 0 if report.loadable and not not_probed else 1
 
 
-def _probed(args: argparse.Namespace, read_images: ReadImages | None) -> image_probe.Verdict:
-    if read_images is None:
-        raise WeightsError(
-            "--images needs the whole toolkit: python tools/convert_weights.py inspect …"
-        )
+def _probed(args: argparse.Namespace) -> image_probe.Verdict:
+    # Here: everything else works with torch, numpy and safetensors alone.
+    from resdet.pretrain.labelled_images import read_images
+
     contents = containers.read(args.file, part=args.part or part_of(args.file))
     size = 224
     if CARD_KEY in contents.metadata:

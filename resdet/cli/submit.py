@@ -14,8 +14,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from resdet.cli.evaluate import percent, table
 from resdet.errors import ConfigError
-from resdet.evaluation.commands import percent, table
 from resdet.evaluation.inputs.detections import TASKS
 from resdet.evaluation.inputs.findings import REFUSE, Finding
 from resdet.run import Run, utc_now

@@ -18,17 +18,17 @@ from resdet.errors import ResdetError
 # name: (module with add_arguments and run, one line of help). Imported only when called, so that
 # evaluation and reports work where Detectron2 and torch are absent.
 COMMANDS = {
-    "demo": ("resdet.demo", "the whole story on the embedded data, in minutes"),
-    "doctor": ("resdet.doctor", "what is installed, found and missing, and what to type"),
-    "pretrain_cls": ("resdet.pretrain.command", "train or score a classifier"),
-    "train_det": ("resdet.detect.command", "train or score a detector"),
-    "evaluate": ("resdet.evaluation.commands", "score result files: VOC or COCO"),
-    "compare": ("resdet.report.commands", "a report that sets runs side by side"),
+    "demo": ("resdet.cli.demo", "the whole story on the embedded data, in minutes"),
+    "doctor": ("resdet.cli.doctor", "what is installed, found and missing, and what to type"),
+    "pretrain_cls": ("resdet.cli.pretrain_cls", "train or score a classifier"),
+    "train_det": ("resdet.cli.train_det", "train or score a detector"),
+    "evaluate": ("resdet.cli.evaluate", "score result files: VOC or COCO"),
+    "compare": ("resdet.cli.compare", "a report that sets runs side by side"),
     "convert_weights": (
-        "resdet.convert_weights",
+        "resdet.cli.convert_weights",
         "what a weight file is and would load into; conversion with parity",
     ),
-    "submit": ("resdet.submission.commands", "server-ready files: made, checked, never uploaded"),
+    "submit": ("resdet.cli.submit", "server-ready files: made, checked, never uploaded"),
 }
 BUG = (
     "This is a bug in resdet, not yours. Report it with the lines above and the output of "

@@ -1,11 +1,10 @@
-"""`resdet convert_weights`: the weight doctor, with images from class folders or CIFAR's files.
+"""Labelled images for the weight doctor, from class folders or CIFAR's files.
 
-Not for: anything about weights; that is `resdet.weights`.
+Not for: training or scoring a classifier (`trainer`, `scoring`).
 """
 
 from __future__ import annotations
 
-import argparse
 from pathlib import Path
 
 import numpy as np
@@ -15,17 +14,9 @@ from resdet.data.readers.class_folders import load_folder
 from resdet.data.records import ClassificationSet
 from resdet.errors import DataError
 from resdet.pretrain.augment import centre_crop
-from resdet.weights import commands
-from resdet.weights.commands import add_arguments
 
 # Shorter side before the centre crop, over the crop: 256 for 224, as everybody's 1-crop test.
 MARGIN = 256 / 224
-
-__all__ = ["add_arguments", "read_images", "run"]
-
-
-def run(args: argparse.Namespace) -> int:
-    return commands.run(args, read_images)
 
 
 def read_images(

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
+from resdet.cli.training_command import as_in_run
 from resdet.config import resolve
-from resdet.engine.command import as_in_run
 from resdet.errors import RunError
 from resdet.run import Run
 

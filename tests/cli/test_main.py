@@ -6,14 +6,14 @@ from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).resolve().parents[1]
+ROOT = Path(__file__).resolve().parents[2]
 
 
 def resdet(*args, cwd, **environment):
     import os
 
     return subprocess.run(
-        [sys.executable, "-m", "resdet.cli", *args],
+        [sys.executable, "-m", "resdet", *args],
         cwd=cwd,
         capture_output=True,
         text=True,
@@ -93,7 +93,7 @@ def test_parts_work_where_detectron2_is_absent():
 def test_evaluation_and_report_import_without_torch():
     code = (
         "import sys; sys.modules['torch'] = None; sys.modules['detectron2'] = None\n"
-        "import resdet.evaluation.commands, resdet.report.commands, resdet.cli"
+        "import resdet.cli.evaluate, resdet.cli.compare, resdet.cli.main"
     )
     done = subprocess.run(
         [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=False

@@ -26,9 +26,9 @@ from typing import IO
 from resdet.errors import CheckFailed, ConfigError, Interrupted, ResdetError
 from resdet.run import Run, read_json, write_json
 
-logger = logging.getLogger("resdet.demo")
+logger = logging.getLogger("resdet.cli.demo")
 
-CONFIGS = Path(__file__).resolve().parents[1] / "configs" / "demo"
+CONFIGS = Path(__file__).resolve().parents[2] / "configs" / "demo"
 BASE = CONFIGS.parent / "base"
 TITLES = {"vgg": "VGG", "resnet": "ResNet"}
 # Below this the hand-over shows little: the detector's AP follows the classifier (docs/demo.md).
@@ -147,7 +147,7 @@ def run(args: argparse.Namespace) -> int:
         [
             sys.executable,
             "-m",
-            "resdet.cli",
+            "resdet",
             "compare",
             *map(str, detectors),
             "--output",
@@ -223,12 +223,12 @@ def _run_all(plan: list[Step], jobs: int, threads: int) -> None:
 def _start(step: Step, threads: int) -> None:
     resume = ["--resume"] if _can_resume(step.folder) else []
     name, config_flag, config, *opts = step.command
-    command = [sys.executable, "-m", "resdet.cli", name, config_flag, config]
+    command = [sys.executable, "-m", "resdet", name, config_flag, config]
     command += ["--output", str(step.folder), *resume, *opts]
     step.folder.mkdir(parents=True, exist_ok=True)
     step.log = open(step.folder / "output.txt", "ab")  # noqa: SIM115 lives as long as the process
     environment = dict(os.environ, OMP_NUM_THREADS=str(threads), MKL_NUM_THREADS=str(threads))
-    root = str(Path(__file__).resolve().parents[1])
+    root = str(Path(__file__).resolve().parents[2])
     environment["PYTHONPATH"] = os.pathsep.join(filter(None, [root, os.environ.get("PYTHONPATH")]))
     step.began = time.monotonic()
     # A session of its own: Ctrl-C reaches the demo, which passes it on once.

@@ -6,7 +6,6 @@ Not for: the export itself (`resdet.weights.onnx.net_export`, `resdet.detect.onn
 from __future__ import annotations
 
 import argparse
-import importlib
 import json
 import sys
 from pathlib import Path
@@ -80,9 +79,10 @@ def run_export(args: argparse.Namespace) -> int:
 def _export(args: argparse.Namespace) -> Any:
     source = Path(args.source)
     if _is_detector(source):
-        # By name: weights do not know detection, and work where Detectron2 is absent.
-        detection: Any = importlib.import_module("resdet.detect.onnx.detector_export")
-        return detection.export_detector(
+        # Here: files of classifiers are exported where Detectron2 is absent, too.
+        from resdet.detect.onnx.detector_export import export_detector
+
+        return export_detector(
             source,
             args.output,
             normalised_input=args.normalised_input,

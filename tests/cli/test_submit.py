@@ -232,7 +232,7 @@ def test_there_is_no_network_code() -> None:
 def test_submission_works_without_torch_and_detectron2() -> None:
     code = (
         "import sys; sys.modules['torch'] = None; sys.modules['detectron2'] = None\n"
-        "import resdet.submission.commands"
+        "import resdet.cli.submit"
     )
     done = subprocess.run(
         [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=False

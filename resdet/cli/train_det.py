@@ -15,20 +15,22 @@ from detectron2.data import DatasetCatalog, MetadataCatalog
 from detectron2.utils import comm
 
 from resdet import weights
-from resdet.config import Config, data_options, derived_keys, refuse_late_flags
+from resdet.cli import training_command
+from resdet.cli.evaluate import coco_table, voc_table
+from resdet.config import Config, data_options, refuse_late_flags
 from resdet.data import DataOptions, DetectionSet, catalog
 from resdet.data.images.reader import ImageReader
+from resdet.detect import derived_keys
 from resdet.detect.model import fill_from_weights_and_net
 from resdet.detect.partial_results import Policy
 from resdet.detect.trainer import FINAL, DetectorTraining, classes_in
-from resdet.engine import command, processes
+from resdet.engine import processes
 from resdet.engine.profiling import profiled
 from resdet.errors import (
     ConfigError,
     RunError,
     WeightsError,
 )
-from resdet.evaluation.commands import coco_table, voc_table
 from resdet.run import Run
 from resdet.weights import Card
 from resdet.weights.files import read_tensors
@@ -48,7 +50,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--explain", action="store_true", help="print what would be done and why; train nothing"
     )
-    command.add_arguments(parser)
+    training_command.add_arguments(parser)
 
 
 def run(args: argparse.Namespace) -> int:
@@ -67,7 +69,7 @@ def main(args: argparse.Namespace) -> int:
 
 
 def _main(args: argparse.Namespace) -> int:
-    config = command.read_config(args.config, args.opts)
+    config = training_command.read_config(args.config, args.opts)
     cfg = config.cfg
     if cfg.ENGINE.COMPILE == "on":
         raise ConfigError(
@@ -98,7 +100,7 @@ def _main(args: argparse.Namespace) -> int:
         _refuse_other_classes(test_sets, start.classes, start.detector)
     config.fill(derived_keys.of_sets(train_sets, test_sets), "the data sets")
     leak = _refuse_leak(cfg, train_sets, test_sets)
-    with command.run_folder(args, config, "detection", Path(args.config).stem) as run:
+    with training_command.run_folder(args, config, "detection", Path(args.config).stem) as run:
         if leak:
             run.update(leak=leak)
         training = DetectorTraining(cfg, run, train_sets, test_sets, ImageReader(options))
@@ -236,7 +238,7 @@ def _detector_to_score(config: Config, args: argparse.Namespace) -> _Start:
         WeightsError: MODEL.WEIGHTS holds no detector.
     """
     cfg = config.cfg
-    folder = command.folder_of(args, Path(args.config).stem)
+    folder = training_command.folder_of(args, Path(args.config).stem)
     path = Path(cfg.MODEL.WEIGHTS) if cfg.MODEL.WEIGHTS else folder / FINAL
     if (folder / "run.json").exists():
         run = Run.open(folder)
@@ -247,7 +249,7 @@ def _detector_to_score(config: Config, args: argparse.Namespace) -> _Start:
                 f"detector, made from {made_from or 'random weights'}. Leave MODEL.WEIGHTS out, or "
                 "score that file into a folder of its own: --output DIR."
             )
-        command.as_in_run(config, run)
+        training_command.as_in_run(config, run)
         path = folder / FINAL
     if not path.exists():
         raise RunError(

@@ -1,6 +1,6 @@
 """What both training commands share: arguments, the run folder, the device, resume.
 
-Not for: what is trained (`resdet.pretrain.command`, `resdet.detect.command`).
+Not for: what is trained (`resdet.cli.pretrain_cls`, `resdet.cli.train_det`).
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ from resdet.errors import (
 )
 from resdet.run import Run, write_text
 
-logger = logging.getLogger("resdet.engine.command")
+logger = logging.getLogger("resdet.cli.training_command")
 
 # Keys that may change between a run and its --resume: they do not shape the training.
 FREE_ON_RESUME = ("OUTPUT_DIR", "SOLVER.MAX_ITER", "SOLVER.CHECKPOINT_PERIOD", "TEST.", "EVAL.",

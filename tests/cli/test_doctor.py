@@ -13,10 +13,11 @@ from types import SimpleNamespace
 import pytest
 
 from resdet import doctor
+from resdet.cli import doctor as command
 from resdet.doctor import machine, software
 from resdet.doctor.finding import FINE, REFUSE, WARN, Finding, import_error
 
-ROOT = Path(__file__).resolve().parents[1]
+ROOT = Path(__file__).resolve().parents[2]
 
 
 def only(findings) -> Finding:
@@ -26,7 +27,7 @@ def only(findings) -> Finding:
 
 def run_doctor(monkeypatch, findings, *, as_json: bool) -> int:
     monkeypatch.setattr(doctor, "examine", lambda: findings)
-    return doctor.run(argparse.Namespace(json=as_json))
+    return command.run(argparse.Namespace(json=as_json))
 
 
 def test_json_is_one_object_and_nothing_else(monkeypatch, capsys):
@@ -57,7 +58,7 @@ def test_the_exit_code_is_1_when_something_refuses(monkeypatch, capsys, as_json)
 def test_it_runs_without_any_package_and_names_each():
     """F61 to F65: it is needed most where torch and Detectron2 are missing. -S hides them all."""
     done = subprocess.run(
-        [sys.executable, "-S", "-m", "resdet.cli", "doctor", "--json"],
+        [sys.executable, "-S", "-m", "resdet", "doctor", "--json"],
         cwd=ROOT,
         capture_output=True,
         text=True,
@@ -226,6 +227,6 @@ def test_what_is_missing_is_concluded_in_one_line():
     """The last line a person reads; worked by hand."""
     fine, warn = Finding("a", FINE, ""), Finding("b", WARN, "")
     refuse = Finding("c", REFUSE, "")
-    assert doctor.conclusion([fine]) == "Detection can run here."
-    assert doctor.conclusion([fine, warn]) == "Detection can run here; worth a look: b."
-    assert doctor.conclusion([refuse, warn]).startswith("Detection cannot run here: c.")
+    assert command.conclusion([fine]) == "Detection can run here."
+    assert command.conclusion([fine, warn]) == "Detection can run here; worth a look: b."
+    assert command.conclusion([refuse, warn]).startswith("Detection cannot run here: c.")

@@ -11,14 +11,14 @@ from typing import Any
 
 import pytest
 
+from resdet.cli import evaluate
 from resdet.errors import CheckFailed, ConfigError, DataError
-from resdet.evaluation import commands
 
 
 def run(*words: object) -> int:
     parser = argparse.ArgumentParser()
-    commands.add_arguments(parser)
-    return commands.run(parser.parse_args([str(w) for w in words]))
+    evaluate.add_arguments(parser)
+    return evaluate.run(parser.parse_args([str(w) for w in words]))
 
 
 @pytest.fixture

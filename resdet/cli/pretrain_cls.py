@@ -10,9 +10,10 @@ from typing import Any
 from detectron2.utils import comm
 
 from resdet import weights
+from resdet.cli import training_command
 from resdet.config import Config, data_options, net_options, refuse_late_flags
 from resdet.data import DataOptions, catalog
-from resdet.engine import command, processes
+from resdet.engine import processes
 from resdet.engine.profiling import profiled
 from resdet.engine.speed.torch_compile import require_compiler
 from resdet.errors import ConfigError, RunError
@@ -31,7 +32,7 @@ IMAGENET_HINT = (
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    command.add_arguments(parser)
+    training_command.add_arguments(parser)
 
 
 def run(args: argparse.Namespace) -> int:
@@ -45,16 +46,16 @@ def main(args: argparse.Namespace) -> int:
 
 
 def _main(args: argparse.Namespace) -> int:
-    config = command.read_config(args.config or DEFAULT_CONFIG, args.opts)
+    config = training_command.read_config(args.config or DEFAULT_CONFIG, args.opts)
     if not args.config:
         logging.getLogger().warning(IMAGENET_HINT)
     name = Path(args.config or DEFAULT_CONFIG).stem
     cfg = config.cfg
     if args.eval_only:
-        command.as_in_run(config, Run.open(command.folder_of(args, name)))
+        training_command.as_in_run(config, Run.open(training_command.folder_of(args, name)))
     _check(cfg)
     catalog.require([s for s in (cfg.PRETRAIN.TRAIN, cfg.PRETRAIN.VAL, cfg.PRETRAIN.TEST) if s])
-    with command.run_folder(args, config, "classification", name) as folder:
+    with training_command.run_folder(args, config, "classification", name) as folder:
         scores = (
             _score_only(config, folder) if args.eval_only else _train(config, folder, args.resume)
         )
