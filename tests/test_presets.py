@@ -16,13 +16,12 @@ from resdet.config import check_reference_batch, flatten, get_cfg, get_key, reso
 from resdet.detect.command import fill_from_weights_and_net
 
 CONFIGS = Path(__file__).resolve().parents[1] / "configs"
-LEAVES = sorted(CONFIGS.glob("*.yaml"))
+PAPER_LEAVES = sorted(CONFIGS.glob("*.yaml"))
+MODERN_LEAVES, FPN_LEAVES, DC5_LEAVES = (
+    sorted((CONFIGS / folder).glob("*.yaml")) for folder in ("modern", "fpn", "dc5")
+)
+LEAVES = [*PAPER_LEAVES, *MODERN_LEAVES, *FPN_LEAVES, *DC5_LEAVES]
 PRETRAIN = sorted(p for p in (CONFIGS / "pretrain").glob("*.yaml") if not p.name.startswith("base"))
-MODERN_LEAVES = [p for p in LEAVES if p.stem.endswith("_modern")]
-FPN_LEAVES = [p for p in LEAVES if p.stem.endswith("_fpn")]
-DC5_LEAVES = [p for p in LEAVES if p.stem.endswith("_dc5")]
-STOCK_LEAVES = [*MODERN_LEAVES, *FPN_LEAVES, *DC5_LEAVES]
-PAPER_LEAVES = [p for p in LEAVES if p not in STOCK_LEAVES]
 BACKBONES = ("r18", "r34", "r50", "r101", "r152", "vgg16")
 
 
@@ -55,7 +54,7 @@ def test_twins_differ_in_the_net_alone(path):
     """The header's promise, on the resolved configs."""
     header = path.read_text(encoding="utf-8")
     twin = header.split("# Twin     ")[1].split(";")[0]
-    a, b = (dict(flatten(resolve(p).cfg)) for p in (path, CONFIGS / twin))
+    a, b = (dict(flatten(resolve(p).cfg)) for p in (path, path.parent / twin))
     assert {k for k in a if a[k] != b[k]} <= {"MODEL.NET.NAME"}
 
 
@@ -65,7 +64,8 @@ def test_header_lines_stand_in_their_order(path):
     lines = path.read_text(encoding="utf-8").splitlines()
     named = re.findall(r"^# (\w+) {2,}\S", "\n".join(lines), flags=re.MULTILINE)
     assert named == ["Source", "Twin", "Differs", "Weights", "Run", "Needs"]
-    assert f"configs/{path.name}" in next(line for line in lines if line.startswith("# Run"))
+    run = next(line for line in lines if line.startswith("# Run"))
+    assert f" {path.relative_to(CONFIGS.parent).as_posix()} " in run
 
 
 # -- the paper's protocol, number by number (paper.md 2.2, 2.5, 2.6) ---------------------------
