@@ -24,10 +24,10 @@ from resdet.detect.model import fill_from_weights_and_net
 CONFIGS = Path(__file__).resolve().parents[1] / "configs"
 # Our config, and what Detectron2's model zoo has of that kind.
 NETS = {
-    "R-50-C4": ("coco_r50_modern", "COCO-Detection/faster_rcnn_R_50_C4_1x.yaml"),
-    "R-101-C4": ("coco_r101_modern", "COCO-Detection/faster_rcnn_R_101_C4_3x.yaml"),
-    "R-50-FPN": ("coco_r50_fpn", "COCO-Detection/faster_rcnn_R_50_FPN_1x.yaml"),
-    "VGG-16": ("coco_vgg16_modern", ""),
+    "R-50-C4": ("modern/coco_r50_modern", "COCO-Detection/faster_rcnn_R_50_C4_1x.yaml"),
+    "R-101-C4": ("modern/coco_r101_modern", "COCO-Detection/faster_rcnn_R_101_C4_3x.yaml"),
+    "R-50-FPN": ("fpn/coco_r50_fpn", "COCO-Detection/faster_rcnn_R_50_FPN_1x.yaml"),
+    "VGG-16": ("modern/coco_vgg16_modern", ""),
 }
 SIZE = (600, 900)
 

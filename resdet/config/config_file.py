@@ -40,8 +40,7 @@ def read_file(path: Path, chain: tuple[Path, ...] = ()) -> Iterator[tuple[str, A
     except OSError:
         fault = "is a folder" if path.is_dir() else "does not exist"
         asked = f" (asked for by {chain[-1]})" if chain else ""
-        beside = [p.name for p in path.parent.glob("*.yaml")]
-        near = difflib.get_close_matches(path.name, beside, n=3, cutoff=0.75)
+        near = _near(path)
         mend = f"Did you mean {' or '.join(near)}?" if near else "Give --config a file."
         raise ConfigError(f"{path.absolute()} {fault}{asked}. {mend}") from None
     except UnicodeDecodeError as error:
@@ -66,6 +65,18 @@ def read_file(path: Path, chain: tuple[Path, ...] = ()) -> Iterator[tuple[str, A
                 base_path = path.parent / Path(base).expanduser()
                 yield from read_file(base_path, (*chain, path.resolve()))
     yield from (entry for entry in entries if entry[0] != "_BASE_")
+
+
+def _near(path: Path) -> list[str]:
+    """Files with that name or one like it, beside `path` and in the folders beside it.
+
+    Presets stand in folders by recipe: whoever leaves the folder out is told of it.
+    """
+    files = [*path.parent.glob("*/*.yaml"), *path.parent.glob("*.yaml")]
+    places = {file.name: file.relative_to(path.parent).as_posix() for file in files}
+    if path.name in places:
+        return [places[path.name]]
+    return [places[name] for name in difflib.get_close_matches(path.name, places, 3, cutoff=0.75)]
 
 
 def parse_text(text: str) -> Any:

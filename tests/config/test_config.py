@@ -74,6 +74,18 @@ def test_a_config_that_is_not_there_is_told_its_neighbours_names(tmp_path):
         resolve(tmp_path / "something_else.yaml")
 
 
+def test_a_config_that_is_asked_for_without_its_folder_is_named_with_it(tmp_path):
+    """Its own name in a folder wins over a like one beside it."""
+    write(tmp_path, "", "coco_r101.yaml")
+    (tmp_path / "modern").mkdir()
+    write(tmp_path / "modern", "", "coco_r101_modern.yaml")
+    expected = r"does not exist\. Did you mean modern/coco_r101_modern\.yaml\?"
+    with pytest.raises(ConfigError, match=expected):
+        resolve(tmp_path / "coco_r101_modern.yaml")
+    with pytest.raises(ConfigError, match=r"Did you mean modern/coco_r101_modern\.yaml or "):
+        resolve(tmp_path / "coco_r101_moderm.yaml")
+
+
 def test_a_circle_of_bases_is_named(tmp_path):
     """F48."""
     write(tmp_path, "_BASE_: b.yaml\n", "a.yaml")

@@ -23,7 +23,7 @@ VGG = ["MODEL.NET.NAME", "vgg16", "MODEL.NET.FC_CHANNELS", "16", "MODEL.NET.RES5
 
 
 def config_of(*opts, card=None):
-    config = resolve(CONFIGS / "coco_r50_dc5.yaml", [*NARROW, *opts])
+    config = resolve(CONFIGS / "dc5/coco_r50_dc5.yaml", [*NARROW, *opts])
     fill_from_weights_and_net(config, card)
     return config
 

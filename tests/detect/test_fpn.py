@@ -27,7 +27,7 @@ NARROW = ["MODEL.DEVICE", "cpu", "MODEL.NET.WIDTH", "0.125", "MODEL.FPN.OUT_CHAN
 NARROW += ["MODEL.ROI_BOX_HEAD.FC_DIM", "16", "MODEL.RPN.POST_NMS_TOPK_TRAIN", "30"]
 
 
-def cfg_of(*opts, preset="coco_r50_fpn.yaml", filled=True):
+def cfg_of(*opts, preset="fpn/coco_r50_fpn.yaml", filled=True):
     config = resolve(CONFIGS / preset, [*NARROW, *opts])
     if filled:
         fill_from_weights_and_net(config, None)
@@ -207,7 +207,7 @@ def test_vggs_fully_connected_layers_are_left_over_and_named():
     """13 convolutions with bias arrive; fc6 and fc7 have no place under FPN, and are said."""
     net = nets.build("vgg16", 5, width=0.125, fc_channels=16)
     opts = ["MODEL.WEIGHTS", "x", "MODEL.NET.FC_CHANNELS", "16"]
-    received, record, _ = handed_over(net, cfg_of(*opts, preset="coco_vgg16_fpn.yaml"))
+    received, record, _ = handed_over(net, cfg_of(*opts, preset="fpn/coco_vgg16_fpn.yaml"))
     assert (record["wanted"], record["arrived"]) == (26, 26)
     assert {n.split(".")[0] for n in record["left_over"]} == {"fc6", "fc7", "linear"}
     assert "left over 6 (fc6.{bias, weight}, fc7.{bias, weight}, linear" in str(received)

@@ -142,7 +142,7 @@ FEW = ["MODEL.DEVICE", "cpu", "MODEL.WEIGHTS", "given here", "MODEL.NET.WIDTH", 
 @pytest.fixture
 def pyramid():
     """Detectron2's own region heads, which have other names for their parts."""
-    config = resolve(Path(__file__).parents[2] / "configs" / "coco_r50_fpn.yaml", FEW)
+    config = resolve(Path(__file__).parents[2] / "configs" / "fpn/coco_r50_fpn.yaml", FEW)
     fill_from_weights_and_net(config, None)
     torch.manual_seed(0)
     return build_model(config.cfg).eval()

@@ -20,7 +20,11 @@ from resdet.detect.trainer import DetectorTraining
 from resdet.errors import WeightsError
 
 CONFIGS = Path(__file__).resolve().parents[2] / "configs"
-OURS = {"C4": "coco_r{}_modern.yaml", "FPN": "coco_r{}_fpn.yaml", "DC5": "coco_r{}_dc5.yaml"}
+OURS = {
+    "C4": "modern/coco_r{}_modern.yaml",
+    "FPN": "fpn/coco_r{}_fpn.yaml",
+    "DC5": "dc5/coco_r{}_dc5.yaml",
+}
 # Detectron2 ships 1x for R-50 alone; 3x differs from it in the schedule.
 ZOO = {
     (kind, depth): f"COCO-Detection/faster_rcnn_R_{depth}_{kind}_{schedule}.yaml"

@@ -13,9 +13,9 @@ from resdet.nets import build
 
 CONFIGS = Path(__file__).resolve().parents[2] / "configs"
 PRESETS = {
-    "resnet fpn": "coco_r50_fpn.yaml",
-    "vgg fpn": "coco_vgg16_fpn.yaml",
-    "resnet dc5": "coco_r50_dc5.yaml",
+    "resnet fpn": "fpn/coco_r50_fpn.yaml",
+    "vgg fpn": "fpn/coco_vgg16_fpn.yaml",
+    "resnet dc5": "dc5/coco_r50_dc5.yaml",
 }
 FEW = ["MODEL.WEIGHTS", "given here", "MODEL.NET.WIDTH", "0.25", "MODEL.FPN.OUT_CHANNELS", "128",
        "MODEL.RPN.POST_NMS_TOPK_TEST", "60", "MODEL.ROI_HEADS.SCORE_THRESH_TEST", "0.0",

@@ -48,8 +48,9 @@ def model_of(kind):
     else:
         preset, more = {
             "paper-C4": ("voc07_r101.yaml", ["MODEL.NET.NAME", "resnet18"]),
-            "FPN": ("coco_r50_fpn.yaml", ["MODEL.NET.NAME", "resnet18", "MODEL.ROI_BOX_HEAD.FC_DIM",
-                                          "16", "MODEL.FPN.OUT_CHANNELS", "16"]),
+            "FPN": ("fpn/coco_r50_fpn.yaml", ["MODEL.NET.NAME", "resnet18",
+                                              "MODEL.ROI_BOX_HEAD.FC_DIM", "16",
+                                              "MODEL.FPN.OUT_CHANNELS", "16"]),
         }[kind]  # fmt: skip
         config = resolve(CONFIGS / preset, [*OURS, *more])
         fill_from_weights_and_net(config, None)

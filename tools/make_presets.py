@@ -1,0 +1,271 @@
+"""Writes the presets in configs/ from their record; `--check` names those that differ from it.
+
+Made: the leaves at the top, in modern/, fpn/ and dc5/, and those of pretrain/. What they stand on
+(configs/base, pretrain/base_*) and the demo's are written by hand. A file is replaced whole or not
+at all, and only where its text changes.
+
+    python tools/make_presets.py [--check]
+
+Exit code 1: with --check a preset differs; with or without it, a file is not in the record.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+import torch
+from preset_record import (
+    CITED,
+    DATA_SETS,
+    METRICS,
+    NETS,
+    PRETRAINING,
+    PRETRAINING_NEEDS,
+    RECIPES,
+    STATED_BATCH,
+    STATED_RATE,
+    ZOO,
+    Pretraining,
+    Recipe,
+)
+
+from resdet import nets
+from resdet.atomic import write_text
+from resdet.config.config_file import read_file
+from resdet.evaluation.published.published_tables import PAPER, Published, published
+
+CONFIGS = Path(__file__).resolve().parents[1] / "configs"
+FOLDERS = (*(recipe.folder for recipe in RECIPES), "pretrain")
+NO_NUMBER = "no published number under this protocol"
+ONE_CROP = "10-crop; ours is 1-crop, so not the same number"
+
+
+def presets() -> dict[str, str]:
+    """Every preset's path within configs, and its text."""
+    texts = {}
+    for recipe in RECIPES:
+        for data in recipe.data:
+            for net in recipe.nets:
+                path = Path(recipe.folder) / f"{_stem(recipe, data, net)}.yaml"
+                texts[path.as_posix()] = detector(recipe, data, net)
+    for data, rows in PRETRAINING.items():
+        for row in rows:
+            name = f"{data}_{row.net.removeprefix('cifar_')}"
+            texts[f"pretrain/{name}.yaml"] = classifier(data, row, name)
+    return texts
+
+
+# -- detectors ---------------------------------------------------------------------------------
+
+
+def detector(recipe: Recipe, data: str, net: str) -> str:
+    """A preset of `train_det`."""
+    name, title = NETS[net]
+    stem, sets = _stem(recipe, data, net), DATA_SETS[data]
+    up = "../" if recipe.folder else ""
+    numbers = papers_numbers(recipe, data, name)
+    ending = f", {recipe.recipe}."
+    if numbers and numbers[0].paper == PAPER:
+        side = "left" if net == "vgg16" else "right"
+        ending = f": the paper's main comparison, {side}-hand side."
+    bases = [f"{up}base/{data}_{recipe.base}.yaml"]
+    if recipe.over:
+        bases.append(f"{up}base/{recipe.over}.yaml")
+    run = f"{recipe.folder}/{stem}" if recipe.folder else stem
+    weights = (
+        f"python tools/pretrain_cls.py --config configs/pretrain/imagenet_{name}.yaml, then",
+        f"MODEL.WEIGHTS runs/imagenet_{name}/model.safetensors",
+    )
+    return _text(
+        f"Faster R-CNN on {sets.title} with {title}{recipe.with_}{ending}",
+        {
+            "Source": [_cited(numbers, sets.how) if numbers else _of_zoo(stem)],
+            "Twin": [
+                f"{_stem(recipe, data, recipe.twin(net))}.yaml; "
+                "differs in MODEL.NET.NAME and MODEL.WEIGHTS only (tested)"
+            ],
+            "Differs": _differs(recipe, data, net),
+            "Weights": weights,
+            "Run": [f"python tools/train_det.py --config configs/{run}.yaml MODEL.WEIGHTS FILE"],
+            "Needs": [
+                f"{sets.needs}; hours and hardware by the rule in docs/cost.md, not measured"
+            ],
+        },
+        bases[0] if len(bases) == 1 else f"[{', '.join(bases)}]",
+        name,
+    )
+
+
+def papers_numbers(recipe: Recipe, data: str, net: str) -> list[Published]:
+    """What the papers print for this net, trained on the sets of the preset's base."""
+    if recipe.base != "paper":
+        return []
+    sets = DATA_SETS[data]
+    rows = published(
+        source=sets.source,
+        data_set=sets.test,
+        train=settings(data, recipe)["DATASETS.TRAIN"],
+        net=net,
+    )
+    # The papers' own detector; a variant of it ("unshared") is another row.
+    return [row for row in rows if row.system in ("baseline", "Faster R-CNN")]
+
+
+def settings(data: str, recipe: Recipe) -> dict[str, Any]:
+    """What the base of these data sets states, key by key."""
+    base = CONFIGS / "base" / f"{data}_{recipe.base}.yaml"
+    return {key: value for key, value, _ in read_file(base)}
+
+
+def _stem(recipe: Recipe, data: str, net: str) -> str:
+    return "_".join(part for part in (data, net, recipe.folder) if part)
+
+
+def _cited(numbers: Sequence[Published], how: str) -> str:
+    values = ", ".join(f"{METRICS[number.metric]} {number.value:.1f}" for number in numbers)
+    return f"{_table(numbers[0])}: {values} ({how})"
+
+
+def _table(number: Published) -> str:
+    return CITED[number.paper].format(source=number.source)
+
+
+def _of_zoo(stem: str) -> str:
+    if stem not in ZOO:
+        return NO_NUMBER
+    model, schedule, number = ZOO[stem]
+    if schedule == "3x":
+        return f"no published number at 1x (Detectron2's model zoo, {model} 3x: {number})"
+    named = f"{model} {schedule}".strip()
+    return f"Detectron2's model zoo, {named} with MSRA weights: {number}"
+
+
+def _differs(recipe: Recipe, data: str, net: str) -> list[str]:
+    what = recipe.of_net.get(net, recipe.differs)
+    base = settings(data, recipe)
+    rate, batch = base["SOLVER.BASE_LR"], base["SOLVER.IMS_PER_BATCH"]
+    if recipe.base != "paper" or rate == STATED_RATE:
+        return [f"{what}, see docs/protocol.md"]
+    return [
+        f"{what}; rate {rate:g} for {batch} images",
+        f"({STATED_RATE:g} for {STATED_BATCH} by the linear rule) where the paper states "
+        f"{STATED_RATE:g}; see docs/protocol.md",
+    ]
+
+
+# -- classifiers -------------------------------------------------------------------------------
+
+
+def classifier(data: str, row: Pretraining, name: str) -> str:
+    """A preset of `pretrain_cls`."""
+    titles = {"imagenet": "ImageNet", "cifar10": "CIFAR-10"}
+    number = {"imagenet": _top1, "cifar10": _cifar_error}[data](row.net) if row.numbered else ""
+    source = [f"{row.source};", number] if row.source and number else [row.source or number]
+    header: dict[str, Sequence[str]] = {"Source": source}
+    if differs := [text for text in (row.differs, _other_shortcut(row)) if text]:
+        header["Differs"] = differs
+    header["Run"] = [f"python tools/pretrain_cls.py --config configs/pretrain/{name}.yaml"]
+    header["Needs"] = [f"{PRETRAINING_NEEDS[data]} by the rule in docs/cost.md, not measured"]
+    title = f"{row.net} on {titles[data]}."
+    return _text(title, header, f"base_{data}.yaml", row.net) + row.body
+
+
+def shortcut(net: str) -> str | None:
+    """Option A, B or C that our net is built with; None where it has no shortcuts."""
+    with torch.device("meta"):
+        option = getattr(nets.build(net), "shortcut", "none")
+    return None if option == "none" else option
+
+
+def top1(net: str) -> tuple[Published, bool]:
+    """The paper's 10-crop number, that of our shortcuts before others; whether to name theirs."""
+    rows = published(data_set="imagenet_val", protocol="10-crop", metric="top-1 error", net=net)
+    ours = [row for row in rows if row.shortcut == shortcut(net)]
+    return (ours or rows)[0], {row.shortcut for row in rows} != {shortcut(net)}
+
+
+def _top1(net: str) -> str:
+    row, named = top1(net)
+    option = f" (option {row.shortcut})" if named else ""
+    return f"{_table(row)}{option}: top-1 {row.value:.2f}, {ONE_CROP}"
+
+
+def _other_shortcut(row: Pretraining) -> str:
+    """Said where the paper has no number for the shortcuts that our net is built with."""
+    if not row.numbered or row.net.startswith("cifar"):
+        return ""
+    number, ours = top1(row.net)[0], shortcut(row.net)
+    if number.shortcut == ours:
+        return ""
+    return (
+        f"shortcuts are option {ours}, as in the paper's deeper nets; {number.source}'s are "
+        f"MODEL.NET.SHORTCUT {number.shortcut}"
+    )
+
+
+def _cifar_error(net: str) -> str:
+    """With mean and deviation where the paper trained it several times."""
+    rows = published(source="table 6", net=net, metric="error", shortcut=shortcut(net))
+    single, *runs = (f"{row.value:.2f}" for row in rows)
+    return f"{_table(rows[0])}: error {single}" + (f" ({' +- '.join(runs)})" if runs else "")
+
+
+# -- files -------------------------------------------------------------------------------------
+
+
+def _text(title: str, header: Mapping[str, Sequence[str]], base: str, net: str) -> str:
+    lines = [f"# {title}"]
+    for name, texts in header.items():
+        lines += [f"# {name if i == 0 else '':<9}{text}" for i, text in enumerate(texts)]
+    lines += [f"_BASE_: {base}", "MODEL:", f"  NET: {{NAME: {net}}}"]
+    return "\n".join(lines) + "\n"
+
+
+def different(texts: Mapping[str, str], configs: Path) -> list[str]:
+    """The presets whose file is missing or has another text."""
+    return [path for path, text in texts.items() if _read(configs / path) != text.encode()]
+
+
+def unknown(texts: Mapping[str, str], configs: Path) -> list[str]:
+    """The files beside the presets that are none of them, bases left out."""
+    return [path for path in _leaves(configs) if path not in texts]
+
+
+def _leaves(configs: Path) -> Iterator[str]:
+    for folder in FOLDERS:
+        for path in sorted((configs / folder).glob("*.yaml")):
+            if not path.name.startswith("base"):
+                yield path.relative_to(configs).as_posix()
+
+
+def _read(path: Path) -> bytes | None:
+    return path.read_bytes() if path.exists() else None
+
+
+def main(argv: Sequence[str], configs: Path = CONFIGS) -> int:
+    """Writes or checks the presets in `configs`; returns the exit code."""
+    parser = argparse.ArgumentParser(description="Writes the presets in configs/.")
+    parser.add_argument("--check", action="store_true", help="write nothing, name what differs")
+    args = parser.parse_args(argv)
+    texts = presets()
+    differing, strangers = different(texts, configs), unknown(texts, configs)
+    for path in differing:
+        if args.check:
+            print(f"configs/{path} differs from the record; run python tools/make_presets.py.")
+        else:
+            write_text(configs / path, texts[path])
+            print(f"configs/{path} written.")
+    for path in strangers:
+        print(f"configs/{path} is not in tools/preset_record.py: add it there or delete it.")
+    print(f"{len(texts)} presets, {len(differing)} {'differ' if args.check else 'written'}.")
+    return int(bool(strangers or (args.check and differing)))
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
