@@ -1,4 +1,4 @@
-"""The site's pages before MkDocs has them.
+"""The site's pages before MkDocs has them, the workflow, and the image's recipe.
 
 The built site is not tested here: `.ci/run` builds it, and every warning stops that.
 """
@@ -6,6 +6,8 @@ The built site is not tested here: `.ci/run` builds it, and every warning stops 
 from __future__ import annotations
 
 import importlib
+import re
+import shlex
 from pathlib import Path
 
 import pytest
@@ -199,3 +201,38 @@ def f(size: int, resized: str, *, other: float) -> None:
         ("other", "float", "alone."),
     ]
     assert "examples" in sections and caplog.records == []
+
+
+# -- the workflow and the image ------------------------------------------------------------
+
+
+def test_the_workflow_does_what_ci_run_does():
+    """No list of steps of its own; actions are pinned to a commit, and may read alone."""
+    workflow = yaml.safe_load((ROOT / ".github/workflows/ci.yml").read_text("utf-8"))
+    assert workflow["permissions"] == {}
+    (job,) = workflow["jobs"].values()
+    assert job["permissions"] == {"contents": "read"}
+    assert {"3.11", "3.12"} <= set(job["strategy"]["matrix"]["python"])
+    assert [s["run"] for s in job["steps"] if ".ci/run" in s.get("run", "")] == ["bash .ci/run"]
+    used = [step["uses"] for step in job["steps"] if "uses" in step]
+    assert len(used) == 3
+    assert all(re.fullmatch(r"[\w-]+/[\w-]+@[0-9a-f]{40}", name) for name in used)
+
+
+def test_the_image_is_set_up_by_setup_sh_with_all_that_decides_it(monkeypatch):
+    """What the set-up reads is copied before it; the last user is not root."""
+    monkeypatch.syspath_prepend(str(ROOT / "tools"))
+    environment = importlib.import_module("setup_environment")
+    text = (ROOT / "Dockerfile").read_text("utf-8").replace("\\\n", " ")
+    lines = [line for line in text.splitlines() if re.match(r"[A-Z]+ ", line)]
+    (setup,) = (at for at, line in enumerate(lines) if "bash tools/setup.sh" in line)
+    copied = [
+        word for line in lines[:setup] if line.startswith("COPY ") for word in shlex.split(line)
+    ]
+    project = (ROOT / "pyproject.toml").read_text("utf-8")
+    for name in (*environment.DECIDING, "README.md", "LICENSE", "resdet/__init__.py"):
+        assert name in copied or name.split("/")[0] in copied, name
+    assert 'readme = "README.md"' in project and 'license-files = ["LICENSE"]' in project
+    assert [line for line in lines if line.startswith("USER ")] == ["USER ${UID}"]
+    ignored = (ROOT / ".dockerignore").read_text("utf-8").splitlines()
+    assert {".git", ".venv", ".setup", "runs"} <= set(ignored)
