@@ -1,4 +1,8 @@
-"""What the documents show can be typed: every command parses, every key and file exists."""
+"""What the documents show can be typed, and where they link there is something.
+
+Every command parses, every key, file and heading exists. No address is asked for here: external
+links are looked at for their form alone.
+"""
 
 import argparse
 import importlib
@@ -6,6 +10,7 @@ import re
 import shlex
 from collections.abc import Iterator
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import pytest
 
@@ -15,7 +20,10 @@ from resdet.cli.main import COMMANDS
 from resdet.config import flatten, get_cfg, resolve
 
 ROOT = Path(__file__).resolve().parents[1]
-PAGES = [ROOT / "README.md", ROOT / "datasets" / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+PAGES = [
+    *(ROOT / name for name in ("README.md", "CONTRIBUTING.md", "RESULTS.md", "datasets/README.md")),
+    *sorted((ROOT / "docs").glob("*.md")),
+]
 CONFIGS = sorted((ROOT / "configs").rglob("*.yaml"))
 SOURCES = sorted((ROOT / "resdet").rglob("*.py"))
 
@@ -83,11 +91,94 @@ def test_every_key_that_is_named_exists(path):
     assert set(re.findall(pattern, path.read_text(encoding="utf-8"))) - known == set()
 
 
+def links(path: Path) -> list[str]:
+    """The targets of a page's links and pictures, as a reader of plain Markdown has them."""
+    text = re.sub(r"^```.*?^```|`[^`\n]*`", "", path.read_text("utf-8"), flags=re.M | re.S)
+    return re.findall(r"\]\(([^)]*)\)", text)
+
+
+def anchor(heading: str) -> str:
+    """The anchor that GitHub gives a heading: lower case, no punctuation, dashes for blanks."""
+    shown = re.sub(r"\[([^]]*)\]\([^)]*\)", r"\1", heading)
+    return re.sub(r"[^\w\- ]", "", shown.lower()).replace(" ", "-")
+
+
+def headings(path: Path) -> list[str]:
+    text = re.sub(r"^```.*?^```", "", path.read_text("utf-8"), flags=re.M | re.S)
+    return re.findall(r"^#{1,6} +(.+?)\s*$", text, flags=re.M)
+
+
+def anchors(path: Path) -> set[str]:
+    """A heading that comes again gets -1, -2 and so on."""
+    found: list[str] = []
+    for heading in headings(path):
+        name = anchor(heading)
+        again = sum(name == re.sub(r"-\d+$", "", other) for other in found)
+        found.append(f"{name}-{again}" if again else name)
+    return set(found)
+
+
+def broken(path: Path, link: str) -> str | None:
+    """What is wrong with a link of the page, if anything."""
+    parts = urlsplit(link)
+    if parts.scheme or parts.netloc:
+        form = parts.scheme in ("http", "https") and re.fullmatch(r"[\w.-]+\.[a-z]+", parts.netloc)
+        return None if form and not re.search(r"\s", link) else f"{link}: no address"
+    target = path.parent / parts.path if parts.path else path
+    if link.startswith("/") or not target.exists():
+        return f"{link}: no such file"
+    if parts.fragment and parts.fragment not in anchors(target):
+        return f"{link}: no such heading"
+    return None
+
+
+@pytest.mark.parametrize("path", PAGES, ids=lambda p: str(p.relative_to(ROOT)))
+def test_every_link_leads_somewhere(path):
+    assert [fault for link in links(path) if (fault := broken(path, link))] == []
+
+
+def test_links_are_found_at_all():
+    """The README's table alone has more than ten; some link names a heading."""
+    assert len(links(ROOT / "README.md")) > 10
+    assert any("#" in link for path in PAGES for link in links(path) if "://" not in link)
+
+
+@pytest.mark.parametrize(
+    ("link", "fault"),
+    [
+        ("b.md", None),
+        ("b.md#a-word-or-two", None),
+        ("#here", None),
+        ("https://example.org/x#y", None),
+        ("c.md", "no such file"),
+        ("/b.md", "no such file"),
+        ("b.md#gone", "no such heading"),
+        ("#gone", "no such heading"),
+        ("https:/example.org", "no address"),
+        ("ftp://example.org", "no address"),
+    ],
+)
+def test_a_broken_link_is_told(tmp_path, link, fault):
+    page = tmp_path / "a.md"
+    page.write_text("# Here\n", encoding="utf-8")
+    (tmp_path / "b.md").write_text("# B\n## A `word`, or *two*\n", encoding="utf-8")
+    assert broken(page, link) == (fault and f"{link}: {fault}")
+
+
+def test_the_site_gives_headings_the_anchors_of_code_hosts():
+    """pymdownx.slugs is the site's rule (docs/site.yml), written by others than this file's."""
+    slugs = pytest.importorskip("pymdownx.slugs").slugify(case="lower")
+    names = [heading for path in PAGES for heading in headings(path)]
+    plain = [re.sub(r"\[([^]]*)\]\([^)]*\)|[`*]", r"\1", name) for name in names]
+    assert len(names) > 60
+    assert [slugs(name, "-") for name in plain] == [anchor(name) for name in names]
+
+
 @pytest.mark.parametrize("path", PAGES, ids=lambda p: str(p.relative_to(ROOT)))
 def test_every_file_that_a_page_names_is_there(path):
-    """Links, and paths of ours in backticks; <…>, … and * stand for something."""
-    text = path.read_text(encoding="utf-8")
-    links = [path.parent / t for t in re.findall(r"\]\((?!http)([^)#]+)\)", text)]
-    ours = re.findall(r"`((?:resdet|configs|docs|tools|tests|datasets)/[\w./-]+)`", text)
+    """Paths of ours in backticks; <…>, … and * stand for something."""
+    ours = re.findall(
+        r"`((?:resdet|configs|docs|tools|tests|datasets)/[\w./-]+)`", path.read_text("utf-8")
+    )
     named = [ROOT / t for t in ours if not t.startswith("datasets/")]
-    assert [str(p) for p in (*links, *named) if not p.exists()] == []
+    assert [str(p) for p in named if not p.exists()] == []

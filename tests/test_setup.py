@@ -23,7 +23,7 @@ from packaging.markers import default_environment
 from packaging.requirements import Requirement
 
 ROOT = Path(__file__).resolve().parents[1]
-SCRIPTS = ("tools/setup.sh", "tools/demo.sh", "tools/test.sh", ".ci/run")
+SCRIPTS = ("tools/setup.sh", "tools/demo.sh", "tools/test.sh", "tools/docs.sh", ".ci/run")
 ENVIRONMENT = {"PATH": "/usr/local/bin:/usr/bin:/bin", "HOME": "/nonexistent"}
 
 
@@ -362,6 +362,39 @@ def test_a_stamp_holds_until_a_deciding_file_or_a_package_changes(environment, t
     assert not environment.is_done(root, python, has)
 
 
+def test_the_site_has_a_stamp_of_its_own(environment, tmp_path, monkeypatch):
+    """A plain set-up does not bring the site's packages; one with --docs stands for both."""
+    root = checkout(tmp_path, *environment.DECIDING)
+    (root / ".setup").mkdir()
+    python = Path(sys.executable)
+    installed = []
+    monkeypatch.setattr(environment, "check_imports", lambda python: None)
+    monkeypatch.setattr(environment, "install_detectron2_if_missing", lambda python: None)
+    monkeypatch.setattr(
+        environment, "install_packages", lambda *args, docs, **more: installed.append(docs)
+    )
+    monkeypatch.setattr(environment, "DOCS_MUST_BE_THERE", ("json",))
+
+    def done() -> tuple[bool, bool]:
+        return tuple(environment.is_done(root, python, ["logging"], docs=d) for d in (False, True))
+
+    assert done() == (False, False)
+    environment.fill(root, python, named=True, docs=False)
+    assert done() == (True, False)
+    environment.fill(root, python, named=True, docs=True)
+    assert done() == (True, True)
+    assert installed == [False, True]
+    monkeypatch.setattr(environment, "DOCS_MUST_BE_THERE", ("a_package_that_was_removed",))
+    assert done() == (True, False)
+
+
+def test_the_site_brings_its_own_packages_and_nobody_elses(packages):
+    lean = packages.requirements(ROOT)
+    more = packages.requirements(ROOT, packages.EXTRAS + packages.DOCS)
+    names = sorted(packages.pinned_name(line) for line in set(more) - set(lean))
+    assert names == ["mkdocs", "mkdocs-material", "mkdocstrings[python]"]
+
+
 def test_a_second_call_is_done_within_five_seconds(environment, tmp_path):
     """Issue 8, section 1, from a path with a blank and another working directory."""
     if any(importlib.util.find_spec(name) is None for name in environment.MUST_BE_THERE):
@@ -449,7 +482,23 @@ def test_demo_and_test_set_up_and_pass_their_arguments_on(tmp_path, name, expect
     assert done.stdout == f"{root}|{expected}\n"
 
 
-@pytest.mark.parametrize("name", ["demo.sh", "test.sh"])
+def test_the_site_is_gathered_built_strictly_and_looked_through(tmp_path):
+    """In that order, with the site's packages, from anywhere."""
+    root = checkout(tmp_path, "tools/docs.sh")
+    python = executable(tmp_path / "python", '#!/bin/sh\necho "$@"\n')
+    setup = f'echo "set-up $@" >&2\necho "{python}"\n'
+    (root / "tools/setup.sh").write_text(setup, encoding="utf-8")
+    done = bash(root / "tools/docs.sh", "--dirty", cwd=tmp_path)
+    assert done.stderr == "set-up --docs --print-python\n"
+    assert done.stdout.splitlines() == [
+        f"{root}/tools/docs_site.py",
+        f"-m mkdocs build --strict --quiet --config-file {root}/build/site/mkdocs.yml --dirty",
+        f"{root}/tools/docs_site.py --check",
+        f"The site is in {root}/build/site/html.",
+    ]
+
+
+@pytest.mark.parametrize("name", ["demo.sh", "test.sh", "docs.sh"])
 def test_nothing_starts_when_the_set_up_stops(tmp_path, name):
     """The exit code of the set-up is the script's."""
     root = checkout(tmp_path, f"tools/{name}")

@@ -1,15 +1,16 @@
 #!/usr/bin/env bash
 # Sets up what resdet needs; a second call finds it done and ends within a second.
 #
-#   bash tools/setup.sh [--print-python]
+#   bash tools/setup.sh [--print-python] [--docs]
 #
 #   RESDET_PYTHON        the Python of an environment to use as it is; what it lacks is added.
 #                        Without it everything goes into .venv of this checkout.
 #   RESDET_TORCH_INDEX   a package index for torch and torchvision alone, such as PyTorch's own
 #                        index of builds without CUDA.
 #
-# --print-python prints that environment's Python on standard output. All messages go to
-# standard error. Exit code 2: something is missing that you can mend, and it says what.
+# --print-python prints that environment's Python on standard output; --docs adds what builds the
+# site (tools/docs.sh), 120 MB. All messages go to standard error. Exit code 2: something is
+# missing that you can mend, and it says what.
 # This script finds a Python; tools/setup_environment.py does the rest.
 set -euo pipefail
 

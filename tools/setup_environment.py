@@ -62,6 +62,7 @@ MUST_BE_THERE = (
     "sklearn",
     "matplotlib",
 )
+DOCS_MUST_BE_THERE = ("mkdocs", "material", "mkdocstrings", "griffe")
 IMPORTS = """
 import cv2, matplotlib, numpy, PIL, pycocotools.mask, safetensors, skimage, sklearn
 import torch, torchvision
@@ -81,15 +82,18 @@ def fingerprint(root: Path, python: Path) -> str:
     return total.hexdigest()
 
 
-def stamp_path(root: Path, python: Path) -> Path:
+def stamp_path(root: Path, python: Path, *, docs: bool = False) -> Path:
     place = hashlib.sha256(os.fsencode(python)).hexdigest()[:12]
-    return root / ".setup" / f"done-{place}"
+    return root / ".setup" / f"done-{place}{'-docs' if docs else ''}"
 
 
-def is_done(root: Path, python: Path, has: Sequence[str] = MUST_BE_THERE) -> bool:
+def is_done(
+    root: Path, python: Path, has: Sequence[str] = MUST_BE_THERE, *, docs: bool = False
+) -> bool:
     """True if this very set-up was finished before and its packages are still there."""
+    has = (*has, *(DOCS_MUST_BE_THERE if docs else ()))
     try:
-        stamp = stamp_path(root, python).read_text(encoding="utf-8").strip()
+        stamp = stamp_path(root, python, docs=docs).read_text(encoding="utf-8").strip()
     except OSError:
         return False
     if stamp != fingerprint(root, python):
@@ -194,8 +198,8 @@ def check_imports(python: Path) -> None:
         )
 
 
-def set_up(root: Path, *, named: bool, arguments: Sequence[str]) -> Path:
-    """The Python of the finished environment.
+def set_up(root: Path, *, named: bool, docs: bool, arguments: Sequence[str]) -> Path:
+    """The Python of the finished environment; `docs`: with what builds the site.
 
     Raises:
         SetupError: what is short, or what failed, and what to do.
@@ -204,7 +208,7 @@ def set_up(root: Path, *, named: bool, arguments: Sequence[str]) -> Path:
     python = Path(sys.executable) if named else venv / "bin" / "python"
     inside = named or Path(sys.prefix).resolve() == venv.resolve()
     check_writable(root)
-    if inside and is_done(root, python):
+    if inside and is_done(root, python, docs=docs):
         return python
     check_platform()
     if named:
@@ -218,12 +222,12 @@ def set_up(root: Path, *, named: bool, arguments: Sequence[str]) -> Path:
         # The environment's own interpreter goes on: it sees its own packages.
         os.execv(python, [str(python), str(Path(__file__).resolve()), *arguments])
     with only_one(root):
-        if not is_done(root, python):
-            fill(root, python, named=named)
+        if not is_done(root, python, docs=docs):
+            fill(root, python, named=named, docs=docs)
     return python
 
 
-def fill(root: Path, python: Path, *, named: bool) -> None:
+def fill(root: Path, python: Path, *, named: bool, docs: bool) -> None:
     """Steps 4 to 6 in an environment that exists; runs under its own interpreter."""
     start = time.monotonic()
     say(f"Setting up resdet in {sys.prefix}, Python {platform.python_version()}")
@@ -232,11 +236,12 @@ def fill(root: Path, python: Path, *, named: bool) -> None:
         if broken:
             say(f"An interrupted set-up goes on; half-installed were: {', '.join(broken)}")
     stamp = stamp_path(root, python)
-    install_packages(root, python, stamp.with_suffix(".constraints.txt"), named=named)
+    install_packages(root, python, stamp.with_suffix(".constraints.txt"), named=named, docs=docs)
     say("Checking that they work together …")
     check_imports(python)
     install_detectron2_if_missing(python)
-    stamp.write_text(fingerprint(root, python) + "\n", encoding="utf-8")
+    for path in [stamp] + [stamp_path(root, python, docs=True)] * docs:
+        path.write_text(fingerprint(root, python) + "\n", encoding="utf-8")
     say(f"Set-up finished in {time.monotonic() - start:.0f} s. What it found: resdet doctor")
     if not named:
         say(f"To type resdet in this shell: source '{root / '.venv/bin/activate'}'")
@@ -246,11 +251,12 @@ def main(arguments: Sequence[str]) -> int:
     parser = argparse.ArgumentParser(description="Sets up resdet; called by tools/setup.sh.")
     parser.add_argument("--named", action="store_true", help="use the environment of this Python")
     parser.add_argument("--print-python", action="store_true", help="print its path at the end")
+    parser.add_argument("--docs", action="store_true", help="also what builds the site")
     args = parser.parse_args(arguments)
     for name in (signal.SIGTERM, signal.SIGHUP):
         signal.signal(name, signal.default_int_handler)
     try:
-        python = set_up(ROOT, named=args.named, arguments=arguments)
+        python = set_up(ROOT, named=args.named, docs=args.docs, arguments=arguments)
     except SetupError as error:
         say(f"Set-up stopped: {error}")
         return 2

@@ -27,6 +27,7 @@ import install_detectron2
 from setup_checks import SetupError, installed_versions, normalise
 
 EXTRAS = ("demo", "report", "timm", "onnx", "dev")
+DOCS = ("docs",)
 PIPS_TOML = "pip._vendor.tomli"
 BUILD_TOOLS = ("pip", "setuptools", "wheel")
 OPENCV = (
@@ -49,13 +50,13 @@ def runs(python: Path, *arguments: str) -> bool:
     return False
 
 
-def requirements(root: Path) -> list[str]:
+def requirements(root: Path, extras: Sequence[str] = EXTRAS) -> list[str]:
     """What pyproject.toml and Detectron2 ask for, as pip understands it."""
     # Python 3.10 has no TOML reader of its own; its pip has.
     toml: Any = importlib.import_module("tomllib" if sys.version_info >= (3, 11) else PIPS_TOML)
     project = toml.loads((root / "pyproject.toml").read_text(encoding="utf-8"))["project"]
-    extras = [line for name in EXTRAS for line in project["optional-dependencies"][name]]
-    return [*project["dependencies"], *extras, *install_detectron2.REQUIREMENTS]
+    more = [line for name in extras for line in project["optional-dependencies"][name]]
+    return [*project["dependencies"], *more, *install_detectron2.REQUIREMENTS]
 
 
 def pick_opencv(installed: Mapping[str, str]) -> list[str]:
@@ -187,7 +188,9 @@ class Pip:
         return f"{reason}\nThe whole log: {self.log}"
 
 
-def install_packages(root: Path, python: Path, constraints: Path, *, named: bool) -> None:
+def install_packages(
+    root: Path, python: Path, constraints: Path, *, named: bool, docs: bool = False
+) -> None:
     """Brings all packages into the environment of `python`, which runs this function.
 
     `constraints` is the file to write the pins to that hold for this environment.
@@ -211,7 +214,7 @@ def install_packages(root: Path, python: Path, constraints: Path, *, named: bool
             *("--no-deps", "--index-url", index, "torch", "torchvision"),
         )
     # The small ones first: what pip has finished is not fetched again after an interruption.
-    wanted = requirements(root)
+    wanted = requirements(root, EXTRAS + DOCS if docs else EXTRAS)
     torch = [line for line in wanted if pinned_name(line) in ("torch", "torchvision")]
     rest = [line for line in wanted if line not in torch]
     pip.install("Installing Detectron2's libraries and ours", *rest, *pick_opencv(installed))

@@ -1,9 +1,11 @@
-"""Images and annotations: one strict reader, checked sets, one order for all. Knows no net.
+"""Images and annotations: one strict reader, checked sets, one order for all.
 
-catalog     sets by name: require, load_detection, load_classification, overlap
-images      read_image, read_size, ImageReader
-order       which image comes when
-digits      the embedded set
+    catalog     sets by name: require, load_detection, load_classification, overlap
+    images      read_image, read_size, ImageReader
+    order       which image comes when
+    digits      the embedded set
+
+Not for: nets and training.
 """
 
 from resdet.data.images.reader import ImageReader, read_image, read_size

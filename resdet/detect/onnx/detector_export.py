@@ -223,8 +223,7 @@ def write_detector(
 ) -> Difference:
     """Writes a Detectron2 model as ONNX and compares the two on images (3, H, W) in [0, 255].
 
-    Raises:
-        As `export_detector`.
+    Raises what `export_detector` raises.
     """
     require_packages()
     # First, as it sets the precision of shared layers to float32, for both.

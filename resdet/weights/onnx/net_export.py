@@ -214,7 +214,7 @@ def export_backbone(
         size: (H, W) for a graph of that size and N = 1 alone; by default N, H and W are free.
 
     Raises:
-        As `export_classifier`; WeightsError where there is no stage `to`.
+        WeightsError: there is no stage `to`; and what `export_classifier` raises.
     """
     trunk = _trunk(net, to)
     stages = [stage.name for stage in net.stages() if stage.name in trunk.names]
