@@ -71,43 +71,55 @@ class Step:
         return min(0.95, (rows[-1]["iteration"] + 1) / total) if rows else 0.0
 
 
-def steps(root: Path) -> list[Step]:
-    """Two pretrainings and four detectors; the longest first among those that may start."""
+def steps(root: Path, seeds: int = 1) -> list[Step]:
+    """Two pretrainings and four detectors for each seed; the longest first among those that wait.
+
+    The first seed is that of the presets; a further one trains everything again with SEED 2, 3, …,
+    classifiers included, in folders of its own (`vgg_pretrained_seed2`).
+    """
+    plan = [step for seed in range(1, seeds + 1) for step in _steps_of(root, seed)]
+    order = ("pretrain_resnet", "pretrain_vgg", "resnet_pretrained", "resnet_scratch")
+    return sorted(plan, key=lambda s: order.index(s.name) if s.name in order else len(order))
+
+
+def _steps_of(root: Path, seed: int) -> list[Step]:
+    ending = "" if seed == 1 else f"_seed{seed}"
+    title = "" if seed == 1 else f", seed {seed}"
+    keys = [] if seed == 1 else ["SEED", str(seed)]
     plan = []
     for net, pretrain_weight, detect_weight in (("resnet", 190.0, 160.0), ("vgg", 140.0, 95.0)):
-        classifier = root / f"pretrain_{net}"
+        classifier = root / f"pretrain_{net}{ending}"
         plan.append(
             Step(
-                f"pretrain_{net}",
-                f"{TITLES[net]} as a classifier",
-                ["pretrain_cls", "--config", str(CONFIGS / f"pretrain_{net}.yaml")],
+                classifier.name,
+                f"{TITLES[net]} as a classifier{title}",
+                ["pretrain_cls", "--config", str(CONFIGS / f"pretrain_{net}.yaml"), *keys],
                 classifier,
                 pretrain_weight,
             )
         )
-        detector = ["train_det", "--config", str(CONFIGS / f"{net}.yaml")]
+        detector = ["train_det", "--config", str(CONFIGS / f"{net}.yaml"), *keys]
         weights = ["MODEL.WEIGHTS", str(classifier / "model.safetensors")]
         plan.append(
             Step(
-                f"{net}_pretrained",
-                f"detector on {TITLES[net]}, pretrained",
+                f"{net}_pretrained{ending}",
+                f"detector on {TITLES[net]}, pretrained{title}",
                 [*detector, *weights],
-                root / f"{net}_pretrained",
+                root / f"{net}_pretrained{ending}",
                 detect_weight,
-                needs=(f"pretrain_{net}",),
+                needs=(classifier.name,),
             )
         )
         plan.append(
             Step(
-                f"{net}_scratch",
-                f"detector on {TITLES[net]}, from scratch",
+                f"{net}_scratch{ending}",
+                f"detector on {TITLES[net]}, from scratch{title}",
                 detector,
-                root / f"{net}_scratch",
+                root / f"{net}_scratch{ending}",
                 detect_weight,
             )
         )
-    order = ("pretrain_resnet", "pretrain_vgg", "resnet_pretrained", "resnet_scratch")
-    return sorted(plan, key=lambda s: order.index(s.name) if s.name in order else len(order))
+    return plan
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -116,6 +128,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--jobs", type=int, default=0, help="steps side by side (default: one per core, at most 4)"
+    )
+    parser.add_argument(
+        "--seeds",
+        type=int,
+        default=1,
+        metavar="N",
+        help="train everything N times, each time with another seed, so that the report knows the "
+        "noise of seeds; may be raised later (default: 1)",
     )
     parser.add_argument(
         "opts", nargs=argparse.REMAINDER, metavar="KEY VALUE", help=argparse.SUPPRESS
@@ -128,11 +148,13 @@ def run(args: argparse.Namespace) -> int:
     cores = (
         len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     )
+    if args.seeds < 1:
+        raise ConfigError(f"--seeds is {args.seeds}, expected 1 or more.")
     jobs = args.jobs or min(cores, 4)
     began = time.monotonic()
     _refuse_other_settings(root, args.opts)
     _make_data()
-    plan = steps(root)
+    plan = steps(root, args.seeds)
     threads = max(1, cores // jobs)
     for step in plan:
         # Keys after the command are for tests and the curious; the same for all detectors.
@@ -142,7 +164,7 @@ def run(args: argparse.Namespace) -> int:
     report = root / "report"
     detectors = [s.folder for s in plan if s.command[0] == "train_det"]
     order = ["vgg_scratch", "vgg_pretrained", "resnet_scratch", "resnet_pretrained"]
-    detectors.sort(key=lambda p: order.index(p.name))
+    detectors.sort(key=lambda p: order.index(p.name.split("_seed")[0]))
     code = subprocess.call(
         [
             sys.executable,

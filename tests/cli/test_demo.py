@@ -44,7 +44,7 @@ def arguments(*words: str) -> argparse.Namespace:
     return parser.parse_args(list(words))
 
 
-def tiny_steps(root: Path) -> list[Step]:
+def tiny_steps(root: Path, seeds: int = 1) -> list[Step]:
     """One net pretrained, and its two detectors under the names that the demo gives VGG."""
     weights = ["MODEL.WEIGHTS", str(root / "pretrain_vgg" / "model.safetensors")]
     detector = ["train_det", "--config", "d.yaml"]
@@ -116,3 +116,22 @@ def test_every_detector_of_the_plan_has_a_twin_that_differs_in_weights_alone() -
         weights = str(Path("root") / f"pretrain_{net}" / "model.safetensors")
         assert pretrained.command == [*scratch.command, "MODEL.WEIGHTS", weights]
         assert (pretrained.needs, scratch.needs) == ((f"pretrain_{net}",), ())
+
+
+def test_another_seed_trains_everything_again_and_nothing_else_differs() -> None:
+    """Classifiers included: the noise of seeds is that of the whole chain."""
+    plan = {step.name: step for step in demo.steps(Path("root"), seeds=3)}
+    assert len(plan) == 18
+    for step in demo.steps(Path("root")):
+        again = plan[f"{step.name}_seed3"]
+        assert again.needs == tuple(f"{name}_seed3" for name in step.needs)
+        assert again.folder == Path("root") / again.name
+        changed = [word.replace("_seed3", "") for word in again.command]
+        place = changed.index("SEED")
+        assert changed[place : place + 2] == ["SEED", "3"]
+        assert changed[:place] + changed[place + 2 :] == step.command
+
+
+def test_no_seed_at_all_is_refused(place: Path) -> None:
+    with pytest.raises(ConfigError, match="--seeds is 0, expected 1 or more"):
+        demo.run(arguments("--seeds", "0"))
