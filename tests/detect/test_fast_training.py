@@ -13,7 +13,14 @@ from detectron2.utils.events import EventStorage
 from resdet.detect.fast import fast
 from resdet.detect.fast_training import speed_up
 from resdet.engine.precision import Precision
-from tests.detect.small import NETS, boxes, detector, detector_on_standard_heads, images
+from tests.detect.small import (
+    NETS,
+    bound_of_bfloat16,
+    boxes,
+    detector,
+    detector_on_standard_heads,
+    images,
+)
 
 
 def batch():
@@ -88,7 +95,11 @@ def test_few_regions_take_the_other_way_to_the_same_gradients():
 
 @pytest.mark.parametrize("case", ["resnet fpn", "resnet dc5"])
 def test_detectors_on_detectron2s_own_heads(case):
-    """FPN and DC5: the same losses and gradients in float32, within its rounding."""
+    """FPN and DC5: the same losses and gradients in float32, within its rounding.
+
+    60 layers forward and back round by some 1e-7 each, Winograd's by 3e-6: less than 60 * 3e-6, and
+    1e-5 where they are independent (seen: 2e-7 to 2e-6). Regions are given, so nothing hangs on it.
+    """
     model = detector_on_standard_heads(case)
     quick = copy.deepcopy(model)
     speed_up(quick, Precision(channels_last=True))
@@ -110,17 +121,22 @@ def test_detectors_on_detectron2s_own_heads(case):
 
 
 def test_bfloat16_keeps_float32_weights_and_stays_near():
-    """Weights and gradients in float32; losses within a few percent."""
+    """Weights and gradients in float32; losses within what 53 layers round on the same regions.
+
+    Without them RPN's order of boxes, which hangs on rounding, made one loss differ by 8 %.
+    """
     model = detector(*NETS["1x1"])
     quick = copy.deepcopy(model)
     speed_up(quick, Precision(bf16=True, channels_last=True))
+    for one in (model, quick):
+        one.proposal_generator.predict_proposals = lambda *_: fixed_proposals(torch.float32)
     expected, found = losses_of(model), losses_of(quick)
     assert {p.dtype for p in quick.parameters()} == {torch.float32}
     assert {p.grad.dtype for p in quick.parameters()} == {torch.float32}
     assert {v.dtype for v in found.values()} == {torch.float32}
-    one, two = sum(expected.values()), sum(found.values())
-    assert one != two
-    assert abs(one - two) < 0.05 * one
+    assert sum(expected.values()) != sum(found.values())
+    for name, value in expected.items():
+        assert abs(found[name] - value) < bound_of_bfloat16(53) * value, name
 
 
 @pytest.mark.parametrize("standard", [False, True], ids=["our heads", "FPN"])
@@ -148,4 +164,5 @@ def test_detecting_with_a_model_that_was_sped_up():
         for other in (quick.eval(), fast(quick)):
             found = other(images(1))[0]["instances"]
             assert len(found) == len(expected)
+            # Sorted by score, so order is no matter; rounding moves one by less than 1e-6 (seen).
             torch.testing.assert_close(found.scores, expected.scores, rtol=0, atol=1e-4)
