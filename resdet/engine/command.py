@@ -21,6 +21,7 @@ from detectron2.utils import comm
 from resdet.config import Config, check_reference_batch, flatten, resolve, set_key
 from resdet.config_keys import COUNTS
 from resdet.engine import processes
+from resdet.engine.cpu import instruction_limits
 from resdet.engine.memory import keep_freed
 from resdet.engine.profiling import left_in
 from resdet.engine.versions import versions
@@ -205,7 +206,8 @@ def run_folder(args: argparse.Namespace, config: Config, kind: str, name: str) -
 def _device_name(device: str) -> str:
     if device.startswith("cuda"):
         return torch.cuda.get_device_name()
-    return f"CPU, {platform.machine()}, {torch.backends.cpu.get_cpu_capability()}"
+    capability = torch.backends.cpu.get_cpu_capability()
+    return f"CPU, {platform.machine()}, {capability}{instruction_limits()}"
 
 
 def _refuse_other_config(run: Run, config: Config) -> None:
