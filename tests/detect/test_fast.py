@@ -31,6 +31,8 @@ from tests.detect.small import (
     with_moved_weights,
 )
 
+pytestmark = pytest.mark.numeric
+
 
 def assert_one_for_one(one, other):
     """As many boxes, within 0.1 px, of the same class, scores within 1e-3: docs/speed.md's promise.

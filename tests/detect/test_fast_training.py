@@ -22,6 +22,8 @@ from tests.detect.small import (
     images,
 )
 
+pytestmark = pytest.mark.numeric
+
 
 def batch():
     found = images()

@@ -11,6 +11,8 @@ pytest.importorskip("detectron2")
 from resdet.detect import winograd
 from resdet.detect.winograd import LEAST_CHANNELS, WinogradConv, fits
 
+pytestmark = pytest.mark.numeric
+
 
 @pytest.mark.parametrize("size", [(1, 1), (3, 2), (4, 4), (7, 7), (9, 14)])
 @pytest.mark.parametrize("bias", [True, False])
