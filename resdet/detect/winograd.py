@@ -1,7 +1,7 @@
 """3x3 convolutions by Winograd's F(4 x 4, 3 x 3): 36 products for 16 cells where 144 stood.
 
 The same sums in another order: float32 results differ by rounding alone, which the transforms
-make 4 to 13 times conv2d's (3e-6 of a result's size with 256 channels, on the processors seen; a
+make 2 to 13 times conv2d's (3e-6 of a result's size with 256 channels, on the processors seen; a
 bound for all is in `tests/detect/test_winograd.py`). Patches of 6 x 6 cells, which overlap by two,
 are transformed and then meet all filters in 36 matrix products, one for each place in the patch.
 

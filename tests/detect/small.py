@@ -36,7 +36,8 @@ NETS = {
 
 def detector(name, options, pooler="ROIAlignV2", proposals=60, norm="FrozenBN"):
     cfg = get_cfg()
-    net = build(name, width=0.25)
+    with torch.device("meta"):
+        net = build(name, width=0.25)
     cfg.MODEL.DEVICE = "cpu"
     cfg.MODEL.BACKBONE.NAME = "build_net_backbone"
     cfg.MODEL.BACKBONE.FREEZE_AT = 0
@@ -56,7 +57,8 @@ def detector(name, options, pooler="ROIAlignV2", proposals=60, norm="FrozenBN"):
 
 def detector_on_standard_heads(case):
     """Detectron2's own region heads on our nets, wide enough for Winograd's way."""
-    config = resolve(CONFIGS / PRESETS[case], ["MODEL.DEVICE", "cpu", *FEW])
+    few = [*FEW, "MODEL.NET.FC_CHANNELS", "32"] if case.startswith("vgg") else FEW
+    config = resolve(CONFIGS / PRESETS[case], ["MODEL.DEVICE", "cpu", *few])
     fill_from_weights_and_net(config, None)
     return with_frozen_norms(config.cfg)
 

@@ -137,7 +137,6 @@ def test_detectron2s_own_detectors_load_with_nothing_missing_and_nothing_left_ov
     assert len(stock) > {50: 265, 101: 520}[depth]
 
 
-@pytest.mark.numeric
 def test_losses_and_gradients_equal_stock_to_the_bit(models):
     results = []
     for model in models:
@@ -155,7 +154,6 @@ def test_losses_and_gradients_equal_stock_to_the_bit(models):
     assert all(torch.equal(gradients[k], our_gradients[k]) for k in gradients)
 
 
-@pytest.mark.numeric
 def test_detections_equal_stock_to_the_bit(models):
     outputs = []
     for model in models:

@@ -1,6 +1,7 @@
 """ENGINE.COMPILE: the same losses and gradients, files without a trace of it, refusals."""
 
 import itertools
+import os
 
 import pytest
 import torch
@@ -9,6 +10,7 @@ pytest.importorskip("detectron2")
 
 from resdet.engine import compiled as module
 from resdet.engine.compiled import compiled, missing_compiler
+from resdet.engine.cpu import ATEN_LIMIT
 from resdet.engine.evaluating import evaluating
 from resdet.engine.loop import Loop
 from resdet.errors import ConfigError
@@ -64,7 +66,15 @@ def batch_of(size):
     return torch.randn(size, 3, 8, 8, generator=generator), torch.arange(size) % 3
 
 
+# torch 2.14.1: C++ that does not compile under "default", and a crash in its kernels under "avx2"
+# on a processor with AVX-512, also later without the variable, from the cache that it left.
+not_under_atens_limit = pytest.mark.skipif(
+    bool(os.environ.get(ATEN_LIMIT)), reason=f"torch.compile fails where {ATEN_LIMIT} is set"
+)
+
+
 @needs_compiler
+@not_under_atens_limit
 @pytest.mark.numeric
 def test_a_compiled_net_trains_as_itself_and_leaves_no_trace():
     """Loss, gradients and BN statistics of a step as without it; names of tensors unchanged; two
@@ -108,6 +118,7 @@ def make_loop(setting):
 
 
 @needs_compiler
+@not_under_atens_limit
 @pytest.mark.parametrize(("before", "after"), [("off", "on"), ("on", "off")])
 @pytest.mark.numeric
 def test_a_checkpoint_goes_on_with_and_without(before, after):
