@@ -17,6 +17,8 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
+from resdet.engine.speed.cpu_features import instruction_limits
+
 PACKAGES = ("torch", "torchvision", "timm", "Pillow", "pycocotools", "numpy", "msgspec")
 
 
@@ -106,7 +108,7 @@ def versions() -> dict[str, str]:
 
 
 def machine() -> dict[str, Any]:
-    """Processor, usable cores and what torch makes of them."""
+    """Processor, usable cores, what torch makes of them, and limits that the environment sets."""
     import torch
 
     name = platform.processor() or platform.machine()
@@ -121,5 +123,5 @@ def machine() -> dict[str, Any]:
         "processor": name,
         "cores": cores,
         "torch_threads": torch.get_num_threads(),
-        "capability": torch.backends.cpu.get_cpu_capability(),
+        "capability": torch.backends.cpu.get_cpu_capability() + instruction_limits(),
     }

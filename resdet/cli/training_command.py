@@ -23,6 +23,7 @@ from resdet.config.keys import COUNTS
 from resdet.engine import processes
 from resdet.engine.metric_writers import set_up_log, start_log
 from resdet.engine.profiling import left_in
+from resdet.engine.speed.cpu_features import instruction_limits
 from resdet.engine.speed.kept_memory import keep_freed
 from resdet.engine.versions import versions
 from resdet.errors import (
@@ -205,7 +206,8 @@ def run_folder(args: argparse.Namespace, config: Config, kind: str, name: str) -
 def _device_name(device: str) -> str:
     if device.startswith("cuda"):
         return torch.cuda.get_device_name()
-    return f"CPU, {platform.machine()}, {torch.backends.cpu.get_cpu_capability()}"
+    capability = torch.backends.cpu.get_cpu_capability()
+    return f"CPU, {platform.machine()}, {capability}{instruction_limits()}"
 
 
 def _refuse_other_config(run: Run, config: Config) -> None:

@@ -58,12 +58,14 @@ def test_ways_alternate_and_the_warm_up_is_not_counted(server: str) -> None:
     assert seconds_and_peaks({"b": [Turn(1, [], 1), Turn(2, [], 5)]}) == ({"b": [2]}, {"b": 5})
 
 
+@pytest.mark.numeric
 def test_torchvisions_timms_and_our_resnet18_have_one_loss() -> None:
     """The same weights and batch, in training mode: what the benchmark sets side by side."""
     pytest.importorskip("timm")
     assert classification_training.losses_apart() <= classification_training.LOSS_BOUND
 
 
+@pytest.mark.numeric
 def test_the_trainer_takes_the_steps_of_a_bare_loop(tmp_path: Path) -> None:
     """Seven steps with all keys but COMPILE: the losses of a bare loop with the same settings."""
     page = tmp_path / "found.json"

@@ -41,6 +41,7 @@ def test_off_is_the_net_without_the_option():
     assert all(torch.equal(states[0][k], states[2][k]) for k in states[0])
 
 
+@pytest.mark.numeric
 def test_every_second_cell_of_the_dilated_map_is_the_undilated_map():
     """The à trous identity: with the stride in the 1x1, even cells see even cells alone."""
     torch.manual_seed(0)

@@ -19,6 +19,7 @@ SMALL = {
 
 
 @pytest.mark.parametrize("name", SMALL)
+@pytest.mark.numeric
 def test_trunk_and_tail_are_the_classifier(name):
     """Run one after the other, with the pooling between them, they give the classifier's logits."""
     torch.manual_seed(0)
@@ -105,11 +106,13 @@ def test_zero_padded_shortcut_by_hand():
     assert not y[0, 1:].any()
 
 
+@pytest.mark.numeric
 def test_plain_net_adds_nothing():
     """A block of a plain net is its two convolutions and a ReLU."""
     net = nets.build("plain18", width=0.125).eval()
     block = net.res2[1]
     x = torch.randn(1, 8, 8, 8)
+    # The same two layers in both: to the bit, but for the defaults of float32 (1.3e-6).
     torch.testing.assert_close(block(x), torch.relu(block.conv2(block.conv1(x))))
 
 

@@ -29,6 +29,7 @@ def test_an_image_seen_twice_gives_no_number():
         score(nn.Linear(3, 2), batches, lambda x: x, 2, "set")
 
 
+@pytest.mark.numeric
 def test_recomputed_statistics_are_the_populations():
     """Mean and variance of all images together, not the mean of the batches' variances."""
     x = torch.randn(40, 3, 5, 5) * torch.tensor([1.0, 2.0, 3.0]).view(1, 3, 1, 1) + 7
@@ -36,6 +37,8 @@ def test_recomputed_statistics_are_the_populations():
     net = nn.Sequential(nn.BatchNorm2d(3))
     batches = [(part, None, []) for part in x.split(10)]
     assert recompute_bn_statistics(net, batches, lambda t: t, 4) == 1
+    # float32: a mean of 1,000 numbers rounds by 1,000 * 6e-8 = 6e-5 of them at most, in any order.
     torch.testing.assert_close(net[0].running_mean, x.mean((0, 2, 3)), rtol=1e-4, atol=1e-4)
     population = x.var((0, 2, 3), unbiased=False)
-    torch.testing.assert_close(net[0].running_var, population, rtol=2e-2, atol=0)
+    # Squares are at most 25 times the variance: 25 * 6e-5 = 1.5e-3. Unbiased it differs by 4e-3.
+    torch.testing.assert_close(net[0].running_var, population, rtol=2e-3, atol=0)

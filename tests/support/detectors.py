@@ -1,5 +1,7 @@
 """Small detectors around every kind of net, with frozen norms that are not the identity."""
 
+import copy
+import math
 from pathlib import Path
 
 import torch
@@ -34,7 +36,8 @@ NETS = {
 
 def detector(name, options, pooler="ROIAlignV2", proposals=60, norm="FrozenBN"):
     cfg = get_cfg()
-    net = build(name, width=0.25)
+    with torch.device("meta"):
+        net = build(name, width=0.25)
     cfg.MODEL.DEVICE = "cpu"
     cfg.MODEL.BACKBONE.NAME = "build_net_backbone"
     cfg.MODEL.BACKBONE.FREEZE_AT = 0
@@ -54,12 +57,17 @@ def detector(name, options, pooler="ROIAlignV2", proposals=60, norm="FrozenBN"):
 
 def detector_on_standard_heads(case):
     """Detectron2's own region heads on our nets, wide enough for Winograd's way."""
-    config = resolve(CONFIGS / PRESETS[case], ["MODEL.DEVICE", "cpu", *FEW])
+    few = [*FEW, "MODEL.NET.FC_CHANNELS", "32"] if case.startswith("vgg") else FEW
+    config = resolve(CONFIGS / PRESETS[case], ["MODEL.DEVICE", "cpu", *few])
     fill_from_weights_and_net(config, None)
     return with_frozen_norms(config.cfg)
 
 
 def with_frozen_norms(cfg):
+    if cfg.MODEL.NET.NAME.startswith("vgg"):
+        # Without norms maps stay as large as pixels are. Of 100 they make logits whose rounding in
+        # float32 alone moves a score by 5e-4, and turns one decision of NMS in three.
+        cfg.MODEL.PIXEL_STD = [8.0, 8.0, 8.0]
     torch.manual_seed(0)
     model = build_model(cfg).eval()
     for module in model.modules():
@@ -69,6 +77,31 @@ def with_frozen_norms(cfg):
             module.weight.uniform_(0.5, 1.0)
             module.bias.normal_(std=0.1)
     return model
+
+
+def with_moved_weights(model, seed):
+    """A copy whose weights each lie some 3e-6 of themselves away, 50 roundings of float32.
+
+    No processor's order of sums moves a map by more: conv2d's rounding is 2e-7 to 8e-7 of a map's
+    size, Winograd's 3e-6 (`test_winograd` has the bound).
+    """
+    generator = torch.Generator().manual_seed(seed)
+    moved = copy.deepcopy(model)
+    with torch.no_grad():
+        for weight in moved.parameters():
+            weight.mul_(1 + 3e-6 * torch.randn(weight.shape, generator=generator))
+    return moved
+
+
+def bound_of_bfloat16(layers):
+    """How far maps may be off, of their norm, after so many layers on the way, on any processor.
+
+    Rounding to 8 bits is off by 2^-9 at most, 2^-9 / sqrt(3) where all are alike. Each layer rounds
+    its weights and its result (its sums are taken in float32, in any order, by AVX-512 and AMX as
+    by emulation), and roundings are independent: sqrt(2 layers) times that, and five times as much
+    for layers that make errors larger than maps.
+    """
+    return 5 * math.sqrt(2 * layers) * 2**-9 / math.sqrt(3)
 
 
 def images(number=2):

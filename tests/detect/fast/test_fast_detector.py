@@ -20,11 +20,27 @@ from resdet.detect.region_heads import RegionHeads
 from resdet.engine.speed.precision import Precision
 from resdet.nets.net import Conv
 from resdet.nets.resnet import Bottleneck
-from tests.support.detectors import NETS, boxes, detector, detector_on_standard_heads, images
+from tests.support.detectors import (
+    NETS,
+    PRESETS,
+    bound_of_bfloat16,
+    boxes,
+    detector,
+    detector_on_standard_heads,
+    images,
+    with_moved_weights,
+)
+
+pytestmark = pytest.mark.numeric
 
 
 def assert_one_for_one(one, other):
-    """As many boxes, within 0.1 px, of the same class, scores within 1e-3."""
+    """As many boxes, within 0.1 px, of the same class, scores within 1e-3: docs/speed.md's promise.
+
+    Rounding of float32 uses up a hundredth of it (seen: 4e-4 px, 4e-6). What could break it is a
+    decision (NMS, the best 60, the best 100) that hangs on rounding:
+    `test_no_decision_here_hangs_on_rounding` shows that in these models none does.
+    """
     assert len(one) == len(other) > 0
     # Scores that differ in the last bits may change places.
     apart = (one.pred_boxes.tensor[:, None] - other.pred_boxes.tensor[None]).abs().amax(2)
@@ -70,8 +86,22 @@ def test_detections_are_the_detectors_own(case):
     assert all(torch.equal(after[n], t) for n, t in before.items())
 
 
+@pytest.mark.parametrize("case", ["1x1", "3x3", "basic", "vgg", *PRESETS])
+def test_no_decision_here_hangs_on_rounding(case):
+    """What `assert_one_for_one` stands on, on any processor: detections of the detector itself stay
+    when all weights move by more than rounding does."""
+    model = detector_on_standard_heads(case) if case in PRESETS else detector(*NETS[case])
+    with torch.no_grad():
+        expected = model(images())
+        for seed in range(2):
+            moved = with_moved_weights(model, seed)(images())
+            for one, other in zip(expected, moved, strict=True):
+                assert_one_for_one(one["instances"], other["instances"])
+
+
+@pytest.mark.bf16
 def test_bfloat16_stays_near():
-    """Eight bits of mantissa through a whole net: features within a few percent of their size."""
+    """Features of a tail of nine layers on the way: 0.3 % apart on the processors seen."""
     model = detector(*NETS["1x1"])
     quick = fast(model, bf16=True)
     name = model.roi_heads.in_features[0]
@@ -80,10 +110,11 @@ def test_bfloat16_stays_near():
         expected = model.roi_heads.region_features({name: shared}, [Boxes(boxes())])
         found = quick.roi_heads.region_features({name: shared}, [Boxes(boxes())])
     assert found.dtype == torch.float32
-    assert (found - expected).norm() < 0.03 * expected.norm()
+    assert (found - expected).norm() < bound_of_bfloat16(9) * expected.norm()
     assert not torch.equal(found, expected)
 
 
+@pytest.mark.bf16
 def test_roi_pool_stays_detectron2s():
     """A maximum is no weighted sum; the rest is still folded, and the detections are the same."""
     model = detector(*NETS["1x1"], pooler="ROIPool")
@@ -92,8 +123,7 @@ def test_roi_pool_stays_detectron2s():
     with torch.no_grad():
         expected, found = model(images(1)), quick(images(1))
         half = fast(model, bf16=True)(images(1))[0]["instances"]
-    one, other = expected[0]["instances"], found[0]["instances"]
-    assert (one.pred_boxes.tensor - other.pred_boxes.tensor).abs().max() < 0.1
+    assert_one_for_one(expected[0]["instances"], found[0]["instances"])
     assert len(half) > 0 and half.scores.dtype == torch.float32
 
 
@@ -125,6 +155,7 @@ def test_layers_of_other_kinds_keep_what_they_do():
             torch.testing.assert_close(features, expected, rtol=1e-9, atol=1e-9)
 
 
+@pytest.mark.bf16
 def test_a_box_head_of_another_kind_keeps_what_it_does():
     """A subclass with a forward of its own runs, in float32, and is named."""
 
@@ -145,6 +176,7 @@ def test_a_box_head_of_another_kind_keeps_what_it_does():
         assert len(fast(model, bf16=True)(images())[0]["instances"])
 
 
+@pytest.mark.bf16
 def test_heads_and_rpn_of_other_kinds_keep_what_they_do():
     """A subclass that gathers its regions itself, and a 3x3 layer with a forward of its own."""
 
@@ -187,17 +219,38 @@ def test_what_is_left_is_said_and_a_fast_form_is_none_to_start_from():
 
 @pytest.mark.parametrize("case", ["resnet fpn", "vgg fpn", "resnet dc5"])
 def test_detectors_on_detectron2s_own_heads(case):
-    """FPN and DC5: the same detections, one for one; bfloat16 gives as many, near by."""
+    """FPN and DC5: the same detections, one for one."""
     model = detector_on_standard_heads(case)
     assert list(fast_form.skipped(model)) == []
     before = {n: t.clone() for n, t in model.state_dict().items()}
     quick = fast(model)
     assert any(isinstance(m, WinogradConv) for m in quick.modules())
     with torch.no_grad():
-        expected, found, half = (m(images()) for m in (model, quick, fast(model, bf16=True)))
-    for one, other, rough in zip(expected, found, half, strict=True):
+        expected, found = model(images()), quick(images())
+    for one, other in zip(expected, found, strict=True):
         assert_one_for_one(one["instances"], other["instances"])
-        assert rough["instances"].scores.dtype == torch.float32
-        top = one["instances"].scores[:5].mean()
-        assert rough["instances"].scores[:5].mean() == pytest.approx(top.item(), rel=0.05)
     assert all(torch.equal(model.state_dict()[n], t) for n, t in before.items())
+
+
+@pytest.mark.bf16
+@pytest.mark.parametrize("case", PRESETS)
+def test_maps_and_regions_in_bfloat16_stay_near(case):
+    """Trunk, pyramid and box head on the same boxes: which of them a detector would choose hangs on
+    rounding here. 0.7 to 0.9 % apart on the processors seen."""
+    model = detector_on_standard_heads(case)
+    quick = fast(model, bf16=True)
+    layers = sum(isinstance(m, torch.nn.Conv2d | torch.nn.Linear) for m in quick.modules())
+    regions_of_both = [Boxes(boxes(40, i)) for i in range(2)]
+    results = []
+    for each in (model, quick):
+        with torch.no_grad():
+            detections = each(images())
+            maps = each.backbone(each.preprocess_image(images()).tensor)
+            pooled = each.roi_heads.box_pooler(
+                [maps[name] for name in each.roi_heads.in_features], regions_of_both
+            )
+            results.append([*maps.values(), each.roi_heads.box_head(pooled)])
+    for found in detections:  # of the last, bfloat16's
+        assert len(found["instances"]) > 0 and found["instances"].scores.dtype == torch.float32
+    for exact, rough in zip(*results, strict=True):
+        assert 0 < (rough.float() - exact).norm() < bound_of_bfloat16(layers) * exact.norm()

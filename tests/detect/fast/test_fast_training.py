@@ -13,7 +13,16 @@ from detectron2.utils.events import EventStorage
 from resdet.detect.fast.fast_detector import fast
 from resdet.detect.fast.fast_training import speed_up
 from resdet.engine.speed.precision import Precision
-from tests.support.detectors import NETS, boxes, detector, detector_on_standard_heads, images
+from tests.support.detectors import (
+    NETS,
+    bound_of_bfloat16,
+    boxes,
+    detector,
+    detector_on_standard_heads,
+    images,
+)
+
+pytestmark = pytest.mark.numeric
 
 
 def batch():
@@ -88,7 +97,12 @@ def test_few_regions_take_the_other_way_to_the_same_gradients():
 
 @pytest.mark.parametrize("case", ["resnet fpn", "resnet dc5"])
 def test_detectors_on_detectron2s_own_heads(case):
-    """FPN and DC5: the same losses and gradients in float32, within its rounding."""
+    """FPN and DC5: the same losses and gradients in float64; the same losses in float32, rounded.
+
+    No gradients in float32: where rounding turns one ReLU on or off they jump (1.3e-4 of their norm
+    with AVX2 and two threads, 1e-6 elsewhere). Losses do not: 60 layers that round by some 1e-7 of
+    a map each are 6e-6 at most.
+    """
     model = detector_on_standard_heads(case)
     quick = copy.deepcopy(model)
     speed_up(quick, Precision(channels_last=True))
@@ -98,6 +112,11 @@ def test_detectors_on_detectron2s_own_heads(case):
     expected, found = losses_of(model), losses_of(quick)
     for name, value in expected.items():
         torch.testing.assert_close(found[name], value, rtol=1e-4, atol=1e-6, msg=name)
+    for one in (model, quick):
+        one.double().zero_grad()
+    expected, found = losses_of(model), losses_of(quick)
+    for name, value in expected.items():
+        torch.testing.assert_close(found[name], value, rtol=1e-9, atol=1e-12, msg=name)
     differences, every = [], []
     for one, two in zip(model.parameters(), quick.parameters(), strict=True):
         assert (one.grad is None) == (two.grad is None)
@@ -106,27 +125,35 @@ def test_detectors_on_detectron2s_own_heads(case):
             differences.append(one.grad - two.grad)
     total = torch.nn.utils.get_total_norm
     assert len(every) > 20
-    assert total(differences) < 1e-4 * total(every)
+    assert total(differences) < 1e-9 * total(every)
 
 
+@pytest.mark.bf16
 def test_bfloat16_keeps_float32_weights_and_stays_near():
-    """Weights and gradients in float32; losses within a few percent."""
+    """Weights and gradients in float32; losses within what 53 layers round on the same regions.
+
+    Without them RPN's order of boxes, which hangs on rounding, made one loss differ by 8 %.
+    """
     model = detector(*NETS["1x1"])
     quick = copy.deepcopy(model)
     speed_up(quick, Precision(bf16=True, channels_last=True))
+    for one in (model, quick):
+        one.proposal_generator.predict_proposals = lambda *_: fixed_proposals(torch.float32)
     expected, found = losses_of(model), losses_of(quick)
     assert {p.dtype for p in quick.parameters()} == {torch.float32}
     assert {p.grad.dtype for p in quick.parameters()} == {torch.float32}
     assert {v.dtype for v in found.values()} == {torch.float32}
-    one, two = sum(expected.values()), sum(found.values())
-    assert one != two
-    assert abs(one - two) < 0.05 * one
+    assert sum(expected.values()) != sum(found.values())
+    for name, value in expected.items():
+        assert abs(found[name] - value) < bound_of_bfloat16(53) * value, name
 
 
+@pytest.mark.bf16
 @pytest.mark.parametrize("standard", [False, True], ids=["our heads", "FPN"])
 def test_every_layer_that_is_called_computes_in_bfloat16(standard):
     """Trunk, pyramid, tail and box head, whatever the config said when the model was built."""
     model = detector_on_standard_heads("resnet fpn") if standard else detector(*NETS["1x1"])
+    model.roi_heads.batch_size_per_image = 24
     speed_up(model, Precision(bf16=True, channels_last=True))
     types = {}
     for name, module in model.named_modules():
@@ -148,4 +175,5 @@ def test_detecting_with_a_model_that_was_sped_up():
         for other in (quick.eval(), fast(quick)):
             found = other(images(1))[0]["instances"]
             assert len(found) == len(expected)
+            # Sorted by score, so order is no matter; rounding moves one by less than 1e-6 (seen).
             torch.testing.assert_close(found.scores, expected.scores, rtol=0, atol=1e-4)

@@ -12,6 +12,8 @@ from detectron2.layers import FrozenBatchNorm2d
 from resdet.detect.fast.folding import fold_norms, fold_while_training
 from resdet.nets import build
 
+pytestmark = pytest.mark.numeric
+
 
 def net_with_norms(frozen=True):
     torch.manual_seed(0)

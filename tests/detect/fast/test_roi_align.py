@@ -10,6 +10,8 @@ from torchvision.ops import roi_align
 from resdet.detect.fast.roi_align import Pooling, gather
 from tests.support.detectors import boxes
 
+pytestmark = pytest.mark.numeric
+
 
 @pytest.mark.parametrize("aligned", [True, False])
 @pytest.mark.parametrize("sampling_ratio", [0, 2])

@@ -1,5 +1,7 @@
 """Winograd's convolution against torch's."""
 
+import copy
+
 import pytest
 import torch
 import torch.nn.functional as F
@@ -8,6 +10,8 @@ pytest.importorskip("detectron2")
 
 from resdet.detect.fast import winograd
 from resdet.detect.fast.winograd import LEAST_CHANNELS, WinogradConv, fits
+
+pytestmark = pytest.mark.numeric
 
 
 @pytest.mark.parametrize("size", [(1, 1), (3, 2), (4, 4), (7, 7), (9, 14)])
@@ -65,14 +69,65 @@ def test_gradients_reach_the_image():
     torch.testing.assert_close(one, other, rtol=1e-10, atol=1e-10)
 
 
-def test_rounding_in_float32_is_small():
-    torch.manual_seed(0)
-    conv = torch.nn.Conv2d(256, 256, 3, padding=1)
-    x = torch.randn(1, 256, 14, 14)
+def problem(channels, seed):
+    torch.manual_seed(seed)
+    conv = torch.nn.Conv2d(channels, channels, 3, padding=1)
+    return conv, torch.randn(1, channels, 16, 16)
+
+
+def bound_of_rounding(conv, x):
+    """How far float32 may be off in each cell, whatever the processor and its order of sums.
+
+    A sum of n products is off by at most n u / (1 - n u) times the sum of their sizes, in any
+    order, fused or not, u = 2^-24; the n of stages one after the other add up (Higham 2002, section
+    3.1 and lemma 3.3). So do they for Winograd's stages (Barabasz et al. 2020, "Error Analysis and
+    Improving the Accuracy of Winograd Convolution for Deep Neural Networks"), through which sizes
+    go as numbers do, with the matrices' absolute values.
+    """
+    into, of_filter, out = (m.abs() for m in (winograd._INPUT, winograd._FILTER, winograd._OUTPUT))
+    patches = F.pad(x.double().abs(), (1, 1, 1, 1)).unfold(2, 6, 4).unfold(3, 6, 4)
+    patches = torch.einsum("ia,nchwab,jb->nchwij", into, patches, into)
+    filters = torch.einsum("ia,ocab,jb->ocij", of_filter, conv.weight.double().abs(), of_filter)
+    products = torch.einsum("nchwij,ocij->nohwij", patches, filters)
+    products[..., 1, 1] += conv.bias.double().abs()[:, None, None]
+    cells = torch.einsum("ki,nohwij,lj->nohkwl", out, products, out)
+    # Numbers that are not 0 in a row of each matrix, on both axes; a filter is rounded once.
+    n = 2 * 4 + 1 + (conv.in_channels + 1) + 2 * 5
+    u = torch.finfo(torch.float32).eps / 2
+    return n * u / (1 - n * u) * cells.flatten(4).flatten(2, 3)
+
+
+def error_and_bound(layer, conv, x):
+    weight, bias = (p.detach().double() for p in conv.parameters())
+    exact = F.conv2d(x.double(), weight, bias, padding=1)
     with torch.no_grad():
-        exact = F.conv2d(x.double(), conv.weight.double(), conv.bias.double(), padding=1)
-        error = (WinogradConv(conv, relu=False)(x) - exact).abs().max()
-    assert error < 1e-5 * exact.abs().max()
+        return (layer(x).double() - exact).abs(), bound_of_rounding(conv, x)
+
+
+@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize("channels", [8, LEAST_CHANNELS, 2 * LEAST_CHANNELS])
+def test_rounding_in_float32_is_within_its_bound(channels, seed):
+    conv, x = problem(channels, seed)
+    error, bound = error_and_bound(WinogradConv(conv, relu=False), conv, x)
+    assert error.shape == bound.shape and error.any()
+    assert (error <= bound).all()
+
+
+@pytest.mark.parametrize("channels", [8, LEAST_CHANNELS, 2 * LEAST_CHANNELS])
+@pytest.mark.parametrize("fault", ["filters in bfloat16", "all in bfloat16", "one sign"])
+def test_the_bound_of_rounding_tells_a_fault_from_rounding(fault, channels):
+    """What the test above must not let pass: its bound is no wider than that."""
+    conv, x = problem(channels, 0)
+    layer = WinogradConv(conv, relu=False)
+    if fault == "filters in bfloat16":
+        layer.filters = layer.filters.bfloat16().float()
+    elif fault == "one sign":
+        layer.into[4, 1] *= -1
+    else:
+        rough = WinogradConv(copy.deepcopy(conv).bfloat16(), relu=False)
+        layer = lambda x: rough(x.bfloat16())  # noqa: E731
+    error, bound = error_and_bound(layer, conv, x)
+    assert (error > bound).any()
 
 
 def test_no_images_give_none():

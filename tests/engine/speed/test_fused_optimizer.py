@@ -11,7 +11,11 @@ from resdet.config import get_cfg
 from resdet.engine.speed.fused_optimizer import is_fused, with_fused_step
 from resdet.errors import ConfigError
 
-# float32, one kernel instead of three: the sums of a weight may round once more or less.
+pytestmark = pytest.mark.numeric
+
+# float32, one kernel instead of three: the sums of a weight may round once more or less. In
+# each of five steps a momentum below 8 (6e-8 of it, times the rate of 0.1) and a weight below 2
+# (6e-8 of it) may round otherwise: 9e-7.
 ROUNDING = 1e-6
 
 

@@ -1,6 +1,7 @@
 """ENGINE.COMPILE: the same losses and gradients, files without a trace of it, refusals."""
 
 import itertools
+import os
 
 import pytest
 import torch
@@ -10,6 +11,7 @@ pytest.importorskip("detectron2")
 from resdet.engine.evaluation_mode import evaluating
 from resdet.engine.loop import Loop
 from resdet.engine.speed import torch_compile as module
+from resdet.engine.speed.cpu_features import ATEN_LIMIT
 from resdet.engine.speed.torch_compile import compiled, missing_compiler
 from resdet.errors import ConfigError
 from resdet.nets.resnet import BasicBlock, ResNet
@@ -17,7 +19,9 @@ from resdet.nets.resnet import BasicBlock, ResNet
 needs_compiler = pytest.mark.skipif(
     bool(missing_compiler("cpu")), reason=f"cannot compile here: {missing_compiler('cpu')}"
 )
-# float32, sums in another order; gradients go through norms, which divide by small numbers.
+# float32, sums in another order. A weight's gradient is a sum over 256 places (4 images of 8 x 8),
+# which rounds by 256 * 6e-8 = 1.5e-5 of its terms at most; six layers pass that on to each other
+# through norms, which divide by small numbers.
 ROUNDING = 1e-4
 
 
@@ -62,7 +66,16 @@ def batch_of(size):
     return torch.randn(size, 3, 8, 8, generator=generator), torch.arange(size) % 3
 
 
+# torch 2.14.1: C++ that does not compile under "default", and a crash in its kernels under "avx2"
+# on a processor with AVX-512, also later without the variable, from the cache that it left.
+not_under_atens_limit = pytest.mark.skipif(
+    bool(os.environ.get(ATEN_LIMIT)), reason=f"torch.compile fails where {ATEN_LIMIT} is set"
+)
+
+
 @needs_compiler
+@not_under_atens_limit
+@pytest.mark.numeric
 def test_a_compiled_net_trains_as_itself_and_leaves_no_trace():
     """Loss, gradients and BN statistics of a step as without it; names of tensors unchanged; two
     sizes of batch are compiled once each, and scoring in other sizes compiles nothing."""
@@ -105,7 +118,9 @@ def make_loop(setting):
 
 
 @needs_compiler
+@not_under_atens_limit
 @pytest.mark.parametrize(("before", "after"), [("off", "on"), ("on", "off")])
+@pytest.mark.numeric
 def test_a_checkpoint_goes_on_with_and_without(before, after):
     """Two steps and two of the other setting are four steps of a loop without it."""
     whole, first, second = make_loop("off"), make_loop(before), make_loop(after)
@@ -115,4 +130,5 @@ def test_a_checkpoint_goes_on_with_and_without(before, after):
     second.train(2, 4)
     for name, tensor in whole.model.state_dict().items():
         ours = second.model.state_dict()[name]
+        # Ten times ROUNDING of a weight: each of four steps starts from the last one's rounding.
         torch.testing.assert_close(ours, tensor, rtol=1e-3, atol=1e-4, msg=name)

@@ -69,6 +69,7 @@ def run(path, image, outputs=None):
 
 
 @pytest.mark.parametrize("name", [name for name in NETS if name != "bottleneck-3x3"])
+@pytest.mark.numeric
 def test_a_classifier_gives_the_same_logits_from_raw_pixels(name, tmp_path):
     """torch on pixels that numpy has normalised; batches that the export did not try."""
     net, card = made(name)
@@ -78,6 +79,8 @@ def test_a_classifier_gives_the_same_logits_from_raw_pixels(name, tmp_path):
     with torch.no_grad():
         expected = net.eval()(torch.from_numpy(normalised(image))).numpy()
     (logits,) = run(path, image, ["logits"])
+    # docs/export.md's promise. ResNet-50 and VGG-16 use 1.3e-6 of it (RESULTS.md), as 50 layers do
+    # that round by 2e-7 of a map each, independently.
     assert np.abs(logits - expected).max() <= 1e-4 * max(1, np.abs(expected).max())
     assert np.ptp(expected, axis=1).min() > 0.01
     assert found.difference <= net_export.TOLERANCE
@@ -85,6 +88,7 @@ def test_a_classifier_gives_the_same_logits_from_raw_pixels(name, tmp_path):
 
 
 @pytest.mark.parametrize("name", ["bottleneck-3x3", "option-A", "vgg-bn"])
+@pytest.mark.numeric
 def test_a_backbone_gives_every_stage_at_any_size(name, tmp_path):
     """The trunk cut at each stage, by torch; an odd size and a batch of its own."""
     net, card = made(name)
