@@ -223,7 +223,7 @@ SEED: 3
 # Writes each image at once, and sends this process a signal when image `at` is finished.
 SIGNALLED = """
 import os, sys
-from resdet.detect import parts
+from resdet.detect import partial_results as parts
 number, at, rank = (int(a) for a in sys.argv[1:4])
 parts.PART_IMAGES, seen, add = 1, [], parts.Parts.add
 def signalled(self, *args):
