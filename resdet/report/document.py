@@ -28,14 +28,12 @@ from resdet.report.compare.backbone_gains import (
 )
 from resdet.report.compare.comparability import Verdict, judge
 from resdet.report.compare.contrasts import MAX_BYTES as CONTRAST_BYTES
-from resdet.report.compare.contrasts import Contrast, contrasts
-from resdet.report.compare.error_shares import Errors, errors
-from resdet.report.compare.gain_noise import Trust, image_intervals, trust
-from resdet.report.curves import Curves, curves_of
+from resdet.report.compare.contrasts import contrasts
+from resdet.report.compare.error_shares import errors
+from resdet.report.compare.gain_noise import image_intervals, trust
+from resdet.report.curves import curves_of
+from resdet.report.model import ComparisonReport, SetReport
 from resdet.report.render import figures, page, pictures, plain_text, report_json, tables
-from resdet.report.render.figures import Figure
-from resdet.report.render.pictures import Sample
-from resdet.report.render.tables import Table
 from resdet.report.runs import Column, read_columns
 from resdet.report.scores import COCO_AP50, Metric, SetScores, read_scores
 from resdet.run import utc_now, write_json, write_text
@@ -53,67 +51,6 @@ class ReportPaths:
     json: Path
     verdict: Verdict
     text: str
-
-
-@dataclass(frozen=True)
-class SetReport:
-    """One data set: scores in the order of the runs, and all that is shown of it.
-
-    `other_gains` and `other_tables` are by VOC's rule that does not rank the runs.
-    """
-
-    data_set: str
-    metric: Metric
-    scores: tuple[SetScores, ...]
-    gains: tuple[Gain, ...]
-    other_gains: tuple[Gain, ...]
-    trust: Trust
-    curves: tuple[Curves, ...]
-    ranking: Table
-    gain_table: Table | None
-    tables: tuple[Table, ...]
-    other_tables: tuple[Table, ...]
-    published: Table | None
-    curve: Figure
-    figures: tuple[Figure, ...]
-    small_curves: tuple[tuple[str, str], ...]
-    errors: Errors | None
-    contrasts: tuple[Contrast, ...]
-    samples: tuple[Sample, ...]
-    notes: tuple[str, ...]
-
-    @property
-    def values(self) -> tuple[float | None, ...]:
-        """The ranking number of each run."""
-        return tuple(s.value(self.metric) for s in self.scores)
-
-    @property
-    def has_many_classes(self) -> bool:
-        """The bars of one pair fill several drawings."""
-        return len(self.scores[0].classes) > figures.MAX_BARS
-
-    @property
-    def sources(self) -> str:
-        """Who made the images, as their data set has it."""
-        return str((self.scores[0].truth.get("info") or {}).get("sources") or "")
-
-
-@dataclass(frozen=True)
-class Report:
-    """Everything that the page, the Markdown file and the JSON are made from."""
-
-    made: str
-    version: str
-    columns: tuple[Column, ...]
-    verdict: Verdict
-    sets: tuple[SetReport, ...]
-    left_out: tuple[str, ...]
-    headline: str
-    standfirst: tuple[str, ...]
-    meaning: tuple[str, ...]
-    nets: Table
-    differences: Table | None
-    figures: tuple[Figure, ...]
 
 
 def _silent(_: str) -> None:
@@ -158,7 +95,9 @@ def compare(
     )
 
 
-def gather(run_paths: Sequence[Path | str], progress: Callable[[str], None] = _silent) -> Report:
+def gather(
+    run_paths: Sequence[Path | str], progress: Callable[[str], None] = _silent
+) -> ComparisonReport:
     """The report of these run folders; see `compare`."""
     columns = read_columns(run_paths)
     names, left_out = _common_sets(columns)
@@ -173,7 +112,7 @@ def gather(run_paths: Sequence[Path | str], progress: Callable[[str], None] = _s
     sets = [_set_report(columns, scores[name], asked, 1 / len(names)) for name in names]
     first = sets[0]
     drawn = [figures.learning_curves(columns), figures.validation_curves(columns)]
-    return Report(
+    return ComparisonReport(
         made=utc_now(),
         version=__version__,
         columns=tuple(columns),

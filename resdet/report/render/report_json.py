@@ -8,17 +8,15 @@ Not for: people; they have the page.
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from resdet.report.compare.backbone_gains import Gain
 from resdet.report.compare.gain_noise import Bet
+from resdet.report.model import ComparisonReport, SetReport
 from resdet.report.runs import Column
 
-if TYPE_CHECKING:
-    from resdet.report.document import Report, SetReport
 
-
-def to_json(report: Report) -> dict[str, Any]:
+def to_json(report: ComparisonReport) -> dict[str, Any]:
     """The report as one JSON object."""
     verdict, letters = report.verdict, [c.letter for c in report.columns]
     return {
@@ -70,7 +68,7 @@ def _run(column: Column) -> dict[str, Any]:
     }
 
 
-def _set(report: Report, one: SetReport) -> dict[str, Any]:
+def _set(report: ComparisonReport, one: SetReport) -> dict[str, Any]:
     letters = [c.letter for c in report.columns]
     scores = dict(zip(letters, one.scores, strict=True))
     first = one.scores[0]
@@ -106,7 +104,7 @@ def _every_gain(one: SetReport) -> list[Gain]:
     return found + [bet.gain for bet in one.trust.bets if bet.gain not in found]
 
 
-def _gain(report: Report, g: Gain) -> dict[str, Any]:
+def _gain(report: ComparisonReport, g: Gain) -> dict[str, Any]:
     before, after = (
         [report.columns[i].letter for i in places] for places in (g.pair.before, g.pair.after)
     )

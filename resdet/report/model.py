@@ -1,0 +1,81 @@
+"""What a report is: everything that the page, the Markdown file and the JSON are made from.
+
+Not for: gathering it (`document`), or writing it (`render`).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from resdet.report.compare.backbone_gains import Gain
+from resdet.report.compare.comparability import Verdict
+from resdet.report.compare.contrasts import Contrast
+from resdet.report.compare.error_shares import Errors
+from resdet.report.compare.gain_noise import Trust
+from resdet.report.curves import Curves
+from resdet.report.render.figures import MAX_BARS, Figure
+from resdet.report.render.pictures import Sample
+from resdet.report.render.tables import Table
+from resdet.report.runs import Column
+from resdet.report.scores import Metric, SetScores
+
+
+@dataclass(frozen=True)
+class SetReport:
+    """One data set: scores in the order of the runs, and all that is shown of it.
+
+    `other_gains` and `other_tables` are by VOC's rule that does not rank the runs.
+    """
+
+    data_set: str
+    metric: Metric
+    scores: tuple[SetScores, ...]
+    gains: tuple[Gain, ...]
+    other_gains: tuple[Gain, ...]
+    trust: Trust
+    curves: tuple[Curves, ...]
+    ranking: Table
+    gain_table: Table | None
+    tables: tuple[Table, ...]
+    other_tables: tuple[Table, ...]
+    published: Table | None
+    curve: Figure
+    figures: tuple[Figure, ...]
+    small_curves: tuple[tuple[str, str], ...]
+    errors: Errors | None
+    contrasts: tuple[Contrast, ...]
+    samples: tuple[Sample, ...]
+    notes: tuple[str, ...]
+
+    @property
+    def values(self) -> tuple[float | None, ...]:
+        """The ranking number of each run."""
+        return tuple(s.value(self.metric) for s in self.scores)
+
+    @property
+    def has_many_classes(self) -> bool:
+        """The bars of one pair fill several drawings."""
+        return len(self.scores[0].classes) > MAX_BARS
+
+    @property
+    def sources(self) -> str:
+        """Who made the images, as their data set has it."""
+        return str((self.scores[0].truth.get("info") or {}).get("sources") or "")
+
+
+@dataclass(frozen=True)
+class ComparisonReport:
+    """Everything that the page, the Markdown file and the JSON are made from."""
+
+    made: str
+    version: str
+    columns: tuple[Column, ...]
+    verdict: Verdict
+    sets: tuple[SetReport, ...]
+    left_out: tuple[str, ...]
+    headline: str
+    standfirst: tuple[str, ...]
+    meaning: tuple[str, ...]
+    nets: Table
+    differences: Table | None
+    figures: tuple[Figure, ...]
