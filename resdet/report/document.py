@@ -34,6 +34,7 @@ from resdet.report.compare.gain_noise import image_intervals, trust
 from resdet.report.curves import curves_of
 from resdet.report.model import ComparisonReport, SetReport
 from resdet.report.render import figures, page, pictures, plain_text, report_json, tables
+from resdet.report.render.tables import Table
 from resdet.report.runs import Column, read_columns
 from resdet.report.scores import COCO_AP50, Metric, SetScores, read_scores
 from resdet.run import utc_now, write_json, write_text
@@ -121,7 +122,9 @@ def gather(
         left_out=tuple(left_out),
         headline=headline(columns, first.gains, verdict, first.trust.in_noise),
         standfirst=tuple(
-            standfirst(columns, first.gains, first.trust.short(first.metric), first.trust.outside)
+            standfirst(
+                columns, first.gains, first.trust.short(first.gain_metric), first.trust.outside
+            )
         ),
         meaning=() if verdict.results_only else tuple(meaning(columns, first.gains)),
         nets=tables.nets(columns, first.scores),
@@ -156,25 +159,34 @@ def _set_report(
     columns: Sequence[Column], scores: Sequence[SetScores], asked: Sequence[Pair], share: float
 ) -> SetReport:
     """Args: share: of the page's room for pictures, in (0, 1]."""
-    metric, other = scores[0].metric, tables.other_rule(scores)
+    metric, other = scores[0].gain_metric, tables.eleven_points(scores)
     curves = [curves_of(s) for s in scores]
     intervals = {pair: image_intervals(scores, pair) for pair in asked}
     gains = _gains(scores, metric, asked, intervals)
     other_gains = _gains(scores, other, asked, intervals) if other else []
     halves = _gains(scores, COCO_AP50, asked, intervals) if metric.key == "AP" else []
     shown = [tables.per_class(columns, scores, metric, gains), tables.coco(columns, scores)]
-    others = []
+    gain_ranking, others = None, list[Table | None]()
+    if metric != scores[0].metric and gains:
+        gain_ranking = tables.ranking(columns, scores, metric)
+    elif other:
+        second = metric if metric != scores[0].metric else other
+        others.append(tables.ranking(columns, scores, second))
     if other:
-        others = [tables.ranking(columns, scores, other), tables.gains(columns, other_gains)]
+        others.append(tables.gains(columns, other_gains))
+    if other == scores[0].metric:
+        others.append(tables.per_class(columns, scores, other, other_gains))
     return SetReport(
         data_set=scores[0].data_set,
-        metric=metric,
+        metric=scores[0].metric,
+        gain_metric=metric,
         scores=tuple(scores),
         gains=tuple(gains),
         other_gains=tuple(other_gains),
-        trust=trust(columns, [*gains, *halves, *other_gains]),
+        trust=trust(columns, [*gains, *halves]),
         curves=tuple(curves),
-        ranking=tables.ranking(columns, scores, metric),
+        ranking=tables.ranking(columns, scores, scores[0].metric),
+        gain_ranking=gain_ranking,
         gain_table=tables.gains(columns, gains),
         tables=tuple(t for t in shown if t is not None),
         other_tables=tuple(t for t in others if t is not None),

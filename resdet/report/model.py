@@ -24,17 +24,21 @@ from resdet.report.scores import Metric, SetScores
 class SetReport:
     """One data set: scores in the order of the runs, and all that is shown of it.
 
-    `other_gains` and `other_tables` are by VOC's rule that does not rank the runs.
+    `metric` ranks the runs. Gains, and all that is made of them, are by `gain_metric`, whose noise
+    is known; `gain_ranking` holds its values where it is another one. `other_gains` and
+    `other_tables` are by 11 points on a set that VOC's rules score.
     """
 
     data_set: str
     metric: Metric
+    gain_metric: Metric
     scores: tuple[SetScores, ...]
     gains: tuple[Gain, ...]
     other_gains: tuple[Gain, ...]
     trust: Trust
     curves: tuple[Curves, ...]
     ranking: Table
+    gain_ranking: Table | None
     gain_table: Table | None
     tables: tuple[Table, ...]
     other_tables: tuple[Table, ...]
@@ -51,6 +55,17 @@ class SetReport:
     def values(self) -> tuple[float | None, ...]:
         """The ranking number of each run."""
         return tuple(s.value(self.metric) for s in self.scores)
+
+    @property
+    def two_rules(self) -> str:
+        """Which rule ranks and which one gains are by; "" where it is one, or no gain is taken."""
+        if self.gain_ranking is None:
+            return ""
+        return (
+            f"Two rules: {self.metric.title} ranks the runs, as the protocol of this set has it. "
+            f"The title, the gains and their intervals are by {self.gain_metric.title}, since "
+            "the noise of the 11-point number is not known."
+        )
 
     @property
     def has_many_classes(self) -> bool:

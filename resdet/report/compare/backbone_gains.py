@@ -237,7 +237,7 @@ def standfirst(
     """The numbers behind the headline, and whether they leave the noise.
 
     Args:
-        gains: by the ranking metric of the first set.
+        gains: of the first set, by its `gain_metric`.
         noise: what is to be said of a pair's.
         outside: pairs whose gap is known to leave that of the test images.
     """

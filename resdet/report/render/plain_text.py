@@ -55,6 +55,9 @@ def _markdown(report: ComparisonReport, folder: Path) -> str:
 
 def _markdown_set(report: ComparisonReport, one: SetReport, folder: Path) -> list[str]:
     lines = _markdown_table(one.ranking, report, 2)
+    lines += [escape_markdown(one.two_rules), ""] if one.two_rules else []
+    if one.gain_ranking:
+        lines += _markdown_table(one.gain_ranking, report, 3)
     if one.gain_table:
         lines += _markdown_table(one.gain_table, report, 3)
     lines += [f"- {escape_markdown(text)}" for text in one.notes] + [""]
@@ -148,6 +151,9 @@ def terminal_text(report: ComparisonReport) -> str:
     for one in report.sets:
         table = to_text(one.ranking, report.columns)
         blocks.append(f"{one.ranking.title}\n{table}\n{one.ranking.caption}")
+        blocks += [one.two_rules] if one.two_rules else []
+        if one.gain_ranking:
+            blocks.append(f"{one.gain_ranking.title}\n{to_text(one.gain_ranking, report.columns)}")
         if one.gain_table:
             blocks.append(to_text(one.gain_table, report.columns))
         if one.trust.table:

@@ -14,6 +14,7 @@ from resdet.report.compare.backbone_gains import Gain
 from resdet.report.compare.gain_noise import Bet
 from resdet.report.model import ComparisonReport, SetReport
 from resdet.report.runs import Column
+from resdet.report.scores import Metric
 
 
 def to_json(report: ComparisonReport) -> dict[str, Any]:
@@ -73,7 +74,8 @@ def _set(report: ComparisonReport, one: SetReport) -> dict[str, Any]:
     scores = dict(zip(letters, one.scores, strict=True))
     first = one.scores[0]
     return {
-        "metric": {"key": one.metric.key, "protocol": one.metric.rule, "title": one.metric.title},
+        "metric": _metric(one.metric),
+        "gain_metric": _metric(one.gain_metric),
         "images": {
             letter: {
                 "expected": len(set(s.expected)),
@@ -98,8 +100,12 @@ def _set(report: ComparisonReport, one: SetReport) -> dict[str, Any]:
     }
 
 
+def _metric(metric: Metric) -> dict[str, str]:
+    return {"key": metric.key, "protocol": metric.rule, "title": metric.title}
+
+
 def _every_gain(one: SetReport) -> list[Gain]:
-    """By the ranking rule, by VOC's other one, and by those that only noise is judged by."""
+    """By the rule whose noise is known, by VOC's 11 points, and by those that only bets have."""
     found = [*one.gains, *one.other_gains]
     return found + [bet.gain for bet in one.trust.bets if bet.gain not in found]
 

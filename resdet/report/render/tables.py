@@ -121,12 +121,11 @@ def mean_caption(scores: SetScores, metric: Metric) -> str:
     return words + (f"; no objects of: {', '.join(absent)}." if absent else ".")
 
 
-def other_rule(scores: Sequence[SetScores]) -> Metric | None:
-    """VOC's rule that does not rank; None for a set that VOC's rules do not score."""
+def eleven_points(scores: Sequence[SetScores]) -> Metric | None:
+    """VOC 2007's rule, by which no gain is taken; None for a set that VOC's rules do not score."""
     if any(s.voc is None for s in scores):
         return None
-    rule = "VOC area" if scores[0].primary == "VOC 11-point" else "VOC 11-point"
-    return Metric("mean_ap", rule, voc_title(rule))
+    return Metric("mean_ap", "VOC 11-point", voc_title("VOC 11-point"))
 
 
 def coco(columns: Sequence[Column], scores: Sequence[SetScores]) -> Table | None:
@@ -157,7 +156,10 @@ def per_class(
 ) -> Table:
     """AP of every class for every run, and the gain of every pair; by the first pair's gain."""
     aps = [s.per_class(metric) for s in scores]
-    papers = [numbers_for(c, s).get(metric.key) for c, s in zip(columns, scores, strict=True)]
+    papers = [
+        numbers_for(c, s).get(metric.key) if s.metric == metric else None
+        for c, s in zip(columns, scores, strict=True)
+    ]
     names = list(aps[0])
     if found:
         order = {c.name: i for i, c in enumerate(found[0].classes)}
@@ -182,7 +184,7 @@ def per_class(
     caption = f"{metric.title} of each class, percent."
     if found:
         caption += " Gains in points, below them relative; largest gain first."
-    return Table("Per class", tuple(head), tuple(rows), caption)
+    return Table(f"Per class, {metric.title}", tuple(head), tuple(rows), caption)
 
 
 def nets(columns: Sequence[Column], scores: Sequence[SetScores]) -> Table:
