@@ -26,6 +26,7 @@ from resdet.report.compare.comparability import Verdict, show
 from resdet.report.compare.published_numbers import PAPER, numbers_for
 from resdet.report.runs import Column, net_title
 from resdet.report.scores import COCO_METRICS, Metric, SetScores, voc_title
+from resdet.text_table import aligned
 
 
 @dataclass(frozen=True)
@@ -328,11 +329,4 @@ def to_text(table: Table, columns: Sequence[Column]) -> str:
         return f"{text} ({cell.note})" if cell.note else text
 
     lines = [[said(c) for c in row] for row in (table.head, *table.rows)]
-    widths = [max(len(line[i]) for line in lines) for i in range(len(table.head))]
-    return "\n".join(
-        "  ".join(
-            part.ljust(width) if i == 0 else part.rjust(width)
-            for i, (part, width) in enumerate(zip(line, widths, strict=True))
-        ).rstrip()
-        for line in lines
-    )
+    return "\n".join(aligned(lines))
