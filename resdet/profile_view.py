@@ -13,6 +13,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from resdet.profile import Report, Row, Section
+from resdet.text_table import aligned, rule
 
 OTHER = "other"
 
@@ -102,15 +103,9 @@ def _counted(count: int, unit: str) -> str:
 
 def _block(said: str, head: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
     """Columns under a ruled head, ruled again above the sum."""
-    whole = [("", *head), *rows]
-    widths = [max(len(line[i]) for line in whole) for i in range(len(head) + 1)]
-
-    def line(cells: Sequence[str]) -> str:
-        rest = (cell.rjust(width) for cell, width in zip(cells[1:], widths[1:], strict=True))
-        return "  ".join([cells[0].ljust(widths[0]), *rest]).rstrip()
-
-    rule = "  ".join("-" * width for width in widths)
-    return [said, line(("", *head)), rule, *map(line, rows[:-1]), rule, line(rows[-1])]
+    first, *lines = aligned([("", *head), *rows])
+    dashes = rule([("", *head), *rows])
+    return [said, first, dashes, *lines[:-1], dashes, lines[-1]]
 
 
 # -- the picture ----------------------------------------------------------------------------------

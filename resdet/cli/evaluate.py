@@ -21,6 +21,7 @@ from resdet.evaluation.inputs.detections import TASKS
 from resdet.evaluation.inputs.findings import Finding
 from resdet.evaluation.inputs.result_folder import evaluated_beside
 from resdet.evaluation.voc import voc_evaluation as voc
+from resdet.text_table import ruled
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -152,7 +153,7 @@ def voc_table(result: voc.VocResult) -> str:
         [
             f"{head}, on {_on_images(result.images)}",
             "",
-            table(("class", "AP", "objects", "difficult", "detections"), rows),
+            *ruled(("class", "AP", "objects", "difficult", "detections"), rows),
         ]
     )
 
@@ -165,23 +166,12 @@ def coco_table(result: coco.CocoResult) -> str:
         [
             f"{result.protocol} ({result.engine}), on {_on_images(result.images)}",
             "",
-            table(("", "%"), numbers),
+            *ruled(("", "%"), numbers),
             "",
-            table(("category", "AP"), categories),
+            *ruled(("category", "AP"), categories),
         ]
     )
 
 
 def _on_images(images: Mapping[str, int]) -> str:
     return f"{images['evaluated']:,} of {images['expected']:,} images"
-
-
-def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """Columns under a ruled head; the first to the left, numbers to the right."""
-    widths = [max(len(line[i]) for line in (head, *rows)) for i in range(len(head))]
-
-    def line(cells: Sequence[str]) -> str:
-        rest = (cell.rjust(width) for cell, width in zip(cells[1:], widths[1:], strict=True))
-        return "  ".join([cells[0].ljust(widths[0]), *rest]).rstrip()
-
-    return "\n".join([line(head), "  ".join("-" * w for w in widths), *map(line, rows)])

@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from resdet.cli.evaluate import percent, table
+from resdet.cli.evaluate import percent
 from resdet.errors import ConfigError
 from resdet.evaluation.inputs.detections import TASKS
 from resdet.evaluation.inputs.findings import REFUSE, Finding
@@ -23,6 +23,7 @@ from resdet.submission import coco_package, ledger, servers, voc_package
 from resdet.submission.package_check import Checked, check_file
 from resdet.submission.servers import TestSet
 from resdet.submission.source import choose_set
+from resdet.text_table import ruled
 
 NUMBERS = ("AP", "AP50", "AP75", "APs", "APm", "APl")
 
@@ -142,7 +143,7 @@ def _score_lines(made: coco_package.CocoPackage) -> list[str]:
     first, last = (made.scores[i][1].numbers["AP"] for i in (0, -1))
     change = "undefined" if first is None or last is None else f"{100 * (last - first):+.3f} points"
     return [
-        table(("", *NUMBERS), rows),
+        *ruled(("", *NUMBERS), rows),
         f"Change of AP by what the package leaves out: {change}.",
         f"Engine: {made.scores[-1][1].engine}.",
     ]
@@ -268,9 +269,9 @@ def _ledger(args: argparse.Namespace) -> int:
     rows = [[str(entry.get(key) or "-") for key in _COLUMNS] for entry in entries]
     lines = [f"{path}: {len(entries):,} packages", ""]
     if rows:
-        lines += [table(_COLUMNS, rows), ""]
+        lines += [*ruled(_COLUMNS, rows), ""]
     lines += [f"{servers.state_of(name)}\n" for name in ("coco-bbox", "voc")]
-    lines += ["Limits when these servers take packages:", table(("", "limit"), _limits())]
+    lines += ["Limits when these servers take packages:", *ruled(("", "limit"), _limits())]
     print("\n".join(lines))
     return 0
 

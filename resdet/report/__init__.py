@@ -5,6 +5,7 @@ without torch and without Detectron2. Every number is in three files with the sa
 report.html (one page, nothing beside it), report.md (with its figures in report_files/) and
 report.json (for programs).
 
+    model       what a report is
     document    the report as a whole: gathered from run folders, then written
     runs        a run folder as one column; scores: results/<data set>/ as numbers and curves
     compare     what differs, gains, noise, errors, the paper's number

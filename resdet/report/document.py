@@ -18,7 +18,7 @@ from resdet import __version__
 from resdet.errors import RunError
 from resdet.evaluation.analysis.image_noise import Interval
 from resdet.report.compare.backbone_gains import (
-    Gain,
+    BackboneGain,
     Pair,
     gain,
     headline,
@@ -26,15 +26,14 @@ from resdet.report.compare.backbone_gains import (
     pairs,
     standfirst,
 )
-from resdet.report.compare.comparability import Verdict, judge
+from resdet.report.compare.comparability import Comparability, judge
 from resdet.report.compare.contrasts import MAX_BYTES as CONTRAST_BYTES
-from resdet.report.compare.contrasts import Contrast, contrasts
-from resdet.report.compare.error_shares import Errors, errors
-from resdet.report.compare.gain_noise import Trust, image_intervals, trust
-from resdet.report.curves import Curves, curves_of
+from resdet.report.compare.contrasts import contrasts
+from resdet.report.compare.error_shares import errors
+from resdet.report.compare.gain_noise import image_intervals, trust
+from resdet.report.curves import curves_of
+from resdet.report.model import ComparisonReport, SetReport
 from resdet.report.render import figures, page, pictures, plain_text, report_json, tables
-from resdet.report.render.figures import Figure
-from resdet.report.render.pictures import Sample
 from resdet.report.render.tables import Table
 from resdet.report.runs import Column, read_columns
 from resdet.report.scores import COCO_AP50, Metric, SetScores, read_scores
@@ -51,69 +50,8 @@ class ReportPaths:
     html: Path
     markdown: Path
     json: Path
-    verdict: Verdict
+    verdict: Comparability
     text: str
-
-
-@dataclass(frozen=True)
-class SetReport:
-    """One data set: scores in the order of the runs, and all that is shown of it.
-
-    `other_gains` and `other_tables` are by VOC's rule that does not rank the runs.
-    """
-
-    data_set: str
-    metric: Metric
-    scores: tuple[SetScores, ...]
-    gains: tuple[Gain, ...]
-    other_gains: tuple[Gain, ...]
-    trust: Trust
-    curves: tuple[Curves, ...]
-    ranking: Table
-    gain_table: Table | None
-    tables: tuple[Table, ...]
-    other_tables: tuple[Table, ...]
-    published: Table | None
-    curve: Figure
-    figures: tuple[Figure, ...]
-    small_curves: tuple[tuple[str, str], ...]
-    errors: Errors | None
-    contrasts: tuple[Contrast, ...]
-    samples: tuple[Sample, ...]
-    notes: tuple[str, ...]
-
-    @property
-    def values(self) -> tuple[float | None, ...]:
-        """The ranking number of each run."""
-        return tuple(s.value(self.metric) for s in self.scores)
-
-    @property
-    def has_many_classes(self) -> bool:
-        """The bars of one pair fill several drawings."""
-        return len(self.scores[0].classes) > figures.MAX_BARS
-
-    @property
-    def sources(self) -> str:
-        """Who made the images, as their data set has it."""
-        return str((self.scores[0].truth.get("info") or {}).get("sources") or "")
-
-
-@dataclass(frozen=True)
-class Report:
-    """Everything that the page, the Markdown file and the JSON are made from."""
-
-    made: str
-    version: str
-    columns: tuple[Column, ...]
-    verdict: Verdict
-    sets: tuple[SetReport, ...]
-    left_out: tuple[str, ...]
-    headline: str
-    standfirst: tuple[str, ...]
-    meaning: tuple[str, ...]
-    nets: Table
-    differences: Table | None
-    figures: tuple[Figure, ...]
 
 
 def _silent(_: str) -> None:
@@ -158,7 +96,9 @@ def compare(
     )
 
 
-def gather(run_paths: Sequence[Path | str], progress: Callable[[str], None] = _silent) -> Report:
+def gather(
+    run_paths: Sequence[Path | str], progress: Callable[[str], None] = _silent
+) -> ComparisonReport:
     """The report of these run folders; see `compare`."""
     columns = read_columns(run_paths)
     names, left_out = _common_sets(columns)
@@ -173,7 +113,7 @@ def gather(run_paths: Sequence[Path | str], progress: Callable[[str], None] = _s
     sets = [_set_report(columns, scores[name], asked, 1 / len(names)) for name in names]
     first = sets[0]
     drawn = [figures.learning_curves(columns), figures.validation_curves(columns)]
-    return Report(
+    return ComparisonReport(
         made=utc_now(),
         version=__version__,
         columns=tuple(columns),
@@ -182,7 +122,9 @@ def gather(run_paths: Sequence[Path | str], progress: Callable[[str], None] = _s
         left_out=tuple(left_out),
         headline=headline(columns, first.gains, verdict, first.trust.in_noise),
         standfirst=tuple(
-            standfirst(columns, first.gains, first.trust.short(first.metric), first.trust.outside)
+            standfirst(
+                columns, first.gains, first.trust.short(first.gain_metric), first.trust.outside
+            )
         ),
         meaning=() if verdict.results_only else tuple(meaning(columns, first.gains)),
         nets=tables.nets(columns, first.scores),
@@ -217,25 +159,34 @@ def _set_report(
     columns: Sequence[Column], scores: Sequence[SetScores], asked: Sequence[Pair], share: float
 ) -> SetReport:
     """Args: share: of the page's room for pictures, in (0, 1]."""
-    metric, other = scores[0].metric, tables.other_rule(scores)
+    metric, other = scores[0].gain_metric, tables.eleven_points(scores)
     curves = [curves_of(s) for s in scores]
     intervals = {pair: image_intervals(scores, pair) for pair in asked}
     gains = _gains(scores, metric, asked, intervals)
     other_gains = _gains(scores, other, asked, intervals) if other else []
     halves = _gains(scores, COCO_AP50, asked, intervals) if metric.key == "AP" else []
     shown = [tables.per_class(columns, scores, metric, gains), tables.coco(columns, scores)]
-    others = []
+    gain_ranking, others = None, list[Table | None]()
+    if metric != scores[0].metric and gains:
+        gain_ranking = tables.ranking(columns, scores, metric)
+    elif other:
+        second = metric if metric != scores[0].metric else other
+        others.append(tables.ranking(columns, scores, second))
     if other:
-        others = [tables.ranking(columns, scores, other), tables.gains(columns, other_gains)]
+        others.append(tables.gains(columns, other_gains))
+    if other == scores[0].metric:
+        others.append(tables.per_class(columns, scores, other, other_gains))
     return SetReport(
         data_set=scores[0].data_set,
-        metric=metric,
+        metric=scores[0].metric,
+        gain_metric=metric,
         scores=tuple(scores),
         gains=tuple(gains),
         other_gains=tuple(other_gains),
-        trust=trust(columns, [*gains, *halves, *other_gains]),
+        trust=trust(columns, [*gains, *halves]),
         curves=tuple(curves),
-        ranking=tables.ranking(columns, scores, metric),
+        ranking=tables.ranking(columns, scores, scores[0].metric),
+        gain_ranking=gain_ranking,
         gain_table=tables.gains(columns, gains),
         tables=tuple(t for t in shown if t is not None),
         other_tables=tuple(t for t in others if t is not None),
@@ -264,7 +215,7 @@ def _gains(
     metric: Metric,
     asked: Sequence[Pair],
     intervals: Mapping[Pair, Mapping[str, Interval | None]],
-) -> list[Gain]:
+) -> list[BackboneGain]:
     """The gain of every pair by this metric, with its interval where it has one."""
     values = [s.value(metric) for s in scores]
     per_class = [s.per_class(metric) for s in scores]

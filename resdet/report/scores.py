@@ -100,6 +100,14 @@ class SetScores:
             return Metric("mean_ap", self.primary, voc_title(self.primary))
         return Metric("AP", "COCO bbox", "AP (COCO, IoU .50 to .95)")
 
+    @property
+    def gain_metric(self) -> Metric:
+        """What gains are taken by: the ranking number, or VOC's area rule where 11 points rank.
+
+        The 11-point number has no interval of its noise, and a gain stands beside its own.
+        """
+        return Metric("mean_ap", "VOC area", voc_title("VOC area")) if self.primary else self.metric
+
     def value(self, metric: Metric) -> float | None:
         """The number as a fraction; None where it does not exist."""
         table = self._table(metric)

@@ -116,19 +116,56 @@ def test_a_report_of_seeds_tells_two_noises_apart(tmp_path: Path) -> None:
     report = gather(made)
     (one,) = report.sets
     (gain,) = one.gains
-    each = [s.value(one.metric) for s in one.scores]
+    each = [s.value(one.gain_metric) for s in one.scores]
     assert gain.before == pytest.approx(np.mean(each[:3]))
     assert gain.after == pytest.approx(np.mean(each[3:]))
     assert one.trust.seeds is not None
     spreads = [row[3].text for row in one.trust.seeds.rows]
-    area = np.reshape([s.value(one.other_gains[0].metric) for s in one.scores], (2, 3))
-    assert spreads == [f"{100 * v:.1f}" for v in np.std(area, axis=1, ddof=1)]
+    assert spreads == [f"{100 * v:.1f}" for v in np.std(np.reshape(each, (2, 3)), axis=1, ddof=1)]
     assert report.headline.startswith("ResNet-101 is")
     assert "seed" not in report.headline
     (shown,) = one.trust.bets
     assert shown.together is not None
     assert one.trust.table is not None
     assert one.trust.table.rows[0][0].text == "A, B, C → D, E, F"
+
+
+def test_title_gains_and_bet_are_of_one_metric_where_11_points_rank(make_report: Any) -> None:
+    """VOC 2007's protocol ranks by 11 points, which have no interval: every gain that the page
+    claims, and its interval, is by the area rule, as `evaluate` writes it. 11 points come after."""
+    report = make_report({"skill": 0.5}, {"net": "vgg11"}, num_images=60)
+    one = next(iter(report.json["sets"].values()))
+    assert one["metric"]["protocol"] == "VOC 11-point"
+    assert one["values"] == {x: one["voc"][x]["11-point"]["mean_ap"] for x in "AB"}
+    first, second = one["gains"]
+    gaps = {
+        rule: one["voc"]["B"][rule]["mean_ap"] - one["voc"]["A"][rule]["mean_ap"]
+        for rule in ("area", "11-point")
+    }
+    assert f"{100 * gaps['area']:.1f}" != f"{100 * gaps['11-point']:.1f}"  # or nothing is tested
+    assert first["protocol"] == one["gain_metric"]["protocol"] == "VOC area"
+    assert first["absolute"] == pytest.approx(gaps["area"])
+    assert first["interval"]["difference"] == pytest.approx(first["absolute"], abs=1e-9)
+    assert (second["protocol"], second["interval"]) == ("VOC 11-point", None)
+    assert second["absolute"] == pytest.approx(gaps["11-point"])
+    assert f"{abs(100 * gaps['area']):.1f} points" in report.json["headline"]
+    for text in (report.text, report.markdown, report.html):
+        assert "Two rules: AP50 (VOC 2007, 11 points) ranks" in text
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        pytest.param({"voc_year": 2012}, id="area-ranks"),
+        pytest.param({"evaluators": ("coco",), "voc_year": None}, id="coco"),
+    ],
+)
+def test_one_rule_is_said_to_be_one(make_report: Any, options: dict[str, Any]) -> None:
+    report = make_report({"skill": 0.5}, {"net": "vgg11"}, **options)
+    one = next(iter(report.json["sets"].values()))
+    assert one["metric"] == one["gain_metric"]
+    assert one["gains"][0]["protocol"] == one["metric"]["protocol"]
+    assert "Two rules" not in report.html + report.markdown + report.text
 
 
 def test_coco_sets_have_intervals_of_ap_and_ap50(make_report: Any) -> None:

@@ -64,17 +64,21 @@ class Page(html.parser.HTMLParser):
 
 
 def test_page_and_json_have_the_same_numbers(demo_report: SimpleNamespace) -> None:
-    """Every value of the ranking, per class and COCO tables, formatted from report.json."""
+    """Every value of the ranking, gain, per class and COCO tables, formatted from report.json."""
     page = Page(demo_report.html)
     one = demo_report.json["sets"]["digits_test"]
     ranking = page.tables[0]
     assert [row[1] for row in ranking[1:]] == [percent(one["values"][x]) for x in LETTERS]
-    gains = {(g["before"], g["after"]): g for g in one["gains"] if g["protocol"] == "VOC 11-point"}
+    area = {x: one["voc"][x]["area"] for x in LETTERS}
+    assert [row[1] for row in page.tables[1][1:]] == [percent(area[x]["mean_ap"]) for x in LETTERS]
+    gains = {(g["before"], g["after"]): g for g in one["gains"] if g["protocol"] == "VOC area"}
     asked = [("B", "A"), ("D", "C"), ("A", "C")]
-    assert [row[1] for row in page.tables[1][1:]] == [points(gains[p]["absolute"]) for p in asked]
-    per_class = next(t for t in page.tables if t[0][0] == "class")
-    assert len(per_class) == 11
-    for row in per_class[1:]:
+    assert [row[1] for row in page.tables[2][1:]] == [points(gains[p]["absolute"]) for p in asked]
+    by_area, by_11_points = (t for t in page.tables if t[0][0] == "class")
+    assert len(by_area) == len(by_11_points) == 11
+    for row in by_area[1:]:
+        assert row[1:5] == [percent(area[x]["classes"][row[0]]["ap"]) for x in LETTERS]
+    for row in by_11_points[1:]:
         assert row[1:5] == [percent(one["per_class"][x][row[0]]) for x in LETTERS]
     coco = next(t for t in page.tables if t[0][0] == "COCO bbox")
     keys = ("AP", "AP50", "AP75", "APs", "APm", "APl", "AR1", "AR10", "AR100", "ARs", "ARm", "ARl")

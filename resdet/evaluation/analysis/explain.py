@@ -32,6 +32,7 @@ from resdet.evaluation.inputs.ground_truth import GroundTruth, read_ground_truth
 from resdet.evaluation.inputs.validation import DETECTIONS_PER_IMAGE, check_columns
 from resdet.evaluation.voc import voc_evaluation as voc
 from resdet.evaluation.voc.voc_rules import VocJudge, VocRule
+from resdet.text_table import ruled
 
 NAMED = 3
 # pycocotools adds a hair to what it divides by.
@@ -391,7 +392,7 @@ def explain_table(result: Explanation) -> str:
         "Each line changes one rule of its block's first line; those are set against COCO's.",
         f"COCO's first line equals that of the engine {result.engine}.",
         "",
-        *_aligned([_HEAD, *map(_cells, result.rules)]),
+        *ruled(_HEAD, [*map(_cells, result.rules)], left=(0, len(_HEAD) - 1)),
     ]
     named: dict[tuple[str, tuple[str, ...]], list[str]] = {}
     for rule in result.rules:
@@ -430,17 +431,3 @@ def _span(rule: Rule, form: str, base: float = 0.0) -> str:
     # Rounded first, so that nothing is -0.00.
     rounded = [round(100 * (value - base), 2) + 0.0 for value in values]
     return " to ".join(dict.fromkeys(f"{value:{form}}" for value in rounded))
-
-
-def _aligned(rows: Sequence[tuple[str, ...]]) -> list[str]:
-    """Columns under a ruled head: words to the left, the numbers between them to the right."""
-    widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
-    rule = tuple("-" * width for width in widths)
-    lines = []
-    for row in (rows[0], rule, *rows[1:]):
-        first, *numbers, last = (
-            cell.rjust(width) if 0 < i < len(widths) - 1 else cell.ljust(width)
-            for i, (cell, width) in enumerate(zip(row, widths, strict=True))
-        )
-        lines.append("  ".join([first, *numbers, last]).rstrip())
-    return lines

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
+from enum import Enum
 from typing import Any
 
 import numpy as np
@@ -17,8 +18,32 @@ from resdet.evaluation.inputs.findings import REFUSE, SHOWN, Finding, share
 from resdet.evaluation.inputs.ground_truth import SetIndex
 
 
+class FaultKind(Enum):
+    """The kinds of faults that entries have, in the order in which they are reported."""
+
+    NO_OBJECT = "entry is no object"
+    NO_IMAGE_ID = "image_id missing"
+    IMAGE_ID_TYPE = "image_id of another type"
+    UNKNOWN_IMAGE = "image_id not of the set"
+    NAME_INSTEAD_OF_CATEGORY_ID = "category_id missing, a name given"
+    NO_CATEGORY_ID = "category_id missing"
+    NAME_AS_CATEGORY_ID = "category_id is a name"
+    CATEGORY_ID_TEXT = "category_id is text"
+    CATEGORY_ID_TYPE = "category_id of another type"
+    UNKNOWN_CATEGORY = "category_id not of the set"
+    NO_SCORE = "score missing"
+    SCORE_NO_NUMBER = "score is no number"
+    SCORE_NOT_FINITE = "score not finite"
+    NO_MASK = "segmentation missing"
+    UNREADABLE_MASK = "segmentation cannot be read"
+    NO_BOX = "bbox missing"
+    BOX_FORM = "bbox is not four values"
+    BOX_NO_NUMBERS = "bbox has no numbers"
+    BOX_NOT_FINITE = "bbox not finite"
+
+
 @dataclass
-class _Kind:
+class _FaultCount:
     """One kind of fault so far; its share of the whole goes behind `what`."""
 
     rule: str
@@ -45,20 +70,20 @@ class Tally:
         self.images = {value: i for i, value in enumerate(index.image_ids)}
         self.categories = {value: i for i, value in enumerate(index.category_ids)}
         self.used_categories = np.zeros(len(index.category_ids), dtype=np.bool_)
-        self._kinds: dict[int, _Kind] = {}
+        self._counts: dict[FaultKind, _FaultCount] = {}
         self._image_texts: set[str] = set()
         self._unknown_images: list[Any] = []  # the first one
         self._only_of_other_type = True
         self._category_range: list[int] = []  # the lowest and the highest
 
     def add(
-        self, step: int, rule: str, rows: Sequence[int], say: Callable[[int], str], what: str,
+        self, kind: FaultKind, rule: str, rows: Sequence[int], say: Callable[[int], str], what: str,
         mend: str,
     ) -> None:  # fmt: skip
-        """More of one kind: the same `step` in every piece; findings are in the order of steps."""
-        kind = self._kinds.setdefault(step, _Kind(rule, what, mend))
-        kind.count += len(rows)
-        kind.first += [say(int(row)) for row in rows[: SHOWN - len(kind.first)]]
+        """More faults of one kind, which earlier pieces may have had as well."""
+        fault = self._counts.setdefault(kind, _FaultCount(rule, what, mend))
+        fault.count += len(rows)
+        fault.first += [say(int(row)) for row in rows[: SHOWN - len(fault.first)]]
 
     def add_unknown_images(self, values: Iterable[Any]) -> None:
         """Ids that the set does not have: may they be its own as text, or as numbers?"""
@@ -74,32 +99,33 @@ class Tally:
         self._category_range = [min(numbers), max(numbers)] if numbers else []
 
     def findings(self) -> list[Finding]:
-        """One for each kind."""
-        for kind in self._kinds.values():
-            if kind.rule == "unknown-image":
-                self._word_images(kind)
-            if kind.rule == "unknown-category":
-                self._word_categories(kind)
-        return [self._kinds[step].finding(self.total) for step in sorted(self._kinds)]
+        """One for each kind, in the order of `FaultKind`."""
+        if FaultKind.UNKNOWN_IMAGE in self._counts:
+            self._word_images(self._counts[FaultKind.UNKNOWN_IMAGE])
+        if FaultKind.UNKNOWN_CATEGORY in self._counts:
+            self._word_categories(self._counts[FaultKind.UNKNOWN_CATEGORY])
+        return [
+            self._counts[kind].finding(self.total) for kind in FaultKind if kind in self._counts
+        ]
 
-    def _word_images(self, kind: _Kind) -> None:
+    def _word_images(self, fault: _FaultCount) -> None:
         if self._only_of_other_type:
             right = "numbers" if isinstance(self._unknown_images[0], str) else "text"
-            kind.mend = f"The set's image ids are {right}: write {right}."
+            fault.mend = f"The set's image ids are {right}: write {right}."
 
-    def _word_categories(self, kind: _Kind) -> None:
+    def _word_categories(self, fault: _FaultCount) -> None:
         ids = self.index.category_ids
         self.add_categories(ids[k] for k in np.flatnonzero(self.used_categories))
         low, high = self._category_range
         if (low >= 0 and high < len(ids)) or (low >= 1 and high <= len(ids)):
-            kind.rule = "contiguous-categories"
-            kind.what = (
+            fault.rule = "contiguous-categories"
+            fault.what = (
                 f"category ids {low} to {high} in the file, {_id_range(ids)}. "
                 "These are contiguous class numbers."
             )
-            kind.mend = "Write category ids; resdet's own results do."
+            fault.mend = "Write category ids; resdet's own results do."
         else:
-            kind.what = f"Categories that the set does not have ({_id_range(ids)}):"
+            fault.what = f"Categories that the set does not have ({_id_range(ids)}):"
 
 
 def _id_range(known: tuple[Any, ...]) -> str:

@@ -27,7 +27,7 @@ from resdet.evaluation.inputs.arrays import (
     printable,
     to_floats,
 )
-from resdet.evaluation.inputs.fault_counts import Tally
+from resdet.evaluation.inputs.fault_counts import FaultKind, Tally
 from resdet.evaluation.inputs.masks import mask_box, mask_fault
 
 # Integers from here on are beyond every float, and may be too long to be written as text.
@@ -64,7 +64,6 @@ class Former:
         self.task = task
         self.total = len(results)
         self.bad: set[int] = set()
-        self.steps = 0
         self.objects: list[Mapping[str, Any]] = []  # the results, {} for what is not an object
 
     def part(self) -> Part:
@@ -90,40 +89,42 @@ class Former:
         return f"entry {entry}"
 
     def _add(
-        self, rule: str, rows: Sequence[int], say: Callable[[int], str], what: str, mend: str
-    ) -> None:
-        """A refusal on `rows`, which are left out of the columns; none when there is no row.
-
-        Called for every kind in every piece, so that the number of the call tells the kind.
-        """
-        self.steps += 1
+        self, kind: FaultKind, rule: str, rows: Sequence[int], say: Callable[[int], str],
+        what: str, mend: str,
+    ) -> None:  # fmt: skip
+        """A refusal on `rows`, which are left out of the columns; none when there is no row."""
         if len(rows):
             self.bad.update(map(int, rows))
             named = lambda r: f"{self.name(r)}: {say(r)}"  # noqa: E731
-            self.tally.add(self.steps, rule, rows, named, what, mend)
+            self.tally.add(kind, rule, rows, named, what, mend)
 
     def _objects(self) -> None:
         rows = entries_without(self.results, lambda kind: issubclass(kind, Mapping))
         self._add(
-            "structure", rows, lambda r: f"it is {as_text(self.results[r])}",
+            FaultKind.NO_OBJECT, "structure", rows, lambda r: f"it is {as_text(self.results[r])}",
             "Not objects:", "Every entry is an object with image_id, category_id, bbox, score.",
         )  # fmt: skip
         self.objects = [{} if i in self.bad else r for i, r in enumerate(self.results)]
 
-    def _column(self, key: str) -> list[Any]:
+    def _column(self, key: str, missing: FaultKind) -> list[Any]:
         """The values under a key; missing ones are named here, and are `MISSING`."""
         values = [r.get(key, MISSING) for r in self.objects]
         rows = [i for i, v in enumerate(values) if v is MISSING and i not in self.bad]
-        named = [r for r in rows if key == "category_id" and self._category_name(r) is not None]
+        if key == "category_id":
+            named = [r for r in rows if self._category_name(r) is not None]
+            self._refuse_names(FaultKind.NAME_INSTEAD_OF_CATEGORY_ID, named)
         self._add(
-            "category-name", named, self._use_id, "Categories given by name:",
-            "Write category_id, the number that the set gives the category.",
-        )  # fmt: skip
-        self._add(
-            "missing-key", [r for r in rows if r not in self.bad], lambda r: f"{key} is missing",
+            missing, "missing-key", [r for r in rows if r not in self.bad],
+            lambda r: f"{key} is missing",
             f"Entries without {key}:", f"Write {key} in every entry.",
         )  # fmt: skip
         return values
+
+    def _refuse_names(self, kind: FaultKind, rows: Sequence[int]) -> None:
+        self._add(
+            kind, "category-name", rows, self._use_id, "Categories given by name:",
+            "Write category_id, the number that the set gives the category.",
+        )  # fmt: skip
 
     def _category_name(self, entry: int) -> str | None:
         item = self.results[entry]
@@ -138,13 +139,13 @@ class Former:
         return f'category "{name}" given by name: use category_id {category_id}'
 
     def _image_ids(self) -> IntArray:
-        values = self._column("image_id")
-        self._refuse_other_ids("image_id", values)
+        values = self._column("image_id", FaultKind.NO_IMAGE_ID)
+        self._refuse_other_ids("image_id", values, FaultKind.IMAGE_ID_TYPE)
         found, rows = self._places(values, self.tally.images)
         known = self.index.image_ids
         self.tally.add_unknown_images(values[r] for r in rows)
         self._add(
-            "unknown-image", rows,
+            FaultKind.UNKNOWN_IMAGE, "unknown-image", rows,
             lambda r: f"image_id {_shown_image(values[r], known)} is not among the "
             f"{len(known):,} images of {self.index.title}",
             "Images that the set does not have:",
@@ -153,34 +154,31 @@ class Former:
         return found
 
     def _category_ids(self) -> IntArray:
-        values = self._column("category_id")
+        values = self._column("category_id", FaultKind.NO_CATEGORY_ID)
         texts = [i for i in self._present(values) if isinstance(values[i], str)]
+        named = [i for i in texts if self._category_name(i) is not None]
+        self._refuse_names(FaultKind.NAME_AS_CATEGORY_ID, named)
         self._add(
-            "category-name", [i for i in texts if self._category_name(i) is not None],
-            self._use_id, "Categories given by name:",
-            "Write category_id, the number that the set gives the category.",
-        )  # fmt: skip
-        self._add(
-            "text-for-number", [i for i in texts if i not in self.bad],
+            FaultKind.CATEGORY_ID_TEXT, "text-for-number", [i for i in texts if i not in self.bad],
             lambda r: f"category_id is {as_text(values[r])}",
             "Category ids written as text:", "Write numbers without quotes.",
         )  # fmt: skip
-        self._refuse_other_ids("category_id", values)
+        self._refuse_other_ids("category_id", values, FaultKind.CATEGORY_ID_TYPE)
         found, rows = self._places(values, self.tally.categories)
         self.tally.add_categories(int(values[i]) for i in self._present(values))
         self._add(
-            "unknown-category", rows,
+            FaultKind.UNKNOWN_CATEGORY, "unknown-category", rows,
             lambda r: f"category_id {as_text(values[r])} is not a category of {self.index.title}",
             "Categories that the set does not have:", "Write the set's category ids.",
         )  # fmt: skip
         return found
 
-    def _refuse_other_ids(self, key: str, values: Sequence[Any]) -> None:
-        unusual = entries_without(values, lambda kind: kind in (int, str))
+    def _refuse_other_ids(self, key: str, values: Sequence[Any], kind: FaultKind) -> None:
+        unusual = entries_without(values, lambda type_: type_ in (int, str))
         unusual += [i for i, v in enumerate(values) if type(v) is int and abs(v) >= HUGE]
         rows = [i for i in sorted(unusual) if i not in self.bad and not is_id(values[i])]
         self._add(
-            "id-type", rows, lambda r: f"{key} is {as_text(values[r])}",
+            kind, "id-type", rows, lambda r: f"{key} is {as_text(values[r])}",
             f"{key} is neither a whole number nor text:", f"Write the set's own {key}.",
         )  # fmt: skip
 
@@ -193,11 +191,12 @@ class Former:
         return [i for i, v in enumerate(values) if v is not MISSING and i not in self.bad]
 
     def _scores(self) -> FloatArray:
-        values = self._numbers("score", self._column("score"), "write the number")
+        values = self._column("score", FaultKind.NO_SCORE)
+        self._refuse_non_numbers(values)
         scores = np.full(self.total, np.nan)
         rows = [i for i in range(self.total) if i not in self.bad]
         scores[rows] = to_floats(values[i] for i in rows)
-        self._finite("score", rows, scores[rows, None], values)
+        self._finite("score", rows, scores[rows, None], values, FaultKind.SCORE_NOT_FINITE)
         return scores
 
     def _boxes(self, masks: list[Any] | None) -> FloatArray:
@@ -207,58 +206,60 @@ class Former:
                 if i not in self.bad:
                     boxes[i] = mask_box(masks[i])
             return boxes
-        values = self._column("bbox")
+        values = self._column("bbox", FaultKind.NO_BOX)
         lists = {kind: issubclass(kind, list | tuple | np.ndarray) for kind in map(type, values)}
         rows = [
             i for i in self._present(values) if not lists[type(values[i])] or len(values[i]) != 4
         ]
         self._add(
-            "box-form", rows, lambda r: f"bbox is {as_text(values[r])}",
+            FaultKind.BOX_FORM, "box-form", rows, lambda r: f"bbox is {as_text(values[r])}",
             "Boxes that are not four numbers:", "Write [x, y, width, height].",
         )  # fmt: skip
         rows = [i for i in range(self.total) if i not in self.bad]
         flat = [v for i in rows for v in values[i]]
         wrong = sorted({rows[i // 4] for i in not_numbers(flat)})
         self._add(
-            "text-for-number", wrong, lambda r: f"bbox is {as_text(list(values[r]))}",
+            FaultKind.BOX_NO_NUMBERS, "text-for-number", wrong,
+            lambda r: f"bbox is {as_text(list(values[r]))}",
             "Boxes with something else than numbers:", "Write four numbers without quotes.",
         )  # fmt: skip
         rows = [i for i in rows if i not in self.bad]
         boxes[rows] = to_floats(v for i in rows for v in values[i]).reshape(-1, 4)
-        self._finite("bbox", rows, boxes[rows], values)
+        self._finite("bbox", rows, boxes[rows], values, FaultKind.BOX_NOT_FINITE)
         return boxes
 
-    def _numbers(self, key: str, values: list[Any], write: str) -> list[Any]:
-        rows = [i for i in not_numbers(values) if i not in self.bad]
+    def _refuse_non_numbers(self, scores: list[Any]) -> None:
+        rows = [i for i in not_numbers(scores) if i not in self.bad]
         self._add(
-            "text-for-number", rows,
-            lambda r: f"{key} is {as_text(values[r])}; {write}"
-            + (f" {values[r]}" if isinstance(values[r], str) else ""),
-            f"{key} is not a number:", "Write numbers without quotes.",
+            FaultKind.SCORE_NO_NUMBER, "text-for-number", rows,
+            lambda r: f"score is {as_text(scores[r])}; write the number"
+            + (f" {scores[r]}" if isinstance(scores[r], str) else ""),
+            "score is not a number:", "Write numbers without quotes.",
         )  # fmt: skip
-        return values
 
     def _finite(
-        self, key: str, rows: Sequence[int], numbers: FloatArray, values: list[Any]
-    ) -> None:
+        self, key: str, rows: Sequence[int], numbers: FloatArray, values: list[Any],
+        kind: FaultKind,
+    ) -> None:  # fmt: skip
         finite = np.isfinite(numbers).all(axis=1)
         wrong = [rows[i] for i in np.flatnonzero(~finite).tolist()]
         self._add(
-            "not-finite", wrong, lambda r: f"{key} is {_not_finite_text(values[r])}",
+            kind, "not-finite", wrong, lambda r: f"{key} is {_not_finite_text(values[r])}",
             f"{key} is NaN or infinite:",
             "It comes from the model: look for a loss that was not finite in its log, or for "
             "weights in half precision.",
         )  # fmt: skip
 
     def _masks(self, image: IntArray) -> list[Any]:
-        values = self._column("segmentation")
+        values = self._column("segmentation", FaultKind.NO_MASK)
         faults = {}
         for i in self._present(values):
             fault = mask_fault(values[i], self.index.sizes[image[i]])
             if fault:
                 faults[i] = fault
         self._add(
-            "mask", list(faults), lambda r: faults[r], "Masks that cannot be read:",
+            FaultKind.UNREADABLE_MASK, "mask", list(faults), lambda r: faults[r],
+            "Masks that cannot be read:",
             'Write COCO\'s RLE: {"size": [height, width], "counts": "…"}, of the image\'s size.',
         )  # fmt: skip
         return values

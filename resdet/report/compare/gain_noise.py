@@ -7,7 +7,8 @@ narrower than either, and rather too wide: what few seeds spread on few images h
 images' noise already.
 
 The interval of images exists for VOC's area rule and for COCO's AP and AP50, not for the 11-point
-rule (`significance` says why); a set that ranks by 11 points is judged by its area number.
+rule (`image_noise` says why). So on a set that ranks by 11 points all gains, and the title of the
+report, are by the area rule: a gain and its interval are always of one metric.
 
 Not for: the intervals themselves, or whether runs may be compared at all (`comparability`).
 """
@@ -31,7 +32,7 @@ from resdet.evaluation.analysis.image_noise import (
     rounded_up,
 )
 from resdet.evaluation.analysis.seed_noise import SeedDifference, seed_verdict, seeds_to_settle
-from resdet.report.compare.backbone_gains import Gain, Pair, letters, percent, points, side
+from resdet.report.compare.backbone_gains import BackboneGain, Pair, letters, percent, points, side
 from resdet.report.curves import ranked_classes
 from resdet.report.render.charts import Span, SpanRow, interval_chart
 from resdet.report.render.figures import Figure, look
@@ -51,7 +52,7 @@ ANSWERS = {
 class Bet:
     """One gain with what is known of its noise."""
 
-    gain: Gain
+    gain: BackboneGain
 
     @property
     def pair(self) -> Pair:
@@ -176,8 +177,8 @@ class Trust:
         return {bet.pair: bet for bet in reversed(self.bets)}
 
 
-def trust(columns: Sequence[Column], gains: Sequence[Gain]) -> Trust:
-    """Of gains by all rules, the ranking one first: it stands alone where none has an interval."""
+def trust(columns: Sequence[Column], gains: Sequence[BackboneGain]) -> Trust:
+    """Of gains by all rules, the page's first: it stands alone where none has an interval."""
     bets: list[Bet] = []
     for pair in dict.fromkeys(g.pair for g in gains):
         of_pair = [Bet(g) for g in gains if g.pair == pair]

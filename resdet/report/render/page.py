@@ -10,20 +10,18 @@ from __future__ import annotations
 
 import json
 from importlib import resources
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from resdet.errors import RunError
 from resdet.report.compare import backbone_gains
 from resdet.report.compare.contrasts import rule
+from resdet.report.model import ComparisonReport
 from resdet.report.provenance import provenance
 from resdet.report.render import charts, report_json
 from resdet.report.render.pictures import PICTURES_SAID
 
-if TYPE_CHECKING:
-    from resdet.report.document import Report
 
-
-def to_html(report: Report) -> str:
+def to_html(report: ComparisonReport) -> str:
     """One page with everything inside.
 
     Raises:

@@ -8,24 +8,21 @@ from __future__ import annotations
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from resdet.report.compare.contrasts import rule
 from resdet.report.compare.error_shares import Errors
+from resdet.report.model import ComparisonReport, SetReport
 from resdet.report.provenance import provenance
 from resdet.report.render import charts
 from resdet.report.render.figures import Figure
-from resdet.report.render.pictures import PICTURES_SAID, Sample
+from resdet.report.render.pictures import PICTURES_SAID, ImageSample
 from resdet.report.render.tables import Table, escape_markdown, to_markdown, to_text
 from resdet.run import write_text
-
-if TYPE_CHECKING:
-    from resdet.report.document import Report, SetReport
 
 FILES = "report_files"
 
 
-def write_markdown(report: Report, output: Path) -> None:
+def write_markdown(report: ComparisonReport, output: Path) -> None:
     """report.md, and its drawings and pictures in report_files/, which is made afresh."""
     folder = output / FILES
     if folder.exists():
@@ -34,7 +31,7 @@ def write_markdown(report: Report, output: Path) -> None:
     write_text(output / "report.md", _markdown(report, folder))
 
 
-def _markdown(report: Report, folder: Path) -> str:
+def _markdown(report: ComparisonReport, folder: Path) -> str:
     e = escape_markdown
     verdict = report.verdict
     lines = [f"# {e(report.headline)}", "", f"**{verdict.stamp}**", ""]
@@ -56,8 +53,11 @@ def _markdown(report: Report, folder: Path) -> str:
     return "\n".join(lines) + "\n"
 
 
-def _markdown_set(report: Report, one: SetReport, folder: Path) -> list[str]:
+def _markdown_set(report: ComparisonReport, one: SetReport, folder: Path) -> list[str]:
     lines = _markdown_table(one.ranking, report, 2)
+    lines += [escape_markdown(one.two_rules), ""] if one.two_rules else []
+    if one.gain_ranking:
+        lines += _markdown_table(one.gain_ranking, report, 3)
     if one.gain_table:
         lines += _markdown_table(one.gain_table, report, 3)
     lines += [f"- {escape_markdown(text)}" for text in one.notes] + [""]
@@ -86,7 +86,7 @@ def _markdown_set(report: Report, one: SetReport, folder: Path) -> list[str]:
     return lines
 
 
-def _markdown_trust(report: Report, one: SetReport, folder: Path) -> list[str]:
+def _markdown_trust(report: ComparisonReport, one: SetReport, folder: Path) -> list[str]:
     lines = []
     for table in (one.trust.table, one.trust.seeds):
         if table:
@@ -98,7 +98,9 @@ def _markdown_trust(report: Report, one: SetReport, folder: Path) -> list[str]:
     return lines
 
 
-def _markdown_errors(report: Report, one: SetReport, errors: Errors, folder: Path) -> list[str]:
+def _markdown_errors(
+    report: ComparisonReport, one: SetReport, errors: Errors, folder: Path
+) -> list[str]:
     lines = _markdown_table(errors.table, report, 3)
     for figure in (errors.costs, errors.fates):
         lines += _markdown_figure(f"{one.data_set}_{figure.name}", figure, folder)
@@ -109,7 +111,7 @@ def _markdown_errors(report: Report, one: SetReport, errors: Errors, folder: Pat
 
 
 def _markdown_samples(
-    letters: Sequence[str], samples: Sequence[Sample], name: str, folder: Path
+    letters: Sequence[str], samples: Sequence[ImageSample], name: str, folder: Path
 ) -> list[str]:
     """A row per image, a cell per run; the pictures go into the folder."""
     lines = [
@@ -126,7 +128,7 @@ def _markdown_samples(
     return [*lines, ""]
 
 
-def _markdown_table(table: Table, report: Report, level: int) -> list[str]:
+def _markdown_table(table: Table, report: ComparisonReport, level: int) -> list[str]:
     title = f"{'#' * level} {escape_markdown(table.title)}"
     lines = [title, "", to_markdown(table, report.columns), ""]
     return [*lines, escape_markdown(table.caption), ""] if table.caption else lines
@@ -142,13 +144,16 @@ def _file_name(text: str) -> str:
     return "".join(c if c.isalnum() or c in "-_" else "-" for c in text)
 
 
-def terminal_text(report: Report) -> str:
+def terminal_text(report: ComparisonReport) -> str:
     """The ranking of each set, the differences, the verdict: what a terminal needs."""
     verdict = report.verdict
     blocks = []
     for one in report.sets:
         table = to_text(one.ranking, report.columns)
         blocks.append(f"{one.ranking.title}\n{table}\n{one.ranking.caption}")
+        blocks += [one.two_rules] if one.two_rules else []
+        if one.gain_ranking:
+            blocks.append(f"{one.gain_ranking.title}\n{to_text(one.gain_ranking, report.columns)}")
         if one.gain_table:
             blocks.append(to_text(one.gain_table, report.columns))
         if one.trust.table:

@@ -8,17 +8,16 @@ Not for: people; they have the page.
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from resdet.report.compare.backbone_gains import Gain
+from resdet.report.compare.backbone_gains import BackboneGain
 from resdet.report.compare.gain_noise import Bet
+from resdet.report.model import ComparisonReport, SetReport
 from resdet.report.runs import Column
-
-if TYPE_CHECKING:
-    from resdet.report.document import Report, SetReport
+from resdet.report.scores import Metric
 
 
-def to_json(report: Report) -> dict[str, Any]:
+def to_json(report: ComparisonReport) -> dict[str, Any]:
     """The report as one JSON object."""
     verdict, letters = report.verdict, [c.letter for c in report.columns]
     return {
@@ -70,12 +69,13 @@ def _run(column: Column) -> dict[str, Any]:
     }
 
 
-def _set(report: Report, one: SetReport) -> dict[str, Any]:
+def _set(report: ComparisonReport, one: SetReport) -> dict[str, Any]:
     letters = [c.letter for c in report.columns]
     scores = dict(zip(letters, one.scores, strict=True))
     first = one.scores[0]
     return {
-        "metric": {"key": one.metric.key, "protocol": one.metric.rule, "title": one.metric.title},
+        "metric": _metric(one.metric),
+        "gain_metric": _metric(one.gain_metric),
         "images": {
             letter: {
                 "expected": len(set(s.expected)),
@@ -100,13 +100,17 @@ def _set(report: Report, one: SetReport) -> dict[str, Any]:
     }
 
 
-def _every_gain(one: SetReport) -> list[Gain]:
-    """By the ranking rule, by VOC's other one, and by those that only noise is judged by."""
+def _metric(metric: Metric) -> dict[str, str]:
+    return {"key": metric.key, "protocol": metric.rule, "title": metric.title}
+
+
+def _every_gain(one: SetReport) -> list[BackboneGain]:
+    """By the rule whose noise is known, by VOC's 11 points, and by those that only bets have."""
     found = [*one.gains, *one.other_gains]
     return found + [bet.gain for bet in one.trust.bets if bet.gain not in found]
 
 
-def _gain(report: Report, g: Gain) -> dict[str, Any]:
+def _gain(report: ComparisonReport, g: BackboneGain) -> dict[str, Any]:
     before, after = (
         [report.columns[i].letter for i in places] for places in (g.pair.before, g.pair.after)
     )

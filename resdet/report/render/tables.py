@@ -14,7 +14,7 @@ from typing import Any
 
 from resdet.evaluation.published.published_tables import published as published_numbers
 from resdet.report.compare.backbone_gains import (
-    Gain,
+    BackboneGain,
     duration,
     letters,
     percent,
@@ -22,10 +22,11 @@ from resdet.report.compare.backbone_gains import (
     relative_percent,
     side,
 )
-from resdet.report.compare.comparability import Verdict, show
+from resdet.report.compare.comparability import Comparability, show
 from resdet.report.compare.published_numbers import PAPER, numbers_for
 from resdet.report.runs import Column, net_title
 from resdet.report.scores import COCO_METRICS, Metric, SetScores, voc_title
+from resdet.text_table import aligned
 
 
 @dataclass(frozen=True)
@@ -79,7 +80,7 @@ def ranking(columns: Sequence[Column], scores: Sequence[SetScores], metric: Metr
     return Table(f"{metric.title} on {scores[0].data_set}", tuple(head), tuple(rows), caption)
 
 
-def gains(columns: Sequence[Column], found: Sequence[Gain]) -> Table | None:
+def gains(columns: Sequence[Column], found: Sequence[BackboneGain]) -> Table | None:
     """What each pair gained, by one metric; None without a pair."""
     if not found:
         return None
@@ -101,7 +102,7 @@ def gains(columns: Sequence[Column], found: Sequence[Gain]) -> Table | None:
     return Table(title, tuple(head), tuple(rows), f"Differences of {found[0].metric.title}.")
 
 
-def _question(columns: Sequence[Column], g: Gain) -> str:
+def _question(columns: Sequence[Column], g: BackboneGain) -> str:
     before, after = columns[g.pair.before[0]], columns[g.pair.after[0]]
     if g.pair.kind == "pretraining":
         return f"{after.net}: pretraining"
@@ -121,12 +122,11 @@ def mean_caption(scores: SetScores, metric: Metric) -> str:
     return words + (f"; no objects of: {', '.join(absent)}." if absent else ".")
 
 
-def other_rule(scores: Sequence[SetScores]) -> Metric | None:
-    """VOC's rule that does not rank; None for a set that VOC's rules do not score."""
+def eleven_points(scores: Sequence[SetScores]) -> Metric | None:
+    """VOC 2007's rule, by which no gain is taken; None for a set that VOC's rules do not score."""
     if any(s.voc is None for s in scores):
         return None
-    rule = "VOC area" if scores[0].primary == "VOC 11-point" else "VOC 11-point"
-    return Metric("mean_ap", rule, voc_title(rule))
+    return Metric("mean_ap", "VOC 11-point", voc_title("VOC 11-point"))
 
 
 def coco(columns: Sequence[Column], scores: Sequence[SetScores]) -> Table | None:
@@ -153,11 +153,17 @@ def coco(columns: Sequence[Column], scores: Sequence[SetScores]) -> Table | None
 
 
 def per_class(
-    columns: Sequence[Column], scores: Sequence[SetScores], metric: Metric, found: Sequence[Gain]
+    columns: Sequence[Column],
+    scores: Sequence[SetScores],
+    metric: Metric,
+    found: Sequence[BackboneGain],
 ) -> Table:
     """AP of every class for every run, and the gain of every pair; by the first pair's gain."""
     aps = [s.per_class(metric) for s in scores]
-    papers = [numbers_for(c, s).get(metric.key) for c, s in zip(columns, scores, strict=True)]
+    papers = [
+        numbers_for(c, s).get(metric.key) if s.metric == metric else None
+        for c, s in zip(columns, scores, strict=True)
+    ]
     names = list(aps[0])
     if found:
         order = {c.name: i for i, c in enumerate(found[0].classes)}
@@ -182,7 +188,7 @@ def per_class(
     caption = f"{metric.title} of each class, percent."
     if found:
         caption += " Gains in points, below them relative; largest gain first."
-    return Table("Per class", tuple(head), tuple(rows), caption)
+    return Table(f"Per class, {metric.title}", tuple(head), tuple(rows), caption)
 
 
 def nets(columns: Sequence[Column], scores: Sequence[SetScores]) -> Table:
@@ -214,7 +220,7 @@ def nets(columns: Sequence[Column], scores: Sequence[SetScores]) -> Table:
     return Table("Nets and cost", (_head(""), *head), tuple(rows))
 
 
-def differences(columns: Sequence[Column], verdict: Verdict) -> Table | None:
+def differences(columns: Sequence[Column], verdict: Comparability) -> Table | None:
     """All config keys that differ, those that matter first; None where there are none."""
     order = ("other", "backbone", "net", "card", "bookkeeping")
     titles = {
@@ -283,7 +289,7 @@ def _titled(metric: Metric) -> Cell:
     return Cell(name, rule.rstrip(")"), is_text=True)
 
 
-def _arrow(columns: Sequence[Column], g: Gain) -> str:
+def _arrow(columns: Sequence[Column], g: BackboneGain) -> str:
     return f"{letters(columns, g.pair.before)} → {letters(columns, g.pair.after)}"
 
 
@@ -326,11 +332,4 @@ def to_text(table: Table, columns: Sequence[Column]) -> str:
         return f"{text} ({cell.note})" if cell.note else text
 
     lines = [[said(c) for c in row] for row in (table.head, *table.rows)]
-    widths = [max(len(line[i]) for line in lines) for i in range(len(table.head))]
-    return "\n".join(
-        "  ".join(
-            part.ljust(width) if i == 0 else part.rjust(width)
-            for i, (part, width) in enumerate(zip(line, widths, strict=True))
-        ).rstrip()
-        for line in lines
-    )
+    return "\n".join(aligned(lines))

@@ -1,0 +1,98 @@
+"""How the modules of resdet lie in their folders and import each other."""
+
+from __future__ import annotations
+
+import ast
+from pathlib import Path
+
+import resdet
+
+ROOT = Path(resdet.__file__).parent
+MAX_MODULES = 12
+
+
+def module_files() -> dict[str, Path]:
+    """Module name to file, packages by their own name."""
+    made = {}
+    for path in ROOT.rglob("*.py"):
+        parts = path.relative_to(ROOT.parent).with_suffix("").parts
+        made[".".join(parts[:-1] if parts[-1] == "__init__" else parts)] = path
+    return made
+
+
+def imports_when_loaded(tree: ast.AST) -> list[ast.Import | ast.ImportFrom]:
+    """Import statements outside of functions; those under TYPE_CHECKING count as well."""
+    found: list[ast.Import | ast.ImportFrom] = []
+    for node in ast.iter_child_nodes(tree):
+        if isinstance(node, ast.Import | ast.ImportFrom):
+            found.append(node)
+        elif not isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda):
+            found += imports_when_loaded(node)
+    return found
+
+
+def import_graph(files: dict[str, Path]) -> dict[str, set[str]]:
+    """Module to the modules of resdet that it names; `from package import module` is the module."""
+    graph: dict[str, set[str]] = {}
+    for name, path in files.items():
+        targets: set[str] = set()
+        for node in imports_when_loaded(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.Import):
+                targets.update(alias.name for alias in node.names)
+                continue
+            assert node.level == 0, f"{path}:{node.lineno} imports relatively"
+            for alias in node.names:
+                inner = f"{node.module}.{alias.name}"
+                targets.add(inner if inner in files else str(node.module))
+        graph[name] = (targets & files.keys()) - {name}
+    return graph
+
+
+def circles(graph: dict[str, set[str]]) -> list[list[str]]:
+    """Groups of modules that reach each other (strongly connected, more than one)."""
+    reach = {name: reachable(graph, name) for name in graph}
+    groups = {frozenset(o for o in reach[n] if n in reach[o]) | {n} for n in graph if n in reach[n]}
+    return sorted(sorted(group) for group in groups)
+
+
+def reachable(graph: dict[str, set[str]], start: str) -> set[str]:
+    seen: set[str] = set()
+    todo = list(graph[start])
+    while todo:
+        name = todo.pop()
+        if name not in seen:
+            seen.add(name)
+            todo += graph[name]
+    return seen
+
+
+def test_no_folder_has_more_modules_than_a_reader_can_survey() -> None:
+    folders = {path.parent for path in ROOT.rglob("*.py")}
+    assert len(folders) > 20
+    counts = {
+        str(folder.relative_to(ROOT)): len(
+            [p for p in folder.glob("*.py") if p.stem not in ("__init__", "__main__")]
+        )
+        for folder in folders
+    }
+    assert {name for name, count in counts.items() if count > MAX_MODULES} == set()
+
+
+def test_modules_do_not_import_each_other_in_a_circle() -> None:
+    graph = import_graph(module_files())
+    assert len(graph) > 200
+    assert circles(graph) == []
+
+
+def test_a_circle_is_found(tmp_path: Path) -> None:
+    """By hand: a and b import each other, b under TYPE_CHECKING; c stands outside, and its
+    import within a function does not count."""
+    texts = {
+        "a": "from resdet import b",
+        "b": "if TYPE_CHECKING:\n    import a",
+        "c": "import a\ndef f():\n    import c",
+    }
+    files = {name: tmp_path / f"{name}.py" for name in texts}
+    for name, text in texts.items():
+        files[name].write_text(text.replace("from resdet import b", "import b"), encoding="utf-8")
+    assert circles(import_graph(files)) == [["a", "b"]]
