@@ -39,7 +39,7 @@ from resdet.errors import ConfigError
 from resdet.pretrain import augment
 from resdet.pretrain.image_loading import Batch, Crops, test_batches, train_batches
 from resdet.pretrain.scoring import errors_of, recompute_bn_statistics, score
-from resdet.run import Run, utc_now
+from resdet.run import Run, layout, utc_now
 
 logger = logging.getLogger("resdet.pretrain")
 
@@ -142,7 +142,7 @@ class Pretraining:
             new.append("linear.*")
         received = weights.transfer(self.net, tensors, where=where, declared_new=tuple(new))
         logger.info("%s: %s\n%s", where, received, received.table())
-        self.run.write("transfer", {"file": where, **received.to_dict()})
+        self.run.write(layout.TRANSFER, {"file": where, **received.to_dict()})
         return card.tensors_sha256 or None
 
     # -- what the loop calls --------------------------------------------------------------
@@ -304,9 +304,9 @@ class Pretraining:
 
     def _hand_over(self, scores: dict[str, Any], seconds: float) -> None:
         card = self.card(scores, seconds)
-        card = weights.save(self.run.path / "model.safetensors", self.net.state_dict(), card)
-        self.run.write("card", card.to_dict())
-        self.run.write("classification", scores)
+        card = weights.save(self.run.path / layout.CLASSIFIER, self.net.state_dict(), card)
+        self.run.write(layout.CARD, card.to_dict())
+        self.run.write(layout.CLASSIFICATION, scores)
         self.run.update(state="finished", finished=utc_now(), versions=versions())
 
     def card(self, scores: dict[str, Any], seconds: float) -> weights.Card:

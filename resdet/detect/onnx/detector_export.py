@@ -26,9 +26,9 @@ from resdet.data import DataOptions
 from resdet.data.images.reader import ImageReader
 from resdet.detect.loading import Mapper
 from resdet.detect.onnx.detector_graph import DetectorGraph, translations
-from resdet.detect.trainer import FINAL, DetectorTraining, classes_in
+from resdet.detect.trainer import DetectorTraining, classes_in
 from resdet.errors import CheckFailed, RunError
-from resdet.run import Run
+from resdet.run import Run, layout
 from resdet.weights import Card, Input
 from resdet.weights.files import read_tensors
 from resdet.weights.onnx.onnx_file import (
@@ -128,7 +128,7 @@ def export_detector(
     )
     name = cfg.MODEL.NET.NAME or cfg.MODEL.BACKBONE.NAME
     path = Path(path) if str(path).endswith(".onnx") else Path(path) / NAME
-    classes = classes_in(run.path / FINAL)
+    classes = classes_in(run.path / layout.DETECTOR)
     entries = about(
         _card_of(run),
         kind="detector",
@@ -171,19 +171,19 @@ def detector_of(run: Run) -> tuple[Any, Any]:
             f"{run.path} is a {run.kind} run, export takes a detection run or a weight file. "
             "Give a folder that train_det wrote."
         )
-    final = run.path / FINAL
+    final = run.path / layout.DETECTOR
     if not final.exists():
         raise RunError(
             f"{final} does not exist: the run is {run.state}. Finish it: train_det --resume."
         )
-    cfg = resolve(run.path / "config.yaml", ["MODEL.DEVICE", "cpu"]).cfg
+    cfg = resolve(run.path / layout.CONFIG, ["MODEL.DEVICE", "cpu"]).cfg
     training = DetectorTraining(cfg, run, [], [], ImageReader(DataOptions(**data_options(cfg))))
     training.load_detector(read_tensors(final), str(final))
     return training.model.eval(), cfg
 
 
 def _card_of(run: Run) -> Card | None:
-    path = run.path / "card.json"
+    path = run.path / layout.CARD
     if not path.exists():
         return None
     return Card.read(path)
@@ -191,7 +191,9 @@ def _card_of(run: Run) -> Card | None:
 
 def check_images(run: Run, cfg: Any) -> tuple[list[torch.Tensor], int]:
     """Images (3, H, W), float32 in [0, 255], to compare on, and how many of them are pictures."""
-    files = [p for name in run.detected_sets() for p in (run.results(name) / "samples").glob("*")]
+    files = [
+        p for name in run.detected_sets() for p in (run.results(name) / layout.SAMPLES).glob("*")
+    ]
     picks = np.unique(np.linspace(0, len(files) - 1, min(PICTURES, len(files))).round())
     mapper = Mapper.of(cfg, ImageReader(DataOptions(**data_options(cfg))), is_train=False)
     images = [

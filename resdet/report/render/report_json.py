@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from resdet.report.compare.backbone_gains import Gain
 from resdet.report.compare.gain_noise import Bet
 from resdet.report.runs import Column
+from resdet.run import layout
 
 if TYPE_CHECKING:
     from resdet.report.document import Report, SetReport
@@ -61,7 +62,7 @@ def _run(column: Column) -> dict[str, Any]:
             "metrics": card.get("metrics") or {},
             "training": card.get("training") or {},
         },
-        "transfer": column.run.read("transfer"),
+        "transfer": column.run.read(layout.TRANSFER),
         "versions": info.get("versions") or {},
         "device": info.get("device"),
         "host": info.get("host"),
