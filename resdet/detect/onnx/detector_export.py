@@ -25,7 +25,7 @@ from resdet.config import data_options, resolve
 from resdet.data import DataOptions
 from resdet.data.images.reader import ImageReader
 from resdet.detect.loading import Mapper
-from resdet.detect.onnx.detector_graph import DetectorGraph, translations
+from resdet.detect.onnx.detector_graph import DetectorGraph, set_to_float32, translations
 from resdet.detect.trainer import DetectorTraining, classes_in
 from resdet.errors import CheckFailed, RunError
 from resdet.run import Run, layout
@@ -225,11 +225,13 @@ def write_detector(
 ) -> Difference:
     """Writes a Detectron2 model as ONNX and compares the two on images (3, H, W) in [0, 255].
 
-    Raises what `export_detector` raises.
+    The model computes in float32 from then on (`set_to_float32`). Raises what `export_detector`
+    raises.
     """
     require_packages()
-    # First, as it sets the precision of shared layers to float32, for both.
     graph = DetectorGraph(model, normalises=not normalised_input).eval()
+    # The graph has the model's own layers: both compute in float32, whatever the run's precision.
+    set_to_float32(model)
     mean, std = graph.model.pixel_mean, graph.model.pixel_std
     program = convert(
         graph,
