@@ -206,7 +206,7 @@ def check_images(run: Run, cfg: Any) -> tuple[list[torch.Tensor], int]:
 
 
 @dataclass(frozen=True)
-class Difference:
+class ExportDifference:
     """What a comparison found: detections in all, largest difference of a box and of a score."""
 
     detections: int
@@ -222,7 +222,7 @@ def write_detector(
     entries: dict[str, str],
     what: str,
     normalised_input: bool = False,
-) -> Difference:
+) -> ExportDifference:
     """Writes a Detectron2 model as ONNX and compares the two on images (3, H, W) in [0, 255].
 
     The model computes in float32 from then on (`set_to_float32`). Raises what `export_detector`
@@ -267,13 +267,15 @@ def write_detector(
                 "the check, so nothing could be compared. Say --score-threshold 0.01, or score "
                 "the run first, which leaves sample pictures: train_det --eval-only."
             )
-    return Difference(total, max(d.box for d in differences), max(d.score for d in differences))
+    return ExportDifference(
+        total, max(d.box for d in differences), max(d.score for d in differences)
+    )
 
 
 Detections = tuple[np.ndarray, np.ndarray, np.ndarray]
 
 
-def difference(found: Detections, expected: Detections, *, where: str) -> Difference:
+def difference(found: Detections, expected: Detections, *, where: str) -> ExportDifference:
     """How far two results of one image are apart; equal scores may come in another order.
 
     Args:
@@ -311,4 +313,4 @@ def difference(found: Detections, expected: Detections, *, where: str) -> Differ
         free[nearest] = False
         worst_box = max(worst_box, float(boxes[nearest]))
         worst_score = max(worst_score, float(scores[nearest]))
-    return Difference(len(found[1]), worst_box, worst_score)
+    return ExportDifference(len(found[1]), worst_box, worst_score)
