@@ -123,6 +123,7 @@ def test_options_of_our_families_do_not_reach_foreign_nets_unless_set():
     assert net_options(resolve(None, ["MODEL.NET.NAME", "mine"]).cfg) == {}
     own = net_options(resolve(None, ["MODEL.NET.NAME", "resnet50"]).cfg)
     assert own == {"width": 1.0, "stride_in_1x1": True}
+    assert net_options(resolve(None, ["MODEL.NET.NAME", "vgg16_bn"]).cfg) == {"width": 1.0}
     with pytest.raises(ConfigError, match="MODEL.NET: timm:test_resnet cannot be built with width"):
         cfg_of("timm:test_resnet", "MODEL.NET.WIDTH", "0.5")
     with pytest.raises(ConfigError, match="cannot be built with .*stride_in_1x1=False"):
