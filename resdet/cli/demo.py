@@ -24,7 +24,7 @@ from pathlib import Path
 from typing import IO
 
 from resdet.errors import CheckFailed, ConfigError, Interrupted, ResdetError
-from resdet.run import Run, read_json, write_json
+from resdet.run import Run, layout, read_json, write_json
 
 logger = logging.getLogger("resdet.cli.demo")
 
@@ -57,13 +57,13 @@ class Step:
     seconds: float = field(default=0.0)
 
     def is_done(self) -> bool:
-        return (self.folder / "run.json").exists() and Run.open(self.folder).state == "finished"
+        return (self.folder / layout.RUN).exists() and Run.open(self.folder).state == "finished"
 
     def progress(self) -> float:
         """Share of the training steps done, from metrics.json; 1 when finished."""
         if self.is_done():
             return 1.0
-        if not (self.folder / "run.json").exists():
+        if not (self.folder / layout.RUN).exists():
             return 0.0
         run = Run.open(self.folder)
         rows = run.metrics()
@@ -99,7 +99,7 @@ def _steps_of(root: Path, seed: int) -> list[Step]:
             )
         )
         detector = ["train_det", "--config", str(CONFIGS / f"{net}.yaml"), *keys]
-        weights = ["MODEL.WEIGHTS", str(classifier / "model.safetensors")]
+        weights = ["MODEL.WEIGHTS", str(classifier / layout.CLASSIFIER)]
         plan.append(
             Step(
                 f"{net}_pretrained{ending}",
@@ -261,7 +261,9 @@ def _start(step: Step, threads: int) -> None:
 
 
 def _can_resume(folder: Path) -> bool:
-    return (folder / "run.json").exists() and any((folder / "checkpoints").glob("step_*.pth"))
+    return (folder / layout.RUN).exists() and any(
+        (folder / layout.CHECKPOINTS).glob(layout.CHECKPOINT_FILES)
+    )
 
 
 def _finish(step: Step) -> None:
@@ -285,11 +287,11 @@ def _result(step: Step) -> str:
     if step.command[0] == "pretrain_cls":
         return "".join(
             f"Top-1 error {s['top1_error']:.1f} % on {s['images']['evaluated']} {name} images"
-            for name, s in run.read("classification", {}).items()
+            for name, s in run.read(layout.CLASSIFICATION, {}).items()
             if name.endswith("test")
         )
     for name in run.result_sets():
-        scores = read_json(run.results(name) / "voc.json")
+        scores = read_json(run.results(name) / layout.SCORES["voc"])
         return (
             f"AP50 {100 * scores[scores['primary'].removeprefix('VOC ')]['mean_ap']:.1f} on {name}"
         )
@@ -327,7 +329,7 @@ def _check_classifiers(plan: list[Step]) -> None:
     for step in plan:
         if step.command[0] != "pretrain_cls":
             continue
-        for name, scores in Run.open(step.folder).read("classification", {}).items():
+        for name, scores in Run.open(step.folder).read(layout.CLASSIFICATION, {}).items():
             if scores["top1_error"] > EXPECTED_TOP1_ERROR:
                 logger.warning(
                     "%s has a top-1 error of %.1f %% on %s, above %.0f %%: it left its first "

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from resdet.errors import ConfigError
-from resdet.run import Run
+from resdet.run import Run, layout
 from resdet.weights.files import load
 from resdet.weights.onnx.net_export import (
     build_filled,
@@ -20,8 +20,6 @@ from resdet.weights.onnx.net_export import (
     export_backbone,
     export_classifier,
 )
-
-CLASSIFIER = "model.safetensors"
 
 
 def add_export_arguments(parser: argparse.ArgumentParser) -> None:
@@ -88,8 +86,8 @@ def _export(args: argparse.Namespace) -> Any:
             normalised_input=args.normalised_input,
             score_threshold=args.score_threshold,
         )
-    if source.is_dir() and (source / CLASSIFIER).exists():
-        source = source / CLASSIFIER
+    if source.is_dir() and (source / layout.CLASSIFIER).exists():
+        source = source / layout.CLASSIFIER
     tensors, card = load(source)
     size = tuple(args.size * 2 if len(args.size) == 1 else args.size) if args.size else None
     if args.backbone is None:
@@ -109,7 +107,7 @@ def _export(args: argparse.Namespace) -> Any:
 
 
 def _is_detector(source: Path) -> bool:
-    return (source / "run.json").exists() and Run.open(source).kind == "detection"
+    return (source / layout.RUN).exists() and Run.open(source).kind == "detection"
 
 
 def _refuse_contradictions(args: argparse.Namespace) -> None:

@@ -18,7 +18,7 @@ from resdet.engine.profiling import profiled
 from resdet.engine.speed.torch_compile import require_compiler
 from resdet.errors import ConfigError, RunError
 from resdet.pretrain.trainer import Pretraining
-from resdet.run import Run
+from resdet.run import Run, layout
 
 logger = logging.getLogger("resdet.pretrain")
 
@@ -67,7 +67,7 @@ def _main(args: argparse.Namespace) -> int:
             f"{data_set}: top-1 error {values['top1_error']:.2f} %, top-5 error "
             f"{values['top5_error']:.2f} % (1-crop, {images} images)"
         )
-    print(f"classifier with its card: {folder.path / 'model.safetensors'}")
+    print(f"classifier with its card: {folder.path / layout.CLASSIFIER}")
     return 0
 
 
@@ -92,9 +92,11 @@ def _train(config: Config, folder: Run, resuming: bool) -> dict:
 
 
 def _score_only(config: Config, folder: Run) -> dict:
-    path = folder.path / "model.safetensors"
+    path = folder.path / layout.CLASSIFIER
     if not path.exists():
-        raise RunError(f"{folder.path} has no model.safetensors to score. Finish it with --resume.")
+        raise RunError(
+            f"{folder.path} has no {layout.CLASSIFIER} to score. Finish it with --resume."
+        )
     trainer = _trainer(config, folder)
     tensors, _ = weights.load(path)
     weights.transfer(trainer.net, tensors, where=str(path), may_stay=())

@@ -23,7 +23,7 @@ from resdet.data.images.reader import ImageReader
 from resdet.detect import derived_keys
 from resdet.detect.model import fill_from_weights_and_net
 from resdet.detect.partial_results import Policy
-from resdet.detect.trainer import FINAL, DetectorTraining, classes_in
+from resdet.detect.trainer import DetectorTraining, classes_in
 from resdet.engine import processes
 from resdet.engine.profiling import profiled
 from resdet.errors import (
@@ -31,7 +31,7 @@ from resdet.errors import (
     RunError,
     WeightsError,
 )
-from resdet.run import Run
+from resdet.run import Run, layout
 from resdet.weights import Card
 from resdet.weights.files import read_tensors
 from resdet.weights.foreign_cards import path_beside
@@ -239,18 +239,21 @@ def _detector_to_score(config: Config, args: argparse.Namespace) -> _Start:
     """
     cfg = config.cfg
     folder = training_command.folder_of(args, Path(args.config).stem)
-    path = Path(cfg.MODEL.WEIGHTS) if cfg.MODEL.WEIGHTS else folder / FINAL
-    if (folder / "run.json").exists():
+    path = Path(cfg.MODEL.WEIGHTS) if cfg.MODEL.WEIGHTS else folder / layout.DETECTOR
+    if (folder / layout.RUN).exists():
         run = Run.open(folder)
         made_from = yaml.safe_load(run.config_text)["MODEL"]["WEIGHTS"]
-        if cfg.MODEL.WEIGHTS and cfg.MODEL.WEIGHTS not in (made_from, str(folder / FINAL)):
+        if cfg.MODEL.WEIGHTS and cfg.MODEL.WEIGHTS not in (
+            made_from,
+            str(folder / layout.DETECTOR),
+        ):
             raise RunError(
                 f"MODEL.WEIGHTS is {cfg.MODEL.WEIGHTS}, but {folder} is the run of another "
                 f"detector, made from {made_from or 'random weights'}. Leave MODEL.WEIGHTS out, or "
                 "score that file into a folder of its own: --output DIR."
             )
         training_command.as_in_run(config, run)
-        path = folder / FINAL
+        path = folder / layout.DETECTOR
     if not path.exists():
         raise RunError(
             f"{path} does not exist: nothing to score. Finish the run, or give MODEL.WEIGHTS."
@@ -259,7 +262,7 @@ def _detector_to_score(config: Config, args: argparse.Namespace) -> _Start:
     if not _is_detector(tensors):
         raise WeightsError(
             f"{path} holds a classifier; --eval-only needs a detector. Leave MODEL.WEIGHTS out to "
-            f"score the run's own {FINAL}, or name another one."
+            f"score the run's own {layout.DETECTOR}, or name another one."
         )
     return _Start(_card_beside(path), tensors, str(path), classes_in(path))
 
@@ -279,12 +282,12 @@ def _fill(training: DetectorTraining, start: _Start, run: Run, args: argparse.Na
     elif start.card is None:
         logger.warning(FROM_SCRATCH_NOTICE.format(net=cfg.MODEL.NET.NAME))
     if start.card is not None and comm.is_main_process():
-        run.write("card", start.card.to_dict())
+        run.write(layout.CARD, start.card.to_dict())
 
 
 def _card_beside(model: Path) -> Card | None:
     """The card of the weights that a run's detector started from: its input must look the same."""
-    path = model.parent / "card.json"
+    path = model.parent / layout.CARD
     if path_beside(model).exists():
         path = path_beside(model)
     if not path.exists():

@@ -34,7 +34,7 @@ from resdet.errors import (
     UserError,
     first_few,
 )
-from resdet.run import Run, write_text
+from resdet.run import Run, layout, write_text
 
 logger = logging.getLogger("resdet.cli.training_command")
 
@@ -148,7 +148,7 @@ def run_folder(args: argparse.Namespace, config: Config, kind: str, name: str) -
     config.cfg.OUTPUT_DIR = str(path)
     # --resume of --eval-only is about images, not steps.
     resuming = args.resume and not args.eval_only
-    is_new = not resuming and not (args.eval_only and (path / "run.json").exists())
+    is_new = not resuming and not (args.eval_only and (path / layout.RUN).exists())
     if not is_new:
         run = Run.open(path)
         if run.kind != kind:
@@ -171,7 +171,7 @@ def run_folder(args: argparse.Namespace, config: Config, kind: str, name: str) -
         with run.lock():
             if not args.eval_only:
                 # What may change on --resume (F36): the file says what the run is made with now.
-                write_text(path / "config.yaml", config.to_yaml())
+                write_text(path / layout.CONFIG, config.to_yaml())
                 run.update(max_iter=config.cfg.SOLVER.MAX_ITER)
             if is_new or resuming:
                 run.update(
@@ -198,7 +198,7 @@ def run_folder(args: argparse.Namespace, config: Config, kind: str, name: str) -
                     raise
                 raise Interrupted("stopped; go on with --resume") from None
     finally:
-        if is_new and not (path / "run.json").exists():
+        if is_new and not (path / layout.RUN).exists():
             with contextlib.suppress(OSError):
                 path.rmdir()
 

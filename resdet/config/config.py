@@ -13,7 +13,6 @@ Not for: what the keys do (classes get plain values, never the config), or YAML 
 from __future__ import annotations
 
 import difflib
-import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -25,6 +24,7 @@ from detectron2.config import get_cfg as get_detectron2_cfg
 from resdet.config.config_file import parse_text, read_file
 from resdet.config.keys import ALLOWED, COUNTS, LEAST, PROPOSAL_FILES, add_keys
 from resdet.errors import ConfigError, first_few
+from resdet.nets.families import family_of
 
 
 def get_cfg() -> CfgNode:
@@ -287,9 +287,6 @@ def check_reference_batch(config: Config) -> None:
 
 # -- plain values for classes that never see a config ---------------------------------------
 
-# Names of the families of resdet.nets; a name that is not theirs is a foreign net's.
-OWN_NET = re.compile(r"(resnet|plain|vgg|cifar_resnet|cifar_plain)\d+(_bn)?")
-
 
 def net_options(cfg: Any) -> dict[str, Any]:
     """The options of MODEL.NET that are not left to the family, for `nets.build`.
@@ -298,10 +295,11 @@ def net_options(cfg: Any) -> dict[str, Any]:
     net goes only what somebody set, and it refuses what it does not take.
     """
     net = cfg.MODEL.NET
+    family = family_of(net.NAME)
     options: dict[str, Any] = {"width": net.WIDTH}
-    if not net.NAME.startswith("vgg"):
+    if family is None or family.has_stride_choice:
         options["stride_in_1x1"] = net.STRIDE_IN_1X1
-    if not OWN_NET.fullmatch(net.NAME):
+    if family is None:
         unset = {"width": 1.0, "stride_in_1x1": True}
         options = {name: value for name, value in options.items() if value != unset[name]}
     choices = (

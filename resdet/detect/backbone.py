@@ -19,7 +19,7 @@ from torch import nn
 
 from resdet import nets
 from resdet.config import net_options
-from resdet.detect.norms import freeze_norms, still
+from resdet.detect.norms import disable_dropout, freeze_norms
 from resdet.engine.speed.precision import Precision
 from resdet.errors import ConfigError
 from resdet.nets.chain import Chain, by_stage, place
@@ -98,7 +98,7 @@ def freeze(module: nn.Module, where: str = "") -> nn.Module:
     """No gradients, norms fixed: as Detectron2 freezes the first stages; nothing drops either."""
     for parameter in module.parameters():
         parameter.requires_grad = False
-    return freeze_norms(still(module), where)
+    return freeze_norms(disable_dropout(module), where)
 
 
 class NetBackbone(Backbone):

@@ -32,7 +32,7 @@ from resdet.errors import CheckFailed
 from resdet.evaluation.voc.detection_files import write_detections
 from resdet.evaluation.voc.voc_arrays import detections_from_boxes
 from resdet.file_names import file_name
-from resdet.run import atomic_path, write_json
+from resdet.run import atomic_path, layout, write_json
 
 logger = logging.getLogger("resdet.detect.inference")
 
@@ -175,11 +175,11 @@ def write_results(
 
     A set without annotations leaves image_info.json.gz in the place of the ground truth.
     """
-    write_json(folder / "coco_instances_results.json", results, indent=None)
+    write_json(folder / layout.COCO_RESULTS, results, indent=None)
     if "voc" in data.evaluators:
         _write_voc(folder, data, results, visited)
     about = ground_truth(data)
-    name, other = "ground_truth.json.gz", "image_info.json.gz"
+    name, other = layout.GROUND_TRUTH, layout.IMAGE_INFO
     if not data.annotated:
         name, other = other, name
         del about["annotations"]
@@ -189,7 +189,7 @@ def write_results(
     expected = [r["image_id"] for r in data.records]
     folders = {str(Path(r["file_name"]).resolve().parent) for r in data.records}
     write_json(
-        folder / "images.json",
+        folder / layout.IMAGES,
         {
             "data_set": data.name,
             "hash": data.hash,
@@ -273,8 +273,8 @@ def _write_samples(folder: Path, data: DetectionSet, count: int, reader: ImageRe
         record = data.records[index]
         image = Image.fromarray(reader.read(record["file_name"]))
         image.thumbnail((SAMPLE_SIDE, SAMPLE_SIDE))
-        name = f"samples/{file_name(str(record['image_id']))}.jpg"
+        name = f"{layout.SAMPLES}/{file_name(str(record['image_id']))}.jpg"
         with atomic_path(folder / name) as temporary:
             image.save(temporary, "JPEG", quality=90)
         entries.append({"image_id": record["image_id"], "file": name})
-    write_json(folder / "samples.json", entries)
+    write_json(folder / layout.SAMPLES_INDEX, entries)

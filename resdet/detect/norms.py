@@ -82,7 +82,7 @@ def _frozen(norm: _BatchNorm, where: str) -> nn.Module:
     )
 
 
-def still(module: nn.Module) -> nn.Module:
+def disable_dropout(module: nn.Module) -> nn.Module:
     """The module with every dropout and drop path off, also in training mode."""
     for layer in module.modules():
         for rate in RATES:

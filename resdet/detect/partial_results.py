@@ -1,12 +1,9 @@
 """Finished images of an evaluation, kept in files while it runs, so that a stop loses none of them.
 
-    results/<data set>/parts/
-      fingerprint.json     the weights, the config and the set that the parts are of
-      part_0000123.json    images, results and seconds; named by the place of its first image
-
-A part is written every so many images or seconds, under a temporary name that is then renamed.
-Going on reads what is there and detects on the rest, by as many processes as there are now. A
-part of other weights, another config or another set is never mixed in.
+They lie in results/<data set>/parts (`run.layout`). A part is written every so many images or
+seconds, under a temporary name that is then renamed. Going on reads what is there
+and detects on the rest, by as many processes as there are now. A part of other weights, another
+config or another set is never mixed in.
 
 Not for: what a result is (`inference`), or checkpoints of a training (`resdet.engine`).
 """
@@ -34,14 +31,13 @@ from resdet.config import flatten
 from resdet.data.records import DetectionSet
 from resdet.engine.loop import Checkpoints
 from resdet.errors import Interrupted, RunError, TrainingStopped, first_few
-from resdet.run import read_json, write_json
+from resdet.run import layout, read_json, write_json
 
 logger = logging.getLogger("resdet.detect.partial_results")
 
 # What a kill may cost at most: so many images or seconds of one process.
 PART_IMAGES = 200
 PART_SECONDS = 60.0
-FINGERPRINT = "fingerprint.json"
 # Keys that change no detection; what a set is read with is in its hash.
 FREE = ("OUTPUT_DIR", "SOLVER.", "DATASETS.", "DATALOADER.", "EVAL.", "TEST.EVAL_PERIOD",
         "MODEL.WEIGHTS")  # fmt: skip
@@ -130,7 +126,7 @@ class Parts:
             elif folder.exists():
                 logger.warning("%s: finished images of an earlier attempt are removed", folder)
                 shutil.rmtree(folder)
-            write_json(folder / FINGERPRINT, dict(fingerprint))
+            write_json(folder / layout.FINGERPRINT, dict(fingerprint))
         # Nobody writes a part before the folder is read: this waits for the main process.
         done = comm.all_gather(earlier.images)[0]
         if policy.resuming:
@@ -163,7 +159,7 @@ class Parts:
         new, now = self._new, time.monotonic()
         if not new.images:
             return
-        path = self.folder / f"part_{self._place[new.images[0]]:07d}.json"
+        path = self.folder / layout.part_name(self._place[new.images[0]])
         # Processes work side by side: the main one's seconds are those of all.
         seconds = now - self._written if comm.is_main_process() else 0.0
         try:
@@ -221,7 +217,7 @@ def ignore_interrupts(worker: int) -> None:
 
 def _fingerprint_in(folder: Path) -> dict[str, Any] | None:
     try:
-        return dict(read_json(folder / FINGERPRINT))
+        return dict(read_json(folder / layout.FINGERPRINT))
     except (RunError, TypeError, ValueError):
         return None
 
@@ -239,7 +235,7 @@ def _read(folder: Path) -> Finished:
     found = Finished()
     for leftover in folder.glob("*.tmp"):
         leftover.unlink(missing_ok=True)
-    for path in sorted(folder.glob("part_*.json")):
+    for path in sorted(folder.glob(layout.PART_FILES)):
         try:
             part = read_json(path)
             images, results, seconds = part["images"], part["results"], part["seconds"]

@@ -42,11 +42,9 @@ from resdet.engine.versions import versions
 from resdet.errors import ConfigError, WeightsError
 from resdet.evaluation.inputs.result_folder import FolderResult, evaluate_folder
 from resdet.nets.chain import place
-from resdet.run import Run, atomic_path, utc_now, write_json
+from resdet.run import Run, atomic_path, layout, utc_now, write_json
 
 logger = logging.getLogger("resdet.detect")
-
-FINAL = "model_final.pth"
 
 
 def classes_in(path: Path) -> tuple[str, ...]:
@@ -108,7 +106,7 @@ class DetectorTraining:
             may_stay=trunk_of(self.model).left_behind,
         )
         logger.info("%s: %s\n%s", where, received, received.table())
-        self.run.write("transfer", {"file": where, **received.to_dict()})
+        self.run.write(layout.TRANSFER, {"file": where, **received.to_dict()})
         return received
 
     def load_detector(
@@ -164,7 +162,7 @@ class DetectorTraining:
         logger.info("%s: %s", where, fitted.sentence)
         carried = [list(pair) for pair in fitted.carried]
         report = {"file": where, **received.to_dict(), "heads": fitted.sentence, "carried": carried}
-        self.run.write("transfer", report)
+        self.run.write(layout.TRANSFER, report)
 
     # -- training --------------------------------------------------------------------------
 
@@ -234,7 +232,7 @@ class DetectorTraining:
         self.run.update(train_seconds=before + time.monotonic() - began)
         average_buffers(self.model)
         if comm.is_main_process():
-            with atomic_path(self.run.path / FINAL) as temporary:
+            with atomic_path(self.run.path / layout.DETECTOR) as temporary:
                 state = {"model": self.model.state_dict(), "iteration": cfg.SOLVER.MAX_ITER}
                 torch.save({**state, "classes": list(self.train_sets[0].classes)}, temporary)
 
@@ -333,7 +331,7 @@ class DetectorTraining:
                 result = numbers[data.name] = evaluate_folder(folder, style=cfg.EVAL.VOC_STYLE)
             for metric, values in result.to_json().items():
                 if values is not None:
-                    write_json(folder / f"{metric}.json", values)
+                    write_json(folder / layout.SCORES[metric], values)
         # Only now: a stop in the last set must not cost the first.
         if policy and comm.is_main_process():
             for data in self.test_sets:

@@ -18,12 +18,11 @@ from typing import Any
 import torch
 
 from resdet.errors import RunError, TrainingStopped
-from resdet.run import atomic_path, write_text
+from resdet.run import atomic_path, layout, write_text
 
 logger = logging.getLogger("resdet.engine.checkpoint")
 
-POINTER = "last"
-NAME = re.compile(r"step_(\d{7,})\.pth")
+NAME = re.compile(layout.CHECKPOINT_NAME)
 
 
 def save(folder: Path, state: dict[str, Any], *, keep: int) -> Path:
@@ -32,13 +31,13 @@ def save(folder: Path, state: dict[str, Any], *, keep: int) -> Path:
     Raises:
         TrainingStopped: the disk is full; the last good checkpoint is named and untouched.
     """
-    path = folder / f"step_{state['iteration']:07d}.pth"
+    path = folder / layout.checkpoint_name(state["iteration"])
     try:
         with atomic_path(path) as temporary:
             torch.save(state, temporary)
             if broken := _broken_member(temporary):
                 raise OSError(f"{broken} fails its checksum right after writing")
-        write_text(folder / POINTER, path.name + "\n")
+        write_text(folder / layout.NEWEST_CHECKPOINT, path.name + "\n")
     except (OSError, RuntimeError) as error:
         last = newest(folder)
         raise TrainingStopped(
@@ -75,7 +74,7 @@ def load(path: Path) -> dict[str, Any]:
 
 
 def _numbered(folder: Path) -> list[Path]:
-    found = [p for p in folder.glob("step_*.pth") if NAME.fullmatch(p.name)]
+    found = [p for p in folder.glob(layout.CHECKPOINT_FILES) if NAME.fullmatch(p.name)]
     return sorted(found, key=lambda p: int(NAME.fullmatch(p.name)[1]))  # type: ignore[index]
 
 

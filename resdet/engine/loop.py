@@ -29,7 +29,7 @@ from torch import nn
 from resdet import profile
 from resdet.engine import checkpoint
 from resdet.errors import Interrupted, RunError, TrainingStopped
-from resdet.run import Run, write_text
+from resdet.run import Run, layout, write_text
 
 logger = logging.getLogger("resdet.engine.loop")
 
@@ -313,7 +313,7 @@ def resume(loop: Loop, run: Run) -> int:
             f"{run.path} has no checkpoint to resume. To start there, leave out --resume."
         )
     loop.load_state_dict(checkpoint.load(path))
-    _forget_metrics_from(run.path / "metrics.json", loop.start_iter)
+    _forget_metrics_from(run.path / layout.METRICS, loop.start_iter)
     logger.info("resumed from %s: %d steps done", path, loop.start_iter)
     return int(loop.start_iter)
 

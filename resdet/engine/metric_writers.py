@@ -11,7 +11,7 @@ from detectron2.engine import HookBase, hooks
 from detectron2.utils import comm
 from detectron2.utils.events import CommonMetricPrinter, JSONWriter, TensorboardXWriter
 
-from resdet.run import Run
+from resdet.run import Run, layout
 
 PERIOD = 20  # steps between two lines, as in Detectron2
 
@@ -20,7 +20,7 @@ def build_writers(run: Run, max_iter: int) -> list[HookBase]:
     """The hook that writes, to stand last; empty on other processes than the main one."""
     if not comm.is_main_process():
         return []
-    writers = [CommonMetricPrinter(max_iter), JSONWriter(str(run.path / "metrics.json"))]
+    writers = [CommonMetricPrinter(max_iter), JSONWriter(str(run.path / layout.METRICS))]
     if importlib.util.find_spec("tensorboard"):
         writers.append(TensorboardXWriter(str(run.path)))
     return [hooks.PeriodicWriter(writers, period=PERIOD)]
@@ -42,7 +42,7 @@ def set_up_log(folder: Path) -> None:
     """log.txt in the run folder beside standard error, with what was said since `start_log`."""
     if not comm.is_main_process():
         return
-    file = logging.FileHandler(folder / "log.txt", encoding="utf-8")
+    file = logging.FileHandler(folder / layout.LOG, encoding="utf-8")
     file.setFormatter(_FORMAT)
     for old in logging.getLogger(_LOGGERS[0]).handlers:
         if isinstance(old, logging.handlers.MemoryHandler):

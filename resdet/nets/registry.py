@@ -5,14 +5,11 @@ Not for: nets of ours (`zoo`) or of timm (`timm`); whether the net keeps its pro
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable
 from typing import Any, cast
 
+from resdet.nets.families import family_of
 from resdet.nets.net import Net
-
-# Names that belong to our families at any depth, built or not.
-OWN = re.compile(r"(resnet|plain|vgg|cifar_resnet|cifar_plain)\d+(_bn)?")
 
 _BUILDERS: dict[str, Callable[..., Any]] = {}
 
@@ -35,7 +32,7 @@ def register(name: str, builder: Callable[..., Any]) -> None:
             f"the builder of {name!r} is a {type(builder).__name__}, expected a function of "
             "num_classes that gives the net"
         )
-    if not name or ":" in name or OWN.fullmatch(name):
+    if not name or ":" in name or family_of(name) is not None:
         why = "names with a colon belong to an origin" if ":" in name else "it is resdet's own"
         raise ValueError(f"a net cannot be registered as {name!r}: {why}. Choose another name.")
     if name in _BUILDERS:

@@ -10,36 +10,18 @@ from __future__ import annotations
 
 import difflib
 import inspect
-import re
 from collections.abc import Callable
 from typing import Any
 
+from resdet.nets.families import FAMILIES, depth_and_ending, family_of
 from resdet.nets.net import Net
 from resdet.nets.registry import build_registered, registered
-from resdet.nets.resnet import BasicBlock, Bottleneck, ResNet
 from resdet.nets.timm import PREFIX, build_timm
-from resdet.nets.vgg import VGG
-
-# depth: (block, blocks of res2 … res5); table 1 of the paper.
-RESNETS: dict[int, tuple[type[BasicBlock] | type[Bottleneck], tuple[int, ...]]] = {
-    18: (BasicBlock, (2, 2, 2, 2)),
-    34: (BasicBlock, (3, 4, 6, 3)),
-    50: (Bottleneck, (3, 4, 6, 3)),
-    101: (Bottleneck, (3, 4, 23, 3)),
-    152: (Bottleneck, (3, 8, 36, 3)),
-}
-# configurations A, B, D, E of the VGG paper.
-VGGS = {11: (1, 1, 2, 2, 2), 13: (2, 2, 2, 2, 2), 16: (2, 2, 3, 3, 3), 19: (2, 2, 4, 4, 4)}
-CIFAR_DEPTHS = (20, 32, 44, 56, 110, 1202)
 
 
 def names() -> tuple[str, ...]:
     """All names with a depth of the papers; CIFAR nets exist for any depth 6n + 2."""
-    return (
-        *(f"{family}{depth}" for family in ("resnet", "plain") for depth in RESNETS),
-        *(f"vgg{depth}{norm}" for depth in VGGS for norm in ("", "_bn")),
-        *(f"cifar_{family}{d}" for family in ("resnet", "plain") for d in CIFAR_DEPTHS),
-    )
+    return tuple(name for family in FAMILIES for name in family.names())
 
 
 def build(name: str, num_classes: int = 1000, **options: Any) -> Net:
@@ -76,31 +58,18 @@ def build(name: str, num_classes: int = 1000, **options: Any) -> Net:
     def scaled(channels: int) -> int:
         return max(1, round(channels * width))
 
-    if match := re.fullmatch(r"(resnet|plain)(18|34|50|101|152)", name):
-        block, blocks = RESNETS[int(match[2])]
-        options = _plain(match[1], options)
-        return _make(name, ResNet, (block, blocks, scaled(64), num_classes), options)
-    if match := re.fullmatch(r"cifar_(resnet|plain)(\d+)", name):
-        depth = int(match[2])
-        if depth < 8 or (depth - 2) % 6:
-            raise ValueError(f"{name}: the depth of a CIFAR net is 6n + 2 (8, 14, 20, …)")
-        options = {"shortcut": "A", "stem": "cifar", "pooled_size": 16, **options}
-        options = _plain(match[1], options)
-        per_stage = (depth // 6,) * 3
-        return _make(name, ResNet, (BasicBlock, per_stage, scaled(16), num_classes), options)
-    if match := re.fullmatch(r"vgg(11|13|16|19)(_bn)?", name):
-        options = {"norm": match[2] is not None, **options}
-        return _make(name, VGG, (VGGS[int(match[1])], scaled(64), num_classes), options)
+    family, variant = family_of(name), depth_and_ending(name)
+    if family is not None and variant is not None:
+        depth, ending = variant
+        options = {**family.defaults, **family.endings[ending], **options, **family.fixed}
+        args = (*family.layers(depth), scaled(family.channels), num_classes)
+        return _make(name, family.net, args, options)
     known = (*names(), *registered())
     close = difflib.get_close_matches(name, known, n=1)
     hint = f"did you mean {close[0]}? " if close else ""
     raise ValueError(
         f"no net is called {name!r}; {hint}known: {', '.join(known)}, {PREFIX}<a name of timm>"
     )
-
-
-def _plain(family: str, options: dict[str, Any]) -> dict[str, Any]:
-    return {**options, "shortcut": "none"} if family == "plain" else options
 
 
 def _make(name: str, family: Callable[..., Net], args: tuple, options: dict[str, Any]) -> Net:

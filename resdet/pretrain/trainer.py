@@ -29,7 +29,6 @@ from resdet.engine.data_workers import num_workers
 from resdet.engine.loop import Checkpoints, Evaluation, Loop, Schedule, passes, resume
 from resdet.engine.metric_writers import build_writers
 from resdet.engine.parallel import average_buffers, distributed
-from resdet.engine.speed import gains
 from resdet.engine.speed.fused_optimizer import is_fused, with_fused_step
 from resdet.engine.speed.kept_memory import can_keep
 from resdet.engine.speed.precision import Precision
@@ -39,7 +38,7 @@ from resdet.errors import ConfigError
 from resdet.pretrain import augment
 from resdet.pretrain.image_loading import Batch, Crops, test_batches, train_batches
 from resdet.pretrain.scoring import errors_of, recompute_bn_statistics, score
-from resdet.run import Run, utc_now
+from resdet.run import Run, layout, utc_now
 
 logger = logging.getLogger("resdet.pretrain")
 
@@ -142,7 +141,7 @@ class Pretraining:
             new.append("linear.*")
         received = weights.transfer(self.net, tensors, where=where, declared_new=tuple(new))
         logger.info("%s: %s\n%s", where, received, received.table())
-        self.run.write("transfer", {"file": where, **received.to_dict()})
+        self.run.write(layout.TRANSFER, {"file": where, **received.to_dict()})
         return card.tensors_sha256 or None
 
     # -- what the loop calls --------------------------------------------------------------
@@ -221,8 +220,8 @@ class Pretraining:
             len(self.train_set.classes),
             self.precision,
         )
-        for line in gains.lines(cfg.MODEL.DEVICE, self._settings_of_speed()):
-            logger.info(line)
+        settings = ", ".join(self._settings_of_speed()) or "all keys off"
+        logger.info("speed: %s (docs/speed.md has what each key does)", settings)
         before = float(self.run.info.get("train_seconds", 0.0))
         began = time.monotonic()
         self.run.update(state="training", net=self._describe_net())
@@ -237,7 +236,7 @@ class Pretraining:
         return scores
 
     def _settings_of_speed(self) -> list[str]:
-        """Those that are on, by their names in `gains.KEYS`."""
+        """Those that are on, "auto" as it came out on this machine."""
         found = {
             "bfloat16": self.precision.bf16,
             "channels_last": self.precision.channels_last,
@@ -304,9 +303,9 @@ class Pretraining:
 
     def _hand_over(self, scores: dict[str, Any], seconds: float) -> None:
         card = self.card(scores, seconds)
-        card = weights.save(self.run.path / "model.safetensors", self.net.state_dict(), card)
-        self.run.write("card", card.to_dict())
-        self.run.write("classification", scores)
+        card = weights.save(self.run.path / layout.CLASSIFIER, self.net.state_dict(), card)
+        self.run.write(layout.CARD, card.to_dict())
+        self.run.write(layout.CLASSIFICATION, scores)
         self.run.update(state="finished", finished=utc_now(), versions=versions())
 
     def card(self, scores: dict[str, Any], seconds: float) -> weights.Card:

@@ -11,12 +11,13 @@ from typing import Any
 
 from resdet.report.compare import backbone_gains
 from resdet.report.runs import Column
+from resdet.run import layout
 
 
 def provenance(column: Column) -> dict[str, Any]:
     """What a reader needs to trust or repeat a run; rows without a value are left out."""
     info = column.run.info
-    transfer = column.run.read("transfer", {}) or {}
+    transfer = column.run.read(layout.TRANSFER, {}) or {}
     counts = {
         name.replace("_", " "): len(value) if isinstance(value, list | dict) else value
         for name, value in transfer.items()

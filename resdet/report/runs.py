@@ -24,7 +24,7 @@ from typing import Any, NamedTuple
 import yaml
 
 from resdet.errors import RunError
-from resdet.run import Run
+from resdet.run import Run, layout
 
 NUM_HUES = 6
 # Keys beside the name and the weights that make a backbone another one.
@@ -167,7 +167,7 @@ def _read(folder: Path, letter: str) -> Column:
         pretrained=bool(config.get("MODEL.WEIGHTS")),
         config=config,
         seed=info.get("seed"),
-        card=run.read("card", {}) or {},
+        card=run.read(layout.CARD, {}) or {},
         parameters=(info.get("net") or {}).get("parameters"),
         samples_seen=_samples_seen(run, config),
         seconds=info.get("train_seconds"),
@@ -180,7 +180,7 @@ def read_config(run: Run) -> dict[str, Any]:
     Raises:
         RunError: there is no config.yaml, or it is not plain YAML.
     """
-    where = run.path / "config.yaml"
+    where = run.path / layout.CONFIG
     try:
         tree = yaml.safe_load(run.config_text)
     except OSError:

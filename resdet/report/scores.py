@@ -25,7 +25,7 @@ from resdet.evaluation.analysis.image_noise import Ranked, rank_coco
 from resdet.evaluation.inputs.arrays import IntArray
 from resdet.evaluation.inputs.result_folder import FolderResult, evaluate_folder
 from resdet.report.runs import Column
-from resdet.run import read_json
+from resdet.run import layout, read_json
 
 # The same files and the same code give the same number; versions of numpy may round a last bit.
 _SAME = 1e-9
@@ -192,7 +192,7 @@ class SetScores:
     @functools.cached_property
     def samples(self) -> dict[Any, Path]:
         """Image id to file of the pictures that the run keeps, in their order."""
-        index = self.folder / "samples.json"
+        index = self.folder / layout.SAMPLES_INDEX
         if not index.exists():
             return {}
         return {s["image_id"]: self.folder / s["file"] for s in read_json(index)}
@@ -232,7 +232,7 @@ def read_scores(column: Column, data_set: str) -> SetScores:
         DataError, CheckFailed: a file is missing, broken, or refused by validation.
     """
     folder = column.run.results(data_set)
-    images = read_json(folder / "images.json")
+    images = read_json(folder / layout.IMAGES)
     expected, evaluated = tuple(images["expected"]), tuple(images["evaluated"])
     whole = set(expected) == set(evaluated)
     style = str(column.config.get("EVAL.VOC_STYLE", "d2"))
@@ -241,7 +241,7 @@ def read_scores(column: Column, data_set: str) -> SetScores:
     _refuse_other_numbers(folder, tables)
     if not any(tables.values()):
         raise RunError(f"{folder}: its ground truth names neither voc nor coco as evaluator.")
-    truth = read_json(folder / "ground_truth.json.gz")
+    truth = read_json(folder / layout.GROUND_TRUTH)
     return SetScores(
         folder=folder,
         data_set=data_set,
@@ -272,7 +272,7 @@ def _notes(result: FolderResult) -> tuple[str, ...]:
 def _refuse_other_numbers(folder: Path, tables: Mapping[str, Any]) -> None:
     """A stored number that the files do not give is of another evaluation."""
     for name, path in (("voc", ("11-point", "mean_ap")), ("coco", ("AP",))):
-        file = folder / f"{name}.json"
+        file = folder / layout.SCORES[name]
         if not file.exists() or tables[name] is None:
             continue
         stored, computed = read_json(file), tables[name]

@@ -1,4 +1,4 @@
-"""The run folder: what is in it, who owns it, how it is written and read back (`folder`)."""
+"""The run folder: `layout` names its files, `folder` reads and writes it and holds its lock."""
 
 from resdet.run.folder import (
     KINDS,

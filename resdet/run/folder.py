@@ -1,28 +1,7 @@
-"""The run folder: what is in it, who owns it, how it is written and read back.
+"""The run folder: who owns it, how it is written and read back; `layout` has the names inside.
 
-    RUN/
-      run.json               id, kind, state, command, seed, times (UTC), host, versions
-      config.yaml            the resolved config, complete
-      card.json              the card of the weights that came in (detection) or went out
-      transfer.json          tensors wanted, arrived, declared new, left over
-      log.txt, metrics.json  Detectron2's log and its JSON lines, one per period
-      checkpoints/           step_0000800.pth …, newest two; `last` names the newest
-      model.safetensors      a finished classifier, its card inside
-      model_final.pth        a finished detector, loadable by stock Detectron2
-      results/<data set>/    what evaluation reads, and what it said ("/" of a name is %2F here; a
-                             long name is cut, and ends in a hash)
-        images.json          the set's name; ids that were evaluated, in order, and those expected
-        ground_truth.json.gz COCO-style: images, categories, annotations (+ "difficult")
-        image_info.json.gz   instead of it, for a set without annotations: no score then
-        coco_instances_results.json, comp4_det_test_<class>.txt
-        voc.json, coco.json  the JSON of `resdet evaluate`
-        samples/<id>.jpg     a few pictures of the set, for the report
-        parts/               while it runs: finished images, so that a stop loses none
-      profile.json, .svg     where the time of the last command with --profile went
-      submissions/<server>/  packages for a server, made by `resdet submit`
-
-A report needs nothing but such folders. This is the only module that knows the names inside.
-Every file is written to a temporary name and renamed, so a reader never sees half a file.
+A report needs nothing but such folders. Every file is written to a temporary name and renamed, so
+a reader never sees half a file.
 
 Not for: what the numbers mean (`evaluation`), or how a training goes on (`engine`).
 """
@@ -49,6 +28,7 @@ from urllib.parse import quote, unquote
 from resdet.atomic import atomic_path as atomic_path
 from resdet.atomic import write_text as write_text
 from resdet.errors import RunError
+from resdet.run import layout
 
 # "results": of another tool, of which nothing but its results is known.
 KINDS = ("classification", "detection", "results")
@@ -58,8 +38,8 @@ SIGN_OF_LIFE_SECONDS = 60.0
 # In bytes, as file systems count; a quoted name is ASCII.
 LONGEST_FOLDER_NAME = 255
 # What a run writes before it has anything to lose.
-STARTED_WITH = ("config.yaml", "card.json", "transfer.json", "log.txt", "metrics.json",
-                "profile.json", "profile.svg")  # fmt: skip
+STARTED_WITH = (layout.CONFIG, layout.CARD, layout.TRANSFER, layout.LOG, layout.METRICS,
+                layout.PROFILE, layout.PROFILE_PICTURE)  # fmt: skip
 
 
 def write_json(path: Path | str, value: Any, *, indent: int | None = 1) -> None:
@@ -115,7 +95,7 @@ class Run:
         path = Path(path)
         if kind not in KINDS:
             raise ValueError(f"kind is {kind!r}, expected one of {KINDS}")
-        if (path / "run.json").exists():
+        if (path / layout.RUN).exists():
             old = cls.open(path)
             if not old.is_empty():
                 raise RunError(
@@ -126,7 +106,7 @@ class Run:
                 old.discard()
         try:
             path.mkdir(parents=True, exist_ok=True)
-            write_text(path / "config.yaml", config_text)
+            write_text(path / layout.CONFIG, config_text)
         except OSError as error:
             raise RunError(
                 f"{path} cannot be written: {error.strerror}. Choose another --output."
@@ -154,13 +134,13 @@ class Run:
         path = Path(path)
         if not path.is_dir():
             raise RunError(f"{path} is not a folder. Give a run folder, such as runs/voc07_r101.")
-        if not (path / "run.json").exists():
+        if not (path / layout.RUN).exists():
             inside = sorted(p.name for p in path.iterdir())[:5]
             raise RunError(
-                f"{path} is not a run folder: it has no run.json (it holds "
+                f"{path} is not a run folder: it has no {layout.RUN} (it holds "
                 f"{', '.join(inside) or 'nothing'}). Give a folder that train_det wrote."
             )
-        return cls(path, read_json(path / "run.json"))
+        return cls(path, read_json(path / layout.RUN))
 
     @property
     def kind(self) -> str:
@@ -178,20 +158,20 @@ class Run:
         self._save()
 
     def _save(self) -> None:
-        write_json(self.path / "run.json", self.info)
+        write_json(self.path / layout.RUN, self.info)
 
     def is_empty(self) -> bool:
         """Nothing of it can be used again: no checkpoint, no weights, no result."""
-        made = ("model.safetensors", "model_final.pth", "results")
+        made = (layout.CLASSIFIER, layout.DETECTOR, layout.RESULTS)
         return not any(self.checkpoints.glob("*.pth")) and not any(
             (self.path / name).exists() for name in made
         )
 
     def discard(self) -> None:
         """Takes back what an empty run wrote, and its folder if nothing else is in it."""
-        for name in (*STARTED_WITH, "run.json"):
+        for name in (*STARTED_WITH, layout.RUN):
             (self.path / name).unlink(missing_ok=True)
-        for events in self.path.glob("events.out.tfevents.*"):
+        for events in self.path.glob(layout.EVENTS):
             events.unlink()
         with contextlib.suppress(OSError):
             self.checkpoints.rmdir()
@@ -207,7 +187,7 @@ class Run:
         Raises:
             RunError: another live process holds it; says which, where and since when.
         """
-        lock = self.path / "lock.json"
+        lock = self.path / layout.LOCK
         mine = {"host": socket.gethostname(), "pid": os.getpid(), "since": utc_now()}
         for _ in range(2):
             try:
@@ -231,7 +211,7 @@ class Run:
         """A sign of life, now and then, for processes on other hosts."""
         while not ended.wait(SIGN_OF_LIFE_SECONDS):
             with contextlib.suppress(FileNotFoundError):
-                os.utime(self.path / "lock.json")
+                os.utime(self.path / layout.LOCK)
 
     def _refuse_live_lock(self, lock: Path) -> None:
         try:
@@ -250,28 +230,34 @@ class Run:
 
     @property
     def config_text(self) -> str:
-        return (self.path / "config.yaml").read_text(encoding="utf-8")
+        return (self.path / layout.CONFIG).read_text(encoding="utf-8")
 
     @property
     def checkpoints(self) -> Path:
-        return self.path / "checkpoints"
+        return self.path / layout.CHECKPOINTS
 
     def read(self, name: str, default: Any = None) -> Any:
-        """`name`.json of the folder (`card`, `transfer`, …), or `default` without one."""
-        path = self.path / f"{name}.json"
+        """What is in a JSON file of the folder (of `layout`), or `default` without that file."""
+        path = self._json_file(name)
         return read_json(path) if path.exists() else default
 
     def write(self, name: str, value: Any) -> None:
-        write_json(self.path / f"{name}.json", value)
+        write_json(self._json_file(name), value)
+
+    def _json_file(self, name: str) -> Path:
+        # Another name would read as a file that is not there.
+        if not name.endswith(".json"):
+            raise ValueError(f"name is {name!r}, expected a JSON file of layout, as 'card.json'")
+        return self.path / name
 
     def write_profile(self, numbers: dict[str, Any], picture: str) -> None:
         """What `resdet.profile` measured, and its SVG."""
-        self.write("profile", numbers)
-        write_text(self.path / "profile.svg", picture)
+        self.write(layout.PROFILE, numbers)
+        write_text(self.path / layout.PROFILE_PICTURE, picture)
 
     def metrics(self) -> list[dict[str, Any]]:
         """The lines of metrics.json in order; an unfinished last line is left out (F39)."""
-        path = self.path / "metrics.json"
+        path = self.path / layout.METRICS
         if not path.exists():
             return []
         rows: list[dict[str, Any]] = []
@@ -288,27 +274,27 @@ class Run:
 
     def detected_sets(self) -> list[str]:
         """Names of the data sets that this run has detected on, with or without annotations."""
-        folder = self.path / "results"
+        folder = self.path / layout.RESULTS
         if not folder.is_dir():
             return []
-        return sorted(_set_in(p) for p in folder.iterdir() if (p / "images.json").exists())
+        return sorted(_set_in(p) for p in folder.iterdir() if (p / layout.IMAGES).exists())
 
     def result_sets(self) -> list[str]:
         """Names of the data sets that this run was evaluated on: those with annotations."""
         names = self.detected_sets()
-        return [n for n in names if not (self.results(n) / "image_info.json.gz").exists()]
+        return [n for n in names if not (self.results(n) / layout.IMAGE_INFO).exists()]
 
     def results(self, data_set: str) -> Path:
         """results/<data set>; the folder need not exist yet."""
-        return self.path / "results" / _folder_name(data_set)
+        return self.path / layout.RESULTS / _folder_name(data_set)
 
     def parts(self, data_set: str) -> Path:
         """Where finished images are kept while a set is detected on."""
-        return self.results(data_set) / "parts"
+        return self.results(data_set) / layout.PARTS
 
     def submissions(self, server: str) -> Path:
         """Where packages for a server go; the folder need not exist yet."""
-        return self.path / "submissions" / server
+        return self.path / layout.SUBMISSIONS / server
 
 
 def _folder_name(data_set: str) -> str:
@@ -333,11 +319,11 @@ def _set_in(folder: Path) -> str:
     """
     if "+" not in folder.name:
         return unquote(folder.name)
-    said = read_json(folder / "images.json")
+    said = read_json(folder / layout.IMAGES)
     name = said.get("data_set") if isinstance(said, dict) else None
     if not isinstance(name, str) or _folder_name(name) != folder.name:
         raise RunError(
-            f"{folder / 'images.json'} says data_set {name!r}, which is not the set of this "
+            f"{folder / layout.IMAGES} says data_set {name!r}, which is not the set of this "
             "folder. Move the folder away, and detect again: train_det --eval-only."
         )
     return name

@@ -19,8 +19,7 @@ from resdet.evaluation.inputs.ground_truth import (
     read_index,
 )
 from resdet.run import Run, read_json
-
-TRUTH, INFO, IMAGES = "ground_truth.json.gz", "image_info.json.gz", "images.json"
+from resdet.run.layout import GROUND_TRUTH, IMAGE_INFO, IMAGES
 
 
 @dataclass(frozen=True)
@@ -50,16 +49,16 @@ def read_source(run: Run, data_set: str) -> Source:
     """
     folder = run.results(data_set)
     images = read_json(folder / IMAGES)
-    if (folder / TRUTH).is_file():
-        truth = read_ground_truth(folder / TRUTH)
+    if (folder / GROUND_TRUTH).is_file():
+        truth = read_ground_truth(folder / GROUND_TRUTH)
         return Source(data_set, folder, truth.index, truth, truth.info, images["evaluated"])
-    if not (folder / INFO).is_file():
+    if not (folder / IMAGE_INFO).is_file():
         raise RunError(
-            f"{folder} has neither {TRUTH} nor {INFO}: it is not whole. Detect again: "
+            f"{folder} has neither {GROUND_TRUTH} nor {IMAGE_INFO}: it is not whole. Detect again: "
             "train_det --eval-only."
         )
-    info = read_json(folder / INFO).get("info") or {}
-    index = read_index(folder / INFO)
+    info = read_json(folder / IMAGE_INFO).get("info") or {}
+    index = read_index(folder / IMAGE_INFO)
     return Source(data_set, folder, index, None, info, images["evaluated"])
 
 

@@ -77,7 +77,7 @@ def test_the_story_ends_in_a_report_and_a_second_call_trains_nothing(
     caplog.set_level(logging.INFO, "resdet.cli.demo")
     assert demo.run(arguments("--output", "out", "--jobs", "2")) == 0
     assert (place / "out" / "report" / "report.html").exists()
-    assert Run.open(place / "out" / "vgg_pretrained").read("transfer")["arrived"] == 100
+    assert Run.open(place / "out" / "vgg_pretrained").read("transfer.json")["arrived"] == 100
     ids = [Run.open(place / "out" / s.name).info["id"] for s in tiny_steps(Path("out"))]
     caplog.clear()
     assert demo.run(arguments("--output", "out")) == 0

@@ -123,6 +123,7 @@ def test_options_of_our_families_do_not_reach_foreign_nets_unless_set():
     assert net_options(resolve(None, ["MODEL.NET.NAME", "mine"]).cfg) == {}
     own = net_options(resolve(None, ["MODEL.NET.NAME", "resnet50"]).cfg)
     assert own == {"width": 1.0, "stride_in_1x1": True}
+    assert net_options(resolve(None, ["MODEL.NET.NAME", "vgg16_bn"]).cfg) == {"width": 1.0}
     with pytest.raises(ConfigError, match="MODEL.NET: timm:test_resnet cannot be built with width"):
         cfg_of("timm:test_resnet", "MODEL.NET.WIDTH", "0.5")
     with pytest.raises(ConfigError, match="cannot be built with .*stride_in_1x1=False"):
@@ -167,7 +168,7 @@ def test_a_file_of_timms_tensors_trains_and_scores(place, name):
     run = Run.open(place / "run")
     state = timm.create_model(name, pretrained=False, num_classes=5).state_dict()
     wanted = [n for n in state if not n.endswith("num_batches_tracked") and ".fc." not in f".{n}"]
-    transfer = run.read("transfer")
+    transfer = run.read("transfer.json")
     assert (transfer["wanted"], transfer["arrived"], transfer["new"]) == (
         len(wanted), len(wanted), [],
     )  # fmt: skip
@@ -201,7 +202,7 @@ def test_a_pyramid_stands_on_any_net_that_runs_layer_by_layer(place, name):
         "MODEL.WEIGHTS", "net.safetensors", cwd=place,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr[-3000:]
-    transfer = Run.open(place / "run").read("transfer")
+    transfer = Run.open(place / "run").read("transfer.json")
     behind = ("classifier.", "conv_head.", "bn2.", "norm_head.", "head.")
     tensors = [n for n in net.state_dict() if not n.endswith("num_batches_tracked")]
     assert transfer["arrived"] == len([n for n in tensors if not n.startswith(behind)])
@@ -229,7 +230,7 @@ def test_the_tutorials_net_trains_a_detector_as_the_page_says(place):
         cwd=place,
     )  # fmt: skip
     run = Run.open(place / "run")
-    transfer = run.read("transfer")
+    transfer = run.read("transfer.json")
     assert (transfer["wanted"], transfer["arrived"]) == (50, 50)
     assert transfer["left_over"] == ["classifier.1.bias", "classifier.1.weight"]
     assert run.state == "finished"

@@ -52,7 +52,7 @@ def test_a_detector_trains_from_a_classifier_and_is_scored(tmp_path, detector, s
     done = tiny.run_cli(*command, "MODEL.WEIGHTS", "net.safetensors", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     run = Run.open(tmp_path / "run")
-    transfer = run.read("transfer")
+    transfer = run.read("transfer.json")
     assert (transfer["wanted"], transfer["arrived"], len(transfer["left_over"])) == (100, 100, 2)
     assert "res5 " in done.stderr + done.stdout  # stage by stage, what trains
     (name,) = run.result_sets()

@@ -12,7 +12,7 @@ from detectron2.layers import FrozenBatchNorm2d, NaiveSyncBatchNorm
 
 from resdet import nets
 from resdet.detect.backbone import freeze
-from resdet.detect.norms import FrozenBatchNormAct2d, freeze_norms, still
+from resdet.detect.norms import FrozenBatchNormAct2d, disable_dropout, freeze_norms
 from resdet.errors import ConfigError
 
 
@@ -116,6 +116,6 @@ def test_a_frozen_stage_drops_nothing():
     """Dropout, drop path and drop block of a stage at rest are off, also in training mode."""
     drop = pytest.importorskip("timm.layers")
     layers = [nn.Dropout(0.9), nn.Dropout2d(0.9), drop.DropPath(0.9), drop.DropBlock2d(0.9, 3)]
-    net = still(nn.Sequential(*layers)).train()
+    net = disable_dropout(nn.Sequential(*layers)).train()
     x = torch.randn(4, 3, 8, 8)
     assert torch.equal(net(x), x)

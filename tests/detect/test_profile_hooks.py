@@ -58,7 +58,7 @@ def place(tmp_path_factory):
 
 
 def sections(run):
-    return {s["name"]: s for s in Run.open(run).read("profile")["sections"]}
+    return {s["name"]: s for s in Run.open(run).read("profile.json")["sections"]}
 
 
 def test_weights_losses_and_detections_are_equal_to_the_bit(place):

@@ -76,11 +76,11 @@ def results(run_path, name):
 def test_every_tensor_is_counted_and_the_card_decides(place):
     """100 tensors of the net without its last layer arrive; RGB and mean come from the card."""
     run = Run.open(place / "one")
-    transfer = run.read("transfer")
+    transfer = run.read("transfer.json")
     assert (transfer["wanted"], transfer["arrived"], transfer["new"]) == (100, 100, [])
     assert transfer["left_over"] == ["linear.bias", "linear.weight"]
     assert "FORMAT: RGB" in run.config_text and "WIDTH: 0.125" in run.config_text
-    assert run.read("card")["net"] == "resnet18"
+    assert run.read("card.json")["net"] == "resnet18"
     assert run.state == "finished" and run.info["samples"] == 20
 
 

@@ -68,7 +68,7 @@ def test_pretraining_by_two_equals_one_up_to_rounding(tmp_path: Path) -> None:
     # as the training did: the bound lies between them, whatever the order of sums.
     assert torch.stack(moved).norm() > 0.01
     assert torch.stack(apart).norm() < 0.01 * torch.stack(moved).norm()
-    images = two.read("classification")["data/val"]["images"]
+    images = two.read("classification.json")["data/val"]["images"]
     assert images == {"expected": 18, "evaluated": 18, "missing": 0}
 
 

@@ -31,7 +31,7 @@ def test_a_stopped_training_leaves_what_it_has(tmp_path, capsys):
     run = loops.make_run(tmp_path / "r")
     with pytest.raises(Interrupted), profiled(ON, "train_det"), left_in(run):
         loops.train(loops.make_loop(), run, 0, 100, Kill())
-    (section,) = run.read("profile")["sections"]
+    (section,) = run.read("profile.json")["sections"]
     assert (section["name"], section["first"]["calls"], section["steps"]["calls"]) == (
         "training",
         3,
@@ -56,7 +56,7 @@ def test_seconds_of_a_real_loop_add_up(tmp_path):
     run = loops.make_run(tmp_path / "r")
     with profiled(ON, "train_det"), left_in(run):
         loops.train(loops.make_loop(), run, 0, 12)
-    said = run.read("profile")
+    said = run.read("profile.json")
     (section,) = said["sections"]
     parts = section["seconds"] + said["getting ready"] + said["other"]
     assert parts == pytest.approx(said["seconds"], abs=1e-9)

@@ -193,12 +193,10 @@ def test_names_that_are_taken_are_refused(name, message):
         nets.register("other", 3)
 
 
-def test_every_name_of_ours_is_reserved():
-    """And the config's rule for what is ours is the same one."""
-    from resdet.config import OWN_NET
-
-    assert OWN_NET.pattern == registry.OWN.pattern
-    assert all(registry.OWN.fullmatch(name) for name in nets.names())
+@pytest.mark.parametrize("name", [*nets.names(), "resnet26", "plain50_bn", "cifar_resnet9"])
+def test_every_name_of_a_family_is_reserved_at_any_depth(name):
+    with pytest.raises(ValueError, match=f"cannot be registered as {name!r}: it is resdet's own"):
+        nets.register(name, Small)
 
 
 def test_a_chain_puts_layers_where_their_dots_say():

@@ -42,8 +42,8 @@ def test_killed_and_resumed_equals_one_go_to_the_bit(place):
     one, _ = weights.load(place / "one" / "model.safetensors")
     two, _ = weights.load(place / "two" / "model.safetensors")
     assert one.keys() == two.keys() and all(torch.equal(one[k], two[k]) for k in one)
-    assert Run.open(place / "one").read("classification") == Run.open(place / "two").read(
-        "classification"
+    assert Run.open(place / "one").read("classification.json") == Run.open(place / "two").read(
+        "classification.json"
     )
 
 
@@ -61,7 +61,7 @@ def test_the_card_says_what_the_net_was_trained_on(place):
 
 def test_a_finished_run_scores_again_to_the_same_numbers(place):
     """--eval-only reads the written file."""
-    before = Run.open(place / "one").read("classification")["data/val"]
+    before = Run.open(place / "one").read("classification.json")["data/val"]
     done = tiny.run_cli(
         "pretrain_cls", "--config", "c.yaml", "--output", "one", "--eval-only", cwd=place
     )
@@ -122,7 +122,7 @@ def test_a_classifier_can_start_from_another(place):
     assert torch.equal(child["linear.weight"], parent["linear.weight"])
     assert torch.equal(child["res4.1.conv2.weight"], parent["res4.1.conv2.weight"])
     assert card.parent == parents_card.tensors_sha256
-    assert Run.open(place / "child").read("transfer")["arrived"] == 102
+    assert Run.open(place / "child").read("transfer.json")["arrived"] == 102
 
 
 def test_the_log_opens_with_what_was_found_before_the_folder_was_made(place):
@@ -141,10 +141,10 @@ def test_a_profiled_training_is_the_same_to_the_bit(place):
     two, _ = weights.load(place / "profiled" / "model.safetensors")
     assert one.keys() == two.keys() and all(torch.equal(one[k], two[k]) for k in one)
     before, after = Run.open(place / "one"), Run.open(place / "profiled")
-    assert before.read("classification") == after.read("classification")
-    said = {s["name"]: s for s in after.read("profile")["sections"]}
+    assert before.read("classification.json") == after.read("classification.json")
+    said = {s["name"]: s for s in after.read("profile.json")["sections"]}
     assert list(said) == ["training", "statistics of norms", "scoring"]
     assert (said["training"]["first"]["calls"], said["training"]["steps"]["calls"]) == (3, 7)
     assert list(said["scoring"]["steps"]["parts"]) == ["wait for data", "forward"]
     assert "Where the time of pretrain_cls went" in done.stdout
-    assert before.read("profile") is None
+    assert before.read("profile.json") is None

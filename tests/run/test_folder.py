@@ -1,14 +1,16 @@
 """The run folder: atomic, owned by one run, refused with words where it is not one."""
 
+import ast
 import json
 import os
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
 from resdet.errors import RunError
-from resdet.run import Run, atomic_path, read_json, write_json
+from resdet.run import Run, atomic_path, layout, read_json, write_json
 
 
 def make(path):
@@ -130,3 +132,19 @@ def test_a_folder_in_use_is_refused_and_a_dead_lock_taken_over(tmp_path):
             json.loads((run.path / "lock.json").read_text(encoding="utf-8"))["pid"] == os.getpid()
         )
     assert not (run.path / "lock.json").exists()
+
+
+def test_a_name_that_is_no_json_file_is_refused(tmp_path):
+    """Without its ending a name would read as a file that is not there, whatever is there."""
+    run = make(tmp_path / "r")
+    run.write("card.json", {"net": "resnet18"})
+    assert read_json(run.path / "card.json") == run.read("card.json") == {"net": "resnet18"}
+    with pytest.raises(ValueError, match="name is 'card', expected a JSON file"):
+        run.read("card", {})
+
+
+def test_the_names_come_without_any_other_module():
+    """So that evaluation may take names from `layout` and still knows no run folder."""
+    tree = ast.parse(Path(layout.__file__).read_text(encoding="utf-8"))
+    names = [node for node in ast.walk(tree) if isinstance(node, ast.Import | ast.ImportFrom)]
+    assert not names and layout.checkpoint_name(800) == "step_0000800.pth"

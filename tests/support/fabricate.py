@@ -110,9 +110,9 @@ def fabricate_run(
     )
     run.update(**dict(info or {}))
     if pretrained:
-        run.write("card", {**_card(net, tree), **dict(card_changes or {})})
+        run.write("card.json", {**_card(net, tree), **dict(card_changes or {})})
         counts = {"wanted": 60, "arrived": 60, "new": [], "left_over": ["linear.weight"]}
-        run.write("transfer", {"file": weights, **counts})
+        run.write("transfer.json", {"file": weights, **counts})
     _write_metrics(run, skill, solver["MAX_ITER"], seed)
     present = [name for name in classes if name not in absent]
     truth = ground_truth(data_set, classes, present, num_images, evaluators, voc_year)

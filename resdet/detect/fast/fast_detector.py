@@ -25,7 +25,7 @@ from resdet.detect.backbone import NetBackbone
 from resdet.detect.fast.box_head import BoxHead, can_be_quickened, own_box_head, quicken
 from resdet.detect.fast.folding import fold_norms, is_plain
 from resdet.detect.fast.proposals import HiddenLayer, ShortNMS, plain_head
-from resdet.detect.fast.region_features import CHUNK, kind_of, why_not
+from resdet.detect.fast.region_features import CHUNK, pooler_for, unsupported_reason
 from resdet.detect.fast.winograd import WinogradConv, fits
 from resdet.detect.fpn import NetFPN
 from resdet.detect.region_heads import RegionHeads
@@ -72,8 +72,8 @@ def fast(model: nn.Module, *, bf16: bool = False, chunk: int = CHUNK) -> nn.Modu
         heads.precision = precision
         for name in heads.tail_names:
             _prepare(heads.get_submodule(name), bf16)
-        if not why_not(heads):
-            heads.region_features = kind_of(heads)(heads, chunk=chunk)
+        if not unsupported_reason(heads):
+            heads.region_features = pooler_for(heads)(heads, chunk=chunk)
     if plain_head(getattr(found, "proposal_generator", None)):
         _prepare_rpn(found.proposal_generator, precision)
     return found
@@ -124,7 +124,7 @@ def skipped(model: nn.Module) -> Iterator[str]:
     if not isinstance(backbone, NetBackbone | NetFPN):
         yield f"the backbone is Detectron2's {type(backbone).__name__}: left as it is"
     if isinstance(heads, RegionHeads):
-        if reason := why_not(heads):
+        if reason := unsupported_reason(heads):
             yield reason
     elif not can_be_quickened(heads):
         yield f"the region heads are Detectron2's {type(heads).__name__}: left as they are"

@@ -29,8 +29,8 @@ from resdet.detect.fast.region_features import (
     CHUNK,
     FullyConnectedRegions,
     Regions,
-    kind_of,
-    why_not,
+    pooler_for,
+    unsupported_reason,
 )
 from resdet.detect.fpn import NetFPN
 from resdet.detect.region_heads import RegionHeads
@@ -59,8 +59,8 @@ def speed_up(model: Any, precision: Precision) -> None:
     if isinstance(heads, RegionHeads):
         fold_while_training(heads)
         heads.precision = precision
-        if not why_not(heads):
-            kind = kind_of(heads)
+        if not unsupported_reason(heads):
+            kind = pooler_for(heads)
             # fc6 keeps the order of its weights: they are trained and saved.
             kind = Regions if kind is FullyConnectedRegions else kind
             heads.region_features = kind(heads, whole=True)

@@ -175,7 +175,7 @@ def _shifted(x: torch.Tensor, conv: Conv) -> torch.Tensor:
     return conv.norm(x) if isinstance(conv.norm, nn.BatchNorm2d) else x
 
 
-def why_not(heads: RegionHeads) -> str:
+def unsupported_reason(heads: RegionHeads) -> str:
     """Why these heads' regions stay as they are, in a sentence; "" if nothing forbids `Regions`."""
     if type(heads).region_features is not RegionHeads.region_features:
         return f"{type(heads).__name__} gathers its regions in its own way: left as they are"
@@ -187,7 +187,7 @@ def why_not(heads: RegionHeads) -> str:
     return ""
 
 
-def kind_of(heads: RegionHeads) -> type[Regions]:
+def pooler_for(heads: RegionHeads) -> type[Regions]:
     """The class that fits the first layers of these heads' tail."""
     first = heads.get_submodule(heads.tail_names[0])
     if type(first) is FullyConnected:

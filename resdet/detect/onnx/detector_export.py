@@ -25,10 +25,10 @@ from resdet.config import data_options, resolve
 from resdet.data import DataOptions
 from resdet.data.images.reader import ImageReader
 from resdet.detect.loading import Mapper
-from resdet.detect.onnx.detector_graph import DetectorGraph, translations
-from resdet.detect.trainer import FINAL, DetectorTraining, classes_in
+from resdet.detect.onnx.detector_graph import DetectorGraph, set_to_float32, translations
+from resdet.detect.trainer import DetectorTraining, classes_in
 from resdet.errors import CheckFailed, RunError
-from resdet.run import Run
+from resdet.run import Run, layout
 from resdet.weights import Card, Input
 from resdet.weights.files import read_tensors
 from resdet.weights.onnx.onnx_file import (
@@ -128,7 +128,7 @@ def export_detector(
     )
     name = cfg.MODEL.NET.NAME or cfg.MODEL.BACKBONE.NAME
     path = Path(path) if str(path).endswith(".onnx") else Path(path) / NAME
-    classes = classes_in(run.path / FINAL)
+    classes = classes_in(run.path / layout.DETECTOR)
     entries = about(
         _card_of(run),
         kind="detector",
@@ -171,19 +171,19 @@ def detector_of(run: Run) -> tuple[Any, Any]:
             f"{run.path} is a {run.kind} run, export takes a detection run or a weight file. "
             "Give a folder that train_det wrote."
         )
-    final = run.path / FINAL
+    final = run.path / layout.DETECTOR
     if not final.exists():
         raise RunError(
             f"{final} does not exist: the run is {run.state}. Finish it: train_det --resume."
         )
-    cfg = resolve(run.path / "config.yaml", ["MODEL.DEVICE", "cpu"]).cfg
+    cfg = resolve(run.path / layout.CONFIG, ["MODEL.DEVICE", "cpu"]).cfg
     training = DetectorTraining(cfg, run, [], [], ImageReader(DataOptions(**data_options(cfg))))
     training.load_detector(read_tensors(final), str(final))
     return training.model.eval(), cfg
 
 
 def _card_of(run: Run) -> Card | None:
-    path = run.path / "card.json"
+    path = run.path / layout.CARD
     if not path.exists():
         return None
     return Card.read(path)
@@ -191,7 +191,9 @@ def _card_of(run: Run) -> Card | None:
 
 def check_images(run: Run, cfg: Any) -> tuple[list[torch.Tensor], int]:
     """Images (3, H, W), float32 in [0, 255], to compare on, and how many of them are pictures."""
-    files = [p for name in run.detected_sets() for p in (run.results(name) / "samples").glob("*")]
+    files = [
+        p for name in run.detected_sets() for p in (run.results(name) / layout.SAMPLES).glob("*")
+    ]
     picks = np.unique(np.linspace(0, len(files) - 1, min(PICTURES, len(files))).round())
     mapper = Mapper.of(cfg, ImageReader(DataOptions(**data_options(cfg))), is_train=False)
     images = [
@@ -204,7 +206,7 @@ def check_images(run: Run, cfg: Any) -> tuple[list[torch.Tensor], int]:
 
 
 @dataclass(frozen=True)
-class Difference:
+class ExportDifference:
     """What a comparison found: detections in all, largest difference of a box and of a score."""
 
     detections: int
@@ -220,14 +222,16 @@ def write_detector(
     entries: dict[str, str],
     what: str,
     normalised_input: bool = False,
-) -> Difference:
+) -> ExportDifference:
     """Writes a Detectron2 model as ONNX and compares the two on images (3, H, W) in [0, 255].
 
-    Raises what `export_detector` raises.
+    The model computes in float32 from then on (`set_to_float32`). Raises what `export_detector`
+    raises.
     """
     require_packages()
-    # First, as it sets the precision of shared layers to float32, for both.
     graph = DetectorGraph(model, normalises=not normalised_input).eval()
+    # The graph has the model's own layers: both compute in float32, whatever the run's precision.
+    set_to_float32(model)
     mean, std = graph.model.pixel_mean, graph.model.pixel_std
     program = convert(
         graph,
@@ -263,13 +267,15 @@ def write_detector(
                 "the check, so nothing could be compared. Say --score-threshold 0.01, or score "
                 "the run first, which leaves sample pictures: train_det --eval-only."
             )
-    return Difference(total, max(d.box for d in differences), max(d.score for d in differences))
+    return ExportDifference(
+        total, max(d.box for d in differences), max(d.score for d in differences)
+    )
 
 
 Detections = tuple[np.ndarray, np.ndarray, np.ndarray]
 
 
-def difference(found: Detections, expected: Detections, *, where: str) -> Difference:
+def difference(found: Detections, expected: Detections, *, where: str) -> ExportDifference:
     """How far two results of one image are apart; equal scores may come in another order.
 
     Args:
@@ -307,4 +313,4 @@ def difference(found: Detections, expected: Detections, *, where: str) -> Differ
         free[nearest] = False
         worst_box = max(worst_box, float(boxes[nearest]))
         worst_score = max(worst_score, float(scores[nearest]))
-    return Difference(len(found[1]), worst_box, worst_score)
+    return ExportDifference(len(found[1]), worst_box, worst_score)

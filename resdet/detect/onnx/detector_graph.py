@@ -105,7 +105,8 @@ class DetectorGraph(nn.Module):
     Gives what the detector gives for one image without a wish for another size.
 
     Args:
-        model: in evaluation mode; its layers are shared, and computed in float32.
+        model: in evaluation mode; its layers are shared and stay as they are. Whoever exports in
+            float32 sets them to it (`set_to_float32`).
         normalises: the input is pixels in [0, 255]; else they are (pixel - mean) / std already.
 
     Raises:
@@ -115,9 +116,6 @@ class DetectorGraph(nn.Module):
     def __init__(self, model: nn.Module, *, normalises: bool = True):
         super().__init__()
         refuse_unknown_parts(model)
-        for module in model.modules():
-            if isinstance(getattr(module, "precision", None), Precision):
-                module.precision = Precision()  # type: ignore[assignment]
         self.model: Any = model
         self.normalises = normalises
 
@@ -235,6 +233,13 @@ def _clipped(boxes: torch.Tensor, height: Any, width: Any) -> torch.Tensor:
 def _nonempty(boxes: torch.Tensor, side: float) -> torch.Tensor:
     """Which boxes (M, 4) are wider and higher than `side`."""
     return (boxes[:, 2] - boxes[:, 0] > side) & (boxes[:, 3] - boxes[:, 1] > side)
+
+
+def set_to_float32(model: nn.Module) -> None:
+    """Changes the model in place: parts that have a precision compute in float32 from now on."""
+    for module in model.modules():
+        if isinstance(getattr(module, "precision", None), Precision):
+            module.precision = Precision()  # type: ignore[assignment]
 
 
 def refuse_unknown_parts(model: Any) -> None:

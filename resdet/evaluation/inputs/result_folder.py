@@ -30,10 +30,8 @@ from resdet.evaluation.inputs.ground_truth import GroundTruth, read_ground_truth
 from resdet.evaluation.inputs.validation import check_columns
 from resdet.evaluation.voc import voc_evaluation as voc
 from resdet.evaluation.voc.detection_files import PREFIX
+from resdet.run.layout import COCO_RESULTS, GROUND_TRUTH, IMAGES
 
-IMAGES = "images.json"
-GROUND_TRUTH = "ground_truth.json.gz"
-COCO_RESULTS = "coco_instances_results.json"
 METRICS = ("voc", "coco")
 _ENDING = re.compile(r"\.(json|json\.gz|zip)$")
 

@@ -15,6 +15,7 @@ from resdet.report.compare.gain_noise import Bet
 from resdet.report.model import ComparisonReport, SetReport
 from resdet.report.runs import Column
 from resdet.report.scores import Metric
+from resdet.run import layout
 
 
 def to_json(report: ComparisonReport) -> dict[str, Any]:
@@ -60,7 +61,7 @@ def _run(column: Column) -> dict[str, Any]:
             "metrics": card.get("metrics") or {},
             "training": card.get("training") or {},
         },
-        "transfer": column.run.read("transfer"),
+        "transfer": column.run.read(layout.TRANSFER),
         "versions": info.get("versions") or {},
         "device": info.get("device"),
         "host": info.get("host"),

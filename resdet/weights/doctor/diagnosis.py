@@ -16,6 +16,7 @@ from typing import Any
 import torch
 
 from resdet.errors import WeightsError
+from resdet.run import layout
 from resdet.weights.card import CARD_KEY, Card, Input
 from resdet.weights.doctor.first_layer import (
     Evidence,
@@ -43,7 +44,6 @@ from resdet.weights.origins.identify import Identified, identify, shapes_of
 from resdet.weights.origins.tensor_names import COUNTER
 from resdet.weights.transfer import grouped
 
-RUN_CARD, RUN_MODEL = "card.json", "model_final.pth"
 # A variance this small divides by little but eps.
 TINY_VARIANCE = 1e-6
 
@@ -226,8 +226,8 @@ def _foreign(
     path: Path, contents: Contents, problems: list[str], counted: dict[str, Any]
 ) -> Report:
     # A run of ours: the card of the classifier that its detector started from lies in its folder.
-    run_card = path.parent / RUN_CARD
-    of_run = Card.read(run_card) if run_card.exists() and path.name == RUN_MODEL else None
+    run_card = path.parent / layout.CARD
+    of_run = Card.read(run_card) if run_card.exists() and path.name == layout.DETECTOR else None
     found = identify(contents, str(path), of_run or card_beside(path))
     habits = by_habit(path, contents, found)
     card = None

@@ -28,6 +28,7 @@ from safetensors import SafetensorError, safe_open
 
 from resdet.errors import WeightsError
 from resdet.formats import foreign
+from resdet.run import layout
 from resdet.weights.card import CARD_KEY
 from resdet.weights.formats import pickles
 
@@ -135,7 +136,7 @@ def container_of(path: Path) -> str:
     if not path.exists():
         raise WeightsError(f"{path} does not exist. Name a weight file that does.")
     if path.is_dir():
-        inside = path / "model.safetensors"
+        inside = path / layout.CLASSIFIER
         hint = f" Did you mean {inside}?" if inside.exists() else ""
         raise WeightsError(f"{path} is a folder, expected a weight file.{hint}")
     size = path.stat().st_size

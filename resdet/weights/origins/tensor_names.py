@@ -21,7 +21,7 @@ import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
-from resdet.nets.zoo import CIFAR_DEPTHS, RESNETS, VGGS
+from resdet.nets.families import CIFAR_DEPTHS, RESNETS, VGGS
 
 BN_NAMES = ("weight", "bias", "running_mean", "running_var", "num_batches_tracked")
 COUNTER = "num_batches_tracked"

@@ -25,6 +25,7 @@ from resdet.cli import export_onnx
 from resdet.config import get_cfg, resolve
 from resdet.detect.model import fill_from_weights_and_net
 from resdet.detect.onnx import detector_export, detector_graph
+from resdet.engine.speed.precision import Precision
 from resdet.errors import CheckFailed, ConfigError, RunError
 from resdet.run import Run, write_json
 from tests.support import tiny
@@ -162,6 +163,17 @@ def test_the_graph_is_detectron2s_to_the_bit(kind):
     assert torch.equal(scores, expected.scores)
     assert torch.equal(boxes, expected.pred_boxes.tensor)
     assert torch.equal(classes, expected.pred_classes)
+
+
+def test_the_graph_leaves_the_precision_of_its_model_alone():
+    """Only the function that is named for it changes the shared layers."""
+    model = model_of("paper-C4")
+    bf16 = Precision("cpu", bf16=True, channels_last=True)
+    model.backbone.precision = model.roi_heads.precision = bf16
+    detector_graph.DetectorGraph(model)
+    assert model.backbone.precision == model.roi_heads.precision == bf16
+    detector_graph.set_to_float32(model)
+    assert str(model.backbone.precision) == str(model.roi_heads.precision) == "float32"
 
 
 @pytest.mark.slow
