@@ -33,7 +33,7 @@ from resdet.errors import (
 )
 from resdet.run import Run
 from resdet.weights import Card
-from resdet.weights.foreign_cards import path_beside
+from resdet.weights.cards import path_beside
 from resdet.weights.resolve import WeightFile
 from resdet.weights.tensor_checks import refuse_not_finite
 

@@ -1,6 +1,6 @@
 """Weights that carry their conventions: files, the card inside them, names, counted transfer."""
 
-from resdet.weights.card import Card, Input
+from resdet.weights.cards import Card, Input
 from resdet.weights.files import load, read, save
 from resdet.weights.predictors import Heads
 from resdet.weights.predictors import fit as fit_heads

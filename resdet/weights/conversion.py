@@ -23,10 +23,10 @@ from resdet import nets
 from resdet.errors import CheckFailed, WeightsError
 from resdet.run import atomic_path, write_json
 from resdet.weights import files
-from resdet.weights.card import Card
-from resdet.weights.foreign_cards import needs_stride_rule, path_beside
+from resdet.weights.cards import Card, path_beside
 from resdet.weights.formats.containers import Tensors
 from resdet.weights.origins import native_names
+from resdet.weights.origins.habits import needs_stride_rule
 from resdet.weights.origins.identify import shapes_of
 from resdet.weights.origins.origin_records import to_names_of
 from resdet.weights.origins.reference_nets import Parity, logits, our_net, own_net, parity

@@ -17,7 +17,7 @@ import torch
 from safetensors.torch import save_file
 
 from resdet.run import atomic_path
-from resdet.weights.card import CARD_KEY, Card
+from resdet.weights.cards import CARD_KEY, Card
 from resdet.weights.formats import containers
 from resdet.weights.formats.containers import Contents, Tensors
 from resdet.weights.resolve import WeightFile

@@ -13,11 +13,11 @@ from functools import cached_property
 from pathlib import Path
 
 from resdet.errors import WeightsError
-from resdet.weights.card import CARD_KEY, Card
-from resdet.weights.foreign_cards import Habits, by_habit, card_beside, card_of, part_of
+from resdet.weights.cards import CARD_KEY, Card, card_beside, part_of
 from resdet.weights.formats import containers
 from resdet.weights.formats.containers import Contents, Tensors
 from resdet.weights.origins import native_names
+from resdet.weights.origins.habits import Habits, by_habit, card_of
 from resdet.weights.origins.identify import Identified, identify
 from resdet.weights.tensor_checks import refuse_not_finite, sha256_of
 

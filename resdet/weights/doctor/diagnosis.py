@@ -16,7 +16,7 @@ from typing import Any
 import torch
 
 from resdet.errors import WeightsError
-from resdet.weights.card import Card, Input
+from resdet.weights.cards import Card, Input, path_beside
 from resdet.weights.doctor.first_layer import (
     Evidence,
     clashes,
@@ -25,17 +25,10 @@ from resdet.weights.doctor.first_layer import (
     is_folded,
     scale,
 )
-from resdet.weights.foreign_cards import (
-    Habits,
-    by_habit,
-    card_of,
-    needs_stride_rule,
-    path_beside,
-    unknown_of,
-)
 from resdet.weights.formats import containers
 from resdet.weights.formats.containers import Contents
 from resdet.weights.origins import native_names, tensor_names
+from resdet.weights.origins.habits import Habits, by_habit, card_of, needs_stride_rule, unknown_of
 from resdet.weights.origins.identify import Identified, shapes_of
 from resdet.weights.origins.tensor_names import COUNTER
 from resdet.weights.resolve import WeightFile

@@ -22,7 +22,7 @@ import torch
 
 from resdet import nets
 from resdet.errors import WeightsError
-from resdet.weights.card import Card
+from resdet.weights.cards import Card
 from resdet.weights.formats.containers import Contents, Tensors
 from resdet.weights.origins import tensor_names
 from resdet.weights.origins.origin_records import ORIGINS, STEM_BIASES, Origin, to_our_values

@@ -18,7 +18,7 @@ from dataclasses import dataclass
 import torch
 
 from resdet.errors import WeightsError
-from resdet.weights.card import Input
+from resdet.weights.cards import Input
 from resdet.weights.formats.containers import Tensors
 from resdet.weights.origins import tensor_names, value_layouts
 from resdet.weights.origins.tensor_names import COUNTER

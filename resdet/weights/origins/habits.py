@@ -1,36 +1,25 @@
-"""The card of a file that carries none: the one beside it, or its origin's habits, or a refusal.
+"""The card of a foreign file: the one beside it, or its origin's habits, or a refusal.
 
-    x.pth.card.json   written by `convert_weights card`: what a person said, kept for good
-    config.json       beside timm's files: its `pretrained_cfg`
-    habits            what the origin's files want, marked as not verified
-
-What none of these knows is asked for once (`faults.md` F19, F20).
+Habits are what the origin's files want, marked as not verified. What nothing tells is asked for
+once (`faults.md` F19, F20).
 
 Not for: what can be measured on a file (`doctor`).
 """
 
 from __future__ import annotations
 
-import json
 import shlex
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from resdet.errors import WeightsError
-from resdet.weights.card import Card, Input
+from resdet.weights.cards import Card, Input, path_beside, timm_input, timm_record
 from resdet.weights.doctor.first_layer import clashes, is_folded
 from resdet.weights.formats.containers import Contents
 from resdet.weights.origins.identify import Identified
 from resdet.weights.origins.origin_records import IMAGENET_RGB
 from resdet.weights.origins.value_layouts import EPS
-
-SUFFIX = ".card.json"
-
-
-def path_beside(path: Path | str) -> Path:
-    """Where the card of a foreign file lies."""
-    return Path(f"{path}{SUFFIX}")
 
 
 def card_of(path: Path, contents: Contents, found: Identified, digest: str) -> Card:
@@ -148,42 +137,6 @@ def _is_converted_torchvision(contents: Contents) -> bool:
     )
 
 
-def timm_record(path: Path) -> dict[str, Any] | None:
-    """The config.json of timm beside a file; None without one, or where it is another library's.
-
-    Raises:
-        WeightsError: it is timm's (it has a `pretrained_cfg`) and cannot be read.
-    """
-    config = path.parent / "config.json"
-    if not config.is_file():
-        return None
-    try:
-        record = json.loads(config.read_text(encoding="utf-8"))
-        if not isinstance(record, dict) or "pretrained_cfg" not in record:
-            return None
-        if not isinstance(record["architecture"], str) or not record["pretrained_cfg"]["mean"]:
-            raise ValueError("no architecture")
-        return record
-    except (ValueError, KeyError, TypeError, OSError, RecursionError) as error:
-        raise WeightsError(
-            f"{config} lies beside {path.name} but is no timm config ({error!r}). Mend it, or move "
-            "the weights into a folder of their own."
-        ) from None
-
-
-def timm_input(path: Path, record: dict[str, Any]) -> Input:
-    """How the record wants images; timm's numbers are for pixels in [0, 1]."""
-    stated = record["pretrained_cfg"]
-    try:
-        size = int(stated["input_size"][-1])
-        return Input.of_unit_range(stated["mean"], stated["std"], size)
-    except (ValueError, KeyError, TypeError, IndexError) as error:
-        raise WeightsError(
-            f"{path.parent / 'config.json'}: its pretrained_cfg cannot be read ({error!r}). Mend "
-            "it, or move the weights into a folder of their own."
-        ) from None
-
-
 def norm_of(found: Identified) -> dict[str, Any]:
     """The card's entry on norms."""
     has_norm = any(".norm." in name for name in found.tensors)
@@ -192,18 +145,6 @@ def norm_of(found: Identified) -> dict[str, Any]:
         "eps": EPS,
         "folded": found.origin.folded or is_folded(found.tensors),
     }
-
-
-def part_of(path: Path | str) -> str | None:
-    """The part of the file that the card beside it is of; None without a card or a part."""
-    card = card_beside(path)
-    return card.part or None if card else None
-
-
-def card_beside(path: Path | str) -> Card | None:
-    """The card that lies beside a file; None without one."""
-    beside = path_beside(path)
-    return Card.read(beside) if beside.exists() else None
 
 
 def _checked(card: Card, path: Path, found: Identified, digest: str) -> Card:
