@@ -18,13 +18,13 @@ from typing import Any
 from resdet.cli.export_onnx import add_export_arguments, run_export
 from resdet.errors import UserError, WeightsError
 from resdet.run import write_json
+from resdet.weights import native_names
 from resdet.weights.cards import COLOR_ORDERS, Card, Input, path_beside
 from resdet.weights.conversion import SUFFIXES, TARGETS, Conversion, convert
 from resdet.weights.doctor import diagnosis, image_probe
 from resdet.weights.doctor.first_layer import clashes
-from resdet.weights.origins import native_names
 from resdet.weights.origins.habits import INPUT, STRIDE, needs_stride_rule, norm_of, unknown_of
-from resdet.weights.origins.origin_records import IMAGENET_RGB
+from resdet.weights.origins.origin import IMAGENET_RGB
 from resdet.weights.resolve import WeightFile
 
 

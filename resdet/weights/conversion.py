@@ -22,15 +22,14 @@ from safetensors.torch import save_file
 from resdet import nets
 from resdet.errors import CheckFailed, WeightsError
 from resdet.run import atomic_path, write_json
-from resdet.weights import files
+from resdet.weights import files, native_names
 from resdet.weights.cards import Card, path_beside
 from resdet.weights.formats.containers import Tensors
-from resdet.weights.origins import native_names
 from resdet.weights.origins.habits import needs_stride_rule
 from resdet.weights.origins.identify import shapes_of
-from resdet.weights.origins.origin_records import to_names_of
+from resdet.weights.origins.origin import COUNTER
 from resdet.weights.origins.reference_nets import Parity, logits, our_net, own_net, parity
-from resdet.weights.origins.tensor_names import COUNTER
+from resdet.weights.origins.registry import to_names_of
 from resdet.weights.resolve import WeightFile
 from resdet.weights.tensor_checks import sha256_of
 from resdet.weights.transfer import grouped

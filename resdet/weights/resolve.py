@@ -13,12 +13,13 @@ from functools import cached_property
 from pathlib import Path
 
 from resdet.errors import WeightsError
+from resdet.weights import native_names
 from resdet.weights.cards import CARD_KEY, Card, card_beside, part_of
 from resdet.weights.formats import containers
 from resdet.weights.formats.containers import Contents, Tensors
-from resdet.weights.origins import native_names
-from resdet.weights.origins.habits import Habits, by_habit, card_of
+from resdet.weights.origins.habits import by_habit, card_of
 from resdet.weights.origins.identify import Identified, identify
+from resdet.weights.origins.origin import Habits
 from resdet.weights.tensor_checks import refuse_not_finite, sha256_of
 
 

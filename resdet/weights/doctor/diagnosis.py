@@ -16,6 +16,7 @@ from typing import Any
 import torch
 
 from resdet.errors import WeightsError
+from resdet.weights import native_names
 from resdet.weights.cards import Card, Input, path_beside
 from resdet.weights.doctor.first_layer import (
     Evidence,
@@ -27,10 +28,10 @@ from resdet.weights.doctor.first_layer import (
 )
 from resdet.weights.formats import containers
 from resdet.weights.formats.containers import Contents
-from resdet.weights.origins import native_names, tensor_names
+from resdet.weights.origins import registry
 from resdet.weights.origins.habits import Habits, by_habit, card_of, needs_stride_rule, unknown_of
 from resdet.weights.origins.identify import Identified, shapes_of
-from resdet.weights.origins.tensor_names import COUNTER
+from resdet.weights.origins.origin import COUNTER, Habits
 from resdet.weights.resolve import WeightFile
 from resdet.weights.tensor_checks import not_finite
 from resdet.weights.transfer import grouped
@@ -400,7 +401,7 @@ def _fits(
 
 def _family(net: str) -> tuple[str, ...]:
     return tuple(
-        n for o in ("torchvision", "akamaster") for n in tensor_names.nets_of(o) if _alike(n, net)
+        n for o in ("torchvision", "akamaster") for n in registry.nets_of(o) if _alike(n, net)
     )
 
 

@@ -9,17 +9,15 @@ Not for: what can be measured on a file (`doctor`).
 from __future__ import annotations
 
 import shlex
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from resdet.errors import WeightsError
-from resdet.weights.cards import Card, Input, path_beside, timm_input, timm_record
+from resdet.weights.cards import Card, path_beside
 from resdet.weights.doctor.first_layer import clashes, is_folded
 from resdet.weights.formats.containers import Contents
 from resdet.weights.origins.identify import Identified
-from resdet.weights.origins.origin_records import IMAGENET_RGB
-from resdet.weights.origins.value_layouts import EPS
+from resdet.weights.origins.origin import EPS, Habits
 
 
 def card_of(path: Path, contents: Contents, found: Identified, digest: str) -> Card:
@@ -43,7 +41,7 @@ def card_of(path: Path, contents: Contents, found: Identified, digest: str) -> C
             f"{' and '.join(lacking)}. Say it once: python tools/convert_weights.py card "
             f"{shlex.quote(str(path))} "
             f"{' '.join(flag for name, flag in _FLAGS.items() if name in lacking)}"
-            f"{_USUAL if found.origin.name == 'detectron2' else ''}"
+            f"{found.origin.hint}"
         )
     if habits.input is None:  # for mypy: it is among what would be lacking
         raise WeightsError(f"{path} has no card.")
@@ -63,32 +61,12 @@ def card_of(path: Path, contents: Contents, found: Identified, digest: str) -> C
     )
 
 
-@dataclass(frozen=True)
-class Habits:
-    """What is known of a foreign file without asking; None where nothing is.
-
-    Attributes:
-        options: of the net; `stride_in_1x1` is there where it is known or matters to nobody.
-        verified: a record beside the file says so, not the habit of its origin.
-    """
-
-    origin: str
-    net: str
-    input: Input | None
-    options: dict[str, Any]
-    verified: bool = False
-
-
 INPUT = "how its input must look"
 STRIDE = "its stride rule"
 _FLAGS = {
     INPUT: "--color RGB|BGR --mean M M M --std S S S",
     STRIDE: "--stride 1x1|3x3",
 }
-_USUAL = (
-    "\nDetectron2's own models are BGR, mean 103.53 116.28 123.675, std 1 1 1, stride 1x1; those "
-    "from torchvision's weights RGB, mean 123.675 116.28 103.53, std 58.395 57.12 57.375, 3x3."
-)
 
 
 def unknown_of(habits: Habits) -> list[str]:
@@ -112,29 +90,8 @@ def by_habit(path: Path, contents: Contents, found: Identified) -> Habits:
     if found.net.startswith(("resnet", "plain")) and not needs_stride_rule(found.net):
         # Basic blocks have no choice; the option is there all the same.
         options["stride_in_1x1"] = False
-    origin, input_ = found.origin.name, found.origin.input
-    if _is_converted_torchvision(contents):
-        options["stride_in_1x1"] = False
-        return Habits("torchvision, converted for detectron2", found.net, IMAGENET_RGB, options)
-    if origin == "pycls" and "STRIDE_1X1: True" in str(contents.beside.get("cfg", "")):
-        options["stride_in_1x1"] = True
-    if origin in ("torchvision", "timm") and (record := timm_record(path)):
-        named = record["architecture"].removeprefix("tv_")
-        if named != found.net:
-            raise WeightsError(
-                f"{path.parent / 'config.json'} is of a {record['architecture']}, {path.name} "
-                f"holds a {found.net}. Keep a file and its config.json in a folder of their own."
-            )
-        stated = timm_input(path, record)
-        return Habits("timm", found.net, stated, options, verified=True)
-    return Habits(origin, found.net, input_, options)
-
-
-def _is_converted_torchvision(contents: Contents) -> bool:
-    """Detectron2's converter signs its files, and leaves `fc` under the stem."""
-    return (
-        contents.beside.get("__author__") == "torchvision" or "stem.fc.weight" in contents.tensors
-    )
+    habits = Habits(found.origin.name, found.net, found.origin.input, options)
+    return found.origin.habits(path, contents, habits)
 
 
 def norm_of(found: Identified) -> dict[str, Any]:
