@@ -35,7 +35,7 @@ from benchmarks.trainers import AUTO, BF16, OFF, last_loss, make_batch, make_tra
 from benchmarks.turns import Order, Training, in_turns, seconds_and_peaks, stream
 from resdet import nets
 from resdet.weights import transfer
-from resdet.weights.origins import tensor_names
+from resdet.weights.origins import registry
 
 MODULE = "benchmarks.classification_training"
 CROP, RATE, MOMENTUM, DECAY = 224, 0.01, 0.9, 1e-4
@@ -143,7 +143,7 @@ def losses_apart() -> float:
     torch.manual_seed(0)
     theirs = torchvision.models.resnet18().train()
     state = theirs.state_dict()
-    table = tensor_names.table("torchvision", "resnet18")
+    table = registry.table("torchvision", "resnet18")
     mine = nets.build("resnet18").train()
     transfer(mine, {o: state[t] for o, t in table.items() if t in state}, where="torchvision",
              may_stay=())  # fmt: skip

@@ -18,26 +18,14 @@ from typing import Any
 from resdet.cli.export_onnx import add_export_arguments, run_export
 from resdet.errors import UserError, WeightsError
 from resdet.run import write_json
-from resdet.weights import files
-from resdet.weights.card import CARD_KEY, COLOR_ORDERS, Card, Input
+from resdet.weights import native_names
+from resdet.weights.cards import COLOR_ORDERS, Card, Input, path_beside
 from resdet.weights.conversion import SUFFIXES, TARGETS, Conversion, convert
 from resdet.weights.doctor import diagnosis, image_probe
 from resdet.weights.doctor.first_layer import clashes
-from resdet.weights.foreign_cards import (
-    INPUT,
-    STRIDE,
-    by_habit,
-    card_beside,
-    needs_stride_rule,
-    norm_of,
-    part_of,
-    path_beside,
-    unknown_of,
-)
-from resdet.weights.formats import containers
-from resdet.weights.origins import native_names
-from resdet.weights.origins.identify import identify
-from resdet.weights.origins.origin_records import IMAGENET_RGB
+from resdet.weights.origins.habits import INPUT, STRIDE, needs_stride_rule, norm_of, unknown_of
+from resdet.weights.origins.origin import IMAGENET_RGB
+from resdet.weights.resolve import WeightFile
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -113,11 +101,12 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _inspect(args: argparse.Namespace) -> int:
-    report = diagnosis.inspect(args.file, part=args.part)
+    file = WeightFile(args.file, args.part)
+    report = diagnosis.inspect_file(file)
     verdict, not_probed = None, ""
     if args.images is not None:
         try:
-            verdict = _probed(args)
+            verdict = _probed(args, file)
         except UserError as error:
             # The report stands without it.
             not_probed = str(error)
@@ -140,19 +129,15 @@ def _inspect(args: argparse.Namespace) -> int:
     return 0 if report.loadable and not not_probed else 1
 
 
-def _probed(args: argparse.Namespace) -> image_probe.Verdict:
+def _probed(args: argparse.Namespace, file: WeightFile) -> image_probe.Verdict:
     # Here: everything else works with torch, numpy and safetensors alone.
     from resdet.pretrain.labelled_images import read_images
 
-    contents = containers.read(args.file, part=args.part or part_of(args.file))
-    size = 224
-    if CARD_KEY in contents.metadata:
-        card = Card.from_json(contents.metadata[CARD_KEY], str(args.file))
-        net, options, tensors, size = card.net, card.net_options, contents.tensors, card.input.size
-        is_open = False
+    if card := file.card_inside:
+        net, options, tensors = card.net, card.net_options, file.contents.tensors
+        size, is_open = card.input.size, False
     else:
-        found = identify(contents, str(args.file), card_beside(args.file))
-        habits = by_habit(args.file, contents, found)
+        found, habits = file.found, file.habits
         net, options, tensors = found.net, habits.options, found.tensors
         is_open = STRIDE in unknown_of(habits)
         size = 32 if net.startswith("cifar_") else 224
@@ -255,8 +240,8 @@ def _conversion_page(done: Conversion) -> list[str]:
 
 
 def _card(args: argparse.Namespace) -> int:
-    contents = containers.read(args.file, part=args.part)
-    if CARD_KEY in contents.metadata:
+    file = WeightFile(args.file, args.part, is_said=True)
+    if file.has_card_inside:
         raise WeightsError(f"{args.file} has its card inside; a second one would contradict it.")
     beside = path_beside(args.file)
     if beside.exists():
@@ -266,9 +251,8 @@ def _card(args: argparse.Namespace) -> int:
     if args.size is not None and args.size < 1:
         raise WeightsError(f"--size is {args.size}, expected pixels, 1 or more.")
     if args.net:
-        return _card_of_named(args, contents)
-    found = identify(contents, str(args.file), is_said=True)
-    habits = by_habit(args.file, contents, found)
+        return _card_of_named(args, file)
+    found, habits = file.found, file.habits
     options = dict(habits.options)
     stated = _stated_input(args, habits.input)
     if args.stride and not needs_stride_rule(found.net):
@@ -301,14 +285,14 @@ def _card(args: argparse.Namespace) -> int:
         origin=habits.origin,
         verified=said or habits.verified,
         part=args.part or "",
-        tensors_sha256=files.sha256_of(contents.tensors),
+        tensors_sha256=file.digest,
     )
     return _keep_card(args, card)
 
 
-def _card_of_named(args: argparse.Namespace, contents: containers.Contents) -> int:
+def _card_of_named(args: argparse.Namespace, file: WeightFile) -> int:
     """For --net: what timm records of it, with what the flags say on top."""
-    recorded = native_names.card_for(args.file, contents, args.net)
+    recorded = native_names.card_for(file.path, file.contents, args.net)
     stated = _stated_input(args, recorded.input if recorded else None)
     if stated is None:
         raise WeightsError(
@@ -316,11 +300,14 @@ def _card_of_named(args: argparse.Namespace, contents: containers.Contents) -> i
         )
     recorded = recorded or Card(args.net, stated, origin="a net of the user's own")
     said = recorded.verified or bool(args.color or args.mean or args.std)
-    digest = files.sha256_of(contents.tensors)
     return _keep_card(
         args,
         dataclasses.replace(
-            recorded, input=stated, verified=said, part=args.part or "", tensors_sha256=digest
+            recorded,
+            input=stated,
+            verified=said,
+            part=args.part or "",
+            tensors_sha256=file.digest,
         ),
     )
 

@@ -23,7 +23,7 @@ from resdet.data.images.reader import ImageReader
 from resdet.detect import derived_keys
 from resdet.detect.model import fill_from_weights_and_net
 from resdet.detect.partial_results import Policy
-from resdet.detect.trainer import DetectorTraining, classes_in
+from resdet.detect.trainer import DetectorTraining
 from resdet.engine import processes
 from resdet.engine.profiling import profiled
 from resdet.errors import (
@@ -33,8 +33,9 @@ from resdet.errors import (
 )
 from resdet.run import Run, layout
 from resdet.weights import Card
-from resdet.weights.files import read_tensors
-from resdet.weights.foreign_cards import path_beside
+from resdet.weights.cards import path_beside
+from resdet.weights.resolve import WeightFile
+from resdet.weights.tensor_checks import refuse_not_finite
 
 logger = logging.getLogger("resdet.detect")
 
@@ -105,6 +106,7 @@ def _main(args: argparse.Namespace) -> int:
             run.update(leak=leak)
         training = DetectorTraining(cfg, run, train_sets, test_sets, ImageReader(options))
         _fill(training, start, run, args)
+        del start  # The model has its tensors; a training need not hold them twice.
         if not args.eval_only:
             training.train(resuming=args.resume)
         numbers = training.evaluate(Policy(resuming=args.resume, refuses_others=args.eval_only))
@@ -176,13 +178,14 @@ class _Start:
 
     Attributes:
         card: of the classifier that the detector starts from, or started from.
-        tensors: of a whole detector; with its file and, where it says so, its classes.
+        tensors: of that classifier or of a whole detector, kept so that no file is read twice.
+        detector: the file of a whole detector; "" for a classifier.
         classes: those that it is to be scored on.
         head_classes: those that its predictors were trained for, where a training starts.
     """
 
     card: Card | None = None
-    tensors: dict[str, Any] | None = None
+    tensors: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     detector: str = ""
     classes: tuple[str, ...] = ()
     head_classes: tuple[str, ...] = ()
@@ -219,15 +222,18 @@ def _start_of_training(cfg: Any) -> _Start:
                 "or say TRANSFER.FROM_SCRATCH True to train from random weights."
             )
         return _Start()
+    file = WeightFile(path)
     if not path.endswith(".safetensors"):
-        contents = weights.read(path)
+        contents = file.contents
+        refuse_not_finite(contents.tensors, path)
         if _is_detector(contents.tensors):
             classes = _classes_of_heads(cfg.TRANSFER.HEAD_CLASSES) or tuple(
                 contents.beside.get("classes", ())
             )
             card = _card_beside(Path(path))
             return _Start(card, contents.tensors, path, head_classes=classes)
-    return _Start(weights.load(path)[1])
+    tensors, card = file.load()
+    return _Start(card, tensors)
 
 
 def _detector_to_score(config: Config, args: argparse.Namespace) -> _Start:
@@ -258,13 +264,14 @@ def _detector_to_score(config: Config, args: argparse.Namespace) -> _Start:
         raise RunError(
             f"{path} does not exist: nothing to score. Finish the run, or give MODEL.WEIGHTS."
         )
-    tensors = {} if path.suffix == ".safetensors" else read_tensors(path)
-    if not _is_detector(tensors):
+    contents = None if path.suffix == ".safetensors" else weights.read(path)
+    if contents is None or not _is_detector(contents.tensors):
         raise WeightsError(
             f"{path} holds a classifier; --eval-only needs a detector. Leave MODEL.WEIGHTS out to "
             f"score the run's own {layout.DETECTOR}, or name another one."
         )
-    return _Start(_card_beside(path), tensors, str(path), classes_in(path))
+    classes = tuple(contents.beside.get("classes", ()))
+    return _Start(_card_beside(path), contents.tensors, str(path), classes)
 
 
 def _is_detector(tensors: Mapping[str, Any]) -> bool:
@@ -274,11 +281,11 @@ def _is_detector(tensors: Mapping[str, Any]) -> bool:
 def _fill(training: DetectorTraining, start: _Start, run: Run, args: argparse.Namespace) -> None:
     """Puts the weights into the model, and the card beside the run that they start."""
     cfg = training.cfg
-    if start.tensors is not None:
+    if start.detector:
         heads = None if args.eval_only else start.head_classes
         training.load_detector(start.tensors, start.detector, heads)
     elif start.card is not None and not args.resume:
-        training.load_backbone(weights.load(cfg.MODEL.WEIGHTS)[0], cfg.MODEL.WEIGHTS)
+        training.load_backbone(start.tensors, cfg.MODEL.WEIGHTS)
     elif start.card is None:
         logger.warning(FROM_SCRATCH_NOTICE.format(net=cfg.MODEL.NET.NAME))
     if start.card is not None and comm.is_main_process():

@@ -4,7 +4,7 @@ He, Zhang, Ren, Sun 2015 (arXiv:1512.03385), table 1, section 3.3 and 4.2. A pla
 same chain without shortcuts. Parameter names are Detectron2's: `stem.conv1`, `res2.0.conv1.norm`,
 `res2.0.shortcut`, `linear`.
 
-Not for: weights of other origins (`resdet.weights.origins.tensor_names`).
+Not for: weights of other origins (`resdet.weights.origins`).
 """
 
 from __future__ import annotations

@@ -11,7 +11,7 @@ in no cell of that stage. Cell i stands for the pixels from i * stride on in bot
 RoI pooling, 1 / stride, is right; a box that reaches beyond the map is pooled from its edge. An FPN
 pads images to a multiple of its largest stride, where both roundings agree.
 
-Not for: weights and cards (`resdet.weights.timm_cards`). Nothing is ever downloaded.
+Not for: weights and cards (`resdet.weights.cards`). Nothing is ever downloaded.
 """
 
 from __future__ import annotations

@@ -4,7 +4,7 @@ Stages are `conv1` to `conv5`, each opened by the pooling that closes the stage 
 that the trunk ends with the last ReLU of conv5 at stride 16, as Faster R-CNN takes it. The tail
 is fc6 and fc7 with their dropout.
 
-Not for: weights of other origins (`resdet.weights.origins.tensor_names`).
+Not for: weights of other origins (`resdet.weights.origins`).
 """
 
 from __future__ import annotations

@@ -1,9 +1,10 @@
 """Weights that carry their conventions: files, the card inside them, names, counted transfer."""
 
-from resdet.weights.card import Card, Input
-from resdet.weights.files import load, read, save, sha256_of
+from resdet.weights.cards import Card, Input
+from resdet.weights.files import load, read, save
 from resdet.weights.predictors import Heads
 from resdet.weights.predictors import fit as fit_heads
+from resdet.weights.tensor_checks import sha256_of
 from resdet.weights.transfer import Transfer, transfer
 
 __all__ = [

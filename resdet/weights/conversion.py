@@ -22,16 +22,16 @@ from safetensors.torch import save_file
 from resdet import nets
 from resdet.errors import CheckFailed, WeightsError
 from resdet.run import atomic_path, write_json
-from resdet.weights import files
-from resdet.weights.card import CARD_KEY, Card
-from resdet.weights.foreign_cards import card_beside, needs_stride_rule, part_of, path_beside
-from resdet.weights.formats import containers
+from resdet.weights import files, native_names
+from resdet.weights.cards import Card, path_beside
 from resdet.weights.formats.containers import Tensors
-from resdet.weights.origins import native_names
-from resdet.weights.origins.identify import identify, shapes_of
-from resdet.weights.origins.origin_records import to_names_of
+from resdet.weights.origins.habits import needs_stride_rule
+from resdet.weights.origins.identify import shapes_of
+from resdet.weights.origins.origin import COUNTER
 from resdet.weights.origins.reference_nets import Parity, logits, our_net, own_net, parity
-from resdet.weights.origins.tensor_names import COUNTER
+from resdet.weights.origins.registry import to_names_of
+from resdet.weights.resolve import WeightFile
+from resdet.weights.tensor_checks import sha256_of
 from resdet.weights.transfer import grouped
 
 # Of the largest logit, in float64: sums in another order differ by 1e-14 or so.
@@ -101,7 +101,8 @@ def convert(
     """
     source, out = Path(source), Path(out)
     _refuse_out(source, out, to)
-    tensors, card = files.load(source, part=part)
+    file = WeightFile(source, part)
+    tensors, card = file.load()
     before = dict(tensors)
     flip = color_order is not None and color_order != card.input.color_order
     turned = []
@@ -119,8 +120,10 @@ def convert(
         _remove(out)
         raise WeightsError(f"{out} cannot be written: {error}.") from None
     try:
-        parities = _parities(source, part, out, to, before, card, flip, num_classes, bool(missing))
-        kept = _refuse_losses(out, to, tensors)
+        # Read once more, from the disk: what lies there is what is compared.
+        again = WeightFile(out)
+        parities = _parities(file, again, to, before, card, flip, num_classes, bool(missing))
+        kept = _refuse_losses(again, tensors)
         _refuse_disparity(out, parities)
     except BaseException:
         _remove(out)
@@ -132,20 +135,15 @@ def convert(
         tensors=written,
         missing=len(missing),
         left_out=tuple(n for n in tensors if n not in kept),
-        notes=(*notes, *_left_behind(source, part), *turned),
+        notes=(*notes, *_left_behind(file), *turned),
         parities=tuple(parities),
         keys=detectron2_keys(card) if to == "detectron2" else (),
     )
 
 
-def _left_behind(source: Path, part: str | None) -> list[str]:
+def _left_behind(file: WeightFile) -> list[str]:
     """What of the file belongs to no net, and therefore stays behind."""
-    contents = containers.read(source, part=part or part_of(source))
-    if CARD_KEY in contents.metadata:
-        return []
-    names = list(contents.left_aside)
-    if not native_names.known(source, contents, files.sha256_of(contents.tensors)):
-        names += identify(contents, str(source), card_beside(source)).extras
+    names = file.strangers
     return [f"stays behind, of no net: {', '.join(grouped(names)[:6])}"] if names else []
 
 
@@ -267,7 +265,7 @@ def _write(out: Path, to: str, tensors: Tensors, card: Card) -> tuple[int, tuple
             _write_detectron2(temporary, plain, out.suffix)
         else:
             torch.save(plain, temporary)
-    beside = dataclasses.replace(card, tensors_sha256=files.sha256_of(plain))
+    beside = dataclasses.replace(card, tensors_sha256=sha256_of(plain))
     write_json(path_beside(out), beside.to_dict())
     return len(plain), notes
 
@@ -282,15 +280,16 @@ def _write_detectron2(path: Path, tensors: Tensors, suffix: str) -> None:
         torch.save({"model": tensors, **extra}, path)
 
 
-def _refuse_losses(out: Path, to: str, tensors: Tensors) -> set[str]:
-    """Reads the file back: what arrives must be what was meant, bit for bit; gives its names."""
-    again, _ = files.load(out)
+def _refuse_losses(out: WeightFile, tensors: Tensors) -> set[str]:
+    """The file read back: what arrives must be what was meant, bit for bit; gives its names."""
+    again, _ = out.load()
     odd = [n for n, t in again.items() if n not in tensors or not _equal(t, tensors[n])]
     lost = [n for n in tensors if n not in again and not n.endswith(COUNTER)]
     if odd or lost:
         raise WeightsError(
-            f"{out} does not read back as it was meant: {len(odd)} tensors differ, {len(lost)} are "
-            f"lost (first: {(odd or lost)[0]}). It was removed. This is a bug in resdet."
+            f"{out.where} does not read back as it was meant: {len(odd)} tensors differ, "
+            f"{len(lost)} are lost (first: {(odd or lost)[0]}). It was removed. "
+            "This is a bug in resdet."
         )
     return set(again)
 
@@ -310,9 +309,8 @@ def _equal(a: torch.Tensor, b: torch.Tensor) -> bool:
 
 
 def _parities(
-    source: Path,
-    part: str | None,
-    out: Path,
+    file: WeightFile,
+    out: WeightFile,
     to: str,
     before: Tensors,
     card: Card,
@@ -326,18 +324,17 @@ def _parities(
     size = card.input.size if card.net.startswith("vgg") else min(card.input.size, 64)
     build = (card.net, num_classes, card.net_options)
     ours = logits(our_net(*build, before), size)
-    found = [_against(origin_of(source, part), source, part, build, ours, size, "read")]
-    again = logits(our_net(*build, files.load(out)[0]), size, flip=flip)
+    found = [_against(file.origin, file, build, ours, size, "read")]
+    again = logits(our_net(*build, out.load()[0]), size, flip=flip)
     found.append(parity("ours, before and after", ours, again))
     if to != "resdet":
-        found.append(_against(to, out, None, build, again, size, "written", flip=flip))
+        found.append(_against(to, out, build, again, size, "written", flip=flip))
     return [p for p in found if p is not None]
 
 
 def _against(
     origin: str,
-    path: Path,
-    part: str | None,
+    file: WeightFile,
     build: tuple[str, int, dict[str, Any]],
     ours: torch.Tensor,
     size: int,
@@ -352,14 +349,5 @@ def _against(
     net, why = own_net(origin, *build)
     if net is None:
         return Parity(what, why=why)
-    net.load_state_dict(containers.read(path, part=part).tensors)
+    net.load_state_dict(file.contents.tensors)
     return parity(what, logits(net, size, flip=flip), ours)
-
-
-def origin_of(source: Path, part: str | None = None) -> str:
-    contents = containers.read(source, part=part or part_of(source))
-    if CARD_KEY in contents.metadata:
-        return "resdet"
-    if named := native_names.known(source, contents, files.sha256_of(contents.tensors)):
-        return "timm" if named[1].net.startswith(native_names.TIMM) else "resdet"
-    return identify(contents, str(source), card_beside(source)).origin.name

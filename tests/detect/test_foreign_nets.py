@@ -155,7 +155,7 @@ def test_a_registered_net_that_breaks_a_promise_is_refused_by_its_fault(monkeypa
 def test_a_file_of_timms_tensors_trains_and_scores(place, name):
     """Every tensor counted: those of timm's state dict without counters and the last layer."""
     timm = pytest.importorskip("timm")
-    from resdet.weights.timm_cards import card_of_timm
+    from resdet.weights.cards import card_of_timm
 
     net = nets.build(f"timm:{name}", 5).train()
     net(torch.randn(4, 3, 64, 64))
@@ -192,7 +192,7 @@ PYRAMID = (
 def test_a_pyramid_stands_on_any_net_that_runs_layer_by_layer(place, name):
     """With a tail or without: what is behind the last stage is left over, all else arrives."""
     pytest.importorskip("timm")
-    from resdet.weights.timm_cards import card_of_timm
+    from resdet.weights.cards import card_of_timm
 
     net = nets.build(f"timm:{name}", 5).train()
     net(torch.randn(4, 3, 64, 64))

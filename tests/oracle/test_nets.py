@@ -6,7 +6,7 @@ import torchvision
 
 from resdet import nets
 from resdet.weights import transfer
-from resdet.weights.origins import tensor_names
+from resdet.weights.origins import registry
 from resdet.weights.transfer import COUNTER
 
 TOLERANCE = 1e-10  # float64; the same operations in the same order give 0
@@ -37,7 +37,7 @@ def test_logits_equal_torchvisions(name):
         ours = nets.build(name, **options)
     ours = ours.to_empty(device="cpu").eval()
     state = theirs.state_dict()
-    table = tensor_names.table("torchvision", name)
+    table = registry.table("torchvision", name)
     renamed = {o: state[t] for o, t in table.items() if t in state}
     assert set(table.values()) == set(state)  # a bijection over every tensor
     received = transfer(ours, renamed, where="torchvision", may_stay=())

@@ -11,9 +11,9 @@ from resdet import nets, weights
 from resdet.cli.main import run_command
 from resdet.errors import CheckFailed, WeightsError
 from resdet.weights import Card, Input
+from resdet.weights.cards import path_beside
 from resdet.weights.conversion import convert, detectron2_keys, flipped
 from resdet.weights.files import read_tensors
-from resdet.weights.foreign_cards import path_beside
 
 RED = torch.tensor([1.3, 1.5, 1.0])[None, :, None, None]
 

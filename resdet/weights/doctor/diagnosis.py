@@ -17,7 +17,8 @@ import torch
 
 from resdet.errors import WeightsError
 from resdet.run import layout
-from resdet.weights.card import CARD_KEY, Card, Input
+from resdet.weights import native_names
+from resdet.weights.cards import Card, Input, path_beside
 from resdet.weights.doctor.first_layer import (
     Evidence,
     clashes,
@@ -26,22 +27,14 @@ from resdet.weights.doctor.first_layer import (
     is_folded,
     scale,
 )
-from resdet.weights.files import not_finite, sha256_of
-from resdet.weights.foreign_cards import (
-    Habits,
-    by_habit,
-    card_beside,
-    card_of,
-    needs_stride_rule,
-    part_of,
-    path_beside,
-    unknown_of,
-)
 from resdet.weights.formats import containers
 from resdet.weights.formats.containers import Contents
-from resdet.weights.origins import native_names, tensor_names
-from resdet.weights.origins.identify import Identified, identify, shapes_of
-from resdet.weights.origins.tensor_names import COUNTER
+from resdet.weights.origins import registry
+from resdet.weights.origins.habits import Habits, by_habit, card_of, needs_stride_rule, unknown_of
+from resdet.weights.origins.identify import Identified, shapes_of
+from resdet.weights.origins.origin import COUNTER
+from resdet.weights.resolve import WeightFile
+from resdet.weights.tensor_checks import not_finite
 from resdet.weights.transfer import grouped
 
 # A variance this small divides by little but eps.
@@ -165,12 +158,17 @@ def inspect(path: Path | str, *, part: str | None = None) -> Report:
     Raises:
         WeightsError: there is no such file.
     """
-    containers.refuse_address(path)
-    path = Path(path)
+    return inspect_file(WeightFile(path, part))
+
+
+def inspect_file(file: WeightFile) -> Report:
+    """`inspect`, for a file that is used further: it is not read again."""
+    containers.refuse_address(file.where)
+    path = file.path
     if not path.exists():
         raise WeightsError(f"{path} does not exist. Name a weight file that does.")
     try:
-        contents = containers.read(path, part=part or part_of(path))
+        contents = file.contents
     except WeightsError as error:
         return Report(str(path), problems=(str(error),))
     counted: dict[str, Any] = {
@@ -181,14 +179,13 @@ def inspect(path: Path | str, *, part: str | None = None) -> Report:
     }
     spoiled = not_finite(contents.tensors, path.name)
     try:
-        if CARD_KEY in contents.metadata:
-            card = Card.from_json(contents.metadata[CARD_KEY], str(path))
-            if card.tensors_sha256 != sha256_of(contents.tensors):
+        if card := file.card_inside:
+            if card.tensors_sha256 != file.digest:
                 spoiled.append("its tensors do not match the SHA-256 in its card: damaged")
             return _with_card(path, contents, card, spoiled, counted)
-        if named := native_names.known(path, contents, sha256_of(contents.tensors)):
-            return _with_card(path, contents, named[1], spoiled, counted)
-        return _foreign(path, contents, spoiled, counted)
+        if file.named:
+            return _with_card(path, contents, file.named[1], spoiled, counted)
+        return _foreign(file, spoiled, counted)
     except WeightsError as error:
         return Report(
             str(path),
@@ -222,19 +219,18 @@ def _with_card(
     )
 
 
-def _foreign(
-    path: Path, contents: Contents, problems: list[str], counted: dict[str, Any]
-) -> Report:
+def _foreign(file: WeightFile, problems: list[str], counted: dict[str, Any]) -> Report:
+    path, contents = file.path, file.contents
     # A run of ours: the card of the classifier that its detector started from lies in its folder.
     run_card = path.parent / layout.CARD
     of_run = Card.read(run_card) if run_card.exists() and path.name == layout.DETECTOR else None
-    found = identify(contents, str(path), of_run or card_beside(path))
+    found = file.identified(of_run) if of_run else file.found
     habits = by_habit(path, contents, found)
     card = None
     if found.detector and of_run:
         card = of_run
     elif path_beside(path).exists():
-        card = card_of(path, contents, found, sha256_of(contents.tensors))
+        card = card_of(path, contents, found, file.digest)
     elif not found.detector and unknown_of(habits):
         problems = [
             *problems,
@@ -405,7 +401,7 @@ def _fits(
 
 def _family(net: str) -> tuple[str, ...]:
     return tuple(
-        n for o in ("torchvision", "akamaster") for n in tensor_names.nets_of(o) if _alike(n, net)
+        n for o in ("torchvision", "akamaster") for n in registry.nets_of(o) if _alike(n, net)
     )
 
 

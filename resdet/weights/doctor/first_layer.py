@@ -14,7 +14,7 @@ from dataclasses import dataclass
 
 import torch
 
-from resdet.weights.card import Input
+from resdet.weights.cards import Input
 
 # Energy of the first layer's channel 0 over channel 2. In four files trained on RGB (torchvision's
 # ResNet-18, the ONNX zoo's SqueezeNet, two CIFAR-10 ResNets) it is 1.45 to 1.67: red carries more

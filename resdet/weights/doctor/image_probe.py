@@ -19,9 +19,9 @@ import torch
 from torch import nn
 
 from resdet.errors import WeightsError
-from resdet.weights.card import Input
+from resdet.weights.cards import Input
 from resdet.weights.formats.containers import Tensors
-from resdet.weights.origins.origin_records import IMAGENET_RGB
+from resdet.weights.origins.origin import IMAGENET_RGB
 from resdet.weights.origins.reference_nets import our_net
 
 # Name of a range to (mean, std) per channel in RGB, of pixels in [0, 255].

@@ -29,7 +29,7 @@ from safetensors import SafetensorError, safe_open
 from resdet.errors import WeightsError
 from resdet.formats import foreign
 from resdet.run import layout
-from resdet.weights.card import CARD_KEY
+from resdet.weights.cards import CARD_KEY
 from resdet.weights.formats import pickles
 
 Tensors = dict[str, torch.Tensor]

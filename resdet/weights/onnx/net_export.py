@@ -24,7 +24,7 @@ from torch import nn
 
 from resdet import nets
 from resdet.errors import CheckFailed, WeightsError
-from resdet.weights.card import Card, Input
+from resdet.weights.cards import Card, Input
 from resdet.weights.formats.containers import Tensors
 from resdet.weights.onnx.onnx_file import (
     OPSET,

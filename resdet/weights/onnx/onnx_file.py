@@ -24,7 +24,7 @@ from torch import nn
 from resdet import __version__
 from resdet.errors import UserError, WeightsError
 from resdet.run import atomic_path
-from resdet.weights.card import CARD_KEY, Card, Input
+from resdet.weights.cards import CARD_KEY, Card, Input
 
 OPSET = 18
 PACKAGES = ("onnx", "onnxscript", "onnxruntime")

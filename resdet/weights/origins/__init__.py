@@ -1,1 +1,13 @@
-"""Where weights come from: names, value layouts, conventions, and the net to compare with."""
+"""Where weights come from: one file per origin, and one table of them.
+
+To add an origin, write one file here with an `origin.Origin` (see `pycls.py` for a short one) and
+name it in `registry.ORIGINS`. The file says
+
+    names         how it calls our layers (`Names`), one naming per family of nets
+    habits        how images must look, the stride rule, what one file tells beyond that
+    layouts       `to_ours` and `from_ours`, where its values mean something else
+    library       what builds its net, to compare logits with, where something does
+
+and nothing else needs to know of it: `identify` tells its files by their names, `habits` gives them
+a card, `registry` renames and converts, `reference_nets` compares.
+"""

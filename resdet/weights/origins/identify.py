@@ -1,10 +1,10 @@
 """Whose file this is: told by the full set of names in it.
 
-One table (`names`) must cover all names but for known extras, and the shapes must be those of the
-net; nothing is matched by shape (`faults.md` F18). The net inside a Detectron2 detector is taken
-out of its backbone and region heads.
+One table (`registry.tables`) must cover all names but for known extras, and the shapes must be
+those of the net; nothing is matched by shape (`faults.md` F18). The net inside a Detectron2
+detector is taken out of its backbone and region heads.
 
-Not for: reading files (`formats`), what values mean (`origins`), or proving what cannot be read
+Not for: reading files (`formats`), what values mean (`registry`), or proving what cannot be read
 from names (`doctor`).
 """
 
@@ -22,11 +22,10 @@ import torch
 
 from resdet import nets
 from resdet.errors import WeightsError
-from resdet.weights.card import Card
+from resdet.weights.cards import Card
 from resdet.weights.formats.containers import Contents, Tensors
-from resdet.weights.origins import tensor_names
-from resdet.weights.origins.origin_records import ORIGINS, STEM_BIASES, Origin, to_our_values
-from resdet.weights.origins.tensor_names import COUNTER
+from resdet.weights.origins.origin import COUNTER, Origin
+from resdet.weights.origins.registry import ORIGINS, nets_of, tables, to_our_values
 
 # Of a net that a file may lack and still be told; the partial files that are around lack a stage.
 MOST_MISSING = 1 / 3
@@ -118,7 +117,7 @@ def identify(
         num_classes,
         ours,
         missing,
-        (*extras, *(n for n in own_extras if n not in STEM_BIASES)),
+        (*extras, *(n for n in own_extras if n not in origin.used)),
         detector,
         notes,
     )
@@ -136,8 +135,8 @@ def _candidates() -> tuple[_Candidate, ...]:
     return tuple(
         _Candidate(origin, net, table, frozenset(table.values()))
         for origin in ORIGINS.values()
-        for net in tensor_names.nets_of(origin.name)
-        for table in tensor_names.tables(origin.name, net)
+        for net in nets_of(origin.name)
+        for table in tables(origin.name, net)
     )
 
 

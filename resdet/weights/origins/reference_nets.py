@@ -18,7 +18,7 @@ from torch import nn
 
 from resdet import nets
 from resdet.weights.formats.containers import Tensors
-from resdet.weights.origins import tensor_names
+from resdet.weights.origins.registry import ORIGINS, nets_of
 
 # Two fixed inputs, as normal noise: as large as standardised pictures.
 NUM_IMAGES = 2
@@ -59,27 +59,26 @@ def own_net(
 ) -> tuple[nn.Module | None, str]:
     """The origin's net, or None and why not.
 
-    Only torchvision and timm have nets to build by name; the others' trainers are no libraries.
+    Few origins have nets to build by name; the others' trainers are no libraries.
     """
-    library = {"torchvision": "torchvision", "timm": "timm"}.get(origin)
-    if library is None:
+    record = ORIGINS.get(origin)
+    if record is None or record.build is None:
         return None, f"{origin} has no library that builds it by name"
-    if origin == "timm" and net.startswith("timm:"):
-        return importlib.import_module("timm").create_model(net[5:], num_classes=num_classes), ""
+    if net.startswith(f"{origin}:"):
+        library = importlib.import_module(record.library)
+        return record.build(library, net.removeprefix(f"{origin}:"), num_classes), ""
     odd = sorted(
         set(options) - {"stride_in_1x1"} - ({"width"} if options.get("width") == 1 else set())
     )
-    if net not in tensor_names.nets_of(origin) or odd:
+    if net not in nets_of(origin) or odd:
         return None, f"{origin} has no {net}{' of this ' + ', '.join(odd) if odd else ''}"
     if options.get("stride_in_1x1") and int(net.removeprefix("resnet") or 0) >= 50:
         return None, f"{origin}'s {net} has its stride in the 3x3"
     try:
-        module: Any = importlib.import_module(library)
+        library = importlib.import_module(record.library)
     except ModuleNotFoundError:
-        return None, f"{library} is not installed"
-    if library == "torchvision":
-        return getattr(module.models, net)(weights=None, num_classes=num_classes), ""
-    return module.create_model(net, pretrained=False, num_classes=num_classes), ""
+        return None, f"{record.library} is not installed"
+    return record.build(library, net, num_classes), ""
 
 
 def our_net(net: str, num_classes: int, options: Mapping[str, Any], tensors: Tensors) -> nn.Module:

@@ -11,10 +11,10 @@ from resdet import nets, weights
 from resdet.cli.main import run_command
 from resdet.errors import WeightsError
 from resdet.weights import Card, Input
+from resdet.weights.cards import path_beside
 from resdet.weights.doctor import image_probe
 from resdet.weights.doctor.diagnosis import inspect, norms_of
 from resdet.weights.doctor.first_layer import color_order, scale
-from resdet.weights.foreign_cards import path_beside
 
 RED = torch.tensor([1.3, 1.5, 1.0])[None, :, None, None]
 

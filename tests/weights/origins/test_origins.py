@@ -9,11 +9,12 @@ import torchvision
 
 from resdet import nets
 from resdet.errors import WeightsError
+from resdet.weights import Input
 from resdet.weights.formats import containers
-from resdet.weights.origins import tensor_names, value_layouts
+from resdet.weights.origins import detectron2, registry
 from resdet.weights.origins.identify import identify
-from resdet.weights.origins.origin_records import ORIGINS, to_names_of
-from resdet.weights.origins.tensor_names import COUNTER
+from resdet.weights.origins.origin import COUNTER
+from resdet.weights.origins.registry import ORIGINS, to_names_of
 from tests.support.foreign_nets import (
     AkamasterResNet,
     HuggingFaceResNet,
@@ -119,7 +120,7 @@ def test_foreign_nets_say_the_same_under_our_names_and_come_back(case):
 def test_option_a_with_zeros_around_is_another_function_without_its_conversion():
     """What renaming alone would give: the published CIFAR nets score 21.7 % instead of 92.2 %."""
     theirs = randomised(AkamasterResNet(3))
-    table = tensor_names.table("akamaster", "cifar_resnet20")
+    table = registry.table("akamaster", "cifar_resnet20")
     state = theirs.state_dict()
     net = nets.build("cifar_resnet20", 10)
     net.load_state_dict({o: state[t] for o, t in table.items()})
@@ -248,7 +249,7 @@ def test_folding_keeps_the_function():
         "stem.conv1.norm.running_mean": torch.tensor([3.0]),
         "stem.conv1.norm.running_var": torch.tensor([4.0 - 1e-5]),
     }
-    folded = value_layouts.fold(ours)
+    folded = detectron2.fold(ours)
     assert folded.keys() == {"stem.conv1.norm.weight", "stem.conv1.norm.bias"}
     assert folded["stem.conv1.norm.weight"].item() == pytest.approx(1.0)
     assert folded["stem.conv1.norm.bias"].item() == pytest.approx(1.0 - 3.0)
@@ -342,12 +343,12 @@ def test_every_table_is_a_bijection_over_every_tensor():
     """Counted against the nets themselves; counters and folded statistics aside."""
     seen = 0
     for origin in ORIGINS:
-        for net in tensor_names.nets_of(origin):
+        for net in registry.nets_of(origin):
             if "1202" in net:
                 continue
             with torch.device("meta"):
                 state = nets.build(net).state_dict()
-            for table in tensor_names.tables(origin, net):
+            for table in registry.tables(origin, net):
                 assert len(set(table.values())) == len(table)
                 lost = {n for n in state if n not in table}
                 assert all(COUNTER in n or (origin == "caffe2" and "running" in n) for n in lost)
@@ -355,3 +356,40 @@ def test_every_table_is_a_bijection_over_every_tensor():
                 seen += 1
     # torchvision, timm, detectron2 (and its converter's), msra, caffe2, pycls, the other two.
     assert seen == 13 + 13 + (28 + 5) + 6 + 6 + 3 + 5 + 5
+
+
+def test_one_entry_of_the_table_is_all_that_an_origin_takes(tmp_path, monkeypatch):
+    """Told by its names, given its habits, converted both ways: nothing else knows of it."""
+    from resdet import weights
+    from resdet.weights.origins import identify as module
+    from resdet.weights.origins import registry
+    from resdet.weights.origins.origin import Names, Origin
+
+    added = Origin(
+        "halved",
+        Input("BGR", (1.0, 2.0, 3.0), (60.0, 61.0, 62.0)),
+        stride_in_1x1=False,
+        names=(Names(("resnet18",), lambda layer: (f"a/{layer.name}", f"b/{layer.name}")),),
+        keeps_counters=False,
+        to_ours=lambda ours, raw, where: ({n: t * 2 for n, t in ours.items()}, ("doubled",)),
+        from_ours=lambda net, ours: ({n: t / 2 for n, t in ours.items()}, ("halved",)),
+    )
+    monkeypatch.setitem(registry.ORIGINS, "halved", added)
+    module._candidates.cache_clear()
+    try:
+        torch.manual_seed(0)
+        ours = {
+            n: t.normal_().abs_() if t.is_floating_point() else t
+            for n, t in nets.build("resnet18", 4, width=0.125).state_dict().items()
+        }
+        theirs, notes = to_names_of("halved", "resnet18", ours)
+        assert notes == ("halved",)
+        name = "res2.0.conv1.norm.bias"
+        assert torch.equal(theirs["b/res2.0.conv1.bias"], ours[name] / 2)
+        torch.save(theirs, tmp_path / "x.pth")
+        tensors, card = weights.load(tmp_path / "x.pth")
+    finally:
+        module._candidates.cache_clear()
+    assert (card.origin, card.input, card.verified) == ("halved", added.input, False)
+    assert tensors.keys() == {n for n in ours if not n.endswith(COUNTER)}
+    assert all(torch.equal(t, ours[n]) for n, t in tensors.items())

@@ -5,7 +5,7 @@ import pytest
 pytest.importorskip("timm")
 
 from resdet import nets
-from resdet.weights.timm_cards import card_of_timm
+from resdet.weights.cards import card_of_timm
 
 
 def test_a_record_of_the_usual_input_gives_the_usual_card():

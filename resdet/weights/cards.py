@@ -1,9 +1,13 @@
-"""The card: what a weight file was trained on and how its input must look.
+"""Cards: what a weight file was trained on and how its input must look.
 
-It lies inside our safetensors files (metadata key `resdet.card`, a JSON text), so it travels with
-them. Detection takes its preprocessing from here and refuses a config that says otherwise.
+    inside            our safetensors files: metadata key `resdet.card`, a JSON text
+    x.pth.card.json   beside a foreign file, written by `convert_weights card`
+    config.json       beside timm's files: its `pretrained_cfg`; of a net built: `card_of_timm`
 
-Not for: what a foreign file is (`resdet.weights.origins.identify` knows those that can be told).
+A card travels with its file. Detection takes its preprocessing from here and refuses a config that
+says otherwise.
+
+Not for: the card of a foreign file that has none of these (`origins.habits`).
 """
 
 from __future__ import annotations
@@ -16,11 +20,16 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from torch import nn
+from torch.nn.modules.batchnorm import _BatchNorm
+
 from resdet.errors import WeightsError
+from resdet.nets.timm import PREFIX, TimmNet
 
 CARD_KEY = "resdet.card"
 CARD_VERSION = 1
 COLOR_ORDERS = ("RGB", "BGR")
+SUFFIX = ".card.json"
 
 
 @dataclass(frozen=True)
@@ -141,3 +150,119 @@ class Card:
             return cls(**values)
         except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
             raise WeightsError(f"{where}: its card cannot be read: {error!r}.") from None
+
+
+# -- beside a foreign file ----------------------------------------------------------------------
+
+
+def path_beside(path: Path | str) -> Path:
+    """Where the card of a foreign file lies."""
+    return Path(f"{path}{SUFFIX}")
+
+
+def part_of(path: Path | str) -> str | None:
+    """The part of the file that the card beside it is of; None without a card or a part."""
+    card = card_beside(path)
+    return card.part or None if card else None
+
+
+def card_beside(path: Path | str) -> Card | None:
+    """The card that lies beside a file; None without one."""
+    beside = path_beside(path)
+    return Card.read(beside) if beside.exists() else None
+
+
+# -- of timm -------------------------------------------------------------------------------------
+
+
+def timm_record(path: Path) -> dict[str, Any] | None:
+    """The config.json of timm beside a file; None without one, or where it is another library's.
+
+    Raises:
+        WeightsError: it is timm's (it has a `pretrained_cfg`) and cannot be read.
+    """
+    config = path.parent / "config.json"
+    if not config.is_file():
+        return None
+    try:
+        record = json.loads(config.read_text(encoding="utf-8"))
+        if not isinstance(record, dict) or "pretrained_cfg" not in record:
+            return None
+        if not isinstance(record["architecture"], str) or not record["pretrained_cfg"]["mean"]:
+            raise ValueError("no architecture")
+        return record
+    except (ValueError, KeyError, TypeError, OSError, RecursionError) as error:
+        raise WeightsError(
+            f"{config} lies beside {path.name} but is no timm config ({error!r}). Mend it, or move "
+            "the weights into a folder of their own."
+        ) from None
+
+
+def timm_input(path: Path, record: dict[str, Any]) -> Input:
+    """How the record wants images; timm's numbers are for pixels in [0, 1]."""
+    stated = record["pretrained_cfg"]
+    try:
+        size = int(stated["input_size"][-1])
+        return Input.of_unit_range(stated["mean"], stated["std"], size)
+    except (ValueError, KeyError, TypeError, IndexError) as error:
+        raise WeightsError(
+            f"{path.parent / 'config.json'}: its pretrained_cfg cannot be read ({error!r}). Mend "
+            "it, or move the weights into a folder of their own."
+        ) from None
+
+
+def card_of_timm(net: TimmNet) -> Card:
+    """What timm's record says of a net's pretrained weights.
+
+    timm scales pixels to [0, 1] before mean and std; ours are for [0, 255]. Images are RGB. Where
+    the record names weights (a tag such as `a1_in1k`), the card is `verified`; a net without any
+    has timm's defaults, which nobody recorded.
+
+    Args:
+        net: of `resdet.nets.build("timm:NAME")`; `NAME.TAG` chooses among the records.
+
+    Raises:
+        TypeError: it is no net of timm. ValueError: its input is not three channels wide.
+    """
+    if not isinstance(net, TimmNet):
+        raise TypeError(f"got a {type(net).__name__}, expected a net of build('{PREFIX}NAME')")
+    record: dict[str, Any] = dict(getattr(net.model, "pretrained_cfg", None) or {})
+    _, height, _ = record.get("input_size", (3, 224, 224))
+    channels = getattr(net.model, "in_chans", 3)
+    if channels != 3:
+        raise ValueError(f"{PREFIX}{net.name} takes {channels} channels, expected 3")
+    weights = {
+        key: record[key]
+        for key in (
+            "tag",
+            "hf_hub_id",
+            "url",
+            "license",
+            "num_classes",
+            "interpolation",
+            "crop_pct",
+        )
+        if record.get(key)
+    }
+    names = record.get("label_names")
+    return Card(
+        net=PREFIX + net.name.partition(".")[0],
+        input=Input.of_unit_range(record["mean"], record["std"], int(height)),
+        classes=tuple(names) if names else (),
+        norm=_norm_of(net.model),
+        data={"name": record.get("tag") or "unknown", "timm": weights},
+        origin="timm",
+        verified=bool(record.get("tag") and (record.get("hf_hub_id") or record.get("url"))),
+    )
+
+
+def _norm_of(model: nn.Module) -> dict[str, Any]:
+    """Kind of norm and its eps, as cards have it; the first norm speaks for all."""
+    for module in model.modules():
+        if isinstance(module, _BatchNorm):
+            return {"kind": "BN", "eps": module.eps, "folded": False}
+    for module in model.modules():
+        if isinstance(module, nn.LayerNorm | nn.GroupNorm):
+            kind = "LN" if isinstance(module, nn.LayerNorm) else "GN"
+            return {"kind": kind, "eps": module.eps, "folded": False}
+    return {"kind": "none", "folded": False}

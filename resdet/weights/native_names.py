@@ -17,11 +17,9 @@ import torch
 
 from resdet import nets
 from resdet.errors import WeightsError, first_few
-from resdet.weights.card import Card
-from resdet.weights.foreign_cards import path_beside, timm_input, timm_record
+from resdet.weights.cards import Card, card_of_timm, path_beside, timm_input, timm_record
 from resdet.weights.formats.containers import Contents, Tensors
-from resdet.weights.origins.tensor_names import COUNTER
-from resdet.weights.timm_cards import card_of_timm
+from resdet.weights.origins.origin import COUNTER
 from resdet.weights.transfer import grouped
 
 TIMM = "timm:"

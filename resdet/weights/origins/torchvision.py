@@ -1,0 +1,72 @@
+"""torchvision: conv1, bn1, layer1.0.conv1, layer1.0.downsample.0, fc; features.0, classifier.0.
+
+Others have its names and are timm's by a record beside them.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from torch import nn
+
+from resdet.errors import WeightsError
+from resdet.weights.cards import timm_input, timm_record
+from resdet.weights.formats.containers import Contents
+from resdet.weights.origins.origin import (
+    IMAGENET_RGB,
+    RESNETS,
+    VGGS,
+    Habits,
+    Layer,
+    Names,
+    Origin,
+    vgg_naming,
+)
+
+
+def resnet_naming(layer: Layer) -> tuple[str, str]:
+    if layer.name == "stem.conv1":
+        return "conv1", "bn1"
+    if layer.name == "linear":
+        return "fc", ""
+    stage, block, leaf = layer.place
+    there = f"layer{stage - 1}.{block}"
+    if leaf == "shortcut":
+        return f"{there}.downsample.0", f"{there}.downsample.1"
+    return f"{there}.{leaf}", f"{there}.bn{leaf[4:]}"
+
+
+def habits_by_record(path: Path, contents: Contents, habits: Habits) -> Habits:
+    """What timm's config.json beside the file says; without one, the habits as they are.
+
+    Raises:
+        WeightsError: the record is of another net.
+    """
+    record = timm_record(path)
+    if not record:
+        return habits
+    named = record["architecture"].removeprefix("tv_")
+    if named != habits.net:
+        raise WeightsError(
+            f"{path.parent / 'config.json'} is of a {record['architecture']}, {path.name} "
+            f"holds a {habits.net}. Keep a file and its config.json in a folder of their own."
+        )
+    return Habits("timm", habits.net, timm_input(path, record), habits.options, verified=True)
+
+
+def _build(library: Any, net: str, num_classes: int) -> nn.Module:
+    built: nn.Module = getattr(library.models, net)(weights=None, num_classes=num_classes)
+    return built
+
+
+_LAST = {"fc6": "classifier.0", "fc7": "classifier.3", "linear": "classifier.6"}
+TORCHVISION = Origin(
+    "torchvision",
+    IMAGENET_RGB,
+    stride_in_1x1=False,
+    names=(Names(RESNETS, resnet_naming), Names(VGGS, every=vgg_naming(_LAST))),
+    habits=habits_by_record,
+    library="torchvision",
+    build=_build,
+)

@@ -1,0 +1,111 @@
+"""From a path to tensors under our names, their card, and whose file it is.
+
+Asked in this order, by every command: a card inside the file, names of a net itself
+(`native_names`), an origin's table (`identify`) with the card beside the file or the origin's
+habits. A `WeightFile` takes each of these steps when it is first asked for, and never twice.
+
+Not for: whether values are healthy (`doctor`), or putting tensors into a net (`transfer`).
+"""
+
+from __future__ import annotations
+
+from functools import cached_property
+from pathlib import Path
+
+from resdet.errors import WeightsError
+from resdet.weights import native_names
+from resdet.weights.cards import CARD_KEY, Card, card_beside, part_of
+from resdet.weights.formats import containers
+from resdet.weights.formats.containers import Contents, Tensors
+from resdet.weights.origins.habits import by_habit, card_of
+from resdet.weights.origins.identify import Identified, identify
+from resdet.weights.origins.origin import Habits
+from resdet.weights.tensor_checks import refuse_not_finite, sha256_of
+
+
+class WeightFile:
+    """One file, read and hashed once; every attribute raises WeightsError as `load` does.
+
+    Args:
+        part: as `formats.read` takes it; default: the one that the card beside the file is of.
+        is_said: a person says now what the file is; a card beside it does not count.
+    """
+
+    def __init__(self, path: Path | str, part: str | None = None, *, is_said: bool = False):
+        self.path = Path(path)
+        # As it was given: Path makes "http:/" of "http://".
+        self.where = str(path)
+        self.part = part
+        self.is_said = is_said
+
+    @cached_property
+    def contents(self) -> Contents:
+        """What the file holds, under its own names."""
+        part = self.part or (None if self.is_said else part_of(self.where))
+        return containers.read(self.where, part=part)
+
+    @cached_property
+    def digest(self) -> str:
+        """SHA-256 over the tensors under the names of the file."""
+        return sha256_of(self.contents.tensors)
+
+    @property
+    def has_card_inside(self) -> bool:
+        return CARD_KEY in self.contents.metadata
+
+    @cached_property
+    def card_inside(self) -> Card | None:
+        """The card in one of our files; its SHA-256 is not compared here."""
+        if not self.has_card_inside:
+            return None
+        return Card.from_json(self.contents.metadata[CARD_KEY], self.where)
+
+    @cached_property
+    def named(self) -> tuple[Tensors, Card] | None:
+        """Tensors and card of a file whose tensors are called as in the net itself."""
+        return native_names.known(self.path, self.contents, self.digest)
+
+    @cached_property
+    def found(self) -> Identified:
+        """The file by an origin's table, held to the card beside it."""
+        card = None if self.is_said else card_beside(self.where)
+        return self.identified(card)
+
+    def identified(self, card: Card | None) -> Identified:
+        """The file by an origin's table, held to this card."""
+        return identify(self.contents, self.where, card, is_said=self.is_said)
+
+    @cached_property
+    def habits(self) -> Habits:
+        """What is known of a foreign file without asking."""
+        return by_habit(self.path, self.contents, self.found)
+
+    @property
+    def origin(self) -> str:
+        """Whose names the file has: "resdet", or an origin of the table."""
+        if self.has_card_inside:
+            return "resdet"
+        if self.named:
+            return "timm" if self.named[1].net.startswith(native_names.TIMM) else "resdet"
+        return self.found.origin.name
+
+    @property
+    def strangers(self) -> tuple[str, ...]:
+        """Names in the file that belong to no net."""
+        if self.has_card_inside:
+            return ()
+        return (*self.contents.left_aside, *(() if self.named else self.found.extras))
+
+    def load(self) -> tuple[Tensors, Card]:
+        """Tensors under our names, and their card; raises as `files.load` says."""
+        refuse_not_finite(self.contents.tensors, self.where)
+        if card := self.card_inside:
+            if card.tensors_sha256 != self.digest:
+                raise WeightsError(
+                    f"{self.where} is damaged: its tensors do not match the SHA-256 in its card. "
+                    "Fetch or train it again."
+                )
+            return self.contents.tensors, card
+        if self.named:
+            return self.named
+        return self.found.tensors, card_of(self.path, self.contents, self.found, self.digest)
