@@ -11,10 +11,10 @@ from collections.abc import Sequence
 from dataclasses import asdict
 
 from resdet import doctor
-from resdet.doctor.finding import REFUSE, SETUP, WARN, Finding
+from resdet.doctor.finding import REFUSE, SETUP, WARN, CheckResult
 
 
-def table(findings: Sequence[Finding]) -> str:
+def table(findings: Sequence[CheckResult]) -> str:
     """Lines for people, what to type on a line of its own."""
     width = max((len(finding.name) for finding in findings), default=0)
     lines = []
@@ -25,7 +25,7 @@ def table(findings: Sequence[Finding]) -> str:
     return "\n".join(lines)
 
 
-def conclusion(findings: Sequence[Finding]) -> str:
+def conclusion(findings: Sequence[CheckResult]) -> str:
     refused = [finding.name for finding in findings if finding.level == REFUSE]
     warned = [finding.name for finding in findings if finding.level == WARN]
     if refused:

@@ -13,9 +13,9 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 
 from resdet.doctor import machine, software
-from resdet.doctor.finding import Finding
+from resdet.doctor.finding import CheckResult
 
-CHECKS: tuple[Callable[[], Iterable[Finding]], ...] = (
+CHECKS: tuple[Callable[[], Iterable[CheckResult]], ...] = (
     software.check_python,
     software.check_resdet,
     software.check_torch,
@@ -32,5 +32,5 @@ CHECKS: tuple[Callable[[], Iterable[Finding]], ...] = (
 )
 
 
-def examine(checks: Sequence[Callable[[], Iterable[Finding]]] = CHECKS) -> list[Finding]:
+def examine(checks: Sequence[Callable[[], Iterable[CheckResult]]] = CHECKS) -> list[CheckResult]:
     return [finding for check in checks for finding in check()]

@@ -12,7 +12,7 @@ SETUP = "bash tools/setup.sh"
 
 
 @dataclass(frozen=True)
-class Finding:
+class CheckResult:
     """One line: `mend` is what to type or do, empty where nothing is to do."""
 
     name: str

@@ -12,30 +12,30 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from resdet.doctor.finding import FINE, REFUSE, SETUP, WARN, Finding, import_error
+from resdet.doctor.finding import FINE, REFUSE, SETUP, WARN, CheckResult, import_error
 from resdet.engine.speed.cpu_features import has_bf16_instructions
 
 
-def check_device() -> Iterator[Finding]:
+def check_device() -> Iterator[CheckResult]:
     lines = read("/proc/cpuinfo").splitlines()
     model = next((line for line in lines if line.startswith("model name")), "")
     text = f"{usable_cores()} cores, {model.partition(':')[2].strip() or platform.machine()}"
-    yield Finding(
+    yield CheckResult(
         "cpu", FINE, f"{text}, bf16 instructions: {'yes' if has_bf16_instructions() else 'no'}"
     )
     if import_error("torch") is not None:
-        yield Finding("gpu", WARN, "unknown without torch", SETUP)
+        yield CheckResult("gpu", WARN, "unknown without torch", SETUP)
         return
     import torch
 
     if not torch.cuda.is_available():
-        yield Finding("gpu", FINE, "none: the demo takes minutes, presets of the paper days")
+        yield CheckResult("gpu", FINE, "none: the demo takes minutes, presets of the paper days")
         return
     for index in range(torch.cuda.device_count()):
         yield describe_gpu(torch.cuda.get_device_properties(index), torch.cuda.get_arch_list())
 
 
-def describe_gpu(properties: Any, architectures: Sequence[str]) -> Finding:
+def describe_gpu(properties: Any, architectures: Sequence[str]) -> CheckResult:
     """Refuses a GPU that this torch has no code for: older than all that it was built for."""
     capability = (properties.major, properties.minor)
     text = (
@@ -45,13 +45,13 @@ def describe_gpu(properties: Any, architectures: Sequence[str]) -> Finding:
     built = [int("".join(c for c in name.split("_")[1] if c.isdigit())) for name in architectures]
     if built and capability[0] * 10 + capability[1] < min(built):
         mend = "install a torch built for it, or add MODEL.DEVICE cpu"
-        return Finding(
+        return CheckResult(
             "gpu",
             REFUSE,
             f"{text}: too old for this torch, which starts at {min(built) // 10}.{min(built) % 10}",
             mend,
         )
-    return Finding("gpu", FINE, text)
+    return CheckResult("gpu", FINE, text)
 
 
 def usable_cores() -> int:
@@ -59,7 +59,7 @@ def usable_cores() -> int:
     return len(affinity(0)) if affinity else os.cpu_count() or 1
 
 
-def check_memory() -> Iterator[Finding]:
+def check_memory() -> Iterator[CheckResult]:
     sizes = dict(line.split(":", 1) for line in read("/proc/meminfo").splitlines() if ":" in line)
     if "MemAvailable" not in sizes:
         return
@@ -72,25 +72,25 @@ def check_memory() -> Iterator[Finding]:
     text = f"{free / 1e9:.1f} of {total / 1e9:.1f} GB free"
     if free < 3e9:
         mend = "close other programs, or use SOLVER.IMS_PER_BATCH 1 and DATALOADER.NUM_WORKERS 0"
-        yield Finding("memory", WARN, f"{text}; ResNet-101 detection wants about 3 GB", mend)
+        yield CheckResult("memory", WARN, f"{text}; ResNet-101 detection wants about 3 GB", mend)
     else:
-        yield Finding("memory", FINE, text)
+        yield CheckResult("memory", FINE, text)
 
 
-def check_disk(folder: Path | None = None) -> Iterator[Finding]:
+def check_disk(folder: Path | None = None) -> Iterator[CheckResult]:
     folder = folder or Path.cwd()
     free = shutil.disk_usage(folder).free
     text = f"{free / 1e9:.1f} GB free in {folder}"
     if free < 2e8:
-        yield Finding("disk", REFUSE, text, "make room, or give --output on another disk")
+        yield CheckResult("disk", REFUSE, text, "make room, or give --output on another disk")
     elif free < 3e9:
         mend = "make room, or give --output on another disk"
-        yield Finding("disk", WARN, f"{text}; a ResNet-101 run wants about 2 GB", mend)
+        yield CheckResult("disk", WARN, f"{text}; a ResNet-101 run wants about 2 GB", mend)
     else:
-        yield Finding("disk", FINE, text)
+        yield CheckResult("disk", FINE, text)
 
 
-def check_shared_memory(folder: str = "/dev/shm") -> Iterator[Finding]:
+def check_shared_memory(folder: str = "/dev/shm") -> Iterator[CheckResult]:
     """F67: loader workers hand their batches over through it."""
     if not os.path.isdir(folder):
         return
@@ -98,12 +98,12 @@ def check_shared_memory(folder: str = "/dev/shm") -> Iterator[Finding]:
     text = f"{free / 1e6:.0f} MB free in {folder}"
     if free < 1e9:
         mend = "start the container with --shm-size=2g, or use DATALOADER.NUM_WORKERS 0"
-        yield Finding("shared memory", WARN, text, mend)
+        yield CheckResult("shared memory", WARN, text, mend)
     else:
-        yield Finding("shared memory", FINE, text)
+        yield CheckResult("shared memory", FINE, text)
 
 
-def check_files() -> Iterator[Finding]:
+def check_files() -> Iterator[CheckResult]:
     try:
         import resource
     except ModuleNotFoundError:
@@ -111,9 +111,9 @@ def check_files() -> Iterator[Finding]:
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     shown = "no limit" if hard == resource.RLIM_INFINITY else str(hard)
     if hard != resource.RLIM_INFINITY and hard < 4096:
-        yield Finding("open files", WARN, f"{soft}, at most {shown}", "ulimit -n 8192")
+        yield CheckResult("open files", WARN, f"{soft}, at most {shown}", "ulimit -n 8192")
     else:
-        yield Finding("open files", FINE, f"{soft}, at most {shown}")
+        yield CheckResult("open files", FINE, f"{soft}, at most {shown}")
 
 
 def read(path: str) -> str:
@@ -124,31 +124,33 @@ def read(path: str) -> str:
         return ""
 
 
-def check_data() -> Iterator[Finding]:
+def check_data() -> Iterator[CheckResult]:
     try:
         from resdet.data import catalog
 
         rows = catalog.status()
     except Exception as error:
         # Whatever the catalog lacks here has its own line above.
-        yield Finding("data sets", WARN, f"not looked at: {type(error).__name__}: {error}", SETUP)
+        yield CheckResult(
+            "data sets", WARN, f"not looked at: {type(error).__name__}: {error}", SETUP
+        )
         return
-    yield Finding("data root", FINE, data_root())
+    yield CheckResult("data root", FINE, data_root())
     there = [row["name"] for row in rows if row["state"] in ("whole", "found")]
     absent = [row["name"] for row in rows if row["state"] == "missing"]
     embedded = [name for name in absent if name.startswith("digits_")]
     if there:
-        yield Finding("data sets", FINE, f"found: {', '.join(there)}")
+        yield CheckResult("data sets", FINE, f"found: {', '.join(there)}")
     if embedded:
-        yield Finding("data sets", FINE, f"made on first use: {families(embedded)}")
+        yield CheckResult("data sets", FINE, f"made on first use: {families(embedded)}")
     if len(absent) > len(embedded):
         names = families([name for name in absent if name not in embedded])
         mend = "only if you want them: export DETECTRON2_DATASETS=FOLDER; see datasets/README.md"
-        yield Finding("data sets", FINE, f"not there: {names}", mend)
+        yield CheckResult("data sets", FINE, f"not there: {names}", mend)
     for row in rows:
         if row["state"] not in ("whole", "found", "missing"):
             mend = "datasets/README.md shows the tree"
-            yield Finding(row["name"], WARN, f"{row['state']}: {row.get('hint', '')}", mend)
+            yield CheckResult(row["name"], WARN, f"{row['state']}: {row.get('hint', '')}", mend)
 
 
 def families(names: Sequence[str]) -> str:

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from resdet import __version__
-from resdet.doctor.finding import FINE, REFUSE, SETUP, WARN, Finding, import_error, version_of
+from resdet.doctor.finding import FINE, REFUSE, SETUP, WARN, CheckResult, import_error, version_of
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -43,15 +43,15 @@ OPENCV = (
 UNSAFE_LOAD = "TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD"
 
 
-def check_python() -> Iterator[Finding]:
+def check_python() -> Iterator[CheckResult]:
     version = platform.python_version()
     text = f"{version}, {sys.executable}, {platform.platform()}"
     if sys.version_info >= (3, 14):
-        yield Finding("python", WARN, f"{text}; tested are 3.11 and 3.12")
+        yield CheckResult("python", WARN, f"{text}; tested are 3.11 and 3.12")
     else:
-        yield Finding("python", FINE, text)
+        yield CheckResult("python", FINE, text)
     if sys.getfilesystemencoding().lower() != "utf-8":
-        yield Finding(
+        yield CheckResult(
             "locale",
             WARN,
             f"file names are read as {sys.getfilesystemencoding()}, not UTF-8",
@@ -59,9 +59,9 @@ def check_python() -> Iterator[Finding]:
         )
 
 
-def check_resdet() -> Iterator[Finding]:
+def check_resdet() -> Iterator[CheckResult]:
     commit = git_state(ROOT)
-    yield Finding("resdet", FINE, f"{__version__}, {commit or 'not a git checkout'}, {ROOT}")
+    yield CheckResult("resdet", FINE, f"{__version__}, {commit or 'not a git checkout'}, {ROOT}")
 
 
 def git_state(root: Path) -> str | None:
@@ -88,19 +88,19 @@ def git_state(root: Path) -> str | None:
     return f"commit {outputs[0]}" + (", changed" if outputs[1] else "")
 
 
-def check_torch() -> Iterator[Finding]:
+def check_torch() -> Iterator[CheckResult]:
     for name, module in (("torch", "torch"), ("torchvision", "torchvision.ops")):
         version = version_of(name)
         error = import_error(module)
         if error is None:
-            yield Finding(name, FINE, str(version))
+            yield CheckResult(name, FINE, str(version))
         elif version is None:
-            yield Finding(name, REFUSE, "not installed", SETUP)
+            yield CheckResult(name, REFUSE, "not installed", SETUP)
         else:
             mend = f"{SETUP} (torchvision fits one version of torch only)"
-            yield Finding(name, REFUSE, f"{version} does not import: {error}", mend)
+            yield CheckResult(name, REFUSE, f"{version} does not import: {error}", mend)
     if os.environ.get(UNSAFE_LOAD):
-        yield Finding(
+        yield CheckResult(
             UNSAFE_LOAD,
             WARN,
             "is set: torch.load then runs code that a weight file brings. resdet ignores it",
@@ -108,21 +108,21 @@ def check_torch() -> Iterator[Finding]:
         )
 
 
-def check_needed() -> Iterator[Finding]:
+def check_needed() -> Iterator[CheckResult]:
     for name, module in NEEDED:
         version, error = version_of(name), import_error(module)
         if error is None:
-            yield Finding(name, FINE, str(version))
+            yield CheckResult(name, FINE, str(version))
         elif version is None:
-            yield Finding(name, REFUSE, "not installed", SETUP)
+            yield CheckResult(name, REFUSE, "not installed", SETUP)
         else:
-            yield Finding(name, REFUSE, f"{version} does not import: {error}", SETUP)
+            yield CheckResult(name, REFUSE, f"{version} does not import: {error}", SETUP)
 
 
-def check_detectron2() -> Iterator[Finding]:
+def check_detectron2() -> Iterator[CheckResult]:
     if importlib.util.find_spec("detectron2") is None:
         mend = "python tools/install_detectron2.py"
-        yield Finding("detectron2", REFUSE, "not installed", mend)
+        yield CheckResult("detectron2", REFUSE, "not installed", mend)
         return
     errors = [import_error(f"detectron2.{part}") for part in ("modeling", "engine", "evaluation")]
     module = sys.modules.get("detectron2")
@@ -130,28 +130,28 @@ def check_detectron2() -> Iterator[Finding]:
     if version is None or any(errors):
         reason = next((error for error in errors if error), "it is only half there")
         mend = "python tools/install_detectron2.py --force"
-        yield Finding("detectron2", REFUSE, f"{version} does not import: {reason}", mend)
+        yield CheckResult("detectron2", REFUSE, f"{version} does not import: {reason}", mend)
         return
     compiled = "yes" if import_error("detectron2._C") is None else "no (not needed)"
-    yield Finding("detectron2", FINE, f"{version}, compiled operators: {compiled}")
+    yield CheckResult("detectron2", FINE, f"{version}, compiled operators: {compiled}")
 
 
-def check_opencv(installed: Callable[[str], str | None] = version_of) -> Iterator[Finding]:
+def check_opencv(installed: Callable[[str], str | None] = version_of) -> Iterator[CheckResult]:
     """F65: several distributions share the folder cv2, and each breaks the others."""
     found = [f"{name} {version}" for name in OPENCV if (version := installed(name))]
     error = import_error("cv2")
     if len(found) > 1:
         names = " ".join(item.split()[0] for item in found)
-        yield Finding(
+        yield CheckResult(
             "opencv",
             REFUSE if error else WARN,
             f"{' and '.join(found)} share the folder cv2",
             f"pip uninstall {names}; pip install opencv-python-headless",
         )
     elif error is None:
-        yield Finding("opencv", FINE, found[0] if found else "cv2, from no known distribution")
+        yield CheckResult("opencv", FINE, found[0] if found else "cv2, from no known distribution")
     elif not found:
-        yield Finding(
+        yield CheckResult(
             "opencv",
             WARN,
             "not installed: Detectron2's pictures do not work",
@@ -159,18 +159,18 @@ def check_opencv(installed: Callable[[str], str | None] = version_of) -> Iterato
         )
     else:
         mend = "pip uninstall opencv-python; pip install opencv-python-headless"
-        yield Finding("opencv", WARN, f"{found[0]} does not import: {error}", mend)
+        yield CheckResult("opencv", WARN, f"{found[0]} does not import: {error}", mend)
 
 
-def check_optional() -> Iterator[Finding]:
+def check_optional() -> Iterator[CheckResult]:
     for name, purpose, extra in OPTIONAL:
         version = version_of(name)
         wanted = (
             f"pip install -c constraints.txt -e '.[{extra}]'" if extra else f"pip install {name}"
         )
         if version:
-            yield Finding(name, FINE, version)
+            yield CheckResult(name, FINE, version)
         elif extra in ("demo", "report"):
-            yield Finding(name, WARN, f"not installed, {purpose}", SETUP)
+            yield CheckResult(name, WARN, f"not installed, {purpose}", SETUP)
         else:
-            yield Finding(name, FINE, f"not installed, {purpose}", wanted)
+            yield CheckResult(name, FINE, f"not installed, {purpose}", wanted)

@@ -18,7 +18,7 @@ from resdet import __version__
 from resdet.errors import RunError
 from resdet.evaluation.analysis.image_noise import Interval
 from resdet.report.compare.backbone_gains import (
-    Gain,
+    BackboneGain,
     Pair,
     gain,
     headline,
@@ -26,7 +26,7 @@ from resdet.report.compare.backbone_gains import (
     pairs,
     standfirst,
 )
-from resdet.report.compare.comparability import Verdict, judge
+from resdet.report.compare.comparability import Comparability, judge
 from resdet.report.compare.contrasts import MAX_BYTES as CONTRAST_BYTES
 from resdet.report.compare.contrasts import contrasts
 from resdet.report.compare.error_shares import errors
@@ -50,7 +50,7 @@ class ReportPaths:
     html: Path
     markdown: Path
     json: Path
-    verdict: Verdict
+    verdict: Comparability
     text: str
 
 
@@ -215,7 +215,7 @@ def _gains(
     metric: Metric,
     asked: Sequence[Pair],
     intervals: Mapping[Pair, Mapping[str, Interval | None]],
-) -> list[Gain]:
+) -> list[BackboneGain]:
     """The gain of every pair by this metric, with its interval where it has one."""
     values = [s.value(metric) for s in scores]
     per_class = [s.per_class(metric) for s in scores]

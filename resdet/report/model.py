@@ -7,14 +7,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from resdet.report.compare.backbone_gains import Gain
-from resdet.report.compare.comparability import Verdict
+from resdet.report.compare.backbone_gains import BackboneGain
+from resdet.report.compare.comparability import Comparability
 from resdet.report.compare.contrasts import Contrast
 from resdet.report.compare.error_shares import Errors
 from resdet.report.compare.gain_noise import Trust
 from resdet.report.curves import Curves
 from resdet.report.render.figures import MAX_BARS, Figure
-from resdet.report.render.pictures import Sample
+from resdet.report.render.pictures import ImageSample
 from resdet.report.render.tables import Table
 from resdet.report.runs import Column
 from resdet.report.scores import Metric, SetScores
@@ -33,8 +33,8 @@ class SetReport:
     metric: Metric
     gain_metric: Metric
     scores: tuple[SetScores, ...]
-    gains: tuple[Gain, ...]
-    other_gains: tuple[Gain, ...]
+    gains: tuple[BackboneGain, ...]
+    other_gains: tuple[BackboneGain, ...]
     trust: Trust
     curves: tuple[Curves, ...]
     ranking: Table
@@ -48,7 +48,7 @@ class SetReport:
     small_curves: tuple[tuple[str, str], ...]
     errors: Errors | None
     contrasts: tuple[Contrast, ...]
-    samples: tuple[Sample, ...]
+    samples: tuple[ImageSample, ...]
     notes: tuple[str, ...]
 
     @property
@@ -85,7 +85,7 @@ class ComparisonReport:
     made: str
     version: str
     columns: tuple[Column, ...]
-    verdict: Verdict
+    verdict: Comparability
     sets: tuple[SetReport, ...]
     left_out: tuple[str, ...]
     headline: str

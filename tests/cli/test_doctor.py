@@ -15,12 +15,12 @@ import pytest
 from resdet import doctor
 from resdet.cli import doctor as command
 from resdet.doctor import machine, software
-from resdet.doctor.finding import FINE, REFUSE, WARN, Finding, import_error
+from resdet.doctor.finding import FINE, REFUSE, WARN, CheckResult, import_error
 
 ROOT = Path(__file__).resolve().parents[2]
 
 
-def only(findings) -> Finding:
+def only(findings) -> CheckResult:
     (finding,) = findings
     return finding
 
@@ -32,7 +32,10 @@ def run_doctor(monkeypatch, findings, *, as_json: bool) -> int:
 
 def test_json_is_one_object_and_nothing_else(monkeypatch, capsys):
     """commands.md, streams."""
-    findings = [Finding("torch", FINE, "2.14.1"), Finding("disk", WARN, "2 GB free", "make room")]
+    findings = [
+        CheckResult("torch", FINE, "2.14.1"),
+        CheckResult("disk", WARN, "2 GB free", "make room"),
+    ]
     assert run_doctor(monkeypatch, findings, as_json=True) == 0
     out, err = capsys.readouterr()
     assert err == ""
@@ -48,7 +51,7 @@ def test_json_is_one_object_and_nothing_else(monkeypatch, capsys):
 @pytest.mark.parametrize("as_json", [False, True])
 def test_the_exit_code_is_1_when_something_refuses(monkeypatch, capsys, as_json):
     """0 when detection can run, 1 when a check says no (commands.md, exit codes)."""
-    findings = [Finding("torch", REFUSE, "not installed", "bash tools/setup.sh")]
+    findings = [CheckResult("torch", REFUSE, "not installed", "bash tools/setup.sh")]
     assert run_doctor(monkeypatch, findings, as_json=as_json) == 1
     out = capsys.readouterr().out
     assert "bash tools/setup.sh" in out
@@ -225,8 +228,8 @@ def test_the_commit_and_its_changes_are_told(tmp_path):
 
 def test_what_is_missing_is_concluded_in_one_line():
     """The last line a person reads; worked by hand."""
-    fine, warn = Finding("a", FINE, ""), Finding("b", WARN, "")
-    refuse = Finding("c", REFUSE, "")
+    fine, warn = CheckResult("a", FINE, ""), CheckResult("b", WARN, "")
+    refuse = CheckResult("c", REFUSE, "")
     assert command.conclusion([fine]) == "Detection can run here."
     assert command.conclusion([fine, warn]) == "Detection can run here; worth a look: b."
     assert command.conclusion([refuse, warn]).startswith("Detection cannot run here: c.")

@@ -13,7 +13,7 @@ from PIL import Image
 
 from resdet.report import compare, runs
 from resdet.report.compare import backbone_gains, gain_noise
-from resdet.report.compare.backbone_gains import Gain, Pair
+from resdet.report.compare.backbone_gains import BackboneGain, Pair
 from resdet.report.compare.contrasts import Contrast, contrasts, rule
 from resdet.report.compare.error_shares import _moves_table
 from resdet.report.document import gather
@@ -154,10 +154,12 @@ def test_why_seeds_are_not_known_is_said_as_it_is(
     assert made.words == f"for other images; {words}, so seeds are not known"
 
 
-def pretraining(after: float) -> tuple[list[Any], Gain]:
+def pretraining(after: float) -> tuple[list[Any], BackboneGain]:
     made = bet([0.5], [after], None, None).gain
     pair = Pair((0,), (1,), "pretraining")
-    return [column("V", False), column("V", True)], Gain(pair, "s", made.metric, made.values)
+    return [column("V", False), column("V", True)], BackboneGain(
+        pair, "s", made.metric, made.values
+    )
 
 
 def test_pretraining_inside_noise_is_not_given_as_a_gain() -> None:

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from resdet.report.compare.comparability import Verdict, config_differences
+from resdet.report.compare.comparability import Comparability, config_differences
 from resdet.report.document import gather
 from tests.support.fabricate import fabricate_run
 
@@ -22,7 +22,7 @@ def kinds(a: dict[str, Any], b: dict[str, Any], *cards: dict[str, Any]) -> dict[
     return {d.key: d.kind for d in found}
 
 
-def verdict(tmp_path: Path, *runs: dict[str, Any]) -> Verdict:
+def verdict(tmp_path: Path, *runs: dict[str, Any]) -> Comparability:
     folders = [
         fabricate_run(tmp_path / str(i), num_images=8, num_samples=0, **{"net": "vgg11", **options})
         for i, options in enumerate(runs)

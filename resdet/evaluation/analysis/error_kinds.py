@@ -16,7 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from resdet.evaluation.coco import matching
-from resdet.evaluation.coco.matching import Pairs
+from resdet.evaluation.coco.matching import OverlappingPairs
 from resdet.evaluation.inputs.arrays import BoolArray, FloatArray, IntArray
 from resdet.evaluation.inputs.detections import Columns
 from resdet.evaluation.inputs.ground_truth import GroundTruth
@@ -108,7 +108,7 @@ def judge(
 
 
 def _covers_difficult(
-    truth: GroundTruth, columns: Columns, rows: IntArray, pairs: Pairs, foreground: float
+    truth: GroundTruth, columns: Columns, rows: IntArray, pairs: OverlappingPairs, foreground: float
 ) -> BoolArray:
     """(M,), whose largest overlap with an object of its class, t_f or more, is with a difficult
     one."""
@@ -120,7 +120,7 @@ def _covers_difficult(
     return covers
 
 
-def _largest(pairs: Pairs, num_detections: int) -> tuple[FloatArray, IntArray]:
+def _largest(pairs: OverlappingPairs, num_detections: int) -> tuple[FloatArray, IntArray]:
     """Per detection the largest overlap, 0 without any, and its object: of equal ones the first."""
     order = np.lexsort((pairs.object, -pairs.iou, pairs.detection))
     detection, firsts = np.unique(pairs.detection[order], return_index=True)

@@ -34,7 +34,7 @@ from resdet.evaluation.coco import matching
 from resdet.evaluation.inputs.arrays import BoolArray, FloatArray, ImageId, IntArray
 from resdet.evaluation.inputs.detections import Columns
 from resdet.evaluation.inputs.ground_truth import GroundTruth, SetIndex
-from resdet.evaluation.voc.class_scores import Found, Objects, judge
+from resdet.evaluation.voc.class_scores import ClassDetections, ClassObjects, judge
 from resdet.evaluation.voc.voc_arrays import VocDetections, VocGroundTruth
 
 DRAWS = 1000
@@ -144,8 +144,8 @@ def rank_voc(
         mine = mine[np.lexsort((rank[image[mine]], -detections.scores[mine]))]
         difficult = truth.difficult[true]
         right, wrong = judge(
-            Objects(truth.image[true], truth.boxes[true], difficult),
-            Found(image[mine], detections.boxes[mine], detections.scores[mine]),
+            ClassObjects(truth.image[true], truth.boxes[true], difficult),
+            ClassDetections(image[mine], detections.boxes[mine], detections.scores[mine]),
             iou,
             style,
         )

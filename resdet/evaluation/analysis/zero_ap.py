@@ -21,7 +21,7 @@ from resdet.evaluation.inputs.arrays import BoolArray, FloatArray, IntArray
 from resdet.evaluation.inputs.detections import Columns
 from resdet.evaluation.inputs.ground_truth import GroundTruth
 from resdet.evaluation.inputs.validation import NORMALISED_TO
-from resdet.evaluation.voc.class_scores import Found, Objects, overlaps, pairs
+from resdet.evaluation.voc.class_scores import ClassDetections, ClassObjects, overlaps, pairs
 from resdet.evaluation.voc.voc_arrays import VocGroundTruth, ground_truth_from_coco, inclusive
 from resdet.evaluation.voc.voc_rules import ROWS_AT_ONCE, VocRule, judge_voc
 
@@ -265,12 +265,12 @@ def _all_overlaps(
 ) -> Iterator[tuple[IntArray, IntArray, FloatArray]]:
     """Every detection with every object of its image, and their overlap; some detections at a
     time."""
-    objects = Objects(truth.image, truth.boxes, truth.difficult)
+    objects = ClassObjects(truth.image, truth.boxes, truth.difficult)
     for start in range(0, len(columns), ROWS_AT_ONCE):
         rows = slice(start, start + ROWS_AT_ONCE)
         boxes = columns.boxes[rows]
         corners = inclusive(np.concatenate([boxes[:, :2], boxes[:, :2] + boxes[:, 2:]], axis=1))
-        found = Found(columns.image[rows], corners, columns.scores[rows])
+        found = ClassDetections(columns.image[rows], corners, columns.scores[rows])
         detection, item = pairs(objects, found)
         yield detection + start, item, overlaps(found.boxes[detection], objects.boxes[item])
 

@@ -29,7 +29,13 @@ from resdet import profile
 from resdet.errors import CheckFailed, DataError, first_few
 from resdet.evaluation.analysis.zero_ap import notes_on_zero
 from resdet.evaluation.coco import fast_engine
-from resdet.evaluation.coco.fast_engine import OVERLAPS, RECALLS, Accumulated, Found, Objects
+from resdet.evaluation.coco.fast_engine import (
+    OVERLAPS,
+    RECALLS,
+    Accumulated,
+    CocoDetections,
+    CocoObjects,
+)
 from resdet.evaluation.inputs.arrays import BoolArray, FloatArray, ImageId, IntArray
 from resdet.evaluation.inputs.detections import TASKS, Columns, load_columns
 from resdet.evaluation.inputs.findings import Finding, refuse_if_any
@@ -265,11 +271,11 @@ def fast(truth: GroundTruth, columns: Columns, used: BoolArray, task: str) -> Ac
         masks = [_dt_mask(columns, row) for row in np.arange(len(columns))[found].tolist()]
         area = np.array([mask_area(mask) for mask in masks], dtype=np.float64)
     return fast_engine.evaluate(
-        Objects(
+        CocoObjects(
             rank[truth.image[objects]], truth.category[objects], truth.boxes[objects],
             truth.area[objects], truth.crowd[objects], gt_masks,
         ),
-        Found(
+        CocoDetections(
             rank[columns.image[found]], columns.category[found], boxes, area,
             columns.scores[found], masks,
         ),

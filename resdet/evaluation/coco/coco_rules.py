@@ -14,7 +14,7 @@ import numpy as np
 
 from resdet.evaluation.analysis.rule_outcomes import Judged, Taken, judged
 from resdet.evaluation.coco import matching
-from resdet.evaluation.coco.matching import Pairs
+from resdet.evaluation.coco.matching import OverlappingPairs
 from resdet.evaluation.inputs.arrays import BoolArray, FloatArray, IntArray, compact, stable_order
 from resdet.evaluation.inputs.detections import Columns
 from resdet.evaluation.inputs.ground_truth import GroundTruth
@@ -28,7 +28,7 @@ def judge_coco(
     *,
     strict: bool = False,
     exact: FloatArray | None = None,
-    near: Pairs | None = None,
+    near: OverlappingPairs | None = None,
 ) -> Judged:
     """AP50 and verdicts by COCO's rule, with the best 100 of each image and category.
 
@@ -66,7 +66,7 @@ def judge_coco(
     return judged(by_class, columns.scores, before, [_interpolated])[0]
 
 
-def near_pairs(truth: GroundTruth, columns: Columns) -> Pairs:
+def near_pairs(truth: GroundTruth, columns: Columns) -> OverlappingPairs:
     """Detections and objects of one image and class that overlap by a half; for a detection its
     row stands, not its place in a ranking."""
     rows = np.arange(len(columns))
@@ -74,14 +74,14 @@ def near_pairs(truth: GroundTruth, columns: Columns) -> Pairs:
     return pairs.where(columns.category[pairs.detection] == truth.category[pairs.object])
 
 
-def _of_ranking(pairs: Pairs, ranked: IntArray, num_detections: int) -> Pairs:
+def _of_ranking(pairs: OverlappingPairs, ranked: IntArray, num_detections: int) -> OverlappingPairs:
     """The pairs of ranked detections, with their places, by place."""
     place = np.full(num_detections, -1, dtype=np.int64)
     place[ranked] = np.arange(len(ranked))
     places = place[pairs.detection]
     rows = np.flatnonzero(places >= 0)
     rows = rows[stable_order(places[rows])]
-    return Pairs(places[rows], pairs.object[rows], pairs.iou[rows])
+    return OverlappingPairs(places[rows], pairs.object[rows], pairs.iou[rows])
 
 
 def _interpolated(right: BoolArray, wrong: BoolArray, positives: int) -> float:
@@ -92,7 +92,7 @@ def _wanted(
     truth: GroundTruth,
     columns: Columns,
     ranked: IntArray,
-    near: Pairs,
+    near: OverlappingPairs,
     taken: IntArray,
     is_right: BoolArray,
 ) -> IntArray:

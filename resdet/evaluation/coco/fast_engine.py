@@ -24,10 +24,10 @@ from resdet.evaluation.coco.fast_matching import (
     LIMITS,
     OVERLAPS,
     SIZES,
-    Found,
+    CocoDetections,
+    CocoObjects,
     Groups,
     Matches,
-    Objects,
     box_pairs,
     inside_sizes,
     mask_pairs,
@@ -45,8 +45,8 @@ from resdet.evaluation.inputs.arrays import (
 )
 
 __all__ = [
-    "LIMITS", "OVERLAPS", "RECALLS", "SIZES", "Accumulated", "Found", "Objects", "evaluate",
-    "summarize",
+    "LIMITS", "OVERLAPS", "RECALLS", "SIZES", "Accumulated", "CocoDetections", "CocoObjects",
+    "evaluate", "summarize",
 ]  # fmt: skip
 
 RECALLS = np.linspace(0.0, 1.0, 101)
@@ -81,7 +81,7 @@ def _mean_of_defined(values: FloatArray) -> float:
     return float(np.mean(defined)) if defined.size else -1.0
 
 
-def evaluate(objects: Objects, found: Found, num_categories: int) -> Accumulated:
+def evaluate(objects: CocoObjects, found: CocoDetections, num_categories: int) -> Accumulated:
     """Precision and recall of detections; masks are compared where both sides have them.
 
     Args:
@@ -122,7 +122,7 @@ class _Ordered:
     group: IntArray
 
 
-def _order(found: Found, num_categories: int) -> _Ordered:
+def _order(found: CocoDetections, num_categories: int) -> _Ordered:
     image, category = compact(found.image), compact(found.category)
     row = stable_order(image)
     row = row[stable_order(falling(found.scores[row]))]
@@ -140,7 +140,9 @@ def _order(found: Found, num_categories: int) -> _Ordered:
     return _Ordered(row, rank, by_group, start, group)
 
 
-def _pair_groups(objects: Objects, found: Found, ordered: _Ordered, num_categories: int) -> Groups:
+def _pair_groups(
+    objects: CocoObjects, found: CocoDetections, ordered: _Ordered, num_categories: int
+) -> Groups:
     group = objects.image * num_categories + objects.category
     by_group = np.argsort(group, kind="stable")
     wanted, start = np.unique(group[by_group], return_index=True)
@@ -160,7 +162,11 @@ def _pair_groups(objects: Objects, found: Found, ordered: _Ordered, num_categori
 
 
 def _accumulate(
-    objects: Objects, found: Found, ordered: _Ordered, matches: Matches, num_categories: int
+    objects: CocoObjects,
+    found: CocoDetections,
+    ordered: _Ordered,
+    matches: Matches,
+    num_categories: int,
 ) -> Accumulated:
     shape = (len(SIZES), len(LIMITS), len(OVERLAPS), num_categories)
     precision = np.full((*shape, len(RECALLS)), -1.0)

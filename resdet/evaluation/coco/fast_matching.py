@@ -35,7 +35,7 @@ PAIRS_AT_ONCE = 1 << 15
 
 
 @dataclass(frozen=True)
-class Objects:
+class CocoObjects:
     """What there is to find, in the file's order.
 
     image: place of the image in the order of ids. category: from 0. boxes: x, y, width, height.
@@ -51,8 +51,8 @@ class Objects:
 
 
 @dataclass(frozen=True)
-class Found:
-    """Detections in the file's order; the columns of `Objects` with a score."""
+class CocoDetections:
+    """Detections in the file's order; the columns of `CocoObjects` with a score."""
 
     image: IntArray
     category: IntArray
@@ -95,7 +95,7 @@ def ranges(starts: IntArray, lengths: IntArray) -> IntArray:
 
 
 @dataclass(frozen=True)
-class Pairs:
+class CandidatePairs:
     """Pairs that overlap by the lowest overlap or more: places in `Groups.found`, rows of
     objects, overlaps. By rising detection, in each by the object's place in the file."""
 
@@ -104,7 +104,7 @@ class Pairs:
     overlap: FloatArray
 
 
-def box_pairs(groups: Groups, objects: Objects, found: Found) -> Pairs:
+def box_pairs(groups: Groups, objects: CocoObjects, found: CocoDetections) -> CandidatePairs:
     """Pairs by the overlap of boxes, in the order of pycocotools' operations."""
     low, high, area = _corners(found.boxes[groups.found])
     object_low, object_high, object_area = _corners(objects.boxes[groups.objects])
@@ -147,7 +147,7 @@ def _blocks(counts: IntArray) -> Iterator[tuple[int, int]]:
     return zip(edges[:-1].tolist(), edges[1:].tolist(), strict=True)
 
 
-def mask_pairs(groups: Groups, objects: Objects, found: Found) -> Pairs:
+def mask_pairs(groups: Groups, objects: CocoObjects, found: CocoDetections) -> CandidatePairs:
     """Pairs by the overlap of masks, by pycocotools itself."""
     kept = []
     for f, f_count, o, o_count in zip(
@@ -165,10 +165,10 @@ def mask_pairs(groups: Groups, objects: Objects, found: Found) -> Pairs:
     return _joined(kept)
 
 
-def _joined(parts: Sequence[tuple[IntArray, IntArray, FloatArray]]) -> Pairs:
+def _joined(parts: Sequence[tuple[IntArray, IntArray, FloatArray]]) -> CandidatePairs:
     if not parts:
-        return Pairs(np.zeros(0, np.int64), np.zeros(0, np.int64), np.zeros(0))
-    return Pairs(*(np.concatenate(column) for column in zip(*parts, strict=True)))
+        return CandidatePairs(np.zeros(0, np.int64), np.zeros(0, np.int64), np.zeros(0))
+    return CandidatePairs(*(np.concatenate(column) for column in zip(*parts, strict=True)))
 
 
 # -- matching ----------------------------------------------------------------------------------
@@ -194,7 +194,7 @@ class Matches:
         return shifted.astype(np.uint16) & np.uint16((1 << len(OVERLAPS)) - 1)
 
 
-def match(pairs: Pairs, objects: Objects, groups: Groups) -> Matches:
+def match(pairs: CandidatePairs, objects: CocoObjects, groups: Groups) -> Matches:
     """Every detection takes the best free object, in the order of scores.
 
     A detection's first choice is the largest overlap among objects that count, then among those
@@ -232,7 +232,7 @@ class _Tries:
     turns: IntArray
 
 
-def _tries(pairs: Pairs, objects: Objects, groups: Groups) -> _Tries:
+def _tries(pairs: CandidatePairs, objects: CocoObjects, groups: Groups) -> _Tries:
     """A detection of one pair has one try, whether its object counts or not; others have two of
     each pair. Turns: all first tries of the first detections, their second tries, ..."""
     counting = _size_bits(objects.area) & np.where(objects.crowd, NONE, ALL)

@@ -40,7 +40,7 @@ _LARGEST = 1e5**2
 
 
 @dataclass(frozen=True)
-class Pairs:
+class OverlappingPairs:
     """Detections and objects of one image that overlap, by detection.
 
     Attributes:
@@ -53,8 +53,8 @@ class Pairs:
     object: IntArray
     iou: FloatArray
 
-    def where(self, chosen: BoolArray) -> Pairs:
-        return Pairs(self.detection[chosen], self.object[chosen], self.iou[chosen])
+    def where(self, chosen: BoolArray) -> OverlappingPairs:
+        return OverlappingPairs(self.detection[chosen], self.object[chosen], self.iou[chosen])
 
 
 def used_images(index: SetIndex, subset: Sequence[ImageId] | None) -> BoolArray:
@@ -102,7 +102,9 @@ def ranking(truth: GroundTruth, columns: Columns, used: BoolArray) -> IntArray:
     return np.asarray(rows[place < DETECTIONS])
 
 
-def overlapping(truth: GroundTruth, columns: Columns, ranked: IntArray, least: float) -> Pairs:
+def overlapping(
+    truth: GroundTruth, columns: Columns, ranked: IntArray, least: float
+) -> OverlappingPairs:
     """The detections of a ranking with the objects of their image that they overlap.
 
     Args:
@@ -128,14 +130,18 @@ def overlapping(truth: GroundTruth, columns: Columns, ranked: IntArray, least: f
         found.append((mine[detection], here[column], iou[detection, column]))
     if not found:
         none = np.zeros(0, dtype=np.int64)
-        return Pairs(none, none, np.zeros(0))
+        return OverlappingPairs(none, none, np.zeros(0))
     detection, object_, iou = (np.concatenate(column) for column in zip(*found, strict=True))
     order = np.argsort(detection, kind="stable")
-    return Pairs(detection[order], object_[order], iou[order])
+    return OverlappingPairs(detection[order], object_[order], iou[order])
 
 
 def match(
-    truth: GroundTruth, columns: Columns, ranked: IntArray, pairs: Pairs, overlaps: FloatArray
+    truth: GroundTruth,
+    columns: Columns,
+    ranked: IntArray,
+    pairs: OverlappingPairs,
+    overlaps: FloatArray,
 ) -> IntArray:
     """(T, M) the object that each detection takes at each overlap; -1 for none.
 
@@ -147,7 +153,7 @@ def match(
     ignored = is_ignored(truth)
     # In the order in which a detection would take them; of equal ones the last.
     order = np.lexsort((-pairs.object, -pairs.iou, ignored[pairs.object], pairs.detection))
-    pairs = Pairs(pairs.detection[order], pairs.object[order], pairs.iou[order])
+    pairs = OverlappingPairs(pairs.detection[order], pairs.object[order], pairs.iou[order])
     # One bit an overlap: which are reached by the pair, free at the object, still looked for.
     limits = np.minimum(overlaps, 1 - 1e-10)
     reached = (1 << np.searchsorted(limits, pairs.iou, side="right")) - 1

@@ -66,7 +66,7 @@ def array_pieces(
         raise NotAnArray
     try:
         with _opened(path) as file:
-            yield from _Reader(path, file, quick, block).pieces()
+            yield from _StreamReader(path, file, quick, block).pieces()
     except FileNotFoundError:
         raise DataError(f"{path} does not exist. Give the path of a JSON file.") from None
     except (ValueError, OSError, EOFError, RecursionError, zlib.error) as error:
@@ -89,7 +89,7 @@ def _opened(path: Path) -> Iterator[io.BufferedIOBase]:
             yield file
 
 
-class _Reader:
+class _StreamReader:
     """Where in the file we are: `buffer` begins at an element, `offset` bytes into the text."""
 
     def __init__(self, path: Path, file: io.BufferedIOBase, quick: Quick | None, block: int):

@@ -21,7 +21,7 @@ STYLES = ("d2", "devkit")
 
 
 @dataclass(frozen=True)
-class Objects:
+class ClassObjects:
     """Objects of one class; boxes VOC's way (`voc_sets.inclusive`)."""
 
     image: IntArray
@@ -30,7 +30,7 @@ class Objects:
 
 
 @dataclass(frozen=True)
-class Found:
+class ClassDetections:
     """Detections of one class, in the order in which they are taken."""
 
     image: IntArray
@@ -66,14 +66,18 @@ class ClassScore:
     other_style: float | None = None
 
 
-def not_scored(objects: Objects) -> ClassScore:
+def not_scored(objects: ClassObjects) -> ClassScore:
     """The score of a class that nobody gave detections for."""
     difficult = int(objects.difficult.sum())
     return ClassScore(None, len(objects.difficult) - difficult, difficult, None)
 
 
 def score_class(
-    objects: Objects, found: Found, rule: str, thresholds: Sequence[float], style: str
+    objects: ClassObjects,
+    found: ClassDetections,
+    rule: str,
+    thresholds: Sequence[float],
+    style: str,
 ) -> list[ClassScore]:
     """AP and curve of one class at each threshold.
 
@@ -123,7 +127,7 @@ def overlaps(a: FloatArray, b: FloatArray, pixel: float = 1.0) -> FloatArray:
         return np.divide(shared, union, out=np.zeros_like(shared), where=union != 0)
 
 
-def pairs(objects: Objects, found: Found) -> tuple[IntArray, IntArray]:
+def pairs(objects: ClassObjects, found: ClassDetections) -> tuple[IntArray, IntArray]:
     """Every detection with every object of its image, by detection, then by object."""
     by_image = np.argsort(objects.image, kind="stable")
     images = objects.image[by_image]
@@ -134,7 +138,9 @@ def pairs(objects: Objects, found: Found) -> tuple[IntArray, IntArray]:
     return np.repeat(np.arange(len(count)), count), by_image[np.repeat(start, count) + within]
 
 
-def best_objects(objects: Objects, found: Found, pixel: float = 1.0) -> tuple[IntArray, FloatArray]:
+def best_objects(
+    objects: ClassObjects, found: ClassDetections, pixel: float = 1.0
+) -> tuple[IntArray, FloatArray]:
     """For each detection the object of its image with the largest overlap, and that overlap.
 
     Of equal overlaps the first object's; -1 and 0 without any object in the image.
@@ -154,14 +160,14 @@ def best_objects(objects: Objects, found: Found, pixel: float = 1.0) -> tuple[In
 
 
 def judge(
-    objects: Objects, found: Found, threshold: float, style: str, pixel: float = 1.0
+    objects: ClassObjects, found: ClassDetections, threshold: float, style: str, pixel: float = 1.0
 ) -> tuple[BoolArray, BoolArray]:
     """Which detections are right, and which are wrong; those on difficult objects are neither."""
     return _judged(objects, *best_objects(objects, found, pixel), threshold, style)
 
 
 def _judged(
-    objects: Objects, best: IntArray, overlap: FloatArray, threshold: float, style: str
+    objects: ClassObjects, best: IntArray, overlap: FloatArray, threshold: float, style: str
 ) -> tuple[BoolArray, BoolArray]:
     hit = (best >= 0) & (overlap > threshold if style == "d2" else overlap >= threshold)
     ignored = hit.copy()

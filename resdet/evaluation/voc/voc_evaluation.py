@@ -32,10 +32,10 @@ from resdet.evaluation.inputs.validation import check_columns
 from resdet.evaluation.voc.class_scores import (
     AP_RULES,
     STYLES,
+    ClassDetections,
+    ClassObjects,
     ClassScore,
     Curve,
-    Found,
-    Objects,
     not_scored,
     score_class,
 )
@@ -115,7 +115,7 @@ def evaluate_at(
     scores: dict[str, list[ClassScore]] = {}
     for label, name in enumerate(ground_truth.classes):
         true = np.flatnonzero((ground_truth.label == label) & used[ground_truth.image])
-        objects = Objects(
+        objects = ClassObjects(
             ground_truth.image[true], ground_truth.boxes[true], ground_truth.difficult[true]
         )
         if name not in detections.classes or name in detections.unread:
@@ -124,7 +124,7 @@ def evaluate_at(
         mine = np.flatnonzero((columns.category == label) & used[columns.image])
         # Stable: score down, then image id, then the order given (F52).
         mine = mine[np.lexsort((rank[columns.image[mine]], -columns.scores[mine]))]
-        found = Found(columns.image[mine], boxes[mine], columns.scores[mine])
+        found = ClassDetections(columns.image[mine], boxes[mine], columns.scores[mine])
         with profile.span("match and sum up"):
             scores[name] = score_class(objects, found, ap, ious, style)
     images = {"expected": len(used), "evaluated": int(used.sum()), "missing": int((~used).sum())}

@@ -25,7 +25,12 @@ from resdet.evaluation.inputs.arrays import (
     stable_order,
 )
 from resdet.evaluation.inputs.detections import Columns
-from resdet.evaluation.voc.class_scores import Found, Objects, average_precision, best_objects
+from resdet.evaluation.voc.class_scores import (
+    ClassDetections,
+    ClassObjects,
+    average_precision,
+    best_objects,
+)
 from resdet.evaluation.voc.voc_arrays import VocGroundTruth, inclusive
 
 # Detections whose pairs with objects are looked at together.
@@ -110,7 +115,7 @@ class VocJudge:
 
     def _largest_anew(self, decimals: int | None, pixel: float) -> tuple[IntArray, FloatArray]:
         truth, columns, count = self.truth, self.columns, len(self.truth.classes)
-        objects = Objects(truth.image * count + truth.label, truth.boxes, truth.difficult)
+        objects = ClassObjects(truth.image * count + truth.label, truth.boxes, truth.difficult)
         best, overlap = np.empty(len(columns), dtype=np.int64), np.empty(len(columns))
         for start in range(0, len(columns), ROWS_AT_ONCE):
             rows = slice(start, start + ROWS_AT_ONCE)
@@ -120,7 +125,7 @@ class VocJudge:
             )
             group = columns.image[rows] * count + columns.category[rows]
             boxes = as_written(inclusive(corners), decimals)
-            found = Found(group, boxes, columns.scores[rows])
+            found = ClassDetections(group, boxes, columns.scores[rows])
             best[rows], overlap[rows] = best_objects(objects, found, pixel)
         return best, overlap
 

@@ -18,7 +18,7 @@ from statistics import fmean
 from resdet.evaluation.analysis import image_noise
 from resdet.evaluation.analysis.image_noise import Interval
 from resdet.evaluation.analysis.seed_noise import SeedDifference, seed_difference
-from resdet.report.compare.comparability import Verdict
+from resdet.report.compare.comparability import Comparability
 from resdet.report.runs import Column, by_group
 from resdet.report.scores import Metric
 
@@ -54,7 +54,7 @@ class ClassGain:
 
 
 @dataclass(frozen=True)
-class Gain:
+class BackboneGain:
     """One pair on one data set by one metric; all values are fractions, of several seeds the mean.
 
     Attributes:
@@ -155,7 +155,7 @@ def gain(
     values: Sequence[float | None],
     per_class: Sequence[Mapping[str, float | None]],
     interval: Interval | None = None,
-) -> Gain | None:
+) -> BackboneGain | None:
     """The gain of a pair, or None where one of its runs has no value."""
     before = _all_known(values[i] for i in pair.before)
     after = _all_known(values[i] for i in pair.after)
@@ -168,7 +168,7 @@ def gain(
         if low is not None and high is not None:
             classes.append(ClassGain(name, fmean(low), fmean(high)))
     classes.sort(key=lambda c: (-c.absolute, c.name))
-    return Gain(pair, data_set, metric, (before, after), tuple(classes), interval)
+    return BackboneGain(pair, data_set, metric, (before, after), tuple(classes), interval)
 
 
 def _all_known(values: Iterable[float | None]) -> tuple[float, ...] | None:
@@ -180,7 +180,10 @@ def _all_known(values: Iterable[float | None]) -> tuple[float, ...] | None:
 
 
 def headline(
-    columns: Sequence[Column], gains: Sequence[Gain], verdict: Verdict, in_noise: Collection[Pair]
+    columns: Sequence[Column],
+    gains: Sequence[BackboneGain],
+    verdict: Comparability,
+    in_noise: Collection[Pair],
 ) -> str:
     """The report in one line; a test on training images is said here (`faults.md` F6).
 
@@ -205,14 +208,14 @@ def headline(
     return f"{_and(list(dict.fromkeys(c.side for c in columns)))} {under}"
 
 
-def _receiver(columns: Sequence[Column], g: Gain, gains: Sequence[Gain]) -> str:
+def _receiver(columns: Sequence[Column], g: BackboneGain, gains: Sequence[BackboneGain]) -> str:
     """Who was pretrained: the net, or what it is called where it was pretrained in two ways."""
     net = columns[g.pair.after[0]].net
     nets = [columns[o.pair.after[0]].net for o in gains if o.pair.kind == "pretraining"]
     return side(columns, g.pair.after) if nets.count(net) > 1 else net
 
 
-def _ahead(columns: Sequence[Column], g: Gain, *, in_noise: bool) -> str:
+def _ahead(columns: Sequence[Column], g: BackboneGain, *, in_noise: bool) -> str:
     before, after = side(columns, g.pair.before), side(columns, g.pair.after)
     if is_level(g):
         return f"{before} and {after} are level"
@@ -223,14 +226,14 @@ def _ahead(columns: Sequence[Column], g: Gain, *, in_noise: bool) -> str:
     return f"{ahead} is {percent(abs(g.absolute))} points ahead of {behind}"
 
 
-def is_level(g: Gain) -> bool:
+def is_level(g: BackboneGain) -> bool:
     """No difference in the first decimal of a percent."""
     return percent(abs(g.absolute)) == percent(0)
 
 
 def standfirst(
     columns: Sequence[Column],
-    gains: Sequence[Gain],
+    gains: Sequence[BackboneGain],
     noise: Mapping[Pair, str],
     outside: Collection[Pair],
 ) -> list[str]:
@@ -268,7 +271,7 @@ def standfirst(
     return said
 
 
-def _between(columns: Sequence[Column], g: Gain, *, alone: bool) -> str:
+def _between(columns: Sequence[Column], g: BackboneGain, *, alone: bool) -> str:
     before = columns[g.pair.before[0]]
     names = [side(columns, places) for places in (g.pair.before, g.pair.after)]
     if not alone:
@@ -282,7 +285,7 @@ def _between(columns: Sequence[Column], g: Gain, *, alone: bool) -> str:
     )
 
 
-def meaning(columns: Sequence[Column], gains: Sequence[Gain]) -> list[str]:
+def meaning(columns: Sequence[Column], gains: Sequence[BackboneGain]) -> list[str]:
     """What the gains mean, and what they do not; nothing where there is none."""
     if not gains:
         return []

@@ -67,7 +67,7 @@ _FEW = 5
 
 
 @dataclass(frozen=True)
-class Difference:
+class ConfigDifference:
     """One config key whose value is not the same in all runs; `values` in the order of the runs."""
 
     key: str
@@ -76,7 +76,7 @@ class Difference:
 
 
 @dataclass(frozen=True)
-class Verdict:
+class Comparability:
     """What the comparison is worth.
 
     Attributes:
@@ -87,7 +87,7 @@ class Verdict:
         results_only: nothing but the results is known, so that no cause can be proven.
     """
 
-    differences: tuple[Difference, ...] = ()
+    differences: tuple[ConfigDifference, ...] = ()
     reasons: tuple[str, ...] = ()
     cautions: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
@@ -115,7 +115,7 @@ class Verdict:
             )
         return "Only the backbone differs: same detector, same data, same schedule, same measure."
 
-    def of_kind(self, kind: str) -> tuple[Difference, ...]:
+    def of_kind(self, kind: str) -> tuple[ConfigDifference, ...]:
         return tuple(d for d in self.differences if d.kind == kind)
 
 
@@ -126,7 +126,7 @@ class _Findings:
     notes: list[str] = field(default_factory=list)
 
 
-def judge(columns: Sequence[Column], sets: Mapping[str, Sequence[SetScores]]) -> Verdict:
+def judge(columns: Sequence[Column], sets: Mapping[str, Sequence[SetScores]]) -> Comparability:
     """The verdict over all runs and the data sets that all of them were evaluated on.
 
     Args:
@@ -146,12 +146,14 @@ def judge(columns: Sequence[Column], sets: Mapping[str, Sequence[SetScores]]) ->
     _check_nets(columns, differences, found)
     _check_twins(columns, differences, found)
     _check_environment(columns, found)
-    return Verdict(
+    return Comparability(
         tuple(differences), tuple(found.reasons), tuple(found.cautions), tuple(found.notes)
     )
 
 
-def _judge_results(columns: Sequence[Column], sets: Mapping[str, Sequence[SetScores]]) -> Verdict:
+def _judge_results(
+    columns: Sequence[Column], sets: Mapping[str, Sequence[SetScores]]
+) -> Comparability:
     """Of results without a run only this can be known: whether they answer the same question."""
     found = _Findings()
     for scores in sets.values():
@@ -160,12 +162,14 @@ def _judge_results(columns: Sequence[Column], sets: Mapping[str, Sequence[SetSco
         [(said, c) for c in columns for said in c.run.info.get("cautions") or []]
     ):
         found.cautions.append(f"{_and(letters)}: {text}")
-    return Verdict(reasons=tuple(found.reasons), cautions=tuple(found.cautions), results_only=True)
+    return Comparability(
+        reasons=tuple(found.reasons), cautions=tuple(found.cautions), results_only=True
+    )
 
 
 def config_differences(
     configs: Sequence[Mapping[str, Any]], cards: Sequence[Mapping[str, Any]]
-) -> list[Difference]:
+) -> list[ConfigDifference]:
     """Every key whose value is not the same everywhere, with its bin.
 
     Args:
@@ -180,7 +184,7 @@ def config_differences(
             kind = _kind(key, values, cards, stock=stock)
             if key == _FREEZE and _freezes_only_what_arrived(configs, values):
                 kind = "net"
-            differences.append(Difference(key, values, kind))
+            differences.append(ConfigDifference(key, values, kind))
     return differences
 
 
@@ -302,7 +306,7 @@ def _check_set(columns: Sequence[Column], scores: Sequence[SetScores], found: _F
 
 
 def _check_twins(
-    columns: Sequence[Column], differences: Sequence[Difference], found: _Findings
+    columns: Sequence[Column], differences: Sequence[ConfigDifference], found: _Findings
 ) -> None:
     """From scratch there is no card to take the preprocessing from: what to type instead."""
     scratch = [c.letter for c in columns if not c.pretrained]
@@ -317,7 +321,7 @@ def _check_twins(
 
 
 def _check_nets(
-    columns: Sequence[Column], differences: Sequence[Difference], found: _Findings
+    columns: Sequence[Column], differences: Sequence[ConfigDifference], found: _Findings
 ) -> None:
     """What the word backbone hides: a start, other pretraining, a frozen norm, a rare leak."""
     started, scratch = ({c.net for c in columns if c.pretrained is p} for p in (True, False))

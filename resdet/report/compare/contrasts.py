@@ -19,7 +19,7 @@ from resdet.report.render.pictures import (
     IOU_THRESHOLD,
     SCORE_THRESHOLD,
     Drawing,
-    Sample,
+    ImageSample,
     draw_sample,
     encoded,
     fitting,
@@ -43,7 +43,7 @@ class Contrast:
 
     winner: int
     loser: int
-    samples: tuple[Sample, ...]
+    samples: tuple[ImageSample, ...]
     unseen: int
 
 

@@ -32,7 +32,7 @@ from resdet.evaluation.analysis.image_noise import (
     rounded_up,
 )
 from resdet.evaluation.analysis.seed_noise import SeedDifference, seed_verdict, seeds_to_settle
-from resdet.report.compare.backbone_gains import Gain, Pair, letters, percent, points, side
+from resdet.report.compare.backbone_gains import BackboneGain, Pair, letters, percent, points, side
 from resdet.report.curves import ranked_classes
 from resdet.report.render.charts import Span, SpanRow, interval_chart
 from resdet.report.render.figures import Figure, look
@@ -52,7 +52,7 @@ ANSWERS = {
 class Bet:
     """One gain with what is known of its noise."""
 
-    gain: Gain
+    gain: BackboneGain
 
     @property
     def pair(self) -> Pair:
@@ -177,7 +177,7 @@ class Trust:
         return {bet.pair: bet for bet in reversed(self.bets)}
 
 
-def trust(columns: Sequence[Column], gains: Sequence[Gain]) -> Trust:
+def trust(columns: Sequence[Column], gains: Sequence[BackboneGain]) -> Trust:
     """Of gains by all rules, the page's first: it stands alone where none has an interval."""
     bets: list[Bet] = []
     for pair in dict.fromkeys(g.pair for g in gains):

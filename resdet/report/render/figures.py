@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from resdet.report.compare.backbone_gains import Gain, letters, percent, points, side
+from resdet.report.compare.backbone_gains import BackboneGain, letters, percent, points, side
 from resdet.report.curves import RECALL, Curves
 from resdet.report.render import charts
 from resdet.report.render.charts import Bars, Look, Series
@@ -145,7 +145,7 @@ def precision_recall_per_class(
     ]
 
 
-def class_gains(columns: Sequence[Column], gain: Gain) -> list[Figure]:
+def class_gains(columns: Sequence[Column], gain: BackboneGain) -> list[Figure]:
     """AP of each class in both runs, the class with the largest gain first.
 
     Many classes are spread over several drawings, so that none is taller than a screen.

@@ -59,7 +59,7 @@ class Panel:
 
 
 @dataclass(frozen=True)
-class Sample:
+class ImageSample:
     """One picture of the set with a panel per run, in the order of the runs."""
 
     image_id: str
@@ -88,14 +88,14 @@ class Drawing:
 
 def samples(
     scores: Sequence[SetScores], *, limit: int = MAX_SAMPLES, max_bytes: int = MAX_BYTES
-) -> list[Sample]:
+) -> list[ImageSample]:
     """Of the pictures that the first run keeps `limit`, evenly spread, as small as the page bears.
 
     An image that cannot be opened is left out; a report never fails for a picture.
     """
     drawn = _drawn(scores, limit)
 
-    def made(count: int, quality: int) -> list[Sample]:
+    def made(count: int, quality: int) -> list[ImageSample]:
         return [encoded(image_id, drawings, quality) for image_id, drawings in drawn[:count]]
 
     return fitting(made, len(drawn), max_bytes, lambda shown: shown)
@@ -108,7 +108,7 @@ def fitting(
     made: Callable[[int, int], list[Made]],
     most: int,
     max_bytes: int,
-    samples_of: Callable[[list[Made]], Iterable[Sample]],
+    samples_of: Callable[[list[Made]], Iterable[ImageSample]],
 ) -> list[Made]:
     """The first that is small enough: in falling quality, then with fewer pictures; else none.
 
@@ -126,8 +126,8 @@ def fitting(
     return []
 
 
-def encoded(image_id: Any, drawings: Sequence[Drawing], quality: int) -> Sample:
-    return Sample(str(image_id), tuple(d.panel(quality) for d in drawings))
+def encoded(image_id: Any, drawings: Sequence[Drawing], quality: int) -> ImageSample:
+    return ImageSample(str(image_id), tuple(d.panel(quality) for d in drawings))
 
 
 def _drawn(scores: Sequence[SetScores], limit: int) -> list[tuple[Any, list[Drawing]]]:

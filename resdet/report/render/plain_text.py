@@ -15,7 +15,7 @@ from resdet.report.model import ComparisonReport, SetReport
 from resdet.report.provenance import provenance
 from resdet.report.render import charts
 from resdet.report.render.figures import Figure
-from resdet.report.render.pictures import PICTURES_SAID, Sample
+from resdet.report.render.pictures import PICTURES_SAID, ImageSample
 from resdet.report.render.tables import Table, escape_markdown, to_markdown, to_text
 from resdet.run import write_text
 
@@ -111,7 +111,7 @@ def _markdown_errors(
 
 
 def _markdown_samples(
-    letters: Sequence[str], samples: Sequence[Sample], name: str, folder: Path
+    letters: Sequence[str], samples: Sequence[ImageSample], name: str, folder: Path
 ) -> list[str]:
     """A row per image, a cell per run; the pictures go into the folder."""
     lines = [

@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 from typing import Any
 
-from resdet.report.compare.backbone_gains import Gain
+from resdet.report.compare.backbone_gains import BackboneGain
 from resdet.report.compare.gain_noise import Bet
 from resdet.report.model import ComparisonReport, SetReport
 from resdet.report.runs import Column
@@ -104,13 +104,13 @@ def _metric(metric: Metric) -> dict[str, str]:
     return {"key": metric.key, "protocol": metric.rule, "title": metric.title}
 
 
-def _every_gain(one: SetReport) -> list[Gain]:
+def _every_gain(one: SetReport) -> list[BackboneGain]:
     """By the rule whose noise is known, by VOC's 11 points, and by those that only bets have."""
     found = [*one.gains, *one.other_gains]
     return found + [bet.gain for bet in one.trust.bets if bet.gain not in found]
 
 
-def _gain(report: ComparisonReport, g: Gain) -> dict[str, Any]:
+def _gain(report: ComparisonReport, g: BackboneGain) -> dict[str, Any]:
     before, after = (
         [report.columns[i].letter for i in places] for places in (g.pair.before, g.pair.after)
     )

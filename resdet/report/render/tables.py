@@ -14,7 +14,7 @@ from typing import Any
 
 from resdet.evaluation.published.published_tables import published as published_numbers
 from resdet.report.compare.backbone_gains import (
-    Gain,
+    BackboneGain,
     duration,
     letters,
     percent,
@@ -22,7 +22,7 @@ from resdet.report.compare.backbone_gains import (
     relative_percent,
     side,
 )
-from resdet.report.compare.comparability import Verdict, show
+from resdet.report.compare.comparability import Comparability, show
 from resdet.report.compare.published_numbers import PAPER, numbers_for
 from resdet.report.runs import Column, net_title
 from resdet.report.scores import COCO_METRICS, Metric, SetScores, voc_title
@@ -80,7 +80,7 @@ def ranking(columns: Sequence[Column], scores: Sequence[SetScores], metric: Metr
     return Table(f"{metric.title} on {scores[0].data_set}", tuple(head), tuple(rows), caption)
 
 
-def gains(columns: Sequence[Column], found: Sequence[Gain]) -> Table | None:
+def gains(columns: Sequence[Column], found: Sequence[BackboneGain]) -> Table | None:
     """What each pair gained, by one metric; None without a pair."""
     if not found:
         return None
@@ -102,7 +102,7 @@ def gains(columns: Sequence[Column], found: Sequence[Gain]) -> Table | None:
     return Table(title, tuple(head), tuple(rows), f"Differences of {found[0].metric.title}.")
 
 
-def _question(columns: Sequence[Column], g: Gain) -> str:
+def _question(columns: Sequence[Column], g: BackboneGain) -> str:
     before, after = columns[g.pair.before[0]], columns[g.pair.after[0]]
     if g.pair.kind == "pretraining":
         return f"{after.net}: pretraining"
@@ -153,7 +153,10 @@ def coco(columns: Sequence[Column], scores: Sequence[SetScores]) -> Table | None
 
 
 def per_class(
-    columns: Sequence[Column], scores: Sequence[SetScores], metric: Metric, found: Sequence[Gain]
+    columns: Sequence[Column],
+    scores: Sequence[SetScores],
+    metric: Metric,
+    found: Sequence[BackboneGain],
 ) -> Table:
     """AP of every class for every run, and the gain of every pair; by the first pair's gain."""
     aps = [s.per_class(metric) for s in scores]
@@ -217,7 +220,7 @@ def nets(columns: Sequence[Column], scores: Sequence[SetScores]) -> Table:
     return Table("Nets and cost", (_head(""), *head), tuple(rows))
 
 
-def differences(columns: Sequence[Column], verdict: Verdict) -> Table | None:
+def differences(columns: Sequence[Column], verdict: Comparability) -> Table | None:
     """All config keys that differ, those that matter first; None where there are none."""
     order = ("other", "backbone", "net", "card", "bookkeeping")
     titles = {
@@ -286,7 +289,7 @@ def _titled(metric: Metric) -> Cell:
     return Cell(name, rule.rstrip(")"), is_text=True)
 
 
-def _arrow(columns: Sequence[Column], g: Gain) -> str:
+def _arrow(columns: Sequence[Column], g: BackboneGain) -> str:
     return f"{letters(columns, g.pair.before)} → {letters(columns, g.pair.after)}"
 
 

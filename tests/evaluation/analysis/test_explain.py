@@ -27,7 +27,7 @@ from resdet.evaluation.coco.matching import RECALLS
 from resdet.evaluation.inputs.detections import read_columns
 from resdet.evaluation.inputs.ground_truth import read_ground_truth
 from resdet.evaluation.voc import voc_evaluation as voc
-from resdet.evaluation.voc.class_scores import Found, Objects, best_objects, overlaps
+from resdet.evaluation.voc.class_scores import ClassDetections, ClassObjects, best_objects, overlaps
 
 Box = Sequence[float]
 
@@ -196,11 +196,13 @@ def test_overlaps_with_and_without_the_pixel() -> None:
 
 def test_the_first_of_equal_overlaps_is_taken() -> None:
     """The devkit's rule: a later object must overlap more; objects stand in any order of images."""
-    objects = Objects(
+    objects = ClassObjects(
         np.array([1, 0, 0]), np.array([[1.0, 1, 9, 9], [1, 1, 5, 5], [1, 1, 5, 5]]),
         np.zeros(3, dtype=bool),
     )  # fmt: skip
-    found = Found(np.array([0, 2, 1]), np.array([[1.0, 1, 5, 5]] * 3), np.array([0.9, 0.8, 0.7]))
+    found = ClassDetections(
+        np.array([0, 2, 1]), np.array([[1.0, 1, 5, 5]] * 3), np.array([0.9, 0.8, 0.7])
+    )
     best, overlap = best_objects(objects, found)
     assert best.tolist() == [1, -1, 0]
     assert overlap.tolist() == pytest.approx([1, 0, 25 / 81])

@@ -297,8 +297,8 @@ def test_an_unknown_engine_is_named(instances: Any) -> None:
 def test_masks_on_one_side_are_refused() -> None:
     """Objects with masks, detections without."""
     none = np.zeros(0, dtype=np.int64)
-    objects = fast_engine.Objects(none, none, np.zeros((0, 4)), none * 0.0, none > 0, [])
-    found = fast_engine.Found(none, none, np.zeros((0, 4)), none * 0.0, none * 0.0)
+    objects = fast_engine.CocoObjects(none, none, np.zeros((0, 4)), none * 0.0, none > 0, [])
+    found = fast_engine.CocoDetections(none, none, np.zeros((0, 4)), none * 0.0, none * 0.0)
     with pytest.raises(ValueError, match="masks are given for objects or detections only"):
         fast_engine.evaluate(objects, found, 1)
 
