@@ -35,7 +35,13 @@ from resdet.evaluation.ilsvrc.ilsvrc_files import (
 )
 from resdet.evaluation.inputs.arrays import BoolArray, FloatArray, IntArray
 from resdet.evaluation.inputs.findings import Finding, refuse_if_any
-from resdet.evaluation.voc.class_scores import Found, Objects, average_precision, overlaps, pairs
+from resdet.evaluation.voc.class_scores import (
+    ClassDetections,
+    ClassObjects,
+    average_precision,
+    overlaps,
+    pairs,
+)
 
 SLACK = 10  # pixels, of width and of height
 OVERLAP = 0.5
@@ -148,8 +154,10 @@ def evaluate_det(
         mine = np.flatnonzero((results.label == label) & found_in)
         # By falling score, then image, then as given: the devkit's stable sorts.
         mine = mine[np.lexsort((results.image[mine], -results.scores[mine]))]
-        objects = Objects(truth.image[true], truth.boxes[true], np.zeros(len(true), dtype=np.bool_))
-        found = Found(results.image[mine], results.boxes[mine], results.scores[mine])
+        objects = ClassObjects(
+            truth.image[true], truth.boxes[true], np.zeros(len(true), dtype=np.bool_)
+        )
+        found = ClassDetections(results.image[mine], results.boxes[mine], results.scores[mine])
         ap = None
         if len(true):
             right = judge_det(objects, found)
@@ -178,7 +186,7 @@ def _refuse_numbers(what: str, values: IntArray, most: int) -> None:
         )
 
 
-def judge_det(objects: Objects, found: Found) -> BoolArray:
+def judge_det(objects: ClassObjects, found: ClassDetections) -> BoolArray:
     """Which detections of one class are right; all others are wrong.
 
     Args:
@@ -306,8 +314,8 @@ def _refuse_without_box(truth: LocTruth, scored: BoolArray) -> None:
 
 def _hits(truth: LocTruth, image: IntArray, boxes: FloatArray) -> BoolArray:
     """Which guesses overlap an object of their image's class by half or more."""
-    objects = Objects(truth.image - 1, truth.boxes, np.zeros(len(truth.image), dtype=np.bool_))
-    guess, item = pairs(objects, Found(image, boxes, np.zeros(len(image))))
+    objects = ClassObjects(truth.image - 1, truth.boxes, np.zeros(len(truth.image), dtype=np.bool_))
+    guess, item = pairs(objects, ClassDetections(image, boxes, np.zeros(len(image))))
     near = overlaps(boxes[guess], truth.boxes[item]) >= OVERLAP
     hit = np.zeros(len(image), dtype=np.bool_)
     hit[guess[near]] = True
