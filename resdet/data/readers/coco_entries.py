@@ -59,7 +59,7 @@ class CocoFile:
 
 
 def read_json(path: Path) -> dict[str, Any]:
-    """The object in a JSON file.
+    """The object in a .json or .json.gz file.
 
     Raises:
         DataError: no such file, not JSON (says what it is), or not an object.
@@ -71,12 +71,14 @@ def read_json(path: Path) -> dict[str, Any]:
     except OSError as error:
         raise DataError(f"{path} cannot be read: {error.strerror}.") from None
     try:
-        text = gzip.decompress(data) if data.startswith(b"\x1f\x8b") else data
-        content = json.loads(text.decode("utf-8-sig"))
+        data = gzip.decompress(data) if data.startswith(b"\x1f\x8b") else data
+        content = json.loads(data.decode("utf-8-sig"))
     except (EOFError, OSError, zlib.error) as error:
         raise DataError(f"{path} is cut off or damaged: {error}. Fetch it again.") from None
     except RecursionError:
-        raise DataError(f"{path} is nested too deeply for an instances file.") from None
+        raise DataError(
+            f"{path} is nested too deeply for an instances file. Fetch it again."
+        ) from None
     except ValueError as error:
         head = data[: foreign.HEAD_BYTES]
         if not head.removeprefix(b"\xef\xbb\xbf").lstrip().startswith((b"{", b"[")):

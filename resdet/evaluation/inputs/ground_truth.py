@@ -331,7 +331,7 @@ class _Reader:
             self._repair("annotation without id, numbered")
             return f"annotation entry {number}"
         value = item["id"]
-        if coco_json.as_id(value, text=False) is None:
+        if self._id(value, text=False) is None:
             self.faults.append(f"annotation entry {number} has id {as_text(value)}. Use integers.")
         elif value in first:
             self.faults.append(
@@ -343,11 +343,17 @@ class _Reader:
         is_id = coco_json.as_id(value) is not None
         return f"annotation {printable(value) if is_id else as_text(value)}"
 
+    def _id(self, value: Any, *, text: bool = True) -> ImageId | None:
+        found = coco_json.as_id(value, text=text)
+        if found is not None and isinstance(value, float):
+            self._repair("ids with a decimal point")
+        return found
+
     def _place(
         self, item: Mapping[str, Any], key: str, places: dict[Any, int], there: str, name: str
     ) -> int:
         value = item.get(key)
-        found = coco_json.as_id(value)
+        found = self._id(value)
         place = -1 if found is None else places.get(found, -1)
         if place < 0:
             self.faults.append(

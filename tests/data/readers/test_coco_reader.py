@@ -166,9 +166,10 @@ def test_a_missing_file(tmp_path) -> None:
     ("data", "said"),
     [
         (b'{"images": ' + b"[" * 200_000, "is nested too deeply"),
+        (gzip.compress(b'{"images": ['), "is cut off or damaged: after 12 bytes"),
         (gzip.compress(b"{}")[:-3], "is cut off or damaged: Compressed file ended"),
     ],
-    ids=["deep", "packed, cut"],
+    ids=["deep", "cut, packed", "packed, cut"],
 )
 def test_files_that_break_a_decoder_are_named(coco_tree, data: bytes, said: str) -> None:
     """Neither ends in a traceback."""

@@ -78,10 +78,11 @@ def test_names_and_ids_are_those_of_the_loader(instances: Any) -> None:
     """Blanks around a name go, 7.0 is 7; both are counted."""
     instances["categories"][0]["name"] = " cat"
     instances["images"][0]["id"] = 7.0
+    instances["annotations"][0] |= {"id": 11.0, "image_id": 7.0, "category_id": 1.0}
     truth = read_ground_truth(instances)
     assert truth.index.category_names == ("cat", "dog", "ox")
     assert [type(i) for i in truth.index.image_ids] == [int, int]
-    assert truth.repairs == {"ids with a decimal point": 1, "blanks around a class name": 1}
+    assert truth.repairs == {"ids with a decimal point": 4, "blanks around a class name": 1}
 
 
 def test_all_faults_are_counted_before_the_page(instances: Any) -> None:
