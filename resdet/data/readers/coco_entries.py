@@ -1,8 +1,7 @@
-"""COCO's instances JSON, checked entry by entry; every fault collected, none raised.
+"""COCO's instances JSON as training needs it; every fault collected, none raised.
 
-    images       id, file_name, width, height (sizes may be missing: the file is asked)
-    annotations  id, image_id, category_id, bbox [x, y, width, height], area, iscrowd, segmentation
-    categories   id, name
+What the file says is read by `resdet.formats.coco_json`, with the rules of the evaluator. Here
+every image needs a file_name, and a size that is missing is left to the image file.
 
 `difficult` and `truncated` may stand beside `iscrowd`, as the embedded digits have them. What is
 harmless is mended and counted: a missing `iscrowd` or `area`, ids such as 7.0.
@@ -12,24 +11,21 @@ Not for: files and boxes against images (`coco`); results (`resdet.evaluation.in
 
 from __future__ import annotations
 
+import gzip
 import json
 import math
+import zlib
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, TypeGuard
+from typing import Any
 
 from resdet.data.checks.faults import Faults
 from resdet.data.options import Counts, count_for, to_type
 from resdet.errors import DataError
-from resdet.formats import foreign
-
-# Of the box's area, and in pixels beyond: the mask's may be this much larger (rounding) (F56).
-AREA_SLACK = 1.01
-AREA_ROUNDING = 1.0
-# Larger whole numbers do not fit a float, and are no coordinates.
-MAX_INTEGER = 1 << 53
+from resdet.formats import coco_json, foreign
+from resdet.formats.coco_json import Id, Size
 
 
 @dataclass
@@ -48,7 +44,7 @@ class CocoFile:
     """
 
     title: str
-    images: dict[int, tuple[str, tuple[int, int] | None]] = field(default_factory=dict)
+    images: dict[Id, tuple[str, Size | None]] = field(default_factory=dict)
     categories: dict[int, str] = field(default_factory=dict)
     annotations: list[dict[str, Any]] = field(default_factory=list)
     annotated: bool = True
@@ -56,14 +52,14 @@ class CocoFile:
     box_areas: int = 0
     orphans: int = 0
 
-    def where(self, annotation_id: int, category_id: int, image_id: int) -> str:
+    def where(self, annotation_id: int, category_id: int, image_id: Id) -> str:
         """How messages call an annotation."""
         name = self.categories[category_id]
         return f"{self.title}, annotation {annotation_id} ({name}, image {image_id})"
 
 
 def read_json(path: Path) -> dict[str, Any]:
-    """The object in a JSON file.
+    """The object in a .json or .json.gz file.
 
     Raises:
         DataError: no such file, not JSON (says what it is), or not an object.
@@ -75,7 +71,14 @@ def read_json(path: Path) -> dict[str, Any]:
     except OSError as error:
         raise DataError(f"{path} cannot be read: {error.strerror}.") from None
     try:
+        data = gzip.decompress(data) if data.startswith(b"\x1f\x8b") else data
         content = json.loads(data.decode("utf-8-sig"))
+    except (EOFError, OSError, zlib.error) as error:
+        raise DataError(f"{path} is cut off or damaged: {error}. Fetch it again.") from None
+    except RecursionError:
+        raise DataError(
+            f"{path} is nested too deeply for an instances file. Fetch it again."
+        ) from None
     except ValueError as error:
         head = data[: foreign.HEAD_BYTES]
         if not head.removeprefix(b"\xef\xbb\xbf").lstrip().startswith((b"{", b"[")):
@@ -102,15 +105,14 @@ def parse_coco(
             mapping goes by the name in `faults`.
     """
     reader = _Reader(CocoFile(title), faults)
-    for key in ("images", "categories"):
-        if not isinstance(content.get(key), list):
-            faults.add("file", f'{title} has no list "{key}"', mend="Is it an instances file?")
-            return reader.file
+    if key := coco_json.lacking_list(content, ("images", "categories")):
+        faults.add("file", f'{title} has no list "{key}"', mend="Is it an instances file?")
+        return reader.file
     reader.read_images(content["images"])
     reader.read_categories(content["categories"])
     reader.file.annotated = "annotations" in content
     if reader.file.annotated:
-        if not isinstance(content["annotations"], list):
+        if coco_json.lacking_list(content, ("annotations",)):
             faults.add("file", f'{title}: "annotations" is no list')
             return reader.file
         reader.read_annotations(content["annotations"], drop_orphans)
@@ -123,74 +125,96 @@ class _Reader:
         self.faults = faults
 
     def read_images(self, entries: list[Any]) -> None:
-        place: dict[int, int] = {}
-        for number, entry, where in self._objects("images", entries):
-            image_id = self._id(entry.get("id"), where)
-            if image_id is None:
-                continue
-            name = entry.get("file_name")
-            if image_id in place:
-                other = self.file.images[image_id][0]
-                self.faults.add(
-                    "ids",
-                    f'image id {image_id} occurs twice in {self.file.title} ("images" entries '
-                    f"{place[image_id]} and {number}: {other}, {name})",
-                    mend="Ids must be unique; renumber one.",
-                )
-                continue
+        read = coco_json.read_images(entries)
+        self.file.repairs.update(read.repairs)
+        for fault in read.faults:
+            self._refuse_image(fault, entries)
+        for image in read.images:
+            name = image.entry.get("file_name")
             if not isinstance(name, str) or not name:
-                self.faults.add("images", f"{where} (id {image_id}) has no file_name")
+                where = self._where("images", image.number)
+                self.faults.add("images", f"{where} (id {image.id}) has no file_name")
                 continue
-            place[image_id] = number
-            self.file.images[image_id] = (name, self._size(entry, where))
+            if image.size is None:
+                self.file.repairs["size missing, taken from the image"] += 1
+            self.file.images[image.id] = (name, image.size)
         if not entries:
             self.faults.add("file", f'{self.file.title}: "images" is empty, so the set is empty')
 
-    def _size(self, entry: Mapping[str, Any], where: str) -> tuple[int, int] | None:
-        values = [entry.get("width"), entry.get("height")]
-        if values in ([None, None], [0, 0]):
-            self.file.repairs["size missing, taken from the image"] += 1
-            return None
-        width, height = (int(v) if _is_number(v) and v == int(v) else 0 for v in values)
-        if width <= 0 or height <= 0:
+    def _where(self, key: str, number: int) -> str:
+        """How messages call an entry, counted from 1."""
+        return f'{self.file.title}, "{key}" entry {number + 1}'
+
+    def _refuse_image(self, fault: coco_json.Fault, entries: list[Any]) -> None:
+        where = self._where("images", fault.number)
+        if fault.rule == "object":
+            self.faults.add("images", f"{where} is {_shown(fault.value)}, not an object")
+        elif fault.rule == "id":
+            self._refuse_id(fault.value, where, "id", "Ids are whole numbers or text.")
+        elif fault.rule == "half":
+            self._refuse_half(where, "id", fault.value)
+        elif fault.rule == "twice":
+            names = [e.get("file_name") for e in (entries[fault.other], fault.entry)]
+            self.faults.add(
+                "ids",
+                f'image id {fault.value} occurs twice in {self.file.title} ("images" entries '
+                f"{fault.other + 1} and {fault.number + 1}: {names[0]}, {names[1]})",
+                mend="Ids must be unique; renumber one.",
+            )
+        elif fault.rule == "as_text":
+            self.faults.add(
+                "ids",
+                f"{where}: id is {_shown(fault.value)}, equal as text to that of another image",
+                mend="Ids must be unique; renumber one.",
+            )
+        else:
+            sides = [_shown(fault.entry.get(side)) for side in ("width", "height")]
             self.faults.add(
                 "images",
-                f"{where}: width is {_shown(values[0])}, height is {_shown(values[1])}",
+                f"{where}: width is {sides[0]}, height is {sides[1]}",
                 mend="Write the image's size, or leave both out.",
             )
-            return None
-        return width, height
 
     def read_categories(self, entries: list[Any]) -> None:
-        found: dict[int, str] = {}
-        for _, entry, where in self._objects("categories", entries):
-            category_id = self._id(entry.get("id"), where)
-            if category_id is None:
-                continue
-            raw = entry.get("name")
-            name = raw.strip() if isinstance(raw, str) else ""
-            if name != raw and name:
-                self.file.repairs["blanks around a class name"] += 1
-            if not name:
-                self.faults.add("categories", f"{where} (id {category_id}) has no name")
-            elif category_id in found:
-                self.faults.add(
-                    "categories",
-                    f'category id {category_id} occurs twice: "{found[category_id]}", "{name}"',
-                    mend="Renumber one.",
-                )
-            elif name in found.values():
-                other = next(k for k, v in found.items() if v == name)
-                self.faults.add(
-                    "categories",
-                    f'two categories are called "{name}": ids {other} and {category_id}',
-                    mend="Rename one, or make them one.",
-                )
-            else:
-                found[category_id] = name
+        read = coco_json.read_categories(entries)
+        self.file.repairs.update(read.repairs)
+        for fault in read.faults:
+            self._refuse_category(fault)
         if not entries:
             self.faults.add("file", f'{self.file.title}: "categories" is empty')
-        self.file.categories = dict(sorted(found.items()))
+        self.file.categories = read.names
+
+    def _refuse_category(self, fault: coco_json.Fault) -> None:
+        where = self._where("categories", fault.number)
+        if fault.rule == "object":
+            self.faults.add("categories", f"{where} is {_shown(fault.value)}, not an object")
+        elif fault.rule == "id":
+            self._refuse_id(fault.value, where)
+        elif fault.rule == "name":
+            self.faults.add("categories", f"{where} (id {fault.value}) has no name")
+        elif fault.rule == "half":
+            self._refuse_half(where, "name", fault.value)
+        elif fault.rule == "twice":
+            name = fault.entry["name"].strip()
+            self.faults.add(
+                "categories",
+                f'category id {fault.value} occurs twice: "{fault.other}", "{name}"',
+                mend="Renumber one.",
+            )
+        else:
+            name = fault.entry["name"].strip()
+            self.faults.add(
+                "categories",
+                f'two categories are called "{name}": ids {fault.other} and {fault.value}',
+                mend="Rename one, or make them one.",
+            )
+
+    def _refuse_half(self, where: str, key: str, text: str) -> None:
+        self.faults.add(
+            "text",
+            f"{where}: {key} is {json.dumps(text)}, with half a character (a lone surrogate) in it",
+            mend="Write it anew.",
+        )
 
     def read_annotations(self, entries: list[Any], drop_orphans: Counts) -> None:
         first: dict[int, int] = {}
@@ -200,13 +224,14 @@ class _Reader:
             if annotation_id is None:
                 continue
             where = f"{self.file.title}, annotation {annotation_id}"
-            image_id = self._id(entry.get("image_id"), where, "image_id")
+            image_id = self._id(entry.get("image_id"), where, "image_id", text=True)
             category_id = self._id(entry.get("category_id"), where, "category_id")
-            if image_id is None or category_id is None:
+            if image_id is None or not isinstance(category_id, int):
                 continue
             if image_id not in self.file.images:
                 orphans.append(
-                    f"annotation {annotation_id} in {self.file.title} points to image {image_id}, "
+                    f"annotation {annotation_id} in {self.file.title} points to image "
+                    f"{_printable(image_id)}, "
                     'which is not in "images"'
                 )
                 continue
@@ -254,7 +279,9 @@ class _Reader:
             self.file.repairs["annotation without id, numbered"] += 1
             return number
         annotation_id = self._id(entry["id"], where)
-        if annotation_id is not None and annotation_id in first:
+        if not isinstance(annotation_id, int):
+            return None
+        if annotation_id in first:
             self.faults.add(
                 "ids",
                 f'annotation id {annotation_id} occurs twice in {self.file.title} ("annotations" '
@@ -262,19 +289,18 @@ class _Reader:
                 mend="Ids must be unique; renumber one.",
             )
             return None
-        if annotation_id is not None:
-            first[annotation_id] = number
+        first[annotation_id] = number
         return annotation_id
 
     def _read_object(
-        self, entry: Mapping[str, Any], number: int, image_id: int, category_id: int
+        self, entry: Mapping[str, Any], number: int, image_id: Id, category_id: int
     ) -> None:
         where = self.file.where(number, category_id, image_id)
-        box = entry.get("bbox")
-        if not isinstance(box, list) or len(box) != 4 or not all(map(_is_number, box)):
+        box = coco_json.as_box(entry.get("bbox"))
+        if box is None:
             self.faults.add(
                 "boxes",
-                f"{where}: bbox is {_shown(box)}",
+                f"{where}: bbox is {_shown(entry.get('bbox'))}",
                 mend="Write four finite numbers, [x, y, width, height].",
             )
             return
@@ -284,28 +310,29 @@ class _Reader:
                 "id": number,
                 "image_id": image_id,
                 "category_id": category_id,
-                "box": [float(v) for v in box],
+                "box": box,
                 "iscrowd": flags[0],
                 "difficult": flags[1],
                 "truncated": flags[2],
-                "area": self._area(entry, float(box[2]) * float(box[3]), where),
+                "area": self._area(entry, box[2] * box[3], where),
                 "segmentation": self._segmentation(entry.get("segmentation")),
             }
         )
 
     def _flag(self, entry: Mapping[str, Any], key: str, where: str) -> int:
-        value = entry.get(key)
-        if value is None:
+        if key not in entry:
             if key == "iscrowd":
                 self.file.repairs["iscrowd missing, read as 0"] += 1
             return 0
-        if not isinstance(value, int | float) or value not in (0, 1):
+        value = entry[key]
+        flag = coco_json.as_flag(value)
+        if flag is None:
             kind = " (text)" if isinstance(value, str) else ""
+            shown = "null" if value is None else _shown(value)
             self.faults.add(
-                "flags", f"{where}: {key} is {_shown(value)}{kind}", mend="Write the number 0 or 1."
+                "flags", f"{where}: {key} is {shown}{kind}", mend="Write the number 0 or 1."
             )
-            return 0
-        return int(value)
+        return flag or 0
 
     def _area(self, entry: Mapping[str, Any], by_box: float, where: str) -> float:
         area = entry.get("area")
@@ -314,9 +341,7 @@ class _Reader:
             self.file.box_areas += 1
             return by_box
         # A box without area is a fault of its own.
-        if not _is_number(area) or (
-            by_box > 0 and not 0 < area <= by_box * AREA_SLACK + AREA_ROUNDING
-        ):
+        if not coco_json.is_number(area) or (by_box > 0 and not coco_json.is_area(area, by_box)):
             self.faults.add(
                 "areas",
                 f"{where}: area is {_shown(area)}, its box has {by_box:g}",
@@ -336,32 +361,31 @@ class _Reader:
             self.file.repairs["masks that are no polygons, dropped"] += 1
         return good or None
 
-    def _id(self, value: Any, where: str, key: str = "id") -> int | None:
-        if isinstance(value, int) and not isinstance(value, bool):
-            return value
-        if isinstance(value, float) and value.is_integer():
+    def _id(self, value: Any, where: str, key: str = "id", *, text: bool = False) -> Id | None:
+        found = coco_json.as_id(value, text=text)
+        if found is None:
+            self._refuse_id(value, where, key)
+        elif isinstance(value, float):
             self.file.repairs["ids with a decimal point"] += 1
-            return int(value)
+        return found
+
+    def _refuse_id(
+        self, value: Any, where: str, key: str = "id", mend: str = "Ids are whole numbers."
+    ) -> None:
         hint = f"; write the number {value}" if isinstance(value, str) and value.isdigit() else ""
         kind = " (text)" if isinstance(value, str) else ""
-        self.faults.add(
-            "ids", f"{where}: {key} is {_shown(value)}{kind}{hint}", mend="Ids are whole numbers."
-        )
-        return None
+        self.faults.add("ids", f"{where}: {key} is {_shown(value)}{kind}{hint}", mend=mend)
 
 
-def _is_number(value: Any) -> TypeGuard[float]:
-    """A finite number of JSON; its true and false are none."""
-    kind = type(value)
-    if kind is float:
-        return math.isfinite(value)
-    return kind is int and abs(value) < MAX_INTEGER
+def _printable(value: Id) -> str:
+    """The id as every terminal takes it."""
+    return str(value).encode("utf-8", "backslashreplace").decode("utf-8")
 
 
 def _shown(value: Any) -> str:
-    if value is None:
+    if value is None or value is coco_json.MISSING:
         return "missing"
-    text = json.dumps(value, ensure_ascii=False, default=str)
+    text = json.dumps(value, ensure_ascii=coco_json.is_half_text(value), default=str)
     return text if len(text) <= 60 else f"{text[:57]}…"
 
 

@@ -122,7 +122,7 @@ def _records(
     counts["images under another spelling"] = len(found.renamed)
     entries = [
         image_sizes.Stated(image_id, found.paths[name], size, file.title)
-        for image_id, (name, size) in sorted(file.images.items())
+        for image_id, (name, size) in sorted(file.images.items(), key=_by_id)
         if name in found.paths
     ]
     checked = image_sizes.checked_sizes(entries, faults, options)
@@ -138,6 +138,11 @@ def _records(
         for entry in entries
         if entry.path in checked.sizes
     ]
+
+
+def _by_id(item: tuple[Any, Any]) -> tuple[bool, Any]:
+    """Numbers by value, then text, as the evaluator orders images."""
+    return isinstance(item[0], str), item[0]
 
 
 def _annotation(a: Mapping[str, Any], places: Mapping[int, int]) -> dict[str, Any]:

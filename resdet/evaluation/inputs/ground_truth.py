@@ -1,5 +1,6 @@
 """COCO's instances JSON as arrays: checked, counted, renumbered inside, the file untouched.
 
+The file is read with the loader's rules (`resdet.formats.coco_json`).
 What pycocotools takes in silence is refused here (ids that stand twice, objects of images that
 are not there, `iscrowd` as text), and what is harmless is repaired and counted (missing
 `iscrowd` or `area`). Faults F5, F7, F8, F56, F57, F58 of `faults.md`.
@@ -21,23 +22,17 @@ import numpy as np
 from resdet import profile
 from resdet.errors import DataError, first_few
 from resdet.evaluation.inputs.arrays import (
-    MISSING,
     BoolArray,
     FloatArray,
     ImageId,
     IntArray,
     as_text,
-    is_id,
-    is_number,
     places,
     printable,
     read_json,
-    to_float,
     to_floats,
 )
-
-# Of the box's area: the annotation's own may be this much larger before it is a mistake (F56).
-AREA_SLACK = 1.01
+from resdet.formats import coco_json
 
 
 @dataclass(frozen=True)
@@ -106,9 +101,8 @@ def _read(source: Mapping[str, Any] | Path | str) -> GroundTruth:
             f"{title} holds a {type(source).__name__}, not an object with images, annotations "
             "and categories. Is it a results file? Give it as RESULTS, and instances as --gt."
         )
-    for key in ("images", "categories", "annotations"):
-        if not isinstance(source.get(key), list | tuple):
-            raise DataError(_lacks(title, key))
+    if key := coco_json.lacking_list(source, ("images", "categories", "annotations")):
+        raise DataError(_lacks(title, key))
     return _Reader(title, source).read()
 
 
@@ -128,6 +122,43 @@ def _half_a_pair(where: str, key: str, text: object) -> str:
         f'{where} has the {key} "{printable(text)}", with half a character (a lone surrogate) in '
         "it. Write it anew."
     )
+
+
+def _image_fault(fault: coco_json.Fault) -> str:
+    where = f'"images" entry {fault.number}'
+    if fault.rule == "object":
+        return f"{where} is {as_text(fault.value)}, not an object."
+    if fault.rule == "id":
+        return f"{where} has no id that is a number or text."
+    if fault.rule == "half":
+        return _half_a_pair(where, "id", fault.value)
+    if fault.rule == "twice":
+        return (
+            f'image id {fault.value} occurs twice ("images" entries {fault.other} and '
+            f"{fault.number}). Ids must be unique; renumber one."
+        )
+    width, height = (as_text(fault.entry.get(side)) for side in ("width", "height"))
+    return (
+        f"{where} (id {fault.value}): width is {width}, height is {height}. Write the image's "
+        "size, or leave both out."
+    )
+
+
+def _category_fault(fault: coco_json.Fault) -> str:
+    where = f'"categories" entry {fault.number}'
+    if fault.rule == "object":
+        return f"{where} is {as_text(fault.value)}, not an object."
+    if fault.rule == "id":
+        value = None if fault.value is coco_json.MISSING else fault.value
+        return f"{where} has id {as_text(value)}. Write an integer."
+    if fault.rule == "name":
+        return f"{where} (id {fault.value}) has no name. Write one."
+    if fault.rule == "half":
+        return _half_a_pair(where, "name", fault.value)
+    name = fault.entry["name"].strip()
+    if fault.rule == "twice":
+        return f"category id {fault.value} occurs twice. Renumber {printable(name)}."
+    return f'two categories are named "{name}". Rename one.'
 
 
 # What every annotation has that nothing has to be said of.
@@ -175,59 +206,31 @@ class _Reader:
         return records
 
     def _images(self) -> tuple[tuple[ImageId, ...], FloatArray]:
-        ids: dict[ImageId, int] = {}
-        sizes = []
-        for number, item in self._records("images"):
-            image_id = item.get("id", MISSING)
-            if image_id is MISSING or not is_id(image_id):
-                self.faults.append(f'"images" entry {number} has no id that is a number or text.')
-            elif printable(image_id) != str(image_id):
-                self.faults.append(_half_a_pair(f'"images" entry {number}', "id", image_id))
-            elif image_id in ids:
-                self.faults.append(
-                    f'image id {image_id} occurs twice ("images" entries {ids[image_id]} and '
-                    f"{number}). Ids must be unique; renumber one."
-                )
-            else:
-                ids[image_id] = number
-                sizes.append([self._side(item.get(key)) for key in ("width", "height")])
-        if not ids and not self.faults:
+        read = coco_json.read_images(self.source["images"])
+        self._count(read)
+        self.faults += [_image_fault(f) for f in read.faults if f.rule != "as_text"]
+        if not read.images and not self.faults:
             self.faults.append('"images" is empty: there is nothing to score.')
-        texts = {str(i) for i in ids}
-        if len(texts) < len(ids):
+        if any(f.rule == "as_text" for f in read.faults):
             self.faults.append('some image ids are equal as text (1 and "1"); renumber them.')
-        return tuple(ids), np.array(sizes, dtype=np.float64).reshape(-1, 2)
+        sizes = [image.size or (np.nan, np.nan) for image in read.images]
+        return (
+            tuple(image.id for image in read.images),
+            np.array(sizes, dtype=np.float64).reshape(-1, 2),
+        )
 
-    def _side(self, value: Any) -> float:
-        """Width or height of an image; NaN where the file does not say."""
-        side = to_float(value) if is_number(value) else np.nan
-        if 0 < side < np.inf or np.isnan(side):
-            return side
-        self._repair("width or height of an image that is no size, left out")
-        return np.nan
+    def _count(self, read: coco_json.Entries) -> None:
+        for what, number in read.repairs.items():
+            self.repairs[what] = self.repairs.get(what, 0) + number
 
     def _categories(self) -> tuple[tuple[int, ...], tuple[str, ...]]:
-        found: dict[int, str] = {}
-        for number, item in self._records("categories"):
-            category_id, name = item.get("id"), item.get("name")
-            where = f'"categories" entry {number}'
-            if not is_id(category_id) or isinstance(category_id, str):
-                self.faults.append(f"{where} has id {as_text(category_id)}. Write an integer.")
-            elif not isinstance(name, str) or not name:
-                self.faults.append(f"{where} (id {category_id}) has no name. Write one.")
-            elif printable(name) != name:
-                self.faults.append(_half_a_pair(where, "name", name))
-            elif category_id in found:
-                self.faults.append(f"category id {category_id} occurs twice. Renumber {name}.")
-            elif name in found.values():
-                self.faults.append(f'two categories are named "{name}". Rename one.')
-            else:
-                found[int(category_id)] = name  # type: ignore[arg-type]
-        if not found and not self.faults:
+        """In the order of ids, as pycocotools takes them."""
+        read = coco_json.read_categories(self.source["categories"])
+        self._count(read)
+        self.faults += map(_category_fault, read.faults)
+        if not read.names and not self.faults:
             self.faults.append('"categories" is empty: there is nothing to score.')
-        # In the order of ids, as pycocotools takes them.
-        ids = tuple(sorted(found))
-        return ids, tuple(found[i] for i in ids)
+        return tuple(read.names), tuple(read.names.values())
 
     def _plain_annotations(self, index: SetIndex) -> GroundTruth | None:
         """The annotations of which nothing has to be said, all at once; else None.
@@ -260,12 +263,16 @@ class _Reader:
         box = to_floats(chain.from_iterable(boxes)).reshape(-1, 4)
         with np.errstate(over="ignore"):
             area, by_box = to_floats(areas), box[:, 2] * box[:, 3]
+            largest = by_box * coco_json.AREA_SLACK + coco_json.AREA_ROUNDING
         if not (
             image.min(initial=0) >= 0
             and category.min(initial=0) >= 0
             and np.isfinite(box).all()
+            # Whole numbers from here on are refused: the careful way tells them from floats.
+            and (np.abs(box) < coco_json.MAX_INTEGER).all()
+            and (area < coco_json.MAX_INTEGER).all()
             and (box[:, 2:] > 0).all()
-            and ((area > 0) & (area <= AREA_SLACK * by_box + 1)).all()
+            and ((area > 0) & (area <= largest)).all()
         ):
             return None
         info = self.source.get("info")
@@ -324,7 +331,7 @@ class _Reader:
             self._repair("annotation without id, numbered")
             return f"annotation entry {number}"
         value = item["id"]
-        if not is_id(value) or isinstance(value, str):
+        if self._id(value, text=False) is None:
             self.faults.append(f"annotation entry {number} has id {as_text(value)}. Use integers.")
         elif value in first:
             self.faults.append(
@@ -333,13 +340,21 @@ class _Reader:
             )
         else:
             first[value] = number
-        return f"annotation {value if is_id(value) else as_text(value)}"
+        is_id = coco_json.as_id(value) is not None
+        return f"annotation {printable(value) if is_id else as_text(value)}"
+
+    def _id(self, value: Any, *, text: bool = True) -> ImageId | None:
+        found = coco_json.as_id(value, text=text)
+        if found is not None and isinstance(value, float):
+            self._repair("ids with a decimal point")
+        return found
 
     def _place(
         self, item: Mapping[str, Any], key: str, places: dict[Any, int], there: str, name: str
     ) -> int:
         value = item.get(key)
-        place = places.get(value, -1) if is_id(value) else -1
+        found = self._id(value)
+        place = -1 if found is None else places.get(found, -1)
         if place < 0:
             self.faults.append(
                 f'{name}: {key} is {as_text(value)}, which is not in "{there}". '
@@ -352,8 +367,8 @@ class _Reader:
         if not isinstance(box, list | tuple) or len(box) != 4:
             self.faults.append(f"{name}: bbox is {as_text(box)}. Write [x, y, width, height].")
             return None
-        values = [to_float(v) if is_number(v) else np.nan for v in box]
-        if not np.isfinite(values).all():
+        values = coco_json.as_box(box)
+        if values is None:
             self.faults.append(f"{name}: bbox is {as_text(box)}. Write four finite numbers.")
             return None
         if values[2] < 0 or values[3] < 0:
@@ -371,24 +386,23 @@ class _Reader:
         if item.get("area") is None:
             self._repair("area missing, box area used")
             return by_box
-        area = to_float(item["area"]) if is_number(item["area"]) else np.nan
-        if not 0 < area <= AREA_SLACK * by_box + 1 and not area == by_box == 0:
+        if not coco_json.is_area(item["area"], by_box):
             self.faults.append(
                 f"{name}: area is {as_text(item['area'])}, its box has {by_box:g}. Write the "
                 "area of the mask, or leave it out: the box's is used then."
             )
-        return area
+            return by_box
+        return float(item["area"])
 
     def _flag(self, item: Mapping[str, Any], key: str, name: str, *, count: bool = True) -> bool:
         if key not in item:
             if count:
                 self._repair(f"{key} missing, read as 0")
             return False
-        value = item[key]
-        if not (is_number(value) or isinstance(value, bool)) or value not in (0, 1):
-            self.faults.append(f"{name}: {key} is {as_text(value)}. Write the number 0 or 1.")
-            return False
-        return bool(value)
+        flag = coco_json.as_flag(item[key])
+        if flag is None:
+            self.faults.append(f"{name}: {key} is {as_text(item[key])}. Write the number 0 or 1.")
+        return bool(flag)
 
 
 def read_index(source: Mapping[str, Any] | Path | str) -> SetIndex:
@@ -408,7 +422,6 @@ def read_index(source: Mapping[str, Any] | Path | str) -> SetIndex:
             f"{title} holds a {type(source).__name__}, not an object with images and categories. "
             "Is it a results file? Give the set's instances or image_info as --gt."
         )
-    for key in ("images", "categories"):
-        if not isinstance(source.get(key), list | tuple):
-            raise DataError(_lacks(title, key))
+    if key := coco_json.lacking_list(source, ("images", "categories")):
+        raise DataError(_lacks(title, key))
     return _Reader(title, {**source, "annotations": []}).read().index

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 from pathlib import Path
 
@@ -161,6 +162,22 @@ def test_a_missing_file(tmp_path) -> None:
         load_coco(tmp_path / "gone.json", tmp_path, name="mine")
 
 
+@pytest.mark.parametrize(
+    ("data", "said"),
+    [
+        (b'{"images": ' + b"[" * 200_000, "is nested too deeply"),
+        (gzip.compress(b'{"images": ['), "is cut off or damaged: after 12 bytes"),
+        (gzip.compress(b"{}")[:-3], "is cut off or damaged: Compressed file ended"),
+    ],
+    ids=["deep", "cut, packed", "packed, cut"],
+)
+def test_files_that_break_a_decoder_are_named(coco_tree, data: bytes, said: str) -> None:
+    """Neither ends in a traceback."""
+    coco_tree.json.write_bytes(data)
+    with pytest.raises(DataError, match=rf"instances_val\.json {said}"):
+        load_coco(coco_tree.json, coco_tree.images, name="mine")
+
+
 def test_a_byte_order_mark_is_no_fault(one) -> None:
     """F71: UTF-8, with or without."""
     json_file, images = one.write()
@@ -217,6 +234,7 @@ def test_annotation_id_0_is_an_id_like_any(one) -> None:
         ),
         ([{"id": "1", "name": "a"}], 'id is "1" (text); write the number 1'),
         ([{"id": 1}], '"categories" entry 1 (id 1) has no name'),
+        ([{"id": 1, "name": "\udc00"}], 'name is "\\udc00", with half a character'),
         ([{"id": True, "name": "a"}], "id is true"),
         ([7], '"categories" entry 1 is 7, not an object'),
         ([], '"categories" is empty'),
@@ -231,7 +249,8 @@ def test_bad_categories_are_refused(one, categories, said: str) -> None:
 @pytest.mark.parametrize(
     ("entry", "said"),
     [
-        ({"id": "7", "file_name": "1.jpg"}, 'id is "7" (text); write the number 7'),
+        ({"id": "1", "file_name": "1.jpg"}, '"images" entry 2: id is "1", equal as text to that'),
+        ({"id": "\ud800", "file_name": "1.jpg"}, 'id is "\\ud800", with half a character'),
         ({"id": 7.5, "file_name": "1.jpg"}, '"images" entry 2: id is 7.5'),
         ({"file_name": "1.jpg"}, '"images" entry 2: id is missing'),
         ({"id": 2}, '"images" entry 2 (id 2) has no file_name'),
@@ -443,6 +462,12 @@ def test_other_flags_are_refused(one, more, said: str) -> None:
     page = refused(one)
     assert f"annotation 17 (dog, image 1): {said}" in page
     assert "Write the number 0 or 1" in page
+
+
+def test_null_is_no_flag(one) -> None:
+    """F57: a key that is there has a value; the evaluator refuses it too."""
+    one.annotation()["iscrowd"] = None
+    assert "iscrowd is null" in refused(one)
 
 
 @pytest.mark.parametrize("area", [0, -5, 700, "500", float("nan")])

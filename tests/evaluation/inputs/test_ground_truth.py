@@ -56,16 +56,33 @@ def test_faulty_annotations_are_named(instances: Any, key: str, value: Any, matc
         ({"images": [{"id": 7}, {"id": 7}]}, r"image id 7 occurs twice .*entries 0 and 1"),
         ({"images": [{"id": True}]}, '"images" entry 0 has no id'),
         ({"images": [7]}, '"images" entry 0 is 7, not an object'),
+        ({"images": [{"id": 7}, {"id": "7"}]}, "equal as text"),
+        ({"images": [{"id": "\ud800"}]}, "half a character"),
+        ({"images": [{"id": 7, "width": "9", "height": 8}]}, r'width is text \("9"\), height is 8'),
+        ({"images": [{"id": 7, "width": 9}]}, r"entry 0 \(id 7\): width is 9, height is null"),
         ({"categories": [{"id": "1", "name": "a"}]}, "entry 0 has id text"),
         ({"categories": [{"id": 1}]}, r"entry 0 \(id 1\) has no name"),
         ({"categories": [{"id": 1, "name": "a"}, {"id": 1, "name": "b"}]}, "id 1 occurs twice"),
         ({"categories": [{"id": 1, "name": "a"}, {"id": 2, "name": "a"}]}, 'are named "a"'),
+        ({"categories": [{"id": 1, "name": "a"}, {"id": 2, "name": "a "}]}, 'are named "a"'),
+        ({"categories": [{"id": 1, "name": " "}]}, r"entry 0 \(id 1\) has no name"),
     ],
 )
 def test_faulty_sets_are_refused(instances: Any, change: Any, match: str) -> None:
     """F2, F4, F5, F8: what is missing or stands twice."""
     with pytest.raises(DataError, match=match):
         read_ground_truth(instances | change)
+
+
+def test_names_and_ids_are_those_of_the_loader(instances: Any) -> None:
+    """Blanks around a name go, 7.0 is 7; both are counted."""
+    instances["categories"][0]["name"] = " cat"
+    instances["images"][0]["id"] = 7.0
+    instances["annotations"][0] |= {"id": 11.0, "image_id": 7.0, "category_id": 1.0}
+    truth = read_ground_truth(instances)
+    assert truth.index.category_names == ("cat", "dog", "ox")
+    assert [type(i) for i in truth.index.image_ids] == [int, int]
+    assert truth.repairs == {"ids with a decimal point": 4, "blanks around a class name": 1}
 
 
 def test_all_faults_are_counted_before_the_page(instances: Any) -> None:

@@ -337,6 +337,7 @@ def test_plain_annotations_are_those_gone_through_one_by_one(
         ("id", 11), ("id", 1.5), ("image_id", 77), ("category_id", 2), ("category_id", 1.0),
         ("bbox", [1, 2, 0, 4]), ("bbox", [1, 2, -3, 4]), ("bbox", [1, 2, 3]), ("bbox", None),
         ("bbox", [1, 2, 3, True]), ("bbox", [1, 2, 3, float("nan")]), ("bbox", [1, 2, 3, 10**400]),
+        ("bbox", [1, 2, 3, 1 << 53]),
         ("area", 0), ("area", 1530), ("area", None), ("area", True), ("iscrowd", 2),
         ("iscrowd", True), ("difficult", 2), ("difficult", "0"), ("members", [[1, 2, 3, 4]]),
     ],

@@ -1,0 +1,216 @@
+"""COCO's instances JSON: what its images and categories say, and the rules of a single value.
+
+    images       id, width, height (sizes may be missing)
+    categories   id, name
+    annotations  id, image_id, category_id, bbox [x, y, width, height], area, iscrowd
+
+One pass each over images and categories gives the good entries, what was repaired, and the faults
+as data; the loader and the evaluator put them into words. An annotation's values are judged by
+the functions at the end, so that both accept and refuse alike.
+
+Not for: what training makes of a set (`resdet.data.readers.coco_entries`), or scoring
+(`resdet.evaluation.inputs.ground_truth`).
+"""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple, TypeGuard
+
+import numpy as np
+
+Id = int | str
+Size = tuple[int, int]
+
+MISSING = object()
+# Of the box's area, and in pixels beyond: the mask's may be this much larger (rounding).
+AREA_SLACK = 1.01
+AREA_ROUNDING = 1.0
+# Larger whole numbers do not fit a float, and are no coordinates.
+MAX_INTEGER = 1 << 53
+
+
+@dataclass(frozen=True)
+class Fault:
+    """One fault of a list's entry.
+
+    Attributes:
+        rule: "object", "id", "half", "twice", "as_text", "size", "name", "name_twice".
+        number: the entry's place in its list, from 0.
+        value: what the file has there; the entry's id where that is good.
+        other: the place (images) or name or id (categories) of the entry that it collides with.
+        entry: the whole of it.
+    """
+
+    rule: str
+    number: int
+    value: Any = None
+    other: Any = None
+    entry: Any = None
+
+
+class ImageEntry(NamedTuple):
+    """One good entry of "images"; `size` is None where the file has none, or 0 x 0."""
+
+    number: int
+    id: Id
+    size: Size | None
+    entry: Mapping[str, Any]
+
+
+@dataclass
+class Entries:
+    """A list of the file: what is good in it, its faults in order, what was repaired."""
+
+    images: list[ImageEntry] = field(default_factory=list)
+    names: dict[int, str] = field(default_factory=dict)  # of categories, in the order of ids
+    faults: list[Fault] = field(default_factory=list)
+    repairs: Counter[str] = field(default_factory=Counter)
+
+    def take_id(self, value: object, *, text: bool) -> Id | None:
+        found = as_id(value, text=text)
+        if found is not None and isinstance(value, float):
+            self.repairs["ids with a decimal point"] += 1
+        return found
+
+
+def lacking_list(content: Mapping[str, Any], keys: Sequence[str]) -> str | None:
+    """The first of the keys under which the file has no list."""
+    return next((k for k in keys if not isinstance(content.get(k), list | tuple)), None)
+
+
+def read_images(entries: Sequence[Any]) -> Entries:
+    """The images of a file, in its order, each id once."""
+    read = Entries()
+    first: dict[Id, int] = {}
+    texts: set[str] = set()
+    for number, entry in enumerate(entries):
+        if type(entry) is not dict and not isinstance(entry, Mapping):
+            read.faults.append(Fault("object", number, entry))
+            continue
+        value = entry.get("id", MISSING)
+        image_id = read.take_id(value, text=True)
+        if image_id is None:
+            read.faults.append(Fault("id", number, value, entry=entry))
+        elif is_half_text(image_id):
+            read.faults.append(Fault("half", number, image_id, entry=entry))
+        elif image_id in first:
+            read.faults.append(Fault("twice", number, image_id, first[image_id], entry))
+        elif str(image_id) in texts:
+            # Results and file names have ids as text.
+            read.faults.append(Fault("as_text", number, image_id, entry=entry))
+        else:
+            first[image_id] = number
+            texts.add(str(image_id))
+            if (size := read_size(entry)) is MISSING:
+                read.faults.append(Fault("size", number, image_id, entry=entry))
+            read.images.append(
+                ImageEntry(number, image_id, size if isinstance(size, tuple) else None, entry)
+            )
+    return read
+
+
+def read_size(entry: Mapping[str, Any]) -> Size | object | None:
+    """(width, height); None where both are missing or 0; MISSING where they are no size."""
+    width, height = entry.get("width"), entry.get("height")
+    if type(width) is type(height) is int and 0 < width < MAX_INTEGER > height > 0:
+        return width, height
+    if (width is None and height is None) or (_is_zero(width) and _is_zero(height)):
+        return None
+    if not all(is_number(v) and v > 0 and v == int(v) for v in (width, height)):
+        return MISSING
+    return int(width), int(height)  # type: ignore[arg-type]
+
+
+def _is_zero(value: object) -> bool:
+    return is_number(value) and value == 0
+
+
+def read_categories(entries: Sequence[Any]) -> Entries:
+    """The categories of a file by id, names without the blanks around them."""
+    read = Entries()
+    found: dict[int, str] = {}
+    owner: dict[str, int] = {}
+    for number, entry in enumerate(entries):
+        if type(entry) is not dict and not isinstance(entry, Mapping):
+            read.faults.append(Fault("object", number, entry))
+            continue
+        value, raw = entry.get("id", MISSING), entry.get("name")
+        category_id = read.take_id(value, text=False)
+        name = raw.strip() if isinstance(raw, str) else ""
+        if not isinstance(category_id, int):
+            read.faults.append(Fault("id", number, value, entry=entry))
+        elif not name:
+            read.faults.append(Fault("name", number, category_id, entry=entry))
+        elif is_half_text(name):
+            read.faults.append(Fault("half", number, name, entry=entry))
+        elif category_id in found:
+            read.faults.append(Fault("twice", number, category_id, found[category_id], entry))
+        elif name in owner:
+            read.faults.append(Fault("name_twice", number, category_id, owner[name], entry))
+        else:
+            read.repairs["blanks around a class name"] += name != raw
+            found[category_id], owner[name] = name, category_id
+    read.names = dict(sorted(found.items()))
+    read.repairs = +read.repairs
+    return read
+
+
+# -- values ------------------------------------------------------------------------------------
+
+
+def as_id(value: object, *, text: bool = True) -> Id | None:
+    """The id that a value is: a whole number that fits a float (7.0 is 7), or text; else None."""
+    if type(value) is int and abs(value) < MAX_INTEGER:  # nearly always
+        return value
+    if isinstance(value, str):
+        return value if text else None
+    if isinstance(value, bool) or not isinstance(value, int | float | np.integer | np.floating):
+        return None
+    try:
+        as_float = float(value)
+    except OverflowError:
+        return None
+    return int(value) if math.isfinite(as_float) and value == int(value) else None
+
+
+def is_half_text(value: object) -> bool:
+    """Half a pair of UTF-16, which JSON lets pass and no file or terminal takes."""
+    return isinstance(value, str) and any("\ud800" <= c <= "\udfff" for c in value)
+
+
+def is_number(value: object) -> TypeGuard[float]:
+    """A finite number; true and false are none, nor are whole numbers beyond coordinates."""
+    if type(value) is int:
+        return abs(value) < MAX_INTEGER
+    if type(value) is float:
+        return math.isfinite(value)
+    if isinstance(value, bool):
+        return False
+    if isinstance(value, int | np.integer):
+        return abs(int(value)) < MAX_INTEGER
+    return isinstance(value, float | np.floating) and math.isfinite(value)
+
+
+def as_box(value: object) -> list[float] | None:
+    """[x, y, width, height] as the file has it, where these are four finite numbers."""
+    if not isinstance(value, list | tuple) or len(value) != 4 or not all(map(is_number, value)):
+        return None
+    return [float(v) for v in value]
+
+
+def as_flag(value: object) -> int | None:
+    """0 or 1, also as 1.0 or true; else None, and so for null, which is not "missing"."""
+    if not isinstance(value, bool | np.bool_) and not is_number(value):
+        return None
+    return int(value) if value in (0, 1) else None
+
+
+def is_area(value: object, by_box: float) -> bool:
+    """May a mask in a box of this area have this area? A box without area may have 0."""
+    if not is_number(value):
+        return False
+    return 0 < value <= by_box * AREA_SLACK + AREA_ROUNDING or value == by_box == 0
