@@ -64,7 +64,8 @@ class ShortNMS(InPlaceOf, RPN):
         pred_anchor_deltas: list[torch.Tensor],
         image_sizes: list[tuple[int, int]],
     ) -> list[Instances]:
-        boxes = self._decode_proposals(anchors, pred_anchor_deltas)
+        decode: Any = self._decode_proposals
+        boxes = decode(anchors, pred_anchor_deltas)
         return top_proposals(self, boxes, pred_objectness_logits, image_sizes)
 
 
