@@ -18,14 +18,10 @@ from resdet.errors import DataError, UserError
 from resdet.evaluation.inputs.arrays import read_json
 from resdet.evaluation.inputs.findings import refuse_if_any
 from resdet.evaluation.inputs.ground_truth import read_ground_truth
-from resdet.evaluation.inputs.result_folder import (
-    COCO_RESULTS,
-    GROUND_TRUTH,
-    IMAGES,
-    evaluated_beside,
-)
+from resdet.evaluation.inputs.result_folder import evaluated_beside
 from resdet.evaluation.inputs.validation import check_results
 from resdet.run import Run, utc_now, write_json
+from resdet.run.layout import COCO_RESULTS, GROUND_TRUTH, IMAGES
 
 
 def split_name(text: str) -> tuple[str, Path]:

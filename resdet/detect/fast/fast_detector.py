@@ -75,7 +75,8 @@ def fast(model: nn.Module, *, bf16: bool = False, chunk: int = CHUNK) -> nn.Modu
         if not unsupported_reason(heads):
             heads.region_features = pooler_for(heads)(heads, chunk=chunk)
     if plain_head(getattr(found, "proposal_generator", None)):
-        _prepare_rpn(found.proposal_generator, precision)
+        _prepare_rpn_head(found.proposal_generator.rpn_head, precision)
+        found.proposal_generator = ShortNMS(found.proposal_generator)
     return found
 
 
@@ -104,8 +105,7 @@ def _winograd(conv: Any) -> WinogradConv | None:
     return None
 
 
-def _prepare_rpn(rpn: Any, precision: Precision) -> None:
-    head = rpn.rpn_head
+def _prepare_rpn_head(head: Any, precision: Precision) -> None:
     conv = head.conv.to(memory_format=torch.channels_last)
     if precision.bf16:
         head.conv = HiddenLayer(conv.to(torch.bfloat16), precision)
@@ -113,7 +113,6 @@ def _prepare_rpn(rpn: Any, precision: Precision) -> None:
         if isinstance(conv, HiddenLayer):
             conv.precision = precision
         head.conv = _winograd(conv) or conv
-    rpn.predict_proposals = ShortNMS(rpn)
 
 
 def skipped(model: nn.Module) -> Iterator[str]:

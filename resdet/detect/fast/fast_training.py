@@ -67,6 +67,6 @@ def speed_up(model: Any, precision: Precision) -> None:
     rpn: Any = getattr(model, "proposal_generator", None)
     if plain_head(rpn):
         rpn.rpn_head.conv = HiddenLayer(rpn.rpn_head.conv, precision)
-        rpn.predict_proposals = ShortNMS(rpn)
+        model.proposal_generator = ShortNMS(rpn)
     if precision.channels_last:
         model.to(memory_format=torch.channels_last)

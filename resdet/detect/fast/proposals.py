@@ -14,7 +14,7 @@ from detectron2.modeling.proposal_generator.proposal_utils import find_top_rpn_p
 from detectron2.modeling.proposal_generator.rpn import StandardRPNHead
 from detectron2.structures import Boxes, Instances
 
-from resdet.detect.fast.replace import InPrecision
+from resdet.detect.fast.replace import InPlaceOf, InPrecision
 
 
 def top_proposals(
@@ -53,22 +53,20 @@ def top_proposals(
         first *= 2
 
 
-class ShortNMS:
-    """Replaces `RPN.predict_proposals`; same arguments, same proposals."""
-
-    def __init__(self, rpn: RPN):
-        self.rpn = rpn
+class ShortNMS(InPlaceOf, RPN):
+    """Detectron2's RPN, whose NMS stops where enough boxes are left; the same proposals."""
 
     @torch.no_grad()
-    def __call__(
+    def predict_proposals(
         self,
         anchors: list[Boxes],
         pred_objectness_logits: list[torch.Tensor],
         pred_anchor_deltas: list[torch.Tensor],
         image_sizes: list[tuple[int, int]],
     ) -> list[Instances]:
-        boxes = self.rpn._decode_proposals(anchors, pred_anchor_deltas)
-        return top_proposals(self.rpn, boxes, pred_objectness_logits, image_sizes)
+        decode: Any = self._decode_proposals
+        boxes = decode(anchors, pred_anchor_deltas)
+        return top_proposals(self, boxes, pred_objectness_logits, image_sizes)
 
 
 class HiddenLayer(InPrecision, Conv2d):
@@ -78,6 +76,6 @@ class HiddenLayer(InPrecision, Conv2d):
 def plain_head(rpn: Any) -> bool:
     """Whether the RPN's head is Detectron2's with one 3x3 layer."""
     head: Any = getattr(rpn, "rpn_head", None)
-    if type(rpn) is not RPN or type(head) is not StandardRPNHead:
+    if type(rpn) not in (RPN, ShortNMS) or type(head) is not StandardRPNHead:
         return False
     return type(head.conv) in (Conv2d, HiddenLayer)
