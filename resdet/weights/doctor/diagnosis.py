@@ -30,7 +30,7 @@ from resdet.weights.doctor.first_layer import (
 from resdet.weights.formats import containers
 from resdet.weights.formats.containers import Contents
 from resdet.weights.origins import registry
-from resdet.weights.origins.habits import Habits, by_habit, card_of, needs_stride_rule, unknown_of
+from resdet.weights.origins.habits import by_habit, card_of, needs_stride_rule, unknown_of
 from resdet.weights.origins.identify import Identified, shapes_of
 from resdet.weights.origins.origin import COUNTER
 from resdet.weights.resolve import WeightFile
