@@ -11,6 +11,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from resdet.cli.arguments import export as add_export_arguments
 from resdet.errors import ConfigError
 from resdet.run import Run
 from resdet.weights.files import load
@@ -21,43 +22,9 @@ from resdet.weights.onnx.net_export import (
     export_classifier,
 )
 
+__all__ = ["add_export_arguments", "run_export"]
+
 CLASSIFIER = "model.safetensors"
-
-
-def add_export_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
-        "source", metavar="FILE|RUN", help="a weight file; a run folder for its detector"
-    )
-    parser.add_argument(
-        "-o", "--output", required=True, metavar="OUT.onnx", help="the file to write"
-    )
-    parser.add_argument(
-        "--backbone",
-        nargs="?",
-        const="",
-        metavar="STAGE",
-        help="the stages up to STAGE (default: the one that detectors share), not the classifier",
-    )
-    parser.add_argument(
-        "--size",
-        type=int,
-        nargs="+",
-        metavar="PIXELS",
-        help="side, or height and width, of the images (default: the card's for a classifier, "
-        "any for a backbone)",
-    )
-    parser.add_argument(
-        "--normalised-input",
-        action="store_true",
-        help="leave (pixel - mean) / std out of the file: the input has it done",
-    )
-    parser.add_argument(
-        "--score-threshold",
-        type=float,
-        metavar="S",
-        help="detector: what a detection must exceed (default: as in the run)",
-    )
-    parser.add_argument("--json", action="store_true", help="one JSON object on standard output")
 
 
 def run_export(args: argparse.Namespace) -> int:

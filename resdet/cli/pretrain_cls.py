@@ -30,10 +30,6 @@ IMAGENET_HINT = (
 )
 
 
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    training_command.add_arguments(parser)
-
-
 def run(args: argparse.Namespace) -> int:
     refuse_late_flags(args.opts)
     if args.config:

@@ -46,13 +46,6 @@ FROM_SCRATCH_NOTICE = (
 )
 
 
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
-        "--explain", action="store_true", help="print what would be done and why; train nothing"
-    )
-    training_command.add_arguments(parser)
-
-
 def run(args: argparse.Namespace) -> int:
     refuse_late_flags(args.opts)
     if not args.config:
