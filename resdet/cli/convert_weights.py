@@ -14,6 +14,7 @@ import json
 import sys
 from typing import Any
 
+from resdet.cli.arguments import convert_weights as add_arguments  # noqa: F401 as all commands have
 from resdet.cli.export_onnx import run_export
 from resdet.errors import UserError, WeightsError
 from resdet.run import write_json

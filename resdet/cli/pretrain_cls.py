@@ -11,6 +11,7 @@ from detectron2.utils import comm
 
 from resdet import weights
 from resdet.cli import training_command
+from resdet.cli.arguments import pretrain_cls as add_arguments  # noqa: F401 as all commands have
 from resdet.config import Config, data_options, net_options, presets, refuse_late_flags
 from resdet.data import DataOptions, catalog
 from resdet.engine import processes
