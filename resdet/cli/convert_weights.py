@@ -12,82 +12,20 @@ import argparse
 import dataclasses
 import json
 import sys
-from pathlib import Path
 from typing import Any
 
-from resdet.cli.export_onnx import add_export_arguments, run_export
+from resdet.cli.arguments import convert_weights as add_arguments  # noqa: F401 as all commands have
+from resdet.cli.export_onnx import run_export
 from resdet.errors import UserError, WeightsError
 from resdet.run import write_json
 from resdet.weights import native_names
 from resdet.weights.cards import COLOR_ORDERS, Card, Input, path_beside
-from resdet.weights.conversion import SUFFIXES, TARGETS, Conversion, convert
+from resdet.weights.conversion import Conversion, convert
 from resdet.weights.doctor import diagnosis, image_probe
 from resdet.weights.doctor.first_layer import clashes
 from resdet.weights.origins.habits import INPUT, STRIDE, needs_stride_rule, norm_of, unknown_of
 from resdet.weights.origins.origin import IMAGENET_RGB
 from resdet.weights.resolve import WeightFile
-
-
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """The arguments of `convert_weights`; docs/commands.md promises them."""
-    actions = parser.add_subparsers(
-        dest="action", required=True, metavar="{inspect,convert,card,export}"
-    )
-    inspect = actions.add_parser(
-        "inspect", help="origin, net, conventions, health, what it loads into", allow_abbrev=False
-    )
-    inspect.add_argument("file", type=Path, metavar="FILE", help="any weight file")
-    inspect.add_argument(
-        "--images", type=Path, metavar="DIR", help="labelled images: class folders, or CIFAR's "
-        "binary files; tries every colour order, range and stride rule on them",
-    )  # fmt: skip
-    inspect.add_argument(
-        "--classes", type=Path, metavar="FILE", help="a line per output, in order: the name of its "
-        "class folder first or after a number (DIR/synsets.txt where it is there)",
-    )  # fmt: skip
-    _part(inspect)
-    _json(inspect)
-    conversion = actions.add_parser(
-        "convert", help="write it for another framework, with parity", allow_abbrev=False
-    )
-    add = conversion.add_argument
-    add("file", type=Path, metavar="FILE", help="any weight file that inspect calls loadable")
-    add("--to", choices=TARGETS, required=True, help="whose names, layouts and container")
-    add(
-        "-o", "--output", type=Path, required=True, metavar="OUT",
-        help="; ".join(f"{t}: {', '.join(s)}" for t, s in SUFFIXES.items()),
-    )  # fmt: skip
-    add("--color", choices=COLOR_ORDERS, help="turn the first layer and the card to this order")
-    _part(conversion)
-    _json(conversion)
-    card = actions.add_parser(
-        "card", help="say once what a file cannot tell; kept beside it", allow_abbrev=False
-    )
-    add = card.add_argument
-    add("file", type=Path, metavar="FILE", help="a file without a card; FILE.card.json is written")
-    add("--net", metavar="NAME", help="a net of timm, timm:NAME: its tensors are called as there")
-    add("--color", choices=COLOR_ORDERS, help="colour order of the images it was trained on")
-    add("--mean", type=float, nargs=3, metavar="M", help="per channel in that order, of 0 to 255")
-    add("--std", type=float, nargs=3, metavar="S", help="per channel in that order, of 0 to 255")
-    add("--stride", choices=("1x1", "3x3"), help="where a bottleneck has its stride")
-    add("--size", type=int, metavar="PIXELS", help="side of its crops (224)")
-    _part(card)
-    _json(card)
-
-    exporting = actions.add_parser(
-        "export", help="an ONNX file, checked with onnxruntime", allow_abbrev=False
-    )
-    add_export_arguments(exporting)
-
-
-def _json(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--json", action="store_true", help="one JSON object on standard output")
-
-
-def _part(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
-        "--part", metavar="KEY", help="of a file with several nets, such as model_ema"
-    )
 
 
 def run(args: argparse.Namespace) -> int:

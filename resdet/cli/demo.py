@@ -23,12 +23,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO
 
+from resdet.config import presets
 from resdet.errors import CheckFailed, ConfigError, Interrupted, ResdetError
 from resdet.run import Run, layout, read_json, write_json
 
 logger = logging.getLogger("resdet.cli.demo")
 
-CONFIGS = Path(__file__).resolve().parents[2] / "configs" / "demo"
+CONFIGS = presets.root() / "demo"
 BASE = CONFIGS.parent / "base"
 TITLES = {"vgg": "VGG", "resnet": "ResNet"}
 # Below this the hand-over shows little: the detector's AP follows the classifier (docs/demo.md).

@@ -22,42 +22,6 @@ from resdet.weights.onnx.net_export import (
 )
 
 
-def add_export_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
-        "source", metavar="FILE|RUN", help="a weight file; a run folder for its detector"
-    )
-    parser.add_argument(
-        "-o", "--output", required=True, metavar="OUT.onnx", help="the file to write"
-    )
-    parser.add_argument(
-        "--backbone",
-        nargs="?",
-        const="",
-        metavar="STAGE",
-        help="the stages up to STAGE (default: the one that detectors share), not the classifier",
-    )
-    parser.add_argument(
-        "--size",
-        type=int,
-        nargs="+",
-        metavar="PIXELS",
-        help="side, or height and width, of the images (default: the card's for a classifier, "
-        "any for a backbone)",
-    )
-    parser.add_argument(
-        "--normalised-input",
-        action="store_true",
-        help="leave (pixel - mean) / std out of the file: the input has it done",
-    )
-    parser.add_argument(
-        "--score-threshold",
-        type=float,
-        metavar="S",
-        help="detector: what a detection must exceed (default: as in the run)",
-    )
-    parser.add_argument("--json", action="store_true", help="one JSON object on standard output")
-
-
 def run_export(args: argparse.Namespace) -> int:
     """Writes the file and says how it was checked.
 

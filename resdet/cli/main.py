@@ -7,16 +7,20 @@ from __future__ import annotations
 
 import argparse
 import importlib
+import os
 import sys
 import traceback
 from collections.abc import Sequence
+from typing import Any
 
 from resdet import __version__
+from resdet.cli import arguments
 from resdet.compat import quiet_known_noise
 from resdet.errors import ResdetError
 
-# name: (module with add_arguments and run, one line of help). Imported only when called, so that
-# evaluation and reports work where Detectron2 and torch are absent.
+# name: (module with run, one line of help). Imported only when called, so that evaluation and
+# reports work where Detectron2 and torch are absent. Its add_arguments is there, too, or in
+# `arguments` where the module imports torch.
 COMMANDS = {
     "demo": ("resdet.cli.demo", "the whole story on the embedded data, in minutes"),
     "doctor": ("resdet.cli.doctor", "what is installed, found and missing, and what to type"),
@@ -44,6 +48,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     commands = parser.add_subparsers(dest="command", metavar="COMMAND")
     for name, (_, line) in COMMANDS.items():
         commands.add_parser(name, help=line, add_help=False)
+    if "_ARGCOMPLETE" in os.environ:
+        _complete()
     if not argv or argv[0] not in COMMANDS:
         parser.parse_args(argv)
         parser.print_help()
@@ -54,9 +60,9 @@ def main(argv: Sequence[str] | None = None) -> int:
 def run_command(name: str, argv: Sequence[str]) -> int:
     """`resdet NAME ...`, also for tools/NAME.py."""
     quiet_known_noise()
-    module_name, line = COMMANDS[name]
     try:
-        module = importlib.import_module(module_name)
+        args = _parser_of(name).parse_args(argv)
+        module = importlib.import_module(COMMANDS[name][0])
     except ModuleNotFoundError as error:
         if error.name and error.name.split(".")[0] == "resdet":
             raise
@@ -65,10 +71,6 @@ def run_command(name: str, argv: Sequence[str]) -> int:
             "Run: bash tools/setup.sh (or: resdet doctor)\n"
         )
         return 2
-    parser = argparse.ArgumentParser(prog=f"resdet {name}", description=line, allow_abbrev=False)
-    parser.add_argument("--debug", action="store_true", help="traceback for every error")
-    module.add_arguments(parser)
-    args = parser.parse_args(argv)
     try:
         return int(module.run(args))
     except ResdetError as error:
@@ -86,6 +88,44 @@ def run_command(name: str, argv: Sequence[str]) -> int:
         traceback.print_exc()
         sys.stderr.write(f"\n{BUG}\n")
         return 70
+
+
+def _parser_of(name: str, commands: Any = None) -> argparse.ArgumentParser:
+    """The parser of one command, on its own or among `commands`; imports no torch."""
+    line = COMMANDS[name][1]
+    make = argparse.ArgumentParser if commands is None else commands.add_parser
+    parser: argparse.ArgumentParser = make(
+        *(() if commands is None else (name,)),
+        prog=f"resdet {name}",
+        description=line,
+        epilog=arguments.epilog(name),
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    parser.add_argument("--debug", action="store_true", help="traceback for every error")
+    if name in arguments.BY_COMMAND:
+        arguments.BY_COMMAND[name](parser)
+    else:
+        importlib.import_module(COMMANDS[name][0]).add_arguments(parser)
+    return parser
+
+
+def _complete() -> None:
+    """Answers the shell that asks for completions, and ends; does nothing without argcomplete."""
+    try:
+        import argcomplete
+    except ImportError:
+        return
+    parser = argparse.ArgumentParser(prog="resdet")
+    commands = parser.add_subparsers(dest="command")
+    typed = os.environ.get("COMP_LINE", "").split()
+    for name, (_, line) in COMMANDS.items():
+        # Only the command that is typed is read in full: a Tab must be quick.
+        if name in typed[1:2]:
+            _parser_of(name, commands)
+        else:
+            commands.add_parser(name, help=line)
+    argcomplete.autocomplete(parser)
 
 
 if __name__ == "__main__":

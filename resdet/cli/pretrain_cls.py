@@ -11,7 +11,8 @@ from detectron2.utils import comm
 
 from resdet import weights
 from resdet.cli import training_command
-from resdet.config import Config, data_options, net_options, refuse_late_flags
+from resdet.cli.arguments import pretrain_cls as add_arguments  # noqa: F401 as all commands have
+from resdet.config import Config, data_options, net_options, presets, refuse_late_flags
 from resdet.data import DataOptions, catalog
 from resdet.engine import processes
 from resdet.engine.profiling import profiled
@@ -22,21 +23,18 @@ from resdet.run import Run, layout
 
 logger = logging.getLogger("resdet.pretrain")
 
-CONFIGS = Path(__file__).resolve().parents[2] / "configs"
-DEFAULT_CONFIG = CONFIGS / "demo" / "pretrain_resnet.yaml"
+DEFAULT_CONFIG = presets.root() / "demo" / "pretrain_resnet.yaml"
 IMAGENET_HINT = (
     "No --config: training on the embedded digits. For ImageNet, put it at "
     "datasets/imagenet/{train,val} (or set DETECTRON2_DATASETS) and run:\n"
-    "  python tools/pretrain_cls.py --config configs/pretrain/imagenet_resnet50.yaml"
+    "  resdet pretrain_cls --config imagenet_resnet50"
 )
-
-
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    training_command.add_arguments(parser)
 
 
 def run(args: argparse.Namespace) -> int:
     refuse_late_flags(args.opts)
+    if args.config:
+        args.config = str(presets.find(args.config))
     return processes.run_in_processes(main, args)
 
 

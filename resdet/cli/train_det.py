@@ -16,8 +16,9 @@ from detectron2.utils import comm
 
 from resdet import weights
 from resdet.cli import training_command
+from resdet.cli.arguments import train_det as add_arguments  # noqa: F401 as all commands have
 from resdet.cli.evaluate import coco_table, voc_table
-from resdet.config import Config, data_options, refuse_late_flags
+from resdet.config import Config, data_options, presets, refuse_late_flags
 from resdet.data import DataOptions, DetectionSet, catalog
 from resdet.data.images.reader import ImageReader
 from resdet.detect import derived_keys
@@ -47,20 +48,14 @@ FROM_SCRATCH_NOTICE = (
 )
 
 
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
-        "--explain", action="store_true", help="print what would be done and why; train nothing"
-    )
-    training_command.add_arguments(parser)
-
-
 def run(args: argparse.Namespace) -> int:
     refuse_late_flags(args.opts)
     if not args.config:
         raise ConfigError(
-            "train_det needs --config FILE, such as configs/coco_r101.yaml "
-            "or configs/voc07_r101.yaml."
+            "train_det needs --config FILE: a path, or the name of a preset such as coco_r101 "
+            "or voc07_r101."
         )
+    args.config = str(presets.find(args.config))
     return processes.run_in_processes(main, args)
 
 

@@ -20,7 +20,6 @@ from detectron2.utils import comm
 
 from resdet.config import Config, check_reference_batch, flatten, resolve, set_key
 from resdet.config.keys import COUNTS
-from resdet.engine import processes
 from resdet.engine.metric_writers import set_up_log, start_log
 from resdet.engine.profiling import left_in
 from resdet.engine.speed.cpu_features import instruction_limits
@@ -48,20 +47,6 @@ FREE_ON_EVAL = ("OUTPUT_DIR", "DATASETS.TEST", "PRETRAIN.VAL", "PRETRAIN.TEST", 
                 "EVAL.ALLOW_LEAK", "MODEL.DEVICE", "DATALOADER.NUM_WORKERS",
                 "ENGINE.THREADS", "ENGINE.WORKERS", "ENGINE.FUSED_OPTIMIZER", "ENGINE.COMPILE",
                 "ENGINE.KEEP_MEMORY")  # fmt: skip
-
-
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--config", "--config-file", dest="config", metavar="FILE")
-    parser.add_argument("--output", metavar="DIR", help="run folder (default: runs/<config>)")
-    parser.add_argument("--resume", action="store_true", help="go on from the newest checkpoint")
-    parser.add_argument("--eval-only", action="store_true", help="score, train nothing")
-    parser.add_argument(
-        "--profile",
-        action="store_true",
-        help="where the time went: a table, and profile.json and profile.svg in the run folder",
-    )
-    processes.add_arguments(parser)
-    parser.add_argument("opts", nargs=argparse.REMAINDER, metavar="KEY VALUE", help="config keys")
 
 
 def read_config(config_file: str | Path, opts: list[str]) -> Config:

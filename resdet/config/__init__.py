@@ -3,22 +3,29 @@
 keys            every key of ours: its meaning, its values, and what "off" is
 config_file     a YAML file, strictly read, with file and line of every key
 config          file and command line to one config; what was stated and what was derived
+presets         the config files that come with resdet, by name; needs no package
+
+The names below come from `config`, which is imported at their first use: it needs Detectron2.
 
 What follows from card, net and data sets is `resdet.detect.derived_keys`: it knows detection.
 """
 
-from resdet.config.config import (
-    Config,
-    check_reference_batch,
-    data_options,
-    flatten,
-    get_cfg,
-    get_key,
-    net_options,
-    refuse_late_flags,
-    resolve,
-    set_key,
-)
+import importlib
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from resdet.config.config import (
+        Config,
+        check_reference_batch,
+        data_options,
+        flatten,
+        get_cfg,
+        get_key,
+        net_options,
+        refuse_late_flags,
+        resolve,
+        set_key,
+    )
 
 __all__ = [
     "Config",
@@ -32,3 +39,15 @@ __all__ = [
     "resolve",
     "set_key",
 ]
+
+
+if not TYPE_CHECKING:  # else a type checker would take any misspelt name for one of these
+
+    def __getattr__(name: str) -> object:
+        if name not in __all__:
+            raise AttributeError(f"module 'resdet.config' has no attribute {name!r}")
+        return getattr(importlib.import_module("resdet.config.config"), name)
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -80,11 +80,3 @@ def raise_what_was_said(said: Path) -> None:
         error = ResdetError(left["page"])
         error.exit_code = left["exit_code"]
         raise error from None
-
-
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Detectron2's flags for several processes."""
-    parser.add_argument("--num-gpus", type=int, default=1, help="GPUs on this machine")
-    parser.add_argument("--num-machines", type=int, default=1)
-    parser.add_argument("--machine-rank", type=int, default=0)
-    parser.add_argument("--dist-url", default=f"tcp://127.0.0.1:{2**15 + os.getuid() % 2**14}")

@@ -32,7 +32,7 @@ from resdet.weights.formats.containers import Contents
 from resdet.weights.origins import registry
 from resdet.weights.origins.habits import by_habit, card_of, needs_stride_rule, unknown_of
 from resdet.weights.origins.identify import Identified, shapes_of
-from resdet.weights.origins.origin import COUNTER
+from resdet.weights.origins.origin import COUNTER, Habits
 from resdet.weights.resolve import WeightFile
 from resdet.weights.tensor_checks import not_finite
 from resdet.weights.transfer import grouped

@@ -1,0 +1,229 @@
+"""Arguments of the commands whose own modules import torch, and the help page of every command.
+
+`resdet NAME --help` reads this module and presets' names, not torch: a page in a fraction of a
+second. The other commands have `add_arguments` in their own modules, which are light.
+
+Not for: what a command does.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import textwrap
+from pathlib import Path
+from typing import Any
+
+from resdet.config import presets
+
+# Those of resdet.weights, which imports torch; tests/cli/test_help.py holds them equal.
+COLOR_ORDERS = ("RGB", "BGR")
+SUFFIXES = {
+    "torchvision": (".pth", ".pt", ".safetensors"),
+    "timm": (".safetensors", ".pth", ".pt"),
+    "detectron2": (".pkl", ".pth"),
+    "resdet": (".safetensors",),
+}
+TARGETS = tuple(SUFFIXES)
+
+EXAMPLES = {
+    "demo": """
+  resdet demo
+  resdet demo --output runs/demo2 --jobs 2""",
+    "doctor": """
+  resdet doctor
+  resdet doctor --json > doctor.json""",
+    "pretrain_cls": """
+  resdet pretrain_cls
+  resdet pretrain_cls --config imagenet_resnet50
+  resdet pretrain_cls --config imagenet_resnet50 --resume""",
+    "train_det": """
+  resdet train_det --config voc07_r50 MODEL.WEIGHTS runs/imagenet_resnet50/model.safetensors
+  resdet train_det --config voc07_r50 --explain TRANSFER.FROM_SCRATCH True
+  resdet train_det --config voc07_r50 --eval-only""",
+    "evaluate": """
+  resdet evaluate voc detections/ --root VOC2007 --split test --ap 11-point
+  resdet evaluate coco results.json --gt instances_val2017.json --task bbox
+  resdet evaluate explain results.json --gt instances_val2017.json""",
+    "compare": """
+  resdet compare runs/voc07_vgg16 runs/voc07_r101
+  resdet compare --results a=a.json b=b.json --gt instances_val2017.json""",
+    "convert_weights": """
+  resdet convert_weights inspect resnet50.pth
+  resdet convert_weights convert resnet50.pth --to detectron2 -o R-50.pkl
+  resdet convert_weights export runs/imagenet_resnet50 -o resnet50.onnx""",
+    "submit": """
+  resdet submit check results.json --gt instances_val2017.json
+  resdet submit coco runs/coco_r101 --algorithm NAME""",
+}
+# The folders of presets that a training command offers.
+FOLDERS = {
+    "pretrain_cls": ("pretrain",),
+    "train_det": (".", "modern", "fpn", "dc5"),
+}
+
+
+def epilog(name: str) -> str:
+    """What stands below the arguments: examples, and the presets of a training command."""
+    page = f"examples:{EXAMPLES[name]}\n"
+    for folder in FOLDERS.get(name, ()):
+        title = "presets" if folder == "." else f"presets in configs/{folder}"
+        page += (
+            f"\n{title}:\n"
+            + textwrap.fill(
+                ", ".join(presets.names(folder)), 96, initial_indent="  ", subsequent_indent="  "
+            )
+            + "\n"
+        )
+    return page
+
+
+def _preset_names(prefix: str, **_: Any) -> list[str]:
+    """For the shell; where none fits, bash completes file names."""
+    return [name for name in presets.names() if name.startswith(prefix)]
+
+
+def train_det(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--explain", action="store_true", help="print what would be done and why; train nothing"
+    )
+    _training(parser, "coco_r101")
+
+
+def pretrain_cls(parser: argparse.ArgumentParser) -> None:
+    _training(parser, "imagenet_resnet50")
+
+
+def _training(parser: argparse.ArgumentParser, example: str) -> None:
+    config = parser.add_argument(
+        "--config",
+        "--config-file",
+        dest="config",
+        metavar="FILE",
+        help="a path, or the name of a preset, such as " + example,
+    )
+    # argcomplete looks for this attribute.
+    config.completer = _preset_names  # type: ignore[attr-defined]
+    parser.add_argument("--output", metavar="DIR", help="run folder (default: runs/<config>)")
+    parser.add_argument("--resume", action="store_true", help="go on from the newest checkpoint")
+    parser.add_argument("--eval-only", action="store_true", help="score, train nothing")
+    parser.add_argument(
+        "--profile",
+        action="store_true",
+        help="where the time went: a table, and profile.json and profile.svg in the run folder",
+    )
+    _processes(parser)
+    parser.add_argument("opts", nargs=argparse.REMAINDER, metavar="KEY VALUE", help="config keys")
+
+
+def _processes(parser: argparse.ArgumentParser) -> None:
+    """Detectron2's flags for several processes."""
+    parser.add_argument("--num-gpus", type=int, default=1, help="GPUs on this machine")
+    parser.add_argument("--num-machines", type=int, default=1)
+    parser.add_argument("--machine-rank", type=int, default=0)
+    parser.add_argument("--dist-url", default=f"tcp://127.0.0.1:{2**15 + os.getuid() % 2**14}")
+
+
+def convert_weights(parser: argparse.ArgumentParser) -> None:
+    """The arguments of `convert_weights`; docs/commands.md promises them."""
+    actions = parser.add_subparsers(
+        dest="action", required=True, metavar="{inspect,convert,card,export}"
+    )
+    inspect = actions.add_parser(
+        "inspect", help="origin, net, conventions, health, what it loads into", allow_abbrev=False
+    )
+    inspect.add_argument("file", type=Path, metavar="FILE", help="any weight file")
+    inspect.add_argument(
+        "--images", type=Path, metavar="DIR", help="labelled images: class folders, or CIFAR's "
+        "binary files; tries every colour order, range and stride rule on them",
+    )  # fmt: skip
+    inspect.add_argument(
+        "--classes", type=Path, metavar="FILE", help="a line per output, in order: the name of its "
+        "class folder first or after a number (DIR/synsets.txt where it is there)",
+    )  # fmt: skip
+    _part(inspect)
+    _json(inspect)
+    conversion = actions.add_parser(
+        "convert", help="write it for another framework, with parity", allow_abbrev=False
+    )
+    add = conversion.add_argument
+    add("file", type=Path, metavar="FILE", help="any weight file that inspect calls loadable")
+    add("--to", choices=TARGETS, required=True, help="whose names, layouts and container")
+    add(
+        "-o", "--output", type=Path, required=True, metavar="OUT",
+        help="; ".join(f"{t}: {', '.join(s)}" for t, s in SUFFIXES.items()),
+    )  # fmt: skip
+    add("--color", choices=COLOR_ORDERS, help="turn the first layer and the card to this order")
+    _part(conversion)
+    _json(conversion)
+    card = actions.add_parser(
+        "card", help="say once what a file cannot tell; kept beside it", allow_abbrev=False
+    )
+    add = card.add_argument
+    add("file", type=Path, metavar="FILE", help="a file without a card; FILE.card.json is written")
+    add("--net", metavar="NAME", help="a net of timm, timm:NAME: its tensors are called as there")
+    add("--color", choices=COLOR_ORDERS, help="colour order of the images it was trained on")
+    add("--mean", type=float, nargs=3, metavar="M", help="per channel in that order, of 0 to 255")
+    add("--std", type=float, nargs=3, metavar="S", help="per channel in that order, of 0 to 255")
+    add("--stride", choices=("1x1", "3x3"), help="where a bottleneck has its stride")
+    add("--size", type=int, metavar="PIXELS", help="side of its crops (224)")
+    _part(card)
+    _json(card)
+
+    exporting = actions.add_parser(
+        "export", help="an ONNX file, checked with onnxruntime", allow_abbrev=False
+    )
+    export(exporting)
+
+
+def _json(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--json", action="store_true", help="one JSON object on standard output")
+
+
+def _part(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--part", metavar="KEY", help="of a file with several nets, such as model_ema"
+    )
+
+
+def export(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "source", metavar="FILE|RUN", help="a weight file; a run folder for its detector"
+    )
+    parser.add_argument(
+        "-o", "--output", required=True, metavar="OUT.onnx", help="the file to write"
+    )
+    parser.add_argument(
+        "--backbone",
+        nargs="?",
+        const="",
+        metavar="STAGE",
+        help="the stages up to STAGE (default: the one that detectors share), not the classifier",
+    )
+    parser.add_argument(
+        "--size",
+        type=int,
+        nargs="+",
+        metavar="PIXELS",
+        help="side, or height and width, of the images (default: the card's for a classifier, "
+        "any for a backbone)",
+    )
+    parser.add_argument(
+        "--normalised-input",
+        action="store_true",
+        help="leave (pixel - mean) / std out of the file: the input has it done",
+    )
+    parser.add_argument(
+        "--score-threshold",
+        type=float,
+        metavar="S",
+        help="detector: what a detection must exceed (default: as in the run)",
+    )
+    parser.add_argument("--json", action="store_true", help="one JSON object on standard output")
+
+
+BY_COMMAND = {
+    "convert_weights": convert_weights,
+    "pretrain_cls": pretrain_cls,
+    "train_det": train_det,
+}

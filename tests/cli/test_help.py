@@ -1,0 +1,108 @@
+"""Help pages: light, with examples that parse, and completions for the shell."""
+
+from __future__ import annotations
+
+import os
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from resdet.cli import arguments, main
+from resdet.config import presets
+
+ROOT = Path(__file__).resolve().parents[2]
+HEAVY = ("torch", "detectron2", "matplotlib")
+
+
+def ask(code: str, **environment: str) -> subprocess.CompletedProcess[bytes]:
+    return subprocess.run(
+        [sys.executable, "-c", code],
+        cwd=ROOT,
+        capture_output=True,
+        check=False,
+        env={**os.environ, **environment},
+    )
+
+
+@pytest.mark.parametrize("name", main.COMMANDS)
+def test_a_help_page_imports_nothing_heavy(name: str) -> None:
+    """In a fresh process; the page is whole, as its examples stand last."""
+    code = (
+        "import sys; from resdet.cli.main import main\n"
+        f"try: main([{name!r}, '--help'])\n"
+        f"finally: sys.stderr.write(str([m for m in {HEAVY!r} if m in sys.modules]))"
+    )
+    done = ask(code)
+    assert done.returncode == 0
+    assert done.stderr.decode() == "[]"
+    assert f"examples:\n  resdet {name}" in done.stdout.decode()
+
+
+@pytest.mark.parametrize("name", main.COMMANDS)
+def test_every_example_parses(name: str) -> None:
+    lines = arguments.EXAMPLES[name].strip().splitlines()
+    assert lines
+    for line in lines:
+        program, command, *words = shlex.split(line.split(" > ")[0])
+        assert (program, command) == ("resdet", name)
+        args = main._parser_of(name).parse_args(words)
+        if getattr(args, "config", None):
+            assert args.config in presets.names()
+
+
+@pytest.mark.parametrize("name", arguments.FOLDERS)
+def test_a_training_command_lists_its_presets(name: str) -> None:
+    """Together all but the demo's, each once."""
+    page = main._parser_of(name).format_help()
+    for folder in arguments.FOLDERS[name]:
+        assert all(preset in page for preset in presets.names(folder))
+    folders = [folder for each in arguments.FOLDERS.values() for folder in each]
+    listed = [preset for folder in folders for preset in presets.names(folder)]
+    assert sorted(listed) == sorted(set(presets.names()) - set(presets.names("demo")))
+
+
+def test_choices_are_those_of_the_code_behind_them() -> None:
+    pytest.importorskip("torch")
+    from resdet.weights import card, conversion
+
+    assert arguments.COLOR_ORDERS == card.COLOR_ORDERS
+    assert arguments.SUFFIXES == conversion.SUFFIXES
+    assert arguments.TARGETS == conversion.TARGETS
+
+
+@pytest.mark.parametrize(
+    ("line", "expected"),
+    [
+        ("resdet tr", {"train_det"}),
+        ("resdet train_det --ex", {"--explain"}),
+        ("resdet train_det --config coco_r10", {"coco_r101", "coco_r101_dc5", "coco_r101_fpn",
+                                                "coco_r101_modern"}),
+        ("resdet convert_weights in", {"inspect"}),
+    ],
+)  # fmt: skip
+def test_the_shell_gets_completions(line: str, expected: set[str], tmp_path: Path) -> None:
+    """argcomplete's protocol: the line in the environment, the answers in a file."""
+    pytest.importorskip("argcomplete")
+    answer = tmp_path / "answer"
+    code = "import sys; sys.argv = ['resdet']; from resdet.cli.main import main; sys.exit(main())"
+    ask(
+        code,
+        _ARGCOMPLETE="1",
+        _ARGCOMPLETE_IFS="\n",
+        _ARGCOMPLETE_STDOUT_FILENAME=str(answer),
+        COMP_LINE=line,
+        COMP_POINT=str(len(line)),
+        COMP_TYPE="9",
+    )
+    assert {word.strip() for word in answer.read_text("utf-8").split("\n")} - {""} == expected
+
+
+def test_without_argcomplete_the_command_line_works() -> None:
+    code = (
+        "import sys; sys.modules['argcomplete'] = None\n"
+        "from resdet.cli.main import main; sys.exit(main(['doctor', '--help']))"
+    )
+    assert ask(code, _ARGCOMPLETE="1", COMP_LINE="resdet doc").returncode == 0
