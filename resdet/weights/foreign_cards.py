@@ -4,7 +4,7 @@
     config.json       beside timm's files: its `pretrained_cfg`
     habits            what the origin's files want, marked as not verified
 
-What none of these knows is asked for once (`faults.md` F19, F20).
+What none of these knows is asked for once (`docs/faults.md` F19, F20).
 
 Not for: what can be measured on a file (`doctor`).
 """

@@ -376,7 +376,7 @@ def test_a_missing_jinja2_is_said_before_anything_is_written(
 
 
 def test_a_report_needs_neither_torch_nor_detectron2(demo_runs: list[Path], tmp_path: Path) -> None:
-    """`architecture.md`: proven by import, in a process that refuses both, and pyplot."""
+    """Proven by import, in a process that refuses both, and pyplot."""
     code = (
         "import sys\n"
         "class Refuse:\n"

@@ -182,7 +182,7 @@ def _all_known(values: Iterable[float | None]) -> tuple[float, ...] | None:
 def headline(
     columns: Sequence[Column], gains: Sequence[Gain], verdict: Verdict, in_noise: Collection[Pair]
 ) -> str:
-    """The report in one line; a test on training images is said here (`faults.md` F6).
+    """The report in one line; a test on training images is said here (`docs/faults.md` F6).
 
     Args:
         in_noise: pairs whose gap is inside noise; nobody is called ahead there, no gain given.

@@ -1,8 +1,8 @@
 """Whose file this is: told by the full set of names in it.
 
 One table (`names`) must cover all names but for known extras, and the shapes must be those of the
-net; nothing is matched by shape (`faults.md` F18). The net inside a Detectron2 detector is taken
-out of its backbone and region heads.
+net; nothing is matched by shape (`docs/faults.md` F18). The net inside a Detectron2 detector is
+taken out of its backbone and region heads.
 
 Not for: reading files (`formats`), what values mean (`origins`), or proving what cannot be read
 from names (`doctor`).

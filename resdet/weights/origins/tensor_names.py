@@ -1,7 +1,7 @@
 """Tensor names of every origin, as explicit tables from ours to theirs.
 
 A table is a bijection over all tensors of one net. Nothing is ever matched by shape or by the
-longest suffix (`faults.md` F18). No library of an origin is needed to know its names.
+longest suffix (`docs/faults.md` F18). No library of an origin is needed to know its names.
 
     torchvision   conv1, bn1, layer1.0.conv1, layer1.0.downsample.0, fc; features.0, classifier.0
     timm          ResNets as torchvision; VGG features.0, pre_logits.fc1, head.fc
