@@ -215,7 +215,7 @@ def test_metrics_are_named_in_full(demo_report: SimpleNamespace) -> None:
 
 
 def test_the_demo_tells_its_three_comparisons(demo_report: SimpleNamespace) -> None:
-    """Each net against itself from scratch, then net against net; demo.md 6 on the gap."""
+    """Each net against itself from scratch, then net against net."""
     pairs = [
         (g["before"], g["after"], g["kind"])
         for g in demo_report.json["sets"]["digits_test"]["gains"]
