@@ -1,4 +1,4 @@
-"""The errors that users see: one tree, one exit code each (`commands.md`, exit codes).
+"""The errors that users see: one tree, one exit code each (docs/commands.md, exit codes).
 
     ResdetError
     ├── UserError          2   the user can mend it before anything starts

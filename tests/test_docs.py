@@ -5,9 +5,12 @@ links are looked at for their form alone.
 """
 
 import argparse
+import ast
 import importlib
+import io
 import re
 import shlex
+import tokenize
 from collections.abc import Iterator
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -182,3 +185,45 @@ def test_every_file_that_a_page_names_is_there(path):
     )
     named = [ROOT / t for t in ours if not t.startswith("datasets/")]
     assert [str(p) for p in named if not p.exists()] == []
+
+
+def code_files() -> Iterator[Path]:
+    for folder in ("resdet", "tests", "tools", "docs", "benchmarks", "configs"):
+        for path in sorted((ROOT / folder).rglob("*")):
+            if path.suffix in (".py", ".md", ".yaml", ".sh") and path.name != "faults.md":
+                yield path
+
+
+def test_every_code_of_a_fault_has_one_row_and_every_row_is_used():
+    text = (ROOT / "docs/faults.md").read_text("utf-8")
+    rows = re.findall(r"^\| (F\d+) \|", text, flags=re.MULTILINE)
+    # Ours have one or two digits, those of the linter three.
+    used = {c for p in code_files() for c in re.findall(r"\bF\d{1,2}\b", p.read_text("utf-8"))}
+    assert len(rows) == len(set(rows))
+    assert set(rows) == used
+
+
+def comments_and_docstrings(path: Path) -> Iterator[str]:
+    text = path.read_text("utf-8")
+    for token in tokenize.generate_tokens(io.StringIO(text).readline):
+        if token.type == tokenize.COMMENT:
+            yield token.string
+    kinds = (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)
+    for node in ast.walk(ast.parse(text)):
+        if isinstance(node, kinds):
+            yield ast.get_docstring(node) or ""
+
+
+def test_no_comment_or_docstring_names_a_page_that_is_not_there():
+    """Sections of pages were cited that no reader has."""
+    # Files that commands write, and one of Detectron2.
+    made = {"report.md", "SOURCES.md", "MODEL_ZOO.md"}
+    lost = {
+        f"{path.relative_to(ROOT)}: {name}"
+        for path in code_files()
+        if path.suffix == ".py"
+        for text in comments_and_docstrings(path)
+        for name in re.findall(r"(?<![\w/.-])[\w./-]*\w\.md\b", text)
+        if name not in made and not (ROOT / name).exists()
+    }
+    assert lost == set()

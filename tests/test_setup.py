@@ -98,7 +98,7 @@ def files_for_edits(installer, edits) -> dict[str, bytes]:
 
 
 def test_every_edit_of_the_table_is_made_and_its_file_marked_as_changed(installer):
-    """Apache-2.0, 4(b): modified files carry a notice. 15 files, as environment.md counts them."""
+    """Apache-2.0, 4(b): modified files carry a notice. 15 files."""
     files = files_for_edits(installer, installer.EDITS)
     changed = installer.apply_edits(files)
     assert len(changed) == 15
@@ -111,7 +111,7 @@ def test_every_edit_of_the_table_is_made_and_its_file_marked_as_changed(installe
 
 @pytest.mark.parametrize("times", [0, 2], ids=["absent", "too often"])
 def test_an_edit_that_matches_another_number_of_times_stops_the_installation(installer, times):
-    """environment.md: each edit must match exactly as often as expected, else stop."""
+    """Each edit must match exactly as often as expected, else stop."""
     edit = installer.Edit("a.py", "np.int\n", "int\n", 1, "numpy")
     with pytest.raises(installer.InstallError, match=rf"a.py.*stands {times} times, expected 1"):
         installer.apply_edits({"a.py": b"np.int\n" * times}, [edit])
@@ -125,7 +125,7 @@ def test_an_edit_of_a_file_that_is_not_there_stops_the_installation(installer):
 
 
 def test_an_archive_with_another_hash_is_refused_before_it_is_opened(installer, tmp_path):
-    """The archive is code of others: only the examined one may run (environment.md)."""
+    """The archive is code of others: only the examined one may run."""
     archive = tmp_path / "other.tar.gz"
     archive.write_bytes(b"not a tar")
     with pytest.raises(installer.InstallError, match=f"expected {installer.SHA256}"):
@@ -143,7 +143,7 @@ def test_an_archive_with_another_hash_is_refused_before_it_is_opened(installer, 
     ],
 )
 def test_the_stray_top_level_tools_stay_out(installer, name, place):
-    """environment.md: a stray tools/ in the archive would shadow ours."""
+    """A stray tools/ in the archive would shadow ours."""
     assert installer.wheel_place(name) == place
 
 
@@ -165,7 +165,7 @@ def test_the_wheel_holds_the_license_true_hashes_and_init_last(installer, tmp_pa
 
 
 def test_a_detectron2_that_works_stays(installer, monkeypatch, capsys):
-    """environment.md: a user's own build wins where it is found."""
+    """A user's own build wins where it is found."""
     monkeypatch.setattr(installer, "installed", lambda python: "0.6 /own/detectron2/__init__.py")
     monkeypatch.setattr(installer, "install", lambda *a: pytest.fail("installed over it"))
     assert installer.main([]) == 0
@@ -181,7 +181,7 @@ def test_half_a_detectron2_does_not_count_as_installed(installer, tmp_path):
 
 
 def test_missing_operators_say_their_name_when_called_and_not_before(installer):
-    """environment.md: the op says what is missing when called."""
+    """The op says what is missing when called."""
     scope: dict[str, object] = {}
     exec(installer.ADDED_FILES["detectron2/_no_operators.py"], scope)
     operators = scope["_C"]
@@ -222,13 +222,13 @@ def test_each_requirement_has_one_exact_pin_that_satisfies_it(packages, python):
 
 
 def test_torch_and_torchvision_are_the_tested_pair():
-    """environment.md: 2.14.1 with 0.29.1; a local +cpu version would break torchvision."""
+    """2.14.1 with 0.29.1; a local +cpu version would break torchvision."""
     versions = {pin.name: str(pin.specifier) for pin in pins()}
     assert (versions["torch"], versions["torchvision"]) == ("==2.14.1", "==0.29.1")
 
 
 def test_metadata_require_neither_detectron2_nor_an_opencv():
-    """conventions.md 8: Detectron2 has no project on the index; either opencv is accepted (F65)."""
+    """Detectron2 has no project on the index; either opencv is accepted (F65)."""
     text = (ROOT / "pyproject.toml").read_text(encoding="utf-8")
     core = text[text.index("\ndependencies = [") : text.index("[project.optional-dependencies]")]
     assert "torch>=2.6" in core

@@ -25,7 +25,7 @@ from resdet.text_table import ruled
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """The arguments of `evaluate`; `commands.md` promises them."""
+    """The arguments of `evaluate`; docs/commands.md promises them."""
     metrics = parser.add_subparsers(dest="metric", required=True, metavar="{voc,coco,explain}")
     voc_parser = metrics.add_parser(
         "voc", help="score comp4_det_*_<class>.txt files", allow_abbrev=False

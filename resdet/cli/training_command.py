@@ -78,7 +78,7 @@ def read_config(config_file: str | Path, opts: list[str]) -> Config:
     if cfg.SOLVER.WARMUP_ITERS * 10 > cfg.SOLVER.MAX_ITER:
         logger.warning(
             "SOLVER.WARMUP_ITERS %d is more than a tenth of SOLVER.MAX_ITER %d: the rate may never "
-            "reach SOLVER.BASE_LR (F34).",
+            "reach SOLVER.BASE_LR.",
             cfg.SOLVER.WARMUP_ITERS,
             cfg.SOLVER.MAX_ITER,
         )

@@ -3,7 +3,7 @@
 Our keys stand in `keys`, each once. With their defaults a config means to Detectron2 what it
 always meant.
 
-Reading is strict (`faults.md` F47, F48): unknown keys are refused with file and line, integers
+Reading is strict (`docs/faults.md` F47, F48): unknown keys are refused with file and line, integers
 widened to floats. What was *stated* is remembered, so that a fact that comes from elsewhere (a
 card, a net, a data set) can fill a key, but never overrule the user.
 

@@ -1,7 +1,7 @@
 """A config file, strictly read: every key with its value, and the file and line of both.
 
 Safe YAML only; a key that stands twice, a base that is missing or in a circle and a tag that
-would run code are refused with file and line (`faults.md` F47, F48). Values are read as
+would run code are refused with file and line (`docs/faults.md` F47, F48). Values are read as
 Detectron2's yacs does: "(600,)" is a tuple, "1e-4" a number.
 
 Not for: which keys there are and what their values may be (`config`).

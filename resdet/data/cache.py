@@ -1,8 +1,8 @@
 """What was found out about files, kept in the user's cache folder and believed with care.
 
 An entry is used only while size, time of change and inode of its file are what they were; a name
-or a date alone decides nothing (`faults.md` F10). Data folders are never written to (F69), and a
-cache folder that cannot be written only costs time.
+or a date alone decides nothing (`docs/faults.md` F10). Data folders are never written to (F69), and
+a cache folder that cannot be written only costs time.
 
 Not for: results that do not follow from the file alone; options are applied to what is kept.
 """

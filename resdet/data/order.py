@@ -1,7 +1,7 @@
 """One sample order for all: which image comes at which position, and with which random numbers.
 
 The order is a pure function of (seed, position), so a training goes on exactly where it stopped,
-on any number of workers and processes (`faults.md` F36, F42, F49). Each epoch is a permutation
+on any number of workers and processes (`docs/faults.md` F36, F42, F49). Each epoch is a permutation
 of its own. The random numbers of a sample depend on (seed, epoch, index) alone.
 
 Not for: reading samples, or evaluation (which goes through a set once, in its own order).

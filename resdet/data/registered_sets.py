@@ -1,7 +1,7 @@
 """Sets in Detectron2's catalog: those that users registered, and ours for everybody there.
 
 A user's set is loaded by the user's own function and then gets the checks that do not depend on
-a format: files, sizes, boxes, classes, ids (`faults.md` F1, F4, F5, F11, F12, F16).
+a format: files, sizes, boxes, classes, ids (`docs/faults.md` F1, F4, F5, F11, F12, F16).
 
 Not for: names that resdet knows itself. Detectron2 is imported only inside functions.
 """

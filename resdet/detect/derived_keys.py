@@ -1,7 +1,7 @@
 """Facts that fill the config: what the card, the net and the data sets say, and nobody should type.
 
 Each function gives dotted keys and values for `Config.fill`, which refuses contradictions with
-both values (`faults.md` F19, F20, F43).
+both values (`docs/faults.md` F19, F20, F43).
 
 Not for: what a user decides.
 """

@@ -1,7 +1,7 @@
 """A detector over a data set, and its result folder: files first, numbers from the files.
 
 Writes what `resdet.run` documents under results/<data set>/. Boxes and scores go out at full
-precision (`faults.md` F51, F59); the ids that were evaluated go beside them (F85).
+precision (`docs/faults.md` F51, F59); the ids that were evaluated go beside them (F85).
 
 Not for: the numbers themselves (`resdet.evaluation`).
 """

@@ -1,6 +1,6 @@
 """Parameters and multiply-adds of a net, counted from the module itself.
 
-The rule of `paper.md` 1.1: every learnable value counts; BN statistics do not. A multiply-add
+The usual rule: every learnable value counts; BN statistics do not. A multiply-add
 is one product: k*k*c_in*c_out*h_out*w_out of a convolution, c_in*c_out of a linear layer;
 biases, norms, ReLU, pooling and additions are 0, projections count.
 

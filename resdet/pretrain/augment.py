@@ -20,7 +20,7 @@ from resdet.data.images.resize import Region
 
 KINDS = ("paper", "area", "pad", "none")
 
-# AlexNet's principal components of RGB in [0, 1], as fb.resnet.torch lists them (paper.md 1.2).
+# AlexNet's principal components of RGB in [0, 1], as fb.resnet.torch lists them.
 _EIGENVALUES = np.array([0.2175, 0.0188, 0.0045])
 _EIGENVECTORS = np.array(
     [[-0.5675, 0.7192, 0.4009], [-0.5808, -0.0045, -0.8140], [-0.5836, -0.6948, 0.4203]]

@@ -1,6 +1,6 @@
 """Top-1 and top-5 error of a classifier, and the BN statistics it is handed over with.
 
-Not for: multi-crop protocols; a number here is 1-crop (`paper.md` 1.3).
+Not for: multi-crop protocols; a number here is 1-crop.
 """
 
 from __future__ import annotations

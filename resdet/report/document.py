@@ -1,8 +1,8 @@
 """The report as a whole: gathered from run folders, written as page, Markdown and JSON.
 
 Tables and JSON are made before any plot or picture, and a picture that fails is left out: no
-number is lost to a drawing (`faults.md` F78). The page holds everything inside itself and needs
-no script and no network (F79).
+number is lost to a drawing (`docs/faults.md` F78). The page holds everything inside itself and
+needs no script and no network (F79).
 
 Not for: what stands in a table, a plot or a sentence (`tables`, `figures`, `gains`).
 """

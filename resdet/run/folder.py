@@ -43,7 +43,7 @@ STARTED_WITH = (layout.CONFIG, layout.CARD, layout.TRANSFER, layout.LOG, layout.
 
 
 def write_json(path: Path | str, value: Any, *, indent: int | None = 1) -> None:
-    """JSON as the standard has it: NaN and Infinity are refused (`faults.md` F80)."""
+    """JSON as the standard has it: NaN and Infinity are refused (`docs/faults.md` F80)."""
     text = json.dumps(value, indent=indent, allow_nan=False, ensure_ascii=False) + "\n"
     with atomic_path(path) as temporary:
         if str(path).endswith(".gz"):

@@ -2,7 +2,7 @@
 
 The best 100 of each image, as the server would cut; official ids; boxes rounded, so that the file
 is small; the same bytes each time. The package is then opened again, checked as a stranger's, and,
-where there is ground truth, scored beside the results that it came from (`faults.md` F59, F86,
+where there is ground truth, scored beside the results that it came from (`docs/faults.md` F59, F86,
 F87).
 
 Not for: uploading, or results of other tools (pack those with any zip, and use `check`).

@@ -3,7 +3,7 @@
 The validation is the one that every number passes (`evaluation.inputs.validation`), against the
 images, sizes and categories of the set; annotations are not needed. A zip is first held against
 what the server wants of it: one file at the top, both named
-detections_<testset>_<alg>_results (`faults.md` F87).
+detections_<testset>_<alg>_results (`docs/faults.md` F87).
 
 Not for: making packages (`coco`, `voc`), or scores.
 """

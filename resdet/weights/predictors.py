@@ -2,7 +2,7 @@
 
 Rows belong to classes, so they move by class name, never by place. With the same names in another
 order they are permuted; with other names they start fresh, or the rows that both have are
-carried over (`faults.md` F22).
+carried over (`docs/faults.md` F22).
 
 Not for: evaluation; a detector is scored on the classes that it was trained for.
 """

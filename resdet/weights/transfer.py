@@ -2,7 +2,7 @@
 
 wanted = arrived + declared new, or nothing is loaded at all. What the file has and the net does
 not want is left over; only what is known to stay behind (the classifier's last layer, batch
-counters) may be (`faults.md` F17, F18).
+counters) may be (`docs/faults.md` F17, F18).
 
 Not for: what a file is (`files`, `names`).
 """

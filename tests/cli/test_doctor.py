@@ -31,7 +31,7 @@ def run_doctor(monkeypatch, findings, *, as_json: bool) -> int:
 
 
 def test_json_is_one_object_and_nothing_else(monkeypatch, capsys):
-    """commands.md, streams."""
+    """docs/commands.md, streams."""
     findings = [
         CheckResult("torch", FINE, "2.14.1"),
         CheckResult("disk", WARN, "2 GB free", "make room"),
@@ -50,7 +50,7 @@ def test_json_is_one_object_and_nothing_else(monkeypatch, capsys):
 
 @pytest.mark.parametrize("as_json", [False, True])
 def test_the_exit_code_is_1_when_something_refuses(monkeypatch, capsys, as_json):
-    """0 when detection can run, 1 when a check says no (commands.md, exit codes)."""
+    """0 when detection can run, 1 when a check says no (docs/commands.md, exit codes)."""
     findings = [CheckResult("torch", REFUSE, "not installed", "bash tools/setup.sh")]
     assert run_doctor(monkeypatch, findings, as_json=as_json) == 1
     out = capsys.readouterr().out
@@ -78,7 +78,7 @@ def test_it_runs_without_any_package_and_names_each():
 
 
 def test_a_package_that_breaks_while_importing_gives_a_line(tmp_path, monkeypatch):
-    """Broken extensions raise anything; +cpu torch breaks torchvision so (environment.md)."""
+    """Broken extensions raise anything; +cpu torch breaks torchvision so."""
     (tmp_path / "broken_extension.py").write_text(
         "raise RuntimeError('operator torchvision::nms does not exist\\nmore')", encoding="utf-8"
     )
@@ -116,7 +116,7 @@ def test_unsafe_loading_is_reported(monkeypatch):
 
 
 def test_a_torchvision_without_its_torch_is_refused(monkeypatch):
-    """environment.md: torchvision of another build fails at import."""
+    """torchvision of another build fails at import."""
     broken = {"torchvision.ops": "RuntimeError: operator torchvision::nms does not exist"}
     monkeypatch.setattr(software, "import_error", broken.get)
     monkeypatch.setattr(software, "version_of", lambda name: "1.0")
@@ -206,7 +206,7 @@ def test_data_sets_are_told_by_family_and_broken_ones_one_by_one(monkeypatch):
 
 
 def test_the_commit_and_its_changes_are_told(tmp_path):
-    """environment block of conventions.md 8: git commit and dirty flag."""
+    """The environment in a run: git commit and dirty flag."""
     if shutil.which("git") is None:
         pytest.skip("git is not installed")
     assert software.git_state(tmp_path) is None

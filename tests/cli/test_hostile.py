@@ -1,6 +1,6 @@
 """Files that would run code or lead elsewhere, beside weights: configs, proposals, CIFAR's pickles.
 
-Each holds a harmless payload that would leave a mark where it is run (`faults.md` F23, F48).
+Each holds a harmless payload that would leave a mark where it is run (`docs/faults.md` F23, F48).
 Weight files are in tests/weights/formats/test_containers.py.
 """
 

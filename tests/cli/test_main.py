@@ -38,7 +38,7 @@ def test_tools_are_the_commands():
 
 
 def test_missing_data_is_one_page_and_exit_code_2(tmp_path):
-    """commands.md: absolute path, expected tree, variable, where to get it; no traceback."""
+    """docs/commands.md: absolute path, expected tree, variable, where to get it; no traceback."""
     pytest.importorskip("detectron2")
     config = ROOT / "configs" / "coco_r101.yaml"
     done = resdet(
@@ -76,7 +76,7 @@ def test_what_the_user_can_mend_is_said_in_words(tmp_path, args, words):
 
 
 def test_parts_work_where_detectron2_is_absent():
-    """architecture.md: nets, weights, evaluation and report import without it."""
+    """Nets, weights, evaluation and report import without it."""
     code = (
         "import sys; sys.modules['detectron2'] = None\n"
         "import resdet.nets, resdet.weights, resdet.evaluation, resdet.report\n"

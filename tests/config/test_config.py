@@ -112,7 +112,7 @@ def test_the_leaf_and_then_the_command_line_win(tmp_path):
 
 
 def test_a_flag_after_the_first_pair_is_refused():
-    """commands.md: argparse would swallow it as a key."""
+    """docs/commands.md: argparse would swallow it as a key."""
     with pytest.raises(ConfigError, match="--resume comes after the first KEY VALUE pair"):
         resolve(None, ["SOLVER.MAX_ITER", "2", "--resume"])
     with pytest.raises(ConfigError, match=r"'SOLVER\.MAX_ITER' stands alone"):

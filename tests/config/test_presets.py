@@ -64,7 +64,7 @@ def test_twins_differ_in_the_net_alone(path):
 
 @pytest.mark.parametrize("path", LEAVES, ids=lambda p: p.stem)
 def test_header_lines_stand_in_their_order(path):
-    """style.md 4.5; the Run line names the file itself."""
+    """The Run line names the file itself."""
     lines = path.read_text(encoding="utf-8").splitlines()
     named = re.findall(r"^# (\w+) {2,}\S", "\n".join(lines), flags=re.MULTILINE)
     assert named == ["Source", "Twin", "Differs", "Weights", "Run", "Needs"]
@@ -259,7 +259,7 @@ def test_a_cifar_header_has_table_6s_error(path):
     assert ("figure 6" in source) == (rows == ())
 
 
-# -- the paper's protocol, number by number (paper.md 2.2, 2.5, 2.6) ---------------------------
+# -- the paper's protocol, number by number -----------------------------------------------------
 
 # paper: stated in He et al. 2015 or Faster R-CNN (arXiv:1506.01497); code: py-faster-rcnn's.
 PAPER_DETECTOR: dict[str, Any] = {
@@ -380,7 +380,7 @@ PAPER: dict[str, dict[str, Any]] = {
         "SOLVER.MAX_ITER": 320_000,
     },
 }
-# paper.md 2.5: images to train on; COCO's modern set is train2017.
+# Images to train on, as the sets' makers state; COCO's modern set is train2017.
 IMAGES = {"voc07": 5_011, "voc0712": 16_551, "voc0712pp": 21_503, "coco": 82_783}
 EPOCHS = {"voc07": (27.9, 28.0), "voc0712": (17, 28), "voc0712pp": (17, 28), "coco": (61.8, 61.9)}
 
@@ -407,7 +407,7 @@ def of(keys: Iterable[str], path: Path) -> dict[str, Any]:
 
 @pytest.mark.parametrize("path", PAPER_LEAVES, ids=lambda p: p.stem)
 def test_a_paper_preset_has_every_number_of_the_papers_protocol(path):
-    """The table above: He et al. 2015, Faster R-CNN, py-faster-rcnn (paper.md 2.2, 2.5, 2.6)."""
+    """The table above: He et al. 2015, Faster R-CNN, py-faster-rcnn."""
     table = PAPER_DETECTOR | PAPER[path.stem.split("_")[0]]
     assert of(table, path) == table
 
@@ -591,7 +591,7 @@ def test_a_preset_has_the_nets_own_shape(path):
 
 @pytest.mark.parametrize("name", ["resnet18", "resnet34", "resnet50", "resnet101", "resnet152"])
 def test_a_residual_net_is_shared_up_to_stride_16_and_takes_14_cells(name):
-    """paper.md 2.1: conv4_x is shared; 14 x 14 cells as Mask R-CNN says. 2.6: 2 stages frozen."""
+    """Appendix A: conv4_x is shared; 14 x 14 cells as Mask R-CNN says; 2 stages frozen."""
     with torch.device("meta"):
         net = nets.build(name)
     strides = {stage.name: stage.stride for stage in net.stages()}
@@ -600,7 +600,7 @@ def test_a_residual_net_is_shared_up_to_stride_16_and_takes_14_cells(name):
 
 
 def test_vgg16_is_shared_up_to_stride_16_and_takes_7_cells():
-    """paper.md 2.2: conv5_3 without pool5, 7 x 7 cells; conv1 and conv2 frozen."""
+    """py-faster-rcnn: conv5_3 without pool5, 7 x 7 cells; conv1 and conv2 frozen."""
     with torch.device("meta"):
         net = nets.build("vgg16")
     strides = {stage.name: stage.stride for stage in net.stages()}
@@ -608,7 +608,7 @@ def test_vgg16_is_shared_up_to_stride_16_and_takes_7_cells():
     assert list(strides)[:2] == ["conv1", "conv2"]
 
 
-# -- pretraining (paper.md 1.2, 1.5) -------------------------------------------------------------
+# -- pretraining --------------------------------------------------------------------------------
 
 IMAGENET: dict[str, Any] = {
     # paper, 3.4: side uniform in [256, 480], crop of 224 or its mirror, AlexNet's colours.
@@ -679,7 +679,7 @@ OF_ONE_NET: dict[str, dict[str, Any]] = {
 
 @pytest.mark.parametrize("path", PRETRAIN, ids=lambda p: p.stem)
 def test_a_pretraining_preset_has_every_number_of_its_paper(path):
-    """He et al. 2015, 3.4 and 4.2; Simonyan and Zisserman 2014, 3.1 (paper.md 1.2, 1.5)."""
+    """He et al. 2015, 3.4 and 4.2; Simonyan and Zisserman 2014, 3.1."""
     table = (
         OF_ONE_NET.get(path.stem)
         or {"imagenet": IMAGENET, "cifar10": CIFAR}[path.stem.split("_")[0]]

@@ -261,7 +261,7 @@ def test_a_training_that_starts_from_a_detector_fits_its_heads_by_class(place):
 
 
 def test_a_late_flag_is_named_whatever_else_is_missing(place):
-    """commands.md: a flag after the first pair is an error that says so."""
+    """docs/commands.md: a flag after the first pair is an error that says so."""
     done = tiny.run_cli("train_det", "SOLVER.MAX_ITER", "3", "--config", "c.yaml", cwd=place)
     assert done.returncode == 2
     assert "--config comes after the first KEY VALUE pair" in done.stderr

@@ -38,7 +38,7 @@ def files(tmp_path: Path, instances: Any, perfect: Any) -> tuple[Path, Path]:
 
 
 def test_voc_json_is_one_object(devkit: Path, detections: Path, capsys: Any) -> None:
-    """commands.md: standard output is one JSON object, warnings go to standard error."""
+    """docs/commands.md: standard output is one JSON object, warnings go to standard error."""
     code = run(
         "voc", detections, "--root", devkit, "--split", "test", "--ap", "11-point", "--json"
     )  # fmt: skip
@@ -64,7 +64,7 @@ def test_voc_table_is_for_people(devkit: Path, detections: Path, capsys: Any) ->
 
 
 def test_coco_json_is_one_object(files: tuple[Path, Path], capsys: Any) -> None:
-    """commands.md; category ox has no object: null."""
+    """docs/commands.md; category ox has no object: null."""
     assert run("coco", files[0], "--gt", files[1], "--task", "bbox", "--json") == 0
     page = json.loads(capsys.readouterr().out)
     assert page["per_category"]["ox"] is None
@@ -81,7 +81,7 @@ def test_coco_table_is_for_people(files: tuple[Path, Path], capsys: Any) -> None
 
 
 def test_exit_codes_follow_the_page(files: tuple[Path, Path], tmp_path: Path) -> None:
-    """commands.md: 2 for a path that is not there, 1 for a file that does not load."""
+    """docs/commands.md: 2 for a path that is not there, 1 for a file that does not load."""
     with pytest.raises(DataError, match=r"none.json does not exist") as missing:
         run("coco", tmp_path / "none.json", "--gt", files[1], "--task", "bbox")
     assert missing.value.exit_code == 2
@@ -105,7 +105,7 @@ def test_what_was_evaluated_is_read_beside_the_results(files: tuple[Path, Path])
 
 
 def test_evaluation_imports_neither_torch_nor_detectron2() -> None:
-    """architecture.md: numpy and pycocotools only; every module of the package is imported."""
+    """numpy and pycocotools only; every module of the package is imported."""
     code = (
         "import importlib, pkgutil, sys, resdet.evaluation as e\n"
         "names = [m.name for m in pkgutil.walk_packages(e.__path__, 'resdet.evaluation.')]\n"

@@ -1,4 +1,4 @@
-"""Parameters and multiply-adds against the published counts (paper.md 1.1)."""
+"""Parameters and multiply-adds against the published counts."""
 
 import pytest
 import torch
@@ -47,7 +47,7 @@ CIFAR_COUNTS = [
 
 @pytest.mark.parametrize(("name", "options", "parameters", "multiply_adds"), COUNTS)
 def test_imagenet_nets_have_the_published_counts(name, options, parameters, multiply_adds):
-    """He et al. 2015, table 1, and the exact counts of paper.md 1.1."""
+    """He et al. 2015, table 1, and exact counts, layer by layer."""
     with torch.device("meta"):
         net = nets.build(name, **options)
     assert nets.parameters(net) == parameters
@@ -56,7 +56,7 @@ def test_imagenet_nets_have_the_published_counts(name, options, parameters, mult
 
 @pytest.mark.parametrize(("depth", "a", "macs_a", "b", "macs_b"), CIFAR_COUNTS)
 def test_cifar_nets_have_the_published_counts(depth, a, macs_a, b, macs_b):
-    """paper.md 1.1; option A and the plain twin have the same count."""
+    """He et al. 2015, table 6; option A and the plain twin have the same count."""
     for name, options, count, macs in (
         (f"cifar_resnet{depth}", {}, a, macs_a),
         (f"cifar_plain{depth}", {}, a, macs_a),

@@ -57,7 +57,7 @@ def test_flip_mirrors_half_of_the_time():
 
 
 def test_colour_shift_is_one_for_all_pixels_along_the_components():
-    """AlexNet: the shift is P (alpha * lambda) * 255 (constants of paper.md 1.2)."""
+    """AlexNet: the shift is P (alpha * lambda) * 255 (constants of fb.resnet.torch)."""
     image = np.full((4, 4, 3), 128, dtype=np.uint8)
     shifts = [augment.shift_color(image, 0.1, generator(s)).astype(int) - 128 for s in range(500)]
     assert all((s == s[0, 0]).all() for s in shifts)

@@ -219,7 +219,7 @@ def test_metrics_are_named_in_full(demo_report: SimpleNamespace) -> None:
 
 
 def test_the_demo_tells_its_three_comparisons(demo_report: SimpleNamespace) -> None:
-    """Each net against itself from scratch, then net against net; demo.md 6 on the gap."""
+    """Each net against itself from scratch, then net against net."""
     pairs = [
         (g["before"], g["after"], g["kind"])
         for g in demo_report.json["sets"]["digits_test"]["gains"]
@@ -380,7 +380,7 @@ def test_a_missing_jinja2_is_said_before_anything_is_written(
 
 
 def test_a_report_needs_neither_torch_nor_detectron2(demo_runs: list[Path], tmp_path: Path) -> None:
-    """`architecture.md`: proven by import, in a process that refuses both, and pyplot."""
+    """Proven by import, in a process that refuses both, and pyplot."""
     code = (
         "import sys\n"
         "class Refuse:\n"

@@ -50,7 +50,7 @@ def verdict(tmp_path: Path, *runs: dict[str, Any]) -> Comparability:
     ],
 )
 def test_each_key_that_differs_has_its_bin(key: str, a: object, b: object, kind: str) -> None:
-    """The list of issue 8 (backbone, weights, scratch, output) and of `faults.md`."""
+    """The list of issue 8 (backbone, weights, scratch, output) and of `docs/faults.md`."""
     assert kinds({key: a}, {key: b}) == {key: kind}
 
 

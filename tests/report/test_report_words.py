@@ -285,7 +285,7 @@ def test_the_command_fails_loudly_when_more_differs(
 def test_json_on_standard_output_is_one_object(
     demo_runs: list[Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """`commands.md`: with --json, nothing else."""
+    """docs/commands.md: with --json, nothing else."""
     runs_given = [str(run) for run in demo_runs[:2]]
     assert run_command(*runs_given, "--output", str(tmp_path), "--json") == 0
     said = json.loads(capsys.readouterr().out)

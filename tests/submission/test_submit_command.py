@@ -185,7 +185,7 @@ def test_commands_at_once_lose_no_line(ledger_path: Path) -> None:
 
 
 def test_every_server_has_a_state_with_a_date_and_sources() -> None:
-    """conventions.md, 3 and 5: COCO closed when last seen in April 2026, VOC uncertain since
+    """COCO closed when last seen in April 2026, VOC uncertain since
     September 2025; every line of a history names where it is from."""
     known = servers.facts()["servers"]
     assert {n: (s["state"], s["as_of"]) for n, s in known.items()} == {
@@ -199,7 +199,7 @@ def test_every_server_has_a_state_with_a_date_and_sources() -> None:
 
 
 def test_limits_are_those_of_the_guidelines() -> None:
-    """conventions.md, 5: test-dev 5 a day, test-challenge 5 in all, val without a limit."""
+    """test-dev 5 a day, test-challenge 5 in all, val without a limit."""
     limits = {
         name: (s.per_day, s.in_all)
         for name in ("coco_2017_val", "coco_2017_test-dev", "coco_2017_test")

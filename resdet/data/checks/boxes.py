@@ -1,4 +1,4 @@
-"""One rule for boxes, for VOC and COCO, loader and evaluator alike (`faults.md` F11, F12, F14).
+"""One rule for boxes, for VOC and COCO, loader and evaluator (`docs/faults.md` F11, F12, F14).
 
 A box that is dropped or clipped is so in the records, which training and ground truth share.
 

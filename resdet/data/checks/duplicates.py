@@ -1,4 +1,4 @@
-"""Files with the same bytes: twice in one set, or in training and test (`faults.md` F5, F6).
+"""Files with the same bytes: twice in one set, or in training and test (`docs/faults.md` F5, F6).
 
 Equal bytes have equal sizes, so only files whose size occurs elsewhere are read. Their SHA-1 is
 kept (`cache`).

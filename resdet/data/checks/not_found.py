@@ -1,6 +1,6 @@
 """The page for a set that is not there: what was expected where, what was found, what to type.
 
-One page for all sets of a command, before anything is loaded (`faults.md` F3). Nothing is ever
+One page for all sets of a command, before anything is loaded (`docs/faults.md` F3). Nothing is ever
 guessed: a near match is named, and the user sets the variable.
 
 Not for: sets that are there and broken (`faults`).

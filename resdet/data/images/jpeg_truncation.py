@@ -1,7 +1,7 @@
 """What is missing from a JPEG that ends too early: pixels, or nothing but its end marker.
 
 libjpeg fills what is missing with grey and only warns, so a file cut in half must never be
-"repaired" by adding an end marker (`faults.md` F31). Two tests decide:
+"repaired" by adding an end marker (`docs/faults.md` F31). Two tests decide:
 
 - Behind the last pixel a decoder skips what it finds; before it, it takes it for pixels. So only
   a complete picture decodes to the same with different bytes put in before the end.

@@ -2,7 +2,7 @@
 
 Gives H x W x 3 uint8 RGB always. What may be mended is mended the same way everywhere and
 counted (grey, CMYK, palette, EXIF rotation, a missing end marker); everything else is refused
-with the file's name (`faults.md` F26 to F33). The content decides what a file is, never its
+with the file's name (`docs/faults.md` F26 to F33). The content decides what a file is, never its
 suffix. An ICC profile is not applied, as Pillow, OpenCV and Detectron2 do not.
 
 Pillow's global switches stay untouched: files are opened by their format's own class, as

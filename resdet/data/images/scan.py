@@ -1,6 +1,6 @@
 """The header of every image of a set, before anything starts.
 
-Finds foreign and oversized files while nothing is lost (`faults.md` F1, F16, F31, F32). Only
+Finds foreign and oversized files while nothing is lost (`docs/faults.md` F1, F16, F31, F32). Only
 headers are read, by several threads, and what they say is kept (`cache`).
 
 Not for: finding the files (`files`), or decoding them (`images`).

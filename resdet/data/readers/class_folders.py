@@ -4,7 +4,7 @@
 
 The order is that of text, as everywhere: folders called 0 to 10 come as 0, 1, 10, 2, …, which is
 said, since class numbers from elsewhere then mean other folders. Within resdet classes are
-matched by name (`faults.md` F4).
+matched by name (`docs/faults.md` F4).
 
 Not for: where sets lie (`catalog`).
 """

@@ -2,7 +2,7 @@
 
 Polygons, run lengths and crowds are kept. Boxes become (x, y, x + width, y + height); sizes are
 held against the files; every fault of the set is collected before one page shows them
-(`faults.md` F1 to F16, F56 to F58).
+(`docs/faults.md` F1 to F16, F56 to F58).
 
 Not for: where sets lie (`catalog`), or the JSON itself (`coco_entries`).
 """

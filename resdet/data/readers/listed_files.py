@@ -1,4 +1,4 @@
-"""The files that a set lists, found under the spelling that they have (`faults.md` F1, F9).
+"""The files that a set lists, found under the spelling that they have (`docs/faults.md` F1, F9).
 
 A file system tells `000001.JPG` from `000001.jpg` and one Unicode form of é from the other; the
 tool that wrote the list often did not. One other spelling is used and counted, several are

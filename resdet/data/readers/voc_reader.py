@@ -9,7 +9,7 @@ Boxes become half-open and 0-based as in Detectron2: xmin - 1, ymin - 1, xmax, y
 to the width covers the whole image. With `voc_origin` 0 the four numbers stay: they are taken for
 edges from 0 to the width, as most labelling tools write them.
 
-Every fault of the set is collected before one page shows them (`faults.md` F1 to F16).
+Every fault of the set is collected before one page shows them (`docs/faults.md` F1 to F16).
 
 Not for: where sets lie (`catalog`).
 """

@@ -4,8 +4,8 @@ Two evaluators that disagree on one file follow different rules. Each line of th
 one rule of its block's first line, and says how AP50 moves, how many detections it touches and
 which first, and which tool is known to follow it.
 
-What is said of tools was read in their code or in the threads of their users (`faults.md`, F51 to
-F60, F86, F89; `peers.md`, part 3); where neither names a tool, the table names none.
+What is said of tools was read in their code or in the threads of their users (`docs/faults.md`, F51
+to F60, F86, F89); where neither names a tool, the table names none.
 
 Not for: the number to report (`coco`, `voc`), masks, or other overlaps than 0.5.
 """

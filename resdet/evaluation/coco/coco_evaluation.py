@@ -2,7 +2,7 @@
 
 pycocotools gets clean input: results are validated, images, categories and annotations are
 numbered from 1 in the order of their own ids (an annotation with id 0 would count as "not
-found", `faults.md` F58), and the caller's objects are left as they were. What it marks with -1
+found", `docs/faults.md` F58), and the caller's objects are left as they were. What it marks with -1
 is None here. Detections of equal score are taken by image id, then as given (F59).
 
 The engine "fast" (`fast_engine`) is for development. Before its numbers are given, it and

@@ -3,7 +3,7 @@
 The file is read with the loader's rules (`resdet.formats.coco_json`).
 What pycocotools takes in silence is refused here (ids that stand twice, objects of images that
 are not there, `iscrowd` as text), and what is harmless is repaired and counted (missing
-`iscrowd` or `area`). Faults F5, F7, F8, F56, F57, F58 of `faults.md`.
+`iscrowd` or `area`). Faults F5, F7, F8, F56, F57, F58 of `docs/faults.md`.
 
 Not for: detections (`validate`), or VOC's XML (`annotation_files`).
 """

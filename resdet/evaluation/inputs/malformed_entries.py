@@ -1,7 +1,7 @@
 """Results whose form has faults: every entry gone through, every fault named and counted.
 
 Numbers written as text are never converted in silence, a category given by name is not looked
-up, true is not 1 (`faults.md` F87, F81). Ids written as floats of whole value are taken.
+up, true is not 1 (`docs/faults.md` F87, F81). Ids written as floats of whole value are taken.
 
 Not for: pieces in which everything is as it should be (`detections` makes arrays of those at
 once), or whether boxes make sense (`validate`).

@@ -1,7 +1,7 @@
 """The annotations of a VOC tree for scoring: one file read, and whether its boxes can be scored.
 
 What the XML says is read by `resdet.formats.voc_xml`, the parser of the training sets, too
-(`faults.md` F90).
+(`docs/faults.md` F90).
 
 Not for: the set as a whole (`voc_arrays`).
 """

@@ -1,6 +1,6 @@
 """PASCAL VOC's average precision, exact and vectorised.
 
-The devkit's rules, with full-precision scores (`paper.md` 2.9, `faults.md` F51 to F54, F88 to
+The devkit's rules, with full-precision scores (VOC's `VOCap.m`; `docs/faults.md` F51 to F54, F88 to
 F91). Each detection takes the object of its image and class with the largest overlap, found
 already or not; the first to take one that is not difficult is right, later ones are wrong, and
 those on difficult objects are neither. Detections are taken by falling score; equal scores by

@@ -42,7 +42,7 @@ class VocRule:
     """VOC's rule for AP50; as it stands, the devkit's of 2010 and later.
 
     ap: "area" or "11-point". strict: overlap > 0.5 instead of >=. pixel: added to widths, 1.
-    float_recalls: 11 points compared as floats (`faults.md` F54). The decimals that scores and
+    float_recalls: 11 points compared as floats (`docs/faults.md` F54). The decimals that scores and
     boxes are written with; None: all.
     """
 

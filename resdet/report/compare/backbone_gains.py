@@ -185,7 +185,7 @@ def headline(
     verdict: Comparability,
     in_noise: Collection[Pair],
 ) -> str:
-    """The report in one line; a test on training images is said here (`faults.md` F6).
+    """The report in one line; a test on training images is said here (`docs/faults.md` F6).
 
     Args:
         in_noise: pairs whose gap is inside noise; nobody is called ahead there, no gain given.

@@ -2,9 +2,9 @@
 
 Drawn by hand rather than by a plotting library: text stays text in the reader's font, colours are
 classes that the style sheet gives for light and dark (`templates/chart.css`), the same data give
-the same bytes, and no display, backend or font file is asked for (`faults.md` F78). Coordinates
-are pixels of a 340 wide drawing, so that type has its true size on a phone, and three of them
-stand side by side on a desk.
+the same bytes, and no display, backend or font file is asked for (`docs/faults.md` F78).
+Coordinates are pixels of a 340 wide drawing, so that type has its true size on a phone, and three
+of them stand side by side on a desk.
 
 A colour is never alone: runs differ by hue, by dashes, and stand in the legend by name.
 

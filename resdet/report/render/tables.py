@@ -1,7 +1,7 @@
 """The tables of a report, made once: the page, the Markdown file and the terminal show the same.
 
 A table holds one rule of AP. VOC's 11-point and area numbers of the same detections differ, and
-side by side they would be compared (`faults.md` F54); so would COCO's.
+side by side they would be compared (`docs/faults.md` F54); so would COCO's.
 
 Not for: how a table looks in HTML (`templates/`).
 """

@@ -1,7 +1,7 @@
 """What the numbers of a first layer suggest of the images that it was trained on.
 
 Names and shapes tell neither colour order nor range; the filters carry traces of both. What they
-suggest is said with what it rests on, and settles nothing against a card (`faults.md` F19).
+suggest is said with what it rests on, and settles nothing against a card (`docs/faults.md` F19).
 
 Not for: a proof; that takes labelled images (`image_probe`).
 """

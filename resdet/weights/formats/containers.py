@@ -5,7 +5,7 @@
     pickle        .pkl of Detectron and Detectron2: numpy arrays and plain containers
     npz           numpy's archive of arrays
 
-Names for files are only names; the first bytes decide (`faults.md` F23 to F25). Wrappers that
+Names for files are only names; the first bytes decide (`docs/faults.md` F23 to F25). Wrappers that
 trainers put around the tensors are taken off by rule and reported. A file that claims more values
 than it holds bytes is refused, so memory stays bounded by the file's size.
 

@@ -2,7 +2,7 @@
 
 A pickle is a program: it may name any function, and Python's own reader calls it. Detectron's and
 Detectron2's `.pkl` files need a few names; this reader knows those, as its own harmless twins, and
-refuses every other by name (`faults.md` F23). Arrays are built from the bytes that lie in the
+refuses every other by name (`docs/faults.md` F23). Arrays are built from the bytes that lie in the
 file, never from a size that the file claims.
 
 Not for: torch files (`formats` reads them with torch's own weights-only reader).

@@ -1,7 +1,7 @@
 """The card of a foreign file: the one beside it, or its origin's habits, or a refusal.
 
 Habits are what the origin's files want, marked as not verified. What nothing tells is asked for
-once (`faults.md` F19, F20).
+once (`docs/faults.md` F19, F20).
 
 Not for: what can be measured on a file (`doctor`).
 """

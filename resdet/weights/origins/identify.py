@@ -1,7 +1,7 @@
 """Whose file this is: told by the full set of names in it.
 
 One table (`registry.tables`) must cover all names but for known extras, and the shapes must be
-those of the net; nothing is matched by shape (`faults.md` F18). The net inside a Detectron2
+those of the net; nothing is matched by shape (`docs/faults.md` F18). The net inside a Detectron2
 detector is taken out of its backbone and region heads.
 
 Not for: reading files (`formats`), what values mean (`registry`), or proving what cannot be read

@@ -1,7 +1,7 @@
 """An origin's own net, where its library is installed, to compare logits with.
 
 A conversion is only right if the net that the file came from says the same as ours on the same
-input. Without that library the comparison is left out, and said to be (`faults.md` F20).
+input. Without that library the comparison is left out, and said to be (`docs/faults.md` F20).
 
 Not for: anything but comparison; no command needs these libraries.
 """

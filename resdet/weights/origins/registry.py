@@ -1,7 +1,7 @@
 """The table of origins, and what follows from it: tensor names and meaning, to ours and back.
 
 A table of names is a bijection over all tensors of one net. Nothing is ever matched by shape or by
-the longest suffix (`faults.md` F18). No library of an origin is needed to know its names.
+the longest suffix (`docs/faults.md` F18). No library of an origin is needed to know its names.
 
 Not for: whose a file is (`identify`).
 """

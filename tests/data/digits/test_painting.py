@@ -93,7 +93,7 @@ def test_a_permutation_holds_every_number_once():
 
 
 def test_all_material_is_there_and_decodes_as_published(material: sources.Sources):
-    """Counts: demo.md's table, 18 photographs and the 1,797 digits of scikit-learn."""
+    """Counts: 18 photographs and the 1,797 digits of scikit-learn."""
     assert material.digits.shape == (1797, 8, 8) and material.digits.max() == 16
     assert len(PHOTOS) == len(material.photos) == 18
     assert material.differing == ()
@@ -247,7 +247,7 @@ def test_boxes_are_tight_around_visible_pixels(scenes: list):
 
 
 def test_scenes_are_hard_in_the_ways_promised(scenes: list):
-    """demo.md section 2: 3.5 digits a scene, a quarter occluded; some difficult, some cut."""
+    """3.5 digits a scene, a quarter occluded; some difficult, some cut."""
     single = [d for s in scenes for d in s.digits if not d.in_crowd]
     assert 3.0 < len(single) / len(scenes) < 3.9
     share = {

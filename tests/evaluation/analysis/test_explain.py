@@ -412,7 +412,7 @@ def test_an_unknown_rule_lists_the_known_ones() -> None:
 
 
 def test_the_command_prints_a_table_or_one_object(tmp_path: Path, capsys: Any) -> None:
-    """commands.md: --json is one object with fractions; else a table in percent."""
+    """docs/commands.md: --json is one object with fractions; else a table in percent."""
     gt, results = problem([(1, 1, (10, 10, 10, 20))], [(1, 1, 0.9, (10, 10, 10, 10))], images=2)
     for name, content in (("gt", gt), ("results", results)):
         (tmp_path / f"{name}.json").write_text(json.dumps(content), encoding="utf-8")

@@ -278,7 +278,7 @@ def test_a_95_percent_interval_covers_and_dropped_repeats_do_not() -> None:
     """The true difference is that of 50,000 images; the bounds are those of the binomial.
 
     Drawing without repeats keeps 63 % of the images: for a mean, sqrt(1 / 0.632 - 1) = 0.76 of
-    the width is left (peers.md, note 34), and 1.96 x 0.76 = 1.49 deviations hold 86 %.
+    the width is left, and 1.96 x 0.76 = 1.49 deviations hold 86 %.
     """
     problems = 120
     world = coverage.World(100, (1.0, 0.7))

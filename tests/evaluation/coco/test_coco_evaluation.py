@@ -121,7 +121,7 @@ def test_perfect_boxes_have_ap_1(instances: Any, perfect: Any) -> None:
 
 
 def test_json_is_what_the_commands_page_promises(instances: Any, perfect: Any) -> None:
-    """commands.md: exactly these keys in this order; null where a number does not exist."""
+    """docs/commands.md: exactly these keys in this order; null where a number does not exist."""
     page = coco.evaluate(instances, perfect, evaluated_ids=IDS).to_json()
     assert list(page) == ["protocol", "engine", *coco.NUMBERS, "per_category", "images"]
     assert (page["protocol"], page["engine"]) == ("COCO bbox", "official")
@@ -218,7 +218,7 @@ def test_curves_are_pycocotools_precision(instances: Any, perfect: Any) -> None:
 def test_pycocotools_prints_nothing(
     instances: Any, perfect: Any, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """commands.md: with --json, standard output is one object and nothing else."""
+    """docs/commands.md: with --json, standard output is one object and nothing else."""
     coco.evaluate(instances, perfect)
     assert capsys.readouterr().out == ""
 

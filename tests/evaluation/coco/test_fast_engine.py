@@ -306,7 +306,7 @@ def test_masks_on_one_side_are_refused() -> None:
 def test_the_command_takes_the_fast_engine(
     tmp_path: Path, instances: Any, perfect: Any, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """commands.md: `--engine fast`; the JSON's "engine" says what was checked."""
+    """docs/commands.md: `--engine fast`; the JSON's "engine" says what was checked."""
     (tmp_path / "results.json").write_text(json.dumps(perfect), encoding="utf-8")
     (tmp_path / "gt.json").write_text(json.dumps(instances), encoding="utf-8")
     parser = argparse.ArgumentParser()

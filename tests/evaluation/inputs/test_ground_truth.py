@@ -86,7 +86,7 @@ def test_names_and_ids_are_those_of_the_loader(instances: Any) -> None:
 
 
 def test_all_faults_are_counted_before_the_page(instances: Any) -> None:
-    """style.md 4.4: all faults of a file at once."""
+    """All faults of a file at once."""
     for item in instances["annotations"]:
         item["iscrowd"] = "0"
     with pytest.raises(DataError, match="3 faults") as page:

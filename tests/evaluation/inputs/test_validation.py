@@ -30,7 +30,7 @@ def test_clean_results_have_no_findings(instances: Any, perfect: Results) -> Non
 
 
 def test_findings_are_what_submit_check_promises(instances: Any, perfect: Results) -> None:
-    """commands.md: rule, count, first, mend."""
+    """docs/commands.md: rule, count, first, mend."""
     perfect[0]["score"] = float("nan")
     found = only(check_results(perfect, instances, IDS)).to_json()
     assert set(found) == {"rule", "count", "first", "mend"}
@@ -137,7 +137,7 @@ def test_files_without_a_list_are_refused(
 
 
 def test_a_missing_file_is_mendable(tmp_path: Path, instances: Any) -> None:
-    """commands.md: exit code 2 is for what can be mended before anything starts."""
+    """docs/commands.md: exit code 2 is for what can be mended before anything starts."""
     with pytest.raises(DataError, match=r"none.json does not exist"):
         check_results(tmp_path / "none.json", instances)
 

@@ -145,7 +145,7 @@ def test_every_number_says_what_it_is() -> None:
 
 
 def test_what_is_not_certain_is_marked() -> None:
-    """paper.md 2.8: the DET list was read, CLS-LOC and COCO's lists are recalled or quoted."""
+    """The DET list was read, CLS-LOC and COCO's lists are recalled or quoted."""
     status = {n.source: n.status for n in published_tables.all_published()}
     assert status["ILSVRC 2015 results, DET with provided data"] == "read"
     assert status["ILSVRC 2015 results, CLS-LOC"] == "recalled"

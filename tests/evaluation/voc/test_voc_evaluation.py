@@ -248,7 +248,7 @@ def test_a_detection_on_an_unknown_image_is_refused(voc_problem: Make) -> None:
 
 
 def test_json_is_what_the_commands_page_promises(voc_problem: Make) -> None:
-    """commands.md: exactly these keys; fractions; null where a number does not exist."""
+    """docs/commands.md: exactly these keys; fractions; null where a number does not exist."""
     problem = voc_problem([("1", "cow", A)], [("1", "cow", 0.9, A)], classes=["cow", "dog"])
     assert voc.evaluate(*problem).to_json() == {
         "protocol": "VOC 11-point",

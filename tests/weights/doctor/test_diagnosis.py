@@ -41,7 +41,7 @@ def file(tmp_path):
 
 
 def test_a_whole_file_of_torchvision_loads(file):
-    """Counts by paper.md 1.1: 11,689,512 parameters at 1,000 classes, 512 + 1 for each fewer."""
+    """torchvision's count: 11,689,512 parameters at 1,000 classes, 512 + 1 for each fewer."""
     report = inspect(file(resnet18().state_dict()))
     assert report.loadable and report.problems == ()
     assert (report.origin, report.architecture, report.stride_rule) == (
@@ -283,7 +283,7 @@ def test_a_habit_that_the_numbers_contradict_is_not_followed(file, change, messa
 
 
 def test_a_vgg_in_caffes_range_is_not_taken_for_torchvisions(file):
-    """conventions.md 7: the same names, but 0 to 255 and BGR (jwyang's vgg16_caffe.pth)."""
+    """The same names, but 0 to 255 and BGR (jwyang's vgg16_caffe.pth)."""
     state = torchvision.models.vgg11(num_classes=3).state_dict()
     state["features.0.weight"] = state["features.0.weight"] / 58
     with pytest.raises(WeightsError, match=r"want standardised pixels, but this is likely raw"):
