@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from resdet.config import get_cfg
     from resdet.evaluation import evaluate_coco, evaluate_voc
     from resdet.nets import build as build_net
-    from resdet.report import compare
+    from resdet.report.document import compare
     from resdet.weights import load as load_weights
 
 __version__ = "0.1.0"
@@ -38,7 +38,7 @@ __all__ = [
 # public name: (module, its name there)
 _PLACES = {
     "build_net": ("resdet.nets", "build"),
-    "compare": ("resdet.report", "compare"),
+    "compare": ("resdet.report.document", "compare"),
     "evaluate_coco": ("resdet.evaluation", "evaluate_coco"),
     "evaluate_voc": ("resdet.evaluation", "evaluate_voc"),
     "get_cfg": ("resdet.config", "get_cfg"),

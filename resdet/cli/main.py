@@ -92,15 +92,15 @@ def run_command(name: str, argv: Sequence[str]) -> int:
 
 def _parser_of(name: str, commands: Any = None) -> argparse.ArgumentParser:
     """The parser of one command, on its own or among `commands`; imports no torch."""
-    line = COMMANDS[name][1]
-    make = argparse.ArgumentParser if commands is None else commands.add_parser
-    parser: argparse.ArgumentParser = make(
-        *(() if commands is None else (name,)),
-        prog=f"resdet {name}",
-        description=line,
-        epilog=arguments.epilog(name),
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        allow_abbrev=False,
+    page: dict[str, Any] = {
+        "prog": f"resdet {name}",
+        "description": COMMANDS[name][1],
+        "epilog": arguments.epilog(name),
+        "formatter_class": argparse.RawDescriptionHelpFormatter,
+        "allow_abbrev": False,
+    }
+    parser: argparse.ArgumentParser = (
+        argparse.ArgumentParser(**page) if commands is None else commands.add_parser(name, **page)
     )
     parser.add_argument("--debug", action="store_true", help="traceback for every error")
     if name in arguments.BY_COMMAND:
