@@ -42,6 +42,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="DIR",
         help="where report.html, report.md and report.json go (default: reports/RUN_A-RUN_B)",
     )
+    parser.add_argument(
+        "--by",
+        choices=("set", "coco"),
+        default="set",
+        help="what ranks the runs: the protocol of each set (VOC's AP50 on VOC sets), or COCO's AP "
+        "at .50 to .95 on every set (default: set)",
+    )
     parser.add_argument("--json", action="store_true", help="print report.json and nothing else")
 
 
@@ -67,7 +74,12 @@ def run(args: argparse.Namespace) -> int:
 
 def _report(args: argparse.Namespace, runs: Sequence[Path | str], names: Sequence[str]) -> int:
     output = Path(args.output) if args.output else default_output(names)
-    paths = compare(runs, output, progress=lambda text: print(text, file=sys.stderr, flush=True))
+    paths = compare(
+        runs,
+        output,
+        progress=lambda text: print(text, file=sys.stderr, flush=True),
+        by=args.by,
+    )
     if args.json:
         report = json.loads(paths.json.read_text(encoding="utf-8"))
         files = {"html": str(paths.html), "markdown": str(paths.markdown), "json": str(paths.json)}

@@ -173,6 +173,8 @@ def run(args: argparse.Namespace) -> int:
             "resdet",
             "compare",
             *map(str, detectors),
+            "--by",
+            "coco",
             "--output",
             str(report),
         ]

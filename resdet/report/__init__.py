@@ -8,7 +8,7 @@ report.json (for programs).
     model       what a report is
     document    the report as a whole: gathered from run folders, then written
     runs        a run folder as one column; scores: results/<data set>/ as numbers and curves
-    compare     what differs, gains, noise, errors, the paper's number
+    comparison  what differs, gains, noise, errors, the paper's number
     render      page, Markdown, terminal, JSON; tables, charts, pictures
 
 Not for: computing a metric (`resdet.evaluation`), or running a detector.

@@ -17,7 +17,7 @@ from pathlib import Path
 from resdet import __version__
 from resdet.errors import RunError
 from resdet.evaluation.analysis.image_noise import Interval
-from resdet.report.compare.backbone_gains import (
+from resdet.report.comparison.backbone_gains import (
     BackboneGain,
     Pair,
     gain,
@@ -26,11 +26,11 @@ from resdet.report.compare.backbone_gains import (
     pairs,
     standfirst,
 )
-from resdet.report.compare.comparability import Comparability, judge
-from resdet.report.compare.contrasts import MAX_BYTES as CONTRAST_BYTES
-from resdet.report.compare.contrasts import contrasts
-from resdet.report.compare.error_shares import errors
-from resdet.report.compare.gain_noise import image_intervals, trust
+from resdet.report.comparison.comparability import Comparability, judge
+from resdet.report.comparison.contrasts import MAX_BYTES as CONTRAST_BYTES
+from resdet.report.comparison.contrasts import contrasts
+from resdet.report.comparison.error_shares import errors
+from resdet.report.comparison.gain_noise import image_intervals, trust
 from resdet.report.curves import curves_of
 from resdet.report.model import ComparisonReport, SetReport
 from resdet.report.render import figures, page, pictures, plain_text, report_json, tables
@@ -63,6 +63,7 @@ def compare(
     output: Path | str,
     *,
     progress: Callable[[str], None] = _silent,
+    by: str = "set",
 ) -> ReportPaths:
     """Writes report.html, report.md (with report_files/) and report.json into `output`.
 
@@ -72,12 +73,13 @@ def compare(
         run_paths: two or more run folders of detectors.
         output: a folder; made if needed, an older report in it is replaced.
         progress: is told what is being done; COCO at full size takes minutes.
+        by: what ranks runs: "set", the protocol of each set, or "coco", COCO's AP.
 
     Raises:
         RunError: a folder is no run, no data set was evaluated in all of them, a results folder
             is broken or holds two evaluations, Jinja2 is missing, or `output` cannot be written.
     """
-    report = gather(run_paths, progress)
+    report = gather(run_paths, progress, by)
     html = page.to_html(report)
     output = Path(output)
     try:
@@ -97,7 +99,7 @@ def compare(
 
 
 def gather(
-    run_paths: Sequence[Path | str], progress: Callable[[str], None] = _silent
+    run_paths: Sequence[Path | str], progress: Callable[[str], None] = _silent, by: str = "set"
 ) -> ComparisonReport:
     """The report of these run folders; see `compare`."""
     columns = read_columns(run_paths)
@@ -105,7 +107,7 @@ def gather(
     scores: dict[str, list[SetScores]] = {name: [] for name in names}
     for number, (name, column) in enumerate(itertools.product(names, columns), 1):
         progress(f"scoring {number} of {len(names) * len(columns)}: {column.label} on {name}")
-        scores[name].append(read_scores(column, name))
+        scores[name].append(read_scores(column, name, by))
     verdict = judge(columns, scores)
     # Of runs that are not comparable no gain is taken: their numbers stand side by side.
     asked = pairs(columns) if verdict.comparable else []

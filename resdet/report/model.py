@@ -7,11 +7,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from resdet.report.compare.backbone_gains import BackboneGain
-from resdet.report.compare.comparability import Comparability
-from resdet.report.compare.contrasts import Contrast
-from resdet.report.compare.error_shares import Errors
-from resdet.report.compare.gain_noise import Trust
+from resdet.report.comparison.backbone_gains import BackboneGain
+from resdet.report.comparison.comparability import Comparability
+from resdet.report.comparison.contrasts import Contrast
+from resdet.report.comparison.error_shares import Errors
+from resdet.report.comparison.gain_noise import Trust
 from resdet.report.curves import Curves
 from resdet.report.render.figures import MAX_BARS, Figure
 from resdet.report.render.pictures import ImageSample

@@ -9,7 +9,7 @@ import json
 import shlex
 from typing import Any
 
-from resdet.report.compare import backbone_gains
+from resdet.report.comparison import backbone_gains
 from resdet.report.runs import Column
 from resdet.run import layout
 

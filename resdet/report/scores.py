@@ -72,6 +72,7 @@ class SetScores:
         seconds: of detection on all images.
         image_folder: where the images of the set lay when they were looked at, or None.
         notes: what evaluation says beside the numbers.
+        by: what ranks: "set" (the set's own protocol) or "coco" (COCO's AP, as in He et al. 2015).
     """
 
     folder: Path
@@ -87,6 +88,7 @@ class SetScores:
     seconds: float | None = None
     image_folder: Path | None = None
     notes: tuple[str, ...] = ()
+    by: str = "set"
 
     @property
     def primary(self) -> str | None:
@@ -95,8 +97,8 @@ class SetScores:
 
     @property
     def metric(self) -> Metric:
-        """What ranks runs on this set: VOC's AP50 where there is one, else COCO's AP."""
-        if self.primary:
+        """What ranks runs on this set: VOC's AP50 where there is one, else COCO's AP; see `by`."""
+        if self.primary and self.by == "set":
             return Metric("mean_ap", self.primary, voc_title(self.primary))
         return Metric("AP", "COCO bbox", "AP (COCO, IoU .50 to .95)")
 
@@ -106,7 +108,9 @@ class SetScores:
 
         The 11-point number has no interval of its noise, and a gain stands beside its own.
         """
-        return Metric("mean_ap", "VOC area", voc_title("VOC area")) if self.primary else self.metric
+        if self.metric.key != "mean_ap":
+            return self.metric
+        return Metric("mean_ap", "VOC area", voc_title("VOC area"))
 
     def value(self, metric: Metric) -> float | None:
         """The number as a fraction; None where it does not exist."""
@@ -224,11 +228,12 @@ def voc_title(rule: str) -> str:
     return titles[rule]
 
 
-def read_scores(column: Column, data_set: str) -> SetScores:
-    """What this run reached on this set.
+def read_scores(column: Column, data_set: str, by: str = "set") -> SetScores:
+    """What this run reached on this set, ranked `by` "set" or "coco" (`SetScores`).
 
     Raises:
-        RunError: the files do not give the numbers that the run stored, or give none.
+        RunError: the files do not give the numbers that the run stored, or give none, or COCO's
+            AP is asked for and the set is not scored by COCO's rules.
         DataError, CheckFailed: a file is missing, broken, or refused by validation.
     """
     folder = column.run.results(data_set)
@@ -241,6 +246,11 @@ def read_scores(column: Column, data_set: str) -> SetScores:
     _refuse_other_numbers(folder, tables)
     if not any(tables.values()):
         raise RunError(f"{folder}: its ground truth names neither voc nor coco as evaluator.")
+    if by == "coco" and tables["coco"] is None:
+        raise RunError(
+            f"{data_set} is not scored by COCO's rules, so its runs cannot be ranked by COCO's AP. "
+            "Leave --by out."
+        )
     truth = read_json(folder / layout.GROUND_TRUTH)
     return SetScores(
         folder=folder,
@@ -256,6 +266,7 @@ def read_scores(column: Column, data_set: str) -> SetScores:
         seconds=images.get("seconds"),
         image_folder=Path(images["image_folder"]) if images.get("image_folder") else None,
         notes=_notes(result),
+        by=by,
     )
 
 

@@ -11,11 +11,11 @@ import pytest
 from PIL import Image
 
 from resdet.evaluation.analysis.image_noise import Interval
-from resdet.report.compare import backbone_gains, gain_noise
-from resdet.report.compare.backbone_gains import Pair
-from resdet.report.compare.contrasts import contrasts, rule
-from resdet.report.compare.error_shares import errors
-from resdet.report.compare.gain_noise import Bet
+from resdet.report.comparison import backbone_gains, gain_noise
+from resdet.report.comparison.backbone_gains import Pair
+from resdet.report.comparison.contrasts import contrasts, rule
+from resdet.report.comparison.error_shares import errors
+from resdet.report.comparison.gain_noise import Bet
 from resdet.report.document import gather
 from resdet.report.runs import read_columns
 from resdet.report.scores import Metric, read_scores

@@ -16,11 +16,11 @@ import pytest
 from resdet.errors import CheckFailed, RunError
 from resdet.evaluation.inputs.result_folder import evaluate_folder
 from resdet.report import compare
-from resdet.report.compare import contrasts
-from resdet.report.compare.backbone_gains import percent, points
+from resdet.report.comparison import contrasts
+from resdet.report.comparison.backbone_gains import percent, points
 from resdet.report.document import gather
 from resdet.report.render import pictures
-from resdet.run import write_json
+from resdet.run import Run, write_json
 from tests.support.fabricate import fabricate_run
 
 LETTERS = "ABCD"
@@ -399,3 +399,25 @@ def test_a_report_needs_neither_torch_nor_detectron2(demo_runs: list[Path], tmp_
     )
     assert done.returncode == 0, done.stderr
     assert (tmp_path / "out" / "report.html").exists()
+
+
+def test_a_voc_set_may_be_ranked_by_cocos_ap(demo_runs: list[Path], tmp_path: Path) -> None:
+    """Title, ranking, gains and intervals are by AP at .50 to .95; VOC's rules stay in tables."""
+    paths = compare(demo_runs, tmp_path / "report", by="coco")
+    (one,) = json.loads(paths.json.read_text(encoding="utf-8"))["sets"].values()
+    title = "AP (COCO, IoU .50 to .95)"
+    assert one["metric"]["title"] == one["gain_metric"]["title"] == title
+    results = [evaluate_folder(Run.open(run).results("digits_test")).coco for run in demo_runs]
+    expected = [result.numbers["AP"] for result in results if result]
+    assert list(one["values"].values()) == expected
+    assert all(g["metric"] == title and g["interval"] for g in one["gains"])
+    assert "11 points" in paths.markdown.read_text(encoding="utf-8")
+
+
+def test_cocos_ap_is_refused_where_a_set_has_none(tmp_path: Path) -> None:
+    runs = [
+        fabricate_run(tmp_path / net, net=net, evaluators=("voc",), num_images=8, num_samples=0)
+        for net in ("vgg11", "resnet18")
+    ]
+    with pytest.raises(RunError, match="digits_test is not scored by COCO's rules.*Leave --by out"):
+        compare(runs, tmp_path / "report", by="coco")

@@ -12,10 +12,10 @@ import pytest
 from PIL import Image
 
 from resdet.report import compare, runs
-from resdet.report.compare import backbone_gains, gain_noise
-from resdet.report.compare.backbone_gains import BackboneGain, Pair
-from resdet.report.compare.contrasts import Contrast, contrasts, rule
-from resdet.report.compare.error_shares import _moves_table
+from resdet.report.comparison import backbone_gains, gain_noise
+from resdet.report.comparison.backbone_gains import BackboneGain, Pair
+from resdet.report.comparison.contrasts import Contrast, contrasts, rule
+from resdet.report.comparison.error_shares import _moves_table
 from resdet.report.document import gather
 from resdet.report.foreign_results import as_runs
 from resdet.report.render import charts, tables

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from resdet.report.compare.comparability import Comparability, config_differences
+from resdet.report.comparison.comparability import Comparability, config_differences
 from resdet.report.document import gather
 from tests.support.fabricate import fabricate_run
 

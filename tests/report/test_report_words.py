@@ -14,8 +14,8 @@ import pytest
 from resdet.cli import compare
 from resdet.errors import RunError
 from resdet.report import runs, scores
-from resdet.report.compare import backbone_gains, published_numbers
-from resdet.report.compare.backbone_gains import Pair
+from resdet.report.comparison import backbone_gains, published_numbers
+from resdet.report.comparison.backbone_gains import Pair
 from resdet.report.render import figures
 from resdet.report.scores import Metric
 from resdet.run import Run

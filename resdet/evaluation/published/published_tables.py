@@ -3,7 +3,7 @@
 `paper.yaml` holds them as they were printed; here they get types, a search that never answers
 with the wrong row, and a check of everything in them that can be checked against itself.
 
-Not for: whether a number may stand beside one of ours (`report.compare.published_numbers`
+Not for: whether a number may stand beside one of ours (`report.comparison.published_numbers`
 decides that), or any number of ours.
 """
 

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from resdet.report.compare.backbone_gains import BackboneGain, letters, percent, points, side
+from resdet.report.comparison.backbone_gains import BackboneGain, letters, percent, points, side
 from resdet.report.curves import RECALL, Curves
 from resdet.report.render import charts
 from resdet.report.render.charts import Bars, Look, Series

@@ -13,8 +13,8 @@ from importlib import resources
 from typing import Any
 
 from resdet.errors import RunError
-from resdet.report.compare import backbone_gains
-from resdet.report.compare.contrasts import rule
+from resdet.report.comparison import backbone_gains
+from resdet.report.comparison.contrasts import rule
 from resdet.report.model import ComparisonReport
 from resdet.report.provenance import provenance
 from resdet.report.render import charts, report_json

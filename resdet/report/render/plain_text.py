@@ -9,8 +9,8 @@ import shutil
 from collections.abc import Sequence
 from pathlib import Path
 
-from resdet.report.compare.contrasts import rule
-from resdet.report.compare.error_shares import Errors
+from resdet.report.comparison.contrasts import rule
+from resdet.report.comparison.error_shares import Errors
 from resdet.report.model import ComparisonReport, SetReport
 from resdet.report.provenance import provenance
 from resdet.report.render import charts

@@ -10,8 +10,8 @@ from __future__ import annotations
 import math
 from typing import Any
 
-from resdet.report.compare.backbone_gains import BackboneGain
-from resdet.report.compare.gain_noise import Bet
+from resdet.report.comparison.backbone_gains import BackboneGain
+from resdet.report.comparison.gain_noise import Bet
 from resdet.report.model import ComparisonReport, SetReport
 from resdet.report.runs import Column
 from resdet.report.scores import Metric

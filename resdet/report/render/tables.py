@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from resdet.evaluation.published.published_tables import published as published_numbers
-from resdet.report.compare.backbone_gains import (
+from resdet.report.comparison.backbone_gains import (
     BackboneGain,
     duration,
     letters,
@@ -22,8 +22,8 @@ from resdet.report.compare.backbone_gains import (
     relative_percent,
     side,
 )
-from resdet.report.compare.comparability import Comparability, show
-from resdet.report.compare.published_numbers import PAPER, numbers_for
+from resdet.report.comparison.comparability import Comparability, show
+from resdet.report.comparison.published_numbers import PAPER, numbers_for
 from resdet.report.runs import Column, net_title
 from resdet.report.scores import COCO_METRICS, Metric, SetScores, voc_title
 from resdet.text_table import aligned

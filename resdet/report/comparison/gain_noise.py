@@ -32,7 +32,14 @@ from resdet.evaluation.analysis.image_noise import (
     rounded_up,
 )
 from resdet.evaluation.analysis.seed_noise import SeedDifference, seed_verdict, seeds_to_settle
-from resdet.report.compare.backbone_gains import BackboneGain, Pair, letters, percent, points, side
+from resdet.report.comparison.backbone_gains import (
+    BackboneGain,
+    Pair,
+    letters,
+    percent,
+    points,
+    side,
+)
 from resdet.report.curves import ranked_classes
 from resdet.report.render.charts import Span, SpanRow, interval_chart
 from resdet.report.render.figures import Figure, look

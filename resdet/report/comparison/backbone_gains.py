@@ -18,7 +18,7 @@ from statistics import fmean
 from resdet.evaluation.analysis import image_noise
 from resdet.evaluation.analysis.image_noise import Interval
 from resdet.evaluation.analysis.seed_noise import SeedDifference, seed_difference
-from resdet.report.compare.comparability import Comparability
+from resdet.report.comparison.comparability import Comparability
 from resdet.report.runs import Column, by_group
 from resdet.report.scores import Metric
 

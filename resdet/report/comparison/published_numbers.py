@@ -39,7 +39,7 @@ class PaperNumber:
 @functools.cache
 def tables() -> dict[str, Any]:
     """The content of paper.yaml, with the classes and the numbers that its protocols name."""
-    file = resources.files("resdet.report.compare") / "paper.yaml"
+    file = resources.files("resdet.report.comparison") / "paper.yaml"
     tree = dict(yaml.safe_load(file.read_text("utf-8")))
     tree["classes"] = {"voc": list(published.voc_classes())}
     tree["numbers"] = list(_numbers(tree["protocols"]))
