@@ -411,7 +411,8 @@ def test_a_voc_set_may_be_ranked_by_cocos_ap(demo_runs: list[Path], tmp_path: Pa
     expected = [result.numbers["AP"] for result in results if result]
     assert list(one["values"].values()) == expected
     first = one["gains"][:3]
-    assert [g["metric"] for g in first] == [title] * 3 and all(g["interval"] for g in first)
+    assert [g["metric"] for g in first] == [title] * 3
+    assert all(g["interval"]["low"] <= g["interval"]["high"] for g in first)
     assert "11 points" in paths.markdown.read_text(encoding="utf-8")
 
 

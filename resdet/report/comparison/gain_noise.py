@@ -213,7 +213,7 @@ def image_intervals(scores: Sequence[SetScores], pair: Pair) -> dict[str, Interv
         scores: of all runs on one set.
     """
     before, after = ([scores[i] for i in places] for places in (pair.before, pair.after))
-    if scores[0].voc is not None:
+    if scores[0].gain_metric.key == "mean_ap":
         sides = ([ranked_classes(s) for s in side] for side in (before, after))
         return {"VOC area": difference_interval(*sides)}
     sides = ([s.ranked for s in side] for side in (before, after))
