@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import warnings
 
-# Detectron2 0.6 and main (June 2026) under torch 2.9 and later; nothing that a user could mend.
+# Detectron2 0.6 and main (June 2026) under torch 2.9 and later; nothing that a user could fix.
 KNOWN_NOISE = (
     (r"`torch\.jit\.script` is deprecated", FutureWarning),
     (r"`torch\.jit\.script` is deprecated", DeprecationWarning),

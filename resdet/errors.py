@@ -1,7 +1,7 @@
 """The errors that users see: one tree, one exit code each (docs/commands.md, exit codes).
 
     ResdetError
-    ├── UserError          2   the user can mend it before anything starts
+    ├── UserError          2   the user can fix it before anything starts
     │   ├── ConfigError        a key, a value, a contradiction between config and card
     │   ├── DataError          a set that is missing or broken; an image, an annotation
     │   ├── WeightsError       a weight file that is not what the net wants

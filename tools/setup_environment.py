@@ -194,7 +194,7 @@ def check_imports(python: Path) -> None:
         found = ", ".join(f"{name} {versions[name]}" for name in names if name in versions)
         raise SetupError(
             f"the packages are installed, but do not work together ({found}): {last}\n"
-            f"In the checkout's own .venv: remove it and call this again. Elsewhere mend {python}."
+            f"In the checkout's own .venv: remove it and call this again. Elsewhere fix {python}."
         )
 
 

@@ -184,7 +184,7 @@ class Pip:
                 "pip's settings (pip config list), then call this again; it goes on."
             )
         else:
-            reason = "Mend what the lines above name, then call this again; it goes on."
+            reason = "Fix what the lines above name, then call this again; it goes on."
         return f"{reason}\nThe whole log: {self.log}"
 
 

@@ -336,7 +336,7 @@ def _check_classifiers(plan: list[Step]) -> None:
             if scores["top1_error"] > EXPECTED_TOP1_ERROR:
                 logger.warning(
                     "%s has a top-1 error of %.1f %% on %s, above %.0f %%: it left its first "
-                    "plateau late, and its detector will be weak. Another SEED usually mends it.",
+                    "plateau late, and its detector will be weak. Another SEED usually fixes it.",
                     step.title,
                     scores["top1_error"],
                     name,

@@ -20,8 +20,8 @@ def table(findings: Sequence[CheckResult]) -> str:
     lines = []
     for finding in findings:
         lines.append(f"{finding.level:<6}  {finding.name:<{width}}  {finding.text}")
-        if finding.mend:
-            lines.append(f"{'':<6}  {'':<{width}}  -> {finding.mend}")
+        if finding.fix:
+            lines.append(f"{'':<6}  {'':<{width}}  -> {finding.fix}")
     return "\n".join(lines)
 
 
@@ -29,7 +29,7 @@ def conclusion(findings: Sequence[CheckResult]) -> str:
     refused = [finding.name for finding in findings if finding.level == REFUSE]
     warned = [finding.name for finding in findings if finding.level == WARN]
     if refused:
-        return f"Detection cannot run here: {', '.join(refused)}. Usually mended by: {SETUP}"
+        return f"Detection cannot run here: {', '.join(refused)}. Usually fixed by: {SETUP}"
     if warned:
         return f"Detection can run here; worth a look: {', '.join(warned)}."
     return "Detection can run here."

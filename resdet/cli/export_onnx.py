@@ -26,7 +26,7 @@ def run_export(args: argparse.Namespace) -> int:
     """Writes the file and says how it was checked.
 
     Raises:
-        UserError: what the user can mend. CheckFailed: the file was not kept.
+        UserError: what the user can fix. CheckFailed: the file was not kept.
     """
     _refuse_contradictions(args)
     exported = _export(args)

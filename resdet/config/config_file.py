@@ -41,8 +41,8 @@ def read_file(path: Path, chain: tuple[Path, ...] = ()) -> Iterator[tuple[str, A
         fault = "is a folder" if path.is_dir() else "does not exist"
         asked = f" (asked for by {chain[-1]})" if chain else ""
         near = _near(path)
-        mend = f"Did you mean {' or '.join(near)}?" if near else "Give --config a file."
-        raise ConfigError(f"{path.absolute()} {fault}{asked}. {mend}") from None
+        fix = f"Did you mean {' or '.join(near)}?" if near else "Give --config a file."
+        raise ConfigError(f"{path.absolute()} {fault}{asked}. {fix}") from None
     except UnicodeDecodeError as error:
         raise ConfigError(f"{path} is not text in UTF-8: {error}. Save it as UTF-8.") from None
     try:

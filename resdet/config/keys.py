@@ -73,11 +73,11 @@ def _add_engine_keys(cfg: CfgNode) -> None:
     # Memory layout of the net's maps: "off", "on", or "auto" (on where bf16 is on).
     engine.CHANNELS_LAST = "off"
     # Detecting with the folded, gathered form of the trained model (`resdet.detect.fast`),
-    # in the type that BF16 says: the same detections within rounding, sooner. "off" or "on".
+    # in the type that BF16 says: the same detections within rounding, faster. "off" or "on".
     engine.FAST_INFERENCE = "off"
     # Detection training with norms folded into weights, regions summed from map cells and a short
     # NMS (`resdet.detect.fast.fast_training`), in the type that BF16 says: the same losses and
-    # gradients within rounding, sooner. "off" or "on".
+    # gradients within rounding, faster. "off" or "on".
     engine.FAST_TRAINING = "off"
     # torch's fused SGD step, the same within rounding: "off", "on" (refused where there is none),
     # or "auto" (on where there is one: CPUs and CUDA).
@@ -86,7 +86,7 @@ def _add_engine_keys(cfg: CfgNode) -> None:
     # takes a minute or more: "off" or "on". Detection has FAST_TRAINING and refuses "on".
     engine.COMPILE = "off"
     # Memory freed in a step stays with the process (`engine.speed.kept_memory`): "off", or "auto"
-    # (on where the C library can: glibc). The same numbers, sooner on a CPU.
+    # (on where the C library can: glibc). The same numbers, faster on a CPU.
     engine.KEEP_MEMORY = "off"
     # Threads of torch; 0 = torch's own choice.
     engine.THREADS = 0

@@ -56,7 +56,7 @@ def load_registered(name: str, options: DataOptions | None = None) -> DetectionS
     except Exception as error:  # the user's own function
         raise DataError(
             f"{name} is registered with Detectron2, but its function fails: "
-            f"{type(error).__name__}: {error}. Mend the function, or the paths that it was given."
+            f"{type(error).__name__}: {error}. Fix the function, or the paths that it was given."
         ) from error
     metadata = MetadataCatalog.get(name)
     classes = tuple(metadata.get("thing_classes") or ())
@@ -113,7 +113,7 @@ def _records(
             faults.add(
                 "ids",
                 f"image_id {image_id!r} stands in records {first[image_id]} and {number}",
-                mend="Ids must be unique.",
+                fix="Ids must be unique.",
             )
         else:
             first[image_id] = number
@@ -160,7 +160,7 @@ def _annotation(
         faults.add(
             "classes",
             f"{where}: category_id is {category!r}, with {num_classes} thing_classes",
-            mend="In Detectron2's records categories are 0 to K - 1; see "
+            fix="In Detectron2's records categories are 0 to K - 1; see "
             "thing_dataset_id_to_contiguous_id.",
         )
         return None
@@ -170,7 +170,7 @@ def _annotation(
         faults.add(
             "boxes",
             f"{where}: bbox_mode is {mode!r}",
-            mend="Give BoxMode.XYXY_ABS or BoxMode.XYWH_ABS.",
+            fix="Give BoxMode.XYXY_ABS or BoxMode.XYWH_ABS.",
         )
         return None
     try:
@@ -179,7 +179,7 @@ def _annotation(
     except (TypeError, ValueError):
         x0 = y0 = x1 = y1 = math.nan
     if not all(map(math.isfinite, (x0, y0, x1, y1))):
-        faults.add("boxes", f"{where}: bbox is {box}", mend="Give four finite numbers.")
+        faults.add("boxes", f"{where}: bbox is {box}", fix="Give four finite numbers.")
         return None
     if mode == BOX_MODE_XYWH:
         x1, y1 = x0 + x1, y0 + y1

@@ -7,7 +7,7 @@ no place here.
 
 Every net gives the same five levels, p2 to p6 at strides 4 to 64, so that RPN and region heads are
 the same layers for all. The pyramid stands on the net's last stage of each stride 4, 8, 16 and 32.
-A net that ends sooner has the missing levels pooled from its last one, as p6 is from p5 everywhere
+A net that ends earlier has the missing levels pooled from its last one, as p6 is from p5 everywhere
 (every second cell): VGG ends at stride 16, so its pyramid stands on conv3, conv4 and conv5, and
 p5 and p6 are pooled from p4.
 

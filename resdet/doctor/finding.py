@@ -13,12 +13,12 @@ SETUP = "bash tools/setup.sh"
 
 @dataclass(frozen=True)
 class CheckResult:
-    """One line: `mend` is what to type or do, empty where nothing is to do."""
+    """One line: `fix` is what to type or do, empty where nothing is to do."""
 
     name: str
     level: str
     text: str
-    mend: str = ""
+    fix: str = ""
 
 
 def version_of(distribution: str) -> str | None:

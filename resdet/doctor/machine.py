@@ -44,12 +44,12 @@ def describe_gpu(properties: Any, architectures: Sequence[str]) -> CheckResult:
     )
     built = [int("".join(c for c in name.split("_")[1] if c.isdigit())) for name in architectures]
     if built and capability[0] * 10 + capability[1] < min(built):
-        mend = "install a torch built for it, or add MODEL.DEVICE cpu"
+        fix = "install a torch built for it, or add MODEL.DEVICE cpu"
         return CheckResult(
             "gpu",
             REFUSE,
             f"{text}: too old for this torch, which starts at {min(built) // 10}.{min(built) % 10}",
-            mend,
+            fix,
         )
     return CheckResult("gpu", FINE, text)
 
@@ -71,8 +71,8 @@ def check_memory() -> Iterator[CheckResult]:
         free = min(free, total - int(used or 0))
     text = f"{free / 1e9:.1f} of {total / 1e9:.1f} GB free"
     if free < 3e9:
-        mend = "close other programs, or use SOLVER.IMS_PER_BATCH 1 and DATALOADER.NUM_WORKERS 0"
-        yield CheckResult("memory", WARN, f"{text}; ResNet-101 detection wants about 3 GB", mend)
+        fix = "close other programs, or use SOLVER.IMS_PER_BATCH 1 and DATALOADER.NUM_WORKERS 0"
+        yield CheckResult("memory", WARN, f"{text}; ResNet-101 detection wants about 3 GB", fix)
     else:
         yield CheckResult("memory", FINE, text)
 
@@ -84,8 +84,8 @@ def check_disk(folder: Path | None = None) -> Iterator[CheckResult]:
     if free < 2e8:
         yield CheckResult("disk", REFUSE, text, "make room, or give --output on another disk")
     elif free < 3e9:
-        mend = "make room, or give --output on another disk"
-        yield CheckResult("disk", WARN, f"{text}; a ResNet-101 run wants about 2 GB", mend)
+        fix = "make room, or give --output on another disk"
+        yield CheckResult("disk", WARN, f"{text}; a ResNet-101 run wants about 2 GB", fix)
     else:
         yield CheckResult("disk", FINE, text)
 
@@ -97,8 +97,8 @@ def check_shared_memory(folder: str = "/dev/shm") -> Iterator[CheckResult]:
     free = shutil.disk_usage(folder).free
     text = f"{free / 1e6:.0f} MB free in {folder}"
     if free < 1e9:
-        mend = "start the container with --shm-size=2g, or use DATALOADER.NUM_WORKERS 0"
-        yield CheckResult("shared memory", WARN, text, mend)
+        fix = "start the container with --shm-size=2g, or use DATALOADER.NUM_WORKERS 0"
+        yield CheckResult("shared memory", WARN, text, fix)
     else:
         yield CheckResult("shared memory", FINE, text)
 
@@ -145,12 +145,12 @@ def check_data() -> Iterator[CheckResult]:
         yield CheckResult("data sets", FINE, f"made on first use: {families(embedded)}")
     if len(absent) > len(embedded):
         names = families([name for name in absent if name not in embedded])
-        mend = "only if you want them: export DETECTRON2_DATASETS=FOLDER; see datasets/README.md"
-        yield CheckResult("data sets", FINE, f"not there: {names}", mend)
+        fix = "only if you want them: export DETECTRON2_DATASETS=FOLDER; see datasets/README.md"
+        yield CheckResult("data sets", FINE, f"not there: {names}", fix)
     for row in rows:
         if row["state"] not in ("whole", "found", "missing"):
-            mend = "datasets/README.md shows the tree"
-            yield CheckResult(row["name"], WARN, f"{row['state']}: {row.get('hint', '')}", mend)
+            fix = "datasets/README.md shows the tree"
+            yield CheckResult(row["name"], WARN, f"{row['state']}: {row.get('hint', '')}", fix)
 
 
 def families(names: Sequence[str]) -> str:

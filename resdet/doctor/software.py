@@ -97,8 +97,8 @@ def check_torch() -> Iterator[CheckResult]:
         elif version is None:
             yield CheckResult(name, REFUSE, "not installed", SETUP)
         else:
-            mend = f"{SETUP} (torchvision fits one version of torch only)"
-            yield CheckResult(name, REFUSE, f"{version} does not import: {error}", mend)
+            fix = f"{SETUP} (torchvision fits one version of torch only)"
+            yield CheckResult(name, REFUSE, f"{version} does not import: {error}", fix)
     if os.environ.get(UNSAFE_LOAD):
         yield CheckResult(
             UNSAFE_LOAD,
@@ -121,16 +121,16 @@ def check_needed() -> Iterator[CheckResult]:
 
 def check_detectron2() -> Iterator[CheckResult]:
     if importlib.util.find_spec("detectron2") is None:
-        mend = "python tools/install_detectron2.py"
-        yield CheckResult("detectron2", REFUSE, "not installed", mend)
+        fix = "python tools/install_detectron2.py"
+        yield CheckResult("detectron2", REFUSE, "not installed", fix)
         return
     errors = [import_error(f"detectron2.{part}") for part in ("modeling", "engine", "evaluation")]
     module = sys.modules.get("detectron2")
     version = version_of("detectron2") or getattr(module, "__version__", None)
     if version is None or any(errors):
         reason = next((error for error in errors if error), "it is only half there")
-        mend = "python tools/install_detectron2.py --force"
-        yield CheckResult("detectron2", REFUSE, f"{version} does not import: {reason}", mend)
+        fix = "python tools/install_detectron2.py --force"
+        yield CheckResult("detectron2", REFUSE, f"{version} does not import: {reason}", fix)
         return
     compiled = "yes" if import_error("detectron2._C") is None else "no (not needed)"
     yield CheckResult("detectron2", FINE, f"{version}, compiled operators: {compiled}")
@@ -158,8 +158,8 @@ def check_opencv(installed: Callable[[str], str | None] = version_of) -> Iterato
             "pip install opencv-python (or opencv-python-headless, without a display)",
         )
     else:
-        mend = "pip uninstall opencv-python; pip install opencv-python-headless"
-        yield CheckResult("opencv", WARN, f"{found[0]} does not import: {error}", mend)
+        fix = "pip uninstall opencv-python; pip install opencv-python-headless"
+        yield CheckResult("opencv", WARN, f"{found[0]} does not import: {error}", fix)
 
 
 def check_optional() -> Iterator[CheckResult]:

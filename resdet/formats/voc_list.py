@@ -1,7 +1,7 @@
 """VOC's image lists: ImageSets/Main/<split>.txt, one id a line (`docs/faults.md` F2, F5, F9).
 
 Read line by line: a list of one image is a list, `#` is a letter, and a BOM, CRLF, blank lines and
-blanks at the ends are mended.
+blanks at the ends are fixed.
 
 Not for: finding the images (`resdet.data.readers.listed_files`).
 """

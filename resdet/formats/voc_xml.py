@@ -49,7 +49,7 @@ class VocFile:
         where: how messages call it, such as "Annotations/000123.xml".
         size: (width, height); None where it is missing or 0 x 0.
         faults: sentences that start with `where`.
-        repairs: what was mended, and how often.
+        repairs: what was fixed, and how often.
     """
 
     where: str
@@ -138,7 +138,7 @@ def _read_object(element: ElementTree.Element, number: int, parsed: VocFile) -> 
     where = f"{where} ({name})"
     bounds = element.findall("bndbox")
     if len(bounds) != 1:
-        parsed.faults.append(f"{where} has {len(bounds)} <bndbox>, expected one. Mend the file.")
+        parsed.faults.append(f"{where} has {len(bounds)} <bndbox>, expected one. Fix the file.")
         return
     known = len(parsed.faults)
     box = tuple(_coordinate(bounds[0], tag, where, parsed) for tag in CORNERS)

@@ -112,7 +112,7 @@ def _as_run(
         file=str(file),
         file_sha256=content,
         ground_truth=str(gt),
-        cautions=[f"{w.what} {w.mend}" for w in warnings],
+        cautions=[f"{w.what} {w.fix}" for w in warnings],
     )
     results = run.results(gt.stem)
     write_json(results / COCO_RESULTS, entries, indent=None)

@@ -268,7 +268,7 @@ class Run:
             except ValueError:
                 if number < len(lines):
                     raise RunError(
-                        f"{path}, line {number} is not JSON. Mend or remove it."
+                        f"{path}, line {number} is not JSON. Fix or remove it."
                     ) from None
         return rows
 

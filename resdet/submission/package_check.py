@@ -204,5 +204,5 @@ def _check_names(path: Path, inside: str | None) -> list[Finding]:
     return findings
 
 
-def _unreadable(rule: str, error: CheckFailed, mend: str) -> Finding:
-    return Finding(f"{rule}-unreadable", 1, [], mend, REFUSE, str(error))
+def _unreadable(rule: str, error: CheckFailed, fix: str) -> Finding:
+    return Finding(f"{rule}-unreadable", 1, [], fix, REFUSE, str(error))

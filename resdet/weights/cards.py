@@ -193,7 +193,7 @@ def timm_record(path: Path) -> dict[str, Any] | None:
         return record
     except (ValueError, KeyError, TypeError, OSError, RecursionError) as error:
         raise WeightsError(
-            f"{config} lies beside {path.name} but is no timm config ({error!r}). Mend it, or move "
+            f"{config} lies beside {path.name} but is no timm config ({error!r}). Fix it, or move "
             "the weights into a folder of their own."
         ) from None
 
@@ -206,7 +206,7 @@ def timm_input(path: Path, record: dict[str, Any]) -> Input:
         return Input.of_unit_range(stated["mean"], stated["std"], size)
     except (ValueError, KeyError, TypeError, IndexError) as error:
         raise WeightsError(
-            f"{path.parent / 'config.json'}: its pretrained_cfg cannot be read ({error!r}). Mend "
+            f"{path.parent / 'config.json'}: its pretrained_cfg cannot be read ({error!r}). Fix "
             "it, or move the weights into a folder of their own."
         ) from None
 

@@ -111,7 +111,7 @@ def transfer(
             raise WeightsError(
                 f"TRANSFER.NEW has {pattern!r}, which fits no tensor of the net "
                 f"(it has {', '.join(sorted({n.split('.')[0] for n in wanted}))}). "
-                "Mend the pattern."
+                "Fix the pattern."
             )
     expected = [name for name in wanted if name not in set(new)]
     missing = [name for name in expected if name not in given]

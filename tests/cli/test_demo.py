@@ -87,7 +87,7 @@ def test_the_story_ends_in_a_report_and_a_second_call_trains_nothing(
 
 
 def test_a_step_that_fails_shows_its_last_lines_and_exit_code(place: Path) -> None:
-    """The data of the detectors is missing: 2, what the user can mend, and where the log is."""
+    """The data of the detectors is missing: 2, what the user can fix, and where the log is."""
     (place / "voc" / "ImageSets" / "Main" / "train.txt").unlink()
     with pytest.raises(
         ResdetError, match=r"(?s)ended with exit code 2.*train\.txt.*output\.txt"

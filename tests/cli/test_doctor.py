@@ -42,8 +42,8 @@ def test_json_is_one_object_and_nothing_else(monkeypatch, capsys):
     assert json.loads(out) == {
         "ok": True,
         "findings": [
-            {"name": "torch", "level": "fine", "text": "2.14.1", "mend": ""},
-            {"name": "disk", "level": "warn", "text": "2 GB free", "mend": "make room"},
+            {"name": "torch", "level": "fine", "text": "2.14.1", "fix": ""},
+            {"name": "disk", "level": "warn", "text": "2 GB free", "fix": "make room"},
         ],
     }
 
@@ -71,7 +71,7 @@ def test_it_runs_without_any_package_and_names_each():
     )
     assert done.returncode == 1, done.stderr
     result = json.loads(done.stdout)
-    refused = {f["name"]: f["mend"] for f in result["findings"] if f["level"] == "refuse"}
+    refused = {f["name"]: f["fix"] for f in result["findings"] if f["level"] == "refuse"}
     assert refused.keys() >= {"torch", "torchvision", "numpy", "detectron2"}
     assert all(refused.values())
     assert not result["ok"]
@@ -104,7 +104,7 @@ def test_either_opencv_is_fine_and_two_are_not(monkeypatch, installed, imports, 
     monkeypatch.setattr(software, "import_error", lambda name: None if imports else "ImportError")
     finding = only(software.check_opencv(installed.get))
     assert (finding.level, words in finding.text) == (level, True)
-    assert (finding.mend == "") == (level == FINE)
+    assert (finding.fix == "") == (level == FINE)
 
 
 def test_unsafe_loading_is_reported(monkeypatch):
@@ -112,7 +112,7 @@ def test_unsafe_loading_is_reported(monkeypatch):
     monkeypatch.setattr(software, "import_error", lambda name: None)
     monkeypatch.setenv(software.UNSAFE_LOAD, "1")
     finding = next(f for f in software.check_torch() if f.name == software.UNSAFE_LOAD)
-    assert (finding.level, finding.mend) == (WARN, f"unset {software.UNSAFE_LOAD}")
+    assert (finding.level, finding.fix) == (WARN, f"unset {software.UNSAFE_LOAD}")
 
 
 def test_a_torchvision_without_its_torch_is_refused(monkeypatch):
@@ -152,7 +152,7 @@ def test_small_shared_memory_says_how_to_start_the_container(monkeypatch, tmp_pa
     monkeypatch.setattr(machine.shutil, "disk_usage", lambda folder: usage)
     finding = only(machine.check_shared_memory(str(tmp_path)))
     assert finding.level == level
-    assert ("--shm-size=2g" in finding.mend) == (level == WARN)
+    assert ("--shm-size=2g" in finding.fix) == (level == WARN)
 
 
 @pytest.mark.parametrize(("free", "level"), [(1e8, REFUSE), (2e9, WARN), (5e10, FINE)])
@@ -169,7 +169,7 @@ def test_few_open_files_say_what_to_type(monkeypatch, hard, level):
     resource = pytest.importorskip("resource", reason="this system has no limits")
     monkeypatch.setattr(resource, "getrlimit", lambda kind: (1024, hard))
     finding = only(machine.check_files())
-    assert (finding.level, finding.mend) == (level, "ulimit -n 8192" if level == WARN else "")
+    assert (finding.level, finding.fix) == (level, "ulimit -n 8192" if level == WARN else "")
 
 
 def test_memory_is_that_of_the_container(monkeypatch):

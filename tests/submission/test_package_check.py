@@ -37,7 +37,7 @@ def test_a_clean_file_passes_and_says_what_commands_md_promises(
     assert done.stderr == ""
 
 
-def test_a_faulty_file_fails_with_rule_count_first_and_mend(
+def test_a_faulty_file_fails_with_rule_count_first_and_fix(
     submit: Any, pets: Any, found: Found, write: Write
 ) -> None:
     """F81 and F80 in one file of three entries: exit code 1, each fault once."""
@@ -51,7 +51,7 @@ def test_a_faulty_file_fails_with_rule_count_first_and_mend(
     by_rule = {f["rule"]: f for f in said["findings"]}
     assert {"unknown-category", "not-finite"} <= set(by_rule)
     for item in by_rule.values():
-        assert set(item) == {"rule", "count", "first", "mend"}
+        assert set(item) == {"rule", "count", "first", "fix"}
     assert by_rule["not-finite"]["count"] == 1
     assert "entry 1 (image 285): score is NaN" in by_rule["not-finite"]["first"][0]
     page = submit("check", "r.json", "--gt", "gt.json")

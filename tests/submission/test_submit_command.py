@@ -88,7 +88,7 @@ def test_several_sets_need_a_choice(submit: Any, make_run: Any, pets: Any, found
         (["voc", "run", "--output", "file"], "cannot be written"),
     ],
 )
-def test_what_the_user_can_mend_is_a_page(
+def test_what_the_user_can_fix_is_a_page(
     submit: Any, make_run: Any, pets: Any, found: Any, tmp_path: Path, args: Any, words: str
 ) -> None:
     """Exit code 2, no traceback, no package."""

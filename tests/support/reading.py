@@ -36,6 +36,6 @@ def page(*names: str, root: Path | None = None, **more) -> str:
 
 
 def counted(path: Path, **options) -> tuple[np.ndarray, dict[str, int]]:
-    """A picture, and how often what was mended."""
+    """A picture, and how often what was fixed."""
     reader = ImageReader(DataOptions(**options))
     return reader.read(path), dict(reader.counts)

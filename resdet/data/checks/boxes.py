@@ -23,7 +23,7 @@ ROUNDING = 0.02
 # are no accident (F14).
 FAR_OUTSIDE = 2.0
 SUSPICIOUS_SHARE = 0.01
-# In a published set so many of a thousand boxes may be odd, and are counted: nobody can mend it.
+# In a published set so many of a thousand boxes may be odd, and are counted: nobody can fix it.
 TOLERATED_PER_THOUSAND = 1
 
 
@@ -117,7 +117,7 @@ def _refuse_empty(
     typed = to_type("DATASETS.DROP_DEGENERATE", options.drop_degenerate, faults.name, number)
     faults.explain(
         kind,
-        mend="Swap what is swapped, or delete the object; to leave out "
+        fix="Swap what is swapped, or delete the object; to leave out "
         f"{'this object' if number == 1 else f'all {number:,} such objects'}: "
         f"{typed}{f' (not {stated})' if stated else ''}.",
     )
@@ -141,7 +141,7 @@ def _refuse_leaving(
         faults.add(kind, f"{words.where(item)}: {words.outside(item)}")
     faults.explain(
         kind,
-        mend="Mend the files. An excess of a pixel or two is clipped, in training and ground truth "
+        fix="Fix the files. An excess of a pixel or two is clipped, in training and ground truth "
         "alike, with DATASETS.CLIP_BOXES 2.",
     )
     far = sum(_excess(item) > FAR_OUTSIDE for item in leaving)
@@ -150,7 +150,7 @@ def _refuse_leaving(
             kind,
             heading=f"{far:,} of {len(items):,} boxes stick out of their images as [x, y, width, "
             "height], and all of them fit as [x1, y1, x2, y2]:",
-            mend="COCO wants width and height. Fix the exporter, or convert the file.",
+            fix="COCO wants width and height. Fix the exporter, or convert the file.",
         )
 
 

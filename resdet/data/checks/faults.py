@@ -1,6 +1,6 @@
 """Every fault of a set on one page: what, where, and what to do about each kind.
 
-Readers add what they find and go on, so that a user mends a set once and not fault by fault.
+Readers add what they find and go on, so that a user fixes a set once and not fault by fault.
 
 Not for: repairs, which are counted.
 """
@@ -33,7 +33,7 @@ class BrokenSet(DataError):
 class _Kind:
     lines: list[str] = field(default_factory=list)
     heading: str = ""
-    mend: str = ""
+    fix: str = ""
 
 
 class Faults:
@@ -49,16 +49,16 @@ class Faults:
         self.place = place
         self._kinds: dict[str, _Kind] = {}
 
-    def add(self, kind: str, line: str, *, mend: str = "") -> None:
-        """One fault. `mend` says what to do about this kind; the last one given is shown."""
+    def add(self, kind: str, line: str, *, fix: str = "") -> None:
+        """One fault. `fix` says what to do about this kind; the last one given is shown."""
         entry = self._kinds.setdefault(kind, _Kind())
         entry.lines.append(line.replace(f"{self.place}/", ""))
-        entry.mend = mend or entry.mend
+        entry.fix = fix or entry.fix
 
-    def explain(self, kind: str, *, heading: str = "", mend: str = "") -> None:
+    def explain(self, kind: str, *, heading: str = "", fix: str = "") -> None:
         """A sentence above the faults of this kind, and one below."""
         entry = self._kinds.setdefault(kind, _Kind())
-        entry.heading, entry.mend = heading or entry.heading, mend or entry.mend
+        entry.heading, entry.fix = heading or entry.heading, fix or entry.fix
 
     def count(self, kind: str) -> int:
         return len(self._kinds[kind].lines) if kind in self._kinds else 0
@@ -99,5 +99,5 @@ class Faults:
         for kind in kinds:
             part = f"{kind.heading}\n" if kind.heading else ""
             part += first_few(kind.lines, limit)
-            parts.append(f"{part}\n{kind.mend}" if kind.mend else part)
+            parts.append(f"{part}\n{kind.fix}" if kind.fix else part)
         return "\n\n".join(parts)

@@ -85,15 +85,15 @@ def _refuse(
     )
     turned = [s for s in stated if _is_turned(s, headers)]
     if options.exif == "apply" and rotated == number == len(turned):
-        mend = (
+        fix = (
             "All rotated images of the set were annotated as they are stored: say INPUT.EXIF "
             "ignore, which holds for the whole set."
         )
     elif rotated == number and options.exif == "ignore":
-        mend = "These were annotated upright: leave INPUT.EXIF at apply."
+        fix = "These were annotated upright: leave INPUT.EXIF at apply."
     else:
-        mend = "Put the annotated images there, or correct the sizes and boxes."
-    faults.explain("sizes", heading=heading, mend=mend)
+        fix = "Put the annotated images there, or correct the sizes and boxes."
+    faults.explain("sizes", heading=heading, fix=fix)
 
 
 def _is_turned(entry: Stated, headers: Headers) -> bool:

@@ -32,7 +32,7 @@ def paint(root: Path, sizes: Sizes, *, workers: int, progress: Progress | None) 
     """Paints all pictures into `root`, whose folders exist.
 
     Raises:
-        DataError: a worker met what the user can mend, such as a full disk.
+        DataError: a worker met what the user can fix, such as a full disk.
     """
     total, done = sum(sizes.values()), 0
 

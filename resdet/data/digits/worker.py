@@ -123,7 +123,7 @@ def main(arguments: list[str]) -> int:
     """Arguments: root, number, of, sizes as JSON. Writes share_<number>.json into the root.
 
     Reports how many more pictures are painted as lines on standard output. Returns 2, with one
-    sentence on standard error, for what the user can mend.
+    sentence on standard error, for what the user can fix.
     """
     root, number, of = Path(arguments[0]), int(arguments[1]), int(arguments[2])
     sizes = json.loads(arguments[3])

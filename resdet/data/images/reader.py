@@ -1,6 +1,6 @@
 """The one image reader: strict, the same for classifier, detector, evaluation and pictures.
 
-Gives H x W x 3 uint8 RGB always. What may be mended is mended the same way everywhere and
+Gives H x W x 3 uint8 RGB always. What may be fixed is fixed the same way everywhere and
 counted (grey, CMYK, palette, EXIF rotation, a missing end marker); everything else is refused
 with the file's name (`docs/faults.md` F26 to F33). The content decides what a file is, never its
 suffix. An ICC profile is not applied, as Pillow, OpenCV and Detectron2 do not.
@@ -95,7 +95,7 @@ def refusal(facts: ImageFacts, options: DataOptions) -> str | None:
 
 
 def repairs(facts: ImageFacts, path: Path | str, options: DataOptions) -> Iterable[str]:
-    """What is mended in an image with this header, in the words of the counts."""
+    """What is fixed in an image with this header, in the words of the counts."""
     if facts.orientation > 1 and options.exif == "apply":
         yield "EXIF rotation applied"
     if facts.orientation > 1 and options.exif == "ignore":
@@ -118,7 +118,7 @@ def repairs(facts: ImageFacts, path: Path | str, options: DataOptions) -> Iterab
 
 
 class ImageReader:
-    """Reads images and counts what it mended.
+    """Reads images and counts what it fixed.
 
     Attributes:
         counts: "EXIF rotation applied", "grey", "CMYK", … to how many images.
@@ -170,7 +170,7 @@ class ImageReader:
         stream = io.BytesIO(data)
         picture, facts = read_header(stream, path)
         self._refuse(path, facts)
-        mended = list(repairs(facts, path, self.options))
+        fixed = list(repairs(facts, path, self.options))
         region = choose(facts.size(self.options)) if choose else None
         scale = 1
         if region is not None and facts.format == "JPEG" and facts.frames == 1:
@@ -178,15 +178,15 @@ class ImageReader:
             is_as_stored = facts.orientation == 1 or self.options.exif == "ignore"
             if is_as_stored and isinstance(picture, JpegImagePlugin.JpegImageFile):
                 jpeg_rows.decode_only(picture, stream, region.rows_needed(), scale)
-        picture = self._decoded(path, picture, facts, data, mended, scale)
+        picture = self._decoded(path, picture, facts, data, fixed, scale)
         picture = self._oriented(picture, facts)
         if region is not None and scale > 1:
             region = _on_smaller(region, scale, facts, picture, self.options)
         if facts.bits > 8 and facts.mode in GREY_MODES:
             picture = self._from_many_bits(path, picture, facts)
         else:
-            picture = self._rgb(path, picture, facts, mended)
-        self.counts.update(mended)
+            picture = self._rgb(path, picture, facts, fixed)
+        self.counts.update(fixed)
         return picture, region
 
     def read_size(self, path: Path | str) -> tuple[int, int]:
@@ -206,7 +206,7 @@ class ImageReader:
         picture: Image.Image,
         facts: ImageFacts,
         data: bytes,
-        mended: list[str],
+        fixed: list[str],
         scale: int,
     ) -> Image.Image:
         try:
@@ -226,13 +226,13 @@ class ImageReader:
                     f"{path} is cut off: the file ends after {len(data):,} bytes, inside row {row} "
                     f"of {facts.height}. Fetch it again."
                 ) from None
-            mended.append("end marker missing")
+            fixed.append("end marker missing")
             picture, _ = read_header(io.BytesIO(data + jpeg_truncation.END_MARKER), path)
             _shrink(picture, scale)
             picture.load()
         else:
             if not facts.has_end:
-                mended.append("end marker missing")
+                fixed.append("end marker missing")
         return picture
 
     def _oriented(self, picture: Image.Image, facts: ImageFacts) -> Image.Image:
@@ -245,7 +245,7 @@ class ImageReader:
         return picture
 
     def _rgb(
-        self, path: Path | str, picture: Image.Image, facts: ImageFacts, mended: list[str]
+        self, path: Path | str, picture: Image.Image, facts: ImageFacts, fixed: list[str]
     ) -> Image.Image:
         if facts.bits > 8 and self.options.sixteen_bit == "stretch":
             raise DataError(
@@ -254,7 +254,7 @@ class ImageReader:
             )
         try:
             if facts.has_alpha:
-                picture = self._without_alpha(path, picture, mended)
+                picture = self._without_alpha(path, picture, fixed)
             return picture if picture.mode == "RGB" else picture.convert("RGB")
         except ValueError as error:
             raise DataError(
@@ -262,7 +262,7 @@ class ImageReader:
             ) from None
 
     def _without_alpha(
-        self, path: Path | str, picture: Image.Image, mended: list[str]
+        self, path: Path | str, picture: Image.Image, fixed: list[str]
     ) -> Image.Image:
         with_alpha = picture.convert("RGBA")
         low, high = with_alpha.getchannel("A").getextrema()
@@ -274,10 +274,10 @@ class ImageReader:
         if low == 255:
             return picture
         if self.options.alpha_over is None:
-            mended.append("alpha dropped")
+            fixed.append("alpha dropped")
             # Not `picture`: Pillow warns about palettes with more than one transparent colour.
             return with_alpha if picture.mode == "P" else picture
-        mended.append("alpha composited")
+        fixed.append("alpha composited")
         ground = Image.new("RGBA", picture.size, (*self.options.alpha_over, 255))
         return Image.alpha_composite(ground, with_alpha)
 

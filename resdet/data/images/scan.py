@@ -37,7 +37,7 @@ class Headers:
     Attributes:
         facts: by path, of every image that can be read.
         faults: by path, why the others cannot; whole sentences that start with the path.
-        counts: what will be mended in reading, as `ImageReader.counts`.
+        counts: what will be fixed in reading, as `ImageReader.counts`.
     """
 
     facts: dict[str, ImageFacts] = field(default_factory=dict)

@@ -129,7 +129,7 @@ def _records(path: Path, layout: Layout, faults: Faults) -> np.ndarray:
         faults.add(
             "files",
             f"{path.name} has {len(data):,} bytes, no whole number of records of {size:,}{hint}",
-            mend="Fetch the binary version again; the python version has other files.",
+            fix="Fetch the binary version again; the python version has other files.",
         )
         return nothing
     records = np.frombuffer(data, dtype=np.uint8).reshape(-1, size)
@@ -141,6 +141,6 @@ def _records(path: Path, layout: Layout, faults: Faults) -> np.ndarray:
                 "labels",
                 f"{path.name}: record {wrong[0]} has label {records[wrong[0], column]}, expected 0 "
                 f"to {last - 1}; {len(wrong):,} of {len(records):,} records are affected",
-                mend="The file is damaged or of another set. Fetch it again.",
+                fix="The file is damaged or of another set. Fetch it again.",
             )
     return records

@@ -65,7 +65,7 @@ def load_folder(
     listing.left_out["hidden folders ignored"] = hidden
     for file, size in zip(listing.files, listing.sizes, strict=True):
         if size == 0:
-            faults.add("images", f"{file} is empty (0 bytes)", mend="Fetch these files again.")
+            faults.add("images", f"{file} is empty (0 bytes)", fix="Fetch these files again.")
     if options.check_images and len(listing.files) <= MAX_HEADERS:
         _check_headers(listing, faults, options)
     faults.stop()
@@ -119,7 +119,7 @@ def _list_images(root: Path, classes: list[str], faults: Faults) -> _Listing:
             faults.add(
                 "empty classes",
                 f"{class_name}/ holds no image{hint}",
-                mend="Every class folder needs an image: fill or remove these.",
+                fix="Every class folder needs an image: fill or remove these.",
             )
         for entry in images:
             listing.files.append(entry.path)

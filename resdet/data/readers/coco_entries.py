@@ -4,7 +4,7 @@ What the file says is read by `resdet.formats.coco_json`, with the rules of the 
 every image needs a file_name, and a size that is missing is left to the image file.
 
 `difficult` and `truncated` may stand beside `iscrowd`, as the embedded digits have them. What is
-harmless is mended and counted: a missing `iscrowd` or `area`, ids such as 7.0.
+harmless is fixed and counted: a missing `iscrowd` or `area`, ids such as 7.0.
 
 Not for: files and boxes against images (`coco`); results (`resdet.evaluation.inputs.validation`).
 """
@@ -38,7 +38,7 @@ class CocoFile:
         annotations: the good ones, as dicts with "id", "image_id", "category_id", "box" (x, y,
             width, height), "iscrowd", "difficult", "truncated", "area", "segmentation".
         annotated: there is an "annotations" key; test sets have none (F8).
-        repairs: what was mended, and how often.
+        repairs: what was fixed, and how often.
         box_areas: annotations whose area is exactly their box's.
         orphans: annotations of images that are not there, left out.
     """
@@ -106,7 +106,7 @@ def parse_coco(
     """
     reader = _Reader(CocoFile(title), faults)
     if key := coco_json.lacking_list(content, ("images", "categories")):
-        faults.add("file", f'{title} has no list "{key}"', mend="Is it an instances file?")
+        faults.add("file", f'{title} has no list "{key}"', fix="Is it an instances file?")
         return reader.file
     reader.read_images(content["images"])
     reader.read_categories(content["categories"])
@@ -159,20 +159,20 @@ class _Reader:
                 "ids",
                 f'image id {fault.value} occurs twice in {self.file.title} ("images" entries '
                 f"{fault.other + 1} and {fault.number + 1}: {names[0]}, {names[1]})",
-                mend="Ids must be unique; renumber one.",
+                fix="Ids must be unique; renumber one.",
             )
         elif fault.rule == "as_text":
             self.faults.add(
                 "ids",
                 f"{where}: id is {_shown(fault.value)}, equal as text to that of another image",
-                mend="Ids must be unique; renumber one.",
+                fix="Ids must be unique; renumber one.",
             )
         else:
             sides = [_shown(fault.entry.get(side)) for side in ("width", "height")]
             self.faults.add(
                 "images",
                 f"{where}: width is {sides[0]}, height is {sides[1]}",
-                mend="Write the image's size, or leave both out.",
+                fix="Write the image's size, or leave both out.",
             )
 
     def read_categories(self, entries: list[Any]) -> None:
@@ -199,21 +199,21 @@ class _Reader:
             self.faults.add(
                 "categories",
                 f'category id {fault.value} occurs twice: "{fault.other}", "{name}"',
-                mend="Renumber one.",
+                fix="Renumber one.",
             )
         else:
             name = fault.entry["name"].strip()
             self.faults.add(
                 "categories",
                 f'two categories are called "{name}": ids {fault.other} and {fault.value}',
-                mend="Rename one, or make them one.",
+                fix="Rename one, or make them one.",
             )
 
     def _refuse_half(self, where: str, key: str, text: str) -> None:
         self.faults.add(
             "text",
             f"{where}: {key} is {json.dumps(text)}, with half a character (a lone surrogate) in it",
-            mend="Write it anew.",
+            fix="Write it anew.",
         )
 
     def read_annotations(self, entries: list[Any], drop_orphans: Counts) -> None:
@@ -240,7 +240,7 @@ class _Reader:
                     "unknown categories",
                     f'{where} has category_id {category_id}, which is not in "categories" (ids '
                     f"{_spread(list(self.file.categories))})",
-                    mend="Add the category, or correct the annotations.",
+                    fix="Add the category, or correct the annotations.",
                 )
                 continue
             self._read_object(entry, annotation_id, image_id, category_id)
@@ -257,7 +257,7 @@ class _Reader:
         typed = to_type("DATASETS.DROP_ORPHANS", drop_orphans, self.faults.name, number)
         self.faults.explain(
             "orphans",
-            mend=f"{number:,} of {total:,} annotations {'is' if number == 1 else 'are'} affected. "
+            fix=f"{number:,} of {total:,} annotations {'is' if number == 1 else 'are'} affected. "
             f"Add the images, delete the annotations, or {typed}"
             f"{f' (not {stated})' if stated else ''}.",
         )
@@ -286,7 +286,7 @@ class _Reader:
                 "ids",
                 f'annotation id {annotation_id} occurs twice in {self.file.title} ("annotations" '
                 f"entries {first[annotation_id]} and {number})",
-                mend="Ids must be unique; renumber one.",
+                fix="Ids must be unique; renumber one.",
             )
             return None
         first[annotation_id] = number
@@ -301,7 +301,7 @@ class _Reader:
             self.faults.add(
                 "boxes",
                 f"{where}: bbox is {_shown(entry.get('bbox'))}",
-                mend="Write four finite numbers, [x, y, width, height].",
+                fix="Write four finite numbers, [x, y, width, height].",
             )
             return
         flags = [self._flag(entry, key, where) for key in ("iscrowd", "difficult", "truncated")]
@@ -330,7 +330,7 @@ class _Reader:
             kind = " (text)" if isinstance(value, str) else ""
             shown = "null" if value is None else _shown(value)
             self.faults.add(
-                "flags", f"{where}: {key} is {shown}{kind}", mend="Write the number 0 or 1."
+                "flags", f"{where}: {key} is {shown}{kind}", fix="Write the number 0 or 1."
             )
         return flag or 0
 
@@ -345,7 +345,7 @@ class _Reader:
             self.faults.add(
                 "areas",
                 f"{where}: area is {_shown(area)}, its box has {by_box:g}",
-                mend="Write the area of the mask, or leave it out: the box's is used then.",
+                fix="Write the area of the mask, or leave it out: the box's is used then.",
             )
             return by_box
         self.file.box_areas += math.isclose(area, by_box, rel_tol=1e-6)
@@ -370,11 +370,11 @@ class _Reader:
         return found
 
     def _refuse_id(
-        self, value: Any, where: str, key: str = "id", mend: str = "Ids are whole numbers."
+        self, value: Any, where: str, key: str = "id", fix: str = "Ids are whole numbers."
     ) -> None:
         hint = f"; write the number {value}" if isinstance(value, str) and value.isdigit() else ""
         kind = " (text)" if isinstance(value, str) else ""
-        self.faults.add("ids", f"{where}: {key} is {_shown(value)}{kind}{hint}", mend=mend)
+        self.faults.add("ids", f"{where}: {key} is {_shown(value)}{kind}{hint}", fix=fix)
 
 
 def _printable(value: Id) -> str:

@@ -125,7 +125,7 @@ def refuse_missing(
         faults.add(
             f"ambiguous {what}",
             f"{name}: there are {', '.join(others)}",
-            mend="Keep one of each.",
+            fix="Keep one of each.",
         )
     missing = len(found.missing)
     stated = count_for(options.allow_missing, faults.name)
@@ -137,7 +137,7 @@ def refuse_missing(
     faults.explain(
         f"missing {what}",
         heading=f"{missing:,} of {total:,} {what} listed in {source} are missing:",
-        mend=f"Put them there, or train on the rest with {typed} (exactly that number"
+        fix=f"Put them there, or train on the rest with {typed} (exactly that number"
         f"{f', not {stated}' if stated else ''}; for training sets alone).",
     )
     return 0

@@ -210,7 +210,7 @@ class _Reading:
         self.faults.add(
             "classes",
             f'{where}: class "{name}" is not among the {len(classes)} classes of {self.name}{hint}',
-            mend=f"Mend the files. A set with classes of its own is loaded as voc:ROOT:SPLIT; the "
+            fix=f"Fix the files. A set with classes of its own is loaded as voc:ROOT:SPLIT; the "
             f"classes here are {', '.join(classes)}.",
         )
 
@@ -272,14 +272,14 @@ def _refuse_other_origin(items: Sequence[Item], words: _Words, reading: _Reading
             "origin",
             f"{len(zeros):,} {'box has' if len(zeros) == 1 else 'boxes have'} xmin or ymin 0, but "
             f"VOC counts pixels from 1 (voc_origin 1); first: {words.where(zeros[0])}, {axis} 0",
-            mend="Say DATASETS.VOC_ORIGIN 0 if your tool counts from 0.",
+            fix="Say DATASETS.VOC_ORIGIN 0 if your tool counts from 0.",
         )
     elif near == 0 and not zeros and len(borders) >= MANY_AT_THE_BORDER:
         reading.faults.add(
             "origin",
             f"{len(borders):,} boxes end at the far border of their image and none starts at 0, "
             f"but voc_origin is 0; first: {words.where(borders[0])}",
-            mend="VOC counts pixels from 1: leave DATASETS.VOC_ORIGIN at 1.",
+            fix="VOC counts pixels from 1: leave DATASETS.VOC_ORIGIN at 1.",
         )
     elif near == 0 and not zeros and borders:
         reading.notes.append(
@@ -327,6 +327,6 @@ def _own_classes(root: Path, faults: Faults) -> tuple[str, ...]:
             faults.add(
                 "class list",
                 f"classes that differ in case alone: {said}",
-                mend="Write one spelling in all files.",
+                fix="Write one spelling in all files.",
             )
     return tuple(sorted(objects))

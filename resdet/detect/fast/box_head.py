@@ -1,4 +1,4 @@
-"""Detectron2's own region heads (FPN, DC5) sooner: pooled as sums of map cells, layers as the net.
+"""Detectron2's own region heads (FPN, DC5) faster: pooled as sums of map cells, layers as the net.
 
 Not for: masks and keypoints, or heads of our nets (`regions`).
 """
@@ -19,7 +19,7 @@ class BoxHead(InPrecision, FastRCNNConvFCHead):
     """Detectron2's box head, computed as the net is."""
 
 
-def can_be_quickened(heads: Any) -> bool:
+def can_be_accelerated(heads: Any) -> bool:
     """Whether these are Detectron2's standard heads, pooled by RoIAlign."""
     # A cascade is a subclass, with several heads.
     return type(heads) is StandardROIHeads and all(
@@ -32,8 +32,8 @@ def own_box_head(heads: StandardROIHeads) -> bool:
     return type(heads.box_head) in (FastRCNNConvFCHead, BoxHead)
 
 
-def quicken(heads: StandardROIHeads, precision: Precision, chunk: int) -> None:
-    """Changes heads that `can_be_quickened` in place; nothing that is saved changes."""
+def accelerate(heads: StandardROIHeads, precision: Precision, chunk: int) -> None:
+    """Changes heads that `can_be_accelerated` in place; nothing that is saved changes."""
     levels = heads.box_pooler.level_poolers
     for number, level in enumerate(levels):
         if isinstance(level, ROIAlign):

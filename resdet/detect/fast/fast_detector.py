@@ -1,4 +1,4 @@
-"""A trained detector in its fast form for inference: the same detections, sooner.
+"""A trained detector in its fast form for inference: the same detections, faster.
 
 `fast(model)` gives a copy; the trained model stays as it is. What changes, each within rounding:
 
@@ -22,7 +22,7 @@ from detectron2.layers import Conv2d, FrozenBatchNorm2d
 from torch import nn
 
 from resdet.detect.backbone import NetBackbone
-from resdet.detect.fast.box_head import BoxHead, can_be_quickened, own_box_head, quicken
+from resdet.detect.fast.box_head import BoxHead, accelerate, can_be_accelerated, own_box_head
 from resdet.detect.fast.folding import fold_norms, is_plain
 from resdet.detect.fast.proposals import HiddenLayer, ShortNMS, plain_head
 from resdet.detect.fast.region_features import CHUNK, pooler_for, unsupported_reason
@@ -64,8 +64,8 @@ def fast(model: nn.Module, *, bf16: bool = False, chunk: int = CHUNK) -> nn.Modu
         levels = [int(f.removeprefix("p")) for f in backbone.output_shape()]
         stages = [n for n in levels if hasattr(backbone, f"fpn_output{n}")]
         backbone.output_convs = [getattr(backbone, f"fpn_output{n}") for n in reversed(stages)]
-    if can_be_quickened(heads):
-        quicken(heads, precision, chunk)
+    if can_be_accelerated(heads):
+        accelerate(heads, precision, chunk)
         if bf16 and isinstance(heads.box_head, BoxHead):
             heads.box_head.to(torch.bfloat16)
     if isinstance(heads, RegionHeads):
@@ -94,7 +94,7 @@ def _prepare(module: nn.Module, bf16: bool) -> None:
 
 
 def _winograd(conv: Any) -> WinogradConv | None:
-    """What computes this layer sooner, be it ours or Detectron2's; None if nothing does."""
+    """What computes this layer faster, be it ours or Detectron2's; None if nothing does."""
     if not fits(conv) or getattr(conv, "norm", None) is not None:
         return None
     if is_plain(conv):
@@ -125,7 +125,7 @@ def skipped(model: nn.Module) -> Iterator[str]:
     if isinstance(heads, RegionHeads):
         if reason := unsupported_reason(heads):
             yield reason
-    elif not can_be_quickened(heads):
+    elif not can_be_accelerated(heads):
         yield f"the region heads are Detectron2's {type(heads).__name__}: left as they are"
     elif not own_box_head(heads):
         yield f"the box head is a {type(heads.box_head).__name__}: pooled for, left as it is"

@@ -1,4 +1,4 @@
-"""A detector that trains sooner, to the same gradients within rounding.
+"""A detector that trains faster, to the same gradients within rounding.
 
 `speed_up(model, precision)` changes how the model computes and nothing that is saved: parameters,
 buffers and their names stay.
@@ -21,7 +21,7 @@ from typing import Any
 import torch
 
 from resdet.detect.backbone import NetBackbone
-from resdet.detect.fast.box_head import can_be_quickened, quicken
+from resdet.detect.fast.box_head import accelerate, can_be_accelerated
 from resdet.detect.fast.fast_detector import skipped
 from resdet.detect.fast.folding import fold_while_training
 from resdet.detect.fast.proposals import HiddenLayer, ShortNMS, plain_head
@@ -54,8 +54,8 @@ def speed_up(model: Any, precision: Precision) -> None:
         if isinstance(module, NetBackbone | NetFPN):
             module.precision = precision
     heads = getattr(model, "roi_heads", None)
-    if can_be_quickened(heads):
-        quicken(heads, precision, CHUNK)
+    if can_be_accelerated(heads):
+        accelerate(heads, precision, CHUNK)
     if isinstance(heads, RegionHeads):
         fold_while_training(heads)
         heads.precision = precision

@@ -1,4 +1,4 @@
-"""Proposals sooner: Detectron2's RPN with its head computed fast and its NMS cut short.
+"""Proposals faster: Detectron2's RPN with its head computed fast and its NMS cut short.
 
 Not for: FPN's NMS, whose levels are ranked together; it is small there.
 """

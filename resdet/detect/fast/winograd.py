@@ -126,7 +126,7 @@ def _both_axes(matrix: torch.Tensor, values: torch.Tensor) -> torch.Tensor:
 
 
 def fits(conv: nn.Module) -> bool:
-    """Whether Winograd's way gives this layer's sums, and sooner."""
+    """Whether Winograd's way gives this layer's sums, and faster."""
     return (
         isinstance(conv, nn.Conv2d)
         and conv.kernel_size == (3, 3)

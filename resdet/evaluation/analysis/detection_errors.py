@@ -12,7 +12,7 @@ positive, at overlaps t_f = 0.5 and t_b = 0.1 with the objects that are to be fo
 
 the first of these that holds, and an object is missed when no detection has it and no
 classification or localisation error means it. The gain of an error is what AP50 would gain if
-all of its kind were mended and nothing else was:
+all of its kind were fixed and nothing else was:
 
     classification, localisation   the detection is right; of several with one object the best
                                    in score stays, the others go
@@ -24,10 +24,10 @@ Gains do not add up to 1 - AP50. AP50 is COCO's, over all sizes, best 100 per im
 Where the paper's own code (tidecv 1.0.1) does otherwise, seen in its source and in our tests:
 
 - A false positive that means an object which another detection has goes, even with the higher
-  score; and of one object's classification and localisation errors together it mends only the
-  best, even where it mends one kind. RULES has "tidecv" for figures that compare with published
+  score; and of one object's classification and localisation errors together it fixes only the
+  best, even where it fixes one kind. RULES has "tidecv" for figures that compare with published
   ones; "paper" is what stands above.
-- What lies in a crowd is neither right nor wrong to AP, and yet counted as an error, and mended
+- What lies in a crowd is neither right nor wrong to AP, and yet counted as an error, and fixed
   into a right one. Here it is no error.
 - A class with detections and no object counts as AP 0 in the mean. Here it is left out, as by
   COCO; its detections are errors all the same.
@@ -88,7 +88,7 @@ class Anatomy:
     Attributes:
         ap50: as it is; None without an object to find.
         gains: of each error, in AP50; None without an object to find. Of sizes: only the errors
-            of that size are mended. Of classes: the gain of that class's own AP.
+            of that size are fixed. Of classes: the gain of that class's own AP.
         counts: of detections; for "missed" of objects. Of classes: the class that a detection
             claims, or that a missed object has.
         rows: (M,) rows of the detections. kinds: (M,) places in ERRORS, RIGHT or NEITHER.
@@ -166,7 +166,7 @@ def dissect(
         truth, columns: read and validated (`read_ground_truth`, `read_columns`).
         foreground, background: TIDE's t_f and t_b, 0 < t_b < t_f <= 1.
         subset: the images that were scored, when not all.
-        rule: how errors are mended, "paper" or "tidecv", see the module.
+        rule: how errors are fixed, "paper" or "tidecv", see the module.
         ignore_difficult: difficult objects need not be found, as by VOC's rules; AP50 is COCO's
             without them.
 
@@ -189,7 +189,7 @@ def dissect(
 
 
 class _Mender:
-    """AP50 as it is, and with some errors mended."""
+    """AP50 as it is, and with some errors fixed."""
 
     def __init__(self, truth: GroundTruth, columns: Columns, judged: Verdicts, rule: str):
         self.truth = truth
@@ -208,9 +208,9 @@ class _Mender:
         self.ap = self._ap(np.ones(len(area), np.bool_), judged.kinds == RIGHT, self.category)
 
     def anatomy(self) -> Anatomy:
-        mended = {error: self._mended(kind, None) for kind, error in enumerate(ERRORS)}
+        fixed = {error: self._fixed(kind, None) for kind, error in enumerate(ERRORS)}
         by_size = {
-            error: {size: self._gain(self._mended(kind, s)) for s, size in enumerate(SIZES)}
+            error: {size: self._gain(self._fixed(kind, s)) for s, size in enumerate(SIZES)}
             for kind, error in enumerate(ERRORS)
         }
         by_class = {
@@ -218,7 +218,7 @@ class _Mender:
                 name: None if np.isnan(change) else float(change)
                 for name, change in zip(self.names, ap - self.ap, strict=True)
             }
-            for error, ap in mended.items()
+            for error, ap in fixed.items()
         }
         counts_by_size = {error: self._counts(kind, SIZES) for kind, error in enumerate(ERRORS)}
         counts_by_class = {
@@ -227,7 +227,7 @@ class _Mender:
         return Anatomy(
             self.truth,
             _mean(self.ap),
-            {error: self._gain(ap) for error, ap in mended.items()},
+            {error: self._gain(ap) for error, ap in fixed.items()},
             by_size,
             by_class,
             {error: sum(counts.values()) for error, counts in counts_by_size.items()},
@@ -248,12 +248,12 @@ class _Mender:
             groups = (self.size if names is SIZES else self.category)[self.judged.kinds == kind]
         return dict(zip(names, np.bincount(groups, minlength=len(names)).tolist(), strict=True))
 
-    def _gain(self, mended: FloatArray) -> float | None:
-        before, after = _mean(self.ap), _mean(mended)
+    def _gain(self, fixed: FloatArray) -> float | None:
+        before, after = _mean(self.ap), _mean(fixed)
         return None if before is None or after is None else after - before
 
-    def _mended(self, kind: int, size: int | None) -> FloatArray:
-        """(K,) AP with the errors of a kind mended: all of them, or those of one size."""
+    def _fixed(self, kind: int, size: int | None) -> FloatArray:
+        """(K,) AP with the errors of a kind fixed: all of them, or those of one size."""
         right = self.judged.kinds == RIGHT
         if kind == MISSED:
             gone = self.is_missed if size is None else self.is_missed & (self.object_size == size)
@@ -271,12 +271,12 @@ class _Mender:
         return self._ap(kept, right, category)
 
     def _corrected(self, chosen: IntArray) -> tuple[IntArray, IntArray]:
-        """Which errors have their object once they are mended, and which detections lose it."""
+        """Which errors have their object once they are fixed, and which detections lose it."""
         meant, finder = self.judged.meant, self.judged.finder
         if self.rule == "tidecv":
-            mendable = np.isin(self.judged.kinds, (CLASSIFICATION, LOCALISATION))
-            mendable[mendable] = finder[meant[mendable]] < 0
-            rivals = np.flatnonzero(mendable)
+            fixable = np.isin(self.judged.kinds, (CLASSIFICATION, LOCALISATION))
+            fixable[fixable] = finder[meant[fixable]] < 0
+            rivals = np.flatnonzero(fixable)
             _, firsts = np.unique(meant[rivals], return_index=True)
             return np.intersect1d(rivals[firsts], chosen), chosen[:0]
         objects, firsts = np.unique(meant[chosen], return_index=True)
@@ -367,11 +367,11 @@ def compare(before: Anatomy, after: Anatomy) -> PairedAnatomy:
     """Two anatomies of the same set, object by object.
 
     Raises:
-        ValueError: they are not of the same objects, or their errors were mended by two rules.
+        ValueError: they are not of the same objects, or their errors were fixed by two rules.
     """
     if before.rule != after.rule:
         raise ValueError(
-            f"errors are mended by rule {before.rule!r} before and {after.rule!r} after; dissect "
+            f"errors are fixed by rule {before.rule!r} before and {after.rule!r} after; dissect "
             "both by one"
         )
     a, b = before.truth, after.truth

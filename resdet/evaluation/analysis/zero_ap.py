@@ -5,7 +5,7 @@ pixel, corners that leave the image). What it has to let pass is asked here: the
 are scored again as if one usual mistake had been made, and where that gives a real AP the note
 says which, and what it gives.
 
-Not for: mending anything, or numbers that are merely low.
+Not for: fixing anything, or numbers that are merely low.
 """
 
 from __future__ import annotations

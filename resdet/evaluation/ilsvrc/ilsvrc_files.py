@@ -280,7 +280,7 @@ def _outside(
     count: int,
     name: Callable[[int], str],
     what: str,
-    mend: str,
+    fix: str,
 ) -> list[Finding]:
     """Numbers that are not among 1 to `count`; counted from 0 is a kind of its own."""
     rows = np.flatnonzero((values < 1) | (values > count))
@@ -290,8 +290,8 @@ def _outside(
     says = f"{what} outside 1 to {count:,}: {share(len(rows), len(values))}."
     if low == 0 and high < count:
         says = f"{what} lie between 0 and {high:,}, of 1 to {count:,}: they count from 0."
-        mend = f"Add 1. {mend}"
-    return [finding(rule, rows, lambda r: f"{name(r)}: {values[r]}", says, mend)]
+        fix = f"Add 1. {fix}"
+    return [finding(rule, rows, lambda r: f"{name(r)}: {values[r]}", says, fix)]
 
 
 def _check_numbers(

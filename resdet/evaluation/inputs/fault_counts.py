@@ -48,13 +48,13 @@ class _FaultCount:
 
     rule: str
     what: str
-    mend: str
+    fix: str
     count: int = 0
     first: list[str] = field(default_factory=list)
 
     def finding(self, total: int) -> Finding:
         what = f"{self.what} {share(self.count, total)}."
-        return Finding(self.rule, self.count, self.first, self.mend, REFUSE, what)
+        return Finding(self.rule, self.count, self.first, self.fix, REFUSE, what)
 
 
 class Tally:
@@ -78,10 +78,10 @@ class Tally:
 
     def add(
         self, kind: FaultKind, rule: str, rows: Sequence[int], say: Callable[[int], str], what: str,
-        mend: str,
+        fix: str,
     ) -> None:  # fmt: skip
         """More faults of one kind, which earlier pieces may have had as well."""
-        fault = self._counts.setdefault(kind, _FaultCount(rule, what, mend))
+        fault = self._counts.setdefault(kind, _FaultCount(rule, what, fix))
         fault.count += len(rows)
         fault.first += [say(int(row)) for row in rows[: SHOWN - len(fault.first)]]
 
@@ -111,7 +111,7 @@ class Tally:
     def _word_images(self, fault: _FaultCount) -> None:
         if self._only_of_other_type:
             right = "numbers" if isinstance(self._unknown_images[0], str) else "text"
-            fault.mend = f"The set's image ids are {right}: write {right}."
+            fault.fix = f"The set's image ids are {right}: write {right}."
 
     def _word_categories(self, fault: _FaultCount) -> None:
         ids = self.index.category_ids
@@ -123,7 +123,7 @@ class Tally:
                 f"category ids {low} to {high} in the file, {_id_range(ids)}. "
                 "These are contiguous class numbers."
             )
-            fault.mend = "Write category ids; resdet's own results do."
+            fault.fix = "Write category ids; resdet's own results do."
         else:
             fault.what = f"Categories that the set does not have ({_id_range(ids)}):"
 

@@ -20,19 +20,19 @@ class Finding:
     """One kind of fault in a results file.
 
     rule: a stable word for scripts. count: how many entries (or images) have it. first: the
-    first of them, in words. mend: what would mend it. severity: "refuse" (never scored) or
+    first of them, in words. fix: what would fix it. severity: "refuse" (never scored) or
     "warn" (scored, and said). what: the fault as a sentence, with its share.
     """
 
     rule: str
     count: int
     first: list[str]
-    mend: str
+    fix: str
     severity: str
     what: str
 
     def to_json(self) -> dict[str, object]:
-        return {"rule": self.rule, "count": self.count, "first": self.first, "mend": self.mend}
+        return {"rule": self.rule, "count": self.count, "first": self.first, "fix": self.fix}
 
     def lines(self) -> list[str]:
         """The finding on a page: what, the first few, what to do."""
@@ -41,7 +41,7 @@ class Finding:
             self.what,
             *(f"    {line}" for line in self.first),
             *(more if self.first and self.count > len(self.first) else []),
-            f"  {self.mend}",
+            f"  {self.fix}",
         ]
 
 
@@ -50,11 +50,11 @@ def finding(
     rows: Sequence[int] | IntArray,
     name: Callable[[int], str],
     what: str,
-    mend: str,
+    fix: str,
     severity: str = REFUSE,
 ) -> Finding:
     """A finding on the entries `rows`, the first few of them named by `name(row)`."""
-    return Finding(rule, len(rows), [name(int(r)) for r in rows[:SHOWN]], mend, severity, what)
+    return Finding(rule, len(rows), [name(int(r)) for r in rows[:SHOWN]], fix, severity, what)
 
 
 def share(count: int, total: int, unit: str = "entries") -> str:

@@ -190,7 +190,7 @@ class _Reader:
             raise DataError(
                 f"{self.title}: {len(self.faults):,} "
                 f"{'fault' if len(self.faults) == 1 else 'faults'}, so it cannot be scored "
-                f"against. Mend the file.\n{first_few(self.faults)}"
+                f"against. Fix the file.\n{first_few(self.faults)}"
             )
 
     def _repair(self, what: str) -> None:
@@ -374,7 +374,7 @@ class _Reader:
         if values[2] < 0 or values[3] < 0:
             self.faults.append(
                 f"{name}: width {values[2]:g} and height {values[3]:g}: a box has no negative "
-                "size. Mend or delete it."
+                "size. Fix or delete it."
             )
             return None
         if values[2] == 0 or values[3] == 0:

@@ -90,13 +90,13 @@ class Former:
 
     def _add(
         self, kind: FaultKind, rule: str, rows: Sequence[int], say: Callable[[int], str],
-        what: str, mend: str,
+        what: str, fix: str,
     ) -> None:  # fmt: skip
         """A refusal on `rows`, which are left out of the columns; none when there is no row."""
         if len(rows):
             self.bad.update(map(int, rows))
             named = lambda r: f"{self.name(r)}: {say(r)}"  # noqa: E731
-            self.tally.add(kind, rule, rows, named, what, mend)
+            self.tally.add(kind, rule, rows, named, what, fix)
 
     def _objects(self) -> None:
         rows = entries_without(self.results, lambda kind: issubclass(kind, Mapping))

@@ -1,7 +1,7 @@
 """Is this results file what it says it is? Asked before every number, and on its own.
 
 The whole file is read, the faults are grouped by kind, and each kind says how often, where
-first, and what would mend it. Nothing is changed or guessed. `docs/faults.md`, F80 to F87.
+first, and what would fix it. Nothing is changed or guessed. `docs/faults.md`, F80 to F87.
 
 Not for: the ground truth (`ground_truth` reads that), or scores.
 """

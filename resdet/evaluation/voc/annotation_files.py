@@ -32,7 +32,7 @@ def read_annotation(path: Path | str) -> VocFile:
     except OSError as error:
         raise DataError(f"{path} cannot be read: {error.strerror}.") from None
     except ValueError:  # a zero byte, which no file has in its name
-        raise DataError(f"image id {path.stem!r} is no file name. Mend the image list.") from None
+        raise DataError(f"image id {path.stem!r} is no file name. Fix the image list.") from None
     annotation = parse_voc(data, where)
     if annotation.faults:
         raise DataError(first_few(annotation.faults, indent=""))
@@ -69,6 +69,6 @@ def check_boxes(annotation: VocFile) -> list[str]:
             if size is not None and high > size:
                 faults.append(
                     f"{where}: {axis}max is {high:g}, the image is {size} {word}. "
-                    f"Mend the file, or take {stem} out of the image list."
+                    f"Fix the file, or take {stem} out of the image list."
                 )
     return faults

@@ -172,7 +172,7 @@ def _refuse_unknown_names(annotations: Sequence[VocFile], classes: tuple[str, ..
     ]
     if faults:
         raise DataError(
-            f"{len(faults):,} objects are of unknown classes. Mend the names, or give the classes "
+            f"{len(faults):,} objects are of unknown classes. Fix the names, or give the classes "
             f"that the set has.\n{first_few(faults)}"
         )
 

@@ -1,6 +1,6 @@
 """Which errors each detector makes, what they cost, and which the other does not make.
 
-Not for: what an error is and what mending it gains (`resdet.evaluation.analysis.detection_errors`).
+Not for: what an error is and what fixing it gains (`resdet.evaluation.analysis.detection_errors`).
 """
 
 from __future__ import annotations
@@ -114,13 +114,13 @@ def _placed(scores: SetScores, truth: GroundTruth) -> Columns:
 
 
 def _costs(columns: Sequence[Column], anatomies: Sequence[Anatomy]) -> Figure:
-    """What AP50 would gain if one kind of error were mended, a group of bars per kind."""
+    """What AP50 would gain if one kind of error were fixed, a group of bars per kind."""
     values = [[100 * (a.gains[error] or 0.0) for a in anatomies] for error in ERRORS]
     most = charts.ticks(max(0.1, *(v for row in values for v in row)), 4)[-1]
     return Figure(
         "error_costs",
         "What each kind of error costs",
-        "Points of AP50 (COCO's rule) that a run would gain if all errors of one kind were mended. "
+        "Points of AP50 (COCO's rule) that a run would gain if all errors of one kind were fixed. "
         f"The kinds do not add up. {SOURCE}.",
         charts.bar_chart(
             [Bars(e, tuple(row)) for e, row in zip(ERRORS, values, strict=True)],

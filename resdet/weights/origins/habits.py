@@ -122,6 +122,6 @@ def _checked(card: Card, path: Path, found: Identified, digest: str) -> Card:
     if known is not None and stated is not None and stated != known and needs_stride_rule(card.net):
         raise WeightsError(
             f"{where} says stride_in_1x1={stated}, but {found.origin.name}'s files have "
-            f"{known}. Delete the card, or mend it."
+            f"{known}. Delete the card, or fix it."
         )
     return card

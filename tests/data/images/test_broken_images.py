@@ -55,7 +55,7 @@ def test_missing_files_and_folders(tmp_path) -> None:
 
 @pytest.mark.parametrize("progressive", [False, True])
 @pytest.mark.parametrize("lost", [1, 2])
-def test_a_missing_end_marker_alone_is_mended(
+def test_a_missing_end_marker_alone_is_fixed(
     tmp_path, make_picture, progressive: bool, lost: int
 ) -> None:
     """F31: Pillow refuses such a file though every pixel is there."""

@@ -1,4 +1,4 @@
-"""The image reader: what it reads, what it mends, and its cache of headers (F26 to F31)."""
+"""The image reader: what it reads, what it fixes, and its cache of headers (F26 to F31)."""
 
 from __future__ import annotations
 

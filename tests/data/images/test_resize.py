@@ -161,7 +161,7 @@ def test_a_fault_far_below_the_region_is_found(tmp_path) -> None:
     assert str(part.value) == str(whole.value)
 
 
-def test_what_is_refused_and_mended_is_the_same_as_of_whole_images(photograph, tmp_path) -> None:
+def test_what_is_refused_and_fixed_is_the_same_as_of_whole_images(photograph, tmp_path) -> None:
     """Cut anywhere, bytes put in, changed or doubled: `read` and `read_region` agree on all."""
     file = io.BytesIO()
     photograph.save(file, "JPEG", quality=85)

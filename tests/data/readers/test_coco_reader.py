@@ -1,4 +1,4 @@
-"""COCO's JSON: ids, sizes, boxes, crowds and areas, refused or mended by annotation (F5 to F58)."""
+"""COCO's JSON: ids, sizes, boxes, crowds and areas, refused or fixed by annotation (F5 to F58)."""
 
 from __future__ import annotations
 
@@ -265,7 +265,7 @@ def test_bad_image_entries_are_refused(one, entry, said: str) -> None:
     assert said in refused(one)
 
 
-def test_ids_with_a_decimal_point_are_mended(one) -> None:
+def test_ids_with_a_decimal_point_are_fixed(one) -> None:
     """F58: 1.0 is 1; counted for the image, its two mentions and the annotation."""
     one.content["images"][0]["id"] = 1.0
     one.annotation(id=3.0, image_id=1.0)
@@ -387,7 +387,7 @@ def test_a_rounding_at_the_border_is_none(one) -> None:
 
 
 def test_a_published_set_may_have_one_odd_box_in_a_thousand(one) -> None:
-    """F11, F12: COCO's own training file has boxes without area; nobody can mend it."""
+    """F11, F12: COCO's own training file has boxes without area; nobody can fix it."""
     for _ in range(1998):
         one.annotation()
     one.annotation(bbox=[10, 10, 30, 0])

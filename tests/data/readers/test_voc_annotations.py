@@ -39,7 +39,7 @@ def test_unknown_classes_are_refused_with_a_suggestion(voc_tree, name: str, said
     assert said in page
 
 
-def test_blanks_around_a_class_are_mended(voc_tree) -> None:
+def test_blanks_around_a_class_are_fixed(voc_tree) -> None:
     """F4."""
     voc_tree.add("a", voc_tree.object(" dog\n"))
     voc_tree.list("train", "a")

@@ -111,7 +111,7 @@ def test_the_evaluator_scores_the_objects_that_the_loader_gives(shared_data) -> 
 # -- lists ------------------------------------------------------------------------------------
 
 
-def test_lists_are_mended(voc_tree) -> None:
+def test_lists_are_fixed(voc_tree) -> None:
     """F9, F90: BOM, CRLF, blank lines and blanks; `#` is a letter."""
     for image_id in ("000005", "img#7", "mein Bild"):
         voc_tree.add(image_id)
@@ -349,7 +349,7 @@ def test_the_list_of_a_set_with_a_long_name_is_kept_too() -> None:
 
 
 def test_faults_of_several_kinds_are_shown_together(voc_tree) -> None:
-    """A user mends a set once: class, box and missing file on one page."""
+    """A user fixes a set once: class, box and missing file on one page."""
     voc_tree.add("a", voc_tree.object("zebra"), voc_tree.object(box=(11, 11, 500, 40)))
     voc_tree.list("train", "a", "gone")
     with pytest.raises(BrokenSet, match=r"(?s)gone\.jpg.*gone\.xml.*zebra.*xmax 500"):

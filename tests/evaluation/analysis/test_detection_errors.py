@@ -149,7 +149,7 @@ def test_ap50_is_pycocotools(random_scene: SceneMaker) -> None:
 @pytest.mark.parametrize(
     ("objects", "found", "ap50", "gains"),
     [
-        # One object of one class: whatever mends it gives AP 1.
+        # One object of one class: whatever fixes it gives AP 1.
         pytest.param(
             [(1, SQUARE)], [(1, 0.9, BY_30)], 0, {"localisation": 1}, id="box"
         ),
@@ -226,18 +226,18 @@ def test_the_best_in_score_stays_by_the_paper_and_the_right_one_by_its_code(
     assert result.gains["classification"] == pytest.approx(gain)
 
 
-def test_one_kind_is_mended_alone_by_the_paper_and_not_by_its_code() -> None:
-    """A cat called a dog (.9) and boxed badly (.8). Mending boxes gives it by the paper (AP 1); the
+def test_one_kind_is_fixed_alone_by_the_paper_and_not_by_its_code() -> None:
+    """A cat called a dog (.9) and boxed badly (.8). Fixing boxes gives it by the paper (AP 1); the
     code keeps it for the class error, which scores higher, and so gains nothing."""
     problem = scene([(1, SQUARE)], [(2, 0.9, BY_80), (1, 0.8, BY_30)])
     assert dissected(*problem).gains["localisation"] == pytest.approx(1)
     assert dissected(*problem, rule="tidecv").gains["localisation"] == pytest.approx(0)
-    # The class error mended, the bad box stays below it.
+    # The class error fixed, the bad box stays below it.
     for rule in detection_errors.RULES:
         assert dissected(*problem, rule=rule).gains["classification"] == pytest.approx(1)
 
 
-def test_sizes_are_the_objects_and_their_errors_are_mended_alone() -> None:
+def test_sizes_are_the_objects_and_their_errors_are_fixed_alone() -> None:
     """COCO's ends, 32^2 and 96^2: up to and with them small and medium; gains by hand."""
     small, medium, large = [0, 0, 32, 32], [0, 0, 33, 33], [0, 0, 96, 97]
     objects = [(1, box, image) for image, box in enumerate((small, medium, large), start=1)]
@@ -250,7 +250,7 @@ def test_sizes_are_the_objects_and_their_errors_are_mended_alone() -> None:
     assert sum(result.counts_by_size["background"].values()) == 0
     # Wrong (.9), right (.8), one of three: precision 1/2 up to recall 1/3, 34 points.
     assert result.ap50 == pytest.approx(34 / 2 / 101)
-    # Mended: two right of three, 67 points.
+    # Fixed: two right of three, 67 points.
     assert result.gains_by_size["localisation"]["small"] == pytest.approx((67 - 17) / 101)
     assert result.gains_by_size["localisation"]["medium"] == 0
     # Without the large one: precision 1/2 up to recall 1/2, 51 points.
@@ -350,7 +350,7 @@ def test_a_detector_against_itself_moves_nothing(random_scene: SceneMaker) -> No
     assert np.array_equal(moves, np.diag(np.diag(moves)))
 
 
-def test_errors_mended_by_two_rules_are_not_compared(random_scene: SceneMaker) -> None:
+def test_errors_fixed_by_two_rules_are_not_compared(random_scene: SceneMaker) -> None:
     """Their gains are different things: the same detector would seem to gain or to lose."""
     gt, results = random_scene(0)
     truth = read_ground_truth(gt)

@@ -353,7 +353,7 @@ def test_ids_counted_from_zero_are_said_to_be() -> None:
     found = detections((1, 0, 0.9, [1, 1, 50, 50]), (1, 199, 0.9, [1, 1, 50, 50]))
     said = rules(found)["unknown-category"]
     assert said.what == "DET ids lie between 0 and 199, of 1 to 200: they count from 0."
-    assert said.mend.startswith("Add 1.")
+    assert said.fix.startswith("Add 1.")
 
 
 def test_a_file_that_would_be_refused_is_not_written(tmp_path: Path) -> None:

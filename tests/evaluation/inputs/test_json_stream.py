@@ -250,21 +250,21 @@ def test_rows_are_called_by_their_place_in_the_file(tmp_path: Path, decoder: str
 
 
 @pytest.mark.parametrize(
-    ("ids", "mend"),
+    ("ids", "fix"),
     [
         (["7", "9"], "The set's image ids are numbers: write numbers."),
         (["7", 8], "Is it the right --gt?"),
         ([8, "7"], "Is it the right --gt?"),
     ],
 )
-def test_what_mends_unknown_images_is_known_in_the_end(
-    monkeypatch: pytest.MonkeyPatch, ids: list[Any], mend: str
+def test_what_fixes_unknown_images_is_known_in_the_end(
+    monkeypatch: pytest.MonkeyPatch, ids: list[Any], fix: str
 ) -> None:
     """F81: ids as text are the likely cause only where all of them are; a piece each."""
     monkeypatch.setattr(detections, "PIECE", 1)
     _, findings = detections.read_columns([GOOD | {"image_id": i} for i in ids], INDEX)
     assert [(f.rule, f.count) for f in findings] == [("unknown-image", 2)]
-    assert findings[0].mend.startswith(mend)
+    assert findings[0].fix.startswith(fix)
 
 
 def test_broken_text_in_other_keys_is_refused(tmp_path: Path, decoder: str) -> None:

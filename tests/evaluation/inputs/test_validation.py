@@ -1,4 +1,4 @@
-"""Results that are not what they say they are: each fault named, counted, with what mends it."""
+"""Results that are not what they say they are: each fault named, counted, with what fixes it."""
 
 from __future__ import annotations
 
@@ -30,10 +30,10 @@ def test_clean_results_have_no_findings(instances: Any, perfect: Results) -> Non
 
 
 def test_findings_are_what_submit_check_promises(instances: Any, perfect: Results) -> None:
-    """docs/commands.md: rule, count, first, mend."""
+    """docs/commands.md: rule, count, first, fix."""
     perfect[0]["score"] = float("nan")
     found = only(check_results(perfect, instances, IDS)).to_json()
-    assert set(found) == {"rule", "count", "first", "mend"}
+    assert set(found) == {"rule", "count", "first", "fix"}
     json.dumps(found, allow_nan=False)
 
 
@@ -136,8 +136,8 @@ def test_files_without_a_list_are_refused(
         check_results(path, instances)
 
 
-def test_a_missing_file_is_mendable(tmp_path: Path, instances: Any) -> None:
-    """docs/commands.md: exit code 2 is for what can be mended before anything starts."""
+def test_a_missing_file_is_fixable(tmp_path: Path, instances: Any) -> None:
+    """docs/commands.md: exit code 2 is for what can be fixed before anything starts."""
     with pytest.raises(DataError, match=r"none.json does not exist"):
         check_results(tmp_path / "none.json", instances)
 
@@ -228,7 +228,7 @@ def test_a_file_written_twice_is_recognised(instances: Any, perfect: Results) ->
     found = only(check_results(perfect * 3, instances, IDS))
     assert (found.rule, found.count) == ("duplicates", 6)
     assert found.what == "The file contains every detection 3 times."
-    assert "3 processes" in found.mend
+    assert "3 processes" in found.fix
 
 
 def test_some_repeats_are_refused_with_their_share(instances: Any, perfect: Results) -> None:

@@ -61,7 +61,7 @@ def test_truncated_may_be_a_fraction(devkit: Path) -> None:
     assert item.difficult
 
 
-def test_blanks_around_a_class_name_are_mended_and_counted(devkit: Path) -> None:
+def test_blanks_around_a_class_name_are_fixed_and_counted(devkit: Path) -> None:
     """F4: Detectron2's evaluator compares and finds no ground truth."""
     annotation = parsed(devkit, voc_object(" cow ", (1, 1, 5, 5), difficult=0))
     assert annotation.objects[0].name == "cow"
