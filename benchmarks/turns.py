@@ -37,7 +37,7 @@ class Order:
         """Returns when the next step is due.
 
         Raises:
-            SystemExit: no more steps are wanted.
+            SystemExit: no more steps are expected.
         """
         if loss is not None:
             self._losses.append(loss)

@@ -216,9 +216,9 @@ def test_each_requirement_has_one_exact_pin_that_satisfies_it(packages, python):
             assert specifier.operator == "==" and "*" not in specifier.version, str(pin)
             assert pin.name not in pinned, f"{pin.name} is pinned twice for Python {python}"
             pinned[pin.name] = specifier.version
-    for wanted in all_requirements(packages):
-        name = packages.normalise(wanted.name)
-        assert wanted.specifier.contains(pinned[name]), f"{wanted} against {pinned[name]}"
+    for expected in all_requirements(packages):
+        name = packages.normalise(expected.name)
+        assert expected.specifier.contains(pinned[name]), f"{expected} against {pinned[name]}"
 
 
 def test_torch_and_torchvision_are_the_tested_pair():

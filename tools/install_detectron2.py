@@ -280,14 +280,14 @@ def fetch(python: str, folder: Path) -> Path:
         cwd=folder,
         env=pip_environment(),
     )
-    wanted = folder / "wanted.txt"
-    wanted.write_text(
+    expected = folder / "expected.txt"
+    expected.write_text(
         f"{PROJECT}=={PROJECT_VERSION} --hash=sha256:{SHA256}\n",
         encoding="utf-8",
     )
     call(
         [python, "-m", "pip", "download", "--no-deps", "--no-binary", ":all:"]
-        + ["--no-build-isolation", "--require-hashes", "-r", str(wanted), "-d", str(folder)],
+        + ["--no-build-isolation", "--require-hashes", "-r", str(expected), "-d", str(folder)],
         what=f"Downloading {PROJECT} {PROJECT_VERSION}",
         cwd=folder,
         env=pip_environment(PYTHONPATH=str(private)),

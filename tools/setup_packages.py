@@ -1,4 +1,4 @@
-"""The packages of the set-up: what is wanted, which versions, and pip with its progress.
+"""The packages of the set-up: what is expected, which versions, and pip with its progress.
 
 An environment that RESDET_PYTHON names keeps every version it has, as its Detectron2 may be
 compiled for just that torch; only what is missing is added, with the versions of the
@@ -214,9 +214,9 @@ def install_packages(
             *("--no-deps", "--index-url", index, "torch", "torchvision"),
         )
     # The small ones first: what pip has finished is not fetched again after an interruption.
-    wanted = requirements(root, EXTRAS + DOCS if docs else EXTRAS)
-    torch = [line for line in wanted if pinned_name(line) in ("torch", "torchvision")]
-    rest = [line for line in wanted if line not in torch]
+    expected = requirements(root, EXTRAS + DOCS if docs else EXTRAS)
+    torch = [line for line in expected if pinned_name(line) in ("torch", "torchvision")]
+    rest = [line for line in expected if line not in torch]
     pip.install("Installing Detectron2's libraries and ours", *rest, *pick_opencv(installed))
     size = "" if "torch" in installed else " (2.4 GB to fetch, 5.5 GB on disk: 1 to 10 minutes)"
     pip.install(f"Installing torch and torchvision{size}", *torch)

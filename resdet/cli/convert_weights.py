@@ -137,7 +137,7 @@ def _input(report: diagnosis.Report) -> str:
 
 def _fits(report: diagnosis.Report) -> str:
     return (
-        ", ".join(f"{f.net} {f.arrived} of {f.wanted}" for f in report.fits) or "no net of resdet"
+        ", ".join(f"{f.net} {f.arrived} of {f.expected}" for f in report.fits) or "no net of resdet"
     )
 
 

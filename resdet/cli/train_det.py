@@ -144,10 +144,10 @@ def _in_one_order(
     sets: list[DetectionSet], classes: tuple[str, ...] | None = None
 ) -> list[DetectionSet]:
     """Sets with the same class names in another order are mapped by name (F4)."""
-    wanted = classes or next((s.classes for s in sets), ())
+    expected = classes or next((s.classes for s in sets), ())
     return [
-        catalog.with_classes(s, wanted)
-        if s.classes != wanted and set(s.classes) == set(wanted)
+        catalog.with_classes(s, expected)
+        if s.classes != expected and set(s.classes) == set(expected)
         else s
         for s in sets
     ]

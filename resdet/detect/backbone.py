@@ -156,8 +156,8 @@ def build_net_backbone(cfg: Any, input_shape: ShapeSpec) -> NetBackbone:
         ConfigError: as `net_backbone`.
     """
     net = build_net(cfg)
-    wanted = {*cfg.MODEL.RPN.IN_FEATURES, *cfg.MODEL.ROI_HEADS.IN_FEATURES}
-    out_features = [stage.name for stage in net.stages() if stage.name in wanted]
+    expected = {*cfg.MODEL.RPN.IN_FEATURES, *cfg.MODEL.ROI_HEADS.IN_FEATURES}
+    out_features = [stage.name for stage in net.stages() if stage.name in expected]
     return net_backbone(cfg, net, out_features or [net.shared_stage])
 
 

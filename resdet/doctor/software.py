@@ -165,7 +165,7 @@ def check_opencv(installed: Callable[[str], str | None] = version_of) -> Iterato
 def check_optional() -> Iterator[CheckResult]:
     for name, purpose, extra in OPTIONAL:
         version = version_of(name)
-        wanted = (
+        expected = (
             f"pip install -c constraints.txt -e '.[{extra}]'" if extra else f"pip install {name}"
         )
         if version:
@@ -173,4 +173,4 @@ def check_optional() -> Iterator[CheckResult]:
         elif extra in ("demo", "report"):
             yield CheckResult(name, WARN, f"not installed, {purpose}", SETUP)
         else:
-            yield CheckResult(name, FINE, f"not installed, {purpose}", wanted)
+            yield CheckResult(name, FINE, f"not installed, {purpose}", expected)

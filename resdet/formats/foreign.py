@@ -22,13 +22,13 @@ _OTHER = (
 )
 
 
-def describe(head: bytes, size: int, *, wanted: str) -> str:
+def describe(head: bytes, size: int, *, expected: str) -> str:
     """The rest of a sentence that starts with the file's name: what it is, what to do.
 
     Args:
         head: the first `HEAD_BYTES` bytes.
         size: bytes of the whole file.
-        wanted: what it should have been, such as "an image".
+        expected: what it should have been, such as "an image".
     """
     if size == 0:
         return "is empty (0 bytes). Fetch it again."
@@ -37,26 +37,28 @@ def describe(head: bytes, size: int, *, wanted: str) -> str:
     if lower.startswith(b"version https://git-lfs"):
         real = re.search(rb"^size (\d+)", text, re.MULTILINE)
         whole = f"; the real file has {int(real[1]):,}" if real else ""
-        return f"is a Git LFS pointer ({size} bytes{whole}), not {wanted}. Run: git lfs pull"
+        return f"is a Git LFS pointer ({size} bytes{whole}), not {expected}. Run: git lfs pull"
     if lower.startswith((b"<!doctype html", b"<html", b"<head", b"<body")):
         start = text[: text.find(b">") + 1][:60].decode("latin-1")
         return (
-            f'is a web page ("{start}"), not {wanted}. The download was answered with a page: '
+            f'is a web page ("{start}"), not {expected}. The download was answered with a page: '
             "check the link or the login, and fetch it again."
         )
     if not any(head):
-        return f"starts with {len(head)} zero bytes, so it is not {wanted}. Fetch it again."
+        return f"starts with {len(head)} zero bytes, so it is not {expected}. Fetch it again."
     for magic, name in _OTHER:
         if lower.startswith(magic.lower()):
-            return f"is {name}, not {wanted}. Replace it."
+            return f"is {name}, not {expected}. Replace it."
     line = text.splitlines()[0][:40] if text else b""
     if line and all(32 <= byte < 127 or byte == 9 for byte in line):
-        return f'is text ("{line.decode("ascii")}"), not {wanted}. Replace it.'
-    return f"is not {wanted} that resdet can read (it starts with {head[:8].hex(' ')}). Replace it."
+        return f'is text ("{line.decode("ascii")}"), not {expected}. Replace it.'
+    return (
+        f"is not {expected} that resdet can read (it starts with {head[:8].hex(' ')}). Replace it."
+    )
 
 
 def is_foreign(head: bytes, size: int) -> bool:
-    """Whether this is nothing, a web page or an LFS pointer, whatever was wanted."""
+    """Whether this is nothing, a web page or an LFS pointer, whatever was expected."""
     lower = head.removeprefix(b"\xef\xbb\xbf").lstrip().lower()
     marks = (b"version https://git-lfs", b"<!doctype html", b"<html", b"<head", b"<body")
     return size == 0 or lower.startswith(marks)

@@ -31,7 +31,7 @@ def read_list(root: Path, split: str) -> tuple[str, ...]:
         raise DataError(_no_list(root, split, error)) from None
     head = data[: foreign.HEAD_BYTES]
     if data and foreign.is_foreign(head, len(data)):
-        raise DataError(f"{path} {foreign.describe(head, len(data), wanted='a list of images')}")
+        raise DataError(f"{path} {foreign.describe(head, len(data), expected='a list of images')}")
     try:
         lines = data.decode("utf-8-sig").splitlines()
     except UnicodeDecodeError as error:

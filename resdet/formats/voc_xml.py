@@ -67,7 +67,7 @@ def parse_voc(data: bytes, where: str) -> VocFile:
     """What the bytes of an annotation file say."""
     parsed = VocFile(where)
     if foreign.is_foreign(data[: foreign.HEAD_BYTES], len(data)):
-        said = foreign.describe(data[: foreign.HEAD_BYTES], len(data), wanted="an annotation")
+        said = foreign.describe(data[: foreign.HEAD_BYTES], len(data), expected="an annotation")
         parsed.faults.append(f"{where} {said}")
         return parsed
     try:

@@ -105,11 +105,11 @@ def _faults_of_names(net: Any) -> list[str]:
             continue
         faults += _faults_of_tensors(net, chain, called)
         if method == "trunk":
-            wanted = names[: names.index(argument or "") + 1]
-            if list(by_stage(chain.names, names)) != wanted or chain.names[-1:] != wanted[-1:]:
+            expected = names[: names.index(argument or "") + 1]
+            if list(by_stage(chain.names, names)) != expected or chain.names[-1:] != expected[-1:]:
                 faults.append(
                     f"{called} has the layers {', '.join(chain.names) or 'none'}, expected "
-                    f"{', '.join(wanted)} among them in this order, the last one at the end"
+                    f"{', '.join(expected)} among them in this order, the last one at the end"
                 )
     return faults
 

@@ -139,9 +139,9 @@ def _read_back(path: Path, truth: VocGroundTruth, year: int, source: Source) -> 
         CheckFailed: a file is missing, or one too many; an id is not of the set.
     """
     files = archive.read_tar_gz(path)
-    wanted = {f"{_main(year)}/{detections_file(SET, name)}" for name in truth.classes}
-    if set(files) != wanted:
-        odd = sorted(set(files) ^ wanted)
+    expected = {f"{_main(year)}/{detections_file(SET, name)}" for name in truth.classes}
+    if set(files) != expected:
+        odd = sorted(set(files) ^ expected)
         raise CheckFailed(
             f"{path.name}: {len(odd)} files are missing or too many. No package was made.\n"
             f"{first_few(odd)}"

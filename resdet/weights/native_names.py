@@ -78,18 +78,20 @@ def check(contents: Contents, net: str, options: dict[str, Any], path: Path) -> 
         WeightsError: names, shapes or types are not the net's, batch counters aside.
     """
     tensors = contents.tensors
-    wanted = _built(net, options, tensors, path).state_dict()
+    expected = _built(net, options, tensors, path).state_dict()
     full = contents.full_names()
-    if not set(tensors) & set(wanted) and set(full) & set(wanted):
+    if not set(tensors) & set(expected) and set(full) & set(expected):
         tensors = full
-        wanted = _built(net, options, tensors, path).state_dict()
-    missing = [n for n in wanted if n not in tensors and not n.endswith(COUNTER)]
-    strangers = [n for n in tensors if n not in wanted]
+        expected = _built(net, options, tensors, path).state_dict()
+    missing = [n for n in expected if n not in tensors and not n.endswith(COUNTER)]
+    strangers = [n for n in tensors if n not in expected]
     odd = [
-        f"{n}: {t.dtype} {tuple(t.shape)} in the file, {tuple(wanted[n].shape)} in the net"
+        f"{n}: {t.dtype} {tuple(t.shape)} in the file, {tuple(expected[n].shape)} in the net"
         for n, t in tensors.items()
-        if n in wanted
-        and (t.shape != wanted[n].shape or t.is_floating_point() != wanted[n].is_floating_point())
+        if n in expected
+        and (
+            t.shape != expected[n].shape or t.is_floating_point() != expected[n].is_floating_point()
+        )
     ]
     if not (missing or strangers or odd):
         return tensors

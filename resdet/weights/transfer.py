@@ -1,6 +1,6 @@
 """Tensors into a net, every one counted.
 
-wanted = arrived + declared new, or nothing is loaded at all. What the file has and the net does
+expected = arrived + declared new, or nothing is loaded at all. What the file has and the net does
 not want is left over; only what is known to stay behind (the classifier's last layer, batch
 counters) may be (`docs/faults.md` F17, F18).
 
@@ -26,7 +26,7 @@ COUNTER = "num_batches_tracked"
 class Transfer:
     """What arrived. Names are those of the receiving module, left over those of the file."""
 
-    wanted: int
+    expected: int
     arrived: tuple[str, ...]
     new: tuple[str, ...]
     left_over: tuple[str, ...]
@@ -35,7 +35,7 @@ class Transfer:
 
     def to_dict(self) -> dict[str, Any]:
         return {
-            "wanted": self.wanted,
+            "expected": self.expected,
             "arrived": len(self.arrived),
             "new": list(self.new),
             "left_over": list(self.left_over),
@@ -44,19 +44,19 @@ class Transfer:
         }
 
     def table(self) -> str:
-        """A line per top-level module: wanted, arrived, new, left over."""
+        """A line per top-level module: expected, arrived, new, left over."""
         columns = (self.arrived, self.new, self.left_over)
         rows: dict[str, list[int]] = {}
         for place, names in enumerate(columns):
             for name in names:
                 rows.setdefault(name.split(".")[0], [0, 0, 0])[place] += 1
-        lines = [f"{'':18}{'wanted':>8}{'arrived':>9}{'new':>6}{'left over':>11}"]
+        lines = [f"{'':18}{'expected':>8}{'arrived':>9}{'new':>6}{'left over':>11}"]
         for module, (arrived, new, left_over) in rows.items():
             lines.append(f"{module:18}{arrived + new:8}{arrived:9}{new:6}{left_over:11}")
         return "\n".join(lines)
 
     def __str__(self) -> str:
-        parts = [f"wanted {self.wanted}", f"arrived {len(self.arrived)}"]
+        parts = [f"expected {self.expected}", f"arrived {len(self.arrived)}"]
         parts.append(f"new by declaration {len(self.new)}{_in_brackets(self.new)}")
         parts.append(f"left over {len(self.left_over)}{_in_brackets(self.left_over)}")
         if self.batch_counters:
@@ -93,50 +93,50 @@ def transfer(
     """Copies tensors into `module` by equal names, or raises and changes nothing.
 
     Args:
-        module: receives; its parameters and buffers are what is wanted, batch counters aside.
+        module: receives; its parameters and buffers are what is expected, batch counters aside.
         tensors: under the module's names.
         where: the file, for messages.
         declared_new: patterns (`res5.*`) of tensors that keep their fresh values.
         may_stay: patterns of tensors in the file that nothing wants.
 
     Raises:
-        WeightsError: a wanted tensor is missing or has another shape, or something is left over
+        WeightsError: a expected tensor is missing or has another shape, or something is left over
             that should not be, or a pattern of `declared_new` fits nothing.
     """
-    wanted = {name: t for name, t in module.state_dict().items() if not name.endswith(COUNTER)}
+    expected = {name: t for name, t in module.state_dict().items() if not name.endswith(COUNTER)}
     given = {name: t for name, t in tensors.items() if not name.endswith(COUNTER)}
-    new = [name for name in wanted if _fits(name, declared_new)]
+    new = [name for name in expected if _fits(name, declared_new)]
     for pattern in declared_new:
-        if not any(fnmatch.fnmatchcase(name, pattern) for name in wanted):
+        if not any(fnmatch.fnmatchcase(name, pattern) for name in expected):
             raise WeightsError(
                 f"TRANSFER.NEW has {pattern!r}, which fits no tensor of the net "
-                f"(it has {', '.join(sorted({n.split('.')[0] for n in wanted}))}). "
+                f"(it has {', '.join(sorted({n.split('.')[0] for n in expected}))}). "
                 "Fix the pattern."
             )
-    expected = [name for name in wanted if name not in set(new)]
-    missing = [name for name in expected if name not in given]
+    taken = [name for name in expected if name not in set(new)]
+    missing = [name for name in taken if name not in given]
     shapes = [
-        f"{name}: {tuple(given[name].shape)} in the file, {tuple(wanted[name].shape)} in the net"
-        for name in expected
-        if name in given and given[name].shape != wanted[name].shape
+        f"{name}: {tuple(given[name].shape)} in the file, {tuple(expected[name].shape)} in the net"
+        for name in taken
+        if name in given and given[name].shape != expected[name].shape
     ]
-    left_over = [name for name in given if name not in expected]
+    left_over = [name for name in given if name not in taken]
     strangers = [name for name in left_over if not _fits(name, (*may_stay, *declared_new))]
     if missing or shapes or strangers:
-        raise WeightsError(_page(where, expected, missing, shapes, strangers))
+        raise WeightsError(_page(where, taken, missing, shapes, strangers))
 
-    loaded = {name: given[name] for name in expected}
+    loaded = {name: given[name] for name in taken}
     with torch.no_grad():
-        for name in expected:
-            wanted[name].copy_(loaded[name])
+        for name in taken:
+            expected[name].copy_(loaded[name])
     _check_values(module, loaded, where)
     return Transfer(
-        wanted=len(wanted),
-        arrived=tuple(expected),
+        expected=len(expected),
+        arrived=tuple(taken),
         new=tuple(new),
         left_over=tuple(left_over),
         batch_counters=len(tensors) - len(given),
-        converted=_conversions(wanted, loaded),
+        converted=_conversions(expected, loaded),
     )
 
 
@@ -155,11 +155,11 @@ def _check_values(module: nn.Module, loaded: Mapping[str, torch.Tensor], where: 
 
 
 def _conversions(
-    wanted: Mapping[str, torch.Tensor], loaded: Mapping[str, torch.Tensor]
+    expected: Mapping[str, torch.Tensor], loaded: Mapping[str, torch.Tensor]
 ) -> dict[str, int]:
     counts: dict[str, int] = {}
     for name, tensor in loaded.items():
-        if tensor.dtype != wanted[name].dtype:
+        if tensor.dtype != expected[name].dtype:
             dtype = str(tensor.dtype).removeprefix("torch.")
             counts[dtype] = counts.get(dtype, 0) + 1
     return counts

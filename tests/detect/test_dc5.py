@@ -51,13 +51,13 @@ def test_rpn_and_regions_take_the_nets_last_stage(opts, stage, stride):
 
 
 @pytest.mark.parametrize(
-    ("net", "options", "opts", "wanted", "left_over"),
+    ("net", "options", "opts", "expected", "left_over"),
     [
         ("resnet50", {}, [], 265, {"linear"}),
         ("vgg16", {"fc_channels": 16}, VGG, 26, {"fc6", "fc7", "linear"}),
     ],
 )
-def test_every_stage_arrives_and_the_rest_is_left_over(net, options, opts, wanted, left_over):
+def test_every_stage_arrives_and_the_rest_is_left_over(net, options, opts, expected, left_over):
     """53 convolutions with five tensors each; 13 with two. A classifier without dilation fits."""
     source = nets.build(net, 5, width=0.125, **options)
     source.train()(torch.randn(2, 3, 64, 64))  # statistics of something
@@ -66,7 +66,7 @@ def test_every_stage_arrives_and_the_rest_is_left_over(net, options, opts, wante
     cfg = config_of("MODEL.WEIGHTS", "x", *opts).cfg
     DetectorTraining(cfg, run, [], [], None).load_backbone(source.state_dict(), "x.safetensors")
     transfer = record["transfer"]
-    assert (transfer["wanted"], transfer["arrived"], transfer["new"]) == (wanted, wanted, [])
+    assert (transfer["expected"], transfer["arrived"], transfer["new"]) == (expected, expected, [])
     assert {n.split(".")[0] for n in transfer["left_over"]} == left_over
 
 

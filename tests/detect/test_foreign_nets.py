@@ -82,14 +82,14 @@ def test_a_detector_holds_every_tensor_of_the_net_but_the_last_layers(name):
     timm = pytest.importorskip("timm")
     model = build_model(cfg_of(f"timm:{name}", "MODEL.WEIGHTS", "x"))
     theirs = timm.create_model(name, pretrained=False)
-    wanted = {n for n in theirs.state_dict() if not n.endswith("num_batches_tracked")}
-    last = {n for n in wanted if n.startswith(("fc.", "head.fc."))}
+    expected = {n for n in theirs.state_dict() if not n.endswith("num_batches_tracked")}
+    last = {n for n in expected if n.startswith(("fc.", "head.fc."))}
     assert len(last) == 2
-    assert set(net_part(model).state_dict()) == wanted - last
+    assert set(net_part(model).state_dict()) == expected - last
     detector = set(model.state_dict())
-    trunk = {f"backbone.{n}" for n in wanted} & detector
-    tail = {f"roi_heads.{n}" for n in wanted} & detector
-    assert len(trunk) + len(tail) == len(wanted) - 2 and trunk and tail
+    trunk = {f"backbone.{n}" for n in expected} & detector
+    tail = {f"roi_heads.{n}" for n in expected} & detector
+    assert len(trunk) + len(tail) == len(expected) - 2 and trunk and tail
 
 
 def test_activations_inside_norms_survive_freezing():
@@ -167,10 +167,10 @@ def test_a_file_of_timms_tensors_trains_and_scores(place, name):
     assert done.returncode == 0, done.stderr[-3000:]
     run = Run.open(place / "run")
     state = timm.create_model(name, pretrained=False, num_classes=5).state_dict()
-    wanted = [n for n in state if not n.endswith("num_batches_tracked") and ".fc." not in f".{n}"]
+    expected = [n for n in state if not n.endswith("num_batches_tracked") and ".fc." not in f".{n}"]
     transfer = run.read("transfer.json")
-    assert (transfer["wanted"], transfer["arrived"], transfer["new"]) == (
-        len(wanted), len(wanted), [],
+    assert (transfer["expected"], transfer["arrived"], transfer["new"]) == (
+        len(expected), len(expected), [],
     )  # fmt: skip
     assert len(transfer["left_over"]) == 2
     assert run.state == "finished" and f"NAME: timm:{name}" in run.config_text
@@ -231,7 +231,7 @@ def test_the_tutorials_net_trains_a_detector_as_the_page_says(place):
     )  # fmt: skip
     run = Run.open(place / "run")
     transfer = run.read("transfer.json")
-    assert (transfer["wanted"], transfer["arrived"]) == (50, 50)
+    assert (transfer["expected"], transfer["arrived"]) == (50, 50)
     assert transfer["left_over"] == ["classifier.1.bias", "classifier.1.weight"]
     assert run.state == "finished"
 

@@ -197,7 +197,7 @@ def test_every_tensor_of_resnet50_arrives_and_its_last_layer_alone_is_left_over(
     """53 convolutions with a weight and four numbers of a norm each: 265."""
     net = nets.build("resnet50", 5, width=0.125)
     received, record, state = handed_over(net, cfg_of("MODEL.WEIGHTS", "x"))
-    assert (record["wanted"], record["arrived"], record["new"]) == (265, 265, [])
+    assert (record["expected"], record["arrived"], record["new"]) == (265, 265, [])
     assert record["left_over"] == ["linear.weight", "linear.bias"]
     for name in received.arrived:
         assert torch.equal(state[f"backbone.bottom_up.{name}"], net.state_dict()[name])
@@ -208,7 +208,7 @@ def test_vggs_fully_connected_layers_are_left_over_and_named():
     net = nets.build("vgg16", 5, width=0.125, fc_channels=16)
     opts = ["MODEL.WEIGHTS", "x", "MODEL.NET.FC_CHANNELS", "16"]
     received, record, _ = handed_over(net, cfg_of(*opts, preset="fpn/coco_vgg16_fpn.yaml"))
-    assert (record["wanted"], record["arrived"]) == (26, 26)
+    assert (record["expected"], record["arrived"]) == (26, 26)
     assert {n.split(".")[0] for n in record["left_over"]} == {"fc6", "fc7", "linear"}
     assert "left over 6 (fc6.{bias, weight}, fc7.{bias, weight}, linear" in str(received)
 

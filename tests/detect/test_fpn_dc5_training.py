@@ -53,7 +53,7 @@ def test_a_detector_trains_from_a_classifier_and_is_scored(tmp_path, detector, s
     assert done.returncode == 0, done.stderr
     run = Run.open(tmp_path / "run")
     transfer = run.read("transfer.json")
-    assert (transfer["wanted"], transfer["arrived"], len(transfer["left_over"])) == (100, 100, 2)
+    assert (transfer["expected"], transfer["arrived"], len(transfer["left_over"])) == (100, 100, 2)
     assert "res5 " in done.stderr + done.stdout  # stage by stage, what trains
     (name,) = run.result_sets()
     images, voc, found = (

@@ -77,7 +77,7 @@ def test_every_tensor_is_counted_and_the_card_decides(place):
     """100 tensors of the net without its last layer arrive; RGB and mean come from the card."""
     run = Run.open(place / "one")
     transfer = run.read("transfer.json")
-    assert (transfer["wanted"], transfer["arrived"], transfer["new"]) == (100, 100, [])
+    assert (transfer["expected"], transfer["arrived"], transfer["new"]) == (100, 100, [])
     assert transfer["left_over"] == ["linear.bias", "linear.weight"]
     assert "FORMAT: RGB" in run.config_text and "WIDTH: 0.125" in run.config_text
     assert run.read("card.json")["net"] == "resnet18"
@@ -253,9 +253,9 @@ def test_a_training_that_starts_from_a_detector_fits_its_heads_by_class(place):
     finally:
         (place / "voc" / "classes.txt").unlink()
     fresh, named = (json.loads((place / n / "transfer.json").read_text()) for n in options)
-    assert len(fresh["new"]) == 4 and fresh["wanted"] == fresh["arrived"] + 4
+    assert len(fresh["new"]) == 4 and fresh["expected"] == fresh["arrived"] + 4
     assert fresh["heads"] == "heads: new, 2 classes in the file, 3 others here"
-    assert named["new"] == [] and named["wanted"] == named["arrived"] == fresh["wanted"]
+    assert named["new"] == [] and named["expected"] == named["arrived"] == fresh["expected"]
     assert sorted(named["carried"]) == [["ape", "ape"], ["bee", "bee"]]
     assert "background too; fresh: cat" in named["heads"]
 

@@ -18,7 +18,7 @@ FLAGS = [
     "--disable-background-networking", "--disable-component-update", "--disable-sync",
     "--enable-logging=stderr", "--dump-dom",
 ]  # fmt: skip
-# Asked inside a frame of the wanted width: a headless window may refuse to be that narrow.
+# Asked inside a frame of the expected width: a headless window may refuse to be that narrow.
 PROBE = r"""<!doctype html><iframe id=f style="width:%dpx;height:900px;border:0"></iframe>
 <pre id=said></pre><script>
 const frame = document.getElementById("f");

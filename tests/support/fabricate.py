@@ -111,7 +111,7 @@ def fabricate_run(
     run.update(**dict(info or {}))
     if pretrained:
         run.write("card.json", {**_card(net, tree), **dict(card_changes or {})})
-        counts = {"wanted": 60, "arrived": 60, "new": [], "left_over": ["linear.weight"]}
+        counts = {"expected": 60, "arrived": 60, "new": [], "left_over": ["linear.weight"]}
         run.write("transfer.json", {"file": weights, **counts})
     _write_metrics(run, skill, solver["MAX_ITER"], seed)
     present = [name for name in classes if name not in absent]

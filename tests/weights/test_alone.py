@@ -46,4 +46,4 @@ def test_the_doctor_needs_no_library_of_any_origin(tmp_path):
     assert done.returncode == 0, done.stdout
     found = json.loads(done.stdout)
     assert found["architecture"] == "resnet18" and found["input"]["std"] == [60.0, 61.0, 62.0]
-    assert found["loads_into"][0]["arrived"] == found["loads_into"][0]["wanted"] == 102
+    assert found["loads_into"][0]["arrived"] == found["loads_into"][0]["expected"] == 102

@@ -52,9 +52,9 @@ def test_there_and_back_is_exact(tmp_path):
     first = torch.load(source, weights_only=True)
     for name, keeps_counters in (("c.pth", True), ("e.pth", False)):
         last = torch.load(tmp_path / name, weights_only=True)
-        wanted = {n for n in first if keeps_counters or "num_batches" not in n}
-        assert last.keys() == wanted
-        assert all(torch.equal(last[n], first[n]) for n in wanted)
+        expected = {n for n in first if keeps_counters or "num_batches" not in n}
+        assert last.keys() == expected
+        assert all(torch.equal(last[n], first[n]) for n in expected)
 
 
 def test_parity_is_with_the_libraries_own_nets(source, tmp_path):

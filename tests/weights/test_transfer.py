@@ -16,7 +16,7 @@ def test_everything_arrives_by_value():
     """62 tensors of ResNet-18 beside the counters: 20 convolutions, 20 norms of 4, 2 of linear."""
     source, target = small(), small()
     received = transfer(target, source.state_dict(), where="x", may_stay=())
-    assert received.wanted == len(received.arrived) == 20 + 20 * 4 + 2
+    assert received.expected == len(received.arrived) == 20 + 20 * 4 + 2
     assert received.batch_counters == 20
     for name, tensor in source.state_dict().items():
         if not name.endswith("num_batches_tracked"):
@@ -86,4 +86,4 @@ def test_the_table_adds_up_by_module():
     assert rows["stem"] == ["5", "5", "0", "0"]
     assert rows["res2"] == ["20", "20", "0", "0"]
     assert rows["linear"] == ["2", "0", "2", "2"]
-    assert sum(int(r[0]) for r in rows.values()) == received.wanted == 102
+    assert sum(int(r[0]) for r in rows.values()) == received.expected == 102

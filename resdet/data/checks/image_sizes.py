@@ -38,8 +38,8 @@ def checked_sizes(stated: Sequence[Stated], faults: Faults, options: DataOptions
 
     Without `check_images` only images whose annotation states no size are opened.
     """
-    wanted = [s for s in stated if options.check_images or s.size is None]
-    headers = read_headers([s.path for s in wanted], options)
+    expected = [s for s in stated if options.check_images or s.size is None]
+    headers = read_headers([s.path for s in expected], options)
     for line in headers.faults.values():
         faults.add("images", line)
     result = Sizes(counts=Counter(headers.counts))

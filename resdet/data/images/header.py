@@ -94,7 +94,7 @@ def read_header(stream: BinaryIO, path: Path | str) -> tuple[Image.Image, ImageF
     stream.seek(0)
     matching = [(name, opener) for magic, name, opener in FORMATS if magic.match(head)]
     if not matching:
-        raise DataError(f"{path} {foreign.describe(head, size, wanted='an image')}")
+        raise DataError(f"{path} {foreign.describe(head, size, expected='an image')}")
     name, opener = matching[0]
     try:
         picture = opener(stream)

@@ -120,7 +120,7 @@ def _records(path: Path, layout: Layout, faults: Faults) -> np.ndarray:
         return nothing
     head = data[: foreign.HEAD_BYTES]
     if foreign.is_foreign(head, len(data)):
-        said = foreign.describe(head, len(data), wanted="CIFAR records")
+        said = foreign.describe(head, len(data), expected="CIFAR records")
         faults.add("files", f"{path} {said}")
         return nothing
     if len(data) % size:

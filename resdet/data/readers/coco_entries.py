@@ -82,7 +82,7 @@ def read_json(path: Path) -> dict[str, Any]:
     except ValueError as error:
         head = data[: foreign.HEAD_BYTES]
         if not head.removeprefix(b"\xef\xbb\xbf").lstrip().startswith((b"{", b"[")):
-            said = foreign.describe(head, len(data), wanted="JSON")
+            said = foreign.describe(head, len(data), expected="JSON")
             raise DataError(f"{path} {said}") from None
         raise DataError(
             f"{path} is cut off or damaged: after {len(data):,} bytes, {error}. Fetch it again."

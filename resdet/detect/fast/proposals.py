@@ -26,17 +26,17 @@ def top_proposals(
     """Detectron2's `find_top_rpn_proposals`, on no more boxes than the answer needs.
 
     NMS goes through boxes by falling score, so what it keeps of the first n does not depend on
-    the rest: where n of one level leave as many as are wanted, they are the same as of all, up to
+    the rest: where n of one level leave as many as are expected, they are the same as of all, up to
     the choice between equal scores, which Detectron2 leaves to its sort.
 
     Args:
         boxes: L tensors (N, M, 4). logits: L tensors (N, M). image_sizes: N pairs (h, w).
     """
     most = min(rpn.pre_nms_topk[rpn.training], max(level.shape[1] for level in boxes))
-    wanted = rpn.post_nms_topk[rpn.training]
+    expected = rpn.post_nms_topk[rpn.training]
     # On a GPU one large NMS costs less than waiting for the count of a small one.
     short = len(boxes) == 1 and boxes[0].device.type == "cpu" and bool(boxes[0].isfinite().all())
-    first = 2 * wanted if short else most
+    first = 2 * expected if short else most
     while True:
         found = find_top_rpn_proposals(
             boxes,
@@ -44,11 +44,11 @@ def top_proposals(
             image_sizes,
             rpn.nms_thresh,
             min(first, most),
-            wanted,
+            expected,
             rpn.min_box_size,
             rpn.training,
         )
-        if first >= most or all(len(f) >= wanted for f in found):
+        if first >= most or all(len(f) >= expected for f in found):
             return found
         first *= 2
 

@@ -35,7 +35,7 @@ from resdet.nets.vgg import FullyConnected
 # third-level cache holds. 64 to 150 were timed within 2 % of it, 20 at 8 % more (R-101, bf16).
 CHUNK = 50
 
-# (cells of a map (M, C), wanted cells of an axis (K,)) to regions (R, C, K, K)
+# (cells of a map (M, C), expected cells of an axis (K,)) to regions (R, C, K, K)
 Pool = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
 
 

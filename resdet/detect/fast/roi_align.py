@@ -73,7 +73,7 @@ class Pooling:
 
         Args:
             boxes: (R, 4) in pixels.
-            cells: (K,) the cells of an axis that are wanted, of 0 to P - 1.
+            cells: (K,) the cells of an axis that are expected, of 0 to P - 1.
 
         Returns:
             Places in a (height * width) map and their weights, (R * K * K, S) each.

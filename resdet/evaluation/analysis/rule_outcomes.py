@@ -60,7 +60,7 @@ class Taken:
         right, wrong: (M,); what is neither is neither.
         starts: (K + 1,) where each class begins, and the end.
         positives: (K,) objects to find.
-        wanted: gives (M,) the object that each would take if it came first, -1 for none; asked
+        expected: gives (M,) the object that each would take if it came first, -1 for none; asked
             only where equal scores are right and wrong.
     """
 
@@ -69,7 +69,7 @@ class Taken:
     wrong: BoolArray
     starts: IntArray
     positives: IntArray
-    wanted: Callable[[], IntArray]
+    expected: Callable[[], IntArray]
 
 
 def judged(
@@ -97,7 +97,7 @@ def judged(
         merged[rows] = tied[rows] & (spread > 0)[group]
     best = worst = np.arange(len(rows))
     if in_mixed.any():
-        best, worst = _extreme_orders(np.flatnonzero(in_mixed), right, group, taken.wanted())
+        best, worst = _extreme_orders(np.flatnonzero(in_mixed), right, group, taken.expected())
     classes = np.flatnonzero(taken.positives)
     counts = (int(taken.positives.sum()), len(classes))
     values = np.zeros((len(averages), len(classes), 3))
@@ -128,35 +128,35 @@ def _ties(scores: FloatArray, classes: IntArray) -> IntArray:
 
 
 def _extreme_orders(
-    places: IntArray, right: BoolArray, group: IntArray, wanted: IntArray
+    places: IntArray, right: BoolArray, group: IntArray, expected: IntArray
 ) -> tuple[IntArray, IntArray]:
     """(M,) each: the right ones of every tie first, and last; only `places` are in mixed ties."""
     best, worst = np.arange(len(right)), np.arange(len(right))
-    right, group, wanted = right[places], group[places], wanted[places]
+    right, group, expected = right[places], group[places], expected[places]
     best[places] = places[np.lexsort((~right, group))]
-    worst[places] = places[worst_order(right, group, wanted)]
+    worst[places] = places[worst_order(right, group, expected)]
     return best, worst
 
 
-def worst_order(right: BoolArray, group: IntArray, wanted: IntArray) -> IntArray:
+def worst_order(right: BoolArray, group: IntArray, expected: IntArray) -> IntArray:
     """The order within ties that has the right ones as late as they can be.
 
     Of the detections of a tie that want one object the first is right, whichever that is, so no
     order has all of them behind it. First come those that are wrong in every order, then object
-    by object its right one and the others that want it, the most wanted object first.
+    by object its right one and the others that want it, the object that most of them want first.
 
     Args:
         right: in the order of falling score. group: number of each one's tie.
-        wanted: number of the object that each would take if it came first, -1 for none.
+        expected: number of the object that each would take if it came first, -1 for none.
     """
-    takers = np.full(int(wanted.max(initial=-1)) + 1, -1, dtype=np.int64)
-    takers[wanted[right]] = group[right]
+    takers = np.full(int(expected.max(initial=-1)) + 1, -1, dtype=np.int64)
+    takers[expected[right]] = group[right]
     follows = np.zeros(len(right), dtype=np.bool_)
-    wanting = (wanted >= 0) & ~right
-    follows[wanting] = takers[wanted[wanting]] == group[wanting]
+    wanting = (expected >= 0) & ~right
+    follows[wanting] = takers[expected[wanting]] == group[wanting]
     chained = right | follows
-    followers = np.bincount(wanted[follows], minlength=len(takers))
-    number = np.where(chained, wanted, 0)
+    followers = np.bincount(expected[follows], minlength=len(takers))
+    number = np.where(chained, expected, 0)
     size = np.where(chained, followers[number] if len(followers) else 0, 0)
     return np.lexsort((~right, number, -size, chained, group))
 

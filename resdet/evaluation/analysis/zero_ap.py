@@ -115,10 +115,10 @@ class _Suspicion:
         """
         most, sentence = max(SOMETHING, 5 * self.now), None
         for readings in kinds:
-            wanted = most if sentence is None else 1.2 * most
+            expected = most if sentence is None else 1.2 * most
             for columns, text in readings:
                 value = self._ap50(**columns)
-                if value is not None and value >= max(wanted, most):
+                if value is not None and value >= max(expected, most):
                     most, sentence = value, text
         if sentence is not None:
             yield sentence.format(f"AP50 (VOC, area) would be {100 * most:.1f} %")
@@ -147,11 +147,11 @@ class _Suspicion:
         return judge_voc(self.truth, columns, VocRule()).ap50
 
     def _no_shared_image(self) -> Iterator[str]:
-        seen, wanted = np.unique(self.columns.image), np.unique(self.truth.image)
-        if not np.isin(seen, wanted).any():
+        seen, expected = np.unique(self.columns.image), np.unique(self.truth.image)
+        if not np.isin(seen, expected).any():
             yield (
                 f"None of the {len(seen):,} images with detections has an object; the "
-                f"{len(wanted):,} with objects have no detection. Are the image ids those of "
+                f"{len(expected):,} with objects have no detection. Are the image ids those of "
                 "another list, such as places in it?"
             )
 

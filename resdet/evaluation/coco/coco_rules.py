@@ -55,12 +55,12 @@ def judge_coco(
     category = columns.category[ranked]
     order = stable_order(compact(category))
     num_categories = len(truth.index.category_ids)
-    wanted = partial(_wanted, truth, columns, ranked, pairs, taken, right)
+    expected = partial(_wanted, truth, columns, ranked, pairs, taken, right)
     by_class = Taken(
         ranked[order], right[order], wrong[order],
         np.searchsorted(category[order], np.arange(num_categories + 1)),
         np.bincount(truth.category[~ignored], minlength=num_categories),
-        lambda: wanted()[order],
+        lambda: expected()[order],
     )  # fmt: skip
     before = columns.scores if exact is None else exact
     return judged(by_class, columns.scores, before, [_interpolated])[0]
@@ -97,7 +97,7 @@ def _wanted(
     is_right: BoolArray,
 ) -> IntArray:
     """The object that a detection took, or lost to one of equal score; -1 for neither."""
-    wanted = np.where(is_right, taken, -1)
+    expected = np.where(is_right, taken, -1)
     takers = np.full(len(truth.boxes), -1, dtype=np.int64)
     takers[taken[is_right]] = np.flatnonzero(is_right)
     taker, other = takers[near.object], near.detection
@@ -105,5 +105,5 @@ def _wanted(
     lost = (taker >= 0) & ~is_right[other]
     lost &= (scores[taker] == scores[other]) & (category[taker] == category[other])
     by_overlap = np.flatnonzero(lost)[np.argsort(near.iou[lost], kind="stable")]
-    wanted[other[by_overlap]] = near.object[by_overlap]
-    return wanted
+    expected[other[by_overlap]] = near.object[by_overlap]
+    return expected

@@ -145,10 +145,10 @@ def _pair_groups(
 ) -> Groups:
     group = objects.image * num_categories + objects.category
     by_group = np.argsort(group, kind="stable")
-    wanted, start = np.unique(group[by_group], return_index=True)
+    expected, start = np.unique(group[by_group], return_index=True)
     count = np.diff(start, append=len(group))
-    place = np.asarray(np.searchsorted(ordered.group, wanted))
-    there = np.flatnonzero(np.append(ordered.group, -1)[place] == wanted)
+    place = np.asarray(np.searchsorted(ordered.group, expected))
+    there = np.flatnonzero(np.append(ordered.group, -1)[place] == expected)
     place = place[there]
     lengths = np.minimum(np.diff(ordered.start, append=len(ordered.row))[place], LIMITS[-1])
     places = ordered.by_group[ranges(ordered.start[place], lengths)]
@@ -181,15 +181,15 @@ def _accumulate(
         for a in range(len(SIZES)):
             np.cumsum(found_inside[a] & (ordered.rank < limit), dtype=np.int32, out=passed[1:])
             counts = object_inside[a] & ~objects.crowd
-            wanted = np.bincount(objects.category[counts], minlength=num_categories)
-            needed, defined = _needed(wanted), wanted > 0
+            expected = np.bincount(objects.category[counts], minlength=num_categories)
+            needed, defined = _needed(expected), expected > 0
             right, own = counts[taking.object], found_inside[a][taking.place]
             overlaps = taking.overlaps(a)
             for t in range(len(OVERLAPS)):
                 rows = np.flatnonzero((overlaps & (1 << t)).astype(np.bool_))
                 curve = _Curve(taking.place[rows], right[rows], own[rows], passed, category_start)
                 precision[a, m, t, defined] = curve.precision(needed)[defined]
-                recall[a, m, t, defined] = curve.hits[defined] / wanted[defined]
+                recall[a, m, t, defined] = curve.hits[defined] / expected[defined]
     crowds = objects.crowd[matches.object] & (matches.overlaps(0) & 1 != 0)
     # From a, m, t, k, r to the order that pycocotools has.
     ap, ar = precision.transpose(2, 4, 3, 0, 1), recall.transpose(2, 3, 0, 1)
@@ -234,9 +234,9 @@ class _Curve:
         return np.maximum.accumulate(best[:, ::-1], axis=1)[:, ::-1]
 
 
-def _needed(wanted: IntArray) -> IntArray:
-    """(K, R): right detections before the one that reaches each recall, of `wanted` objects."""
-    total = np.maximum(wanted, 1)[:, None]
+def _needed(expected: IntArray) -> IntArray:
+    """(K, R): right detections before the one that reaches each recall, of `expected` objects."""
+    total = np.maximum(expected, 1)[:, None]
     count = np.maximum(np.ceil(RECALLS * total).astype(np.int64) - 1, 1)
     for _ in range(2):  # as the division rounds, not as the product does
         count += count / total < RECALLS

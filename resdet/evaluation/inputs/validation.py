@@ -89,7 +89,7 @@ def _check_images(
     """F85 and F91: an image without detections, and one that was never visited, look alike."""
     ids, known = index.image_ids, set(index.image_ids)
     chosen = known if subset is None else set(subset)
-    wanted = [i for i in ids if i in chosen]
+    expected = [i for i in ids if i in chosen]
     visited = set(evaluated_ids) if evaluated_ids is not None else None
     findings = []
     for what, given in (("evaluated", evaluated_ids), ("the subset", subset)):
@@ -104,16 +104,16 @@ def _check_images(
             )  # fmt: skip
     if visited is None:
         return findings + _check_empty_images(columns, index)
-    missing = [i for i in wanted if i not in visited]
+    missing = [i for i in expected if i not in visited]
     if missing:
-        covered = len(wanted) - len(missing)
+        covered = len(expected) - len(missing)
         findings.append(
             Finding(
                 "missing-images", len(missing), [str(i) for i in missing[:5]],
                 "Detect on the rest, or score the part from Python: evaluate_coco and evaluate_voc "
                 "of resdet.evaluation take subset=IDS, and then say "
                 f'"On {covered:,} of {len(ids):,} images."', REFUSE,
-                f"Expected {len(wanted):,} images, results cover {covered:,}; missing first: "
+                f"Expected {len(expected):,} images, results cover {covered:,}; missing first: "
                 f"{missing[0]}.",
             )
         )  # fmt: skip

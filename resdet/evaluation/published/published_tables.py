@@ -84,8 +84,8 @@ def voc_classes() -> tuple[str, ...]:
     return tuple(with_classes.per_class)
 
 
-def published(**wanted: Any) -> tuple[Published, ...]:
-    """The numbers whose fields are as wanted; none is a possible answer.
+def published(**expected: Any) -> tuple[Published, ...]:
+    """The numbers whose fields are as expected; none is a possible answer.
 
     Example:
         >>> [n.value for n in published(source="table 7", net="resnet101")]
@@ -94,20 +94,20 @@ def published(**wanted: Any) -> tuple[Published, ...]:
     Raises:
         TypeError: there is no such field.
     """
-    unknown = sorted(set(wanted) - set(FIELDS))
+    unknown = sorted(set(expected) - set(FIELDS))
     if unknown:
         raise TypeError(f"no field {unknown[0]!r}; there are {', '.join(FIELDS)}")
-    if "train" in wanted:
-        wanted["train"] = tuple(wanted["train"])
+    if "train" in expected:
+        expected["train"] = tuple(expected["train"])
     return tuple(
         number
         for number in all_published()
-        if all(getattr(number, name) == value for name, value in wanted.items())
+        if all(getattr(number, name) == value for name, value in expected.items())
     )
 
 
-def the_number(**wanted: Any) -> Published:
-    """The one number whose fields are as wanted.
+def the_number(**expected: Any) -> Published:
+    """The one number whose fields are as expected.
 
     Example:
         >>> the_number(source="table 8", net="vgg16", metric="AP").value
@@ -116,10 +116,10 @@ def the_number(**wanted: Any) -> Published:
     Raises:
         LookupError: there is none, or there are several; says which.
     """
-    found = published(**wanted)
+    found = published(**expected)
     if len(found) != 1:
         named = "; ".join(f"{n.source}, {n.system}, {n.metric}: {n.value:g}" for n in found[:5])
-        raise LookupError(f"{len(found)} published numbers have {wanted}, expected one. {named}")
+        raise LookupError(f"{len(found)} published numbers have {expected}, expected one. {named}")
     return found[0]
 
 
@@ -185,9 +185,9 @@ class _Checked:
     def __init__(self, numbers: Sequence[Published]):
         self.numbers = numbers
 
-    def value(self, source: str, metric: str, **wanted: Any) -> float:
-        wanted |= {"source": source, "metric": metric}
-        (found,) = [n for n in self.numbers if all(getattr(n, k) == v for k, v in wanted.items())]
+    def value(self, source: str, metric: str, **expected: Any) -> float:
+        expected |= {"source": source, "metric": metric}
+        (found,) = [n for n in self.numbers if all(getattr(n, k) == v for k, v in expected.items())]
         return found.value
 
     def means(self) -> Iterator[str]:
@@ -230,11 +230,11 @@ class _Checked:
         )  # fmt: skip
 
     def _same(
-        self, first: tuple[str, str], second: tuple[str, str], **wanted: Any
+        self, first: tuple[str, str], second: tuple[str, str], **expected: Any
     ) -> Iterator[str]:
-        wanted.setdefault("system", "baseline")
-        a, b = (self.value(*pair, **wanted) for pair in (first, second))
-        yield from _unequal(f"{wanted['net']}, {first[1]}, in {first[0]} and {second[0]}", a, b)
+        expected.setdefault("system", "baseline")
+        a, b = (self.value(*pair, **expected) for pair in (first, second))
+        yield from _unequal(f"{expected['net']}, {first[1]}, in {first[0]} and {second[0]}", a, b)
 
     def gains(self) -> Iterator[str]:
         """Differences and shares that the text draws from the tables."""

@@ -92,13 +92,13 @@ class VocJudge:
         hit = (overlap > 0.5 if rule.strict else overlap >= 0.5) & (best >= 0)
         ignored = hit.copy()
         ignored[hit] = need_not[best[hit]]
-        wanted = np.where(hit & ~ignored, best, -1)
-        right = _firsts(wanted, len(need_not))
+        expected = np.where(hit & ~ignored, best, -1)
+        right = _firsts(expected, len(need_not))
         taken = Taken(
             rows, right, ~right & ~ignored,
             np.searchsorted(self.columns.category[rows], np.arange(num_classes + 1)),
             np.bincount(self.truth.label[~need_not], minlength=num_classes),
-            lambda: wanted,
+            lambda: expected,
         )  # fmt: skip
         style = "d2" if rule.float_recalls else "devkit"
         averages = [partial(average_precision, rule=ap, style=style) for ap in aps]
@@ -130,12 +130,12 @@ class VocJudge:
         return best, overlap
 
 
-def _firsts(wanted: IntArray, num_objects: int) -> BoolArray:
+def _firsts(expected: IntArray, num_objects: int) -> BoolArray:
     """Which detections, in order, are the first to want their object; -1 is none."""
-    wanting = np.flatnonzero(wanted >= 0)
+    wanting = np.flatnonzero(expected >= 0)
     first = np.zeros(num_objects, dtype=np.int64)
     # Of several numbers written to one place the last stays.
-    first[wanted[wanting[::-1]]] = wanting[::-1]
-    is_first = np.zeros(len(wanted), dtype=np.bool_)
-    is_first[wanting] = first[wanted[wanting]] == wanting
+    first[expected[wanting[::-1]]] = wanting[::-1]
+    is_first = np.zeros(len(expected), dtype=np.bool_)
+    is_first[wanting] = first[expected[wanting]] == wanting
     return is_first

@@ -214,8 +214,8 @@ def _kind(
     if key in _NET:
         return "net"
     if key in _CARD:
-        wanted = [(card.get("input") or {}).get(_CARD[key]) for card in cards]
-        agree = all(w is not None and _same(v, w) for v, w in zip(values, wanted, strict=True))
+        expected = [(card.get("input") or {}).get(_CARD[key]) for card in cards]
+        agree = all(w is not None and _same(v, w) for v, w in zip(values, expected, strict=True))
         return "card" if agree else "other"
     return "bookkeeping" if key in _BOOKKEEPING else "other"
 

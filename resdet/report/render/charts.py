@@ -249,8 +249,8 @@ def stacked_chart(stacks: Sequence[Stack], names: Sequence[str], *, label: str) 
     return svg(parts, WIDTH, y + 2, label)
 
 
-def ticks(top: float, wanted: int, *, exact: float | None = None) -> list[float]:
-    """Round numbers from 0 to at least `top` (to `exact` where given), about `wanted` of them.
+def ticks(top: float, expected: int, *, exact: float | None = None) -> list[float]:
+    """Round numbers from 0 to at least `top` (to `exact` where given), about `expected` of them.
 
     Example:
         >>> ticks(87, 5), ticks(0.7, 4)
@@ -258,7 +258,7 @@ def ticks(top: float, wanted: int, *, exact: float | None = None) -> list[float]
     """
     if not math.isfinite(top) or top <= 0:
         return [0.0, 1.0]
-    step = _step(top / wanted)
+    step = _step(top / expected)
     count = math.floor(top / step + 1e-6) if exact else math.ceil(top / step - 1e-6)
     values = [round(i * step, 10) for i in range(count + 1)]
     return values if not exact or math.isclose(values[-1], exact) else [*values[:-1], exact]

@@ -86,12 +86,12 @@ class Fit:
 
     net: str
     arrived: int
-    wanted: int
+    expected: int
     left_over: int
 
     @property
     def whole(self) -> bool:
-        return self.arrived == self.wanted and not self.left_over
+        return self.arrived == self.expected and not self.left_over
 
 
 @dataclass(frozen=True)
@@ -144,7 +144,7 @@ class Report:
             "notes": list(self.notes),
             "problems": list(self.problems),
             "loads_into": [
-                {"net": f.net, "arrived": f.arrived, "wanted": f.wanted} for f in self.fits
+                {"net": f.net, "arrived": f.arrived, "expected": f.expected} for f in self.fits
             ],
         }
 
@@ -298,15 +298,15 @@ def _notes(contents: Contents, found: Identified, habits: Habits) -> tuple[str, 
 def _missing(found: Identified) -> list[str]:
     if all(n.startswith("linear.") for n in found.missing):
         return []
-    wanted = len(found.missing) + sum(not n.endswith(COUNTER) for n in found.tensors)
+    expected = len(found.missing) + sum(not n.endswith(COUNTER) for n in found.tensors)
     shown = ", ".join(grouped(found.missing)[:8])
     if all(".norm.running_" in n for n in found.missing):
         return [
-            f"{len(found.missing)} of {wanted} tensors of {found.net} are missing, all statistics "
-            "of its norms: it has GroupNorm or the like, which resdet's nets have not"
+            f"{len(found.missing)} of {expected} tensors of {found.net} are missing, all "
+            "statistics of its norms: it has GroupNorm or the like, which resdet's nets have not"
         ]
     return [
-        f"{len(found.missing)} of {wanted} tensors of {found.net} are missing: {shown}"
+        f"{len(found.missing)} of {expected} tensors of {found.net} are missing: {shown}"
         f"{', …' if len(grouped(found.missing)) > 8 else ''}; as a backbone it needs TRANSFER.NEW "
         f"for {', '.join(sorted({n.split('.')[0] for n in found.missing}))}"
     ]
@@ -317,7 +317,7 @@ def _lacking(fits: tuple[Fit, ...], net: str) -> list[str]:
     if own is None or own.whole:
         return []
     return [
-        f"{own.arrived} of {own.wanted} tensors of {net} would arrive, {own.left_over} have no "
+        f"{own.arrived} of {own.expected} tensors of {net} would arrive, {own.left_over} have no "
         "place in it"
     ]
 
@@ -390,13 +390,16 @@ def _fits(
     for other in dict.fromkeys((net, *_family(net))):
         # Width and stem change every shape: others are asked under the same options.
         shapes = shapes_of(other, num_classes, _options_for(other, options))
-        wanted = {n: s for n, s in shapes.items() if not n.endswith(COUNTER)}
+        expected = {n: s for n, s in shapes.items() if not n.endswith(COUNTER)}
         if without_classifier:
-            wanted = {n: s for n, s in wanted.items() if not n.startswith("linear.")}
-        arrived = sum(n in given and given[n].shape == s for n, s in wanted.items())
-        fits.append(Fit(other, arrived, len(wanted), sum(n not in wanted for n in given)))
+            expected = {n: s for n, s in expected.items() if not n.startswith("linear.")}
+        arrived = sum(n in given and given[n].shape == s for n, s in expected.items())
+        fits.append(Fit(other, arrived, len(expected), sum(n not in expected for n in given)))
     first, *rest = fits
-    return (first, *sorted((f for f in rest if f.arrived), key=lambda f: f.wanted - f.arrived)[:3])
+    return (
+        first,
+        *sorted((f for f in rest if f.arrived), key=lambda f: f.expected - f.arrived)[:3],
+    )
 
 
 def _family(net: str) -> tuple[str, ...]:

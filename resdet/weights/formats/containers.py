@@ -143,7 +143,7 @@ def container_of(path: Path) -> str:
     with open(path, "rb") as f:
         head = f.read(foreign.HEAD_BYTES)
     if foreign.is_foreign(head, size):
-        raise WeightsError(f"{path} {foreign.describe(head, size, wanted='weights')}")
+        raise WeightsError(f"{path} {foreign.describe(head, size, expected='weights')}")
     # First: the length of a header may look like any other format's first bytes.
     if head[8:9] == b"{" and int.from_bytes(head[:8], "little") < MAX_HEADER:
         return "safetensors"
@@ -238,11 +238,11 @@ def _name_in(message: str) -> str:
     return "code"
 
 
-def _refused(path: Path, wanted: str) -> str:
-    whole = wanted.startswith(("torch.nn.", "torchvision.", "timm.", "models.", "__main__."))
+def _refused(path: Path, expected: str) -> str:
+    whole = expected.startswith(("torch.nn.", "torchvision.", "timm.", "models.", "__main__."))
     what = "holds a Python object" if whole else "wants to call"
     return (
-        f"{path} {what} ({wanted}): that is a program, not plain tensors; it was not run. "
+        f"{path} {what} ({expected}): that is a program, not plain tensors; it was not run. "
         "Where you trust it: torch.save(model.state_dict(), 'weights.pth')."
     )
 
@@ -252,7 +252,7 @@ def _read_pickle(path: Path) -> tuple[Any, dict[str, str]]:
         with open(path, "rb") as f:
             return pickles.load(f), {}
     except pickles.NotPlainError as error:
-        raise WeightsError(_refused(path, error.wanted)) from None
+        raise WeightsError(_refused(path, error.expected)) from None
     # A damaged pickle trips its reader in any of a dozen ways.
     except Exception as error:
         said = f"{type(error).__name__}: {error}"

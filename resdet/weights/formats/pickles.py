@@ -25,11 +25,11 @@ MAX_PLACES = 1_000_000
 
 
 class NotPlainError(Exception):
-    """The pickle wants something that is not data; `wanted` is its full name."""
+    """The pickle wants something that is not data; `expected` is its full name."""
 
-    def __init__(self, wanted: str):
-        super().__init__(wanted)
-        self.wanted = wanted
+    def __init__(self, expected: str):
+        super().__init__(expected)
+        self.expected = expected
 
 
 class _Array:

@@ -101,11 +101,11 @@ def identify(
     expected = shapes_of(net, num_classes, build_options)
     _refuse_shapes(ours, expected, net, origin, table, where)
     missing = tuple(n for n in expected if n not in ours and not n.endswith(COUNTER))
-    wanted = sum(not n.endswith(COUNTER) for n in expected)
-    if len(missing) > MOST_MISSING * wanted:
+    total = sum(not n.endswith(COUNTER) for n in expected)
+    if len(missing) > MOST_MISSING * total:
         raise WeightsError(
             f"{where}: its names are those of {origin.name}'s {net}, but {len(missing)} of "
-            f"{wanted} tensors are missing (first: {missing[0]}): too many to say that it is one. "
+            f"{total} tensors are missing (first: {missing[0]}): too many to say that it is one. "
             "It may be a smaller net, or one with other norms: as one of your own, docs/own_net.md."
         )
     if detector:
@@ -172,8 +172,8 @@ def _as_in_card(
     if found is None:
         return None
     table = found[0].table
-    wanted = shapes_of(card.net, 1, card.net_options)
-    whole = all(table.get(n) in tensors for n in wanted if not n.endswith(COUNTER))
+    expected = shapes_of(card.net, 1, card.net_options)
+    whole = all(table.get(n) in tensors for n in expected if not n.endswith(COUNTER))
     return found if whole else None
 
 
@@ -274,7 +274,7 @@ def _refuse_shapes(
     if not odd:
         return
     name = odd[0]
-    wanted = tuple(expected[name]) if name in expected else "nothing"
+    shape = tuple(expected[name]) if name in expected else "nothing"
     hint = (
         " A wide one, a ResNeXt or one with another stem has the same names."
         if "res" in net
@@ -283,7 +283,7 @@ def _refuse_shapes(
     raise WeightsError(
         f"{where} has the names of {origin.name}'s {net}, but {len(odd)} of {len(ours)} tensors "
         f"have other shapes; first: {table.get(name, name)} is {tuple(ours[name].shape)}, {net} "
-        f"has {wanted}.{hint} As a net of your own it can still be used: docs/own_net.md."
+        f"has {shape}.{hint} As a net of your own it can still be used: docs/own_net.md."
     )
 
 

@@ -27,8 +27,8 @@ def test_pooling_is_torchvisions_roi_align(size, sampling_ratio, aligned):
     for step in (1, 2):
         axis = torch.arange(0, size, step)
         found = gather(cells, *pooling.bags(regions, 10, 15, axis), len(axis))
-        wanted = expected[:, :, ::step, ::step]
-        torch.testing.assert_close(found, wanted, rtol=0, atol=1e-12)
+        target = expected[:, :, ::step, ::step]
+        torch.testing.assert_close(found, target, rtol=0, atol=1e-12)
 
 
 @pytest.mark.parametrize("size", [7, 14])
@@ -37,12 +37,12 @@ def test_gradient_of_pooling_is_torchvisions(size):
     shared = torch.randn(1, 5, 10, 15, dtype=torch.float64, requires_grad=True)
     regions = boxes().double()
     batch = torch.cat([torch.zeros(len(regions), 1, dtype=torch.float64), regions], 1)
-    wanted = torch.randn(len(regions), 5, size, size, dtype=torch.float64)
-    (roi_align(shared, batch, size, 1 / 16, 0, True) * wanted).sum().backward()
+    target = torch.randn(len(regions), 5, size, size, dtype=torch.float64)
+    (roi_align(shared, batch, size, 1 / 16, 0, True) * target).sum().backward()
     cells = shared.detach()[0].permute(1, 2, 0).reshape(-1, 5).requires_grad_()
     axis = torch.arange(size)
     pooled = gather(cells, *Pooling(1 / 16, size, 0, True).bags(regions, 10, 15, axis), size)
-    (pooled * wanted).sum().backward()
+    (pooled * target).sum().backward()
     found = cells.grad.view(10, 15, 5).permute(2, 0, 1)
     torch.testing.assert_close(found, shared.grad[0], rtol=0, atol=1e-11)
 

@@ -61,7 +61,7 @@ def model_of(kind):
 
 def spread(model):
     """The predictors scaled on one image, so that boxes move and scores differ, as if trained."""
-    wanted = {"objectness_logits": 2.0, "anchor_deltas": 0.3, "cls_score": 2.0, "bbox_pred": 1.0}
+    expected = {"objectness_logits": 2.0, "anchor_deltas": 0.3, "cls_score": 2.0, "bbox_pred": 1.0}
     seen = set()
 
     def scale(module, inputs, out):
@@ -69,12 +69,12 @@ def spread(model):
             return out
         seen.add(module)
         over = [d for d in range(out.dim()) if d != 1]
-        factor = wanted[names[module]] / out.std()
+        factor = expected[names[module]] / out.std()
         module.bias.sub_(out.mean(over)).mul_(factor)
         module.weight.mul_(factor)
         return (out - out.mean(over, keepdim=True)) * factor
 
-    names = {m: n.split(".")[-1] for n, m in model.named_modules() if n.split(".")[-1] in wanted}
+    names = {m: n.split(".")[-1] for n, m in model.named_modules() if n.split(".")[-1] in expected}
     hooks = [module.register_forward_hook(scale) for module in names]
     with torch.no_grad():
         model([{"image": noise(150, 150, 9)}])

@@ -333,8 +333,8 @@ def test_moves_of_sizes_and_classes_add_up(random_scene: SceneMaker) -> None:
     """Every object has one size and one class; crowds are not asked for."""
     instances, results = random_scene(4, crowds=0.2)
     pair = compare(dissected(instances, results[::2]), dissected(instances, results))
-    wanted = sum(not item["iscrowd"] for item in instances["annotations"])
-    assert pair.moves.sum() == wanted < len(instances["annotations"])
+    expected = sum(not item["iscrowd"] for item in instances["annotations"])
+    assert pair.moves.sum() == expected < len(instances["annotations"])
     areas = [a["area"] for a in instances["annotations"] if not a["iscrowd"]]
     ends = {"small": (0, 32**2), "medium": (32**2, 96**2), "large": (96**2, 1e10)}
     for size, (low, high) in ends.items():

@@ -142,9 +142,9 @@ def test_only_images_of_the_subset_can_be_drawn(random_scene: SceneMaker) -> Non
     found = ranked(instances, results, subset=subset)
     assert mean_ap(found, ones, RECALLS)[0, 0] == pytest.approx(expected, abs=1e-12)
     truth, detections = as_voc(instances, results)
-    wanted = voc.evaluate(truth, detections, ap="area", subset=subset).mean_ap
+    chosen = voc.evaluate(truth, detections, ap="area", subset=subset).mean_ap
     value = mean_ap(rank_voc(truth, detections, subset=subset), ones)
-    assert value[0, 0] == pytest.approx(wanted, abs=1e-12)
+    assert value[0, 0] == pytest.approx(chosen, abs=1e-12)
     with pytest.raises(ValueError, match="has no image 77 of the subset"):
         ranked(instances, results, subset=[2, 77])
 

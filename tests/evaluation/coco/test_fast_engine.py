@@ -111,11 +111,11 @@ def test_masks_equal_pycocotools() -> None:
     for _ in range(25):
         truth, columns, used = problem(rng, 3, 2, 10, 20)
         shapes = [mask(box, plain=bool(rng.random() < 0.5)) for box in columns.boxes]
-        wanted = [
+        expected = [
             mask(box) if crowd else [corners(box)]
             for box, crowd in zip(truth.boxes, truth.crowd, strict=True)
         ]
-        truth = dataclasses.replace(truth, segmentations=wanted)
+        truth = dataclasses.replace(truth, segmentations=expected)
         columns = dataclasses.replace(columns, segmentations=shapes)
         absorbed += compare((truth, columns, used), "segm").absorbed
     assert absorbed > 0

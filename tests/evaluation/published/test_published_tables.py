@@ -91,7 +91,7 @@ def test_the_tables_do_not_contradict_themselves() -> None:
 
 
 @pytest.mark.parametrize(
-    ("wanted", "value", "says"),
+    ("expected", "value", "says"),
     [
         pytest.param({"source": "table 7", "net": "vgg16", "metric": "VOC area"}, 74.0,
                      "vgg16, VOC area, in table 7 and table 11: 74 and 70.4", id="repeat"),
@@ -107,9 +107,9 @@ def test_the_tables_do_not_contradict_themselves() -> None:
                      "ILSVRC DET in table 12 and the contest", id="contest"),
     ],
 )  # fmt: skip
-def test_a_slip_is_found(wanted: dict[str, Any], value: float, says: str) -> None:
+def test_a_slip_is_found(expected: dict[str, Any], value: float, says: str) -> None:
     """One number changed: the check names it, with both values."""
-    right = published_tables.the_number(**wanted)
+    right = published_tables.the_number(**expected)
     slipped = [
         dataclasses.replace(n, value=value) if n is right else n
         for n in published_tables.all_published()

@@ -52,7 +52,7 @@ def test_a_whole_file_of_torchvision_loads(file):
     assert report.parameters == 11_689_512 - 990 * 513
     assert report.tensors == 122
     first = report.fits[0]
-    assert (first.net, first.arrived, first.wanted, first.left_over) == ("resnet18", 102, 102, 0)
+    assert (first.net, first.arrived, first.expected, first.left_over) == ("resnet18", 102, 102, 0)
     assert [f.net for f in report.fits if f.whole] == ["resnet18"]
 
 
@@ -65,7 +65,7 @@ def test_json_has_the_promised_keys(file, capsys):
     for key in [*promised.split(), "problems", "loads_into"]:
         assert key in found
     assert found["wrapper"] is None and found["color_order"] == "RGB"
-    assert found["loads_into"][0] == {"net": "resnet18", "arrived": 102, "wanted": 102}
+    assert found["loads_into"][0] == {"net": "resnet18", "arrived": 102, "expected": 102}
 
 
 def test_a_file_that_does_not_load_is_1_and_one_that_is_not_there_2(file, tmp_path, capsys):

@@ -351,7 +351,7 @@ HOSTILE = {
 
 @pytest.mark.parametrize("case", HOSTILE)
 def test_nothing_in_a_hostile_file_is_run(tmp_path, case):
-    """F23: the payload would leave a mark; it is absent, and the page names what was wanted."""
+    """F23: the payload would leave a mark; it is absent, and the page names what was expected."""
     mark = tmp_path / "mark"
     path = tmp_path / "evil.pkl"
     HOSTILE[case](path, Payload(mark))
@@ -405,7 +405,7 @@ def test_our_own_functions_cannot_be_changed():
 
 
 def test_a_whole_module_is_not_loaded(tmp_path):
-    """F23: torch.save(model) pickles code; the page says how to save what is wanted."""
+    """F23: torch.save(model) pickles code; the page says how to save what is expected."""
     torch.save(torch.nn.Linear(2, 2), tmp_path / "model.pth")
     with pytest.raises(WeightsError, match=r"a Python object \(torch\.nn.*Linear\).*state_dict"):
         weights.load(tmp_path / "model.pth")

@@ -99,12 +99,12 @@ class Picture:
             from_side = columns if draws.chance(0.5) else width - 1 - columns
             from_top = rows if draws.chance(0.5) else height - 1 - rows
             position = np.maximum(from_side * height, from_top * width)
-        # Whatever its direction, the cover takes the wanted share of pixels sorted along it.
+        # Whatever its direction, the cover takes the expected share of pixels sorted along it.
         inner = position[margin : margin + height, margin : margin + width]
         ranks = np.sort(inner[mask >= COVERED])
-        wanted = max(1, int(share * len(ranks)))
-        start = draws.below(len(ranks) - wanted + 1) if is_bar else 0
-        covers = position <= ranks[start + wanted - 1]
+        expected = max(1, int(share * len(ranks)))
+        start = draws.below(len(ranks) - expected + 1) if is_bar else 0
+        covers = position <= ranks[start + expected - 1]
         if is_bar:
             covers &= position >= ranks[start]
         colour = self._photo_patch(*covers.shape) if draws.chance(0.5) else canvas.any_colour(draws)
