@@ -1,6 +1,6 @@
 """`resdet evaluate voc`, `coco` and `explain`: anyone's result files to numbers.
 
-Not for: computing them (`voc`, `coco`, `explain`).
+Not for: computing them (`resdet.evaluation`).
 """
 
 from __future__ import annotations

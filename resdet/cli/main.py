@@ -1,6 +1,6 @@
 """The command line: one parser, one page per error, one exit code per kind (`docs/commands.md`).
 
-Not for: what a command does; each lives beside the code that it calls.
+Not for: what a command does; each has a file of its own here.
 """
 
 from __future__ import annotations

@@ -2,7 +2,7 @@
 
 Exit codes: 0 when clean; 1 when something was found; 2 when there is nothing to work on.
 
-Not for: making or checking anything (`coco`, `voc`, `check`).
+Not for: making or checking anything (`coco_package`, `voc_package`, `package_check`).
 """
 
 from __future__ import annotations

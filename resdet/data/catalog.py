@@ -10,7 +10,7 @@
 Names are listed in `names`; the root is DETECTRON2_DATASETS, or ./datasets. The user's own sets:
 `voc:ROOT:SPLIT`, `coco:FILE.json:IMAGES`, any name registered with Detectron2.
 
-Not for: the formats (`voc`, `coco`, `folder`, `cifar`).
+Not for: the formats (`voc_reader`, `coco_reader`, `class_folders`, `cifar`).
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """What a data set is once it is read: detection records and classification images, with a hash.
 
-Not for: reading one (`voc`, `coco`, `folder`, `cifar`, `catalog`).
+Not for: reading one (`voc_reader`, `coco_reader`, `class_folders`, `cifar`, `catalog`).
 """
 
 from __future__ import annotations

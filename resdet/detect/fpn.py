@@ -12,7 +12,7 @@ A net that ends earlier has the missing levels pooled from its last one, as p6 i
 p5 and p6 are pooled from p4.
 
 Not for: norms, frozen stages and precision of the net (`backbone`); p2 to p6 compute in float32,
-but in the fast forms (`fast`, `fast_training`).
+but in the fast forms (`fast_detector`, `fast_training`).
 """
 
 from __future__ import annotations

@@ -4,7 +4,8 @@ NMS is an operator of torchvision's that Detectron2 calls; torch's own `TorchFun
 go by inside the RPN and the region heads. The row is the operator alone: sorting and picking
 around it belong to the row above.
 
-Not for: our own region heads' tail, which has its span where it runs (`region_heads`, `regions`).
+Not for: our own region heads' tail, which has its span where it runs (`region_heads`,
+`region_features`).
 """
 
 from __future__ import annotations

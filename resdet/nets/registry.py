@@ -1,6 +1,7 @@
 """Nets of a user's own, by name: registered in Python, never named in a file as code.
 
-Not for: nets of ours (`zoo`) or of timm (`timm`); whether the net keeps its promises (`check`).
+Not for: nets of ours (`zoo`) or of timm (`timm`); whether the net keeps its promises
+(`interface_check`).
 """
 
 from __future__ import annotations

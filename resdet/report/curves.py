@@ -64,7 +64,7 @@ def curves_of(scores: SetScores) -> Curves:
 
 
 def ranked_classes(scores: SetScores) -> dict[str, Ranked]:
-    """Each class of a VOC-scored set with its detections judged, for `significance`."""
+    """Each class of a VOC-scored set with its detections judged, for `image_noise`."""
     truth = voc.ground_truth_from_coco(scores.truth)
     found = voc.read_detections(scores.folder, truth.classes, evaluated=scores.evaluated)
     style = scores.result.voc.primary.style if scores.result.voc else "d2"

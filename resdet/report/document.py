@@ -4,7 +4,7 @@ Tables and JSON are made before any plot or picture, and a picture that fails is
 number is lost to a drawing (`docs/faults.md` F78). The page holds everything inside itself and
 needs no script and no network (F79).
 
-Not for: what stands in a table, a plot or a sentence (`tables`, `figures`, `gains`).
+Not for: what stands in a table, a plot or a sentence (`tables`, `figures`, `backbone_gains`).
 """
 
 from __future__ import annotations

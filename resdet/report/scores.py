@@ -138,7 +138,7 @@ class SetScores:
 
     @functools.cached_property
     def ranked(self) -> dict[str, Ranked]:
-        """Its detections judged by COCO's rules, for `significance`."""
+        """Its detections judged by COCO's rules, for `image_noise`."""
         return rank_coco(self.result.truth, self.result.columns, subset=self.evaluated)
 
     # -- boxes, for pictures --------------------------------------------------------------

@@ -3,7 +3,7 @@
 Nothing in an archive tells when, where or by whom it was made, so that a package can be made again
 and compared by its hash.
 
-Not for: what is inside (`coco`, `voc`), or whether it is right (`check`).
+Not for: what is inside (`coco_package`, `voc_package`), or whether it is right (`package_check`).
 """
 
 from __future__ import annotations

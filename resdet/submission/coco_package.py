@@ -5,7 +5,7 @@ is small; the same bytes each time. The package is then opened again, checked as
 where there is ground truth, scored beside the results that it came from (`docs/faults.md` F59, F86,
 F87).
 
-Not for: uploading, or results of other tools (pack those with any zip, and use `check`).
+Not for: uploading, or results of other tools (pack those with any zip, and use `package_check`).
 """
 
 from __future__ import annotations

@@ -5,7 +5,7 @@ images, sizes and categories of the set; annotations are not needed. A zip is fi
 what the server wants of it: one file at the top, both named
 detections_<testset>_<alg>_results (`docs/faults.md` F87).
 
-Not for: making packages (`coco`, `voc`), or scores.
+Not for: making packages (`coco_package`, `voc_package`), or scores.
 """
 
 from __future__ import annotations

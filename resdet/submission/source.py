@@ -1,6 +1,6 @@
 """What a run folder holds of a data set: detections to pack, and what they are checked against.
 
-Not for: packing (`coco`, `voc`).
+Not for: packing (`coco_package`, `voc_package`).
 """
 
 from __future__ import annotations

@@ -4,7 +4,7 @@ Every class has its file, also one without detections; numbers are those of the 
 1, at full precision. All of it goes into one tar.gz with the same bytes each time, which is opened
 again and held against the run: every class, every image id, every number.
 
-Not for: uploading, or COCO's sets (`coco`).
+Not for: uploading, or COCO's sets (`coco_package`).
 """
 
 from __future__ import annotations

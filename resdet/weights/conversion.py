@@ -1,8 +1,8 @@
 """A weight file of one origin written for another, with proof that nothing was lost.
 
-Names, layouts and meaning go over by the tables of `names` and `origins`; the card goes along,
-inside our own files and beside all others. What is written is read back and compared, tensor by
-tensor and by logits, with what was read.
+Names, layouts and meaning go over by the tables of `native_names` and `origins`; the card goes
+along, inside our own files and beside all others. What is written is read back and compared,
+tensor by tensor and by logits, with what was read.
 
 Not for: training state; optimizers and schedules stay behind.
 """

@@ -4,7 +4,7 @@ expected = arrived + declared new, or nothing is loaded at all. What the file ha
 not want is left over; only what is known to stay behind (the classifier's last layer, batch
 counters) may be (`docs/faults.md` F17, F18).
 
-Not for: what a file is (`files`, `names`).
+Not for: what a file is (`files`, `origins`).
 """
 
 from __future__ import annotations

@@ -3,7 +3,7 @@
 Every decision of the reader rests on these facts, so a size that is checked before a training
 starts is the size that is read in it.
 
-Not for: pixels (`images`).
+Not for: pixels (`reader`).
 """
 
 from __future__ import annotations

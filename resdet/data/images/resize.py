@@ -3,7 +3,7 @@
 The filter is Pillow's antialiased bilinear one. At the edges of the part it reads the pixels
 beyond them, as it does when the whole is resized.
 
-Not for: which part is taken (`pretrain.augment`), or reading files (`images`).
+Not for: which part is taken (`pretrain.augment`), or reading files (`reader`).
 """
 
 from __future__ import annotations

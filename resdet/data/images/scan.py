@@ -3,7 +3,7 @@
 Finds foreign and oversized files while nothing is lost (`docs/faults.md` F1, F16, F31, F32). Only
 headers are read, by several threads, and what they say is kept (`cache`).
 
-Not for: finding the files (`files`), or decoding them (`images`).
+Not for: finding the files (`listed_files`), or decoding them (`reader`).
 """
 
 from __future__ import annotations

@@ -6,7 +6,8 @@ every image needs a file_name, and a size that is missing is left to the image f
 `difficult` and `truncated` may stand beside `iscrowd`, as the embedded digits have them. What is
 harmless is fixed and counted: a missing `iscrowd` or `area`, ids such as 7.0.
 
-Not for: files and boxes against images (`coco`); results (`resdet.evaluation.inputs.validation`).
+Not for: files and boxes against images (`coco_reader`); results
+(`resdet.evaluation.inputs.validation`).
 """
 
 from __future__ import annotations

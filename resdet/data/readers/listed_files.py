@@ -4,7 +4,7 @@ A file system tells `000001.JPG` from `000001.jpg` and one Unicode form of é fr
 tool that wrote the list often did not. One other spelling is used and counted, several are
 refused.
 
-Not for: what is in the files (`headers`).
+Not for: what is in the files (`scan`).
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """Detectron2's own region heads (FPN, DC5) faster: pooled as sums of map cells, layers as the net.
 
-Not for: masks and keypoints, or heads of our nets (`regions`).
+Not for: masks and keypoints, or heads of our nets (`region_features`).
 """
 
 from __future__ import annotations

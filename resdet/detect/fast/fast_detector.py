@@ -4,7 +4,7 @@
 
 - Norms are folded into their convolutions (`folding`).
 - Maps are channels_last; of each region only what the tail reads is pooled, from maps on which
-  its first linear layers ran already (`regions`), in chunks that fit the processor's cache.
+  its first linear layers ran already (`region_features`), in chunks that fit the processor's cache.
 - 3x3 convolutions in float32 on a CPU go Winograd's way (`winograd`).
 - The RPN's NMS stops where enough boxes are left (`proposals`).
 

@@ -5,12 +5,13 @@ buffers and their names stay.
 
 - Frozen norms are multiplied into the weights before them (`folding`), so maps are read and
   written once.
-- Regions are pooled and run as `regions` says; the gradient of pooling is a sum of rows, too.
+- Regions are pooled and run as `region_features` says; the gradient of pooling is a sum of rows,
+  too.
 - The RPN's 3x3 layer, a pyramid and its box head compute as the net does (bfloat16 where
   ENGINE.BF16 is on). Losses and boxes stay float32, as do all weights.
 - The RPN's NMS stops where enough boxes are left (`proposals`).
 
-Not for: detecting (`fast`, which may change weights for good).
+Not for: detecting (`fast_detector`, which may change weights for good).
 """
 
 from __future__ import annotations

@@ -10,7 +10,7 @@ Replaces `RegionHeads.region_features`, for inference and for training:
 
 The same sums in another order: results differ by rounding alone.
 
-Not for: which model gets this (`fast`, `fast_training`).
+Not for: which model gets this (`fast_detector`, `fast_training`).
 """
 
 from __future__ import annotations

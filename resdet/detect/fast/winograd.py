@@ -1,8 +1,8 @@
 """3x3 convolutions by Winograd's F(4 x 4, 3 x 3): 36 products for 16 cells where 144 stood.
 
-The same sums in another order: float32 results differ by rounding alone, which the transforms
-make 2 to 13 times conv2d's (3e-6 of a result's size with 256 channels, on the processors seen; a
-bound for all is in `tests/detect/test_winograd.py`). Patches of 6 x 6 cells, which overlap by two,
+The same sums in another order: float32 results differ by rounding alone, which the transforms make
+2 to 13 times conv2d's (3e-6 of a result's size with 256 channels, on the processors seen; a bound
+for all is in `tests/detect/fast/test_winograd.py`). Patches of 6 x 6 cells, which overlap by two,
 are transformed and then meet all filters in 36 matrix products, one for each place in the patch.
 
 Source: Lavin and Gray 2015, "Fast Algorithms for Convolutional Neural Networks", section 4.3 (the

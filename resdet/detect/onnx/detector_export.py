@@ -5,7 +5,7 @@ After writing, onnxruntime runs it on the run's sample pictures, as the run read
 them, and on noise; Detectron2's detector runs on the same, and where one detection differs no
 file is left.
 
-Not for: how the graph comes about (`graph`), or reading and resizing images for it.
+Not for: how the graph comes about (`detector_graph`), or reading and resizing images for it.
 """
 
 from __future__ import annotations

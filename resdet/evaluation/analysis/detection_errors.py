@@ -38,7 +38,7 @@ Where the paper's own code (tidecv 1.0.1) does otherwise, seen in its source and
 
 Terms: M detections that count, by falling score; G objects, rows of the ground truth; K classes.
 
-Not for: masks, or the number of record (`coco`).
+Not for: masks, or the number of record (`coco_evaluation`).
 """
 
 from __future__ import annotations

@@ -7,7 +7,8 @@ which first, and which tool is known to follow it.
 What is said of tools was read in their code or in the threads of their users (`docs/faults.md`, F51
 to F60, F86, F89); where neither names a tool, the table names none.
 
-Not for: the number to report (`coco`, `voc`), masks, or other overlaps than 0.5.
+Not for: the number to report (`coco_evaluation`, `voc_evaluation`), masks, or other overlaps than
+0.5.
 """
 
 from __future__ import annotations

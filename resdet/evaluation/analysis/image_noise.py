@@ -17,7 +17,7 @@ jump, does not describe how often it happens.
 
 Terms: D draws, M detections of a class, N images, T overlaps. All values are fractions.
 
-Not for: the noise of seeds (`seeds`): an interval here knows nothing of it. Nor for matching
+Not for: the noise of seeds (`seed_noise`): an interval here knows nothing of it. Nor for matching
 (`class_scores`, `matching`), or whether two runs may be compared at all.
 """
 
@@ -126,7 +126,7 @@ def rank_voc(
 
     Args:
         truth, detections: read and validated.
-        style: of the comparison, "d2" or "devkit" (`voc`).
+        style: of the comparison, "d2" or "devkit" (`voc_evaluation`).
         subset: the images that were scored, when not all; only these can be drawn.
     """
     used = matching.used_images(truth.index, subset)

@@ -10,7 +10,7 @@ AP50, its range over all orders of equal scores, and a verdict for each detectio
 
 Terms: M detections that a rule takes, by class and falling score; K classes; G objects.
 
-Not for: matching, or the numbers of record (`voc`, `coco`).
+Not for: matching, or the numbers of record (`voc_evaluation`, `coco_evaluation`).
 """
 
 from __future__ import annotations

@@ -3,7 +3,7 @@
 Matching is that of `matching`. Which detections overlap which objects depends on boxes and
 crowds alone, so that rules about scores and overlaps share it.
 
-Not for: VOC's rules (`voc_rules`), or COCO's number of record (`coco`).
+Not for: VOC's rules (`voc_rules`), or COCO's number of record (`coco_evaluation`).
 """
 
 from __future__ import annotations

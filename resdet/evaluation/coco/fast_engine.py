@@ -5,12 +5,13 @@
     count     precision is needed at right detections only: the others are counted, not listed
 
 Equal to pycocotools 2.0.11 in every value, to the bit on x86 (`tests/evaluation`). What a user
-sees is checked against it once more before it is shown (`coco`).
+sees is checked against it once more before it is shown (`coco_evaluation`).
 
 Shapes: T overlaps, R recalls, K categories, A size ranges, M limits of detections per image and
 category, as pycocotools has them.
 
-Not for: the number of record (`coco` has it from pycocotools), reading or validating files.
+Not for: the number of record (`coco_evaluation` has it from pycocotools), reading or validating
+files.
 """
 
 from __future__ import annotations

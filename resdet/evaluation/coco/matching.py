@@ -8,7 +8,8 @@ looks at its own image alone.
 
 Terms: M detections that count, T overlaps, "row" a place in the arrays of GroundTruth or Columns.
 
-Not for: COCO's numbers of record (`coco`), masks, or the ranges of small, medium and large.
+Not for: COCO's numbers of record (`coco_evaluation`), masks, or the ranges of small, medium and
+large.
 """
 
 from __future__ import annotations

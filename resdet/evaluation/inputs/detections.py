@@ -4,7 +4,8 @@ Results are read in pieces, from a file or a list, so that only columns are ever
 in which everything is as it should be becomes arrays at once; any other is gone through entry by
 entry (`malformed_entries`), and what is found is counted over all pieces.
 
-Not for: whether the boxes make sense (`validate`), or scores (`coco`, `voc`).
+Not for: whether the boxes make sense (`validation`), or scores (`coco_evaluation`,
+`voc_evaluation`).
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """What validation says: findings, each of one kind, and the page that refuses a file.
 
-Not for: finding anything (`detections`, `validate`).
+Not for: finding anything (`detections`, `validation`).
 """
 
 from __future__ import annotations

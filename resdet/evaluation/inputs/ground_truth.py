@@ -5,7 +5,7 @@ What pycocotools takes in silence is refused here (ids that stand twice, objects
 are not there, `iscrowd` as text), and what is harmless is repaired and counted (missing
 `iscrowd` or `area`). Faults F5, F7, F8, F56, F57, F58 of `docs/faults.md`.
 
-Not for: detections (`validate`), or VOC's XML (`annotation_files`).
+Not for: detections (`validation`), or VOC's XML (`annotation_files`).
 """
 
 from __future__ import annotations

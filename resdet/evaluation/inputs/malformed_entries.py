@@ -4,7 +4,7 @@ Numbers written as text are never converted in silence, a category given by name
 up, true is not 1 (`docs/faults.md` F87, F81). Ids written as floats of whole value are taken.
 
 Not for: pieces in which everything is as it should be (`detections` makes arrays of those at
-once), or whether boxes make sense (`validate`).
+once), or whether boxes make sense (`validation`).
 """
 
 from __future__ import annotations

@@ -107,7 +107,7 @@ def evaluate_folder(
 
     Args:
         folder: RUN/results/<data set>.
-        style: of VOC's comparison, "d2" or "devkit" (`voc`).
+        style: of VOC's comparison, "d2" or "devkit" (`voc_evaluation`).
         subset: score these images only, and say so.
 
     Raises:

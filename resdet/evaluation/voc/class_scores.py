@@ -3,7 +3,7 @@
 The object that a detection takes does not depend on the other detections, so all overlaps are
 had at once and only "who came first" needs the order.
 
-Not for: several classes, files, or validation (`voc`).
+Not for: several classes, files, or validation (`voc_evaluation`).
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ STYLES = ("d2", "devkit")
 
 @dataclass(frozen=True)
 class ClassObjects:
-    """Objects of one class; boxes VOC's way (`voc_sets.inclusive`)."""
+    """Objects of one class; boxes VOC's way (`voc_arrays.inclusive`)."""
 
     image: IntArray
     boxes: FloatArray

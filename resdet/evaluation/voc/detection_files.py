@@ -5,7 +5,7 @@ A class whose name is no file name ("a/b", "../c") has it quoted there (`resdet.
 Every number is written so that it reads back as the same float; Detectron2 writes three decimals
 of the score, which makes ties of what is none (`docs/faults.md` F51).
 
-Not for: packing files for the VOC server, or scores (`voc`).
+Not for: packing files for the VOC server, or scores (`voc_evaluation`).
 """
 
 from __future__ import annotations

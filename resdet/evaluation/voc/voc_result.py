@@ -1,6 +1,6 @@
 """The result of a VOC evaluation: numbers, curves, JSON, and what must be said beside them.
 
-Not for: computing anything (`voc`).
+Not for: computing anything (`voc_evaluation`).
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ class VocResult:
     classes: Mapping[str, ClassScore]
     images: Mapping[str, int]  # expected, evaluated, missing
     warnings: tuple[Finding, ...] = ()
-    causes: tuple[str, ...] = ()  # of an AP50 next to nothing (`zero`)
+    causes: tuple[str, ...] = ()  # of an AP50 next to nothing (`zero_ap`)
 
     @property
     def protocol(self) -> str:

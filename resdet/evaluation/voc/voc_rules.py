@@ -1,8 +1,8 @@
 """What each detection counts as under one of VOC's rules, changed one by one.
 
-`voc` gives the number of record; here its rules can be changed, to say what another tool's number
-is made of (`explain`), or where a zero comes from (`zero`). Overlaps depend on the boxes and the
-pixel alone, so that most rules share them.
+`voc_evaluation` gives the number of record; here its rules can be changed, to say what another
+tool's number is made of (`explain`), or where a zero comes from (`zero_ap`). Overlaps depend on
+the boxes and the pixel alone, so that most rules share them.
 
 Not for: COCO's rule (`coco_rules`), or validation.
 """

@@ -1,7 +1,7 @@
 """Whether a gain can be bet on: is it larger than the noise of the images, and of the seeds?
 
-Two noises move a gap. Other test images of the same kind would give another one (`significance`),
-and so would other seeds of the same two backbones (`seeds`). Each has its 95 % interval. Where
+Two noises move a gap. Other test images of the same kind would give another one (`image_noise`),
+and so would other seeds of the same two backbones (`seed_noise`). Each has its 95 % interval. Where
 both are known they are taken together: the squares of the half widths add up. That is never
 narrower than either, and rather too wide: what few seeds spread on few images holds a part of the
 images' noise already.

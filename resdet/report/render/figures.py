@@ -1,6 +1,6 @@
 """The plots of a report: learning curves, precision against recall, gains per class.
 
-Not for: drawing (`charts`), or the numbers (`scores`, `gains`).
+Not for: drawing (`charts`), or the numbers (`scores`, `backbone_gains`).
 """
 
 from __future__ import annotations

@@ -3,7 +3,7 @@
 Everything that users named (classes, paths, data sets) goes through jinja2's escaping; only
 drawings of our own are inserted as they are.
 
-Not for: gathering (`document`), Markdown or the terminal (`plain`).
+Not for: gathering (`document`), Markdown or the terminal (`plain_text`).
 """
 
 from __future__ import annotations

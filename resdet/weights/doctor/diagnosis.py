@@ -3,7 +3,7 @@
 Nothing here is guessed in silence. What names and records state is given as it is; what
 statistics suggest is given with what it rests on; what cannot be known is null.
 
-Not for: scoring images under every convention (`image_probe`), or writing anything (`convert`).
+Not for: scoring images under every convention (`image_probe`), or writing anything (`conversion`).
 """
 
 from __future__ import annotations

@@ -9,7 +9,7 @@ Names for files are only names; the first bytes decide (`docs/faults.md` F23 to 
 trainers put around the tensors are taken off by rule and reported. A file that claims more values
 than it holds bytes is refused, so memory stays bounded by the file's size.
 
-Not for: what the names mean (`names`, `origins`).
+Not for: what the names mean (`native_names`, `origins`).
 """
 
 from __future__ import annotations

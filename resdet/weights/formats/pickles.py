@@ -5,7 +5,7 @@ Detectron2's `.pkl` files need a few names; this reader knows those, as its own 
 refuses every other by name (`docs/faults.md` F23). Arrays are built from the bytes that lie in the
 file, never from a size that the file claims.
 
-Not for: torch files (`formats` reads them with torch's own weights-only reader).
+Not for: torch files (`containers` reads them with torch's own weights-only reader).
 """
 
 from __future__ import annotations
