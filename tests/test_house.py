@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import re
 from pathlib import Path
 
 import resdet
@@ -96,3 +97,22 @@ def test_a_circle_is_found(tmp_path: Path) -> None:
     for name, text in texts.items():
         files[name].write_text(text.replace("from resdet import b", "import b"), encoding="utf-8")
     assert circles(import_graph(files)) == [["a", "b"]]
+
+
+def test_what_a_docstring_sends_to_is_there() -> None:
+    """ "Not for: X (`name`)": the name is a module, a folder, or something that its file defines."""
+    modules = {path.stem for path in ROOT.rglob("*.py")}
+    modules |= {path.name for path in ROOT.rglob("*") if path.is_dir()}
+    checked, lost = 0, []
+    for path in sorted(ROOT.rglob("*.py")):
+        tree = ast.parse(path.read_text(encoding="utf-8"))
+        own = {n.name for n in ast.walk(tree) if isinstance(n, ast.FunctionDef | ast.ClassDef)}
+        own |= {n.id for n in ast.walk(tree) if isinstance(n, ast.Name)}
+        text = ast.get_docstring(tree) or ""
+        for paragraph in re.findall(r"Not for:.*?(?:\n\n|$)", text, re.DOTALL):
+            for name in re.findall(r"`([a-z_0-9.]+)`", paragraph):
+                checked += 1
+                if not set(name.split(".")) & (modules | own):
+                    lost.append(f"{path.relative_to(ROOT)}: {name}")
+    assert checked > 150
+    assert lost == []

@@ -1,7 +1,7 @@
 """Where weights come from: one file per origin, and one table of them (`registry`).
 
-`origin`, `registry`, `identify`, `habits` and `reference_nets` serve all origins; every other file is
-one origin, or one library's several formats (`detectron2`: its own, MSRA's and Caffe2's).
+`origin`, `registry`, `identify`, `habits` and `reference_nets` serve all origins; every other file
+is one origin, or one library's several formats (`detectron2`: its own, MSRA's and Caffe2's).
 
 To add an origin, write one file here with an `origin.Origin` (see `pycls.py` for a short one) and
 name it in `registry.ORIGINS`. The file says
