@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks import claims
-from resdet.run import write_text
+from resdet.run.folder import write_text
 
 # In the order of the table.
 NAMES = (

@@ -14,7 +14,7 @@ from resdet.cli import training_command
 from resdet.config import data_options, net_options
 from resdet.data.options import DataOptions
 from resdet.pretrain.trainer import Pretraining
-from resdet.run import Run
+from resdet.run.folder import Run
 
 CONFIG = Path(__file__).resolve().parents[1] / "configs" / "pretrain" / "imagenet_resnet18.yaml"
 # What the preset does beside plain steps of a short training.

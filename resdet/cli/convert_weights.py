@@ -17,7 +17,7 @@ from typing import Any
 from resdet.cli.arguments import convert_weights as add_arguments  # noqa: F401 as all commands have
 from resdet.cli.export_onnx import run_export
 from resdet.errors import UserError, WeightsError
-from resdet.run import write_json
+from resdet.run.folder import write_json
 from resdet.weights import native_names
 from resdet.weights.cards import COLOR_ORDERS, Card, Input, path_beside
 from resdet.weights.conversion import Conversion, convert

@@ -12,7 +12,8 @@ from pathlib import Path
 from typing import Any
 
 from resdet.errors import ConfigError
-from resdet.run import Run, layout
+from resdet.run import layout
+from resdet.run.folder import Run
 from resdet.weights.files import load
 from resdet.weights.onnx.net_export import (
     build_filled,

@@ -19,7 +19,8 @@ from resdet.engine.profiling import profiled
 from resdet.engine.speed.torch_compile import require_compiler
 from resdet.errors import ConfigError, RunError
 from resdet.pretrain.trainer import Pretraining
-from resdet.run import Run, layout
+from resdet.run import layout
+from resdet.run.folder import Run
 
 logger = logging.getLogger("resdet.pretrain")
 

@@ -18,7 +18,7 @@ from resdet.cli.evaluate import percent
 from resdet.errors import ConfigError
 from resdet.evaluation.inputs.detections import TASKS
 from resdet.evaluation.inputs.findings import REFUSE, Finding
-from resdet.run import Run, utc_now
+from resdet.run.folder import Run, utc_now
 from resdet.submission import coco_package, ledger, servers, voc_package
 from resdet.submission.package_check import Checked, check_file
 from resdet.submission.servers import TestSet

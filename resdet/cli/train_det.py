@@ -32,7 +32,8 @@ from resdet.errors import (
     RunError,
     WeightsError,
 )
-from resdet.run import Run, layout
+from resdet.run import layout
+from resdet.run.folder import Run
 from resdet.weights import Card
 from resdet.weights.cards import path_beside
 from resdet.weights.resolve import WeightFile

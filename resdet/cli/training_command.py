@@ -33,7 +33,8 @@ from resdet.errors import (
     UserError,
     first_few,
 )
-from resdet.run import Run, layout, write_text
+from resdet.run import layout
+from resdet.run.folder import Run, write_text
 
 logger = logging.getLogger("resdet.cli.training_command")
 

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from resdet.errors import ResdetError
-from resdet.run import write_json
+from resdet.run.folder import write_json
 
 logger = logging.getLogger(__name__)
 

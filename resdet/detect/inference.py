@@ -32,7 +32,8 @@ from resdet.errors import CheckFailed
 from resdet.evaluation.voc.detection_files import write_detections
 from resdet.evaluation.voc.voc_arrays import detections_from_boxes
 from resdet.file_names import file_name
-from resdet.run import atomic_path, layout, write_json
+from resdet.run import layout
+from resdet.run.folder import atomic_path, write_json
 
 logger = logging.getLogger("resdet.detect.inference")
 

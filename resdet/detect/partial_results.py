@@ -31,7 +31,8 @@ from resdet.config import flatten
 from resdet.data.records import DetectionSet
 from resdet.engine.loop import Checkpoints
 from resdet.errors import Interrupted, RunError, TrainingStopped, first_few
-from resdet.run import layout, read_json, write_json
+from resdet.run import layout
+from resdet.run.folder import read_json, write_json
 
 logger = logging.getLogger("resdet.detect.partial_results")
 

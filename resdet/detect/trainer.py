@@ -42,7 +42,8 @@ from resdet.engine.versions import versions
 from resdet.errors import ConfigError, WeightsError
 from resdet.evaluation.inputs.result_folder import FolderResult, evaluate_folder
 from resdet.nets.chain import place
-from resdet.run import Run, atomic_path, layout, utc_now, write_json
+from resdet.run import layout
+from resdet.run.folder import Run, atomic_path, utc_now, write_json
 
 logger = logging.getLogger("resdet.detect")
 

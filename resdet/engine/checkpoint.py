@@ -18,7 +18,8 @@ from typing import Any
 import torch
 
 from resdet.errors import RunError, TrainingStopped
-from resdet.run import atomic_path, layout, write_text
+from resdet.run import layout
+from resdet.run.folder import atomic_path, write_text
 
 logger = logging.getLogger("resdet.engine.checkpoint")
 

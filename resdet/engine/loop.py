@@ -29,7 +29,8 @@ from torch import nn
 from resdet import profile
 from resdet.engine import checkpoint
 from resdet.errors import Interrupted, RunError, TrainingStopped
-from resdet.run import Run, layout, write_text
+from resdet.run import layout
+from resdet.run.folder import Run, write_text
 
 logger = logging.getLogger("resdet.engine.loop")
 

@@ -11,7 +11,8 @@ from detectron2.engine import HookBase, hooks
 from detectron2.utils import comm
 from detectron2.utils.events import CommonMetricPrinter, JSONWriter, TensorboardXWriter
 
-from resdet.run import Run, layout
+from resdet.run import layout
+from resdet.run.folder import Run
 
 PERIOD = 20  # steps between two lines, as in Detectron2
 

@@ -17,7 +17,7 @@ from detectron2.engine import launch
 from detectron2.utils import comm
 
 from resdet.errors import ConfigError, ResdetError
-from resdet.run import read_json, write_json
+from resdet.run.folder import read_json, write_json
 
 
 def run_in_processes(main: Callable[[argparse.Namespace], int], args: argparse.Namespace) -> int:

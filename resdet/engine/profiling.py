@@ -14,7 +14,7 @@ import torch
 from detectron2.utils import comm
 
 from resdet import profile, profile_view
-from resdet.run import Run
+from resdet.run.folder import Run
 
 
 @contextlib.contextmanager

@@ -38,7 +38,8 @@ from resdet.errors import ConfigError
 from resdet.pretrain import augment
 from resdet.pretrain.image_loading import Batch, Crops, test_batches, train_batches
 from resdet.pretrain.scoring import errors_of, recompute_bn_statistics, score
-from resdet.run import Run, layout, utc_now
+from resdet.run import layout
+from resdet.run.folder import Run, utc_now
 
 logger = logging.getLogger("resdet.pretrain")
 

@@ -37,7 +37,7 @@ from resdet.report.render import figures, page, pictures, plain_text, report_jso
 from resdet.report.render.tables import Table
 from resdet.report.runs import Column, read_columns
 from resdet.report.scores import COCO_AP50, Metric, SetScores, read_scores
-from resdet.run import utc_now, write_json, write_text
+from resdet.run.folder import utc_now, write_json, write_text
 
 
 @dataclass(frozen=True)

@@ -20,7 +20,7 @@ from resdet.evaluation.inputs.findings import refuse_if_any
 from resdet.evaluation.inputs.ground_truth import read_ground_truth
 from resdet.evaluation.inputs.result_folder import evaluated_beside
 from resdet.evaluation.inputs.validation import check_results
-from resdet.run import Run, utc_now, write_json
+from resdet.run.folder import Run, utc_now, write_json
 from resdet.run.layout import COCO_RESULTS, GROUND_TRUTH, IMAGES
 
 

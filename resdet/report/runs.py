@@ -24,7 +24,8 @@ from typing import Any, NamedTuple
 import yaml
 
 from resdet.errors import RunError
-from resdet.run import Run, layout
+from resdet.run import layout
+from resdet.run.folder import Run
 
 NUM_HUES = 6
 # Keys beside the name and the weights that make a backbone another one.

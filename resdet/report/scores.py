@@ -25,7 +25,8 @@ from resdet.evaluation.analysis.image_noise import Ranked, rank_coco
 from resdet.evaluation.inputs.arrays import IntArray
 from resdet.evaluation.inputs.result_folder import FolderResult, evaluate_folder
 from resdet.report.runs import Column
-from resdet.run import layout, read_json
+from resdet.run import layout
+from resdet.run.folder import read_json
 
 # The same files and the same code give the same number; versions of numpy may round a last bit.
 _SAME = 1e-9

@@ -26,7 +26,7 @@ from resdet.evaluation.inputs.findings import Finding, refuse_if_any
 from resdet.evaluation.inputs.ground_truth import GroundTruth, SetIndex
 from resdet.evaluation.inputs.masks import compressed
 from resdet.evaluation.inputs.validation import DETECTIONS_PER_IMAGE, check_columns
-from resdet.run import Run, write_json
+from resdet.run.folder import Run, write_json
 from resdet.run.layout import COCO_RESULTS
 from resdet.submission import archive, servers
 from resdet.submission.package_check import check_file, columns_in

@@ -18,7 +18,7 @@ from resdet.evaluation.inputs.ground_truth import (
     read_ground_truth,
     read_index,
 )
-from resdet.run import Run, read_json
+from resdet.run.folder import Run, read_json
 from resdet.run.layout import GROUND_TRUTH, IMAGE_INFO, IMAGES
 
 

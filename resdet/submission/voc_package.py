@@ -22,7 +22,7 @@ from resdet.evaluation.voc import voc_evaluation as voc
 from resdet.evaluation.voc.detection_files import PREFIX, detections_file
 from resdet.evaluation.voc.voc_arrays import VocDetections, VocGroundTruth, voc_index
 from resdet.formats.voc_xml import VOC_CLASSES
-from resdet.run import Run
+from resdet.run.folder import Run
 from resdet.submission import archive
 from resdet.submission.source import Source, read_source
 

@@ -21,7 +21,7 @@ from safetensors.torch import save_file
 
 from resdet import nets
 from resdet.errors import CheckFailed, WeightsError
-from resdet.run import atomic_path, write_json
+from resdet.run.folder import atomic_path, write_json
 from resdet.weights import files, native_names
 from resdet.weights.cards import Card, path_beside
 from resdet.weights.formats.containers import Tensors

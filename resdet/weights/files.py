@@ -16,7 +16,7 @@ from pathlib import Path
 import torch
 from safetensors.torch import save_file
 
-from resdet.run import atomic_path
+from resdet.run.folder import atomic_path
 from resdet.weights.cards import CARD_KEY, Card
 from resdet.weights.formats import containers
 from resdet.weights.formats.containers import Contents, Tensors

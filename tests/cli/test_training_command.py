@@ -9,7 +9,7 @@ import pytest
 from resdet.cli.training_command import as_in_run
 from resdet.config import resolve
 from resdet.errors import RunError
-from resdet.run import Run
+from resdet.run.folder import Run
 
 
 @pytest.fixture

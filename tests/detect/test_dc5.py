@@ -65,7 +65,7 @@ def test_every_stage_arrives_and_the_rest_is_left_over(net, options, opts, expec
     run = SimpleNamespace(write=lambda name, value: record.update({name: value}))
     cfg = config_of("MODEL.WEIGHTS", "x", *opts).cfg
     DetectorTraining(cfg, run, [], [], None).load_backbone(source.state_dict(), "x.safetensors")
-    transfer = record["transfer"]
+    transfer = record["transfer.json"]
     assert (transfer["expected"], transfer["arrived"], transfer["new"]) == (expected, expected, [])
     assert {n.split(".")[0] for n in transfer["left_over"]} == left_over
 

@@ -24,7 +24,7 @@ from resdet.detect.norms import FrozenBatchNormAct2d
 from resdet.detect.trainer import net_part
 from resdet.errors import ConfigError
 from resdet.nets import registry
-from resdet.run import Run
+from resdet.run.folder import Run
 from resdet.weights import Card, Input
 from tests.support import tiny
 

@@ -190,7 +190,7 @@ def handed_over(net, cfg):
     )
     net.train()(torch.randn(2, 3, 64, 64))  # statistics of something
     received = training.load_backbone(net.state_dict(), "net.safetensors")
-    return received, record["transfer"], training.model.state_dict()
+    return received, record["transfer.json"], training.model.state_dict()
 
 
 def test_every_tensor_of_resnet50_arrives_and_its_last_layer_alone_is_left_over():

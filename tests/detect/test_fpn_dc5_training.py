@@ -9,7 +9,7 @@ import torch
 pytest.importorskip("detectron2")
 
 from resdet import nets, weights
-from resdet.run import Run
+from resdet.run.folder import Run
 from resdet.weights import Card, Input
 from tests.support import tiny
 

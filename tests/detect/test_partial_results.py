@@ -17,7 +17,8 @@ from detectron2.structures import Boxes, Instances
 from resdet.data.records import DetectionSet
 from resdet.detect import inference, partial_results
 from resdet.errors import CheckFailed, Interrupted, RunError, TrainingStopped
-from resdet.run import Run
+from resdet.run import layout
+from resdet.run.folder import Run
 from tests.support import tiny
 
 ANEW = partial_results.Policy(resuming=False, refuses_others=True)
@@ -141,7 +142,7 @@ def test_everything_runs_again_where_parts_are_not_to_be_used(tmp_path, data, wh
     detect(Model(), data, tmp_path, ANEW)
     # Nor may they be there for a third attempt that goes on from the second.
     partial_results.Parts.open(tmp_path, data, mark, policy)
-    assert [p.name for p in tmp_path.iterdir()] == [partial_results.FINGERPRINT]
+    assert [p.name for p in tmp_path.iterdir()] == [layout.FINGERPRINT]
     detect(Model(), data, tmp_path, ANEW)
     again = Model()
     assert detect(again, data, tmp_path, policy, mark)[0] == whole
@@ -150,7 +151,7 @@ def test_everything_runs_again_where_parts_are_not_to_be_used(tmp_path, data, wh
 
 def test_parts_without_a_fingerprint_are_not_trusted(tmp_path, data):
     detect(Model(), data, tmp_path, ANEW)
-    (tmp_path / partial_results.FINGERPRINT).unlink()
+    (tmp_path / layout.FINGERPRINT).unlink()
     again = Model()
     detect(again, data, tmp_path, GO_ON)
     assert again.seen == IDS

@@ -15,7 +15,7 @@ from resdet import nets, profile, weights
 from resdet.config import resolve
 from resdet.detect.model import fill_from_weights_and_net
 from resdet.detect.profile_hooks import watch
-from resdet.run import Run
+from resdet.run.folder import Run
 from resdet.weights import Card, Input
 from tests.support import tiny
 

@@ -14,7 +14,7 @@ from detectron2.engine import HookBase
 from resdet.engine.loop import Checkpoints, Loop, Schedule, passes, resume
 from resdet.engine.speed.precision import Precision
 from resdet.errors import Interrupted, RunError, TrainingStopped
-from resdet.run import Run
+from resdet.run.folder import Run
 
 
 def make_loop(seed=1, spoil_at=None):

@@ -12,7 +12,7 @@ pytest.importorskip("detectron2")
 from resdet import nets, weights
 from resdet.engine import processes
 from resdet.errors import ConfigError, ResdetError
-from resdet.run import Run
+from resdet.run.folder import Run
 from tests.support import tiny
 
 # Without norms and dropout nothing depends on how a batch is cut.

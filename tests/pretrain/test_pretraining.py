@@ -6,7 +6,7 @@ import torch
 pytest.importorskip("detectron2")
 
 from resdet import weights
-from resdet.run import Run
+from resdet.run.folder import Run
 from tests.support import tiny
 
 CONFIG = """

@@ -9,7 +9,7 @@ pytest.importorskip("detectron2")
 
 from resdet import weights
 from resdet.engine.speed.kept_memory import can_keep
-from resdet.run import Run
+from resdet.run.folder import Run
 from tests.support import tiny
 
 CONFIG = """

@@ -19,7 +19,7 @@ from resdet.report.comparison.gain_noise import Bet
 from resdet.report.document import gather
 from resdet.report.runs import read_columns
 from resdet.report.scores import Metric, read_scores
-from resdet.run import write_json
+from resdet.run.folder import write_json
 from tests.support.fabricate import fabricate_run
 
 METRIC = Metric("AP", "COCO bbox", "AP (COCO)")

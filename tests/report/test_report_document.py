@@ -20,7 +20,7 @@ from resdet.report.comparison import contrasts
 from resdet.report.comparison.backbone_gains import percent, points
 from resdet.report.document import gather
 from resdet.report.render import pictures
-from resdet.run import Run, write_json
+from resdet.run.folder import Run, write_json
 from tests.support.fabricate import fabricate_run
 
 LETTERS = "ABCD"

@@ -18,7 +18,7 @@ from resdet.report.comparison import backbone_gains, published_numbers
 from resdet.report.comparison.backbone_gains import Pair
 from resdet.report.render import figures
 from resdet.report.scores import Metric
-from resdet.run import Run
+from resdet.run.folder import Run
 from tests.support import fabricate
 from tests.support.fabricate import fabricate_run
 

@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 
 from resdet.errors import RunError
-from resdet.run import Run, atomic_path, layout, read_json, write_json
+from resdet.run import layout
+from resdet.run.folder import Run, atomic_path, read_json, write_json
 
 
 def make(path):

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from resdet.evaluation.voc import voc_evaluation as voc
-from resdet.run import Run, write_json
+from resdet.run.folder import Run, write_json
 
 ROOT = Path(__file__).resolve().parents[2]
 

@@ -21,7 +21,7 @@ import yaml
 from PIL import Image, ImageDraw, ImageFont
 
 from resdet.evaluation.voc import voc_evaluation as voc
-from resdet.run import Run, write_json
+from resdet.run.folder import Run, write_json
 
 DIGITS = tuple("0123456789")
 SIDE = 144

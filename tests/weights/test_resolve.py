@@ -126,7 +126,7 @@ def test_a_training_keeps_the_tensors_that_it_read(name, request, reads):
 
     class Run:
         def write(self, name, values):
-            assert (name, values) == ("card", card.to_dict())
+            assert (name, values) == ("card.json", card.to_dict())
 
     class Args:
         resume = eval_only = False

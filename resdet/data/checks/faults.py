@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from resdet.data.cache import cache_folder
 from resdet.errors import DataError, first_few
 from resdet.file_names import file_name
-from resdet.run import write_text
+from resdet.run.folder import write_text
 
 SHOWN = 20
 SHOWN_OF_EACH = 4

@@ -28,7 +28,8 @@ from resdet.detect.loading import Mapper
 from resdet.detect.onnx.detector_graph import DetectorGraph, set_to_float32, translations
 from resdet.detect.trainer import DetectorTraining, classes_in
 from resdet.errors import CheckFailed, RunError
-from resdet.run import Run, layout
+from resdet.run import layout
+from resdet.run.folder import Run
 from resdet.weights import Card, Input
 from resdet.weights.files import read_tensors
 from resdet.weights.onnx.onnx_file import (

@@ -17,7 +17,7 @@ from resdet.report.render import charts
 from resdet.report.render.figures import Figure
 from resdet.report.render.pictures import PICTURES_SAID, ImageSample
 from resdet.report.render.tables import Table, escape_markdown, to_markdown, to_text
-from resdet.run import write_text
+from resdet.run.folder import write_text
 
 FILES = "report_files"
 

@@ -23,7 +23,7 @@ from torch import nn
 
 from resdet import __version__
 from resdet.errors import UserError, WeightsError
-from resdet.run import atomic_path
+from resdet.run.folder import atomic_path
 from resdet.weights.cards import CARD_KEY, Card, Input
 
 OPSET = 18

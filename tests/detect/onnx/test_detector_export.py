@@ -21,13 +21,13 @@ import onnxruntime
 from detectron2 import model_zoo
 from detectron2.modeling import build_model
 
-from resdet.cli import export_onnx
+from resdet.cli import arguments, export_onnx
 from resdet.config import get_cfg, resolve
 from resdet.detect.model import fill_from_weights_and_net
 from resdet.detect.onnx import detector_export, detector_graph
 from resdet.engine.speed.precision import Precision
 from resdet.errors import CheckFailed, ConfigError, RunError
-from resdet.run import Run, write_json
+from resdet.run.folder import Run, write_json
 from tests.support import tiny
 
 CONFIGS = Path(__file__).resolve().parents[3] / "configs"
@@ -284,7 +284,7 @@ SEED: 3
 
 def command(*words):
     parser = argparse.ArgumentParser(allow_abbrev=False)
-    export_onnx.add_export_arguments(parser)
+    arguments.export(parser)
     return export_onnx.run_export(parser.parse_args([str(word) for word in words]))
 
 

@@ -14,7 +14,7 @@ from PIL import Image
 from torch import nn
 
 from resdet import nets, weights
-from resdet.cli import export_onnx
+from resdet.cli import arguments, export_onnx
 from resdet.errors import CheckFailed, ConfigError, UserError, WeightsError
 from resdet.nets.resnet import BasicBlock, Bottleneck, ResNet
 from resdet.weights import Card, Input
@@ -233,7 +233,7 @@ def test_a_folder_that_cannot_be_written_is_named(tmp_path):
 
 def command(*words):
     parser = argparse.ArgumentParser(allow_abbrev=False)
-    export_onnx.add_export_arguments(parser)
+    arguments.export(parser)
     return export_onnx.run_export(parser.parse_args([str(word) for word in words]))
 
 
