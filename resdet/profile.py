@@ -110,7 +110,7 @@ class Section:
 
 
 @dataclass
-class Report:
+class ProfileReport:
     """A whole command: `ready` + sections + `other` = `seconds`.
 
     Attributes:
@@ -282,7 +282,7 @@ class Profile:
                 self._end(self._stack[0])
             self._ended = self._clock()
 
-    def report(self, notes: Iterable[str] = ()) -> Report:
+    def report(self, notes: Iterable[str] = ()) -> ProfileReport:
         """What was measured up to `end`, which this calls."""
         self.end()
         assert self._ended is not None
@@ -290,7 +290,7 @@ class Profile:
         ready = whole if self._ready is None else self._ready
         sections = [self._section(name, sums) for name, sums in self._sections.items()]
         other = whole - ready - sum(section.seconds for section in sections)
-        return Report(self.command, whole, ready, sections, other, tuple(notes))
+        return ProfileReport(self.command, whole, ready, sections, other, tuple(notes))
 
     def _section(self, name: str, sums: _Sums) -> Section:
         first, later = Row(), Row()

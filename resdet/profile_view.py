@@ -12,7 +12,7 @@ import html
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from resdet.profile import Report, Row, Section
+from resdet.profile import ProfileReport, Row, Section
 from resdet.text_table import aligned, rule
 
 OTHER = "other"
@@ -20,7 +20,7 @@ OTHER = "other"
 # -- the table ------------------------------------------------------------------------------------
 
 
-def table(report: Report) -> str:
+def table(report: ProfileReport) -> str:
     """The command by sections, then each section by spans; every block sums to its last line."""
     lines = _block(
         f"Where the time of {report.command} went (wall clock)", ("s", "%"), _summary(report)
@@ -32,7 +32,7 @@ def table(report: Report) -> str:
     return "\n".join(lines)
 
 
-def _summary(report: Report) -> list[tuple[str, ...]]:
+def _summary(report: ProfileReport) -> list[tuple[str, ...]]:
     rows = [_line("getting ready", report.ready, report.seconds)]
     for section in report.sections:
         rows.append(_line(section.name, section.seconds, report.seconds))
@@ -152,7 +152,7 @@ class _Bar:
         return f"{self.parent}: {self.name}" if self.parent else self.name
 
 
-def picture(report: Report) -> str:
+def picture(report: ProfileReport) -> str:
     """A bar for the command and one for each section with spans; parts lie below their whole."""
     parts = [_text(_MARGIN, 30, f"Where the time of {report.command} went", "title")]
     y = 44.0
@@ -176,7 +176,7 @@ def picture(report: Report) -> str:
     )
 
 
-def _notes(report: Report) -> Iterator[str]:
+def _notes(report: ProfileReport) -> Iterator[str]:
     for section in report.sections:
         for name, row in section.beside.items():
             yield f"Beside {section.name}, in workers: {name}, {row.seconds:.1f} s in all."

@@ -102,6 +102,17 @@ def test_a_circle_is_found(tmp_path: Path) -> None:
     assert circles(import_graph(files)) == [["a", "b"]]
 
 
+def test_no_two_classes_share_a_name() -> None:
+    """Within a file or across files, private ones too: a traceback's name is then one place."""
+    places: dict[str, list[str]] = {}
+    for name, path in module_files().items():
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.ClassDef):
+                places.setdefault(node.name, []).append(f"{name}:{node.lineno}")
+    assert len(places) > 250
+    assert {name: where for name, where in places.items() if len(where) > 1} == {}
+
+
 def test_what_a_docstring_sends_to_is_there() -> None:
     """ "Not for: X (`name`)": the name is a module, a folder, or defined in the file."""
     modules = {path.stem for path in ROOT.rglob("*.py")}

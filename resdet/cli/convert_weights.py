@@ -95,7 +95,7 @@ def _probed(args: argparse.Namespace, file: WeightFile) -> image_probe.Verdict:
     return image_probe.probe_tensors(net, options, tensors, images, labels, stride_is_open=is_open)
 
 
-def _page(report: diagnosis.Report) -> list[str]:
+def _page(report: diagnosis.Diagnosis) -> list[str]:
     if report.container is None:
         return [f"{'problem':12} {problem}" for problem in report.problems]
     rows = [
@@ -118,14 +118,14 @@ def _page(report: diagnosis.Report) -> list[str]:
     return [*lines, "", "loads" if report.loadable else "does not load as it is"]
 
 
-def _net(report: diagnosis.Report) -> str:
+def _net(report: diagnosis.Diagnosis) -> str:
     if report.architecture is None:
         return "unknown"
     kind = f", inside a Detectron2 {report.detector} detector" if report.detector else ""
     return f"{report.architecture}{kind}"
 
 
-def _input(report: diagnosis.Report) -> str:
+def _input(report: diagnosis.Diagnosis) -> str:
     if report.input is None:
         return "not known"
     mean, std = (", ".join(f"{v:g}" for v in x) for x in (report.input.mean, report.input.std))
@@ -135,7 +135,7 @@ def _input(report: diagnosis.Report) -> str:
     return f"{report.input.color_order}, (0 to 255 - [{mean}]) / [{std}], {how}"
 
 
-def _fits(report: diagnosis.Report) -> str:
+def _fits(report: diagnosis.Diagnosis) -> str:
     return (
         ", ".join(f"{f.net} {f.arrived} of {f.expected}" for f in report.fits) or "no net of resdet"
     )

@@ -169,7 +169,7 @@ def _refuse_other_classes(
 
 
 @dataclasses.dataclass(frozen=True)
-class _Start:
+class _StartingPoint:
     """What the model is filled with.
 
     Attributes:
@@ -204,7 +204,7 @@ def _classes_of_heads(name: str) -> tuple[str, ...]:
     return tuple(classes)
 
 
-def _start_of_training(cfg: Any) -> _Start:
+def _start_of_training(cfg: Any) -> _StartingPoint:
     """From MODEL.WEIGHTS: a classifier with its card, a whole detector, or nothing.
 
     Raises:
@@ -217,7 +217,7 @@ def _start_of_training(cfg: Any) -> _Start:
                 "MODEL.WEIGHTS is empty. Give it the model.safetensors of a pretraining run, "
                 "or say TRANSFER.FROM_SCRATCH True to train from random weights."
             )
-        return _Start()
+        return _StartingPoint()
     file = WeightFile(path)
     if not path.endswith(".safetensors"):
         contents = file.contents
@@ -227,12 +227,12 @@ def _start_of_training(cfg: Any) -> _Start:
                 contents.beside.get("classes", ())
             )
             card = _card_beside(Path(path))
-            return _Start(card, contents.tensors, path, head_classes=classes)
+            return _StartingPoint(card, contents.tensors, path, head_classes=classes)
     tensors, card = file.load()
-    return _Start(card, tensors)
+    return _StartingPoint(card, tensors)
 
 
-def _detector_to_score(config: Config, args: argparse.Namespace) -> _Start:
+def _detector_to_score(config: Config, args: argparse.Namespace) -> _StartingPoint:
     """The detector of --eval-only: the run's own, as it was made, or another into a new folder.
 
     Raises:
@@ -267,14 +267,16 @@ def _detector_to_score(config: Config, args: argparse.Namespace) -> _Start:
             f"score the run's own {layout.DETECTOR}, or name another one."
         )
     classes = tuple(contents.beside.get("classes", ()))
-    return _Start(_card_beside(path), contents.tensors, str(path), classes)
+    return _StartingPoint(_card_beside(path), contents.tensors, str(path), classes)
 
 
 def _is_detector(tensors: Mapping[str, Any]) -> bool:
     return any(name.startswith(("proposal_generator.", "roi_heads.")) for name in tensors)
 
 
-def _fill(training: DetectorTraining, start: _Start, run: Run, args: argparse.Namespace) -> None:
+def _fill(
+    training: DetectorTraining, start: _StartingPoint, run: Run, args: argparse.Namespace
+) -> None:
     """Puts the weights into the model, and the card beside the run that they start."""
     cfg = training.cfg
     if start.detector:

@@ -70,7 +70,7 @@ def load_registered(name: str, options: DataOptions | None = None) -> DetectionS
     records = _records(given, faults, options, counts)
     items = _items(given, records, classes, faults)
     faults.stop()
-    kept, done = check_boxes(items, _Words(classes), faults, options)
+    kept, done = check_boxes(items, _RecordMessages(classes), faults, options)
     faults.stop()
     for item in kept:
         item.record["annotations"].append(item.annotation)
@@ -197,7 +197,7 @@ def _annotation(
     return annotation
 
 
-class _Words:
+class _RecordMessages:
     """How messages speak of boxes that have no file of their own."""
 
     def __init__(self, classes: Sequence[str]):

@@ -72,11 +72,11 @@ def loader_options(
     return {
         "num_workers": workers,
         "prefetch_factor": max(2, math.ceil(_IMAGES_AHEAD / max(1, batch_size))),
-        "worker_init_fn": _Start(init),
+        "worker_init_fn": _WorkerStart(init),
     }
 
 
-class _Start:
+class _WorkerStart:
     """What a worker does first; a class, as it may have to be pickled."""
 
     def __init__(self, init: Callable[[int], None] | None):

@@ -21,6 +21,8 @@ from safetensors.torch import save_file
 
 from resdet import nets
 from resdet.errors import CheckFailed, WeightsError
+from resdet.nets.families import family_of
+from resdet.nets.vgg import VGG
 from resdet.run.folder import atomic_path, write_json
 from resdet.weights import files, native_names
 from resdet.weights.cards import Card, path_beside
@@ -320,8 +322,10 @@ def _parities(
 ) -> list[Parity]:
     if incomplete:
         return [Parity("logits", why="the file does not hold the whole net")]
-    # Residual nets run at any size, and say as much on a small picture.
-    size = card.input.size if card.net.startswith("vgg") else min(card.input.size, 64)
+    # Residual nets run at any size, and a small picture compares them as well; VGG's fc6 does not.
+    family = family_of(card.net)
+    is_vgg = family is not None and family.net is VGG
+    size = card.input.size if is_vgg else min(card.input.size, 64)
     build = (card.net, num_classes, card.net_options)
     ours = logits(our_net(*build, before), size)
     found = [_against(file.origin, file, build, ours, size, "read")]

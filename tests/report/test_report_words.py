@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import re
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -13,6 +14,7 @@ import pytest
 
 from resdet.cli import compare
 from resdet.errors import RunError
+from resdet.nets.families import FAMILIES
 from resdet.report import runs, scores
 from resdet.report.comparison import backbone_gains, published_numbers
 from resdet.report.comparison.backbone_gains import Pair
@@ -21,6 +23,13 @@ from resdet.report.scores import Metric
 from resdet.run.folder import Run
 from tests.support import fabricate
 from tests.support.fabricate import fabricate_run
+
+def test_every_net_of_a_family_has_a_title() -> None:
+    """The report does not import torch, so it has its own titles: those of `nets/families.py`."""
+    titles = [runs.net_title(name) for family in FAMILIES for name in family.names()]
+    assert len(titles) == len(set(titles)) > 25
+    assert all(re.fullmatch(r"(CIFAR-)?(ResNet|Plain|VGG)-\d+(-BN)?", t) for t in titles)
+
 
 # -- story ---------------------------------------------------------------------------------
 

@@ -27,7 +27,7 @@ SHRINK_ABOVE = 900
 
 
 @dataclass(frozen=True)
-class Region:
+class PhotoRegion:
     """A rectangle of one (perhaps shrunk) photograph: `image` is H x W x 3 uint8 RGB."""
 
     photo: str
@@ -48,7 +48,7 @@ def digit_indices(split: str) -> list[int]:
     return order[slice(*cuts[split])]
 
 
-def photo_regions(split: str, sources: Sources) -> list[Region]:
+def photo_regions(split: str, sources: Sources) -> list[PhotoRegion]:
     """The regions of a split: 36 for train, 18 each for val and test."""
     regions = []
     for i, (photo, image) in enumerate(zip(PHOTOS, sources.photos, strict=True)):
@@ -57,7 +57,7 @@ def photo_regions(split: str, sources: Sources) -> list[Region]:
         for quadrant in range(4):
             if quadrant_split(i, quadrant) == split:
                 x0, y0, x1, y1 = box = _quadrant_box(image, quadrant)
-                regions.append(Region(photo.name, quadrant, box, image[y0:y1, x0:x1]))
+                regions.append(PhotoRegion(photo.name, quadrant, box, image[y0:y1, x0:x1]))
     return regions
 
 

@@ -105,7 +105,7 @@ def parse_coco(
         drop_orphans: annotations of images that are not there, exactly so many, are left out; a
             mapping goes by the name in `faults`.
     """
-    reader = _Reader(CocoFile(title), faults)
+    reader = _EntryReader(CocoFile(title), faults)
     if key := coco_json.lacking_list(content, ("images", "categories")):
         faults.add("file", f'{title} has no list "{key}"', fix="Is it an instances file?")
         return reader.file
@@ -120,7 +120,7 @@ def parse_coco(
     return reader.file
 
 
-class _Reader:
+class _EntryReader:
     def __init__(self, file: CocoFile, faults: Faults):
         self.file = file
         self.faults = faults

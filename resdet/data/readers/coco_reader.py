@@ -65,7 +65,7 @@ def load_coco(
     records = _records(file, image_root, faults, options, counts)
     places = {category_id: i for i, category_id in enumerate(file.categories)}
     by_id = {record["image_id"]: record for record in records}
-    words = _Words(file)
+    words = _CocoMessages(file)
     items = [
         Item(by_id[a["image_id"]], row, _annotation(a, places))
         for row, a in enumerate(file.annotations)
@@ -162,7 +162,7 @@ def _annotation(a: Mapping[str, Any], places: Mapping[int, int]) -> dict[str, An
     return annotation
 
 
-class _Words:
+class _CocoMessages:
     """How messages speak of COCO's boxes: as x, y, width, height. Item numbers are rows."""
 
     def __init__(self, file: CocoFile):
@@ -200,7 +200,7 @@ class _Words:
 
 def _place(
     items: Sequence[Item],
-    words: _Words,
+    words: _CocoMessages,
     faults: Faults,
     options: DataOptions,
     is_published: bool,

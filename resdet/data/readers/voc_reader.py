@@ -76,7 +76,7 @@ def load_voc(
     files = reading.parse(ids) if annotated else {}
     classes = tuple(classes) if classes is not None else _own_classes(root, reading.faults)
     records = reading.records(ids, files if annotated else None)
-    words = _Words(files, classes, options.voc_origin)
+    words = _VocMessages(files, classes, options.voc_origin)
     items = reading.items(files, records, words)
     _refuse_other_origin(items, words, reading)
     if not reading.faults.count("origin"):
@@ -176,7 +176,7 @@ class _Reading:
         self,
         files: Mapping[str, VocFile],
         records: Sequence[dict[str, Any]],
-        words: _Words,
+        words: _VocMessages,
     ) -> list[Item]:
         """The objects of all records, with boxes half-open; unknown classes are faults (F4)."""
         place = {name: i for i, name in enumerate(words.classes)}
@@ -216,7 +216,7 @@ class _Reading:
 
 
 @dataclass
-class _Words:
+class _VocMessages:
     """How messages speak of VOC's boxes: in the numbers of the XML."""
 
     files: Mapping[str, VocFile]
@@ -255,7 +255,7 @@ class _Words:
         return ", ".join(parts)
 
 
-def _refuse_other_origin(items: Sequence[Item], words: _Words, reading: _Reading) -> None:
+def _refuse_other_origin(items: Sequence[Item], words: _VocMessages, reading: _Reading) -> None:
     """A coordinate 0 proves that a tool counted from 0; the far border speaks for 1 (F13)."""
     near = words.near
     zeros = [i for i in items if 0 <= min(i.annotation["bbox"][:2]) + near < 1]
@@ -288,7 +288,9 @@ def _refuse_other_origin(items: Sequence[Item], words: _Words, reading: _Reading
         )
 
 
-def _place(items: Sequence[Item], words: _Words, reading: _Reading, is_published: bool) -> None:
+def _place(
+    items: Sequence[Item], words: _VocMessages, reading: _Reading, is_published: bool
+) -> None:
     """Checks all boxes and puts those that are used into their records."""
     kept, counts = check_boxes(
         items,

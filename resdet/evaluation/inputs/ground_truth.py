@@ -103,7 +103,7 @@ def _read(source: Mapping[str, Any] | Path | str) -> GroundTruth:
         )
     if key := coco_json.lacking_list(source, ("images", "categories", "annotations")):
         raise DataError(_lacks(title, key))
-    return _Reader(title, source).read()
+    return _GroundTruthReader(title, source).read()
 
 
 def _lacks(title: str, key: str) -> str:
@@ -169,7 +169,7 @@ def _are_lists(boxes: list[Any]) -> bool:
     return set(map(type, boxes)) <= {list, tuple} and set(map(len, boxes)) <= {4}
 
 
-class _Reader:
+class _GroundTruthReader:
     """One pass over a file; collects every fault before the first is raised."""
 
     def __init__(self, title: str, source: Mapping[str, Any]):
@@ -424,4 +424,4 @@ def read_index(source: Mapping[str, Any] | Path | str) -> SetIndex:
         )
     if key := coco_json.lacking_list(source, ("images", "categories")):
         raise DataError(_lacks(title, key))
-    return _Reader(title, {**source, "annotations": []}).read().index
+    return _GroundTruthReader(title, {**source, "annotations": []}).read().index

@@ -16,6 +16,7 @@ from typing import Any
 import torch
 
 from resdet.errors import WeightsError
+from resdet.nets.families import family_of
 from resdet.run import layout
 from resdet.weights import native_names
 from resdet.weights.cards import Card, Input, path_beside
@@ -95,7 +96,7 @@ class Fit:
 
 
 @dataclass(frozen=True)
-class Report:
+class Diagnosis:
     """All that is known of one file; `to_json` is what docs/commands.md promises."""
 
     path: str
@@ -149,7 +150,7 @@ class Report:
         }
 
 
-def inspect(path: Path | str, *, part: str | None = None) -> Report:
+def inspect(path: Path | str, *, part: str | None = None) -> Diagnosis:
     """What a file is. A file that cannot be read or told gives a report with that problem.
 
     Args:
@@ -161,7 +162,7 @@ def inspect(path: Path | str, *, part: str | None = None) -> Report:
     return inspect_file(WeightFile(path, part))
 
 
-def inspect_file(file: WeightFile) -> Report:
+def inspect_file(file: WeightFile) -> Diagnosis:
     """`inspect`, for a file that is used further: it is not read again."""
     containers.refuse_address(file.where)
     path = file.path
@@ -170,7 +171,7 @@ def inspect_file(file: WeightFile) -> Report:
     try:
         contents = file.contents
     except WeightsError as error:
-        return Report(str(path), problems=(str(error),))
+        return Diagnosis(str(path), problems=(str(error),))
     counted: dict[str, Any] = {
         "container": contents.container,
         "wrappers": contents.wrappers,
@@ -187,7 +188,7 @@ def inspect_file(file: WeightFile) -> Report:
             return _with_card(path, contents, file.named[1], spoiled, counted)
         return _foreign(file, spoiled, counted)
     except WeightsError as error:
-        return Report(
+        return Diagnosis(
             str(path),
             color=color_order(first_convolution(contents.tensors)),
             problems=(*spoiled, str(error)),
@@ -197,13 +198,13 @@ def inspect_file(file: WeightFile) -> Report:
 
 def _with_card(
     path: Path, contents: Contents, card: Card, problems: list[str], counted: dict[str, Any]
-) -> Report:
+) -> Diagnosis:
     """A file whose card says everything, and whose tensors are called as in its net."""
     if native_names.has_own_names(card.net):
         native_names.check(contents, card.net, card.net_options, path)
     health = norms_of(contents.tensors)
     fits = _fits(card.net, card.net_options, len(card.classes) or None, contents.tensors)
-    return Report(
+    return Diagnosis(
         str(path),
         origin=card.origin,
         architecture=card.net,
@@ -219,7 +220,7 @@ def _with_card(
     )
 
 
-def _foreign(file: WeightFile, problems: list[str], counted: dict[str, Any]) -> Report:
+def _foreign(file: WeightFile, problems: list[str], counted: dict[str, Any]) -> Diagnosis:
     path, contents = file.path, file.contents
     # A run of ours: the card of the classifier that its detector started from lies in its folder.
     run_card = path.parent / layout.CARD
@@ -243,7 +244,7 @@ def _foreign(file: WeightFile, problems: list[str], counted: dict[str, Any]) -> 
         input_ = None
     health = norms_of(found.tensors)
     fits = _fits(found.net, options, found.num_classes, found.tensors, bool(found.detector))
-    return Report(
+    return Diagnosis(
         str(path),
         origin=card.origin if card else habits.origin,
         architecture=found.net,
@@ -284,7 +285,8 @@ def _notes(contents: Contents, found: Identified, habits: Habits) -> tuple[str, 
             f"left out, no part of the net: {len(found.extras)} tensors ({found.extras[0]}"
             f"{', …' if len(found.extras) > 1 else ''})"
         )
-    if habits.origin == "torchvision" and found.net.startswith("resnet"):
+    family = family_of(found.net)
+    if habits.origin == "torchvision" and family is not None and family.name == "resnet":
         notes.append(
             "timm's ResNets have the same names; so have nets that are others (BlurPool, "
             "anti-aliased), which no name or shape tells"
@@ -336,7 +338,8 @@ def _ill(health: Norms) -> list[str]:
 
 def _stride(net: str, options: Mapping[str, Any]) -> str | None:
     rule = options.get("stride_in_1x1")
-    if not net.startswith(("resnet", "plain", "cifar_")):
+    family = family_of(net)
+    if family is None or not family.has_stride_choice:
         return None
     if not needs_stride_rule(net):
         return "3x3"
@@ -410,9 +413,10 @@ def _family(net: str) -> tuple[str, ...]:
 
 def _alike(net: str, other: str) -> bool:
     # CIFAR nets of a thousand layers take long to build, and nobody asks for them.
-    family = ("resnet", "vgg", "cifar_resnet")
-    return any(net.startswith(f) and other.startswith(f) for f in family) and "1202" not in net
+    return family_of(net) is family_of(other) is not None and "1202" not in net
 
 
 def _options_for(net: str, options: Mapping[str, Any]) -> dict[str, Any]:
-    return {k: v for k, v in options.items() if k != "stride_in_1x1" or not net.startswith("vgg")}
+    family = family_of(net)
+    takes_stride = family is None or family.has_stride_choice
+    return {k: v for k, v in options.items() if k != "stride_in_1x1" or takes_stride}

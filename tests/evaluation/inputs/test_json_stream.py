@@ -318,11 +318,11 @@ def test_plain_annotations_are_those_gone_through_one_by_one(
     instances["info"] = {"year": 2007}
     path = tmp_path / "gt.json"
     path.write_text(json.dumps(instances), encoding="utf-8")
-    one_by_one = ground_truth._Reader._annotations
-    monkeypatch.setattr(ground_truth._Reader, "_annotations", None)  # is not asked
+    one_by_one = ground_truth._GroundTruthReader._annotations
+    monkeypatch.setattr(ground_truth._GroundTruthReader, "_annotations", None)  # is not asked
     ours = read_ground_truth(path)
-    monkeypatch.setattr(ground_truth._Reader, "_annotations", one_by_one)
-    monkeypatch.setattr(ground_truth._Reader, "_plain_annotations", lambda *_: None)
+    monkeypatch.setattr(ground_truth._GroundTruthReader, "_annotations", one_by_one)
+    monkeypatch.setattr(ground_truth._GroundTruthReader, "_plain_annotations", lambda *_: None)
     other = read_ground_truth(path)
     for name in ("image", "category", "boxes", "area", "crowd", "difficult"):
         np.testing.assert_array_equal(getattr(ours, name), getattr(other, name))
@@ -345,7 +345,7 @@ def test_plain_annotations_are_those_gone_through_one_by_one(
 def test_whatever_is_odd_is_gone_through_one_by_one(instances: Any, key: str, value: Any) -> None:
     """Faults, repairs and other forms of a number are for the reader that can name them."""
     instances["annotations"][1] |= {"area": 0.5, key: value}
-    reader = ground_truth._Reader("the set", instances)
+    reader = ground_truth._GroundTruthReader("the set", instances)
     index = SetIndex("the set", *reader._images(), *reader._categories())
     assert reader._plain_annotations(index) is None
 

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from resdet.data.digits.painting.draws import Draws
-from resdet.data.digits.splits import Region
+from resdet.data.digits.splits import PhotoRegion
 
 # Grey levels by which the mean colour of a digit differs from what lies below it.
 CONTRAST = 75
@@ -19,7 +19,7 @@ BLURRED = 0.3
 GAINS, MAX_OFFSET, MAX_SIGMA = (0.75, 1.25), 20, 5
 
 
-def photo_crop(draws: Draws, region: Region, width: int, height: int) -> np.ndarray:
+def photo_crop(draws: Draws, region: PhotoRegion, width: int, height: int) -> np.ndarray:
     """A random part of the region, rescaled by 0.7 to 1.6, mirrored half of the time.
 
     Returns:
@@ -80,7 +80,7 @@ def _levels(draws: Draws) -> list[int]:
 
 
 def textured(
-    draws: Draws, regions: Sequence[Region], colour: np.ndarray, size: tuple[int, int]
+    draws: Draws, regions: Sequence[PhotoRegion], colour: np.ndarray, size: tuple[int, int]
 ) -> np.ndarray:
     """A photo patch of `size` (h, w), shifted to have `colour` as its mean, contrast 3/4."""
     height, width = size

@@ -16,7 +16,7 @@ import numpy as np
 from resdet.data.digits.painting import canvas
 from resdet.data.digits.painting.draws import Draws
 from resdet.data.digits.painting.glyphs import COVERED, Glyph, place_glyph
-from resdet.data.digits.splits import Region
+from resdet.data.digits.splits import PhotoRegion
 
 LOW_CONTRAST = (16, 28)  # grey levels of a faint digit, instead of canvas.CONTRAST and more
 OPACITY = (208, 256)  # of 256
@@ -29,7 +29,7 @@ class Material:
 
     digits: Sequence[Glyph]
     strokes: Sequence[Glyph]
-    regions: Sequence[Region]
+    regions: Sequence[PhotoRegion]
 
 
 class Picture:
