@@ -420,7 +420,7 @@ class _WithoutBuffers(nn.Module):
 
 
 def refuse_untrained_norms(tensors: Mapping[str, torch.Tensor], where: str) -> None:
-    """Norms with mean 0, variance 1 and identity scale hold no statistics at all (F21a)."""
+    """Norms with mean 0, variance 1 and identity scale hold no statistics at all (F21)."""
     norms = [n.removesuffix(".running_mean") for n in tensors if n.endswith(".running_mean")]
     if norms and all(
         bool((tensors[f"{n}.running_mean"] == 0).all())

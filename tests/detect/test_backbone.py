@@ -154,7 +154,7 @@ def test_vgg_trunk_and_tail_keep_the_nets_names():
 
 
 def test_untrained_norms_are_refused():
-    """F21a: mean 0 and variance 1 everywhere are no statistics."""
+    """F21: mean 0 and variance 1 everywhere are no statistics."""
     net = build("resnet18", width=0.125)
     with pytest.raises(WeightsError, match="all 20 norms have mean 0 and variance 1"):
         refuse_untrained_norms(net.state_dict(), "x.safetensors")

@@ -226,7 +226,7 @@ def test_vggs_fully_connected_layers_are_left_over_and_named():
     ],
 )
 def test_what_fits_no_pyramid_is_refused(opts, message):
-    """F19: levels follow from the net, and are never typed."""
+    """Levels follow from the net, and are never typed."""
     with pytest.raises(ConfigError, match=message):
         cfg_of(*opts)
 

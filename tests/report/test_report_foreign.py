@@ -137,7 +137,7 @@ def test_images_of_the_set_are_shown_where_they_are_given(files: Path) -> None:
 
 
 def test_a_faulty_ground_truth_is_named_before_anything_is_scored(files: Path) -> None:
-    """F57: an image without an id, said with its place."""
+    """F58: an image without an id, said with its place."""
     truth = json.loads((files / "gt.json").read_text("utf-8"))
     del truth["images"][1]["id"]
     (files / "gt.json").write_text(json.dumps(truth), encoding="utf-8")

@@ -110,7 +110,7 @@ def scale(tensors: Mapping[str, torch.Tensor]) -> Evidence:
 
 
 def is_folded(tensors: Mapping[str, torch.Tensor]) -> bool:
-    """All norms are the identity plus a bias: their scales lie in the convolutions (F21c)."""
+    """All norms are the identity plus a bias: their scales lie in the convolutions (F21)."""
     means = [t for n, t in tensors.items() if n.endswith("norm.running_mean")]
     scales = [t for n, t in tensors.items() if n.endswith("norm.weight")]
     biases = [t for n, t in tensors.items() if n.endswith("norm.bias")]

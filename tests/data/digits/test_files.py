@@ -209,7 +209,7 @@ def test_coco_masks_decode_by_pycocotools_and_lie_in_their_boxes(root: Path):
         x, y, w, h = a["bbox"]
         assert mask.sum() == mask[y : y + h, x : x + w].sum()
     ids = [a["id"] for a in annotations]
-    assert len(set(ids)) == len(ids) and min(ids) == 1  # 0 would mean "unmatched" (F5)
+    assert len(set(ids)) == len(ids) and min(ids) == 1  # 0 would mean "unmatched" (F58)
 
 
 def test_coco_masks_of_one_image_do_not_overlap(root: Path):

@@ -86,7 +86,7 @@ def test_missing_tensors_are_counted_and_named(file):
 
 
 def test_never_trained_norms_are_a_problem(file):
-    """F21a: torchvision's initial statistics."""
+    """F21: torchvision's initial statistics."""
     net = resnet18()
     net.apply(lambda m: m.reset_running_stats() if isinstance(m, torch.nn.BatchNorm2d) else None)
     report = inspect(file(net.state_dict()))

@@ -188,7 +188,7 @@ def test_caffe2_files_say_what_detectron2_makes_of_them(tmp_path, kind):
         theirs.linear.weight.copy_(torch.from_numpy(blobs["fc1000_w"]))
         theirs.linear.bias.copy_(torch.from_numpy(blobs["fc1000_b"]))
     if kind == "caffe2":
-        # Its reader sets 1 where its layer means 1 - eps (F17): 5e-6 per norm, 53 of them.
+        # Its reader sets 1 where its layer means 1 - eps (F21): 5e-6 per norm, 53 of them.
         for norm in (m for m in theirs.modules() if isinstance(m, layers.FrozenBatchNorm2d)):
             norm.running_var.sub_(norm.eps)
     found = identify(containers.read(path), path.name)
