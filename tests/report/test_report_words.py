@@ -24,6 +24,7 @@ from resdet.run.folder import Run
 from tests.support import fabricate
 from tests.support.fabricate import fabricate_run
 
+
 def test_every_net_of_a_family_has_a_title() -> None:
     """The report does not import torch, so it has its own titles: those of `nets/families.py`."""
     titles = [runs.net_title(name) for family in FAMILIES for name in family.names()]

@@ -24,7 +24,7 @@ def has_bf16_instructions() -> bool:
 
     A limit that the environment sets for oneDNN or ATen counts as if the CPU were such a one.
     """
-    if _onednn_limit().upper() in _ONEDNN_WITHOUT_BF16 or _aten_limit() in _ATEN_WITHOUT_BF16:
+    if _onednn_limit().upper() in _ONEDNN_WITHOUT_BF16 or aten_limit() in _ATEN_WITHOUT_BF16:
         return False
     try:
         flags = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace")
@@ -43,5 +43,6 @@ def _onednn_limit() -> str:
     return next((os.environ[name] for name in ONEDNN_LIMITS if os.environ.get(name)), "")
 
 
-def _aten_limit() -> str:
+def aten_limit() -> str:
+    """The value of ATEN_CPU_CAPABILITY, "" where it is not set."""
     return os.environ.get(ATEN_LIMIT, "")

@@ -20,11 +20,15 @@ from typing import Any
 
 import torch
 
+from resdet.engine.speed.cpu_features import ATEN_LIMIT, aten_limit
 from resdet.errors import ConfigError
 
 logger = logging.getLogger("resdet.engine.speed.torch_compile")
 
 Call = Callable[..., Any]
+# Seen with torch 2.14.1: "default" gives C++ that does not compile; "avx2" on a processor with
+# AVX-512 crashes in the kernel, also later without the variable, from the cache that it left.
+ATEN_WITHOUT_COMPILE = ("default", "avx2")
 
 
 def compiled(call: Call, setting: str, device: str) -> Call:
@@ -61,6 +65,11 @@ def missing_compiler(device: str) -> str:
         if not any(name and shutil.which(name) for name in names):
             return "there is no C compiler (gcc, clang): apt install gcc, name one with CC="
         return ""
+    if aten_limit() in ATEN_WITHOUT_COMPILE:
+        return (
+            f"{ATEN_LIMIT}={aten_limit()} is set, under which the code that torch.compile makes "
+            f"does not compile or crashes: unset {ATEN_LIMIT}"
+        )
     name = os.environ.get("CXX", "g++")
     if not shutil.which(name):
         return f"there is no C++ compiler ({name}): apt install g++, name another with CXX="
