@@ -196,6 +196,7 @@ def write_results(
             "hash": data.hash,
             # So that a report can show any of the images, as long as they stay there.
             "image_folder": folders.pop() if len(folders) == 1 else None,
+            "exif": reader.options.exif,
             "expected": expected,
             "evaluated": visited,
             "seconds": seconds,

@@ -28,7 +28,7 @@ NEEDED = (
 OPTIONAL = (
     ("scikit-learn", "the embedded data needs it", "demo"),
     ("scikit-image", "the embedded data needs it", "demo"),
-    ("matplotlib", "plots in reports need it", "report"),
+    ("matplotlib", "the embedded data and the font of drawn labels need it", "report"),
     ("Jinja2", "reports need it", "report"),
     ("tensorboard", "only TensorBoard's event files need it", ""),
     ("timm", "only nets of timm need it", "timm"),

@@ -72,6 +72,7 @@ class SetScores:
         result: what both were made from, with its curves.
         seconds: of detection on all images.
         image_folder: where the images of the set lay when they were looked at, or None.
+        exif: whether EXIF's rotation was applied when the images were read, "apply" or "ignore".
         notes: what evaluation says beside the numbers.
         by: what ranks: "set" (the set's own protocol) or "coco" (COCO's AP, as in He et al. 2015).
     """
@@ -88,6 +89,7 @@ class SetScores:
     result: FolderResult
     seconds: float | None = None
     image_folder: Path | None = None
+    exif: str = "apply"
     notes: tuple[str, ...] = ()
     by: str = "set"
 
@@ -266,6 +268,7 @@ def read_scores(column: Column, data_set: str, by: str = "set") -> SetScores:
         result=result,
         seconds=images.get("seconds"),
         image_folder=Path(images["image_folder"]) if images.get("image_folder") else None,
+        exif=images.get("exif", "apply"),
         notes=_notes(result),
         by=by,
     )

@@ -35,6 +35,7 @@ KINDS = ("classification", "detection", "results")
 STATES = ("created", "training", "interrupted", "stopped", "finished")
 LOCK_STALE_SECONDS = 600.0
 SIGN_OF_LIFE_SECONDS = 60.0
+LOCK_WRITTEN_SECONDS = 10.0
 # In bytes, as file systems count; a quoted name is ASCII.
 LONGEST_FOLDER_NAME = 255
 # What a run writes before it has anything to lose.
@@ -215,9 +216,19 @@ class Run:
 
     def _refuse_live_lock(self, lock: Path) -> None:
         try:
-            owner = json.loads(lock.read_text(encoding="utf-8"))
+            text = lock.read_text(encoding="utf-8")
             idle = time.time() - lock.stat().st_mtime
-        except (OSError, ValueError):
+        except OSError:
+            return
+        try:
+            owner = json.loads(text)
+        except ValueError:
+            # Its process has created it and not written it yet, or died in between.
+            if idle < LOCK_WRITTEN_SECONDS:
+                raise RunError(
+                    f"{self.path} is in use by a process that starts. Choose another --output, or "
+                    f"try again in {LOCK_WRITTEN_SECONDS:g} s."
+                ) from None
             return
         here = owner["host"] == socket.gethostname()
         if _process_lives(owner["pid"]) if here else idle < LOCK_STALE_SECONDS:

@@ -6,6 +6,7 @@ Weight files are in tests/weights/formats/test_containers.py.
 
 import os
 import pickle
+from pathlib import Path
 
 import pytest
 
@@ -102,5 +103,12 @@ def test_cifars_pickles_are_not_read(tmp_path, mark):
                                      "https://example.org/r50.pth"])  # fmt: skip
 def test_weights_from_elsewhere_are_not_fetched(address):
     """Stock configs name such addresses; what is fetched could change, and could be anything."""
-    with pytest.raises(WeightsError, match="is an address, and nothing is fetched"):
-        containers.read(address)
+    for given in (address, Path(address)):  # a Path has one slash of two
+        with pytest.raises(WeightsError, match="is an address, and nothing is fetched"):
+            containers.read(given)
+
+
+@pytest.mark.parametrize("path", ["C:/nets/r50.pth", "a:/r50.pth"])
+def test_a_drive_and_a_folder_with_a_colon_are_paths(path):
+    with pytest.raises(WeightsError, match="does not exist. Name a weight file"):
+        containers.read(path)

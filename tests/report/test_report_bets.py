@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from resdet.report.comparison.contrasts import contrasts, rule
 from resdet.report.comparison.error_shares import errors
 from resdet.report.comparison.gain_noise import Bet
 from resdet.report.document import gather
+from resdet.report.render import pictures
 from resdet.report.runs import read_columns
 from resdet.report.scores import Metric, read_scores
 from resdet.run.folder import write_json
@@ -271,6 +273,25 @@ def test_a_picture_of_another_shape_is_not_drawn_on(two: Any, tmp_path: Path) ->
     _, scores = two(pictures)
     found = contrasts(scores, [Pair((0,), (1,), "net")])
     assert [[s.image_id for s in c.samples] for c in found] == [["3", "4", "1"]]
+
+
+@pytest.mark.parametrize(("exif", "corner"), [("apply", 0), ("ignore", 255)])
+def test_pictures_are_turned_as_the_run_turned_them(
+    two: Any, tmp_path: Path, exif: str, corner: int
+) -> None:
+    """Orientation 3 is half a turn: applied, the white corner is at the lower right."""
+    folder = tmp_path / "pictures"
+    folder.mkdir()
+    photo = Image.new("RGB", (200, 160))
+    photo.paste("white", (0, 0, 8, 8))
+    orientation = Image.Exif()
+    orientation[0x0112] = 3
+    for i in range(1, 5):
+        photo.save(folder / f"{i}.png", exif=orientation)
+    _, scores = two(folder)
+    drawings = pictures.draw_sample([replace(s, exif=exif) for s in scores], 4)
+    assert drawings is not None
+    assert [d.picture.getpixel((2, 2)) for d in drawings] == [(corner,) * 3] * 2
 
 
 def test_no_error_is_counted_where_nothing_is_to_be_found(tmp_path: Path) -> None:

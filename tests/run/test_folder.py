@@ -5,6 +5,7 @@ import json
 import os
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -133,6 +134,19 @@ def test_a_folder_in_use_is_refused_and_a_dead_lock_taken_over(tmp_path):
             json.loads((run.path / "lock.json").read_text(encoding="utf-8"))["pid"] == os.getpid()
         )
     assert not (run.path / "lock.json").exists()
+
+
+def test_a_lock_that_is_not_written_yet_counts_as_held(tmp_path):
+    """Its process is between creating and writing it; one that died there is taken over later."""
+    run = make(tmp_path / "r")
+    lock = run.path / "lock.json"
+    lock.touch()
+    with pytest.raises(RunError, match="in use by a process that starts.*try again in 10 s"):
+        run.lock().__enter__()
+    before = time.time() - 11
+    os.utime(lock, (before, before))
+    with run.lock():
+        assert json.loads(lock.read_text(encoding="utf-8"))["pid"] == os.getpid()
 
 
 def test_a_name_that_is_no_json_file_is_refused(tmp_path):

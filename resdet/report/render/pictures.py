@@ -143,7 +143,8 @@ def draw_sample(scores: Sequence[SetScores], image_id: Any) -> list[Drawing] | N
     for path in dict.fromkeys(paths):
         try:
             with Image.open(path) as file:
-                photo = ImageOps.exif_transpose(file).convert("RGB")
+                upright = ImageOps.exif_transpose(file) if scores[0].exif == "apply" else file
+                photo = upright.convert("RGB")
         except (OSError, ValueError, SyntaxError, EOFError, Image.DecompressionBombError):
             continue  # Pillow's for broken files; for some formats it has no error of its own
         if _has_shape_of(photo, scores[0].size_of(image_id)):

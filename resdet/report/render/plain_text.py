@@ -9,6 +9,7 @@ import shutil
 from collections.abc import Sequence
 from pathlib import Path
 
+from resdet.atomic import atomic_path, write_text
 from resdet.report.comparison.contrasts import rule
 from resdet.report.comparison.error_shares import Errors
 from resdet.report.model import ComparisonReport, SetReport
@@ -17,7 +18,6 @@ from resdet.report.render import charts
 from resdet.report.render.figures import Figure
 from resdet.report.render.pictures import PICTURES_SAID, ImageSample
 from resdet.report.render.tables import Table, escape_markdown, to_markdown, to_text
-from resdet.run.folder import write_text
 
 FILES = "report_files"
 
@@ -122,7 +122,8 @@ def _markdown_samples(
         cells = [escape_markdown(sample.image_id)]
         for letter, panel in zip(letters, sample.panels, strict=True):
             file = _file_name(f"{name}_{number}_{letter}") + ".jpg"
-            (folder / file).write_bytes(panel.jpeg)
+            with atomic_path(folder / file) as temporary:
+                temporary.write_bytes(panel.jpeg)
             cells.append(f"![{panel.words}]({FILES}/{file})")
         lines.append("| " + " | ".join(cells) + " |")
     return [*lines, ""]

@@ -125,7 +125,8 @@ def read(path: Path | str, *, part: str | None = None) -> Contents:
 
 def refuse_address(path: Path | str) -> None:
     """Raises WeightsError for what is no path but an address."""
-    if re.match(r"\w+:/", str(path)):
+    # Path("https://host") prints one slash; a folder "a:", or a drive, is a path.
+    if re.match(r"\w+://|(https?|ftp|file|s3|gs|hf|detectron2|torchvision|timm):/", str(path)):
         raise WeightsError(
             f"{path} is an address, and nothing is fetched. Download the file, and give its path."
         )
