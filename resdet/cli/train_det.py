@@ -24,7 +24,7 @@ from resdet.data.images.reader import ImageReader
 from resdet.detect import derived_keys
 from resdet.detect.model import fill_from_weights_and_net
 from resdet.detect.partial_results import Policy
-from resdet.detect.trainer import DetectorTraining
+from resdet.detect.trainer import DetectorTraining, refuse_norms_of_detector
 from resdet.engine import processes
 from resdet.engine.profiling import profiled
 from resdet.errors import (
@@ -267,6 +267,12 @@ def _detector_to_score(config: Config, args: argparse.Namespace) -> _StartingPoi
             f"score the run's own {layout.DETECTOR}, or name another one."
         )
     classes = tuple(contents.beside.get("classes", ()))
+    if not classes:
+        logger.warning(
+            "%s does not name its classes: those of DATASETS.TEST are taken to be its own, in "
+            "their order.",
+            path,
+        )
     return _StartingPoint(_card_beside(path), contents.tensors, str(path), classes)
 
 
@@ -281,6 +287,8 @@ def _fill(
     cfg = training.cfg
     if start.detector:
         heads = None if args.eval_only else start.head_classes
+        if not args.eval_only:
+            refuse_norms_of_detector(start.tensors, start.detector, cfg.MODEL.NET.NORM)
         training.load_detector(start.tensors, start.detector, heads)
     elif start.card is not None and not args.resume:
         training.load_backbone(start.tensors, cfg.MODEL.WEIGHTS)

@@ -44,6 +44,7 @@ from resdet.evaluation.inputs.result_folder import FolderResult, evaluate_folder
 from resdet.nets.chain import place
 from resdet.run import layout
 from resdet.run.folder import Run, atomic_path, utc_now, write_json
+from resdet.weights.doctor.first_layer import is_folded
 
 logger = logging.getLogger("resdet.detect")
 
@@ -417,6 +418,25 @@ class _WithoutBuffers(nn.Module):
     def state_dict(self, *args: Any, **kwargs: Any) -> Any:
         state = super().state_dict(*args, **kwargs)
         return {k: v for k, v in state.items() if "anchor_generator" not in k}
+
+
+def refuse_norms_of_detector(tensors: Mapping[str, torch.Tensor], where: str, norm: str) -> None:
+    """What a classifier's card and norms would have shown, for a whole detector to train on (F21).
+
+    Args:
+        norm: MODEL.NET.NORM.
+
+    Raises:
+        WeightsError: the backbone's norms were never trained. ConfigError: they are folded, and
+            would be live.
+    """
+    backbone = {n: t for n, t in tensors.items() if n.startswith("backbone.")}
+    refuse_untrained_norms(backbone, where)
+    if norm == "BN" and is_folded(backbone):
+        raise ConfigError(
+            f"MODEL.NET.NORM is BN, but the norms of {where} are folded into its convolutions: "
+            "they can only stay frozen. Set MODEL.NET.NORM FrozenBN."
+        )
 
 
 def refuse_untrained_norms(tensors: Mapping[str, torch.Tensor], where: str) -> None:

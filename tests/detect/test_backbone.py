@@ -12,7 +12,7 @@ import resdet.detect  # noqa: F401 registers
 from resdet.config import resolve
 from resdet.detect.backbone import build_net_backbone, norm_of_stage
 from resdet.detect.model import fill_from_weights_and_net
-from resdet.detect.trainer import net_part, refuse_untrained_norms
+from resdet.detect.trainer import net_part, refuse_norms_of_detector, refuse_untrained_norms
 from resdet.errors import ConfigError, WeightsError
 from resdet.nets import build
 from resdet.weights import Card, Input
@@ -160,3 +160,20 @@ def test_untrained_norms_are_refused():
         refuse_untrained_norms(net.state_dict(), "x.safetensors")
     net.train()(torch.randn(2, 3, 64, 64))
     refuse_untrained_norms(net.state_dict(), "x.safetensors")
+
+
+def test_norms_of_a_whole_detector_are_checked_as_a_classifiers():
+    """F21: a detector without a card; its own untrained norms elsewhere (RPN) do not count."""
+    net = build("resnet18", width=0.125)
+
+    def detector():
+        return {f"backbone.{name}": tensor for name, tensor in net.state_dict().items()}
+
+    with pytest.raises(WeightsError, match="all 20 norms have mean 0 and variance 1"):
+        refuse_norms_of_detector(detector(), "d.pth", "FrozenBN")
+    for name, tensor in net.state_dict().items():
+        if name.endswith("norm.bias"):
+            tensor.fill_(0.5)  # folded: identity plus a bias
+    refuse_norms_of_detector(detector(), "d.pth", "FrozenBN")
+    with pytest.raises(ConfigError, match="norms of d.pth are folded.*NORM FrozenBN"):
+        refuse_norms_of_detector(detector(), "d.pth", "BN")
