@@ -66,20 +66,29 @@ def _frozen(norm: _BatchNorm, where: str) -> nn.Module:
             "nothing to freeze. Say MODEL.NET.NORM BN and MODEL.BACKBONE.FREEZE_AT 0."
         )
     if isinstance(norm, PLAIN) and any(kind.forward is plain.forward for plain in PLAIN):
-        return FrozenBatchNorm2d.convert_frozen_batchnorm(norm)
+        return _without_counter(FrozenBatchNorm2d.convert_frozen_batchnorm(norm))
     drop, act = getattr(norm, "drop", None), getattr(norm, "act", None)
     # timm's class by its name: it is there only where timm is, and timm is not asked for here.
     known = kind.__name__ == "BatchNormAct2d" and isinstance(norm, nn.BatchNorm2d)
     if known and isinstance(drop, nn.Module) and isinstance(act, nn.Module):
         frozen = FrozenBatchNormAct2d(norm.num_features, norm.eps, drop, act)
         for name, buffer in FrozenBatchNorm2d.convert_frozen_batchnorm(norm).named_buffers():
-            setattr(frozen, name, buffer)
+            if name in dict(frozen.named_buffers()):
+                setattr(frozen, name, buffer)
         return frozen
     raise ConfigError(
         f"MODEL.NET: the norm {where} is a {kind.__name__}, which resdet cannot freeze: it "
         "knows BatchNorm2d and timm's BatchNormAct2d, and another may do more than normalise maps. "
         "Say MODEL.NET.NORM BN and MODEL.BACKBONE.FREEZE_AT 0."
     )
+
+
+def _without_counter(frozen: nn.Module) -> nn.Module:
+    """Detectron2's main (02b5c4e) keeps the counter of what it converts; what it builds frozen has
+    none, and 0.6 never: names of tensors must not depend on the way or the version."""
+    if getattr(frozen, "num_batches_tracked", None) is not None:
+        frozen.num_batches_tracked = None
+    return frozen
 
 
 def disable_dropout(module: nn.Module) -> nn.Module:

@@ -11,9 +11,11 @@ pytest.importorskip("detectron2")
 from detectron2.layers import FrozenBatchNorm2d, NaiveSyncBatchNorm
 
 from resdet import nets
+from resdet.detect import norms
 from resdet.detect.backbone import freeze
 from resdet.detect.norms import FrozenBatchNormAct2d, disable_dropout, freeze_norms
 from resdet.errors import ConfigError
+from tests.support import detectron2_main
 
 
 def with_statistics(net):
@@ -24,6 +26,10 @@ def with_statistics(net):
         elif name.endswith("running_var"):
             tensor.uniform_(0.5, 2.0)
     return net.eval()
+
+
+def without_counters(net):
+    return [name for name in net.state_dict() if not name.endswith("num_batches_tracked")]
 
 
 @pytest.mark.parametrize("name", ["resnet18", "vgg11_bn"])
@@ -37,9 +43,21 @@ def test_our_nets_freeze_as_detectron2_freezes_them(name):
     assert [(n, type(m)) for n, m in ours.named_modules()] == [
         (n, type(m)) for n, m in theirs.named_modules()
     ]
-    assert list(ours.state_dict()) == list(theirs.state_dict())
+    # Main's conversion keeps a counter that its frozen norms do not have otherwise.
+    assert list(ours.state_dict()) == without_counters(theirs)
     x = torch.randn(2, 3, 64, 64)
     assert torch.equal(ours(x), theirs(x))
+
+
+def test_names_of_tensors_are_those_of_both_detectron2s(monkeypatch):
+    """With the conversion of Detectron2's main a frozen net has the names that it has with 0.6."""
+    net = with_statistics(nets.build("resnet18", 3, width=0.125))
+    monkeypatch.setattr(
+        norms.FrozenBatchNorm2d,
+        "convert_frozen_batchnorm",
+        staticmethod(detectron2_main.convert_frozen_batchnorm),
+    )
+    assert list(freeze_norms(copy.deepcopy(net)).state_dict()) == without_counters(net)
 
 
 @pytest.mark.parametrize("name", ["regnetx_002", "test_efficientnet", "resnet18", "convnext_atto"])
@@ -47,7 +65,7 @@ def test_a_frozen_net_of_timm_computes_what_it_did(name):
     """The oracle is the net in eval mode before; training mode must change nothing any more."""
     pytest.importorskip("timm")
     net = with_statistics(nets.build(f"timm:{name}", 3))
-    names = [n for n in net.state_dict() if not n.endswith("num_batches_tracked")]
+    names = without_counters(net)
     x = torch.randn(2, 3, 64, 64)
     with torch.no_grad():
         expected = net(x)

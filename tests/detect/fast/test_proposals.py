@@ -8,6 +8,7 @@ pytest.importorskip("detectron2")
 from detectron2.modeling.proposal_generator import proposal_utils
 
 from resdet.detect.fast import proposals
+from tests.support import detectron2_main
 from tests.support.detectors import NETS, detector
 
 
@@ -32,17 +33,27 @@ def recorded(monkeypatch):
     return asked
 
 
+@pytest.fixture(params=["installed", "main"])
+def whole(request, monkeypatch):
+    """Detectron2's function: the installed one's, and that of main, which ranks by topk."""
+    if request.param == "installed":
+        return proposal_utils.find_top_rpn_proposals
+    monkeypatch.setattr(proposals, "_RANKS_BY_TOPK", True)
+    return detectron2_main.find_top_rpn_proposals
+
+
 @pytest.mark.parametrize("training", [False, True])
 @pytest.mark.parametrize(("spread", "calls"), [(1200.0, 1), (85.0, 2), (5.0, 4)])
-def test_short_nms_keeps_what_the_whole_one_keeps(spread, calls, training, monkeypatch):
-    """Many, some and too few boxes left: the answer needs one call, more, and all of them."""
+def test_short_nms_keeps_what_the_whole_one_keeps(spread, calls, training, whole, monkeypatch):
+    """Many, some and too few boxes left: the answer needs one call, more, and all of them. Equal
+    scores, a tenth of all, are ranked as Detectron2 ranks them."""
     rpn = detector(*NETS["basic"]).proposal_generator.train(training)
     rpn.pre_nms_topk = {True: 900, False: 900}
     rpn.post_nms_topk = {True: 100, False: 100}
     boxes, logits = problem(1500, spread)
     sizes = [(1500, 2500), (1400, 1300)]
     arguments = (rpn.nms_thresh, 900, 100, rpn.min_box_size, training)
-    expected = proposal_utils.find_top_rpn_proposals([boxes], [logits], sizes, *arguments)
+    expected = whole([boxes], [logits], sizes, *arguments)
     asked = recorded(monkeypatch)
     found = proposals.top_proposals(rpn, [boxes], [logits], sizes)
     assert len(asked) == calls, asked
