@@ -146,7 +146,7 @@ def losses_apart() -> float:
     table = registry.table("torchvision", "resnet18")
     mine = nets.build("resnet18").train()
     transfer(mine, {o: state[t] for o, t in table.items() if t in state}, where="torchvision",
-             may_stay=())  # fmt: skip
+             optional=())  # fmt: skip
     other = timm.create_model("resnet18").train()
     other.load_state_dict(state)  # timm has torchvision's names
     images, labels, _ = make_batch(4, CROP)

@@ -104,7 +104,7 @@ class DetectorTraining:
             tensors,
             where=where,
             declared_new=tuple(self.cfg.TRANSFER.NEW),
-            may_stay=trunk_of(self.model).left_behind,
+            optional=trunk_of(self.model).left_behind,
         )
         logger.info("%s: %s\n%s", where, received, received.table())
         self.run.write(layout.TRANSFER, {"file": where, **received.to_dict()})
@@ -155,7 +155,7 @@ class DetectorTraining:
             {**given, **fitted.tensors},
             where=where,
             declared_new=fitted.new,
-            may_stay=(),
+            optional=(),
         )
         logger.info("%s: %s\n%s", where, received, received.table())
         if classes is None:

@@ -145,7 +145,7 @@ def test_another_function_under_the_same_names_is_found_by_its_logits(tmp_path, 
 
     other = torchvision.models.resnet18(num_classes=7)
     other.layer1[0].relu = torch.nn.GELU()
-    monkeypatch.setattr(module, "own_net", lambda *_: (other, ""))
+    monkeypatch.setattr(module, "reference_net", lambda *_: (other, ""))
     torch.save(trained("resnet18", num_classes=7).state_dict(), tmp_path / "x.pth")
     with pytest.raises(CheckFailed, match="more than rounding"):
         convert(tmp_path / "x.pth", "resdet", tmp_path / "y.safetensors")

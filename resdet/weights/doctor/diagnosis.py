@@ -1,7 +1,7 @@
 """The weight doctor: what a file is, what can be told of its conventions, whether it is healthy.
 
-Nothing here is guessed in silence. What names and records state is given as it is; what
-statistics suggest is given with what it rests on; what cannot be known is null.
+Nothing here is guessed silently. What names and records state is given as it is; what statistics
+suggest is given with its evidence; what cannot be known is null.
 
 Not for: scoring images under every convention (`image_probe`), or writing anything (`conversion`).
 """
@@ -198,7 +198,7 @@ def inspect_file(file: WeightFile) -> Report:
 def _with_card(
     path: Path, contents: Contents, card: Card, problems: list[str], counted: dict[str, Any]
 ) -> Report:
-    """A file whose card says everything, and whose tensors are called as in its net."""
+    """A file with a complete card, whose tensors are named as in its net."""
     if native_names.has_own_names(card.net):
         native_names.check(contents, card.net, card.net_options, path)
     health = norms_of(contents.tensors)
@@ -354,9 +354,9 @@ def parameters(tensors: Mapping[str, torch.Tensor]) -> int:
 
 def norms_of(tensors: Mapping[str, torch.Tensor]) -> Norms:
     """Health of the batch norms in a file, under our names or any origin's dotted ones."""
-    found = [n.removesuffix(".running_var") for n in tensors if n.endswith(".running_var")]
+    norms = [n.removesuffix(".running_var") for n in tensors if n.endswith(".running_var")]
     untrained, tiny, negative = 0, {}, []
-    for norm in found:
+    for norm in norms:
         variance = tensors[f"{norm}.running_var"]
         mean = tensors.get(f"{norm}.running_mean", torch.ones(1))
         shift = tensors.get(f"{norm}.bias", torch.zeros(1))
@@ -365,7 +365,7 @@ def norms_of(tensors: Mapping[str, torch.Tensor]) -> Norms:
             tiny[norm] = small
         if (variance < 0).any():
             negative.append(norm)
-    return Norms(len(found), untrained, is_folded(tensors), tiny, tuple(negative))
+    return Norms(len(norms), untrained, is_folded(tensors), tiny, tuple(negative))
 
 
 # -- what it loads into ------------------------------------------------------------------------

@@ -68,7 +68,7 @@ class Trial:
 
 @dataclass(frozen=True)
 class Verdict:
-    """All trials, best first, and what can be said.
+    """All trials, best first, and the conclusion.
 
     Attributes:
         chance: that the best beats the next by luck alone, in [0, 1].

@@ -1,7 +1,7 @@
 """The card of a foreign file: the one beside it, or its origin's habits, or a refusal.
 
-Habits are what the origin's files want, marked as not verified. What nothing tells is asked for
-once (`docs/faults.md` F19, F20).
+Habits are the usual conventions of an origin's files, marked as not verified. What neither states
+is asked for once (`docs/faults.md` F19, F20).
 
 Not for: what can be measured on a file (`doctor`).
 """
@@ -27,8 +27,8 @@ def card_of(path: Path, contents: Contents, found: Identified, digest: str) -> C
         digest: SHA-256 over the tensors under the names of the file.
 
     Raises:
-        WeightsError: the card beside it is of other tensors or of another net, or nothing says
-            how the input must look.
+        WeightsError: the card beside it is of other tensors or of another net, or the input
+            format is not known.
     """
     beside = path_beside(path)
     if beside.exists():
@@ -85,7 +85,7 @@ def needs_stride_rule(net: str) -> bool:
 
 
 def by_habit(path: Path, contents: Contents, found: Identified) -> Habits:
-    """What the file's origin, and what lies beside it, say."""
+    """Conventions by the file's origin and by the records beside it."""
     options = dict(found.options)
     if found.net.startswith(("resnet", "plain")) and not needs_stride_rule(found.net):
         # Basic blocks have no choice; the option is there all the same.
@@ -114,14 +114,14 @@ def _checked(card: Card, path: Path, found: Identified, digest: str) -> Card:
         )
     if card.net != found.net:
         raise WeightsError(
-            f"{where} says net={card.net}, but {path.name} holds a {found.net}. Delete the card, "
+            f"{where} has net={card.net}, but {path.name} holds a {found.net}. Delete the card, "
             "or put it beside the file that it belongs to."
         )
     stated = card.net_options.get("stride_in_1x1")
     known = found.options.get("stride_in_1x1")
     if known is not None and stated is not None and stated != known and needs_stride_rule(card.net):
         raise WeightsError(
-            f"{where} says stride_in_1x1={stated}, but {found.origin.name}'s files have "
+            f"{where} has stride_in_1x1={stated}, but {found.origin.name}'s files have "
             f"{known}. Delete the card, or fix it."
         )
     return card

@@ -150,7 +150,7 @@ def test_what_the_file_says_of_itself_must_not_contradict_its_names(file):
                 tensor.normal_()
     path = file({"arch": "resnetblur18", "state_dict": net.state_dict()})
     with pytest.raises(
-        WeightsError, match="of itself that it is a resnetblur18.* those of a resnet18"
+        WeightsError, match="states that it is a resnetblur18.* those of a resnet18"
     ):
         weights.load(path)
     run_command("convert_weights", ["card", str(path)])
@@ -329,7 +329,7 @@ def test_a_card_that_contradicts_the_file_is_refused_with_both(file):
     assert run_command("convert_weights", ["card", str(path)]) == 2  # kept for good
     card = json.loads(path_beside(path).read_text())
     path_beside(path).write_text(json.dumps({**card, "net": "resnet34"}))
-    with pytest.raises(WeightsError, match="says net=resnet34, but x.pth holds a resnet18"):
+    with pytest.raises(WeightsError, match="has net=resnet34, but x.pth holds a resnet18"):
         weights.load(path)
 
 
