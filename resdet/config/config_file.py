@@ -60,7 +60,7 @@ def read_file(path: Path, chain: tuple[Path, ...] = ()) -> Iterator[tuple[str, A
                 if "://" in str(base):
                     raise ConfigError(
                         f"{path}: _BASE_ is {base}. A config from elsewhere is not fetched: what "
-                        "it says could change from run to run. Save it beside this one."
+                        "it contains could change from run to run. Save it beside this one."
                     )
                 base_path = path.parent / Path(base).expanduser()
                 yield from read_file(base_path, (*chain, path.resolve()))

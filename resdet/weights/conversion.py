@@ -296,10 +296,8 @@ def _refuse_losses(out: WeightFile, tensors: Tensors) -> set[str]:
 
 def _refuse_disparity(out: Path, parities: list[Parity]) -> None:
     """Logits in float64 that differ by more than rounding mean another net."""
-    for result in parities:
-        if result.difference is not None and result.difference > MOST_APART * max(
-            1, result.largest
-        ):
+    for pair in parities:
+        if pair.difference is not None and pair.difference > MOST_APART * max(1, pair.largest):
             raise CheckFailed(
                 f"{out} was removed: {pair.sentence()}, more than rounding. The file is of a net "
                 "with the same names and another function, or this is a bug in resdet."

@@ -65,11 +65,11 @@ def test_a_long_name_of_a_data_set_is_a_short_folder_that_says_what_it_is(tmp_pa
 
 
 def test_a_short_folder_with_the_wrong_name_in_it_is_refused(tmp_path):
-    """Its own name says no more which set it is of."""
+    """Its own name no longer gives the set."""
     run = make(tmp_path / "r")
-    for said in ({}, {"data_set": "other"}, []):
-        write_json(run.results("x" * 300) / "images.json", said)
-        with pytest.raises(RunError, match="says data_set .*which is not the set of this folder"):
+    for content in ({}, {"data_set": "other"}, []):
+        write_json(run.results("x" * 300) / "images.json", content)
+        with pytest.raises(RunError, match="has data_set .*which is not the set of this folder"):
             run.detected_sets()
 
 

@@ -118,7 +118,7 @@ def test_voc_lists_name_every_scene_once(root: Path):
 
 
 def test_voc_scenes_are_jpeg_of_the_size_in_the_xml(root: Path):
-    """F16 and F32: size and format are what the annotation and the suffix say."""
+    """F16 and F32: size and format are those of the annotation and the suffix."""
     for file in sorted((root / "voc" / "JPEGImages").iterdir())[:20]:
         tree = ET.parse(root / "voc" / "Annotations" / f"{file.stem}.xml")
         with Image.open(file) as image:
