@@ -62,9 +62,9 @@ def _runs(counts: Any) -> FloatArray | None:
 
 
 def are_whole(masks: Sequence[Any], sizes: FloatArray) -> bool:
-    """Are all of these compressed masks of which nothing has to be said?
+    """Are all of these compressed masks without a fault?
 
-    What `mask_fault` would say of each, many times faster; False where it has to be asked.
+    As `mask_fault` of each, many times faster; False where it has to be called.
 
     Args:
         sizes: (masks, 2) width and height of each one's image; NaN where unknown.

@@ -1,4 +1,4 @@
-"""The result of a VOC evaluation: numbers, curves, JSON, and what must be said beside them.
+"""The result of a VOC evaluation: numbers, curves, JSON, and the notes beside them.
 
 Not for: computing anything (`voc_evaluation`).
 """
