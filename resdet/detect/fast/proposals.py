@@ -23,9 +23,9 @@ def top_proposals(
     logits: list[torch.Tensor],
     image_sizes: list[tuple[int, int]],
 ) -> list[Instances]:
-    """Detectron2's `find_top_rpn_proposals`, on no more boxes than the answer needs.
+    """Detectron2's `find_top_rpn_proposals`, on no more boxes than the result needs.
 
-    NMS goes through boxes by falling score, so what it keeps of the first n does not depend on
+    NMS takes boxes by falling score, so what it keeps of the first n does not depend on
     the rest: where n of one level leave as many as are expected, they are the same as of all, up to
     the choice between equal scores, which Detectron2 leaves to its sort.
 
@@ -38,7 +38,7 @@ def top_proposals(
     short = len(boxes) == 1 and boxes[0].device.type == "cpu" and bool(boxes[0].isfinite().all())
     first = 2 * expected if short else most
     while True:
-        found = find_top_rpn_proposals(
+        proposals = find_top_rpn_proposals(
             boxes,
             logits,
             image_sizes,
@@ -48,8 +48,8 @@ def top_proposals(
             rpn.min_box_size,
             rpn.training,
         )
-        if first >= most or all(len(f) >= expected for f in found):
-            return found
+        if first >= most or all(len(f) >= expected for f in proposals):
+            return proposals
         first *= 2
 
 
