@@ -37,7 +37,7 @@ CASES = (
     ("VGG-16", 300),
 )
 MOST_PIXELS, MOST_SCORE = 0.1, 1e-3
-# Of bf16, as a share of the spread of the peer's scores: features that say nothing give over 1.
+# Of bf16, as a share of the spread of the peer's scores: features without information give over 1.
 MOST_OF_SPREAD = 0.3
 
 
@@ -65,16 +65,16 @@ def matched(one: Any, other: Any) -> tuple[int, int]:
 def measure(net: str, proposals: int, rounds: int, *, with_memory: bool) -> Claim:
     every, batch = models(net, proposals), image_of_noise()
     seconds: dict[str, list[float]] = {name: [] for name in every}
-    found = {}
+    instances = {}
     with torch.no_grad():
         for number in range(rounds + 1):
             for name, model in every.items():
                 start = time.perf_counter()
-                found[name] = model(batch)[0]["instances"]
+                instances[name] = model(batch)[0]["instances"]
                 if number:  # the first round warms up
                     seconds[name].append(time.perf_counter() - start)
-    same, of = matched(found[peer_of(net)], found["fast"])
-    half = _sorted_apart(found[peer_of(net)], found["fast, bf16"])
+    same, of = matched(instances[peer_of(net)], instances["fast"])
+    half = _sorted_apart(instances[peer_of(net)], instances["fast, bf16"])
     arguments = ("--net", net, "--proposals", proposals)
     peaks = peaks_of(MODULE, list(every), *arguments) if with_memory else None
     return Claim(
