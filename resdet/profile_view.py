@@ -80,7 +80,7 @@ def title(section: Section) -> str:
 
 
 def _walk(row: Row, depth: int = 0) -> Iterator[tuple[int, str, Row]]:
-    """The parts of a row, each followed by its own, and at each level what nobody names."""
+    """The parts of a row, each followed by its own, and at each level what no span names."""
     for name, part in row.parts.items():
         yield depth, name, part
         if part.parts:
@@ -137,7 +137,7 @@ rect { stroke: var(--page); stroke-width: 1.5; }
 
 @dataclass(frozen=True)
 class _Bar:
-    """A part of a bar: shares of the width, its hue (-1: what nobody names), its numbers."""
+    """A part of a bar: shares of the width, its hue (-1: what no span names), its numbers."""
 
     name: str
     start: float
@@ -230,7 +230,7 @@ def _bars(
 ) -> Iterator[_Bar]:
     """Parts from the left in their order; what lies inside one is drawn below it, in its hue.
 
-    What nobody names is a bar at the top, and blank below.
+    What no span names is a bar at the top, and blank below.
     """
     if whole <= 0:
         return

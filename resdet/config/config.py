@@ -44,7 +44,7 @@ class Config:
     Attributes:
         cfg: the values; a Detectron2 CfgNode.
         stated: dotted key to where it was stated ("coco_r101.yaml, line 12", "command line").
-        derived: dotted key to why it has its value, where nobody stated it.
+        derived: dotted key to why it has its value, where it was not stated.
     """
 
     cfg: CfgNode

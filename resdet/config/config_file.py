@@ -70,7 +70,7 @@ def read_file(path: Path, chain: tuple[Path, ...] = ()) -> Iterator[tuple[str, A
 def _near(path: Path) -> list[str]:
     """Files with that name or one like it, beside `path` and in the folders beside it.
 
-    Presets stand in folders by recipe: whoever leaves the folder out is told of it.
+    Presets are in folders by recipe: a name without its folder gets a hint.
     """
     files = [*path.parent.glob("*/*.yaml"), *path.parent.glob("*.yaml")]
     places = {file.name: file.relative_to(path.parent).as_posix() for file in files}

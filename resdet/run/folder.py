@@ -24,7 +24,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote, unquote
 
-# For whoever writes into a run folder.
+# For code that writes into a run folder.
 from resdet.atomic import atomic_path as atomic_path
 from resdet.atomic import write_text as write_text
 from resdet.errors import RunError

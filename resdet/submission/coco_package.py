@@ -112,7 +112,7 @@ def package(
         warnings = refuse_if_any(checked.title, checked.findings)
         packed = _read_back(aside, source.index, task, len(kept))
         scores = _scores(source.truth, columns, kept, packed, task)
-    # For whoever checks the package later: an image without detections was seen all the same.
+    # For a later check of the package: an image without detections was seen all the same.
     ids = source.index.image_ids
     seen = {"expected": ids, "evaluated": ids}
     write_json(path.with_name(f"{stem}.images.json"), seen, indent=None)

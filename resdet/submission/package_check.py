@@ -2,7 +2,7 @@
 
 The validation is the one that every number passes (`evaluation.inputs.validation`), against the
 images, sizes and categories of the set; annotations are not needed. A zip is first held against
-what the server wants of it: one file at the top, both named
+what the server expects of it: one file at the top, both named
 detections_<testset>_<alg>_results (`docs/faults.md` F87).
 
 Not for: making packages (`coco_package`, `voc_package`), or scores.
@@ -135,7 +135,7 @@ def _images(
     if evaluated is not None:
         seen = len(set(evaluated) & set(index.image_ids))
         return {"expected": expected, "evaluated": seen, "missing": expected - seen}
-    # Without a list, images that have detections were evaluated; of the others nobody knows.
+    # Without a list, images that have detections were evaluated; of the others it is not known.
     proven = findings is not None and not any(
         f.severity == REFUSE or f.rule == "images-without-detections" for f in findings
     )
@@ -164,7 +164,7 @@ def _check_zip(path: Path) -> tuple[list[Finding], str | None]:
         findings.append(
             Finding(
                 "zip-files", len(files), files[:SHOWN], "Pack one results file and nothing else.",
-                REFUSE, f"The zip holds {len(files):,} files, the server wants one.",
+                REFUSE, f"The zip holds {len(files):,} files, the server expects one.",
             )
         )  # fmt: skip
     results = [name for name in files if name.endswith(".json")]

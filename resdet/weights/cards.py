@@ -1,4 +1,4 @@
-"""Cards: what a weight file was trained on and how its input must look.
+"""Cards: what a weight file was trained on and its input format.
 
     inside            our safetensors files: metadata key `resdet.card`, a JSON text
     x.pth.card.json   beside a foreign file, written by `convert_weights card`
@@ -199,7 +199,7 @@ def timm_record(path: Path) -> dict[str, Any] | None:
 
 
 def timm_input(path: Path, record: dict[str, Any]) -> Input:
-    """How the record wants images; timm's numbers are for pixels in [0, 1]."""
+    """The input format of the record; timm's numbers are for pixels in [0, 1]."""
     stated = record["pretrained_cfg"]
     try:
         size = int(stated["input_size"][-1])
@@ -216,7 +216,7 @@ def card_of_timm(net: TimmNet) -> Card:
 
     timm scales pixels to [0, 1] before mean and std; ours are for [0, 255]. Images are RGB. Where
     the record names weights (a tag such as `a1_in1k`), the card is `verified`; a net without any
-    has timm's defaults, which nobody recorded.
+    has timm's defaults, which no record states.
 
     Args:
         net: of `resdet.nets.build("timm:NAME")`; `NAME.TAG` chooses among the records.

@@ -96,7 +96,7 @@ def fit(
     return Heads(
         tensors,
         carried=tuple(carried),
-        sentence=f"heads: {len(carried)} of {len(classes)} classes carried over by name"
+        sentence=f"heads: {len(carried)} of {len(classes)} classes copied by name"
         f"{' (' + ', '.join(renamed) + ')' if renamed else ''}, background too; "
         f"fresh: {', '.join(c for c in classes if c not in dict(carried).values()) or 'none'}",
     )
@@ -105,7 +105,7 @@ def fit(
 def _unnamed(rows: int, classes: Sequence[str], how: str, where: str) -> Heads:
     if how == "by_name":
         raise WeightsError(
-            f"{where} does not name its {rows} classes, so none can be carried over by name. Name "
+            f"{where} does not name its {rows} classes, so none can be copied by name. Name "
             "a data set that has them: TRANSFER.HEAD_CLASSES coco_2017_val."
         )
     if rows != len(classes):

@@ -420,7 +420,7 @@ def test_a_paper_preset_states_nothing_that_the_table_does_not_know(path):
 
 
 @pytest.mark.parametrize("protocol", PAPER)
-def test_a_paper_schedule_has_its_epochs_and_says_so(protocol):
+def test_a_paper_schedule_has_its_epochs_and_states_so(protocol):
     """2.5: passes over the training images; the base file's first line has the same number."""
     table = PAPER[protocol]
     epochs = table["SOLVER.MAX_ITER"] * table["SOLVER.IMS_PER_BATCH"] / IMAGES[protocol]

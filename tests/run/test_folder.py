@@ -49,7 +49,7 @@ def test_any_name_of_a_data_set_is_one_folder(tmp_path, name):
     assert run.result_sets() == [name]
 
 
-def test_a_long_name_of_a_data_set_is_a_short_folder_that_says_what_it_is(tmp_path):
+def test_a_long_name_of_a_data_set_is_a_short_folder_that_states_what_it_is(tmp_path):
     """File systems take 255 bytes a name: 57 slashes of 3 bytes and 84 letters, and no more."""
     run = make(tmp_path / "r")
     just, over = "/" * 57 + "a" * 84, "/" * 57 + "a" * 85

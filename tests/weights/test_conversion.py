@@ -152,7 +152,7 @@ def test_another_function_under_the_same_names_is_found_by_its_logits(tmp_path, 
     assert not (tmp_path / "y.safetensors").exists()
 
 
-def test_a_partial_file_is_converted_as_it_is_and_said_to_be_partial(tmp_path):
+def test_a_partial_file_is_converted_as_it_is_and_reported_to_be_partial(tmp_path):
     state = trained("resnet18", num_classes=7).state_dict()
     state = {n: t for n, t in state.items() if not n.startswith("layer4.1")}
     torch.save(state, tmp_path / "part.pth")

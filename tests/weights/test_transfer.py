@@ -68,7 +68,7 @@ def test_a_pattern_that_fits_nothing_is_refused():
         transfer(small(), small().state_dict(), where="x", declared_new=("layer4.*",))
 
 
-def test_half_precision_is_converted_and_said():
+def test_half_precision_is_converted_and_reported():
     """F25."""
     source = small()
     state = {k: v.half() if v.is_floating_point() else v for k, v in source.state_dict().items()}

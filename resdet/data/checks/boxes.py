@@ -150,7 +150,7 @@ def _refuse_leaving(
             kind,
             heading=f"{far:,} of {len(items):,} boxes stick out of their images as [x, y, width, "
             "height], and all of them fit as [x1, y1, x2, y2]:",
-            fix="COCO wants width and height. Fix the exporter, or convert the file.",
+            fix="COCO expects width and height. Fix the exporter, or convert the file.",
         )
 
 

@@ -62,7 +62,7 @@ def load_voc(
         classes: in their order; None takes classes.txt, or the sorted names of all annotations in
             the tree, so that every split of it has the same.
         year: 2007 means 11-point AP; later years and None, area.
-        annotated: False for sets whose annotations nobody has (VOC 2012 test).
+        annotated: False for sets whose annotations are not public (VOC 2012 test).
         is_published: an official set; one odd box in a thousand is counted, not refused.
 
     Raises:

@@ -105,7 +105,7 @@ class DetectorGraph(nn.Module):
     Gives the detector's output for one image at its own size.
 
     Args:
-        model: in evaluation mode; its layers are shared and stay as they are. Whoever exports in
+        model: in evaluation mode; its layers are shared and stay as they are. Code that exports in
             float32 sets them to it (`set_to_float32`).
         normalises: the input is pixels in [0, 255]; else they are (pixel - mean) / std already.
 

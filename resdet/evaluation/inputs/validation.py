@@ -202,7 +202,7 @@ def _check_place(columns: Columns, index: SetIndex) -> list[Finding]:
                 "corners", rows, lambda r: _box_text(columns, r),
                 f"{share(len(rows), len(columns), 'boxes')} leave their image as "
                 "[x, y, width, height]; read as corners all fit.",
-                "COCO wants width and height: write [x1, y1, x2 - x1, y2 - y1].",
+                "COCO expects width and height: write [x1, y1, x2 - x1, y2 - y1].",
             )
         ]  # fmt: skip
     resized = _check_resized(columns, index, known)

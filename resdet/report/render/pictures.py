@@ -28,7 +28,7 @@ IOU_THRESHOLD = 0.5
 PICTURES_CAPTION = (
     f"Detections with a score of at least {SCORE_THRESHOLD:g}; right means IoU of at least "
     f"{IOU_THRESHOLD:g} with a free object of the class. The pictures are spread evenly over the "
-    "set; nobody chose them by result."
+    "set; they were not chosen by result."
 )
 MAX_SAMPLES = 8
 SIDE = 400

@@ -409,7 +409,7 @@ def _family(net: str) -> tuple[str, ...]:
 
 
 def _alike(net: str, other: str) -> bool:
-    # CIFAR nets of a thousand layers take long to build, and nobody asks for them.
+    # CIFAR nets of a thousand layers take long to build, and are not needed here.
     family = ("resnet", "vgg", "cifar_resnet")
     return any(net.startswith(f) and other.startswith(f) for f in family) and "1202" not in net
 

@@ -240,7 +240,7 @@ def _name_in(message: str) -> str:
 
 def _refused(path: Path, expected: str) -> str:
     whole = expected.startswith(("torch.nn.", "torchvision.", "timm.", "models.", "__main__."))
-    what = "holds a Python object" if whole else "wants to call"
+    what = "holds a Python object" if whole else "asks to call"
     return (
         f"{path} {what} ({expected}): that is a program, not plain tensors; it was not run. "
         "Where you trust it: torch.save(model.state_dict(), 'weights.pth')."
@@ -367,7 +367,7 @@ def _is_plain(value: Any) -> bool:
 def _tensor(value: torch.Tensor | np.ndarray) -> torch.Tensor:
     if isinstance(value, torch.Tensor):
         return value.detach()
-    # torch takes the machine's byte order only, and wants to be able to write.
+    # torch takes the machine's byte order only, and needs a writable buffer.
     return torch.from_numpy(np.array(value, dtype=value.dtype.newbyteorder("="), order="C"))
 
 

@@ -1,7 +1,7 @@
 """Classifiers and backbones as ONNX files, through torch.export, each compared with its net.
 
 The graph takes pixels in [0, 255], float32, (N, 3, H, W), in the card's colour order, and
-normalises inside, so that nobody types a mean again. The card lies inside the file (metadata
+normalises inside, so that no mean has to be typed. The card lies inside the file (metadata
 key `resdet.card`). After writing, onnxruntime runs the file on random images; where it differs
 from torch by more than 1e-4 no file is left.
 

@@ -1,7 +1,7 @@
 """ONNX files: made through torch.export, rid of the maker's paths, kept only if a check passes.
 
 Graphs are opset 18 with float32 tensors in one file. A file is written under a temporary name,
-read back by onnx's checker and by onnxruntime, compared by whoever asked for it, and only then
+read back by onnx's checker and by onnxruntime, compared by the caller, and only then
 renamed: what lies under the final name has passed.
 
 Not for: which graph (`resdet.weights.onnx.net_export`, `resdet.detect.onnx.detector_export`).
@@ -102,7 +102,7 @@ def reason(error: BaseException) -> str:
     while error.__cause__ is not None:
         error = error.__cause__
     lines = str(error).strip().splitlines()
-    return f"{type(error).__name__}: {lines[0].rstrip('.') if lines else 'without a word'}"
+    return f"{type(error).__name__}: {lines[0].rstrip('.') if lines else 'no message'}"
 
 
 def _remove_traces(model: Any) -> None:
@@ -142,7 +142,7 @@ def about(card: Card | None, **more: Any) -> dict[str, str]:
 
 
 def input_facts(given: Input, *, normalised: bool) -> dict[str, Any]:
-    """How the tensor `image` must look, for programs: layout, order, range, what is done inside."""
+    """The format of the tensor `image`, for programs: layout, order, range, what is done inside."""
     return {
         "layout": "NCHW",
         "dtype": "float32",

@@ -378,7 +378,7 @@ def test_a_folder_that_cannot_be_made_is_named(tmp_path: Path):
         digits.make(tmp_path / "file" / "set", sizes=TINY)
 
 
-def test_too_little_disk_is_said_before_painting(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+def test_a_full_disk_is_reported_before_painting(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     usage = shutil.disk_usage(tmp_path)._replace(free=50 << 20)
     monkeypatch.setattr(build.shutil, "disk_usage", lambda path: usage)
     with pytest.raises(DataError, match="has 50 MB free, the embedded digits need 400"):

@@ -409,7 +409,7 @@ def test_corners_written_as_sizes_are_named(one) -> None:
     page = refused(one)
     assert "3 of 4 boxes stick out of their images as [x, y, width, height]" in page
     assert "all of them fit as [x1, y1, x2, y2]" in page
-    assert "COCO wants width and height" in page
+    assert "COCO expects width and height" in page
 
 
 def test_boxes_without_area_are_dropped_by_their_exact_number(one) -> None:
@@ -479,7 +479,7 @@ def test_impossible_areas_are_refused(one, area) -> None:
     assert "its box has 600" in page
 
 
-def test_a_missing_area_is_the_boxs_and_said(one) -> None:
+def test_a_missing_area_is_the_boxs_and_reported(one) -> None:
     """F56: then sizes are not comparable with COCO's."""
     one.annotation(area=None)
     one.annotation(area=600.0)
