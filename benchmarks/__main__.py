@@ -2,8 +2,8 @@
 
 Each benchmark runs in a process of its own, one after the other: figures of a busy machine are
 none, so nothing else should run beside. All figures are written to `benchmarks/results.json` and,
-as a table, into the README between its two marks. With --quick (small and short, under three minutes)
-nothing is kept: it shows that everything runs and computes the same.
+as a table, into the README between its two marks. With --quick (small and short, under three
+minutes) nothing is kept: it shows that everything runs and computes the same.
 
 Not for: `coverage`, which measures statistics and takes hours.
 """

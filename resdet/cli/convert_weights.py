@@ -75,7 +75,7 @@ def _probed(args: argparse.Namespace, file: WeightFile) -> image_probe.Verdict:
         net, options, tensors = card.net, card.net_options, file.contents.tensors
         size, is_open = card.input.size, False
     else:
-        identified, habits = file.found, file.habits
+        identified, habits = file.identification, file.habits
         net, options, tensors = identified.net, habits.options, identified.tensors
         is_open = STRIDE in unknown_of(habits)
         size = 32 if net.startswith("cifar_") else 224
@@ -190,7 +190,7 @@ def _card(args: argparse.Namespace) -> int:
         raise WeightsError(f"--size is {args.size}, expected pixels, 1 or more.")
     if args.net:
         return _card_of_named(args, file)
-    identified, habits = file.found, file.habits
+    identified, habits = file.identification, file.habits
     options = dict(habits.options)
     stated = _stated_input(args, habits.input)
     if args.stride and not needs_stride_rule(identified.net):

@@ -66,7 +66,7 @@ class WeightFile:
         return native_names.known(self.path, self.contents, self.digest)
 
     @cached_property
-    def found(self) -> Identified:
+    def identification(self) -> Identified:
         """The file by an origin's table, held to the card beside it."""
         card = None if self.net_given else card_beside(self.where)
         return self.identified(card)
@@ -78,7 +78,7 @@ class WeightFile:
     @cached_property
     def habits(self) -> Habits:
         """What is known of a foreign file without asking."""
-        return by_habit(self.path, self.contents, self.found)
+        return by_habit(self.path, self.contents, self.identification)
 
     @property
     def origin(self) -> str:
@@ -87,14 +87,14 @@ class WeightFile:
             return "resdet"
         if self.named:
             return "timm" if self.named[1].net.startswith(native_names.TIMM) else "resdet"
-        return self.found.origin.name
+        return self.identification.origin.name
 
     @property
     def strangers(self) -> tuple[str, ...]:
         """Names in the file that belong to no net."""
         if self.has_card_inside:
             return ()
-        return (*self.contents.left_aside, *(() if self.named else self.found.extras))
+        return (*self.contents.left_aside, *(() if self.named else self.identification.extras))
 
     def load(self) -> tuple[Tensors, Card]:
         """Tensors under our names, and their card; raises as `files.load`."""
@@ -108,4 +108,6 @@ class WeightFile:
             return self.contents.tensors, card
         if self.named:
             return self.named
-        return self.found.tensors, card_of(self.path, self.contents, self.found, self.digest)
+        return self.identification.tensors, card_of(
+            self.path, self.contents, self.identification, self.digest
+        )
