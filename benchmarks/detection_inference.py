@@ -2,7 +2,7 @@
 
     python -m benchmarks.detection_inference [--net R-50-C4 …] [--proposals 300 1000] [--rounds 3]
 
-Both have the same random weights (`detectors`), and all proposals survive. They take turns, image
+Both have the same random weights (`detectors`), and all proposals are kept. They take turns, image
 by image, and the median of each is compared. The detections of both must match: boxes within
 0.1 px and scores within 1e-3 in float32; how many do is printed, and for bf16, which orders
 regions otherwise, how far the sorted scores lie apart.
@@ -42,7 +42,7 @@ MOST_OF_SPREAD = 0.3
 
 
 def models(net: str, proposals: int, only: str | None = None) -> dict[str, nn.Module]:
-    """The peer and fast ones for detecting, by name, or one of them; so many proposals survive."""
+    """The peer and fast ones for detecting, by name, or one of them; so many proposals are kept."""
     keys = ["MODEL.RPN.NMS_THRESH", "1.0", "MODEL.RPN.POST_NMS_TOPK_TEST", str(proposals),
             "MODEL.ROI_HEADS.SCORE_THRESH_TEST", "0.0"]  # fmt: skip
     peer, ours = (model.eval() for model in pair(net, keys))
@@ -55,7 +55,7 @@ def models(net: str, proposals: int, only: str | None = None) -> dict[str, nn.Mo
 
 
 def matched(one: Any, other: Any) -> tuple[int, int]:
-    """How many detections of the first have a twin in the second, and the larger number of both."""
+    """How many detections of the first match one of the second, and the larger number of both."""
     apart = (one.pred_boxes.tensor[:, None] - other.pred_boxes.tensor[None]).abs().amax(2)
     same = (apart < MOST_PIXELS) & (one.pred_classes[:, None] == other.pred_classes[None])
     same &= (one.scores[:, None] - other.scores[None]).abs() < MOST_SCORE

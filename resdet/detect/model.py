@@ -21,7 +21,7 @@ def fill_from_weights_and_net(config: Config, card: Card | None) -> nets.Net | N
     """Fills the keys that card and net determine; refuses contradictions.
 
     Raises:
-        ConfigError: a stated key differs, or live norms would meet folded statistics (F21).
+        ConfigError: a stated key differs, or live norms would get folded statistics (F21).
     """
     cfg = config.cfg
     if card is not None:

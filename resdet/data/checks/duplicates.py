@@ -73,8 +73,8 @@ def overlap(
     """Refuses test images that are training images (F6).
 
     They are the same file, or files with the same bytes, or, between sets of one family (VOC 2007
-    and 2012; COCO's), images with the same official id. Ids and names of one's own sets prove
-    nothing: many tools count every folder from 1.
+    and 2012; COCO's), images with the same official id. Ids and names of users' own sets are
+    no evidence: many tools count every folder from 1.
 
     Raises:
         DataError: states how many, by what, and which are the first.

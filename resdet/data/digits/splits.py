@@ -22,7 +22,7 @@ SPLITS = ("train", "val", "test")
 DIGIT_SEED = 20151210
 TRAIN_END, VAL_END = 1000, 1200
 # Photos with a longer side above this many pixels are shrunk to 60 % first: at full size a
-# crop of 144 px would show next to nothing of them.
+# crop of 144 px would show almost nothing of them.
 SHRINK_ABOVE = 900
 
 

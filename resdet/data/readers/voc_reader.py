@@ -3,10 +3,10 @@
     <root>/ImageSets/Main/<split>.txt    one image id a line
     <root>/Annotations/<id>.xml          boxes in pixels from 1, both ends inside
     <root>/JPEGImages/<id>.jpg           another suffix or spelling is found and counted
-    <root>/classes.txt                   one's own: names in their order, one a line (optional)
+    <root>/classes.txt                   own classes: names in their order, one a line (optional)
 
 Boxes become half-open and 0-based as in Detectron2: xmin - 1, ymin - 1, xmax, ymax. A box from 1
-to the width covers the whole image. With `voc_origin` 0 the four numbers stay: they are taken for
+to the width covers the whole image. With `voc_origin` 0 the four numbers are kept: they are read as
 edges from 0 to the width, as most labelling tools write them.
 
 Every fault of the set is collected before one page shows them (`docs/faults.md` F1 to F16).

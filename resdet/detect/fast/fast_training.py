@@ -11,7 +11,7 @@ buffers and their names stay.
   ENGINE.BF16 is on). Losses and boxes stay float32, as do all weights.
 - The RPN's NMS stops where enough boxes are left (`proposals`).
 
-Not for: detecting (`fast_detector`, which may change weights for good).
+Not for: detecting (`fast_detector`, which may change weights permanently).
 """
 
 from __future__ import annotations

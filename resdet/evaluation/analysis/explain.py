@@ -36,7 +36,7 @@ from resdet.evaluation.voc.voc_rules import VocJudge, VocRule
 from resdet.text_table import ruled
 
 NAMED = 3
-# pycocotools adds a hair to what it divides by.
+# pycocotools adds this to the denominator.
 SAME = 1e-9
 
 USED_BY: Mapping[str, str] = {

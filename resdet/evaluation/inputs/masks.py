@@ -16,7 +16,7 @@ from pycocotools import mask as coco_mask
 
 from resdet.evaluation.inputs.arrays import FloatArray, IntArray, is_number, not_numbers, to_floats
 
-# Pixels of a side, from which on no image is taken for one.
+# Largest side of an image, in pixels.
 LARGEST_SIDE = 1e5
 # Of compressed counts: so few that what is made of them stays in the processor's cache.
 CHARACTERS_AT_ONCE = 1 << 15

@@ -56,7 +56,7 @@ def table(origin: str, net: str) -> dict[str, str]:
 
 
 def nets_of(origin: str) -> tuple[str, ...]:
-    """The nets of ours that an origin has a twin of."""
+    """The nets of ours that an origin has, too."""
     return tuple(dict.fromkeys(n for names in ORIGINS[origin].names for n in names.nets))
 
 
