@@ -1,9 +1,9 @@
 """All claims of speed in one go: `python -m benchmarks [--quick] [--only NAME ...]`.
 
 Each benchmark runs in a process of its own, one after the other: figures of a busy machine are
-none, so nothing else should run beside. What all found goes to `benchmarks/results.json` and, as a
-table, into the README between its two marks. With --quick (small and short, under three minutes)
-nothing is kept: it shows that everything still runs and computes the same.
+none, so nothing else should run beside. All figures are written to `benchmarks/results.json` and,
+as a table, into the README between its two marks. With --quick (small and short, under three
+minutes) nothing is kept: it shows that everything runs and computes the same.
 
 Not for: `coverage`, which measures statistics and takes hours.
 """
@@ -51,28 +51,28 @@ def run_one(name: str, quick: bool) -> tuple[list[dict[str, Any]], int]:
         page = Path(folder) / "found.json"
         command = [sys.executable, "-W", "ignore", "-m", f"benchmarks.{name}", "--json", str(page)]
         done = subprocess.run([*command, *(["--quick"] if quick else [])], check=False, cwd=ROOT)
-        found = json.loads(page.read_text(encoding="utf-8")) if page.exists() else []
-    return found, done.returncode
+        claims = json.loads(page.read_text(encoding="utf-8")) if page.exists() else []
+    return claims, done.returncode
 
 
 def tables(every: list[dict[str, Any]]) -> str:
     """Markdown: what was measured on one machine, with one torch, on one day stands together."""
     alike: dict[str, list[dict[str, Any]]] = {}
-    for found in every:
-        machine = found["machine"]
+    for record in every:
+        machine = record["machine"]
         where = (
             f"{machine['processor']}, {machine['cores']} cores, {machine['capability']}, "
-            f"torch {found['versions']['torch']}, {found['date']}; "
+            f"torch {record['versions']['torch']}, {record['date']}; "
             "medians and peak memory, each line within one run (`python -m benchmarks`)."
         )
-        alike.setdefault(where, []).extend(found["claims"])
-    return "\n\n".join(f"{where}\n\n{table(found)}" for where, found in alike.items())
+        alike.setdefault(where, []).extend(record["claims"])
+    return "\n\n".join(f"{where}\n\n{table(rows)}" for where, rows in alike.items())
 
 
-def table(found: list[dict[str, Any]]) -> str:
+def table(claims: list[dict[str, Any]]) -> str:
     """A line for each claim: the peer, and how many times as fast those are that it shows."""
     lines = ["| what | peer | times as fast |", "| --- | --- | --- |"]
-    for claim in found:
+    for claim in claims:
         peer, *others = claim["rows"]
         shown = claim.get("shown") or [row["name"] for row in others]
         ways = [
@@ -117,7 +117,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     args = parser.parse_args(argv)
     by_name: dict[str, Any] = {}
     if not args.quick:
-        # Before the hours of work: is there a place for what they find?
+        # Before the hours of work: is there a place for the results?
         put_between(README.read_text(encoding="utf-8"), "", README.name)
     if RESULTS.exists() and not args.quick:
         by_name = json.loads(RESULTS.read_text(encoding="utf-8"))["benchmarks"]
@@ -125,16 +125,16 @@ def main(argv: Sequence[str] | None = None) -> int:
     for name in [n for n in NAMES if n in args.only]:
         print(f"\n== {name}", flush=True)
         start = time.monotonic()
-        found, code = run_one(name, args.quick)
+        claims_of_one, code = run_one(name, args.quick)
         print(f"({time.monotonic() - start:.0f} s)", flush=True)
         if code == NOT_HERE:
             print(f"{name} does not apply to this machine")
             continue
-        if code or not found:
+        if code or not claims_of_one:
             failed.append(name)
             continue
         by_name[name] = {
-            "claims": found,
+            "claims": claims_of_one,
             "date": datetime.datetime.now(datetime.timezone.utc).date().isoformat(),
             "machine": claims.machine(),
             "versions": claims.versions(),

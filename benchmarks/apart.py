@@ -68,11 +68,11 @@ def print_peak() -> int:
 
 def peaks_of(module: str, names: Sequence[str], *arguments: object) -> dict[str, float]:
     """Peak memory in MB of each way, each in a process of its own (`--peak-of NAME`)."""
-    found = {}
+    peaks = {}
     for name in names:
         page = run_apart(module, *arguments, "--peak-of", name)
-        found[name] = float(json.loads(page.splitlines()[-1])["peak_mb"])
-    return found
+        peaks[name] = float(json.loads(page.splitlines()[-1])["peak_mb"])
+    return peaks
 
 
 @dataclass(frozen=True)

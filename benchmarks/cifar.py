@@ -88,8 +88,8 @@ def measure(batch_size: int, rounds: int, steps: int, chosen: list[str]) -> Clai
     seconds, peaks = seconds_and_peaks(turns)
     first = turns[PLAIN][0].losses
     apart = {
-        name: max(abs(a - b) / abs(b) for a, b in zip(found[0].losses, first, strict=True))
-        for name, found in turns.items()
+        name: max(abs(a - b) / abs(b) for a, b in zip(taken[0].losses, first, strict=True))
+        for name, taken in turns.items()
         if name != PLAIN
     }
     agrees = all(

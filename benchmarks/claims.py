@@ -1,4 +1,4 @@
-"""What a benchmark found, in one form: for the terminal, `results.json` and the README's table.
+"""The results of a benchmark, in one form: for the terminal, `results.json` and the README's table.
 
 Not for: measuring.
 """
@@ -78,8 +78,8 @@ def rows(
 def add_arguments(parser: argparse.ArgumentParser, rounds: int) -> None:
     """--rounds, --quick, --json, and the hidden --peak-of (`apart.peaks_of`)."""
     parser.add_argument("--rounds", type=int, default=rounds, help=f"default {rounds}")
-    parser.add_argument("--quick", action="store_true", help="small and short: does it still run?")
-    parser.add_argument("--json", type=Path, metavar="FILE", help="write what was found there")
+    parser.add_argument("--quick", action="store_true", help="small and short: does it run?")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write the results there")
     parser.add_argument("--peak-of", metavar="NAME", help=argparse.SUPPRESS)
 
 
@@ -98,13 +98,13 @@ def report(claims: Sequence[Claim], args: argparse.Namespace) -> int:
 
 
 def versions() -> dict[str, str]:
-    found = {"python": platform.python_version()}
+    versions = {"python": platform.python_version()}
     for package in PACKAGES:
         try:
-            found[package] = metadata.version(package)
+            versions[package] = metadata.version(package)
         except metadata.PackageNotFoundError:
             continue
-    return found
+    return versions
 
 
 def machine() -> dict[str, Any]:

@@ -146,7 +146,7 @@ def losses_apart() -> float:
     table = registry.table("torchvision", "resnet18")
     mine = nets.build("resnet18").train()
     transfer(mine, {o: state[t] for o, t in table.items() if t in state}, where="torchvision",
-             may_stay=())  # fmt: skip
+             optional=())  # fmt: skip
     other = timm.create_model("resnet18").train()
     other.load_state_dict(state)  # timm has torchvision's names
     images, labels, _ = make_batch(4, CROP)
@@ -169,13 +169,13 @@ def measure(
         settings = [name for name in seconds if name.startswith(peer)]
         settings.sort(key=lambda name: sorted(seconds[name])[rounds // 2])
         mine = [name for name in seconds if name.startswith("ours")]
-        found = {name: seconds[name] for name in (settings[0], *mine, *settings[1:])}
+        by_setting = {name: seconds[name] for name in (settings[0], *mine, *settings[1:])}
         claims.append(
             Claim(
                 f"classification training, ResNet-18 at {CROP} on JPEGs, against {peer}",
                 f"seconds of a step of {batch_size} images, loading included, "
                 f"{torch.get_num_threads()} threads, turns of {steps} steps",
-                rows(found, peaks),
+                rows(by_setting, peaks),
                 rounds,
                 f"losses of the three nets with equal weights and batch {apart:.1e} apart in "
                 "float32",

@@ -68,8 +68,8 @@ def make_problem(folder: Path, num_images: int, seed: int = 0) -> None:
     (folder / INSTANCES).write_text(json.dumps(instances), encoding="utf-8")
     results: list[dict[str, Any]] = []
     for image in range(num_images):
-        found = scenes.make_detections(rng, objects, image, sizes[image], frequency)
-        results += _entries(int(ids[image]), category_ids, *found)
+        detections = scenes.make_detections(rng, objects, image, sizes[image], frequency)
+        results += _entries(int(ids[image]), category_ids, *detections)
     (folder / RESULTS).write_text(json.dumps(results), encoding="utf-8")
 
 

@@ -122,13 +122,13 @@ def differences(
     before: Detector, after: Detector, weights: np.ndarray, names: Sequence[str]
 ) -> dict[str, np.ndarray]:
     """(D,) by each of the metrics named, for the draws given."""
-    found = {}
+    values = {}
     for name in names:
         recalls, value = metrics()[name]
         pair = (before, after) if name == "COCO AP" else (at_half(before), at_half(after))
         low, high = (mean_ap(detector, weights, recalls) for detector in pair)
-        found[name] = value(high - low)
-    return found
+        values[name] = value(high - low)
+    return values
 
 
 def at_half(detector: Detector) -> Detector:
@@ -158,10 +158,10 @@ Limits = tuple[float, float]
 def resdet_limits(before: Detector, after: Detector, draws: int, seed: int) -> dict[str, Limits]:
     """resdet's own intervals, and the 11-point one that it does not give."""
     halves = [at_half(before)], [at_half(after)]
-    found = {"VOC area": difference_interval(*halves, draws=draws, seed=seed)}
+    intervals = {"VOC area": difference_interval(*halves, draws=draws, seed=seed)}
     for name, interval in coco_intervals([before], [after], draws=draws, seed=seed).items():
-        found[f"COCO {name}"] = interval
-    limits = {name: (i.low, i.high) for name, i in found.items() if i is not None}
+        intervals[f"COCO {name}"] = interval
+    limits = {name: (i.low, i.high) for name, i in intervals.items() if i is not None}
     recalls, value = metrics()["VOC 11-point"]
     _, drawn = draw_differences(*halves, recalls=recalls, draws=draws, seed=seed)
     return limits | {"VOC 11-point": percentiles(value(drawn))}

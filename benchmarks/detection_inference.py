@@ -2,7 +2,7 @@
 
     python -m benchmarks.detection_inference [--net R-50-C4 …] [--proposals 300 1000] [--rounds 3]
 
-Both have the same random weights (`detectors`), and all proposals survive. They take turns, image
+Both have the same random weights (`detectors`), and all proposals are kept. They take turns, image
 by image, and the median of each is compared. The detections of both must match: boxes within
 0.1 px and scores within 1e-3 in float32; how many do is printed, and for bf16, which orders
 regions otherwise, how far the sorted scores lie apart.
@@ -37,12 +37,12 @@ CASES = (
     ("VGG-16", 300),
 )
 MOST_PIXELS, MOST_SCORE = 0.1, 1e-3
-# Of bf16, as a share of the spread of the peer's scores: features that say nothing give over 1.
+# Of bf16, as a share of the spread of the peer's scores: features without information give over 1.
 MOST_OF_SPREAD = 0.3
 
 
 def models(net: str, proposals: int, only: str | None = None) -> dict[str, nn.Module]:
-    """The peer and fast ones for detecting, by name, or one of them; so many proposals survive."""
+    """The peer and fast ones for detecting, by name, or one of them; so many proposals are kept."""
     keys = ["MODEL.RPN.NMS_THRESH", "1.0", "MODEL.RPN.POST_NMS_TOPK_TEST", str(proposals),
             "MODEL.ROI_HEADS.SCORE_THRESH_TEST", "0.0"]  # fmt: skip
     peer, ours = (model.eval() for model in pair(net, keys))
@@ -55,7 +55,7 @@ def models(net: str, proposals: int, only: str | None = None) -> dict[str, nn.Mo
 
 
 def matched(one: Any, other: Any) -> tuple[int, int]:
-    """How many detections of the first have a twin in the second, and the larger number of both."""
+    """How many detections of the first match one of the second, and the larger number of both."""
     apart = (one.pred_boxes.tensor[:, None] - other.pred_boxes.tensor[None]).abs().amax(2)
     same = (apart < MOST_PIXELS) & (one.pred_classes[:, None] == other.pred_classes[None])
     same &= (one.scores[:, None] - other.scores[None]).abs() < MOST_SCORE
@@ -65,16 +65,16 @@ def matched(one: Any, other: Any) -> tuple[int, int]:
 def measure(net: str, proposals: int, rounds: int, *, with_memory: bool) -> Claim:
     every, batch = models(net, proposals), image_of_noise()
     seconds: dict[str, list[float]] = {name: [] for name in every}
-    found = {}
+    instances = {}
     with torch.no_grad():
         for number in range(rounds + 1):
             for name, model in every.items():
                 start = time.perf_counter()
-                found[name] = model(batch)[0]["instances"]
+                instances[name] = model(batch)[0]["instances"]
                 if number:  # the first round warms up
                     seconds[name].append(time.perf_counter() - start)
-    same, of = matched(found[peer_of(net)], found["fast"])
-    half = _sorted_apart(found[peer_of(net)], found["fast, bf16"])
+    same, of = matched(instances[peer_of(net)], instances["fast"])
+    half = _sorted_apart(instances[peer_of(net)], instances["fast, bf16"])
     arguments = ("--net", net, "--proposals", proposals)
     peaks = peaks_of(MODULE, list(every), *arguments) if with_memory else None
     return Claim(

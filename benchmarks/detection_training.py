@@ -89,13 +89,13 @@ def apart(one: dict[str, torch.Tensor], other: dict[str, torch.Tensor]) -> float
 def settings(net: str, regions: int, only: str | None = None) -> dict[str, Trained]:
     """The peer and ours, by name, or one of them."""
     keys = ["MODEL.ROI_HEADS.BATCH_SIZE_PER_IMAGE", str(regions)]
-    found = {}
+    models = {}
     for name in (peer_of(net), *SETTINGS):
         if only in (None, name):
             peer, ours = pair(net, keys)
             precision = SETTINGS.get(name)
-            found[name] = Trained(ours if precision else peer, precision)
-    return found
+            models[name] = Trained(ours if precision else peer, precision)
+    return models
 
 
 def measure(net: str, regions: int, rounds: int, *, with_memory: bool) -> Claim:

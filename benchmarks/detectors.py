@@ -33,7 +33,7 @@ SIZE = (600, 900)
 
 
 def pair(net: str, keys: list[str]) -> tuple[nn.Module, nn.Module]:
-    """The peer and our detector with one set of random weights, tamed so that boxes are finite.
+    """The peer and our detector with one set of random weights, scaled so that boxes are finite.
 
     Args:
         net: of `NETS`. keys: config keys and values of both.
@@ -52,7 +52,7 @@ def pair(net: str, keys: list[str]) -> tuple[nn.Module, nn.Module]:
             # Without this the maps of a random net grow until no box is finite.
             module.weight.fill_(0.2 if place.endswith("conv3.norm") else 0.7)
     if not zoo:
-        # No norms to tame: its scores would all be 0 or 1.
+        # No norms to scale: its scores would all be 0 or 1.
         for parameter in ours.roi_heads.box_predictor.parameters():
             parameter.data.mul_(0.003)
     cfg = config.cfg

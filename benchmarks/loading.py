@@ -116,20 +116,21 @@ def differences(folder: Path, kind: str) -> dict[str, Any]:
     """
     off, on = (_crops(folder, kind, by_region) for by_region in (False, True))
     assert isinstance(on.crop, TrainCrop)
-    found: dict[str, list[tuple[float, float]]] = {"full": [], "smaller": []}
+    differences: dict[str, list[tuple[float, float]]] = {"full": [], "smaller": []}
     for index in range(len(off)):
         sample = Sample(0, index)
         size = off.images.read(index).shape[1::-1]
         scale = on.crop.region((size[0], size[1]), generator_for(0, sample)).scale()
         apart = np.abs(off[sample][0].astype(float) - on[sample][0].astype(float))
-        found["full" if scale == 1 else "smaller"].append((float(apart.max()), float(apart.mean())))
+        kind = "full" if scale == 1 else "smaller"
+        differences[kind].append((float(apart.max()), float(apart.mean())))
     return {
         name: {
             "crops": len(values),
             "max": max((v[0] for v in values), default=0.0),
             "mean": max((v[1] for v in values), default=0.0),
         }
-        for name, values in found.items()
+        for name, values in differences.items()
     }
 
 

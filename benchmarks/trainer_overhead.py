@@ -7,7 +7,7 @@ the loss read. The trainer: `Pretraining` with its own loop, hooks and writers, 
 batch. They take turns step by step, in one process; the stream of batches is the place where the
 bare loop has its turn. Both start from the same weights, and their losses must be equal.
 
-Not for: loading, scoring or checkpoints, which take what they take.
+Not for: loading, scoring or checkpoints, whose time is not compared.
 """
 
 from __future__ import annotations
@@ -106,11 +106,11 @@ def main(argv: list[str] | None = None) -> int:
     args = parser.parse_args(argv)
     if args.quick:
         return report([measure("cifar_resnet20", 32, 32, 4, AUTO)], args)
-    found = [
+    claims = [
         measure("resnet18", 224, 32, args.rounds, AUTO),
         measure("cifar_resnet20", 32, 128, 3 * args.rounds, AUTO),
     ]
-    return report(found, args)
+    return report(claims, args)
 
 
 if __name__ == "__main__":

@@ -1,8 +1,8 @@
 """Trainings that take turns, each in a process of its own: whole steps, timed where they run.
 
 A process is told how many steps to take, takes them, and answers with their seconds, their losses
-and its peak memory; the others stand still meanwhile. So a setting that is one process's (threads,
-what its C library does with memory) stays its own, and slow minutes of a machine meet all alike.
+and its peak memory; the others wait meanwhile. So a setting of one process (threads,
+what its C library does with memory) stays its own, and slow minutes of a machine affect all alike.
 
 Not for: what is trained (`classification_training`, `cifar`).
 """
@@ -91,7 +91,7 @@ class Training:
         if not answer:
             raise RuntimeError(
                 f"{' '.join(map(str, self._process.args))} ended with {self._process.wait()}; "
-                "what it said stands above"
+                "its output is above"
             )
         page = json.loads(answer)
         return Turn(page["seconds"] / steps, page["losses"], page["peak_mb"])
@@ -120,7 +120,7 @@ def in_turns(
 
 
 def stream(order: Order, items: Iterator[Any], loss: Callable[[], float | None]) -> Iterator[Any]:
-    """The same items; whoever asks for the next has done a step, whose loss is `loss()`."""
+    """The same items; asking for the next ends a step, whose loss is `loss()`."""
     while True:
         order.step_done(loss())
         yield next(items)
@@ -130,5 +130,5 @@ def seconds_and_peaks(
     turns: dict[str, Sequence[Turn]],
 ) -> tuple[dict[str, list[float]], dict[str, float]]:
     """Of the turns behind the warm-up, for `claims.rows`."""
-    seconds = {name: [turn.seconds for turn in found[1:]] for name, found in turns.items()}
-    return seconds, {name: found[-1].peak_mb for name, found in turns.items()}
+    seconds = {name: [turn.seconds for turn in taken[1:]] for name, taken in turns.items()}
+    return seconds, {name: taken[-1].peak_mb for name, taken in turns.items()}

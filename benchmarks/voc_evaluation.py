@@ -16,7 +16,7 @@ be equal to 1e-9, or the run stops. Times are of the work after imports, the mid
 resdet's processes run before and after Detectron2's one. Peak memory is of the whole process, and
 Detectron2's has torch in it.
 
-Not for: a set's real numbers, or ties (`resdet evaluate explain` says what they do).
+Not for: a set's real numbers, or ties (`resdet evaluate explain` shows their effect).
 """
 
 from __future__ import annotations
@@ -59,11 +59,11 @@ def make_problem(folder: Path, num_images: int, seed: int = 0) -> None:
     objects = scenes.make_objects(rng, sizes, count, frequency)
     difficult = rng.random(count) < DIFFICULT_SHARE
     _write_tree(folder / ROOT, ids, sizes, objects, difficult)
-    found = [
+    detections = [
         scenes.make_detections(rng, objects, image, sizes[image], frequency)
         for image in range(num_images)
     ]
-    labels, boxes, scores = (np.concatenate(column) for column in zip(*found, strict=True))
+    labels, boxes, scores = (np.concatenate(column) for column in zip(*detections, strict=True))
     detections = voc.detections_from_boxes(
         VOC_CLASSES,
         [image_id for image_id in ids for _ in range(scenes.DETECTIONS_PER_IMAGE)],
@@ -137,8 +137,8 @@ def run_detectron2(folder: Path) -> list[list[float]]:
 
 def run_resdet(folder: Path) -> list[list[float | None]]:
     truth = voc.read_devkit_ground_truth(folder / ROOT, SPLIT)
-    found = voc.read_detections(folder / FOUND, truth.classes)
-    results = voc.evaluate_at(truth, found, voc.OVERLAPS, ap="11-point", style="d2")
+    detections = voc.read_detections(folder / FOUND, truth.classes)
+    results = voc.evaluate_at(truth, detections, voc.OVERLAPS, ap="11-point", style="d2")
     return [[result.classes[name].ap for name in VOC_CLASSES] for result in results]
 
 

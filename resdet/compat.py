@@ -1,4 +1,4 @@
-"""Small shims for versions of others, each with the version that makes it needless.
+"""Small shims for other packages' versions, each with the version that no longer needs it.
 
 Not for: our own behaviour, or changes to what others compute.
 """

@@ -4,13 +4,13 @@
     ├── UserError          2   the user can fix it before anything starts
     │   ├── ConfigError        a key, a value, a contradiction between config and card
     │   ├── DataError          a set that is missing or broken; an image, an annotation
-    │   ├── WeightsError       a weight file that is not what the net wants
-    │   └── RunError           a run folder in use, taken, or without what was asked for
-    ├── CheckFailed        1   a check said no: a result outside its range, a file not clean
+    │   ├── WeightsError       a weight file that does not fit the net
+    │   └── RunError           a run folder in use, taken, or without the requested file
+    ├── CheckFailed        1   a check failed: a result outside its range, a file not clean
     ├── TrainingStopped    3   the training stopped itself, its state is saved
     └── Interrupted      130   the user stopped it, its state is saved (143 for SIGTERM)
 
-A message says what is wrong (with both values), where, and what to do. `ValueError` and
+A message states what is wrong (with both values), where, and what to do. `ValueError` and
 `TypeError` stay what they are for callers from Python; they are bugs when a command shows one.
 
 Not for: control flow inside a module.

@@ -1,6 +1,6 @@
 """File names from names in data: a class, an image id. The only place where one becomes the other.
 
-A name in data is anyone's text. Taken as it is, "../../victim" would be a path out of the folder.
+A name in data is any text. Used as it is, "../../victim" would be a path out of the folder.
 
 Not for: names of data sets as folders of a run (`resdet.run`), which quote more.
 """

@@ -31,7 +31,7 @@ from resdet.errors import Interrupted
 WAIT = "wait for data"
 DECODE = "decode"
 AUGMENT = "resize and augment"
-# What data workers are asked for, and in how many sections; shared memory is laid out before them.
+# Names timed in data workers, and of how many sections; shared memory is allocated before them.
 BESIDE = (DECODE, AUGMENT)
 MAX_SECTIONS = 32
 # The first steps of a section allocate, compile and fill caches. With fewer than ENOUGH steps in
@@ -46,7 +46,7 @@ Settle = Callable[[], None]
 
 
 def nothing_to_settle() -> None:
-    """Of a device that is done when its call returns."""
+    """For a device that is done when its call returns."""
 
 
 @dataclass
@@ -178,7 +178,7 @@ class Profile:
     Args:
         command: whose time it is.
         clock: seconds that never run back.
-        settle: called before the clock is read; waits for a device that works on its own.
+        settle: called before the clock is read; waits for an asynchronous device.
     """
 
     def __init__(
@@ -242,7 +242,7 @@ class Profile:
         self._stack.append(frame)
 
     def _end(self, frame: _Frame) -> None:
-        """Ends a frame and what is still open inside it: a generator is closed late, or never."""
+        """Ends a frame and what is open inside it: a generator is closed late, or never."""
         if frame not in self._stack:
             return
         self._settle()
@@ -265,7 +265,7 @@ class Profile:
             sums.add_step(frame.row)
 
     def add_beside(self, name: str, seconds: float) -> None:
-        """From a worker: it was forked inside a section, whose frame it still has."""
+        """From a worker: it was forked inside a section, and has a copy of its frame."""
         number = next((f.sums.number for f in reversed(self._stack) if f.sums), MAX_SECTIONS)
         if number < MAX_SECTIONS:
             place = 2 * (number * len(BESIDE) + BESIDE.index(name))
@@ -322,7 +322,7 @@ class _Beside:
         self.profile.add_beside(self.name, self.profile._clock() - self.began)
 
 
-# -- what code says -------------------------------------------------------------------------------
+# -- spans and sections in the code ----------------------------------------------------------------
 
 OFF: Context = contextlib.nullcontext()
 _active: Profile | None = None

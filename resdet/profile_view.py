@@ -1,7 +1,7 @@
 """A profile as a table for the terminal and as a picture: bars that nest, drawn as SVG text.
 
-The picture carries its own colours for light and dark. A part too narrow for its name is named
-below its bar; every part says its numbers when pointed at.
+The picture contains its own colours for light and dark. A part too narrow for its name is named
+below its bar; every part shows its numbers as a tooltip.
 
 Not for: what is measured (`profile`).
 """
@@ -39,11 +39,11 @@ def _summary(report: ProfileReport) -> list[tuple[str, ...]]:
         if section.unit:
             first, steps = section.first, section.steps
             if first.calls:
-                said = f"  the first {_counted(first.calls, section.unit)}"
-                rows.append(_line(said, first.seconds, report.seconds))
+                name = f"  the first {_counted(first.calls, section.unit)}"
+                rows.append(_line(name, first.seconds, report.seconds))
             others = "the other " if first.calls else ""
-            said = f"  {others}{_counted(steps.calls, section.unit)}"
-            rows.append(_line(said, steps.seconds, report.seconds))
+            name = f"  {others}{_counted(steps.calls, section.unit)}"
+            rows.append(_line(name, steps.seconds, report.seconds))
             rows.append(_line("  around them", section.around, report.seconds))
     rows.append(_line(OTHER, report.other, report.seconds))
     rows.append(_line("whole", report.seconds, report.seconds))
@@ -80,7 +80,7 @@ def title(section: Section) -> str:
 
 
 def _walk(row: Row, depth: int = 0) -> Iterator[tuple[int, str, Row]]:
-    """The parts of a row, each followed by its own, and at each level what nobody names."""
+    """The parts of a row, each followed by its own, and at each level what no span names."""
     for name, part in row.parts.items():
         yield depth, name, part
         if part.parts:
@@ -101,11 +101,11 @@ def _counted(count: int, unit: str) -> str:
     return f"{count:,} {unit}{'' if count == 1 else plural}"
 
 
-def _block(said: str, head: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
+def _block(title: str, head: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
     """Columns under a ruled head, ruled again above the sum."""
     first, *lines = aligned([("", *head), *rows])
     dashes = rule([("", *head), *rows])
-    return [said, first, dashes, *lines[:-1], dashes, lines[-1]]
+    return [title, first, dashes, *lines[:-1], dashes, lines[-1]]
 
 
 # -- the picture ----------------------------------------------------------------------------------
@@ -137,7 +137,7 @@ rect { stroke: var(--page); stroke-width: 1.5; }
 
 @dataclass(frozen=True)
 class _Bar:
-    """A part of a bar: shares of the width, its hue (-1: what nobody names), its numbers."""
+    """A part of a bar: shares of the width, its hue (-1: what no span names), its numbers."""
 
     name: str
     start: float
@@ -195,10 +195,10 @@ def _block_of_bars(
         x, width = _MARGIN + plot * bar.start, plot * bar.share
         top = y + bar.depth * _BAR
         fill = "var(--rest)" if bar.hue < 0 else f"var(--hue-{bar.hue})"
-        said = f"{bar.full_name}: {bar.numbers}"
+        tooltip = f"{bar.full_name}: {bar.numbers}"
         parts.append(
             f'<rect x="{x:.1f}" y="{top:.1f}" width="{max(width, 0):.1f}" height="{_BAR}" rx="2" '
-            f'fill="{fill}"><title>{html.escape(said)}</title></rect>'
+            f'fill="{fill}"><title>{html.escape(tooltip)}</title></rect>'
         )
         deepest = max(deepest, bar.depth)
         percent = f"{100 * bar.share:.0f} %"
@@ -230,7 +230,7 @@ def _bars(
 ) -> Iterator[_Bar]:
     """Parts from the left in their order; what lies inside one is drawn below it, in its hue.
 
-    What nobody names is a bar at the top, and blank below.
+    What no span names is a bar at the top, and blank below.
     """
     if whole <= 0:
         return

@@ -271,7 +271,7 @@ def test_every_block_of_the_table_sums_to_its_last_line(report):
         assert whole[1] == 100.0
 
 
-def test_the_table_says_whose_part_a_row_is(report):
+def test_the_table_states_whose_part_a_row_is(report):
     block = profile_view.table(report).split("\n\n")[1].splitlines()[3:-2]
     assert [re.match(r" *[A-Za-z]+( [a-z]+)*", row).group() for row in block] == [
         "wait for data",

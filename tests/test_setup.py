@@ -90,7 +90,7 @@ def checkout(tmp_path: Path, *names: str) -> Path:
 
 
 def files_for_edits(installer, edits) -> dict[str, bytes]:
-    """The least files in which every edit of the table stands as often as it says."""
+    """The least files in which every edit of the table occurs as often as it states."""
     files: dict[str, bytes] = {}
     for edit in edits:
         files[edit.file] = files.get(edit.file, b"") + edit.old.encode() * edit.times
@@ -180,8 +180,8 @@ def test_half_a_detectron2_does_not_count_as_installed(installer, tmp_path):
     assert installer.installed(str(tmp_path / "env" / "bin" / "python")) is None
 
 
-def test_missing_operators_say_their_name_when_called_and_not_before(installer):
-    """The op says what is missing when called."""
+def test_missing_operators_give_their_name_when_called_and_not_before(installer):
+    """The op states what is missing when called."""
     scope: dict[str, object] = {}
     exec(installer.ADDED_FILES["detectron2/_no_operators.py"], scope)
     operators = scope["_C"]
@@ -295,7 +295,7 @@ def test_a_platform_without_wheels_is_named(checks, platform, words):
 
 
 def test_a_small_disk_is_refused_with_both_sizes(checks, tmp_path, monkeypatch):
-    """Issue 8, section 1: says what is short; 9.5 GB is the measured peak of a fresh set-up."""
+    """Issue 8, section 1: states what is short; 9.5 GB is the measured peak of a fresh set-up."""
     usage = shutil.disk_usage(tmp_path)._replace(free=int(3.2e9))
     monkeypatch.setattr(checks.shutil, "disk_usage", lambda folder: usage)
     monkeypatch.setattr(checks.platform, "system", lambda: "Linux")
@@ -444,7 +444,7 @@ def test_each_script_parses_and_stops_at_errors(name):
     ids=["missing", "too old"],
 )
 def test_a_python_that_will_not_do_is_named(tmp_path, body, words):
-    """Issue 8, section 1: checks Python first and says what is short; exit code 2."""
+    """Issue 8, section 1: checks Python first and states what is short; exit code 2."""
     python = tmp_path / "my python"
     if body:
         executable(python, f"#!/bin/sh\n{body}\n")

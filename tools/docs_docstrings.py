@@ -1,6 +1,6 @@
 """Our docstrings as griffe reads them: it is the parser behind the site's API reference.
 
-    one line for several arguments    `size, resized: before and after.` is said of each
+    one line for several arguments    `size, resized: before and after.` applies to each
     Example:                          Examples:, whose lines with >>> are then code
     lines with >>> by themselves      the same
 

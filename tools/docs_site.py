@@ -168,7 +168,7 @@ def with_blank_before_lists(markdown: str) -> str:
 
 
 def with_plain_pipes(markdown: str) -> str:
-    r"""Code in tables says `\|` for a pipe; Python-Markdown would show the backslash."""
+    r"""Code in tables has `\|` for a pipe; Python-Markdown would show the backslash."""
 
     def change(line: str, _before: str) -> str:
         if not line.startswith("|"):
@@ -207,15 +207,15 @@ def markdown_files(root: Path) -> list[Path]:
 def other_files(root: Path) -> dict[str, Path]:
     """Path in the site to file: pictures, reports, and what pages link to outside of docs/."""
     docs = [p for p in (root / "docs").rglob("[!.]*") if p.suffix not in ("", ".md", ".yml")]
-    found = {p.relative_to(root / "docs").as_posix(): p for p in docs}
-    found |= {name: root / path for name, path in REPORTS.items() if (root / path).is_file()}
+    files = {p.relative_to(root / "docs").as_posix(): p for p in docs}
+    files |= {name: root / path for name, path in REPORTS.items() if (root / path).is_file()}
     for source in [root / path for path in OUTSIDE] + markdown_files(root):
         path = source.relative_to(root).as_posix()
         for target in linked(source.read_text(encoding="utf-8"), path):
             place = site_path(root, target)
             if place and place.startswith("repository/"):
-                found[place] = root / target
-    return found
+                files[place] = root / target
+    return files
 
 
 def gather(root: Path, folder: Path) -> None:
@@ -255,12 +255,13 @@ def main() -> int:
     if not parser.parse_args().check:
         gather(ROOT, ROOT / "build" / "site")
         return 0
-    found = fetched(ROOT / "build" / "site" / "html")
-    for line in found[:5]:
+    addresses = fetched(ROOT / "build" / "site" / "html")
+    for line in addresses[:5]:
         print(f"Loaded from another host: {line}", file=sys.stderr)
-    if found:
-        print(f"{len(found)} in all: put the file into docs/, or leave it out.", file=sys.stderr)
-    return 1 if found else 0
+    if addresses:
+        count = len(addresses)
+        print(f"{count} in all: put the file into docs/, or leave it out.", file=sys.stderr)
+    return 1 if addresses else 0
 
 
 if __name__ == "__main__":

@@ -297,12 +297,12 @@ def fetch(python: str, folder: Path) -> Path:
 
 def check_hash(archive: Path) -> None:
     try:
-        found = hashlib.sha256(archive.read_bytes()).hexdigest()
+        digest = hashlib.sha256(archive.read_bytes()).hexdigest()
     except OSError as error:
         raise InstallError(f"{archive} cannot be read: {error.strerror}.") from None
-    if found != SHA256:
+    if digest != SHA256:
         raise InstallError(
-            f"{archive} is not the archive that was examined: its sha256 is {found}, "
+            f"{archive} is not the archive that was examined: its sha256 is {digest}, "
             f"expected {SHA256}. Remove it and fetch it again."
         )
 
@@ -323,10 +323,10 @@ def read_archive(archive: Path) -> dict[str, bytes]:
             if place and handle:
                 files[place] = handle.read()
     for suffix, expected in COUNTED_FILES.items():
-        found = sum(name.endswith(suffix) for name in files)
-        if found != expected:
+        count = sum(name.endswith(suffix) for name in files)
+        if count != expected:
             raise InstallError(
-                f"{archive} holds {found} {suffix} files, expected {expected}. "
+                f"{archive} holds {count} {suffix} files, expected {expected}. "
                 "Nothing was installed."
             )
     return files
@@ -345,7 +345,7 @@ def apply_edits(files: Mapping[str, bytes], edits: Iterable[Edit] = EDITS) -> di
     """The files with every edit made, each changed one marked as changed in its first line.
 
     Raises:
-        InstallError: a text does not stand as often in its file as the table says.
+        InstallError: a text does not occur in its file as often as in the table.
     """
     changed: dict[str, str] = {}
     reasons: dict[str, list[str]] = {}
@@ -353,10 +353,10 @@ def apply_edits(files: Mapping[str, bytes], edits: Iterable[Edit] = EDITS) -> di
         if edit.file not in files:
             raise InstallError(f"{edit.file} is not in the archive. Nothing was installed.")
         text = changed.get(edit.file) or files[edit.file].decode("utf-8")
-        found = text.count(edit.old)
-        if found != edit.times:
+        count = text.count(edit.old)
+        if count != edit.times:
             raise InstallError(
-                f"{edit.file}: {edit.old.strip()!r} stands {found} times, expected {edit.times} "
+                f"{edit.file}: {edit.old.strip()!r} stands {count} times, expected {edit.times} "
                 f"({edit.reason}). Nothing was installed."
             )
         changed[edit.file] = text.replace(edit.old, edit.new)
@@ -426,14 +426,14 @@ def install(python: str, archive: Path | None = None) -> str:
             cwd=folder,
             env=pip_environment(),
         )
-    found = installed(python)
-    if found is None:
+    version = installed(python)
+    if version is None:
         raise InstallError(
             f"detectron2 {VERSION} is installed, but does not import. See why: "
             f"{python} -c 'import detectron2.engine'. "
             "A missing module: pip install -c constraints.txt " + " ".join(REQUIREMENTS[-3:]) + " …"
         )
-    return found
+    return version
 
 
 def added_files() -> dict[str, bytes]:
@@ -452,9 +452,9 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--archive", type=Path, help="the source archive, if it lies here already")
     parser.add_argument("--force", action="store_true", help="replace one that works")
     args = parser.parse_args(arguments)
-    found = None if args.force else installed(args.python)
-    if found:
-        print(f"Detectron2 is there and stays: {found}")
+    version = None if args.force else installed(args.python)
+    if version:
+        print(f"Detectron2 is there and stays: {version}")
         return 0
     try:
         print(f"Detectron2 {VERSION} installed: {install(args.python, args.archive)}")

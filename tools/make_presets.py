@@ -1,6 +1,6 @@
 """Writes the presets in configs/ from their record; `--check` names those that differ from it.
 
-Made: the leaves at the top, in modern/, fpn/ and dc5/, and those of pretrain/. What they stand on
+Made: the leaves at the top, in modern/, fpn/ and dc5/, and those of pretrain/. Their bases
 (configs/base, pretrain/base_*) and the demo's are written by hand. A file is replaced whole or not
 at all, and only where its text changes.
 
@@ -103,7 +103,7 @@ def detector(recipe: Recipe, data: str, net: str) -> str:
 
 
 def papers_numbers(recipe: Recipe, data: str, net: str) -> list[Published]:
-    """What the papers print for this net, trained on the sets of the preset's base."""
+    """The papers' number for this net, trained on the sets of the preset's base."""
     if recipe.base != "paper":
         return []
     sets = DATA_SETS[data]
@@ -197,7 +197,7 @@ def _top1(net: str) -> str:
 
 
 def _other_shortcut(row: Pretraining) -> str:
-    """Said where the paper has no number for the shortcuts that our net is built with."""
+    """The note where the paper has no number for the shortcuts that our net is built with."""
     if not row.numbered or row.net.startswith("cifar"):
         return ""
     number, ours = top1(row.net)[0], shortcut(row.net)

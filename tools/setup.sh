@@ -10,7 +10,7 @@
 #
 # --print-python prints that environment's Python on standard output; --docs adds what builds the
 # site (tools/docs.sh), 120 MB. All messages go to standard error. Exit code 2: something is
-# missing that you can fix, and it says what.
+# missing that you can fix, and it names it.
 # This script finds a Python; tools/setup_environment.py does the rest.
 set -euo pipefail
 

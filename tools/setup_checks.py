@@ -1,6 +1,6 @@
 """What must hold before the set-up writes or fetches anything: platform, disk, environment.
 
-Each check says what is short, and what to do. Not for: what is checked once all is installed
+Each check states what is missing, and what to do. Not for: what is checked once all is installed
 (`resdet doctor`).
 """
 
@@ -74,7 +74,7 @@ def check_platform() -> None:
 
 
 def gigabytes_needed(site_packages: Path | None, *, has_torch: bool) -> float:
-    """What the set-up still writes, about; less what an interrupted one has left."""
+    """Bytes that the set-up will write, about; less what an interrupted one has left."""
     if has_torch:
         return MORE_GIGABYTES
     small = platform.system() == "Darwin" or bool(os.environ.get("RESDET_TORCH_INDEX"))
@@ -110,9 +110,9 @@ def check_named() -> None:
 def installed_versions() -> dict[str, str]:
     """Normalised name to version of what this interpreter sees."""
     return {
-        normalise(name): found.version
-        for found in importlib.metadata.distributions()
-        if (name := found.metadata["Name"])
+        normalise(name): distribution.version
+        for distribution in importlib.metadata.distributions()
+        if (name := distribution.metadata["Name"])
     }
 
 

@@ -1,6 +1,6 @@
 """Makes or completes the environment that resdet runs in; `tools/setup.sh` calls this.
 
-The steps, each of which finds out by itself whether it is done, so that a set-up that was
+The steps, each of which checks whether it is done, so that a set-up that was
 interrupted goes on where it stopped:
 
     1. a stamp with the hash of all that decides the result: nothing to do, end here
@@ -42,17 +42,17 @@ from setup_checks import (
     gigabytes_needed,
     installed_versions,
 )
-from setup_packages import OPENCV, install_packages, runs, say
+from setup_packages import OPENCV, install_packages, report, runs
 
 ROOT = Path(__file__).resolve().parents[1]
-# What decides whether an old set-up is still good.
+# What decides whether an old set-up is valid.
 DECIDING = (
     "constraints.txt",
     "pyproject.toml",
     "tools/install_detectron2.py",
     "tools/setup_packages.py",
 )
-# Must be findable for a stamp to be believed: packages may have been removed since.
+# Must be importable for a stamp to be valid: packages may have been removed since.
 MUST_BE_THERE = (
     "torch",
     "torchvision",
@@ -112,7 +112,7 @@ def make_venv(folder: Path) -> Path:
     if not runs(python, "-c", is_venv):
         if folder in Path(sys.executable).parents:
             raise SetupError(f"{folder} is no environment. Remove it and call this again.")
-        say(f"Making the environment {folder} with Python {platform.python_version()}.")
+        report(f"Making the environment {folder} with Python {platform.python_version()}.")
         done = subprocess.run(
             [sys.executable, "-m", "venv", "--clear", str(folder)],
             capture_output=True,
@@ -148,14 +148,14 @@ def remove_half_installed(site_packages: Path) -> list[str]:
 
 
 def install_detectron2_if_missing(python: Path) -> None:
-    say("Looking for Detectron2 …")
-    found = install_detectron2.installed(str(python))
-    if found:
-        say(f"  {found} works and stays.")
+    report("Looking for Detectron2 …")
+    version = install_detectron2.installed(str(python))
+    if version:
+        report(f"  {version} works and stays.")
         return
-    say("  none that works: installing 0.6 without compiled operators …")
+    report("  none that works: installing 0.6 without compiled operators …")
     try:
-        say(f"  {install_detectron2.install(str(python))}")
+        report(f"  {install_detectron2.install(str(python))}")
     except install_detectron2.InstallError as error:
         raise SetupError(f"Detectron2 was not installed. {error}") from None
 
@@ -171,10 +171,10 @@ def only_one(root: Path) -> Iterator[None]:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            say("Another set-up of this checkout is at work; waiting for it …")
+            report("Another set-up of this checkout is at work; waiting for it …")
             fcntl.flock(lock, fcntl.LOCK_EX)
         except OSError:
-            say("This file system has no locks: do not start two set-ups at once.")
+            report("This file system has no locks: do not start two set-ups at once.")
         yield
 
 
@@ -191,9 +191,9 @@ def check_imports(python: Path) -> None:
         last = (done.stderr.strip().splitlines() or ["no message"])[-1]
         versions = installed_versions()
         names = ("torch", "torchvision", "numpy", *OPENCV)
-        found = ", ".join(f"{name} {versions[name]}" for name in names if name in versions)
+        together = ", ".join(f"{name} {versions[name]}" for name in names if name in versions)
         raise SetupError(
-            f"the packages are installed, but do not work together ({found}): {last}\n"
+            f"the packages are installed, but do not work together ({together}): {last}\n"
             f"In the checkout's own .venv: remove it and call this again. Elsewhere fix {python}."
         )
 
@@ -230,21 +230,21 @@ def set_up(root: Path, *, named: bool, docs: bool, arguments: Sequence[str]) -> 
 def fill(root: Path, python: Path, *, named: bool, docs: bool) -> None:
     """Steps 4 to 6 in an environment that exists; runs under its own interpreter."""
     start = time.monotonic()
-    say(f"Setting up resdet in {sys.prefix}, Python {platform.python_version()}")
+    report(f"Setting up resdet in {sys.prefix}, Python {platform.python_version()}")
     if not named:
         broken = remove_half_installed(Path(sysconfig.get_path("purelib")))
         if broken:
-            say(f"An interrupted set-up goes on; half-installed were: {', '.join(broken)}")
+            report(f"An interrupted set-up goes on; half-installed were: {', '.join(broken)}")
     stamp = stamp_path(root, python)
     install_packages(root, python, stamp.with_suffix(".constraints.txt"), named=named, docs=docs)
-    say("Checking that they work together …")
+    report("Checking that they work together …")
     check_imports(python)
     install_detectron2_if_missing(python)
     for path in [stamp] + [stamp_path(root, python, docs=True)] * docs:
         path.write_text(fingerprint(root, python) + "\n", encoding="utf-8")
-    say(f"Set-up finished in {time.monotonic() - start:.0f} s. What it found: resdet doctor")
+    report(f"Set-up finished in {time.monotonic() - start:.0f} s. What it found: resdet doctor")
     if not named:
-        say(f"To type resdet in this shell: source '{root / '.venv/bin/activate'}'")
+        report(f"To type resdet in this shell: source '{root / '.venv/bin/activate'}'")
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -258,10 +258,10 @@ def main(arguments: Sequence[str]) -> int:
     try:
         python = set_up(ROOT, named=args.named, docs=args.docs, arguments=arguments)
     except SetupError as error:
-        say(f"Set-up stopped: {error}")
+        report(f"Set-up stopped: {error}")
         return 2
     except KeyboardInterrupt:
-        say("\nSet-up interrupted. The next call goes on.")
+        report("\nSet-up interrupted. The next call goes on.")
         return 130
     if args.print_python:
         print(python)

@@ -39,7 +39,7 @@ OPENCV = (
 REPORT_EVERY_SECONDS = 15.0
 
 
-def say(line: str) -> None:
+def report(line: str) -> None:
     print(line, file=sys.stderr, flush=True)
 
 
@@ -97,7 +97,7 @@ def read_pins(path: Path) -> list[str]:
 
 
 class Pip:
-    """pip of one environment; all it says goes to the log, a line per quarter minute to us."""
+    """pip of one environment; its output goes to the log, a line per 15 seconds to the terminal."""
 
     def __init__(self, python: Path, work: Path, constraints: Path):
         self.python = python
@@ -111,7 +111,7 @@ class Pip:
         Raises:
             SetupError: pip failed; with the end of its log.
         """
-        say(f"{what} …")
+        report(f"{what} …")
         command = [str(self.python), "-m", "pip", "install", "-c", str(self.constraints)]
         command += arguments
         temporary = self.work / "tmp"  # not /tmp: it is often small, and torch is not
@@ -151,7 +151,7 @@ class Pip:
                 return
             written = max(0, free - shutil.disk_usage(self.work).free) / 1e9
             seconds = time.monotonic() - start
-            say(f"  {seconds:4.0f} s, {written:.1f} GB written; {self.last_step()}")
+            report(f"  {seconds:4.0f} s, {written:.1f} GB written; {self.last_step()}")
 
     def last_step(self) -> str:
         steps = re.findall(
@@ -204,7 +204,7 @@ def install_packages(
     if not runs(python, "-m", "pip", "--version"):
         if not runs(python, "-m", "ensurepip"):
             raise SetupError(f"{python} has no pip. Install it there: python -m ensurepip.")
-        say("pip added.")
+        report("pip added.")
     if not named:
         pip.install("Updating pip and setuptools", *BUILD_TOOLS)
     index = os.environ.get("RESDET_TORCH_INDEX")

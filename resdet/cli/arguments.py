@@ -157,7 +157,7 @@ def convert_weights(parser: argparse.ArgumentParser) -> None:
     _part(conversion)
     _json(conversion)
     card = actions.add_parser(
-        "card", help="say once what a file cannot tell; kept beside it", allow_abbrev=False
+        "card", help="state once what a file does not contain; kept beside it", allow_abbrev=False
     )
     add = card.add_argument
     add("file", type=Path, metavar="FILE", help="a file without a card; FILE.card.json is written")

@@ -53,7 +53,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Writes the report, prints what it says; 0, or 1 for NOT COMPARABLE."""
+    """Writes the report, prints its summary; 0, or 1 for NOT COMPARABLE."""
     if not args.results:
         if args.gt or args.images:
             raise UserError(
@@ -90,6 +90,6 @@ def _report(args: argparse.Namespace, runs: Sequence[Path | str], names: Sequenc
 
 
 def default_output(runs: Sequence[str]) -> Path:
-    """reports/ and the names of the runs, so that two comparisons do not meet in one folder."""
+    """reports/ and the names of the runs, so that two comparisons are not in one folder."""
     names = [Path(name).resolve().name for name in runs]
     return Path("reports") / "-".join(names)[:100]

@@ -49,15 +49,15 @@ def _inspect(args: argparse.Namespace) -> int:
             # The report stands without it.
             not_probed = str(error)
     if args.json:
-        found = report.to_json()
+        output = report.to_json()
         if not_probed:
-            found["probe"] = {"problem": not_probed}
+            output["probe"] = {"problem": not_probed}
         if verdict is not None:
-            found["probe"] = verdict.to_json()
+            output["probe"] = verdict.to_json()
             if verdict.best is not None:
-                found["color_order"] = verdict.best.color_order
-                found["stride_rule"] = verdict.best.stride_rule or found["stride_rule"]
-        print(json.dumps(found, ensure_ascii=False, allow_nan=False))
+                output["color_order"] = verdict.best.color_order
+                output["stride_rule"] = verdict.best.stride_rule or output["stride_rule"]
+        print(json.dumps(output, ensure_ascii=False, allow_nan=False))
     else:
         print("\n".join(_page(report)))
         if verdict is not None:
@@ -75,14 +75,14 @@ def _probed(args: argparse.Namespace, file: WeightFile) -> image_probe.Verdict:
         net, options, tensors = card.net, card.net_options, file.contents.tensors
         size, is_open = card.input.size, False
     else:
-        found, habits = file.found, file.habits
-        net, options, tensors = found.net, habits.options, found.tensors
+        identified, habits = file.identification, file.habits
+        net, options, tensors = identified.net, habits.options, identified.tensors
         is_open = STRIDE in unknown_of(habits)
         size = 32 if net.startswith("cifar_") else 224
-        if found.missing:
+        if identified.missing:
             raise WeightsError(
-                f"{args.file} lacks {len(found.missing)} tensors of {net}: it classifies nothing, "
-                "so images cannot tell its conventions. Leave --images out."
+                f"{args.file} lacks {len(identified.missing)} tensors of {net}: it classifies "
+                "nothing, so images cannot tell its conventions. Leave --images out."
             )
     if "linear.bias" not in tensors:
         raise WeightsError(
@@ -170,7 +170,7 @@ def _conversion_page(done: Conversion) -> list[str]:
     lines += [f"  {note}" for note in done.notes]
     lines += ["logits on two fixed inputs, float64", *(f"  {p.sentence()}" for p in done.parities)]
     if done.keys:
-        lines += ["say in a Detectron2 config:", *(f"  {key}" for key in done.keys)]
+        lines += ["set in a Detectron2 config:", *(f"  {key}" for key in done.keys)]
     return lines
 
 
@@ -178,27 +178,27 @@ def _conversion_page(done: Conversion) -> list[str]:
 
 
 def _card(args: argparse.Namespace) -> int:
-    file = WeightFile(args.file, args.part, is_said=True)
+    file = WeightFile(args.file, args.part, net_given=True)
     if file.has_card_inside:
         raise WeightsError(f"{args.file} has its card inside; a second one would contradict it.")
     beside = path_beside(args.file)
     if beside.exists():
         raise WeightsError(
-            f"{beside} is there: what was said once is kept. Delete it to say something else."
+            f"{beside} is there: what was stated once is kept. Delete it to state something else."
         )
     if args.size is not None and args.size < 1:
         raise WeightsError(f"--size is {args.size}, expected pixels, 1 or more.")
     if args.net:
         return _card_of_named(args, file)
-    found, habits = file.found, file.habits
+    identified, habits = file.identification, file.habits
     options = dict(habits.options)
     stated = _stated_input(args, habits.input)
-    if args.stride and not needs_stride_rule(found.net):
-        raise WeightsError(f"--stride: a {found.net} has no choice of stride. Leave it out.")
+    if args.stride and not needs_stride_rule(identified.net):
+        raise WeightsError(f"--stride: a {identified.net} has no choice of stride. Leave it out.")
     if args.stride:
         options["stride_in_1x1"] = args.stride == "1x1"
     lacking = [INPUT] if stated is None else []
-    if needs_stride_rule(found.net) and "stride_in_1x1" not in options:
+    if needs_stride_rule(identified.net) and "stride_in_1x1" not in options:
         lacking.append(STRIDE)
     if lacking and sys.stdin.isatty():
         stated, options = _ask(lacking, stated, options)
@@ -210,18 +210,18 @@ def _card(args: argparse.Namespace) -> int:
         )
     if stated is None:
         raise WeightsError(f"{args.file}: no input was stated.")
-    said = bool(args.color or args.mean or args.std or lacking)
-    if not said and (odd := clashes(stated, found.tensors)):
+    confirmed = bool(args.color or args.mean or args.std or lacking)
+    if not confirmed and (odd := clashes(stated, identified.tensors)):
         raise WeightsError(
-            f"{args.file}: {'; '.join(odd)}. Say which holds: give --color, --mean and --std."
+            f"{args.file}: {'; '.join(odd)}. State which holds: give --color, --mean and --std."
         )
     card = Card(
-        net=found.net,
+        net=identified.net,
         net_options=options,
         input=stated,
-        norm=norm_of(found),
+        norm=norm_of(identified),
         origin=habits.origin,
-        verified=said or habits.verified,
+        verified=confirmed or habits.verified,
         part=args.part or "",
         tensors_sha256=file.digest,
     )
@@ -229,7 +229,7 @@ def _card(args: argparse.Namespace) -> int:
 
 
 def _card_of_named(args: argparse.Namespace, file: WeightFile) -> int:
-    """For --net: what timm records of it, with what the flags say on top."""
+    """For --net: timm's record of it, changed by the flags."""
     recorded = native_names.card_for(file.path, file.contents, args.net)
     stated = _stated_input(args, recorded.input if recorded else None)
     if stated is None:
@@ -237,13 +237,13 @@ def _card_of_named(args: argparse.Namespace, file: WeightFile) -> int:
             f"{args.net} is a net of your own: give --color, --mean and --std of its input."
         )
     recorded = recorded or Card(args.net, stated, origin="a net of the user's own")
-    said = recorded.verified or bool(args.color or args.mean or args.std)
+    verified = recorded.verified or bool(args.color or args.mean or args.std)
     return _keep_card(
         args,
         dataclasses.replace(
             recorded,
             input=stated,
-            verified=said,
+            verified=verified,
             part=args.part or "",
             tensors_sha256=file.digest,
         ),
@@ -263,7 +263,7 @@ def _keep_card(args: argparse.Namespace, card: Card) -> int:
 
 
 def _stated_input(args: argparse.Namespace, habit: Input | None) -> Input | None:
-    """What the flags say, on top of the origin's habit; None while something is open."""
+    """The origin's habit, changed by the flags; None while something is open."""
     size = args.size or (habit.size if habit else 224)
     if not (args.color or args.mean or args.std):
         return dataclasses.replace(habit, size=size) if habit else None

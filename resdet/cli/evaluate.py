@@ -1,4 +1,4 @@
-"""`resdet evaluate voc`, `coco` and `explain`: anyone's result files to numbers.
+"""`resdet evaluate voc`, `coco` and `explain`: result files of any tool to numbers.
 
 Not for: computing them (`resdet.evaluation`).
 """
@@ -96,7 +96,7 @@ def _run_voc(args: argparse.Namespace) -> int:
     )
     result = voc.evaluate(truth, detections, ap=args.ap, iou=args.iou, style=args.style)
     repaired = [f"Repaired in reading: {n:,} x {what}." for what, n in truth.repairs.items()]
-    _say(result.warnings, [*result.notes, *repaired])
+    _print_notes(result.warnings, [*result.notes, *repaired])
     print(json.dumps(result.to_json(), allow_nan=False) if args.json else voc_table(result))
     return 0
 
@@ -106,19 +106,19 @@ def _run_coco(args: argparse.Namespace) -> int:
         args.gt, args.results, task=args.task, evaluated_ids=evaluated_beside(args.results),
         engine=args.engine,
     )  # fmt: skip
-    _say(result.warnings, result.notes)
+    _print_notes(result.warnings, result.notes)
     print(json.dumps(result.to_json(), allow_nan=False) if args.json else coco_table(result))
     return 0
 
 
 def _run_explain(args: argparse.Namespace) -> int:
     result = explain(args.gt, args.results, evaluated_ids=evaluated_beside(args.results))
-    _say(result.warnings, result.notes)
+    _print_notes(result.warnings, result.notes)
     print(json.dumps(result.to_json(), allow_nan=False) if args.json else explain_table(result))
     return 0
 
 
-def _say(warnings: Sequence[Finding], notes: Sequence[str]) -> None:
+def _print_notes(warnings: Sequence[Finding], notes: Sequence[str]) -> None:
     for item in warnings:
         print("Warning: " + "\n".join(item.lines()), file=sys.stderr)
     for note in notes:

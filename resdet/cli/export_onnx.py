@@ -24,7 +24,7 @@ from resdet.weights.onnx.net_export import (
 
 
 def run_export(args: argparse.Namespace) -> int:
-    """Writes the file and says how it was checked.
+    """Writes the file and prints how it was checked.
 
     Raises:
         UserError: what the user can fix. CheckFailed: the file was not kept.

@@ -98,5 +98,5 @@ def _score_only(config: Config, folder: Run) -> dict:
         )
     trainer = _trainer(config, folder)
     tensors, _ = weights.load(path)
-    weights.transfer(trainer.net, tensors, where=str(path), may_stay=())
+    weights.transfer(trainer.net, tensors, where=str(path), optional=())
     return trainer.score()

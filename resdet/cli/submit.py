@@ -71,7 +71,7 @@ def _check(args: argparse.Namespace) -> int:
 
 
 def check_page(checked: Checked) -> str:
-    """What was found, for people: first what evaluation would refuse."""
+    """The findings, for people: first those that evaluation would refuse."""
     images = checked.images
     seen = "an unknown number" if images["evaluated"] is None else f"{images['evaluated']:,}"
     number = "no list of" if checked.detections is None else f"{checked.detections:,}"

@@ -1,4 +1,4 @@
-"""`train_det`: trains or scores a detector, station by station as docs/architecture.md has it."""
+"""`train_det`: trains or scores a detector, step by step as in docs/architecture.md."""
 
 from __future__ import annotations
 
@@ -191,7 +191,7 @@ def _classes_of_heads(name: str) -> tuple[str, ...]:
     """The classes of a registered data set; its files need not be there.
 
     Raises:
-        ConfigError: nobody knows its classes.
+        ConfigError: its classes are not known.
     """
     if not name:
         return ()
@@ -208,14 +208,14 @@ def _start_of_training(cfg: Any) -> _StartingPoint:
     """From MODEL.WEIGHTS: a classifier with its card, a whole detector, or nothing.
 
     Raises:
-        ConfigError: nothing to start from, and FROM_SCRATCH not said. WeightsError: a bad file.
+        ConfigError: nothing to start from, and FROM_SCRATCH not set. WeightsError: a bad file.
     """
     path = cfg.MODEL.WEIGHTS
     if not path:
         if not cfg.TRANSFER.FROM_SCRATCH:
             raise ConfigError(
                 "MODEL.WEIGHTS is empty. Give it the model.safetensors of a pretraining run, "
-                "or say TRANSFER.FROM_SCRATCH True to train from random weights."
+                "or set TRANSFER.FROM_SCRATCH True to train from random weights."
             )
         return _StartingPoint()
     file = WeightFile(path)
@@ -299,7 +299,7 @@ def _fill(
 
 
 def _card_beside(model: Path) -> Card | None:
-    """The card of the weights that a run's detector started from: its input must look the same."""
+    """The card of the weights that a run's detector started from; the input format must agree."""
     path = model.parent / layout.CARD
     if path_beside(model).exists():
         path = path_beside(model)
@@ -327,8 +327,8 @@ def explain(config: Config, card: Card | None) -> str:
 def _refuse_leak(cfg: Any, train: list[DetectionSet], test: list[DetectionSet]) -> str:
     """Training images among the test images are refused (F6), but for a set named on both sides.
 
-    The same *name* in TRAIN and TEST is stated in plain sight, as for a trial run: the run and its
-    report then carry the sentence that this gives. Raises DataError otherwise.
+    The same *name* in TRAIN and TEST is stated explicitly, as for a trial run: the run and its
+    report then contain the returned sentence. Raises DataError otherwise.
     """
     if not train or not test:
         return ""

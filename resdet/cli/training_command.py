@@ -72,7 +72,7 @@ def read_config(config_file: str | Path, opts: list[str]) -> Config:
         config.stated.pop("SEED", None)
         config.fill({"SEED": 0}, "a run must be repeatable")
     if "DATALOADER.NUM_WORKERS" not in config.stated:
-        # On a CPU the net needs every core; a GPU wants to be fed.
+        # On a CPU the net needs every core; a GPU needs data workers.
         workers = min(4, (os.cpu_count() or 1) - 1) if cfg.MODEL.DEVICE.startswith("cuda") else 0
         config.fill({"DATALOADER.NUM_WORKERS": workers}, "the cores found here")
     check_reference_batch(config)
@@ -98,7 +98,7 @@ def as_in_run(config: Config, run: Run) -> None:
     """Gives the config the values that the run was made with, to score it as it is.
 
     Raises:
-        RunError: a stated key says otherwise, and it is not one of `FREE_ON_EVAL`.
+        RunError: a stated key differs, and it is not one of `FREE_ON_EVAL`.
     """
     stored = dict(flatten(yaml.safe_load(run.config_text)))
     now = dict(flatten(yaml.safe_load(config.to_yaml())))
@@ -115,7 +115,7 @@ def as_in_run(config: Config, run: Run) -> None:
             f"MODEL.WEIGHTS {run.path}/… with another --output."
         )
     for key, value in stored.items():
-        # Another test set has other faults; where nothing is said of them, the run's word holds.
+        # Another test set has other faults; where these are not stated, the run's values hold.
         is_restated = key in COUNTS and key in config.stated
         if key in now and not key.startswith(FREE_ON_EVAL) and not is_restated:
             set_key(config.cfg, key, value)
@@ -123,9 +123,9 @@ def as_in_run(config: Config, run: Run) -> None:
 
 @contextlib.contextmanager
 def run_folder(args: argparse.Namespace, config: Config, kind: str, name: str) -> Iterator[Run]:
-    """The run folder of this command, new or resumed, locked; its state says how it ended.
+    """The run folder of this command, new or resumed, locked; its state records how it ended.
 
-    A folder that was made here is taken back when the command is refused before it trains.
+    A folder that was made here is removed when the command is refused before it trains.
 
     Raises:
         RunError: it is taken, in use, of another kind, or its config differs on --resume.
@@ -156,7 +156,7 @@ def run_folder(args: argparse.Namespace, config: Config, kind: str, name: str) -
     try:
         with run.lock():
             if not args.eval_only:
-                # What may change on --resume (F36): the file says what the run is made with now.
+                # What may change on --resume (F36): the file has the run's current values.
                 write_text(path / layout.CONFIG, config.to_yaml())
                 run.update(max_iter=config.cfg.SOLVER.MAX_ITER)
             if is_new or resuming:

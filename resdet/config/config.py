@@ -1,7 +1,7 @@
 """Our keys on top of Detectron2's config, read strictly; what was stated, and what follows from it.
 
-Our keys stand in `keys`, each once. With their defaults a config means to Detectron2 what it
-always meant.
+Our keys stand in `keys`, each once. With their defaults Detectron2 behaves as
+without them.
 
 Reading is strict (`docs/faults.md` F47, F48): unknown keys are refused with file and line, integers
 widened to floats. What was *stated* is remembered, so that a fact that comes from elsewhere (a
@@ -44,7 +44,7 @@ class Config:
     Attributes:
         cfg: the values; a Detectron2 CfgNode.
         stated: dotted key to where it was stated ("coco_r101.yaml, line 12", "command line").
-        derived: dotted key to why it has its value, where nobody stated it.
+        derived: dotted key to why it has its value, where it was not stated.
     """
 
     cfg: CfgNode
@@ -63,7 +63,7 @@ class Config:
             if key in self.stated and not _same(current, value):
                 clashes.append(
                     f"{key} is {_show(current)} ({self.stated[key]}), "
-                    f"but {source} says {_show(value)}"
+                    f"but {source} has {_show(value)}"
                 )
         if clashes:
             raise ConfigError(
@@ -114,7 +114,7 @@ def resolve(config_file: Path | str | None, opts: Sequence[str] = ()) -> Config:
 
 
 def _check_values(config: Config) -> None:
-    """Raises ConfigError for all values that no reader of their key knows."""
+    """Raises ConfigError for all values that are unknown for their key."""
     allowed = dict(ALLOWED)
     if config.cfg.MODEL.NET.NAME:
         allowed["INPUT.FORMAT"] = ("RGB", "BGR")
@@ -255,10 +255,10 @@ def _counts(value: int | Sequence[str]) -> int | dict[str, int]:
 
 
 def check_reference_batch(config: Config) -> None:
-    """Scales the schedule to IMS_PER_BATCH as SOLVER.SCALE_LR says (F34).
+    """Scales the schedule to IMS_PER_BATCH as set by SOLVER.SCALE_LR (F34).
 
     Raises:
-        ConfigError: the batch differs from REFERENCE_BATCH and nobody decided.
+        ConfigError: the batch differs from REFERENCE_BATCH and SCALE_LR is not set.
     """
     solver = config.cfg.SOLVER
     if solver.REFERENCE_BATCH <= 0 or solver.IMS_PER_BATCH == solver.REFERENCE_BATCH:
@@ -291,8 +291,8 @@ def check_reference_batch(config: Config) -> None:
 def net_options(cfg: Any) -> dict[str, Any]:
     """The options of MODEL.NET that are not left to the family, for `nets.build`.
 
-    Width and stride rule of our own nets are always said, so that cards hold them; to a foreign
-    net goes only what somebody set, and it refuses what it does not take.
+    Width and stride rule of our own nets are always given, so that cards hold them; a foreign
+    net gets only what was set, and it refuses what it does not take.
     """
     net = cfg.MODEL.NET
     family = family_of(net.NAME)

@@ -60,7 +60,7 @@ def read_file(path: Path, chain: tuple[Path, ...] = ()) -> Iterator[tuple[str, A
                 if "://" in str(base):
                     raise ConfigError(
                         f"{path}: _BASE_ is {base}. A config from elsewhere is not fetched: what "
-                        "it says could change from run to run. Save it beside this one."
+                        "it contains could change from run to run. Save it beside this one."
                     )
                 base_path = path.parent / Path(base).expanduser()
                 yield from read_file(base_path, (*chain, path.resolve()))
@@ -70,7 +70,7 @@ def read_file(path: Path, chain: tuple[Path, ...] = ()) -> Iterator[tuple[str, A
 def _near(path: Path) -> list[str]:
     """Files with that name or one like it, beside `path` and in the folders beside it.
 
-    Presets stand in folders by recipe: whoever leaves the folder out is told of it.
+    Presets are in folders by recipe: a name without its folder gets a hint.
     """
     files = [*path.parent.glob("*/*.yaml"), *path.parent.glob("*.yaml")]
     places = {file.name: file.relative_to(path.parent).as_posix() for file in files}

@@ -1,6 +1,6 @@
 """Every key of ours, defined once: its meaning, its values, and what "off" is.
 
-With these defaults a config means to Detectron2 what it always meant.
+With these defaults Detectron2 behaves as without these keys.
 
 Not for: reading a config (`config`), or what the keys do.
 """
@@ -58,10 +58,10 @@ def _add_net_keys(cfg: CfgNode) -> None:
     # Patterns of net tensors that start fresh although weights are given, e.g. ("res5.*",).
     transfer.NEW = ()
     # Predictors of a whole detector with other classes: "new" (fresh, counted as such) or
-    # "by_name" (rows of classes that both have are carried over). The same classes always arrive,
+    # "by_name" (rows of classes that both have are copied). The same classes always arrive,
     # put in order by name.
     transfer.HEADS = "new"
-    # The data set whose classes a foreign detector was trained for; "" = off: as the file says.
+    # The data set whose classes a foreign detector was trained for; "" = off: the file's.
     transfer.HEAD_CLASSES = ""
 
 
@@ -73,10 +73,10 @@ def _add_engine_keys(cfg: CfgNode) -> None:
     # Memory layout of the net's maps: "off", "on", or "auto" (on where bf16 is on).
     engine.CHANNELS_LAST = "off"
     # Detecting with the folded, gathered form of the trained model (`resdet.detect.fast`),
-    # in the type that BF16 says: the same detections within rounding, faster. "off" or "on".
+    # in the type set by BF16: the same detections within rounding, faster. "off" or "on".
     engine.FAST_INFERENCE = "off"
     # Detection training with norms folded into weights, regions summed from map cells and a short
-    # NMS (`resdet.detect.fast.fast_training`), in the type that BF16 says: the same losses and
+    # NMS (`resdet.detect.fast.fast_training`), in the type set by BF16: the same losses and
     # gradients within rounding, faster. "off" or "on".
     engine.FAST_TRAINING = "off"
     # torch's fused SGD step, the same within rounding: "off", "on" (refused where there is none),
@@ -90,7 +90,7 @@ def _add_engine_keys(cfg: CfgNode) -> None:
     engine.KEEP_MEMORY = "off"
     # Threads of torch; 0 = torch's own choice.
     engine.THREADS = 0
-    # Loader workers of each process. "off": DATALOADER.NUM_WORKERS says. "auto": the cores that the
+    # Loader workers of each process. "off": DATALOADER.NUM_WORKERS. "auto": the cores that the
     # net leaves (one core serves a GPU; on a CPU, THREADS), at most 16, and 0 for sets in memory.
     engine.WORKERS = "off"
     # Checkpoints kept beside the final one; at least 2.
@@ -103,7 +103,7 @@ def _add_engine_keys(cfg: CfgNode) -> None:
     engine.CLIP_GRADIENT_NORM = 0.0
 
     # The batch for which BASE_LR, STEPS and MAX_ITER were made; 0 = off. Another IMS_PER_BATCH is
-    # refused until SCALE_LR says what to do (F34).
+    # refused until SCALE_LR is set (F34).
     cfg.SOLVER.REFERENCE_BATCH = 0
     # "linear": rate, steps and length follow the batch. "keep": left as they are. "" = undecided.
     cfg.SOLVER.SCALE_LR = ""
@@ -165,13 +165,13 @@ def _add_data_keys(cfg: CfgNode) -> None:
     evaluation = cfg.EVAL = CfgNode()
     # "d2": IoU > threshold, as Detectron2 and py-faster-rcnn; "devkit": IoU >= threshold (F53).
     evaluation.VOC_STYLE = "d2"
-    # True: training images may be test images; the report says so in its title (F6).
+    # True: training images may be test images; the report states it in its title (F6).
     evaluation.ALLOW_LEAK = False
     # Pictures kept in the run folder for the report.
     evaluation.SAMPLES = 12
 
 
-# Keys that take one of a few words; a word that nobody knows must not mean "off".
+# Keys that take one of a few words; an unknown word must not mean "off".
 ALLOWED: dict[str, tuple[Any, ...]] = {
     "MODEL.NET.NORM": ("auto", "FrozenBN", "BN"),
     "MODEL.NET.RES5_DILATION": (1, 2),

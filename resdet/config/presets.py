@@ -23,7 +23,7 @@ def root() -> Path:
         ConfigError: neither form of the folder is there.
     """
     package = Path(__file__).resolve().parents[1]
-    # The packed folder first: beside an installed package, `configs` is somebody else's.
+    # The packed folder first: beside an installed package, `configs` is another project's.
     for folder in (package / "presets", package.parent / "configs"):
         if folder.is_dir():
             return folder
@@ -59,7 +59,7 @@ def find(name_or_path: str | Path) -> Path:
     """The config file: a path as it is, a name such as "coco_r101" as the preset's file.
 
     A file of that path wins over a preset of that name. Whatever has a folder or a suffix is a
-    path; who reads it says what is wrong with it.
+    path; its reader reports what is wrong with it.
 
     Raises:
         ConfigError: no file and no preset of that name, with the nearest names; a path that is

@@ -1,4 +1,4 @@
-"""What was found out about files, kept in the user's cache folder and believed with care.
+"""Facts about files, kept in the user's cache folder and checked before use.
 
 An entry is used only while size, time of change and inode of its file are what they were; a name
 or a date alone decides nothing (`docs/faults.md` F10). Data folders are never written to (F69), and

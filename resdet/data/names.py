@@ -107,7 +107,7 @@ def voc_folder(base: Path, year: int) -> Path:
 
 
 def has_annotations(name: str) -> bool:
-    """Whether AP can be had on this set, as far as its name says (F8)."""
+    """Whether AP can be had on this set, as far as its name shows (F8)."""
     spec = VOC.get(name) or COCO.get(name)
     return spec.annotated if spec else True
 
@@ -132,7 +132,7 @@ def needs(name: str, base: Path) -> list[Path]:
     """Files and folders without which `name` cannot be loaded; none for what is made on first use.
 
     Raises:
-        DataError: nobody knows this name; says the nearest ones.
+        DataError: the name is unknown; lists the nearest ones.
     """
     if name in VOC:
         voc = VOC[name]

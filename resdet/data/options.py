@@ -29,7 +29,7 @@ class DataOptions:
         alpha_over: RGB under a transparent picture; None drops alpha, as stock readers do.
         max_pixels: larger images are refused.
         check_images: every image's header is read once before anything starts.
-        cache: what headers and contents said is kept in the user's cache folder. Without it
+        cache: facts from headers and contents are kept in the user's cache folder. Without it
             everything is read again, with the same result.
 
     Raises:

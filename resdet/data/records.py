@@ -38,7 +38,7 @@ class DetectionSet:
         annotated: whether there is ground truth.
         hash: SHA-256 over names, sizes, annotations and how they were read (not over pixels).
         counts: images, objects, and every repair.
-        sources: what must be said about the origin, or "".
+        sources: a statement on the origin of the data, or "".
         notes: sentences that belong beside every number from this set.
     """
 

@@ -1,4 +1,4 @@
-"""Sets in Detectron2's catalog: those that users registered, and ours for everybody there.
+"""Sets in Detectron2's catalog: those that users registered, and ours.
 
 A user's set is loaded by the user's own function and then gets the checks that do not depend on
 a format: files, sizes, boxes, classes, ids (`docs/faults.md` F1, F4, F5, F11, F12, F16).
@@ -120,17 +120,17 @@ def _records(
             width, height = int(record.get("width") or 0), int(record.get("height") or 0)
             size = (width, height) if width and height else None
             entries[-1] = image_sizes.Stated(image_id, path, size, "the record")
-    found = image_sizes.checked_sizes([e for e in entries if e is not None], faults, options)
-    counts.update(found.counts)
+    checked = image_sizes.checked_sizes([e for e in entries if e is not None], faults, options)
+    counts.update(checked.counts)
     return [
         {
             "file_name": entry.path,
             "image_id": entry.image_id,
-            "width": found.sizes[entry.path][0],
-            "height": found.sizes[entry.path][1],
+            "width": checked.sizes[entry.path][0],
+            "height": checked.sizes[entry.path][1],
             "annotations": [],
         }
-        if entry is not None and entry.path in found.sizes
+        if entry is not None and entry.path in checked.sizes
         else {}
         for entry in entries
     ]
@@ -198,7 +198,7 @@ def _annotation(
 
 
 class _RecordMessages:
-    """How messages speak of boxes that have no file of their own."""
+    """How messages describe boxes that have no file of their own."""
 
     def __init__(self, classes: Sequence[str]):
         self.classes = classes

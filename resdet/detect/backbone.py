@@ -31,11 +31,11 @@ def build_net(cfg: Any, num_classes: int = 1000) -> nets.Net:
     """The net that MODEL.NET describes.
 
     Raises:
-        ConfigError: no such net, it has no such option, or a user's own breaks a promise.
+        ConfigError: no such net, it has no such option, or a user's own net has a fault.
     """
     name = cfg.MODEL.NET.NAME
     try:
-        # Its draws are its own: whatever is initialised next starts alike for every net.
+        # A random generator of its own: what is initialised next starts the same for every net.
         with torch.random.fork_rng(devices=[]):
             net = nets.build(name, num_classes, **net_options(cfg))
             if name in nets.registered():
@@ -78,13 +78,13 @@ def norm_of_stage(stage: str, *, norm: str, weights: str, is_new: bool) -> str:
         why = f"TRANSFER.NEW declares {stage} new" if weights else "MODEL.WEIGHTS is empty"
         raise ConfigError(
             f"MODEL.NET.NORM is FrozenBN, but {why}: the norms of {stage} would be frozen at their "
-            "initial values. Give MODEL.WEIGHTS, or say MODEL.NET.NORM auto (live where new)."
+            "initial values. Give MODEL.WEIGHTS, or set MODEL.NET.NORM auto (live where new)."
         )
     return "BN" if norm == "BN" or random else "FrozenBN"
 
 
 def apply_norms(layers: nn.Module, cfg: Any) -> Chain:
-    """The layers of a trunk or tail, their norms frozen or live as `norm_of_stage` says."""
+    """The layers of a trunk or tail, their norms frozen or live by `norm_of_stage`."""
     stages = Chain.of(layers)
     for name, stage in stages.items():
         fresh = is_new(name, stage.state_dict(), cfg.TRANSFER.NEW)
@@ -192,7 +192,7 @@ def net_backbone(cfg: Any, net: nets.Net, out_features: Sequence[str]) -> NetBac
         if not cfg.MODEL.WEIGHTS or is_new(name, stage.state_dict(), cfg.TRANSFER.NEW):
             raise ConfigError(
                 f"MODEL.BACKBONE.FREEZE_AT {freeze_at} freezes {name}, whose weights are random. "
-                "Give MODEL.WEIGHTS, or say MODEL.BACKBONE.FREEZE_AT 0."
+                "Give MODEL.WEIGHTS, or set MODEL.BACKBONE.FREEZE_AT 0."
             )
         stages.replace(name, freeze(stage, name))
     precision = Precision.of_config(cfg)

@@ -1,4 +1,4 @@
-"""Facts that fill the config: what the card, the net and the data sets say, and nobody should type.
+"""Facts that fill the config: those of the card, the net and the data sets, not typed by the user.
 
 Each function gives dotted keys and values for `Config.fill`, which refuses contradictions with
 both values (`docs/faults.md` F19, F20, F43).
@@ -33,7 +33,7 @@ OPTION_KEYS = {
 
 
 def of_card(card: Card) -> dict[str, Any]:
-    """The net that the weights belong to, and how its input must look.
+    """The net that the weights belong to, and its input format.
 
     Raises:
         ConfigError: the card has an option of the net that no key of MODEL.NET holds.
@@ -56,7 +56,7 @@ def of_card(card: Card) -> dict[str, Any]:
 
 
 def other_exif(card: Card, exif: str) -> str:
-    """A sentence where the classifier's images were turned by another rule than the detector's.
+    """A warning where the classifier's images were rotated by another rule than the detector's.
 
     The rule belongs to a data set and its boxes, not to weights, so both are legal (F30).
     """
@@ -64,7 +64,7 @@ def other_exif(card: Card, exif: str) -> str:
         return ""
     return (
         f"EXIF orientation: {exif} here, {card.input.exif} when the weights were trained. It "
-        "matters only for pictures that carry one."
+        "matters only for pictures that have one."
     )
 
 
@@ -113,7 +113,7 @@ def of_sets(train: list[DetectionSet], test: list[DetectionSet]) -> dict[str, An
     """The number of classes; every set must have the same names in the same order (F4).
 
     Raises:
-        ConfigError: two sets differ; says which and in what.
+        ConfigError: two sets differ; names which and in what.
     """
     if not train and not test:
         raise ConfigError("DATASETS.TEST is empty: there is nothing to score. Name a set.")

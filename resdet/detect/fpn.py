@@ -41,7 +41,7 @@ def pyramid_stages(net: nets.Net) -> list[str]:
     """Names of the stages that the pyramid stands on: the last of each stride 4, 8, 16, 32.
 
     Raises:
-        ConfigError: a stride is missing before the net's last; says which strides it has.
+        ConfigError: a stride is missing before the net's last; lists the strides it has.
     """
     last = {stage.stride: stage.name for stage in net.stages()}
     strides = [stride for stride in STRIDES.values() if stride in last]
@@ -49,7 +49,7 @@ def pyramid_stages(net: nets.Net) -> list[str]:
         raise ConfigError(
             f"MODEL.BACKBONE.NAME is build_net_fpn_backbone, whose levels stand on strides 4, 8, "
             f"16, …, but the stages of the net have strides {', '.join(map(str, last))}. Name "
-            "another net in MODEL.NET.NAME, or say MODEL.BACKBONE.NAME build_net_backbone."
+            "another net in MODEL.NET.NAME, or set MODEL.BACKBONE.NAME build_net_backbone."
         )
     return [last[stride] for stride in strides]
 
@@ -104,7 +104,7 @@ def build_net_fpn_backbone(cfg: Any, input_shape: ShapeSpec) -> NetFPN:
     in_features = list(cfg.MODEL.FPN.IN_FEATURES) or pyramid_stages(net)
     bottom_up = net_backbone(cfg, net, in_features)
     last = int(math.log2(bottom_up.output_shape()[in_features[-1]].stride))
-    # Its draws are its own, as the net's are: VGG has fewer levels to draw for.
+    # A random generator of its own, as for the net: VGG has fewer levels to initialise.
     with torch.random.fork_rng(devices=[]):
         return NetFPN(
             bottom_up,

@@ -1,7 +1,7 @@
 """A detector over a data set, and its result folder: files first, numbers from the files.
 
-Writes what `resdet.run` documents under results/<data set>/. Boxes and scores go out at full
-precision (`docs/faults.md` F51, F59); the ids that were evaluated go beside them (F85).
+Writes what `resdet.run` documents under results/<data set>/. Boxes and scores are written at full
+precision (`docs/faults.md` F51, F59), with the ids that were evaluated (F85).
 
 Not for: the numbers themselves (`resdet.evaluation`).
 """
@@ -81,11 +81,11 @@ def detect(
             with profile.span("forward"):
                 instances = model([given])[0]["instances"].to("cpu")
             with profile.span("keeping boxes"):
-                found = _to_coco(instances, given["image_id"], data.category_ids)
-                results += found
+                detections = _to_coco(instances, given["image_id"], data.category_ids)
+                results += detections
                 visited.append(given["image_id"])
                 if parts is not None:
-                    parts.add(given["image_id"], found)
+                    parts.add(given["image_id"], detections)
         seconds = time.monotonic() - start
         if parts is not None:
             parts.write()
@@ -126,12 +126,12 @@ class _Mapped(torch.utils.data.Dataset):
 
 def _with_progress(loader: Any, total: int, name: str) -> Iterator[Any]:
     """The loader, with a line with ETA at most every ten seconds."""
-    start = said = time.monotonic()
+    start = last_line = time.monotonic()
     for done, batch in enumerate(loader, 1):
         yield batch
         now = time.monotonic()
-        if now - said > 10 or (done == total and total > 0):
-            said = now
+        if now - last_line > 10 or (done == total and total > 0):
+            last_line = now
             eta = (now - start) / done * (total - done)
             logger.info(
                 "%s: %d of %d images, %.3f s an image, eta %.0f s",

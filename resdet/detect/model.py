@@ -1,4 +1,4 @@
-"""What the weights' card and the net decide of a detector's config, before the model is built.
+"""The config keys that the weights' card and the net determine, before the model is built.
 
 Not for: building (`detectron2.modeling.build_model`), or the weights themselves (`trainer`).
 """
@@ -18,16 +18,16 @@ logger = logging.getLogger("resdet.detect")
 
 
 def fill_from_weights_and_net(config: Config, card: Card | None) -> nets.Net | None:
-    """Fills what card and net decide; refuses what contradicts them.
+    """Fills the keys that card and net determine; refuses contradictions.
 
     Raises:
-        ConfigError: a stated key says otherwise, or live norms would meet folded statistics (F21).
+        ConfigError: a stated key differs, or live norms would get folded statistics (F21).
     """
     cfg = config.cfg
     if card is not None:
         config.fill(derived_keys.of_card(card), f"the card of {cfg.MODEL.WEIGHTS}")
-        if said := derived_keys.other_exif(card, cfg.INPUT.EXIF):
-            logger.warning(said)
+        if warning := derived_keys.other_exif(card, cfg.INPUT.EXIF):
+            logger.warning(warning)
         if card.norm.get("folded") and cfg.MODEL.NET.NORM == "BN":
             raise ConfigError(
                 f"MODEL.NET.NORM is BN, but the norms of {cfg.MODEL.WEIGHTS} are folded into its "

@@ -1,10 +1,10 @@
 """Batch norm that does not move: frozen inside any net, ours or foreign.
 
 Detectron2's own conversion takes every `BatchNorm2d`, subclasses included, and gives a plain
-affine map. timm's `BatchNormAct2d` is such a subclass, and would lose the activation inside it
-without a word. Here each kind is frozen as what it is, and a kind that nobody knows is refused.
+affine map. timm's `BatchNormAct2d` is such a subclass, and would silently lose the activation
+inside it. Here each kind is frozen as what it is, and an unknown kind is refused.
 Norms without statistics of a data set (LayerNorm, GroupNorm) stay as they are: their parameters
-rest where the stage is frozen, and train elsewhere.
+are frozen where the stage is frozen, and train elsewhere.
 
 Not for: which stage is frozen (`backbone`).
 """
@@ -68,7 +68,7 @@ def _frozen(norm: _BatchNorm, where: str) -> nn.Module:
     if isinstance(norm, PLAIN) and any(kind.forward is plain.forward for plain in PLAIN):
         return _without_counter(FrozenBatchNorm2d.convert_frozen_batchnorm(norm))
     drop, act = getattr(norm, "drop", None), getattr(norm, "act", None)
-    # timm's class by its name: it is there only where timm is, and timm is not asked for here.
+    # timm's class by its name: it is there only where timm is, and timm is not needed here.
     known = kind.__name__ == "BatchNormAct2d" and isinstance(norm, nn.BatchNorm2d)
     if known and isinstance(drop, nn.Module) and isinstance(act, nn.Module):
         frozen = FrozenBatchNormAct2d(norm.num_features, norm.eps, drop, act)

@@ -1,7 +1,7 @@
 """Finished images of an evaluation, kept in files while it runs, so that a stop loses none of them.
 
 They lie in results/<data set>/parts (`run.layout`). A part is written every so many images or
-seconds, under a temporary name that is then renamed. Going on reads what is there
+seconds, under a temporary name that is then renamed. A resumed evaluation reads the parts
 and detects on the rest, by as many processes as there are now. A part of other weights, another
 config or another set is never mixed in.
 
@@ -36,7 +36,7 @@ from resdet.run.folder import read_json, write_json
 
 logger = logging.getLogger("resdet.detect.partial_results")
 
-# What a kill may cost at most: so many images or seconds of one process.
+# At most so many images or seconds of one process are lost by a kill.
 PART_IMAGES = 200
 PART_SECONDS = 60.0
 # Keys that change no detection; what a set is read with is in its hash.
@@ -59,7 +59,7 @@ class Policy:
 
 @dataclass
 class Finished:
-    """What images gave: their ids, all their results, and how long that took."""
+    """Finished images: their ids, all their results, and the seconds they took."""
 
     images: list[Any] = field(default_factory=list)
     results: list[dict[str, Any]] = field(default_factory=list)
@@ -80,8 +80,8 @@ def fingerprint_of(cfg: Any, weights: str, data: DetectionSet) -> dict[str, Any]
     """All that decides what is detected: `weights_digest`, the config, the set."""
     keys = flatten(yaml.safe_load(cfg.dump()))
     config = {key: value for key, value in keys if not key.startswith(FREE)}
-    found = {"weights": weights, "data set": data.name, "its hash": data.hash, **config}
-    return dict(json.loads(json.dumps(found)))
+    result = {"weights": weights, "data set": data.name, "its hash": data.hash, **config}
+    return dict(json.loads(json.dumps(result)))
 
 
 class Parts:
@@ -111,7 +111,7 @@ class Parts:
         """The parts in a folder, read by the main process and told to the others.
 
         Raises:
-            RunError: they are of something else, and the policy refuses that; says in what.
+            RunError: they are of something else, and the policy refuses that; states in what.
         """
         before = comm.all_gather(_fingerprint_in(folder) if comm.is_main_process() else None)[0]
         differences = [] if before is None else _differences(before, fingerprint)
@@ -128,7 +128,7 @@ class Parts:
                 logger.warning("%s: finished images of an earlier attempt are removed", folder)
                 shutil.rmtree(folder)
             write_json(folder / layout.FINGERPRINT, dict(fingerprint))
-        # Nobody writes a part before the folder is read: this waits for the main process.
+        # No part is written before the folder is read: this waits for the main process.
         done = comm.all_gather(earlier.images)[0]
         if policy.resuming:
             logger.info(
@@ -137,7 +137,7 @@ class Parts:
         return cls(folder, data, done, earlier)
 
     def left(self, records: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
-        """The records whose images are still to be visited."""
+        """The records whose images are not yet visited."""
         return [record for record in records if record["image_id"] not in self.done]
 
     def add(self, image_id: Any, results: Sequence[dict[str, Any]]) -> None:
@@ -233,7 +233,7 @@ def _differences(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]
 
 def _read(folder: Path) -> Finished:
     """Every whole part in the folder; a damaged one is removed, and its images run again."""
-    found = Finished()
+    result = Finished()
     for leftover in folder.glob("*.tmp"):
         leftover.unlink(missing_ok=True)
     for path in sorted(folder.glob(layout.PART_FILES)):
@@ -244,7 +244,7 @@ def _read(folder: Path) -> Finished:
             logger.warning("%s is damaged; removed, its images run again", path)
             path.unlink()
             continue
-        found.images += images
-        found.results += results
-        found.seconds += seconds
-    return found
+        result.images += images
+        result.results += results
+        result.seconds += seconds
+    return result

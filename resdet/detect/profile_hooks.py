@@ -1,7 +1,7 @@
 """Spans around the parts of a detector, while `--profile` records: forward hooks, nothing patched.
 
-NMS is an operator of torchvision's that Detectron2 calls; torch's own `TorchFunctionMode` sees it
-go by inside the RPN and the region heads. The row is the operator alone: sorting and picking
+NMS is an operator of torchvision's that Detectron2 calls; torch's own `TorchFunctionMode` records
+it inside the RPN and the region heads. The row is the operator alone: sorting and picking
 around it belong to the row above.
 
 Not for: our own region heads' tail, which has its span where it runs (`region_heads`,
@@ -19,7 +19,7 @@ from torch.overrides import TorchFunctionMode
 
 from resdet import profile
 
-# Where Detectron2 keeps what a user would name. Paths that a model lacks are passed over.
+# Detectron2's paths of the parts that are shown. Paths that a model lacks are skipped.
 PARTS = (
     ("backbone", "trunk"),
     ("proposal_generator", "RPN"),
@@ -38,11 +38,11 @@ def watch(model: nn.Module) -> None:
     """Hooks for the life of the model, where a profile is recorded; else nothing."""
     if profile.active() is None:
         return
-    # Our heads' last layers bear the names of stages, res5 among them.
-    own_tail = set(getattr(_part(model, "roi_heads"), "tail_names", ()))
+    # Our heads' last layers have the names of stages, res5 among them.
+    tail_names = set(getattr(_part(model, "roi_heads"), "tail_names", ()))
     for path, name in PARTS:
         module = _part(model, path)
-        if module is not None and path.removeprefix("roi_heads.") not in own_tail:
+        if module is not None and path.removeprefix("roi_heads.") not in tail_names:
             _around(module, functools.partial(profile.span, name))
     for path in CALLS_NMS:
         module = _part(model, path)
@@ -51,10 +51,10 @@ def watch(model: nn.Module) -> None:
 
 
 def _part(model: nn.Module, path: str) -> nn.Module | None:
-    found: Any = model
+    part: Any = model
     for name in path.split("."):
-        found = getattr(found, name, None)
-    return found if isinstance(found, nn.Module) else None
+        part = getattr(part, name, None)
+    return part if isinstance(part, nn.Module) else None
 
 
 def _around(module: nn.Module, context: Callable[[], Any]) -> None:

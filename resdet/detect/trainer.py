@@ -50,7 +50,7 @@ logger = logging.getLogger("resdet.detect")
 
 
 def classes_in(path: Path) -> tuple[str, ...]:
-    """The classes that a model_final.pth was trained for, in their order; () where it is silent."""
+    """The classes that a model_final.pth was trained for, in their order; () where it has none."""
     state = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
     return tuple(state.get("classes") or ()) if isinstance(state, dict) else ()
 
@@ -60,7 +60,7 @@ class DetectorTraining:
 
     Args:
         cfg: resolved, all facts filled in.
-        run: the folder that everything goes to.
+        run: the folder that everything is written to.
         train_sets, test_sets: with one list of classes.
         reader: reads every image of this run.
     """
@@ -78,7 +78,7 @@ class DetectorTraining:
         self.train_sets = train_sets
         self.test_sets = test_sets
         self.reader = reader
-        # One seed for whatever is new (RPN, predictors): the same start for every backbone.
+        # One seed for all new layers (RPN, predictors): the same start for every backbone.
         torch.manual_seed(cfg.SEED)
         self.model = build_model(cfg)
         if cfg.ENGINE.FAST_TRAINING == "on":
@@ -105,7 +105,7 @@ class DetectorTraining:
             tensors,
             where=where,
             declared_new=tuple(self.cfg.TRANSFER.NEW),
-            may_stay=trunk_of(self.model).left_behind,
+            optional=trunk_of(self.model).left_behind,
         )
         logger.info("%s: %s\n%s", where, received, received.table())
         self.run.write(layout.TRANSFER, {"file": where, **received.to_dict()})
@@ -120,8 +120,8 @@ class DetectorTraining:
         """A whole detector, as a run or Detectron2 saved it.
 
         Args:
-            classes: those of its predictors, to fit them to this training's, () where nobody
-                says; None: it is to be scored, and nothing may be new.
+            classes: those of its predictors, to fit them to this training's, () where
+                unknown; None: it is to be scored, and nothing may be new.
 
         Raises:
             WeightsError: a tensor is missing, left over or of another shape.
@@ -156,7 +156,7 @@ class DetectorTraining:
             {**given, **fitted.tensors},
             where=where,
             declared_new=fitted.new,
-            may_stay=(),
+            optional=(),
         )
         logger.info("%s: %s\n%s", where, received, received.table())
         if classes is None:
@@ -220,7 +220,7 @@ class DetectorTraining:
                 *build_writers(self.run, cfg.SOLVER.MAX_ITER),
             ]
         )
-        self._say_what_trains()
+        self._log_trainable_stages()
         before = float(self.run.info.get("train_seconds", 0.0))
         began = time.monotonic()
         self.run.update(
@@ -266,7 +266,7 @@ class DetectorTraining:
             )
         return records
 
-    def _say_what_trains(self) -> None:
+    def _log_trainable_stages(self) -> None:
         """Stage by stage: what is frozen and what is not (F45)."""
         if not self.cfg.MODEL.NET.NAME:
             return  # a stock model has no net of ours inside
@@ -341,7 +341,7 @@ class DetectorTraining:
         return numbers
 
     def _model_for_detecting(self) -> nn.Module:
-        """The trained model, or its fast form where ENGINE.FAST_INFERENCE says so."""
+        """The trained model, or its fast form where ENGINE.FAST_INFERENCE is on."""
         if self.cfg.ENGINE.FAST_INFERENCE != "on":
             return self.model
         for sentence in skipped(self.model):

@@ -1,4 +1,4 @@
-"""One line of the doctor, and how a check asks for a package without falling over it."""
+"""One line of the doctor, and a safe import of a package for a check."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def version_of(distribution: str) -> str | None:
 def import_error(module: str) -> str | None:
     """Why `module` does not import, in one line; None if it does.
 
-    Broken packages raise whatever they like, so everything is caught.
+    Broken packages raise any error, so everything is caught.
     """
     try:
         with warnings.catch_warnings():

@@ -72,7 +72,7 @@ def check_memory() -> Iterator[CheckResult]:
     text = f"{free / 1e9:.1f} of {total / 1e9:.1f} GB free"
     if free < 3e9:
         fix = "close other programs, or use SOLVER.IMS_PER_BATCH 1 and DATALOADER.NUM_WORKERS 0"
-        yield CheckResult("memory", WARN, f"{text}; ResNet-101 detection wants about 3 GB", fix)
+        yield CheckResult("memory", WARN, f"{text}; ResNet-101 detection needs about 3 GB", fix)
     else:
         yield CheckResult("memory", FINE, text)
 
@@ -85,7 +85,7 @@ def check_disk(folder: Path | None = None) -> Iterator[CheckResult]:
         yield CheckResult("disk", REFUSE, text, "make room, or give --output on another disk")
     elif free < 3e9:
         fix = "make room, or give --output on another disk"
-        yield CheckResult("disk", WARN, f"{text}; a ResNet-101 run wants about 2 GB", fix)
+        yield CheckResult("disk", WARN, f"{text}; a ResNet-101 run needs about 2 GB", fix)
     else:
         yield CheckResult("disk", FINE, text)
 

@@ -138,19 +138,21 @@ def check_detectron2() -> Iterator[CheckResult]:
 
 def check_opencv(installed: Callable[[str], str | None] = version_of) -> Iterator[CheckResult]:
     """F65: several distributions share the folder cv2, and each breaks the others."""
-    found = [f"{name} {version}" for name in OPENCV if (version := installed(name))]
+    versions = [f"{name} {version}" for name in OPENCV if (version := installed(name))]
     error = import_error("cv2")
-    if len(found) > 1:
-        names = " ".join(item.split()[0] for item in found)
+    if len(versions) > 1:
+        names = " ".join(item.split()[0] for item in versions)
         yield CheckResult(
             "opencv",
             REFUSE if error else WARN,
-            f"{' and '.join(found)} share the folder cv2",
+            f"{' and '.join(versions)} share the folder cv2",
             f"pip uninstall {names}; pip install opencv-python-headless",
         )
     elif error is None:
-        yield CheckResult("opencv", FINE, found[0] if found else "cv2, from no known distribution")
-    elif not found:
+        yield CheckResult(
+            "opencv", FINE, versions[0] if versions else "cv2, from no known distribution"
+        )
+    elif not versions:
         yield CheckResult(
             "opencv",
             WARN,
@@ -159,7 +161,7 @@ def check_opencv(installed: Callable[[str], str | None] = version_of) -> Iterato
         )
     else:
         fix = "pip uninstall opencv-python; pip install opencv-python-headless"
-        yield CheckResult("opencv", WARN, f"{found[0]} does not import: {error}", fix)
+        yield CheckResult("opencv", WARN, f"{versions[0]} does not import: {error}", fix)
 
 
 def check_optional() -> Iterator[CheckResult]:

@@ -1,4 +1,4 @@
-"""Checkpoints that survive: written aside, verified, renamed; the newest whole one is found again.
+"""Atomic checkpoints: written aside, verified, renamed; the newest whole one is loaded.
 
 A checkpoint is a torch file of tensors, numbers and text, so it loads under torch's strict rule.
 It holds model, optimizer, schedule and the number of steps done. Sample order and random numbers
@@ -51,7 +51,7 @@ def save(folder: Path, state: dict[str, Any], *, keep: int) -> Path:
 
 
 def newest(folder: Path) -> Path | None:
-    """The newest whole checkpoint. One that does not verify is set aside as .bad, and said."""
+    """The newest whole checkpoint. One that does not verify is renamed to .bad, with a warning."""
     for leftover in folder.glob("*.tmp"):
         leftover.unlink(missing_ok=True)
     for path in reversed(_numbered(folder)):
@@ -75,8 +75,8 @@ def load(path: Path) -> dict[str, Any]:
 
 
 def _numbered(folder: Path) -> list[Path]:
-    found = [p for p in folder.glob(layout.CHECKPOINT_FILES) if NAME.fullmatch(p.name)]
-    return sorted(found, key=lambda p: int(NAME.fullmatch(p.name)[1]))  # type: ignore[index]
+    paths = [p for p in folder.glob(layout.CHECKPOINT_FILES) if NAME.fullmatch(p.name)]
+    return sorted(paths, key=lambda p: int(NAME.fullmatch(p.name)[1]))  # type: ignore[index]
 
 
 def _broken_member(path: Path) -> str | None:

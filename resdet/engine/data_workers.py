@@ -17,7 +17,7 @@ from typing import Any
 import torch
 from detectron2.utils import comm
 
-# More wait for each other at memory and disk.
+# More are limited by memory and disk.
 MOST_WORKERS = 16
 # Images that each worker may have ready: a large one now and then must not stop the net.
 _IMAGES_AHEAD = 16

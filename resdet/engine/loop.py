@@ -4,7 +4,7 @@ Every step draws its random numbers from (seed, step, process) and its batch fro
 so that 5 steps, a kill and 5 steps equal 10 steps to the bit on one CPU. Invariant: a checkpoint
 with `iteration` n holds the state after n steps, and step n is the next to run.
 
-Not for: what is trained. The caller brings `losses`, a function of a batch.
+Not for: what is trained. The caller gives `losses`, a function of a batch.
 """
 
 from __future__ import annotations
@@ -104,8 +104,8 @@ class Loop(TrainerBase):
     def train(self, start_iter: int, max_iter: int) -> None:
         """Steps `start_iter` to `max_iter` - 1, hooks around them.
 
-        As Detectron2's, but errors that say what to do come without a traceback, and hooks hear
-        of a training that stops itself (`on_stop`).
+        As Detectron2's, but errors that state what to do come without a traceback, and hooks are
+        told of a training that stops itself (`on_stop`).
         """
         self.iter, self.start_iter, self.max_iter = start_iter, start_iter, max_iter
         logger.info("training from step %d to %d", start_iter, max_iter)
@@ -330,5 +330,5 @@ def _forget_metrics_from(path: Path, step: int) -> None:
                 if json.loads(line).get("iteration", 0) < step:
                     kept.append(line)
             except ValueError:
-                continue  # the line that the kill cut off
+                continue  # the line that was cut off by the kill
         write_text(path, "".join(kept))

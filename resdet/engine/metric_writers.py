@@ -40,7 +40,7 @@ def start_log() -> None:
 
 
 def set_up_log(folder: Path) -> None:
-    """log.txt in the run folder beside standard error, with what was said since `start_log`."""
+    """log.txt in the run folder beside standard error, with all lines since `start_log`."""
     if not comm.is_main_process():
         return
     file = logging.FileHandler(folder / layout.LOG, encoding="utf-8")

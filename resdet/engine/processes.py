@@ -35,7 +35,7 @@ def run_in_processes(main: Callable[[argparse.Namespace], int], args: argparse.N
             return main(args)
         finally:
             # Detectron2 keeps the group in a cache. It would end with the interpreter, after the
-            # threads that it joins: now and then the process then aborted after its work.
+            # threads that it joins: the process then sometimes aborted after its work.
             comm._get_global_gloo_group.cache_clear()
             torch.distributed.destroy_process_group()
     if args.num_gpus * args.num_machines <= 1:
@@ -46,7 +46,7 @@ def run_in_processes(main: Callable[[argparse.Namespace], int], args: argparse.N
             "On CPUs, start several processes with torchrun."
         )
     with tempfile.TemporaryDirectory() as folder:
-        said = Path(folder) / "said.json"
+        error_file = Path(folder) / "error.json"
         try:
             launch(
                 _in_child,
@@ -54,29 +54,29 @@ def run_in_processes(main: Callable[[argparse.Namespace], int], args: argparse.N
                 num_machines=args.num_machines,
                 machine_rank=args.machine_rank,
                 dist_url=args.dist_url,
-                args=(main, args, said),
+                args=(main, args, error_file),
             )
         except Exception:
-            raise_what_was_said(said)
+            raise_reported(error_file)
             raise
     return 0
 
 
-def _in_child(main: Callable[[argparse.Namespace], int], args: Any, said: Path) -> None:
+def _in_child(main: Callable[[argparse.Namespace], int], args: Any, error_file: Path) -> None:
     """Runs in a process of its own, whose errors reach the parent as text alone."""
     try:
         main(args)
     except ResdetError as error:
-        # The first to speak; the others end because of it.
-        if not said.exists():
-            write_json(said, {"page": str(error), "exit_code": error.exit_code})
+        # The first to fail; the others end because of it.
+        if not error_file.exists():
+            write_json(error_file, {"page": str(error), "exit_code": error.exit_code})
         raise
 
 
-def raise_what_was_said(said: Path) -> None:
+def raise_reported(error_file: Path) -> None:
     """Raises the error that a child left, with its page and exit code, if it left one."""
-    if said.exists():
-        left = read_json(said)
-        error = ResdetError(left["page"])
-        error.exit_code = left["exit_code"]
+    if error_file.exists():
+        content = read_json(error_file)
+        error = ResdetError(content["page"])
+        error.exit_code = content["exit_code"]
         raise error from None

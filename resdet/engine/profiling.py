@@ -48,7 +48,7 @@ def left_in(run: Run) -> Iterator[None]:
 
 
 def _settle() -> None:
-    # A GPU works on its own: without waiting, its time would stand where somebody waits for it.
+    # A GPU is asynchronous: without waiting, its time would be counted where code waits for it.
     if torch.cuda.is_initialized():
         torch.cuda.synchronize()
 

@@ -22,10 +22,14 @@ def versions() -> dict[str, str]:
     """Name to version; packages that are not installed are left out."""
     from resdet import __version__
 
-    found = {"resdet": __version__, "python": platform.python_version(), "platform": sys.platform}
+    versions = {
+        "resdet": __version__,
+        "python": platform.python_version(),
+        "platform": sys.platform,
+    }
     for name in PACKAGES:
         try:
-            found[name] = importlib.metadata.version(name)
+            versions[name] = importlib.metadata.version(name)
         except importlib.metadata.PackageNotFoundError:
             continue
-    return found
+    return versions

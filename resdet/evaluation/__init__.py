@@ -3,7 +3,7 @@
 For notebooks, what the commands call, on arrays or files:
 
     evaluate_coco(results, gt, ...)   COCO's twelve numbers
-    evaluate_voc(truth, found, ...)   VOC's AP; truth and found from `voc.voc_evaluation`
+    evaluate_voc(truth, detections)   VOC's AP; both from `voc.voc_evaluation`
     evaluate_folder(folder, ...)      both, from the result folder of a run
     check_results(results, gt, ...)   what is wrong with a results file
 

@@ -1,4 +1,4 @@
-"""COCO's instances JSON: what its images and categories say, and the rules of a single value.
+"""COCO's instances JSON: its images and categories, and the rules of a single value.
 
     images       id, width, height (sizes may be missing)
     categories   id, name
@@ -71,10 +71,10 @@ class Entries:
     repairs: Counter[str] = field(default_factory=Counter)
 
     def take_id(self, value: object, *, text: bool) -> Id | None:
-        found = as_id(value, text=text)
-        if found is not None and isinstance(value, float):
+        result = as_id(value, text=text)
+        if result is not None and isinstance(value, float):
             self.repairs["ids with a decimal point"] += 1
-        return found
+        return result
 
 
 def lacking_list(content: Mapping[str, Any], keys: Sequence[str]) -> str | None:
@@ -132,7 +132,7 @@ def _is_zero(value: object) -> bool:
 def read_categories(entries: Sequence[Any]) -> Entries:
     """The categories of a file by id, names without the blanks around them."""
     read = Entries()
-    found: dict[int, str] = {}
+    names: dict[int, str] = {}
     owner: dict[str, int] = {}
     for number, entry in enumerate(entries):
         if type(entry) is not dict and not isinstance(entry, Mapping):
@@ -147,14 +147,14 @@ def read_categories(entries: Sequence[Any]) -> Entries:
             read.faults.append(Fault("name", number, category_id, entry=entry))
         elif is_half_text(name):
             read.faults.append(Fault("half", number, name, entry=entry))
-        elif category_id in found:
-            read.faults.append(Fault("twice", number, category_id, found[category_id], entry))
+        elif category_id in names:
+            read.faults.append(Fault("twice", number, category_id, names[category_id], entry))
         elif name in owner:
             read.faults.append(Fault("name_twice", number, category_id, owner[name], entry))
         else:
             read.repairs["blanks around a class name"] += name != raw
-            found[category_id], owner[name] = name, category_id
-    read.names = dict(sorted(found.items()))
+            names[category_id], owner[name] = name, category_id
+    read.names = dict(sorted(names.items()))
     read.repairs = +read.repairs
     return read
 

@@ -1,7 +1,7 @@
-"""One VOC annotation file: what it says, and everything that is wrong with it.
+"""One VOC annotation file: its contents, and everything that is wrong with it.
 
 Faults are collected with file and object, none is raised. Entities are never expanded and
-nothing outside the file is opened, so a hostile XML file can do nothing.
+nothing outside the file is opened, so a hostile XML file has no effect.
 
 Numbers may have decimals (VOC 2012 has some); `pose`, `truncated` and `size` may be missing; a
 missing `difficult` is 0, counted. `part` elements have boxes of their own and are not objects.
@@ -46,7 +46,7 @@ class VocFile:
     """One annotation file.
 
     Attributes:
-        where: how messages call it, such as "Annotations/000123.xml".
+        where: how messages name it, such as "Annotations/000123.xml".
         size: (width, height); None where it is missing or 0 x 0.
         faults: sentences that start with `where`.
         repairs: what was fixed, and how often.
@@ -64,11 +64,11 @@ class _Refused(Exception):
 
 
 def parse_voc(data: bytes, where: str) -> VocFile:
-    """What the bytes of an annotation file say."""
+    """The contents of an annotation file."""
     parsed = VocFile(where)
     if foreign.is_foreign(data[: foreign.HEAD_BYTES], len(data)):
-        said = foreign.describe(data[: foreign.HEAD_BYTES], len(data), expected="an annotation")
-        parsed.faults.append(f"{where} {said}")
+        text = foreign.describe(data[: foreign.HEAD_BYTES], len(data), expected="an annotation")
+        parsed.faults.append(f"{where} {text}")
         return parsed
     try:
         root = _tree(data)

@@ -1,6 +1,6 @@
 """Layers that run one after the other, under names that may have dots.
 
-A chain of timm's ConvNeXt is `stem`, `stages.0`, `stages.1`, …: its tensors are called as in timm,
+A chain of timm's ConvNeXt is `stem`, `stages.0`, `stages.1`, …: its tensors are named as in timm,
 `stages.0.blocks.0.norm.weight`, wherever the layers are placed.
 
 Not for: which layers a net has (`net`), or what runs beside the chain.
@@ -69,7 +69,7 @@ class Chain(nn.Module):
         """The chain itself, or a chain of the children of an `nn.Sequential`.
 
         Raises:
-            TypeError: it is neither: who knows in which order its children run?
+            TypeError: it is neither, so the order of its children is unknown.
         """
         if isinstance(layers, Chain):
             return layers
@@ -86,7 +86,7 @@ class Chain(nn.Module):
             yield name, self.get_submodule(name)
 
     def replace(self, name: str, layer: nn.Module) -> None:
-        """Puts `layer` into the place of the one that is called `name`."""
+        """Replaces the layer named `name` by `layer`."""
         parent, _, leaf = name.rpartition(".")
         self.get_submodule(name)  # there is one
         setattr(self.get_submodule(parent), leaf, layer)

@@ -1,7 +1,7 @@
 """One record for each family of nets: its names, depths, class and options.
 
-Whoever asks about a name (`zoo`, `registry`, the config) asks here. A net of timm or of a user's
-own has no record: its name is timm's or its user's, and its builder knows its options.
+All code that looks up a name (`zoo`, `registry`, the config) does so here. A net of timm or of a
+user's own has no record: its name is timm's or its user's, and its builder knows its options.
 
 Not for: building (`zoo`), names of tensors (`resdet.weights`).
 """

@@ -1,6 +1,6 @@
-"""Whether a net keeps the promises of the three methods: said at once, and said which.
+"""Whether a net implements the three methods correctly; else every fault, at once.
 
-Not for: whether the net is any good.
+Not for: the quality of the net.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ def check_interface(net: nn.Module) -> None:
 
 
 def check_net(net: nn.Module, *, side: int | None = None) -> None:
-    """Runs the net on small random images, and compares every shape with what it promises.
+    """Runs the net on small random images, and compares every shape with the declared one.
 
     Strides are measured by two sizes: a map grows by one cell per `stride` pixels, whatever
     padding does at its edges. Parameters, statistics and mode stay as they were.
@@ -60,8 +60,8 @@ def check_net(net: nn.Module, *, side: int | None = None) -> None:
 
     Raises:
         ValueError: as `check_interface`; or a map, a region or the logits have another shape, or
-            a layer changes the map of a stage in place; says which method, what was expected and
-            what came.
+            a layer changes the map of a stage in place; states which method, the expected and
+            the actual value.
     """
     check_interface(net)
     if any(p.is_meta for p in net.parameters()):
@@ -115,7 +115,7 @@ def _faults_of_names(net: Any) -> list[str]:
 
 
 def _faults_of_tensors(net: nn.Module, chain: Chain, called: str) -> list[str]:
-    """The chain's tensors must be the net's own, under the net's names: weights go by name."""
+    """The chain's tensors must be the net's own, under the net's names, for loading."""
     own = net.state_dict()
     for name, tensor in chain.state_dict().items():
         if name not in own:

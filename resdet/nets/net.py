@@ -1,4 +1,4 @@
-"""What every net of ours offers: the same module as classifier and as backbone.
+"""The interface of our nets: the same module as classifier and as backbone.
 
 A net is a chain of named stages. As a classifier it runs to the logits. As a backbone its
 `trunk` runs once per image and its `tail` once per region, on the same parameters under the
@@ -140,7 +140,7 @@ class GlobalAveragePool(nn.Module):
 def init_he(module: nn.Module, *, fan: Literal["fan_in", "fan_out"] = "fan_out") -> None:
     """He et al. 2015 (ICCV) for convolutions, N(0, 0.01^2) for linear layers, biases 0.
 
-    Fan-out where norms follow, as fb.resnet.torch and Detectron2 do; the paper does not say which.
+    Fan-out where norms follow, as fb.resnet.torch and Detectron2 do; the paper does not state it.
     Without norms fan-in keeps the signal's size from layer to layer, also in narrow nets.
     """
     for m in module.modules():

@@ -1,6 +1,6 @@
 """Nets of a user's own, by name: registered in Python, never named in a file as code.
 
-Not for: nets of ours (`zoo`) or of timm (`timm`); whether the net keeps its promises
+Not for: nets of ours (`zoo`) or of timm (`timm`); whether the net has the interface
 (`interface_check`).
 """
 
@@ -50,7 +50,7 @@ def registered() -> tuple[str, ...]:
 
 
 def build_registered(name: str, num_classes: int, **options: Any) -> Net:
-    """What the builder of `name` gives.
+    """The output of the builder of `name`.
 
     Raises:
         ValueError: the builder takes no such option.

@@ -24,7 +24,7 @@ STEMS = ("imagenet", "small", "cifar")
 class ZeroPaddedShortcut(nn.Module):
     """Option A: every `stride`-th pixel as it is, missing channels zero. No parameters.
 
-    The zeros come after the copied channels, as in fb.resnet.torch; the paper does not say.
+    The zeros come after the copied channels, as in fb.resnet.torch; the paper does not state it.
     """
 
     def __init__(self, in_channels: int, out_channels: int, stride: int):
@@ -72,7 +72,7 @@ class Block(nn.Module):
 
 
 class BasicBlock(Block):
-    """Two 3x3 convolutions; the first carries the stride, both the dilation."""
+    """Two 3x3 convolutions; the first has the stride, both have the dilation."""
 
     expansion = 1
 
@@ -94,7 +94,7 @@ class BasicBlock(Block):
 
 
 class Bottleneck(Block):
-    """1x1, 3x3, 1x1. The stride sits in the first 1x1 (MSRA) or in the 3x3 (torchvision)."""
+    """1x1, 3x3, 1x1. The stride is in the first 1x1 (MSRA) or in the 3x3 (torchvision)."""
 
     expansion = 4
 
@@ -153,8 +153,8 @@ class ResNet(Net):
             (DC5: Dai et al. 2016, R-FCN, as Detectron2 has it; there for bottlenecks alone).
 
     Raises:
-        ValueError: unknown `shortcut`, `stem` or `res5_dilation`, or no res5 to dilate; says
-            which are known.
+        ValueError: unknown `shortcut`, `stem` or `res5_dilation`, or no res5 to dilate; lists
+            the known ones.
     """
 
     def __init__(
@@ -205,8 +205,8 @@ class ResNet(Net):
         self.shared_stage = stages[-2].name
         self.tail_channels = in_channels
         init_he(self)
-        # The paper is silent; as fb.resnet.torch: torch's own weights, bias 0. Behind 2,048
-        # channels they deviate by 0.013; in a narrow net a fixed 0.01 would silence the gradient.
+        # Not in the paper; as fb.resnet.torch: torch's own weights, bias 0. Behind 2,048 channels
+        # their deviation is 0.013; in a narrow net a fixed 0.01 would make the gradient vanish.
         nn.init.uniform_(self.linear.weight, -(in_channels**-0.5), in_channels**-0.5)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:

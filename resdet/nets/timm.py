@@ -71,7 +71,7 @@ class TimmNet(Net):
         self._stages = declared_stages(model)
         self.num_classes = int(getattr(model, "num_classes", 0))
         self.classifier = _name_of_classifier(model)
-        self.not_split = why_not_split(model, self._stages)
+        self.not_split = reason_not_split(model, self._stages)
         self._order: tuple[str, ...] | None = None
         if not self.not_split:
             family = type(model).__name__
@@ -107,7 +107,7 @@ class TimmNet(Net):
         """The layers behind the shared stage, up to the last linear layer, under timm's names.
 
         Raises:
-            ValueError: the net cannot be split at stride 16; says what is missing.
+            ValueError: the net cannot be split at stride 16; states what is missing.
         """
         if self.not_split:
             raise ValueError(f"{PREFIX}{self.name} {self.not_split}")
@@ -128,7 +128,7 @@ class TimmNet(Net):
 
 
 def build_timm(name: str, num_classes: int, **options: Any) -> TimmNet:
-    """The net that timm calls `name` (an architecture, with or without a weight tag), untrained.
+    """The net with timm's name `name` (an architecture, with or without a weight tag), untrained.
 
     Args:
         name: `convnext_tiny`, `resnet50.a1_in1k`; a tag chooses the `pretrained_cfg`, not weights.
@@ -139,7 +139,7 @@ def build_timm(name: str, num_classes: int, **options: Any) -> TimmNet:
         ValueError: timm is not there, has no such net or tag, or the net takes no such option.
     """
     try:
-        import timm  # only where a net of timm is asked for
+        import timm  # only where a net of timm is used
     except ModuleNotFoundError as error:
         if error.name != "timm":
             raise
@@ -184,7 +184,7 @@ def declared_stages(model: nn.Module) -> tuple[Stage, ...]:
     )
 
 
-def why_not_split(model: nn.Module, stages: Sequence[Stage]) -> str:
+def reason_not_split(model: nn.Module, stages: Sequence[Stage]) -> str:
     """ "" for a net with a trunk at stride 16 and a tail; else what is missing, in words."""
     strides = [s.stride for s in stages]
     if not strides:

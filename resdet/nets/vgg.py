@@ -116,7 +116,7 @@ class VGG(Net):
         self.shared_stage = stages[-1].name
         self.tail_channels = fc_channels
         init_he(self, fan="fan_out" if norm else "fan_in")
-        # N(0, 0.01^2), right for 25,088 inputs, would all but silence a narrow net's fc6 and fc7.
+        # N(0, 0.01^2) suits 25,088 inputs; in a narrow net the outputs of fc6 and fc7 would vanish.
         for layer in (self.fc6, self.fc7):
             nn.init.kaiming_normal_(layer.weight, mode="fan_in", nonlinearity="relu")
 

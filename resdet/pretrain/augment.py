@@ -1,6 +1,6 @@
 """Images to square crops: the paper's training recipe and its relatives, and the 1-crop test.
 
-Every function takes and gives H x W x 3 uint8 RGB, and draws from the generator it is handed, so
+Every function takes and gives H x W x 3 uint8 RGB, and draws from the generator it is given, so
 a crop depends on (seed, epoch, index) alone. `TrainCrop.region` and `finish` together draw what
 `TrainCrop` draws, in the same order, so that they give the same crop without the whole image.
 
@@ -29,7 +29,7 @@ _EIGENVECTORS = np.array(
 
 @dataclass(frozen=True)
 class TrainCrop:
-    """A crop of `crop` x `crop` pixels, augmented as PRETRAIN.AUGMENTATION says.
+    """A crop of `crop` x `crop` pixels, augmented by the recipe PRETRAIN.AUGMENTATION.
 
     Raises:
         ValueError: `kind` is not one of `KINDS`.

@@ -15,7 +15,7 @@ from resdet.data.records import ClassificationSet
 from resdet.errors import DataError
 from resdet.pretrain.augment import centre_crop
 
-# Shorter side before the centre crop, over the crop: 256 for 224, as everybody's 1-crop test.
+# Shorter side before the centre crop, over the crop: 256 for 224, as in the usual 1-crop test.
 MARGIN = 256 / 224
 
 

@@ -1,4 +1,4 @@
-"""Top-1 and top-5 error of a classifier, and the BN statistics it is handed over with.
+"""Top-1 and top-5 error of a classifier, and its final BN statistics.
 
 Not for: multi-crop protocols; a number here is 1-crop.
 """
@@ -25,12 +25,12 @@ def errors_of(logits: torch.Tensor, labels: torch.Tensor) -> tuple[int, int]:
     """How many of N images are wrong at top-1 and at top-5; logits (N, K), labels (N,).
 
     With fewer than five classes top-5 counts all of them. Equal logits are ordered by class, so
-    a net that says nothing is not right by chance.
+    a net with constant logits is not right by chance.
     """
     own = logits.gather(1, labels[:, None])
     classes = torch.arange(logits.shape[1], device=logits.device)
     ahead = (logits > own) | ((logits == own) & (classes[None] < labels[:, None]))
-    # A NaN is ahead of nothing and would count as right.
+    # A NaN is greater than nothing and would count as right.
     rank = ahead.sum(1) + torch.isnan(own[:, 0]) * logits.shape[1]
     return int((rank >= 1).sum()), int((rank >= 5).sum())
 

@@ -50,7 +50,7 @@ class Pretraining:
     Args:
         cfg: resolved; MODEL.NET, PRETRAIN, SOLVER, ENGINE and INPUT keys are read.
         net_options: options of `nets.build` that go with MODEL.NET.
-        run: the folder that everything goes to.
+        run: the folder that everything is written to.
         options: how images are read (`resdet.data.DataOptions`).
 
     Raises:
@@ -115,7 +115,7 @@ class Pretraining:
 
         Raises:
             WeightsError: a tensor is missing, left over or of another shape. ConfigError: their
-                input looks different from what the config says.
+                input differs from the config's.
         """
         where = self.cfg.MODEL.WEIGHTS
         if not where:
@@ -130,7 +130,7 @@ class Pretraining:
         if stated != theirs:
             raise ConfigError(
                 f"INPUT.FORMAT, MODEL.PIXEL_MEAN and MODEL.PIXEL_STD are {stated}, but the card of "
-                f"{where} says {theirs}. Use the card's."
+                f"{where} has {theirs}. Use the card's."
             )
         if card.norm.get("folded"):
             raise ConfigError(
@@ -191,7 +191,7 @@ class Pretraining:
     # -- the whole -------------------------------------------------------------------------
 
     def train(self, *, resuming: bool) -> dict[str, Any]:
-        """Trains, hands over, scores; gives the scores by data set.
+        """Trains, writes the file, scores; returns the scores by data set.
 
         Raises:
             TrainingStopped, Interrupted: the state is saved.
@@ -238,14 +238,14 @@ class Pretraining:
 
     def _settings_of_speed(self) -> list[str]:
         """Those that are on, "auto" as it came out on this machine."""
-        found = {
+        settings = {
             "bfloat16": self.precision.bf16,
             "channels_last": self.precision.channels_last,
             "fused SGD": is_fused(self.loop.optimizer),
             "memory kept": self.cfg.ENGINE.KEEP_MEMORY != "off" and can_keep(),
             "compiled": self.cfg.ENGINE.COMPILE == "on",
         }
-        return [name for name, is_on in found.items() if is_on]
+        return [name for name, is_on in settings.items() if is_on]
 
     def _describe_net(self) -> dict[str, Any]:
         return {

@@ -56,8 +56,8 @@ def curves_of(scores: SetScores) -> Curves:
     """The curves of the classes that have objects, at IoU 0.5; VOC's where there are VOC's."""
     result = scores.result
     if result.voc is not None:
-        found = result.voc.primary.curves.items()
-        return Curves({name: at_recalls(c.recall, c.precision) for name, c in found})
+        voc_curves = result.voc.primary.curves.items()
+        return Curves({name: at_recalls(c.recall, c.precision) for name, c in voc_curves})
     assert result.coco is not None
     curves = {name: result.coco.curve(name)[1] for name in result.coco.per_category}
     return Curves({name: precision for name, precision in curves.items() if len(precision)})
@@ -66,6 +66,6 @@ def curves_of(scores: SetScores) -> Curves:
 def ranked_classes(scores: SetScores) -> dict[str, Ranked]:
     """Each class of a VOC-scored set with its detections judged, for `image_noise`."""
     truth = voc.ground_truth_from_coco(scores.truth)
-    found = voc.read_detections(scores.folder, truth.classes, evaluated=scores.evaluated)
+    detections = voc.read_detections(scores.folder, truth.classes, evaluated=scores.evaluated)
     style = scores.result.voc.primary.style if scores.result.voc else "d2"
-    return rank_voc(truth, found, style=style, subset=scores.evaluated)
+    return rank_voc(truth, detections, style=style, subset=scores.evaluated)

@@ -1,7 +1,7 @@
 """The report as a whole: gathered from run folders, written as page, Markdown and JSON.
 
-Tables and JSON are made before any plot or picture, and a picture that fails is left out: no
-number is lost to a drawing (`docs/faults.md` F78). The page holds everything inside itself and
+Tables and JSON are made before any plot or picture, and a picture that fails is left out: a
+failed drawing costs no number (`docs/faults.md` F78). The page holds everything inside itself and
 needs no script and no network (F79).
 
 Not for: what stands in a table, a plot or a sentence (`tables`, `figures`, `backbone_gains`).
@@ -42,7 +42,7 @@ from resdet.run.folder import utc_now, write_json, write_text
 
 @dataclass(frozen=True)
 class ReportPaths:
-    """Where a report was written, and what it says about comparability.
+    """Where a report was written, and its verdict on comparability.
 
     `text` is what a terminal shows; `verdict.comparable` decides `compare`'s exit code.
     """
@@ -55,7 +55,7 @@ class ReportPaths:
 
 
 def _silent(_: str) -> None:
-    """Says nothing."""
+    """Prints nothing."""
 
 
 def compare(
@@ -72,7 +72,7 @@ def compare(
     Args:
         run_paths: two or more run folders of detectors.
         output: a folder; made if needed, an older report in it is replaced.
-        progress: is told what is being done; COCO at full size takes minutes.
+        progress: called with a line on each step; COCO at full size takes minutes.
         by: what ranks runs: "set", the protocol of each set, or "coco", COCO's AP.
 
     Raises:
@@ -204,12 +204,12 @@ def _set_report(
 
 
 def _notes(columns: Sequence[Column], scores: Sequence[SetScores]) -> tuple[str, ...]:
-    """Evaluation's notes; those that not all runs share say whose they are."""
-    said = []
+    """Evaluation's notes; those that not all runs share name their runs."""
+    notes = []
     for text in dict.fromkeys(note for s in scores for note in s.notes):
         having = [c.letter for c, s in zip(columns, scores, strict=True) if text in s.notes]
-        said.append(text if len(having) == len(columns) else f"{', '.join(having)}: {text}")
-    return tuple(said)
+        notes.append(text if len(having) == len(columns) else f"{', '.join(having)}: {text}")
+    return tuple(notes)
 
 
 def _gains(

@@ -1,8 +1,8 @@
 """Results files of any tool as runs of which only the results are known.
 
 A file in COCO's results format and its ground truth become a folder as `resdet.run` documents it,
-of kind "results": no config, no weights, no training. The report then says what the files carry
-and nothing about why two detectors differ. Neither torch nor Detectron2 is needed.
+of kind "results": no config, no weights, no training. The report then shows the contents of the
+files and nothing about why two detectors differ. Neither torch nor Detectron2 is needed.
 
 Not for: scoring (`resdet.evaluation` does that on the folder, as on any run's).
 """
@@ -36,7 +36,7 @@ def split_name(text: str) -> tuple[str, Path]:
     """
     name, _, file = text.partition("=")
     if not name or not file:
-        raise UserError(f"--results {text}: say NAME=FILE, such as yolo=detections.json.")
+        raise UserError(f"--results {text}: give NAME=FILE, such as yolo=detections.json.")
     return name, Path(file)
 
 
@@ -117,7 +117,7 @@ def _as_run(
     results = run.results(gt.stem)
     write_json(results / COCO_RESULTS, entries, indent=None)
     write_json(results / GROUND_TRUTH, truth, indent=None)
-    # Nobody wrote down which images were visited: all, and a caution says if some have nothing.
+    # Not recorded which images were visited: all, with a caution if some have nothing.
     images = {
         "data_set": gt.stem,
         "expected": expected,

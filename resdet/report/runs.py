@@ -1,4 +1,4 @@
-"""A run folder as one column of the report: who it is, what it cost, how it is drawn.
+"""A run folder as one column of the report: its name, its cost, how it is drawn.
 
 Read from a run folder, beside what `resdet.run` names itself:
 
@@ -53,8 +53,8 @@ class Column:
     Attributes:
         letter: A, B, …, in the order given.
         label: the net and its start, as short as it can be told from the others.
-        side: the same without the seed: what all trainings of one backbone are called.
-        net: "ResNet-18"; the name that people say, with its width where nets differ in that alone.
+        side: the same without the seed: the common name of all trainings of one backbone.
+        net: "ResNet-18"; the usual name, with its width where nets differ in that alone.
         full_net: "ResNet-18 (width 0.5)".
         pretrained: the config names weights.
         config: dotted key to value, resolved.
@@ -134,7 +134,7 @@ def flatten(node: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, An
 
 
 def net_title(name: str, width: float = 1.0) -> str:
-    """The name that people say.
+    """The usual name of a net.
 
     Example:
         >>> net_title("resnet101"), net_title("vgg16_bn"), net_title("cifar_plain20", 0.5)
@@ -202,7 +202,7 @@ def _net(config: Mapping[str, Any], width: float) -> str:
 
 
 def _samples_seen(run: Run, config: Mapping[str, Any]) -> int | None:
-    """What a finished run says; of another, what its log shows."""
+    """The numbers of a finished run; of another, those of its log."""
     if run.state == "finished" and "samples" in run.info:
         return int(run.info["samples"])
     iterations = [row["iteration"] for row in run.metrics() if "iteration" in row]
@@ -242,7 +242,7 @@ def by_group(columns: Sequence[Column]) -> dict[Group, list[int]]:
 
 
 def _sides(columns: Sequence[Column]) -> dict[Group, str]:
-    """What the runs of each group are called together."""
+    """The common name of the runs of each group."""
     firsts = {group: columns[places[0]] for group, places in by_group(columns).items()}
     names = {group: c.net for group, c in firsts.items()}
     several_starts = len({c.pretrained for c in columns}) > 1

@@ -73,7 +73,7 @@ class SetScores:
         seconds: of detection on all images.
         image_folder: where the images of the set lay when they were looked at, or None.
         exif: whether EXIF's rotation was applied when the images were read, "apply" or "ignore".
-        notes: what evaluation says beside the numbers.
+        notes: evaluation's, to be shown beside the numbers.
         by: what ranks: "set" (the set's own protocol) or "coco" (COCO's AP, as in He et al. 2015).
     """
 
@@ -152,12 +152,12 @@ class SetScores:
 
     @functools.cached_property
     def _truth_by_image(self) -> dict[Any, list[Any]]:
-        found: dict[Any, list[Any]] = defaultdict(list)
+        objects: dict[Any, list[Any]] = defaultdict(list)
         for item in self.truth["annotations"]:
-            # COCO's rules ask for difficult objects like for any other.
+            # COCO's rules count difficult objects like any other.
             plain = self.voc is None and item.get("difficult")
-            found[item["image_id"]].append({**item, "difficult": 0} if plain else item)
-        return found
+            objects[item["image_id"]].append({**item, "difficult": 0} if plain else item)
+        return objects
 
     @functools.cached_property
     def _rows_by_image(self) -> dict[Any, IntArray]:
@@ -276,11 +276,13 @@ def read_scores(column: Column, data_set: str, by: str = "set") -> SetScores:
 
 def _notes(result: FolderResult) -> tuple[str, ...]:
     """Evaluation's own sentences, but for the mean's count, which stands below each table."""
-    said = [*result.voc.primary.notes] if result.voc else []
-    said += [*result.coco.notes] if result.coco else []
-    said += [finding.what for finding in result.warnings]
+    notes = [*result.voc.primary.notes] if result.voc else []
+    notes += [*result.coco.notes] if result.coco else []
+    notes += [finding.what for finding in result.warnings]
     return tuple(
-        text for text in dict.fromkeys(said) if not text.startswith(("Mean of ", "On ", "Best 100"))
+        text
+        for text in dict.fromkeys(notes)
+        if not text.startswith(("Mean of ", "On ", "Best 100"))
     )
 
 
@@ -297,7 +299,7 @@ def _refuse_other_numbers(folder: Path, tables: Mapping[str, Any]) -> None:
             stored is not None and abs(stored - computed) > _SAME
         ):
             raise RunError(
-                f"{file} says {'.'.join(path)} {stored}, the result files beside it give "
+                f"{file} has {'.'.join(path)} {stored}, the result files beside it give "
                 f"{computed}. Evaluate again: train_det --eval-only."
             )
 

@@ -1,4 +1,4 @@
-"""The run folder: who owns it, how it is written and read back; `layout` has the names inside.
+"""The run folder: its owner, how it is written and read; `layout` has the names inside.
 
 A report needs nothing but such folders. Every file is written to a temporary name and renamed, so
 a reader never sees half a file.
@@ -24,7 +24,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote, unquote
 
-# For whoever writes into a run folder.
+# For code that writes into a run folder.
 from resdet.atomic import atomic_path as atomic_path
 from resdet.atomic import write_text as write_text
 from resdet.errors import RunError
@@ -38,7 +38,7 @@ SIGN_OF_LIFE_SECONDS = 60.0
 LOCK_WRITTEN_SECONDS = 10.0
 # In bytes, as file systems count; a quoted name is ASCII.
 LONGEST_FOLDER_NAME = 255
-# What a run writes before it has anything to lose.
+# What a run writes before it has a checkpoint or a result.
 STARTED_WITH = (layout.CONFIG, layout.CARD, layout.TRANSFER, layout.LOG, layout.METRICS,
                 layout.PROFILE, layout.PROFILE_PICTURE)  # fmt: skip
 
@@ -59,7 +59,7 @@ def read_json(path: Path | str) -> Any:
     """The value in a .json or .json.gz file.
 
     Raises:
-        RunError: there is no such file, or it does not hold JSON; says where it breaks.
+        RunError: there is no such file, or it does not hold JSON; states where it breaks.
     """
     path = Path(path)
     try:
@@ -88,7 +88,7 @@ class Run:
     def create(
         cls, path: Path | str, *, kind: str, config_text: str, command: list[str], seed: int
     ) -> Run:
-        """A new run folder. A run that never got anywhere makes room: no checkpoint, no result.
+        """A new run folder. A run without a checkpoint or a result is replaced.
 
         Raises:
             RunError: the folder already holds a run (F46), or cannot be written.
@@ -130,7 +130,7 @@ class Run:
         """The run in this folder.
 
         Raises:
-            RunError: there is none; says what is there instead.
+            RunError: there is none; states what is there instead.
         """
         path = Path(path)
         if not path.is_dir():
@@ -169,7 +169,7 @@ class Run:
         )
 
     def discard(self) -> None:
-        """Takes back what an empty run wrote, and its folder if nothing else is in it."""
+        """Removes what an empty run wrote, and its folder if nothing else is in it."""
         for name in (*STARTED_WITH, layout.RUN):
             (self.path / name).unlink(missing_ok=True)
         for events in self.path.glob(layout.EVENTS):
@@ -186,7 +186,7 @@ class Run:
         """Holds the folder for this process; a lock of a dead process is taken over.
 
         Raises:
-            RunError: another live process holds it; says which, where and since when.
+            RunError: another live process holds it; states which, where and since when.
         """
         lock = self.path / layout.LOCK
         mine = {"host": socket.gethostname(), "pid": os.getpid(), "since": utc_now()}
@@ -209,7 +209,7 @@ class Run:
             lock.unlink(missing_ok=True)
 
     def _live(self, ended: threading.Event) -> None:
-        """A sign of life, now and then, for processes on other hosts."""
+        """Updates the lock now and then, for processes on other hosts."""
         while not ended.wait(SIGN_OF_LIFE_SECONDS):
             with contextlib.suppress(FileNotFoundError):
                 os.utime(self.path / layout.LOCK)
@@ -326,15 +326,15 @@ def _set_in(folder: Path) -> str:
     """The name of the set whose results lie in this folder.
 
     Raises:
-        RunError: the folder's name was cut, and its images.json does not say the whole one.
+        RunError: the folder's name was cut, and its images.json does not have the whole one.
     """
     if "+" not in folder.name:
         return unquote(folder.name)
-    said = read_json(folder / layout.IMAGES)
-    name = said.get("data_set") if isinstance(said, dict) else None
+    images = read_json(folder / layout.IMAGES)
+    name = images.get("data_set") if isinstance(images, dict) else None
     if not isinstance(name, str) or _folder_name(name) != folder.name:
         raise RunError(
-            f"{folder / layout.IMAGES} says data_set {name!r}, which is not the set of this "
+            f"{folder / layout.IMAGES} has data_set {name!r}, which is not the set of this "
             "folder. Move the folder away, and detect again: train_det --eval-only."
         )
     return name

@@ -28,7 +28,7 @@
 Imports nothing, so that every module may take names from here, evaluation too: it knows these
 words, and no run folder. VOC's comp4_det_ is the devkit's (`evaluation.voc.detection_files`).
 
-Not for: reading and writing (`folder`), or what a file holds (whoever writes it).
+Not for: reading and writing (`folder`), or what a file holds (its writer).
 """
 
 RUN = "run.json"

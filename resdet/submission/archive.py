@@ -93,7 +93,7 @@ def names_in_zip(path: Path) -> list[str]:
 
 
 def extract(path: Path, name: str, to: Path) -> None:
-    """One file of a zip, written to the path given, whatever its name in the zip says.
+    """One file of a zip, written to the path given, whatever its name in the zip.
 
     Raises:
         CheckFailed: it is damaged or encrypted.

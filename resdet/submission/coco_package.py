@@ -47,7 +47,7 @@ class CocoPackage:
         widened: boxes thinner than a unit of rounding, which got one.
         scores: (what, result): as detected, after the cut if there was one, in the package, each
             by the fast engine with its cross-check; empty without ground truth.
-        warnings: what the check of the package says and evaluation would bear.
+        warnings: of the check of the package; evaluation accepts these.
     """
 
     path: Path
@@ -112,7 +112,7 @@ def package(
         warnings = refuse_if_any(checked.title, checked.findings)
         packed = _read_back(aside, source.index, task, len(kept))
         scores = _scores(source.truth, columns, kept, packed, task)
-    # For whoever checks the package later: an image without detections was seen all the same.
+    # For a later check of the package: an image without detections was seen all the same.
     ids = source.index.image_ids
     seen = {"expected": ids, "evaluated": ids}
     write_json(path.with_name(f"{stem}.images.json"), seen, indent=None)
@@ -136,7 +136,7 @@ def package(
 
 
 def _clean_columns(source: Source, task: str) -> Columns:
-    """The run's results; with masks there is nothing to say about their boxes."""
+    """The run's results; with masks their boxes are not checked."""
     path = source.folder / COCO_RESULTS
     columns, findings, title = load_columns(path, source.index, task)
     refuse_if_any(title, findings + check_columns(columns, source.index, source.evaluated))

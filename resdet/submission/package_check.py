@@ -2,7 +2,7 @@
 
 The validation is the one that every number passes (`evaluation.inputs.validation`), against the
 images, sizes and categories of the set; annotations are not needed. A zip is first held against
-what the server wants of it: one file at the top, both named
+what the server expects of it: one file at the top, both named
 detections_<testset>_<alg>_results (`docs/faults.md` F87).
 
 Not for: making packages (`coco_package`, `voc_package`), or scores.
@@ -26,7 +26,7 @@ from resdet.evaluation.inputs.result_folder import evaluated_beside
 from resdet.evaluation.inputs.validation import check_columns
 from resdet.submission import archive, servers
 
-# Findings that are legal in a file and on the server: said, but the file is clean.
+# Findings that are legal in a file and on the server: reported, but the file is clean.
 LEGAL = ("images-without-detections", "outside")
 STEM = re.compile(r"detections_(?P<set>[^_]+)_(?P<algorithm>[^_]+)_results")
 
@@ -37,7 +37,7 @@ class Checked:
 
     Attributes:
         detections: entries in the file; None where it holds no list.
-        images: expected, evaluated, missing; the last two None where nobody wrote down which
+        images: expected, evaluated, missing; the last two None where it is not recorded which
             images were evaluated and some have no detection.
     """
 
@@ -119,8 +119,8 @@ def _check_results(
     try:
         columns, faulty, _ = load_columns(path, index, task, keep_masks=False)
     except CheckFailed as error:
-        said = str(error).replace(str(path), title).replace(path.name, title)
-        fault = _unreadable("results", CheckFailed(said), "Write one JSON list, to its end.")
+        text = str(error).replace(str(path), title).replace(path.name, title)
+        fault = _unreadable("results", CheckFailed(text), "Write one JSON list, to its end.")
         return Checked(title, None, _images(index, evaluated, None), (*findings, fault))
     # Every entry is in the columns or counted by one of the faults of form.
     number = len(columns) + sum(f.count for f in faulty)
@@ -135,7 +135,7 @@ def _images(
     if evaluated is not None:
         seen = len(set(evaluated) & set(index.image_ids))
         return {"expected": expected, "evaluated": seen, "missing": expected - seen}
-    # Without a list, images that have detections were evaluated; of the others nobody knows.
+    # Without a list, images that have detections were evaluated; of the others it is not known.
     proven = findings is not None and not any(
         f.severity == REFUSE or f.rule == "images-without-detections" for f in findings
     )
@@ -164,7 +164,7 @@ def _check_zip(path: Path) -> tuple[list[Finding], str | None]:
         findings.append(
             Finding(
                 "zip-files", len(files), files[:SHOWN], "Pack one results file and nothing else.",
-                REFUSE, f"The zip holds {len(files):,} files, the server wants one.",
+                REFUSE, f"The zip holds {len(files):,} files, the server expects one.",
             )
         )  # fmt: skip
     results = [name for name in files if name.endswith(".json")]
@@ -183,7 +183,7 @@ def _check_names(path: Path, inside: str | None) -> list[Finding]:
     if match is None:
         wrong = "The zip's name is not detections_<testset>_<alg>_results.zip."
     elif match["set"] not in known:
-        wrong = f"The zip's name says {match['set']}, which is no test set of COCO's."
+        wrong = f"The zip's name has {match['set']}, which is no test set of COCO's."
     elif not servers.ALGORITHM.fullmatch(match["algorithm"]):
         wrong = f"The algorithm in the zip's name, {match['algorithm']}, has other signs in it."
     if wrong:

@@ -55,7 +55,8 @@ def state_of(server: str) -> str:
         server: "coco-bbox", "coco-segm" or "voc".
     """
     known = facts()["servers"][server]
-    return f"{known['title']}: {known['state']} when last seen, {known['as_of']}.\n{known['said']}"
+    head = f"{known['title']}: {known['state']} when last seen, {known['as_of']}."
+    return f"{head}\n{known['statement']}"
 
 
 def coco_test_names() -> tuple[str, ...]:
@@ -71,7 +72,7 @@ def coco_test_set(data_set: str) -> TestSet:
             file's name.
 
     Raises:
-        ConfigError: it is none; says which are.
+        ConfigError: it is none; lists those that are.
     """
     stem = Path(data_set.removeprefix("coco:").rpartition(":")[0]).stem
     for name, about in facts()["coco"].items():

@@ -1,4 +1,4 @@
-"""Weights that carry their conventions: files, the card inside them, names, counted transfer."""
+"""Weights and their conventions: files, the card inside them, names, counted transfer."""
 
 from resdet.weights.cards import Card, Input
 from resdet.weights.files import load, read, save

@@ -1,11 +1,11 @@
-"""Cards: what a weight file was trained on and how its input must look.
+"""Cards: what a weight file was trained on and its input format.
 
     inside            our safetensors files: metadata key `resdet.card`, a JSON text
     x.pth.card.json   beside a foreign file, written by `convert_weights card`
     config.json       beside timm's files: its `pretrained_cfg`; of a net built: `card_of_timm`
 
-A card travels with its file. Detection takes its preprocessing from here and refuses a config that
-says otherwise.
+A card stays with its file. Detection takes its preprocessing from here and refuses a config that
+differs.
 
 Not for: the card of a foreign file that has none of these (`origins.habits`).
 """
@@ -51,7 +51,7 @@ class Input:
     @classmethod
     def of_unit_range(cls, mean: Iterable[Any], std: Iterable[Any], size: int) -> Input:
         """For RGB, mean and std stated for pixels in [0, 1], as torchvision and timm do."""
-        # Rounded: 0.485 * 255 is 123.675, and a config that says so must not contradict it.
+        # Rounded: 0.485 * 255 is 123.675, and a config with that value must not contradict it.
         low, wide = (tuple(round(255 * float(v), 9) for v in values) for values in (mean, std))
         return cls("RGB", low, wide, size)
 
@@ -199,7 +199,7 @@ def timm_record(path: Path) -> dict[str, Any] | None:
 
 
 def timm_input(path: Path, record: dict[str, Any]) -> Input:
-    """How the record wants images; timm's numbers are for pixels in [0, 1]."""
+    """The input format of the record; timm's numbers are for pixels in [0, 1]."""
     stated = record["pretrained_cfg"]
     try:
         size = int(stated["input_size"][-1])
@@ -212,11 +212,11 @@ def timm_input(path: Path, record: dict[str, Any]) -> Input:
 
 
 def card_of_timm(net: TimmNet) -> Card:
-    """What timm's record says of a net's pretrained weights.
+    """The card of a net's pretrained weights, from timm's record.
 
     timm scales pixels to [0, 1] before mean and std; ours are for [0, 255]. Images are RGB. Where
     the record names weights (a tag such as `a1_in1k`), the card is `verified`; a net without any
-    has timm's defaults, which nobody recorded.
+    has timm's defaults, which no record states.
 
     Args:
         net: of `resdet.nets.build("timm:NAME")`; `NAME.TAG` chooses among the records.
@@ -257,7 +257,7 @@ def card_of_timm(net: TimmNet) -> Card:
 
 
 def _norm_of(model: nn.Module) -> dict[str, Any]:
-    """Kind of norm and its eps, as cards have it; the first norm speaks for all."""
+    """Kind of norm and its eps, as cards have it; the first norm stands for all."""
     for module in model.modules():
         if isinstance(module, _BatchNorm):
             return {"kind": "BN", "eps": module.eps, "folded": False}

@@ -1,10 +1,10 @@
 """A weight file of one origin written for another, with proof that nothing was lost.
 
-Names, layouts and meaning go over by the tables of `native_names` and `origins`; the card goes
-along, inside our own files and beside all others. What is written is read back and compared,
+Names, layouts and meaning are converted by the tables of `native_names` and `origins`. The card is
+written inside our own files and beside all others. What is written is read back and compared,
 tensor by tensor and by logits, with what was read.
 
-Not for: training state; optimizers and schedules stay behind.
+Not for: training state; optimizers and schedules are left out.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from resdet.weights.formats.containers import Tensors
 from resdet.weights.origins.habits import needs_stride_rule
 from resdet.weights.origins.identify import shapes_of
 from resdet.weights.origins.origin import COUNTER
-from resdet.weights.origins.reference_nets import Parity, logits, our_net, own_net, parity
+from resdet.weights.origins.reference_nets import Parity, logits, our_net, parity, reference_net
 from resdet.weights.origins.registry import to_names_of
 from resdet.weights.resolve import WeightFile
 from resdet.weights.tensor_checks import sha256_of
@@ -94,12 +94,12 @@ def convert(
     Args:
         to: one of `TARGETS`.
         out: its suffix chooses the container (`SUFFIXES`); must not exist.
-        color_order: "RGB" or "BGR": the first layer and the card are turned to it.
+        color_order: "RGB" or "BGR": the first layer and the card are converted to it.
         part: of the source, as `formats.read` takes it.
 
     Raises:
         WeightsError: the source does not load, the target has no such net or another stride
-            rule, or what was written does not read back; then nothing stays behind.
+            rule, or what was written does not read back; then no file is left.
     """
     source, out = Path(source), Path(out)
     _refuse_out(source, out, to)
@@ -122,7 +122,7 @@ def convert(
         _remove(out)
         raise WeightsError(f"{out} cannot be written: {error}.") from None
     try:
-        # Read once more, from the disk: what lies there is what is compared.
+        # Read once more, from the disk: the written file is what is compared.
         again = WeightFile(out)
         parities = _parities(file, again, to, before, card, flip, num_classes, bool(missing))
         kept = _refuse_losses(again, tensors)
@@ -144,7 +144,7 @@ def convert(
 
 
 def _left_behind(file: WeightFile) -> list[str]:
-    """What of the file belongs to no net, and therefore stays behind."""
+    """Tensors of the file that belong to no net and are left out."""
     names = file.strangers
     return [f"stays behind, of no net: {', '.join(grouped(names)[:6])}"] if names else []
 
@@ -165,7 +165,7 @@ def _num_classes(tensors: Tensors, card: Card) -> int:
 
 
 def flipped(tensors: Tensors, card: Card) -> tuple[Tensors, Card]:
-    """The same net for the other colour order: first layer and card turned together (F19)."""
+    """The same net for the other colour order: first layer and card reversed together (F19)."""
     first = [n for n, t in tensors.items() if t.ndim == 4 and t.shape[1] == 3]
     if len(first) != 1:
         raise WeightsError(
@@ -187,7 +187,7 @@ def flipped(tensors: Tensors, card: Card) -> tuple[Tensors, Card]:
 
 
 def detectron2_keys(card: Card) -> tuple[str, ...]:
-    """What a stock Detectron2 config must say of these weights; its files do not carry it."""
+    """Keys that a stock Detectron2 config needs for these weights; its files lack them."""
     keys = [
         f"INPUT.FORMAT {card.input.color_order}",
         f"MODEL.PIXEL_MEAN {_numbers(card.input.mean)}",
@@ -298,10 +298,10 @@ def _refuse_losses(out: WeightFile, tensors: Tensors) -> set[str]:
 
 def _refuse_disparity(out: Path, parities: list[Parity]) -> None:
     """Logits in float64 that differ by more than rounding mean another net."""
-    for found in parities:
-        if found.difference is not None and found.difference > MOST_APART * max(1, found.largest):
+    for pair in parities:
+        if pair.difference is not None and pair.difference > MOST_APART * max(1, pair.largest):
             raise CheckFailed(
-                f"{out} was removed: {found.sentence()}, more than rounding. The file is of a net "
+                f"{out} was removed: {pair.sentence()}, more than rounding. The file is of a net "
                 "with the same names and another function, or this is a bug in resdet."
             )
 
@@ -328,12 +328,12 @@ def _parities(
     size = card.input.size if is_vgg else min(card.input.size, 64)
     build = (card.net, num_classes, card.net_options)
     ours = logits(our_net(*build, before), size)
-    found = [_against(file.origin, file, build, ours, size, "read")]
+    parities = [_against(file.origin, file, build, ours, size, "read")]
     again = logits(our_net(*build, out.load()[0]), size, flip=flip)
-    found.append(parity("ours, before and after", ours, again))
+    parities.append(parity("ours, before and after", ours, again))
     if to != "resdet":
-        found.append(_against(to, out, build, again, size, "written", flip=flip))
-    return [p for p in found if p is not None]
+        parities.append(_against(to, out, build, again, size, "written", flip=flip))
+    return [p for p in parities if p is not None]
 
 
 def _against(
@@ -346,11 +346,11 @@ def _against(
     *,
     flip: bool = False,
 ) -> Parity | None:
-    """The file as it lies there, in its library's own net, against ours."""
+    """The file as it is, in its library's own net, against ours."""
     if origin == "resdet":
         return None
     what = f"{origin}'s own net with the file {when}, against ours"
-    net, why = own_net(origin, *build)
+    net, why = reference_net(origin, *build)
     if net is None:
         return Parity(what, why=why)
     net.load_state_dict(file.contents.tensors)

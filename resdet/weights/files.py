@@ -42,13 +42,13 @@ def save(path: Path | str, tensors: Mapping[str, torch.Tensor], card: Card) -> C
 def load(path: Path | str, *, part: str | None = None) -> tuple[Tensors, Card]:
     """Tensors under our names, and their card.
 
-    A file of another origin is renamed by that origin's explicit table. Its card is the one that
-    lies beside it, or says `verified=False`: its conventions are the origin's habits.
+    A file of another origin is renamed by that origin's explicit table. Its card is the one
+    beside it, or has `verified=False`: its conventions are the origin's habits.
 
     Raises:
         WeightsError: the file is missing, damaged, not weights, or of an origin that cannot be
-            told; values are not finite; the tensors do not match the card's SHA-256; nothing
-            says how the input must look.
+            told; values are not finite; the tensors do not match the card's SHA-256; the
+            input format is not known.
     """
     return WeightFile(path, part).load()
 

@@ -2,7 +2,7 @@
 
 Rows belong to classes, so they move by class name, never by place. With the same names in another
 order they are permuted; with other names they start fresh, or the rows that both have are
-carried over (`docs/faults.md` F22).
+copied (`docs/faults.md` F22).
 
 Not for: evaluation; a detector is scored on the classes that it was trained for.
 """
@@ -38,7 +38,7 @@ class Heads:
     Attributes:
         tensors: to load in place of the file's.
         new: patterns of tensors that start fresh.
-        carried: (class in the file, class here) of rows carried over; background aside.
+        carried: (class in the file, class here) of copied rows, without background.
         sentence: what was done, for the log.
     """
 
@@ -62,7 +62,7 @@ def fit(
     Args:
         given: the file's tensors; cls_score (K + 1, D) with background last, bbox_pred (4 K, D).
         fresh: the model's, for rows that no class of the file has.
-        file_classes: K names in the file's order, () where it does not say.
+        file_classes: K names in the file's order, () where it has none.
         classes: the model's.
         how: "new" or "by_name", where the names differ.
 
@@ -89,14 +89,14 @@ def fit(
     if not carried:
         raise WeightsError(
             f"{where}: none of its {rows} classes ({', '.join(file_classes[:4])}, …) is among the "
-            f"{len(classes)} here ({', '.join(classes[:4])}, …). Say TRANSFER.HEADS new."
+            f"{len(classes)} here ({', '.join(classes[:4])}, …). Set TRANSFER.HEADS new."
         )
-    tensors = _carry(given, fresh, file_classes, classes, carried)
+    tensors = _copy_rows(given, fresh, file_classes, classes, carried)
     renamed = [f"{a} as {b}" for a, b in carried if a != b]
     return Heads(
         tensors,
         carried=tuple(carried),
-        sentence=f"heads: {len(carried)} of {len(classes)} classes carried over by name"
+        sentence=f"heads: {len(carried)} of {len(classes)} classes copied by name"
         f"{' (' + ', '.join(renamed) + ')' if renamed else ''}, background too; "
         f"fresh: {', '.join(c for c in classes if c not in dict(carried).values()) or 'none'}",
     )
@@ -105,7 +105,7 @@ def fit(
 def _unnamed(rows: int, classes: Sequence[str], how: str, where: str) -> Heads:
     if how == "by_name":
         raise WeightsError(
-            f"{where} does not name its {rows} classes, so none can be carried over by name. Name "
+            f"{where} does not name its {rows} classes, so none can be copied by name. Name "
             "a data set that has them: TRANSFER.HEAD_CLASSES coco_2017_val."
         )
     if rows != len(classes):
@@ -130,7 +130,7 @@ def _one_name(name: str) -> str:
     return SYNONYMS.get(name, name)
 
 
-def _carry(
+def _copy_rows(
     given: Mapping[str, torch.Tensor],
     fresh: Mapping[str, torch.Tensor],
     file_classes: Sequence[str],
@@ -139,7 +139,7 @@ def _carry(
 ) -> Tensors:
     from_rows = torch.tensor([file_classes.index(a) for a, _ in carried])
     to_rows = torch.tensor([classes.index(b) for _, b in carried])
-    found = {}
+    copied = {}
     for leaf in ("weight", "bias"):
         name = f"{SCORES}.{leaf}"
         scores = fresh[name].clone()
@@ -147,11 +147,11 @@ def _carry(
         scores[torch.cat([to_rows, torch.tensor([-1])])] = given[name][
             torch.cat([from_rows, torch.tensor([-1])])
         ].to(scores)
-        found[name] = scores
+        copied[name] = scores
         name = f"{DELTAS}.{leaf}"
         if given[name].shape[0] != 4 * len(file_classes):
             continue  # boxes that are the same for all classes
         deltas = fresh[name].clone().unflatten(0, (-1, 4))
         deltas[to_rows] = given[name].unflatten(0, (-1, 4))[from_rows].to(deltas)
-        found[name] = deltas.flatten(0, 1)
-    return found
+        copied[name] = deltas.flatten(0, 1)
+    return copied

@@ -2,7 +2,7 @@
 
 Asked in this order, by every command: a card inside the file, names of a net itself
 (`native_names`), an origin's table (`identify`) with the card beside the file or the origin's
-habits. A `WeightFile` takes each of these steps when it is first asked for, and never twice.
+habits. A `WeightFile` does each of these steps on first use, and once.
 
 Not for: whether values are healthy (`doctor`), or putting tensors into a net (`transfer`).
 """
@@ -28,20 +28,20 @@ class WeightFile:
 
     Args:
         part: as `formats.read` takes it; default: the one that the card beside the file is of.
-        is_said: a person says now what the file is; a card beside it does not count.
+        net_given: the user states what the file is; a card beside it is ignored.
     """
 
-    def __init__(self, path: Path | str, part: str | None = None, *, is_said: bool = False):
+    def __init__(self, path: Path | str, part: str | None = None, *, net_given: bool = False):
         self.path = Path(path)
         # As it was given: Path makes "http:/" of "http://".
         self.where = str(path)
         self.part = part
-        self.is_said = is_said
+        self.net_given = net_given
 
     @cached_property
     def contents(self) -> Contents:
         """What the file holds, under its own names."""
-        part = self.part or (None if self.is_said else part_of(self.where))
+        part = self.part or (None if self.net_given else part_of(self.where))
         return containers.read(self.where, part=part)
 
     @cached_property
@@ -66,19 +66,19 @@ class WeightFile:
         return native_names.known(self.path, self.contents, self.digest)
 
     @cached_property
-    def found(self) -> Identified:
+    def identification(self) -> Identified:
         """The file by an origin's table, held to the card beside it."""
-        card = None if self.is_said else card_beside(self.where)
+        card = None if self.net_given else card_beside(self.where)
         return self.identified(card)
 
     def identified(self, card: Card | None) -> Identified:
         """The file by an origin's table, held to this card."""
-        return identify(self.contents, self.where, card, is_said=self.is_said)
+        return identify(self.contents, self.where, card, net_given=self.net_given)
 
     @cached_property
     def habits(self) -> Habits:
         """What is known of a foreign file without asking."""
-        return by_habit(self.path, self.contents, self.found)
+        return by_habit(self.path, self.contents, self.identification)
 
     @property
     def origin(self) -> str:
@@ -87,17 +87,17 @@ class WeightFile:
             return "resdet"
         if self.named:
             return "timm" if self.named[1].net.startswith(native_names.TIMM) else "resdet"
-        return self.found.origin.name
+        return self.identification.origin.name
 
     @property
     def strangers(self) -> tuple[str, ...]:
         """Names in the file that belong to no net."""
         if self.has_card_inside:
             return ()
-        return (*self.contents.left_aside, *(() if self.named else self.found.extras))
+        return (*self.contents.left_aside, *(() if self.named else self.identification.extras))
 
     def load(self) -> tuple[Tensors, Card]:
-        """Tensors under our names, and their card; raises as `files.load` says."""
+        """Tensors under our names, and their card; raises as `files.load`."""
         refuse_not_finite(self.contents.tensors, self.where)
         if card := self.card_inside:
             if card.tensors_sha256 != self.digest:
@@ -108,4 +108,6 @@ class WeightFile:
             return self.contents.tensors, card
         if self.named:
             return self.named
-        return self.found.tensors, card_of(self.path, self.contents, self.found, self.digest)
+        return self.identification.tensors, card_of(
+            self.path, self.contents, self.identification, self.digest
+        )

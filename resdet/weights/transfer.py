@@ -1,8 +1,8 @@
 """Tensors into a net, every one counted.
 
 expected = arrived + declared new, or nothing is loaded at all. What the file has and the net does
-not want is left over; only what is known to stay behind (the classifier's last layer, batch
-counters) may be (`docs/faults.md` F17, F18).
+not is left over; only optional tensors (the classifier's last layer, batch counters) may be
+(`docs/faults.md` F17, F18).
 
 Not for: what a file is (`files`, `origins`).
 """
@@ -88,7 +88,7 @@ def transfer(
     *,
     where: str,
     declared_new: Sequence[str] = (),
-    may_stay: Sequence[str] = ("linear.*",),
+    optional: Sequence[str] = ("linear.*",),
 ) -> Transfer:
     """Copies tensors into `module` by equal names, or raises and changes nothing.
 
@@ -97,10 +97,10 @@ def transfer(
         tensors: under the module's names.
         where: the file, for messages.
         declared_new: patterns (`res5.*`) of tensors that keep their fresh values.
-        may_stay: patterns of tensors in the file that nothing wants.
+        optional: patterns of tensors in the file that the net need not have.
 
     Raises:
-        WeightsError: a expected tensor is missing or has another shape, or something is left over
+        WeightsError: an expected tensor is missing or has another shape, or something is left over
             that should not be, or a pattern of `declared_new` fits nothing.
     """
     expected = {name: t for name, t in module.state_dict().items() if not name.endswith(COUNTER)}
@@ -121,7 +121,7 @@ def transfer(
         if name in given and given[name].shape != expected[name].shape
     ]
     left_over = [name for name in given if name not in taken]
-    strangers = [name for name in left_over if not _fits(name, (*may_stay, *declared_new))]
+    strangers = [name for name in left_over if not _fits(name, (*optional, *declared_new))]
     if missing or shapes or strangers:
         raise WeightsError(_page(where, taken, missing, shapes, strangers))
 
@@ -145,7 +145,7 @@ def _fits(name: str, patterns: Sequence[str]) -> bool:
 
 
 def _check_values(module: nn.Module, loaded: Mapping[str, torch.Tensor], where: str) -> None:
-    """Every tensor must now be there by value: `copy_` into a stale reference would be silent."""
+    """Every value must have arrived: `copy_` into a stale reference would raise no error."""
     state = module.state_dict()
     for name, tensor in loaded.items():
         if not torch.equal(state[name].cpu(), tensor.to(state[name].dtype).cpu()):

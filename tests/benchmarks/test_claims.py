@@ -31,7 +31,7 @@ def test_ratio_is_of_the_middle_rounds() -> None:
 
 @pytest.mark.parametrize("agrees", [True, False])
 def test_a_ratio_of_something_else_fails(agrees, tmp_path, capsys) -> None:
-    """The exit code says it, and the page in so many words."""
+    """The exit code reports it, and the page in words."""
     args = argparse.Namespace(json=tmp_path / "found.json")
     assert claims.report([claim(), claim(agrees)], args) == (0 if agrees else 1)
     assert ("NOT THE SAME: 10 of 10" in capsys.readouterr().out) == (not agrees)

@@ -50,7 +50,7 @@ def test_json_is_one_object_and_nothing_else(monkeypatch, capsys):
 
 @pytest.mark.parametrize("as_json", [False, True])
 def test_the_exit_code_is_1_when_something_refuses(monkeypatch, capsys, as_json):
-    """0 when detection can run, 1 when a check says no (docs/commands.md, exit codes)."""
+    """0 when detection can run, 1 when a check fails (docs/commands.md, exit codes)."""
     findings = [CheckResult("torch", REFUSE, "not installed", "bash tools/setup.sh")]
     assert run_doctor(monkeypatch, findings, as_json=as_json) == 1
     out = capsys.readouterr().out
@@ -125,7 +125,7 @@ def test_a_torchvision_without_its_torch_is_refused(monkeypatch):
 
 
 def test_compiled_operators_are_not_needed():
-    """F61: resdet needs none of them, and says whether they are there."""
+    """F61: resdet needs none of them, and reports whether they are there."""
     pytest.importorskip("detectron2", reason="Detectron2 is not installed")
     finding = only(software.check_detectron2())
     assert finding.level == FINE
@@ -146,7 +146,7 @@ def test_a_gpu_older_than_every_build_is_refused(capability, level):
 @pytest.mark.parametrize(
     ("free", "level"), [(64_000_000, WARN), (2_000_000_000, FINE)], ids=["container", "host"]
 )
-def test_small_shared_memory_says_how_to_start_the_container(monkeypatch, tmp_path, free, level):
+def test_small_shared_memory_states_how_to_start_the_container(monkeypatch, tmp_path, free, level):
     """F67: containers give 64 MB."""
     usage = shutil.disk_usage(tmp_path)._replace(free=free)
     monkeypatch.setattr(machine.shutil, "disk_usage", lambda folder: usage)
@@ -164,7 +164,7 @@ def test_a_full_disk_is_seen_before_it_is_full(monkeypatch, tmp_path, free, leve
 
 
 @pytest.mark.parametrize(("hard", "level"), [(1024, WARN), (20000, FINE)])
-def test_few_open_files_say_what_to_type(monkeypatch, hard, level):
+def test_few_open_files_show_what_to_type(monkeypatch, hard, level):
     """F76: limits of 1024 are met with many workers."""
     resource = pytest.importorskip("resource", reason="this system has no limits")
     monkeypatch.setattr(resource, "getrlimit", lambda kind: (1024, hard))

@@ -67,7 +67,7 @@ def test_missing_data_is_one_page_and_exit_code_2(tmp_path):
         (["compare", "none", "nothing"], "is not a folder"),
     ],
 )
-def test_what_the_user_can_fix_is_said_in_words(tmp_path, args, words):
+def test_what_the_user_can_fix_is_reported_in_words(tmp_path, args, words):
     pytest.importorskip("detectron2")
     done = resdet(*args, cwd=tmp_path)
     assert done.returncode == 2, done.stderr

@@ -31,7 +31,7 @@ def test_another_test_set_may_have_other_faults(run: Run) -> None:
 
 
 def test_a_key_that_shapes_detections_is_refused(run: Run) -> None:
-    """Both values and where the new one was said."""
+    """Both values and where the new one was given."""
     config = resolve(None, ["INPUT.MIN_SIZE_TEST", "36"])
     with pytest.raises(RunError, match=r"MIN_SIZE_TEST is 36 \(command line\), .* with 72"):
         as_in_run(config, run)

@@ -123,7 +123,7 @@ def test_facts_fill_what_nobody_stated_and_refuse_contradictions():
     """F19: both values and both origins in the message."""
     config = resolve(None, ["INPUT.FORMAT", "BGR"])
     with pytest.raises(
-        ConfigError, match=r"INPUT\.FORMAT is 'BGR' \(command line\), but the card says 'RGB'"
+        ConfigError, match=r"INPUT\.FORMAT is 'BGR' \(command line\), but the card has 'RGB'"
     ):
         config.fill({"INPUT.FORMAT": "RGB", "MODEL.PIXEL_STD": [1, 2, 3]}, "the card")
     assert config.cfg.MODEL.PIXEL_STD == [1.0, 1.0, 1.0]  # nothing half-filled

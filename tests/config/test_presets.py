@@ -231,8 +231,8 @@ def test_an_imagenet_header_has_a_number_of_its_net_and_names_other_shortcuts(pa
         assert "shortcuts" not in header.get("Differs", "")
     else:
         assert (name, ours, theirs, found[2]) == ("resnet18", "B", "A", "A")
-        said = f"shortcuts are option B, .*; {row.source}'s are MODEL.NET.SHORTCUT A"
-        assert re.search(said, header["Differs"])
+        message = f"shortcuts are option B, .*; {row.source}'s are MODEL.NET.SHORTCUT A"
+        assert re.search(message, header["Differs"])
 
 
 def test_with_the_key_that_its_header_names_resnet18_is_table_2s():
@@ -420,7 +420,7 @@ def test_a_paper_preset_states_nothing_that_the_table_does_not_know(path):
 
 
 @pytest.mark.parametrize("protocol", PAPER)
-def test_a_paper_schedule_has_its_epochs_and_says_so(protocol):
+def test_a_paper_schedule_has_its_epochs_and_states_so(protocol):
     """2.5: passes over the training images; the base file's first line has the same number."""
     table = PAPER[protocol]
     epochs = table["SOLVER.MAX_ITER"] * table["SOLVER.IMS_PER_BATCH"] / IMAGES[protocol]
@@ -428,8 +428,8 @@ def test_a_paper_schedule_has_its_epochs_and_says_so(protocol):
     assert low <= epochs <= high
     # 112k of 160k, 50k of 70k, 240k of 320k.
     assert 0.7 <= table["SOLVER.STEPS"][0] / table["SOLVER.MAX_ITER"] <= 0.75
-    said = (CONFIGS / "base" / f"{protocol}_paper.yaml").read_text(encoding="utf-8")
-    assert f"({epochs:.1f} epochs," in said
+    preset = (CONFIGS / "base" / f"{protocol}_paper.yaml").read_text(encoding="utf-8")
+    assert f"({epochs:.1f} epochs," in preset
 
 
 # -- the modern protocol: Detectron2's model zoo -------------------------------------------------
@@ -494,7 +494,7 @@ def test_a_modern_preset_is_the_zoos_in_every_key(path):
 
 @pytest.mark.parametrize("path", [*FPN_LEAVES, *DC5_LEAVES], ids=lambda p: p.stem)
 def test_an_fpn_or_dc5_preset_is_the_zoos_in_every_key(path):
-    """The same, once the net has said which maps are taken: res5, or p2 to p6 on which stages."""
+    """The same, once the net has named which maps are taken: res5, or p2 to p6 on which stages."""
     expected = expected_of_zoo(path)
     config = resolve(path, ["MODEL.WEIGHTS", "x"])
     check_reference_batch(config)
@@ -591,7 +591,7 @@ def test_a_preset_has_the_nets_own_shape(path):
 
 @pytest.mark.parametrize("name", ["resnet18", "resnet34", "resnet50", "resnet101", "resnet152"])
 def test_a_residual_net_is_shared_up_to_stride_16_and_takes_14_cells(name):
-    """Appendix A: conv4_x is shared; 14 x 14 cells as Mask R-CNN says; 2 stages frozen."""
+    """Appendix A: conv4_x is shared; 14 x 14 cells as in Mask R-CNN; 2 stages frozen."""
     with torch.device("meta"):
         net = nets.build(name)
     strides = {stage.name: stage.stride for stage in net.stages()}

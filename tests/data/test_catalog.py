@@ -26,8 +26,8 @@ def test_the_page_for_an_empty_root(tmp_path, monkeypatch) -> None:
     """F3: root and its origin, what was found, the tree, the variable, where to get it."""
     monkeypatch.setenv("DETECTRON2_DATASETS", str(tmp_path))
     (tmp_path / "holiday").mkdir()
-    said = page("voc_2007_trainval", "voc_2007_test")
-    assert said.startswith(
+    text = page("voc_2007_trainval", "voc_2007_test")
+    assert text.startswith(
         f"voc_2007_trainval, voc_2007_test are not there: {tmp_path}/VOC2007 does not exist."
     )
     for part in (
@@ -43,28 +43,28 @@ def test_the_page_for_an_empty_root(tmp_path, monkeypatch) -> None:
         "datasets/README.md",
         "Nothing was started.",
     ):
-        assert part in said, part
-    assert said.count("<- missing") == 4
+        assert part in text, part
+    assert text.count("<- missing") == 4
 
 
 def test_the_root_without_the_variable_is_datasets_here(tmp_path, monkeypatch) -> None:
-    """F3: Detectron2's default, said as an absolute path with its reason."""
+    """F3: Detectron2's default, shown as an absolute path with its reason."""
     monkeypatch.chdir(tmp_path)
-    said = page("coco_2017_val")
-    assert f"root      {tmp_path}/datasets" in said
-    assert "(in the current folder, as DETECTRON2_DATASETS is not set)" in said
-    assert "found     no such folder" in said
-    assert "annotations/instances_val2017.json" in said
-    assert "https://cocodataset.org/#download" in said
+    text = page("coco_2017_val")
+    assert f"root      {tmp_path}/datasets" in text
+    assert "(in the current folder, as DETECTRON2_DATASETS is not set)" in text
+    assert "found     no such folder" in text
+    assert "annotations/instances_val2017.json" in text
+    assert "https://cocodataset.org/#download" in text
 
 
 def test_only_what_is_missing_is_marked(voc_tree) -> None:
     """F3: a tree without its XML files."""
     voc_tree.list("train", "a")
     shutil.rmtree(voc_tree.root / "Annotations")
-    said = page("voc_2007_train", root=voc_tree.root.parent)
-    assert "VOC2007/Annotations does not exist" in said
-    assert [line.split()[0] for line in said.splitlines() if "<- missing" in line] == [
+    text = page("voc_2007_train", root=voc_tree.root.parent)
+    assert "VOC2007/Annotations does not exist" in text
+    assert [line.split()[0] for line in text.splitlines() if "<- missing" in line] == [
         "Annotations/000005.xml,"
     ]
 
@@ -73,16 +73,16 @@ def test_a_root_one_level_too_high(voc_tree) -> None:
     """F3: named, with the line to type, quoted as its path has blanks."""
     voc_tree.list("train", "a")
     above = voc_tree.root.parent.parent
-    said = page("voc_2007_train", root=above)
-    assert "It seems to be one level deeper, in mes données #1?x=1/. Set:" in said
-    assert f"export DETECTRON2_DATASETS='{voc_tree.root.parent}'" in said
+    text = page("voc_2007_train", root=above)
+    assert "It seems to be one level deeper, in mes données #1?x=1/. Set:" in text
+    assert f"export DETECTRON2_DATASETS='{voc_tree.root.parent}'" in text
 
 
 def test_a_root_one_level_too_deep(voc_tree) -> None:
     """F3: the tree itself given as root."""
     voc_tree.list("train", "a")
-    said = page("voc_2007_train", root=voc_tree.root)
-    assert f"It seems to be one level higher, in {voc_tree.root.parent}. Set:" in said
+    text = page("voc_2007_train", root=voc_tree.root)
+    assert f"It seems to be one level higher, in {voc_tree.root.parent}. Set:" in text
 
 
 def test_voc_devkit_is_accepted_as_it_unpacks(voc_tree) -> None:
@@ -99,26 +99,26 @@ def test_voc_devkit_is_accepted_as_it_unpacks(voc_tree) -> None:
 
 def test_several_kinds_on_one_page(tmp_path) -> None:
     """Each with its tree and its source; sets that are there are not mentioned."""
-    said = page(
+    text = page(
         "imagenet_train", "cifar100_test", "digits_train", "coco_2014_minival", root=tmp_path
     )
     for part in ("train/<wnid>/*.JPEG", "cifar-100-binary/test.bin", "instances_minival2014.json"):
-        assert part in said
+        assert part in text
     for part in ("imagenet: ", "cifar: ", "coco2014: "):
-        assert f"\n  {part}" in said
-    assert "digits" not in said
+        assert f"\n  {part}" in text
+    assert "digits" not in text
 
 
 def test_paths_in_names_are_shown_as_they_are(tmp_path) -> None:
     """No root and no variable can help there."""
-    said = page(f"voc:{tmp_path}/x:train", f"coco:{tmp_path}/a.json:{tmp_path}")
-    assert f"{tmp_path}/x does not exist" in said
-    assert f"{tmp_path}/a.json does not exist" in said
-    assert "DETECTRON2_DATASETS" not in said
+    text = page(f"voc:{tmp_path}/x:train", f"coco:{tmp_path}/a.json:{tmp_path}")
+    assert f"{tmp_path}/x does not exist" in text
+    assert f"{tmp_path}/a.json does not exist" in text
+    assert "DETECTRON2_DATASETS" not in text
 
 
 @pytest.mark.parametrize(
-    ("name", "said"),
+    ("name", "text"),
     [
         ("voc_2007_tets", "'voc_2007_tets'. Did you mean voc_2007_test"),
         ("nonsense", "your own: voc:ROOT:SPLIT, coco:FILE.json:IMAGES"),
@@ -127,31 +127,31 @@ def test_paths_in_names_are_shown_as_they_are(tmp_path) -> None:
         ("coco:a.json:", "is not of the form coco:FILE.json:IMAGES."),
     ],
 )
-def test_unknown_names(name: str, said: str) -> None:
+def test_unknown_names(name: str, text: str) -> None:
     """The nearest known one, or the ways to name one's own."""
-    assert said in page(name)
+    assert text in page(name)
 
 
 def test_sets_without_annotations_are_refused_for_evaluation(tmp_path) -> None:
     """F8: before anything is looked for."""
-    said = page("coco_2017_test-dev", root=tmp_path, annotated=True)
-    assert said.startswith("coco_2017_test-dev has no annotations, so no AP can be had here")
+    text = page("coco_2017_test-dev", root=tmp_path, annotated=True)
+    assert text.startswith("coco_2017_test-dev has no annotations, so no AP can be had here")
     assert "voc_2012_test, coco_2017_test have" in page(
         "voc_2012_test", "voc_2007_test", "coco_2017_test", annotated=True
     )
 
 
 @pytest.mark.parametrize(
-    ("load", "name", "said"),
+    ("load", "name", "text"),
     [
         (catalog.load_detection, "imagenet_train", "is a classification set; a detector needs"),
         (catalog.load_classification, "coco_2017_val", "is a detection set; a classifier needs"),
         (catalog.load_detection, ".", r"\. is a folder; a detector needs boxes\. Say voc:\.:SPLIT"),
     ],
 )
-def test_sets_of_the_other_kind(load, name: str, said: str) -> None:
+def test_sets_of_the_other_kind(load, name: str, text: str) -> None:
     """Said before anything is looked for."""
-    with pytest.raises(DataError, match=said):
+    with pytest.raises(DataError, match=text):
         load(name)
 
 

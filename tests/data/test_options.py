@@ -1,4 +1,4 @@
-"""What a page says to type is what lets the set pass, beside what was stated for others."""
+"""What a page tells to type lets the set pass, beside what was stated for others."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def test_a_number_is_for_every_set_and_names_are_for_those_alone() -> None:
         ({"a": 1}, 'voc:C:\\x:$(ls) `ls` "it\'s"', {"a": 1, 'voc:C:\\x:$(ls) `ls` "it\'s"': 3}),
     ],
 )
-def test_what_is_said_to_type_passes_shell_and_config(stated, name: str, expected) -> None:
+def test_what_a_page_tells_to_type_passes_shell_and_config(stated, name: str, expected) -> None:
     """Through a POSIX shell's quoting (shlex) and the strict reader of configs."""
     pytest.importorskip("detectron2")
     from resdet.config import data_options, resolve
@@ -42,7 +42,7 @@ def test_what_is_said_to_type_passes_shell_and_config(stated, name: str, expecte
     assert data_options(resolve(None, words).cfg)["drop_orphans"] == expected
 
 
-def test_what_is_said_to_type_reads_easily() -> None:
+def test_what_a_page_tells_to_type_reads_easily() -> None:
     """The two common forms, as the pages show them."""
     assert to_type(KEY, 0, "mine", 3) == f"{KEY} mine=3"
     assert to_type(KEY, {"a": 1}, "mine", 3) == f"{KEY} \"('a=1', 'mine=3')\""

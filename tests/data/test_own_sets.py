@@ -84,7 +84,7 @@ def test_a_registered_set_gets_our_records(registry, coco_tree) -> None:
 
 
 @pytest.mark.parametrize(
-    ("annotation", "record", "said"),
+    ("annotation", "record", "message"),
     [
         ({"bbox": [10, 10, 5, 20], "category_id": 1}, {}, r"annotation 0 \(cat\): .*has no area"),
         ({"bbox": [10, 10, 105, 20]}, {}, r"\(10, 10\) to \(105, 20\) in an image 100 wide"),
@@ -92,17 +92,17 @@ def test_a_registered_set_gets_our_records(registry, coco_tree) -> None:
         ({"bbox": None}, {}, "bbox is None"),
         ({"bbox_mode": 4}, {}, "bbox_mode is 4"),
         ({"category_id": 2}, {}, "category_id is 2, with 2 thing_classes"),
-        ({}, {"width": 99}, r"1\.jpg is 100x80, the record says 99x80"),
+        ({}, {"width": 99}, r"1\.jpg is 100x80, the record has 99x80"),
         ({}, {"file_name": "/gone.jpg"}, r"/gone\.jpg cannot be read"),
         ({}, {"file_name": None}, "record 0 has no file_name"),
     ],
 )
 def test_a_registered_set_gets_the_general_checks(
-    registry, coco_tree, annotation, record, said: str
+    registry, coco_tree, annotation, record, message: str
 ) -> None:
     """F1, F4, F11, F12, F16: whatever function it came from."""
     good = {"bbox": [10, 10, 40, 30], "bbox_mode": 0, "category_id": 0}
-    with pytest.raises(DataError, match=rf"(?s)mine cannot be used: 1 fault.*{said}"):
+    with pytest.raises(DataError, match=rf"(?s)mine cannot be used: 1 fault.*{message}"):
         registered(registry, coco_tree, [{**good, **annotation}], **record)
 
 
@@ -183,9 +183,9 @@ def test_a_class_that_the_list_lacks_is_refused_with_both_lists() -> None:
     """F4: VOC's tvmonitor against COCO's tv."""
     with pytest.raises(DataError) as caught:
         with_classes(tiny("voc_2007_test", ("person", "tvmonitor")), ("person", "tv"))
-    said = str(caught.value)
-    assert "voc_2007_test has classes that are not in the list of 2: tvmonitor." in said
-    assert "voc_2007_test: person, tvmonitor\n  the list: person, tv\n" in said
+    message = str(caught.value)
+    assert "voc_2007_test has classes that are not in the list of 2: tvmonitor." in message
+    assert "voc_2007_test: person, tvmonitor\n  the list: person, tv\n" in message
 
 
 # -- the same pictures twice ------------------------------------------------------------------
@@ -207,7 +207,7 @@ def test_equal_files_in_one_set(pictures) -> None:
 
 
 def test_equal_pictures_in_one_set_are_noted(voc_tree) -> None:
-    """F5: legal, but said."""
+    """F5: legal, but reported."""
     voc_tree.add("a")
     voc_tree.add("c")
     shutil.copy(voc_tree.root / "JPEGImages" / "a.jpg", voc_tree.root / "JPEGImages" / "b.jpg")
@@ -219,7 +219,7 @@ def test_equal_pictures_in_one_set_are_noted(voc_tree) -> None:
 
 
 @pytest.mark.parametrize(
-    ("train", "test", "said"),
+    ("train", "test", "message"),
     [
         pytest.param(("x", "a", 1), ("y", "a", 2), "same file: 1", id="same file"),
         pytest.param(("x", "a", 1), ("y", "b", 2), "same bytes: 1", id="same bytes"),
@@ -234,13 +234,13 @@ def test_equal_pictures_in_one_set_are_noted(voc_tree) -> None:
         ),
     ],
 )
-def test_training_images_in_the_test_set_are_refused(pictures, train, test, said: str) -> None:
+def test_training_images_in_the_test_set_are_refused(pictures, train, test, message: str) -> None:
     """F6: the same file, the same bytes, or the same id in one official family."""
     sets = [tiny(name, ("a",), pictures[file], image_id) for name, file, image_id in (train, test)]
     with pytest.raises(DataError) as caught:
         catalog.overlap(sets[:1], sets[1:])
     assert f"1 of 1 test images of {test[0]} are also training images" in str(caught.value)
-    assert said in str(caught.value)
+    assert message in str(caught.value)
     assert f"{test[1]}.jpg" in str(caught.value)
     assert "EVAL.ALLOW_LEAK True" in str(caught.value)
 

@@ -45,7 +45,7 @@ def test_from_scratch_every_norm_lives_and_nothing_is_frozen():
 
 
 def test_frozen_norms_at_random_weights_are_refused():
-    """detectron2#914: nobody says so elsewhere."""
+    """detectron2#914: not reported elsewhere."""
     with pytest.raises(ConfigError, match=r"NORM is FrozenBN, but MODEL\.WEIGHTS is empty"):
         build_model(cfg_of("MODEL.NET.NORM", "FrozenBN"))
     for pattern in ("res5.*", "res5*", "*"):
@@ -125,9 +125,9 @@ def test_the_card_sets_preprocessing_and_net():
 @pytest.mark.parametrize(
     ("opts", "message"),
     [
-        (["INPUT.FORMAT", "BGR"], "INPUT.FORMAT is 'BGR' .*says 'RGB'"),
-        (["MODEL.NET.NAME", "resnet50"], "MODEL.NET.NAME is 'resnet50' .*says 'resnet18'"),
-        (["MODEL.NET.STRIDE_IN_1X1", "True"], "STRIDE_IN_1X1 is True .*says False"),
+        (["INPUT.FORMAT", "BGR"], "INPUT.FORMAT is 'BGR' .*has 'RGB'"),
+        (["MODEL.NET.NAME", "resnet50"], "MODEL.NET.NAME is 'resnet50' .*has 'resnet18'"),
+        (["MODEL.NET.STRIDE_IN_1X1", "True"], "STRIDE_IN_1X1 is True .*has False"),
         (["MODEL.NET.NORM", "BN"], "are folded into its convolutions"),
     ],
 )

@@ -117,7 +117,7 @@ def test_freeze_at_counts_the_stages_that_timm_declares():
 
 
 def test_options_of_our_families_do_not_reach_foreign_nets_unless_set():
-    """Width and stride rule are said of our nets alone; what somebody sets is refused by timm."""
+    """Width and stride rule are given to our nets alone; what a user sets is refused by timm."""
     pytest.importorskip("timm")
     assert net_options(resolve(None, ["MODEL.NET.NAME", "timm:test_resnet"]).cfg) == {}
     assert net_options(resolve(None, ["MODEL.NET.NAME", "mine"]).cfg) == {}
@@ -210,7 +210,7 @@ def test_a_pyramid_stands_on_any_net_that_runs_layer_by_layer(place, name):
     assert transfer["left_over"]
 
 
-def test_the_tutorials_net_trains_a_detector_as_the_page_says(place):
+def test_the_tutorials_net_trains_a_detector_as_the_page_states(place):
     """The page's own blocks, with random weights in place of a download.
 
     SqueezeNet 1.1 has 26 convolutions with a bias each (Iandola et al. 2016): 52 tensors, two of

@@ -204,7 +204,7 @@ def test_every_tensor_of_resnet50_arrives_and_its_last_layer_alone_is_left_over(
 
 
 def test_vggs_fully_connected_layers_are_left_over_and_named():
-    """13 convolutions with bias arrive; fc6 and fc7 have no place under FPN, and are said."""
+    """13 convolutions with bias arrive; fc6 and fc7 have no place under FPN, and are listed."""
     net = nets.build("vgg16", 5, width=0.125, fc_channels=16)
     opts = ["MODEL.WEIGHTS", "x", "MODEL.NET.FC_CHANNELS", "16"]
     received, record, _ = handed_over(net, cfg_of(*opts, preset="fpn/coco_vgg16_fpn.yaml"))
@@ -220,7 +220,7 @@ def test_vggs_fully_connected_layers_are_left_over_and_named():
     ("opts", "message"),
     [
         (["MODEL.ROI_HEADS.NAME", "RegionHeads"], "Say MODEL.ROI_HEADS.NAME StandardROIHeads"),
-        (["MODEL.FPN.IN_FEATURES", "['res3']"], r"IN_FEATURES is \['res3'\] .*net resnet50 says"),
+        (["MODEL.FPN.IN_FEATURES", "['res3']"], r"IN_FEATURES is \['res3'\] .*net resnet50 has"),
         (["MODEL.RPN.IN_FEATURES", "['p2']"], r"RPN\.IN_FEATURES is \['p2'\] \(command line\)"),
         (["MODEL.FPN.FUSE_TYPE", "max"], "FUSE_TYPE is 'max', expected one of 'sum', 'avg'"),
     ],

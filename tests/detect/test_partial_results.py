@@ -120,7 +120,7 @@ def test_a_worker_that_the_signal_ended_is_no_crash(tmp_path, data):
 
 
 def test_other_weights_or_keys_are_refused(tmp_path, data):
-    """Both values are said; nothing is removed."""
+    """Both values are reported; nothing is removed."""
     detect(Model(), data, tmp_path, ANEW)
     with pytest.raises(RunError, match=r"MODEL.X is 2, the finished images had 1"):
         detect(Model(), data, tmp_path, GO_ON, {**MARK, "MODEL.X": 2})
@@ -304,15 +304,15 @@ def test_killed_and_gone_on_with_equals_one_go_to_the_byte(trained):
 
 def test_a_stop_in_the_last_evaluation_of_a_training(trained):
     """143; --resume of the training uses the images that are finished; the run's state follows."""
-    code, said, state = json.loads((trained / "stopped.json").read_text(encoding="utf-8"))
-    assert (code, state) == (143, "interrupted"), said
-    code, said, state = json.loads((trained / "again.json").read_text(encoding="utf-8"))
-    assert (code, state) == (0, "finished"), said
-    assert "3 of 7 images are there already" in said
+    code, output, state = json.loads((trained / "stopped.json").read_text(encoding="utf-8"))
+    assert (code, state) == (143, "interrupted"), output
+    code, output, state = json.loads((trained / "again.json").read_text(encoding="utf-8"))
+    assert (code, state) == (0, "finished"), output
+    assert "3 of 7 images are there already" in output
 
 
 def test_a_stop_of_an_evaluation_leaves_the_run_finished(trained):
-    """130; the page says how to go on; another config does not get these images."""
+    """130; the page states how to go on; another config does not get these images."""
     stopped = signalled(trained, signal.SIGINT, 3)
     assert stopped.returncode == 130, stopped.stderr
     assert "3 of 7 images of voc:voc:test are kept in" in stopped.stderr

@@ -53,7 +53,7 @@ def place(tmp_path_factory):
             cwd=place,
         )
         assert done.returncode == 0, done.stderr
-    (place / "said.txt").write_text(done.stdout, encoding="utf-8")
+    (place / "output.txt").write_text(done.stdout, encoding="utf-8")
     return place
 
 
@@ -99,17 +99,17 @@ def test_training_is_told_in_the_users_terms(place):
 
 def test_detecting_and_evaluation_are_told_too(place):
     """Three images; evaluation by VOC's rules alone, from the files."""
-    said = sections(place / "on")
-    assert list(said) == ["training", "detecting", "writing results", "evaluation"]
-    heads = said["detecting"]["steps"]["parts"]["forward"]["parts"]["RoI heads"]["parts"]
-    assert said["detecting"]["steps"]["calls"] == 3
+    report = sections(place / "on")
+    assert list(report) == ["training", "detecting", "writing results", "evaluation"]
+    heads = report["detecting"]["steps"]["parts"]["forward"]["parts"]["RoI heads"]["parts"]
+    assert report["detecting"]["steps"]["calls"] == 3
     assert list(heads) == [*HEADS, "NMS"] and heads["NMS"]["calls"] == 3
-    assert "match and sum up" in said["evaluation"]["steps"]["parts"]
+    assert "match and sum up" in report["evaluation"]["steps"]["parts"]
 
 
 def test_the_table_comes_last_and_the_picture_is_whole(place):
-    said = (place / "said.txt").read_text(encoding="utf-8")
-    assert said.index("run folder:") < said.index("Where the time of train_det went")
+    report = (place / "output.txt").read_text(encoding="utf-8")
+    assert report.index("run folder:") < report.index("Where the time of train_det went")
     texts = [e.text for e in ET.parse(place / "on" / "profile.svg").getroot().iter()]
     assert "Where the time of train_det went" in texts
 

@@ -127,7 +127,7 @@ def test_explain_trains_nothing(place):
     [
         (["MODEL.WEIGHTS", ""], "TRANSFER.FROM_SCRATCH True to train from random weights"),
         (["INPUT.FORMAT", "BGR", *WEIGHTS], "INPUT.FORMAT is 'BGR' (command line), but the card"),
-        (["MODEL.NET.NAME", "resnet34", *WEIGHTS], "says 'resnet18'"),
+        (["MODEL.NET.NAME", "resnet34", *WEIGHTS], "has 'resnet18'"),
         (["MODEL.ROI_HEADS.NUM_CLASSES", "80", *WEIGHTS], "NUM_CLASSES is 80 (command line)"),
         (["DATASETS.TEST", "('voc:voc:none',)", *WEIGHTS], "none.txt"),
     ],
@@ -261,7 +261,7 @@ def test_a_training_that_starts_from_a_detector_fits_its_heads_by_class(place):
 
 
 def test_a_late_flag_is_named_whatever_else_is_missing(place):
-    """docs/commands.md: a flag after the first pair is an error that says so."""
+    """docs/commands.md: a flag after the first pair is an error of its own."""
     done = tiny.run_cli("train_det", "SOLVER.MAX_ITER", "3", "--config", "c.yaml", cwd=place)
     assert done.returncode == 2
     assert "--config comes after the first KEY VALUE pair" in done.stderr

@@ -84,17 +84,17 @@ def test_detection_by_two_visits_every_image_once(tmp_path: Path) -> None:
 
 def test_what_a_child_refuses_is_a_page_with_its_exit_code(tmp_path: Path) -> None:
     """`launch` brings errors of children back as text; 2 must not become a bug of ours."""
-    said = tmp_path / "said.json"
+    reported = tmp_path / "reported.json"
 
     def refuse(args: object) -> int:
         raise ConfigError("A is 1, expected 2.")
 
     with pytest.raises(ConfigError):
-        processes._in_child(refuse, None, said)
+        processes._in_child(refuse, None, reported)
     with pytest.raises(ResdetError, match="A is 1, expected 2") as error:
-        processes.raise_what_was_said(said)
+        processes.raise_reported(reported)
     assert error.value.exit_code == 2
-    processes.raise_what_was_said(tmp_path / "none.json")
+    processes.raise_reported(tmp_path / "none.json")
 
 
 def test_nothing_holds_the_group_when_it_is_destroyed(monkeypatch):

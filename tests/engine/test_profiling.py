@@ -56,10 +56,10 @@ def test_seconds_of_a_real_loop_add_up(tmp_path):
     run = loops.make_run(tmp_path / "r")
     with profiled(ON, "train_det"), left_in(run):
         loops.train(loops.make_loop(), run, 0, 12)
-    said = run.read("profile.json")
-    (section,) = said["sections"]
-    parts = section["seconds"] + said["getting ready"] + said["other"]
-    assert parts == pytest.approx(said["seconds"], abs=1e-9)
+    report = run.read("profile.json")
+    (section,) = report["sections"]
+    parts = section["seconds"] + report["getting ready"] + report["other"]
+    assert parts == pytest.approx(report["seconds"], abs=1e-9)
     rows = [section["first"], section["steps"]]
     assert sum(r["seconds"] for r in rows) + section["around"] == pytest.approx(section["seconds"])
     while rows:

@@ -98,7 +98,7 @@ def test_an_overlap_out_of_range_is_refused(devkit: Path, detections: Path) -> N
 
 
 def test_what_was_evaluated_is_read_beside_the_results(files: tuple[Path, Path]) -> None:
-    """F85: images.json says that image 9 was never visited."""
+    """F85: images.json shows that image 9 was never visited."""
     (files[0].parent / "images.json").write_text('{"evaluated": [7]}', encoding="utf-8")
     with pytest.raises(CheckFailed, match="missing first: 9"):
         run("coco", files[0], "--gt", files[1], "--task", "bbox")

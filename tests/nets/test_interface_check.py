@@ -1,4 +1,4 @@
-"""Nets of a user's own: registering, building, and what `check_net` says of broken promises."""
+"""Nets of a user's own: registering, building, and what `check_net` reports of broken ones."""
 
 import doctest
 
@@ -153,7 +153,7 @@ class FloatSize(Small):
     ],
 )  # fmt: skip
 def test_a_broken_promise_is_named_with_what_came(net, message):
-    """Each net above breaks one promise of `Small`; the words say which, expected and got."""
+    """Each net above breaks one promise of `Small`; the message states which, expected and got."""
     with pytest.raises(ValueError, match=message):
         nets.check_net(net())
 

@@ -32,7 +32,7 @@ def test_trunk_and_tail_are_the_classifier(name):
 
 
 @pytest.mark.parametrize("name", SMALL)
-def test_stages_say_channels_and_stride_of_their_maps(name):
+def test_stages_give_channels_and_stride_of_their_maps(name):
     """`stages()` is a promise made before any tensor exists; here it is kept."""
     net = nets.build(name, num_classes=5, **SMALL[name]).eval()
     x = torch.randn(1, 3, 64, 64)

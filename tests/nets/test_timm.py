@@ -1,4 +1,4 @@
-"""Nets of timm: the same module, the same names, the same numbers; what cannot be split says so."""
+"""Nets of timm: the same module, names and numbers; what cannot be split is refused."""
 
 import builtins
 
@@ -118,7 +118,7 @@ def test_drop_out_of_timms_resnet_is_in_the_tail():
 
 
 @pytest.mark.parametrize("name", FPN_ONLY)
-def test_nets_with_maps_and_no_split_say_fpn(name):
+def test_nets_with_maps_and_no_split_suggest_fpn(name):
     net = built(name)
     assert net.shared_stage == ""
     with pytest.raises(ValueError, match=f"timm:{name} is a .* cannot be split at stride 16"):
@@ -161,12 +161,12 @@ def test_a_layer_between_stages_that_is_no_child_is_noticed(monkeypatch):
         ("resnet18", {"pretrained": True}, "takes no pretrained: weights come from a file"),
     ],
 )
-def test_refusals_say_what_there_is(name, options, message):
+def test_refusals_list_what_there_is(name, options, message):
     with pytest.raises(ValueError, match=message):
         nets.build(f"timm:{name}", **options)
 
 
-def test_without_timm_the_error_says_what_to_install(monkeypatch):
+def test_without_timm_the_error_states_what_to_install(monkeypatch):
     whole = builtins.__import__
 
     def without(name, *rest, **more):
@@ -179,7 +179,7 @@ def test_without_timm_the_error_says_what_to_install(monkeypatch):
         nets.build("timm:resnet18")
 
 
-def test_odd_sizes_round_as_the_page_says():
+def test_odd_sizes_round_as_the_page_states():
     """Worked by hand: 100 pixels are 25 patches of 4, then 12 and 6; a padded net has 7 cells."""
     x = torch.zeros(1, 3, 100, 111)
     assert built("convnext_atto").trunk()(x).shape[-2:] == (6, 6)

@@ -40,7 +40,7 @@ def test_logits_equal_torchvisions(name):
     table = registry.table("torchvision", name)
     renamed = {o: state[t] for o, t in table.items() if t in state}
     assert set(table.values()) == set(state)  # a bijection over every tensor
-    received = transfer(ours, renamed, where="torchvision", may_stay=())
+    received = transfer(ours, renamed, where="torchvision", optional=())
     assert len(received.arrived) == len([n for n in state if not n.endswith(COUNTER)])
     side = 224 if name.startswith("vgg") else 96
     x = torch.randn(1, 3, side, side, dtype=torch.float64)

@@ -180,7 +180,7 @@ def test_images_in_memory_have_crops_by_region_too(images):
 
 
 def test_test_crops_are_of_whole_images(images):
-    """By number there is no region, whatever the key says."""
+    """By number there is no region, whatever the key is."""
 
     def crop(image, generator):
         return centre_crop(image, 70, 64)

@@ -47,7 +47,7 @@ def test_killed_and_resumed_equals_one_go_to_the_bit(place):
     )
 
 
-def test_the_card_says_what_the_net_was_trained_on(place):
+def test_the_card_states_what_the_net_was_trained_on(place):
     tensors, card = weights.load(place / "one" / "model.safetensors")
     assert card.net == "resnet18" and card.net_options["width"] == 0.125
     assert card.classes == ("blue", "green", "red")
@@ -142,9 +142,10 @@ def test_a_profiled_training_is_the_same_to_the_bit(place):
     assert one.keys() == two.keys() and all(torch.equal(one[k], two[k]) for k in one)
     before, after = Run.open(place / "one"), Run.open(place / "profiled")
     assert before.read("classification.json") == after.read("classification.json")
-    said = {s["name"]: s for s in after.read("profile.json")["sections"]}
-    assert list(said) == ["training", "statistics of norms", "scoring"]
-    assert (said["training"]["first"]["calls"], said["training"]["steps"]["calls"]) == (3, 7)
-    assert list(said["scoring"]["steps"]["parts"]) == ["wait for data", "forward"]
+    sections = {s["name"]: s for s in after.read("profile.json")["sections"]}
+    assert list(sections) == ["training", "statistics of norms", "scoring"]
+    training = sections["training"]
+    assert (training["first"]["calls"], training["steps"]["calls"]) == (3, 7)
+    assert list(sections["scoring"]["steps"]["parts"]) == ["wait for data", "forward"]
     assert "Where the time of pretrain_cls went" in done.stdout
     assert before.read("profile.json") is None

@@ -15,7 +15,7 @@ def test_top1_and_top5_by_hand():
     assert errors_of(logits, torch.tensor([0, 4, 5])) == (2, 1)
 
 
-def test_a_net_that_says_nothing_is_not_right_by_chance():
+def test_a_net_that_states_nothing_is_not_right_by_chance():
     """Equal logits are ordered by class; NaN is always wrong."""
     flat = torch.zeros(2, 10)
     assert errors_of(flat, torch.tensor([0, 9])) == (1, 1)

@@ -84,7 +84,7 @@ def test_compile_without_a_compiler_is_refused_before_anything_starts(place, mon
     assert "Traceback" not in done.stderr and not (place / "refused").exists()
 
 
-def test_detection_refuses_compile_and_says_what_it_has(place):
+def test_detection_refuses_compile_and_states_what_it_has(place):
     """A key that a command passes over in silence would be taken for a gain."""
     tiny.voc_tree(place / "voc")
     (place / "d.yaml").write_text(

@@ -67,8 +67,8 @@ def test_a_bet_needs_a_gap_outside_both_noises(made: Bet, answer: str, why: str)
     (t, 2 degrees) times 0.00707 = 3.0 points of a gap of 10; 20 points apart: 61 points. Three
     seeds 0.5 points apart: 2.776 times 0.408 = 1.13 points of 1.45, images 1.35: together 1.76."""
     assert made.answer == answer
-    assert why in made.why_not
-    assert bool(why) == bool(made.why_not)
+    assert why in made.unsupported_reason
+    assert bool(why) == bool(made.unsupported_reason)
 
 
 def test_both_noises_together_are_wider_than_either() -> None:
@@ -162,7 +162,7 @@ def test_title_gains_and_bet_are_of_one_metric_where_11_points_rank(make_report:
         pytest.param({"evaluators": ("coco",), "voc_year": None}, id="coco"),
     ],
 )
-def test_one_rule_is_said_to_be_one(make_report: Any, options: dict[str, Any]) -> None:
+def test_one_rule_is_reported_to_be_one(make_report: Any, options: dict[str, Any]) -> None:
     report = make_report({"skill": 0.5}, {"net": "vgg11"}, **options)
     one = next(iter(report.json["sets"].values()))
     assert one["metric"] == one["gain_metric"]
@@ -244,7 +244,7 @@ def test_objects_are_counted_by_who_finds_them(two: Any) -> None:
     assert [cell.note for cell in missed[1:]] == ["7", "4"]
 
 
-def test_contrasts_follow_their_rule_and_say_what_is_wanting(two: Any, tmp_path: Path) -> None:
+def test_contrasts_follow_their_rule_and_list_what_is_missing(two: Any, tmp_path: Path) -> None:
     """At score 0.5: B is ahead by 2 in image 1, by 3 in 3, by 2 in 4; A by 3 in 2. Of equal ones
     4 comes first: both find none of it, but one of 1. There is no file of image 3."""
     pictures = tmp_path / "pictures"

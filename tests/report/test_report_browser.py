@@ -20,13 +20,13 @@ FLAGS = [
 ]  # fmt: skip
 # Asked inside a frame of the expected width: a headless window may refuse to be that narrow.
 PROBE = r"""<!doctype html><iframe id=f style="width:%dpx;height:900px;border:0"></iframe>
-<pre id=said></pre><script>
+<pre id=seen></pre><script>
 const frame = document.getElementById("f");
 frame.onload = () => {
   const page = frame.contentDocument, root = page.documentElement;
   page.querySelectorAll("details").forEach(d => d.open = true);
   const images = [...page.images];
-  document.getElementById("said").textContent = JSON.stringify({
+  document.getElementById("seen").textContent = JSON.stringify({
     width: root.clientWidth, scroll: root.scrollWidth, images: images.length,
     broken: images.filter(i => !i.naturalWidth).length,
     unnamed: images.filter(i => !i.alt).length,
@@ -78,10 +78,10 @@ def look(page: str, width: int, folder: Path) -> dict[str, Any]:
         "--virtual-time-budget=4000", probe.as_uri(),
     ]  # fmt: skip
     done = subprocess.run(command, check=False, capture_output=True, text=True, timeout=120)
-    said = re.search(r'<pre id="said">(\{.*?\})</pre>', done.stdout)
-    assert said, done.stderr[-2000:]
+    seen = re.search(r'<pre id="seen">(\{.*?\})</pre>', done.stdout)
+    assert seen, done.stderr[-2000:]
     errors = [line for line in done.stderr.splitlines() if "CONSOLE" in line]
-    return {**json.loads(said[1]), "errors": errors}
+    return {**json.loads(seen[1]), "errors": errors}
 
 
 @pytest.mark.skipif(BROWSER is None, reason="no Chromium is installed")
@@ -91,12 +91,12 @@ def test_the_page_fits_and_every_picture_is_there(
 ) -> None:
     """F79: no console error, nothing wider than the screen unfolded; 3 samples of 4 runs, and
     the images on which one side of a pair wins."""
-    said = look(demo_report.html, width, tmp_path)
-    assert said["errors"] == []
-    assert said["width"] <= width
-    assert said["scroll"] <= said["width"]
-    assert said["images"] == demo_report.html.count("<img ") >= 12 + 2
-    assert (said["broken"], said["unnamed"], said["wide"]) == (0, 0, 0)
+    seen = look(demo_report.html, width, tmp_path)
+    assert seen["errors"] == []
+    assert seen["width"] <= width
+    assert seen["scroll"] <= seen["width"]
+    assert seen["images"] == demo_report.html.count("<img ") >= 12 + 2
+    assert (seen["broken"], seen["unnamed"], seen["wide"]) == (0, 0, 0)
 
 
 @pytest.mark.skipif(BROWSER is None, reason="no Chromium is installed")
@@ -109,10 +109,10 @@ def test_words_stand_out_and_the_keyboard_reaches_what_scrolls(
     page = demo_report.html
     if scheme == "dark":
         page = page.replace("(prefers-color-scheme: dark)", "all and (min-width: 1px)")
-    said = look(page, 1280, tmp_path)
-    assert said["dark"] is (scheme == "dark")
-    assert said["faint"] == []
-    assert (said["unreachable"], said["unlabelled"]) == (0, 0)
+    seen = look(page, 1280, tmp_path)
+    assert seen["dark"] is (scheme == "dark")
+    assert seen["faint"] == []
+    assert (seen["unreachable"], seen["unlabelled"]) == (0, 0)
 
 
 @pytest.mark.skipif(BROWSER is None, reason="no Chromium is installed")

@@ -162,9 +162,9 @@ def test_absent_classes_are_left_out_and_named(make_report: Any) -> None:
     one = report.json["sets"]["digits_test"]
     assert one["per_class"]["A"]["3"] is None
     assert one["absent_classes"] == ["3", "7"]
-    said = "Mean of 8 of 10 classes on 40 images; no objects of: 3, 7."
-    assert said in report.text
-    assert said in report.html
+    note = "Mean of 8 of 10 classes on 40 images; no objects of: 3, 7."
+    assert note in report.text
+    assert note in report.html
     known = [v for v in one["per_class"]["A"].values() if v is not None]
     assert one["values"]["A"] == pytest.approx(sum(known) / 8)
 
@@ -246,7 +246,7 @@ def test_runs_that_are_not_comparable_are_stamped_and_claim_nothing(make_report:
 
 
 def test_a_test_on_training_images_is_in_the_title(make_report: Any) -> None:
-    """F6: the report says so in its title."""
+    """F6: the report states it in its title."""
     report = make_report({}, {"net": "vgg11", "info": {"leak": "trained on test images"}})
     assert re.search(r"<h1>Tested on training images", report.html)
 
@@ -306,7 +306,7 @@ def test_a_stored_number_that_the_files_do_not_give_is_refused(tmp_path: Path) -
     gather([a, b])
     stored["11-point"]["mean_ap"] = 0.99
     write_json(folder / "voc.json", stored)
-    with pytest.raises(RunError, match=r"voc.json says 11-point.mean_ap 0.99, the result files"):
+    with pytest.raises(RunError, match=r"voc.json has 11-point.mean_ap 0.99, the result files"):
         gather([a, b])
 
 
@@ -369,7 +369,7 @@ def test_results_that_validation_refuses_give_no_report(tmp_path: Path) -> None:
         compare([a, b], tmp_path / "out")
 
 
-def test_a_missing_jinja2_is_said_before_anything_is_written(
+def test_a_missing_jinja2_is_reported_before_anything_is_written(
     demo_runs: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """It is an extra: `pip install resdet` does not bring it."""

@@ -1,4 +1,4 @@
-"""Rare runs and hostile files: reported all the same, and nothing said beyond what they carry."""
+"""Rare runs and hostile files: reported all the same, and nothing beyond their contents."""
 
 from __future__ import annotations
 
@@ -118,7 +118,7 @@ def test_a_backslash_cannot_take_the_escape_from_a_bar() -> None:
     assert tables.escape_markdown(r"a\|b") == r"a\\\|b"
 
 
-# -- nothing is said beyond what is known ----------------------------------------------------
+# -- nothing is reported beyond what is known ----------------------------------------------------
 
 
 def test_three_foreign_detectors_are_not_called_under_one_detector(tmp_path: Path) -> None:
@@ -145,7 +145,7 @@ def test_few_images_and_many_seeds_tell_of_seeds_alone(tmp_path: Path) -> None:
         ([0.5, 0.5], [0.6, 0.6], "all seeds of a side equal"),
     ],
 )
-def test_why_seeds_are_not_known_is_said_as_it_is(
+def test_why_seeds_are_not_known_is_reported_as_it_is(
     before: list[float], after: list[float], words: str
 ) -> None:
     """One seed, or a spread of 0, has no interval."""
@@ -166,20 +166,20 @@ def test_pretraining_inside_noise_is_not_given_as_a_gain() -> None:
     """The title is all that many read."""
     columns, gain = pretraining(0.503)
     verdict: Any = SimpleNamespace(comparable=True, results_only=False)
-    said = backbone_gains.headline(columns, [gain], verdict, {gain.pair})
-    assert said == "Pretraining gives +0.3 points to V (inside noise)"
+    text = backbone_gains.headline(columns, [gain], verdict, {gain.pair})
+    assert text == "Pretraining gives +0.3 points to V (inside noise)"
 
 
 def test_noise_of_images_that_is_not_known_is_not_left() -> None:
     """Only the noise of seeds is known; and a loss is no gain."""
     columns, gain = pretraining(0.6)
     noise = {gain.pair: "Outside the noise of 3 seeds."}
-    said = " ".join(backbone_gains.standfirst(columns, [gain], noise, set()))
-    assert "test images" not in said
-    assert said.endswith("Outside the noise of 3 seeds.")
+    text = " ".join(backbone_gains.standfirst(columns, [gain], noise, set()))
+    assert "test images" not in text
+    assert text.endswith("Outside the noise of 3 seeds.")
     columns, gain = pretraining(0.4)
-    said = " ".join(backbone_gains.standfirst(columns, [gain], {gain.pair: "x"}, {gain.pair}))
-    assert said.endswith("The difference is larger than the noise of the test images.")
+    text = " ".join(backbone_gains.standfirst(columns, [gain], {gain.pair: "x"}, {gain.pair}))
+    assert text.endswith("The difference is larger than the noise of the test images.")
 
 
 # -- who stands with whom --------------------------------------------------------------------

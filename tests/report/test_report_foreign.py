@@ -66,14 +66,14 @@ def test_two_files_are_scored_and_no_cause_is_claimed(
     assert code == 0
     report = json.loads((files / "report" / "report.json").read_text(encoding="utf-8"))
     assert report["verdict"] == "RESULTS ONLY"
-    said = capsys.readouterr().out
-    assert "A  A b" in said and "100.0" in said
-    assert f"{100 * 0.5 * 51 / 101:.1f}" in said
+    output = capsys.readouterr().out
+    assert "A  A b" in output and "100.0" in output
+    assert f"{100 * 0.5 * 51 / 101:.1f}" in output
     html = (files / "report" / "report.html").read_text(encoding="utf-8")
     assert "How these detectors were made is not known" in html
     for word in ("Only the backbone", "one seed", "from scratch", "Resolved config"):
         assert word not in html
-    assert "1 of 2 images" in html  # half has nothing on image 2: nobody says it was visited
+    assert "1 of 2 images" in html  # half has nothing on image 2: not known to be visited
 
 
 def test_it_works_where_torch_and_detectron2_are_absent(files: Path) -> None:
@@ -137,7 +137,7 @@ def test_images_of_the_set_are_shown_where_they_are_given(files: Path) -> None:
 
 
 def test_a_faulty_ground_truth_is_named_before_anything_is_scored(files: Path) -> None:
-    """F58: an image without an id, said with its place."""
+    """F58: an image without an id, reported with its place."""
     truth = json.loads((files / "gt.json").read_text("utf-8"))
     del truth["images"][1]["id"]
     (files / "gt.json").write_text(json.dumps(truth), encoding="utf-8")
@@ -152,7 +152,7 @@ def test_a_faulty_ground_truth_is_named_before_anything_is_scored(files: Path) -
         (["run", "--results", "a=x.json", "--gt", "g.json"], "in place of run folders"),
         (["run", "other", "--gt", "g.json"], "--gt and --images belong to"),
         (["run", "other", "--images", "."], "--gt and --images belong to"),
-        (["--results", "x.json", "--gt", "g.json"], "say NAME=FILE"),
+        (["--results", "x.json", "--gt", "g.json"], "give NAME=FILE"),
     ],
 )
 def test_words_that_do_not_fit_together_are_refused(words: list[str], message: str) -> None:

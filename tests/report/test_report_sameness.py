@@ -66,7 +66,7 @@ def test_equal_values_of_other_type_do_not_differ() -> None:
     assert kinds({"A": True}, {"A": 1}) == {"A": "other"}
 
 
-def test_preprocessing_may_differ_only_where_the_cards_say_so() -> None:
+def test_preprocessing_may_differ_only_where_the_cards_state_it() -> None:
     """F19: mean, std and colour order belong to the weights; without a card they are a choice."""
     ours = {"MODEL.PIXEL_MEAN": [118.0] * 3}
     theirs = {"MODEL.PIXEL_MEAN": [1.0, 2.0, 3.0]}
@@ -95,17 +95,17 @@ def test_stock_detectron2_nets_may_differ_in_their_own_node() -> None:
 
 def test_another_net_alone_is_comparable(tmp_path: Path) -> None:
     """The comparison that the project is for."""
-    said = verdict(tmp_path, {}, {"net": "resnet18"})
-    assert said.comparable
-    assert said.stamp == "COMPARABLE"
-    assert {d.key for d in said.of_kind("backbone")} >= {"MODEL.NET.NAME", "MODEL.WEIGHTS"}
+    outcome = verdict(tmp_path, {}, {"net": "resnet18"})
+    assert outcome.comparable
+    assert outcome.stamp == "COMPARABLE"
+    assert {d.key for d in outcome.of_kind("backbone")} >= {"MODEL.NET.NAME", "MODEL.WEIGHTS"}
 
 
 def test_another_rate_is_not_comparable_and_names_both_values(tmp_path: Path) -> None:
     """Style 4.4: the message holds both values."""
-    said = verdict(tmp_path, {}, {"net": "resnet18", "overrides": {"SOLVER.BASE_LR": 0.03}})
-    assert said.stamp == "NOT COMPARABLE"
-    assert said.reasons == ("SOLVER.BASE_LR is 0.02 in A, 0.03 in B",)
+    outcome = verdict(tmp_path, {}, {"net": "resnet18", "overrides": {"SOLVER.BASE_LR": 0.03}})
+    assert outcome.stamp == "NOT COMPARABLE"
+    assert outcome.reasons == ("SOLVER.BASE_LR is 0.02 in A, 0.03 in B",)
 
 
 @pytest.mark.parametrize(
@@ -127,38 +127,38 @@ def test_what_no_config_shows_is_compared_too(
     tmp_path: Path, options: dict[str, Any], reason: str
 ) -> None:
     """F54, F85, F89: same classes, objects, images, rule, data and samples."""
-    said = verdict(tmp_path, {}, {"net": "resnet18", **options})
-    assert not said.comparable
-    assert any(reason in text for text in said.reasons), said.reasons
+    outcome = verdict(tmp_path, {}, {"net": "resnet18", **options})
+    assert not outcome.comparable
+    assert any(reason in text for text in outcome.reasons), outcome.reasons
 
 
 def test_unequal_numbers_of_runs_per_backbone_are_not_comparable(tmp_path: Path) -> None:
     """A mean over two seeds against a single run would be compared."""
-    said = verdict(tmp_path, {"seed": 1}, {"seed": 2}, {"net": "resnet18"})
-    assert any("runs per backbone differ: 2 of VGG-11" in text for text in said.reasons)
+    outcome = verdict(tmp_path, {"seed": 1}, {"seed": 2}, {"net": "resnet18"})
+    assert any("runs per backbone differ: 2 of VGG-11" in text for text in outcome.reasons)
 
 
 def test_other_seeds_and_versions_are_notes(tmp_path: Path) -> None:
     """F63: named, as they may move AP by hundredths, and no reason to refuse."""
     versions = {"versions": {"torch": "2.14.1", "Pillow": "12.0.0"}}
-    said = verdict(tmp_path, {}, {"net": "resnet18", "seed": 2, "info": versions})
-    assert said.comparable
-    assert "Seeds differ: 1 in A, 2 in B." in said.notes
-    assert "Pillow differs: 13.0.0 in A, 12.0.0 in B." in said.notes
+    outcome = verdict(tmp_path, {}, {"net": "resnet18", "seed": 2, "info": versions})
+    assert outcome.comparable
+    assert "Seeds differ: 1 in A, 2 in B." in outcome.notes
+    assert "Pillow differs: 13.0.0 in A, 12.0.0 in B." in outcome.notes
 
 
 def test_what_the_word_backbone_hides_is_a_caution(tmp_path: Path) -> None:
     """Two causes at once, other pretraining data, another norm, an unfinished run, a leak."""
     other_data = {"card_changes": {"data": {"name": "imagenet_train", "hash": "77"}}}
-    said = verdict(tmp_path / "data", {}, {"net": "resnet18", **other_data})
-    assert any("trained on different data: digits_crops_train in A" in c for c in said.cautions)
-    said = verdict(tmp_path / "start", {}, {"net": "resnet18", "pretrained": False})
-    assert any("mixes two causes" in c for c in said.cautions)
+    outcome = verdict(tmp_path / "data", {}, {"net": "resnet18", **other_data})
+    assert any("trained on different data: digits_crops_train in A" in c for c in outcome.cautions)
+    outcome = verdict(tmp_path / "start", {}, {"net": "resnet18", "pretrained": False})
+    assert any("mixes two causes" in c for c in outcome.cautions)
     frozen = {"overrides": {"MODEL.NET.NORM": "FrozenBN"}, "info": {"leak": "same images"}}
-    said = verdict(tmp_path / "norm", {}, {"net": "resnet18", **frozen})
-    assert any("MODEL.NET.NORM is BN in A, FrozenBN in B" in c for c in said.cautions)
-    assert "Same images (B)." in said.cautions
-    assert said.comparable
+    outcome = verdict(tmp_path / "norm", {}, {"net": "resnet18", **frozen})
+    assert any("MODEL.NET.NORM is BN in A, FrozenBN in B" in c for c in outcome.cautions)
+    assert "Same images (B)." in outcome.cautions
+    assert outcome.comparable
 
 
 def test_the_order_of_annotations_is_no_difference(tmp_path: Path) -> None:
@@ -175,9 +175,9 @@ def test_the_order_of_annotations_is_no_difference(tmp_path: Path) -> None:
 def test_a_twin_from_scratch_is_told_which_preprocessing_it_lacks(tmp_path: Path) -> None:
     """Without a card Detectron2's defaults stand: another order of colours, and what to type."""
     other = {"INPUT.FORMAT": "BGR", "MODEL.PIXEL_MEAN": [103.5, 116.3, 123.7]}
-    said = verdict(tmp_path, {}, {"pretrained": False, "overrides": other})
-    assert not said.comparable
-    (hint,) = [c for c in said.cautions if "preprocessing" in c]
+    outcome = verdict(tmp_path, {}, {"pretrained": False, "overrides": other})
+    assert not outcome.comparable
+    (hint,) = [c for c in outcome.cautions if "preprocessing" in c]
     assert hint.startswith("No card gives B its preprocessing")
     assert 'INPUT.FORMAT "RGB" MODEL.PIXEL_MEAN "[118.0, 118.0, 118.0]"' in hint
 
@@ -185,9 +185,9 @@ def test_a_twin_from_scratch_is_told_which_preprocessing_it_lacks(tmp_path: Path
 def test_a_new_part_is_of_the_start_and_named_where_it_differs(tmp_path: Path) -> None:
     """Random res5 in one of two pretrained nets is no other detector, and yet a caution."""
     new = {"overrides": {"TRANSFER.NEW": ["res5.*"]}}
-    said = verdict(tmp_path / "a", new, {"pretrained": False})
-    assert said.comparable
-    assert not [c for c in said.cautions if "TRANSFER.NEW" in c]
-    said = verdict(tmp_path / "b", new, {"net": "resnet18"})
-    assert said.comparable
-    assert any("not as much of each net was pretrained" in c for c in said.cautions)
+    outcome = verdict(tmp_path / "a", new, {"pretrained": False})
+    assert outcome.comparable
+    assert not [c for c in outcome.cautions if "TRANSFER.NEW" in c]
+    outcome = verdict(tmp_path / "b", new, {"net": "resnet18"})
+    assert outcome.comparable
+    assert any("not as much of each net was pretrained" in c for c in outcome.cautions)

@@ -77,15 +77,15 @@ def test_a_net_is_ahead_behind_or_level() -> None:
 
     pair = Pair((0,), (1,), "net")
 
-    def said(before: float, after: float, in_noise: bool = False) -> str:
+    def headline_of(before: float, after: float, in_noise: bool = False) -> str:
         made = backbone_gains.gain(pair, "s", metric, [before, after], [{}, {}])
         assert made is not None
         return backbone_gains.headline(columns, [made], verdict, {pair} if in_noise else set())
 
-    assert said(0.732, 0.764) == "ResNet-101 1 is 3.2 points ahead of VGG-16 1"
-    assert said(0.764, 0.732) == "VGG-16 1 is 3.2 points ahead of ResNet-101 1"
-    assert said(0.7641, 0.7642) == "VGG-16 1 and ResNet-101 1 are level"
-    assert said(0.732, 0.764, in_noise=True) == (
+    assert headline_of(0.732, 0.764) == "ResNet-101 1 is 3.2 points ahead of VGG-16 1"
+    assert headline_of(0.764, 0.732) == "VGG-16 1 is 3.2 points ahead of ResNet-101 1"
+    assert headline_of(0.7641, 0.7642) == "VGG-16 1 and ResNet-101 1 are level"
+    assert headline_of(0.732, 0.764, in_noise=True) == (
         "VGG-16 1 and ResNet-101 1 cannot be told apart: 3.2 points, inside noise"
     )
     assert backbone_gains.relative(0.732, 0.764) == pytest.approx(0.0437, abs=1e-4)
@@ -272,23 +272,23 @@ def test_the_command_prints_table_verdict_and_path(
 ) -> None:
     """Exit code 0 when only the backbone differs."""
     code = run_command(str(demo_runs[0]), str(demo_runs[2]), "--output", str(tmp_path / "out"))
-    said = capsys.readouterr().out
+    output = capsys.readouterr().out
     assert code == 0
-    assert "COMPARABLE: only the backbone differs" in said
-    assert "MODEL.NET.NAME" in said
-    assert said.rstrip().endswith(f"Report: {tmp_path / 'out' / 'report.html'}")
+    assert "COMPARABLE: only the backbone differs" in output
+    assert "MODEL.NET.NAME" in output
+    assert output.rstrip().endswith(f"Report: {tmp_path / 'out' / 'report.html'}")
 
 
 def test_the_command_fails_loudly_when_more_differs(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Exit code 1: a check said no; the report is there all the same."""
+    """Exit code 1: a check failed; the report is there all the same."""
     a = fabricate_run(tmp_path / "a", num_images=8)
     b = fabricate_run(tmp_path / "b", num_images=8, overrides={"SOLVER.MAX_ITER": 900})
     assert run_command(str(a), str(b), "--output", str(tmp_path / "out")) == 1
-    said = capsys.readouterr().out
-    assert "=====\nNOT COMPARABLE: more than the backbone differs" in said
-    assert "SOLVER.MAX_ITER is 800 in A, 900 in B" in said
+    output = capsys.readouterr().out
+    assert "=====\nNOT COMPARABLE: more than the backbone differs" in output
+    assert "SOLVER.MAX_ITER is 800 in A, 900 in B" in output
     assert (tmp_path / "out" / "report.html").exists()
 
 
@@ -298,9 +298,9 @@ def test_json_on_standard_output_is_one_object(
     """docs/commands.md: with --json, nothing else."""
     runs_given = [str(run) for run in demo_runs[:2]]
     assert run_command(*runs_given, "--output", str(tmp_path), "--json") == 0
-    said = json.loads(capsys.readouterr().out)
-    assert said["verdict"] == "COMPARABLE"
-    assert said["files"]["html"] == str(tmp_path / "report.html")
+    output = json.loads(capsys.readouterr().out)
+    assert output["verdict"] == "COMPARABLE"
+    assert output["files"]["html"] == str(tmp_path / "report.html")
 
 
 def test_reports_of_other_runs_go_to_other_folders() -> None:
@@ -309,7 +309,7 @@ def test_reports_of_other_runs_go_to_other_folders() -> None:
 
 
 def test_columns_of_unfinished_runs_count_what_their_log_shows(tmp_path: Path) -> None:
-    """run.json says what was planned; the last line of the log is iteration 779."""
+    """run.json states what was planned; the last line of the log is iteration 779."""
     folder = fabricate_run(tmp_path / "a", num_images=2, num_samples=0)
     other = fabricate_run(tmp_path / "b", num_images=2, num_samples=0, net="vgg11")
     assert runs.read_columns([folder, other])[0].samples_seen == 3200

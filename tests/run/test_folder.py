@@ -50,7 +50,7 @@ def test_any_name_of_a_data_set_is_one_folder(tmp_path, name):
     assert run.result_sets() == [name]
 
 
-def test_a_long_name_of_a_data_set_is_a_short_folder_that_says_what_it_is(tmp_path):
+def test_a_long_name_of_a_data_set_is_a_short_folder_that_states_what_it_is(tmp_path):
     """File systems take 255 bytes a name: 57 slashes of 3 bytes and 84 letters, and no more."""
     run = make(tmp_path / "r")
     just, over = "/" * 57 + "a" * 84, "/" * 57 + "a" * 85
@@ -66,11 +66,11 @@ def test_a_long_name_of_a_data_set_is_a_short_folder_that_says_what_it_is(tmp_pa
 
 
 def test_a_short_folder_with_the_wrong_name_in_it_is_refused(tmp_path):
-    """Its own name says no more which set it is of."""
+    """Its own name no longer gives the set."""
     run = make(tmp_path / "r")
-    for said in ({}, {"data_set": "other"}, []):
-        write_json(run.results("x" * 300) / "images.json", said)
-        with pytest.raises(RunError, match="says data_set .*which is not the set of this folder"):
+    for content in ({}, {"data_set": "other"}, []):
+        write_json(run.results("x" * 300) / "images.json", content)
+        with pytest.raises(RunError, match="has data_set .*which is not the set of this folder"):
             run.detected_sets()
 
 

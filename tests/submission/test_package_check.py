@@ -23,7 +23,7 @@ def rules(path: Path, gt: Path, **more: Any) -> list[str]:
     return [f.rule for f in check_file(path, gt, **more).findings]
 
 
-def test_a_clean_file_passes_and_says_what_commands_md_promises(
+def test_a_clean_file_passes_and_states_what_commands_md_promises(
     submit: Any, pets: Any, found: Found, write: Write
 ) -> None:
     """Exit code 0; the four keys and, under images, three numbers; nothing else on the stream."""
@@ -45,10 +45,10 @@ def test_a_faulty_file_fails_with_rule_count_first_and_fix(
     found[1]["score"] = float("nan")
     done = submit("check", write("r.json", found), "--gt", write("gt.json", pets), "--json")
     assert done.returncode == 1, done.stderr
-    said = json.loads(done.stdout)
-    assert said["ok"] is False and said["detections"] == 3
-    assert said["images"] == {"expected": 3, "evaluated": None, "missing": None}
-    by_rule = {f["rule"]: f for f in said["findings"]}
+    output = json.loads(done.stdout)
+    assert output["ok"] is False and output["detections"] == 3
+    assert output["images"] == {"expected": 3, "evaluated": None, "missing": None}
+    by_rule = {f["rule"]: f for f in output["findings"]}
     assert {"unknown-category", "not-finite"} <= set(by_rule)
     for item in by_rule.values():
         assert set(item) == {"rule", "count", "first", "fix"}
@@ -159,9 +159,9 @@ def test_a_file_that_holds_no_list_is_one_finding(
     (tmp_path / "r.json").write_text(text, encoding="utf-8")
     done = submit("check", "r.json", "--gt", write("gt.json", pets), "--json")
     assert done.returncode == 1, done.stderr
-    said = json.loads(done.stdout)
-    assert [f["rule"] for f in said["findings"]] == ["results-unreadable"]
-    assert said["detections"] is None
+    output = json.loads(done.stdout)
+    assert [f["rule"] for f in output["findings"]] == ["results-unreadable"]
+    assert output["detections"] is None
     page = submit("check", "r.json", "--gt", "gt.json")
     assert page.returncode == 1 and "r.json" in page.stdout
 

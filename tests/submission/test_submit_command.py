@@ -1,4 +1,4 @@
-"""What users of `submit` see, the ledger, and what is said about servers."""
+"""What users of `submit` see, the ledger, and what is reported about servers."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ ROOT = Path(__file__).resolve().parents[2]
 SOURCES = sorted((ROOT / "resdet" / "submission").glob("*.py"))
 
 
-def test_coco_says_what_was_made_and_what_is_known(
+def test_coco_states_what_was_made_and_what_is_known(
     submit: Any, make_run: Any, pets: Any, found: Any, ledger_path: Path
 ) -> None:
     """Path, size, hash, scores before and after, the server with its date; in the ledger."""
@@ -55,7 +55,7 @@ def test_coco_says_what_was_made_and_what_is_known(
     assert len(json.loads(listed.stdout)["packages"]) == 3
 
 
-def test_voc_says_what_was_made(submit: Any, make_run: Any, pets: Any, found: Any) -> None:
+def test_voc_states_what_was_made(submit: Any, make_run: Any, pets: Any, found: Any) -> None:
     run = make_run("pets", pets, found[:2], year=2007)
     done = submit("voc", run.path)
     assert done.returncode == 0, done.stderr

@@ -28,7 +28,7 @@ def boxes(data: DetectionSet, record: int = 0) -> list[list[float]]:
 
 
 def page(*names: str, root: Path | None = None, **more) -> str:
-    """What is said of sets that are not there."""
+    """What is reported of sets that are not there."""
     with pytest.raises(DataError) as caught:
         catalog.require(names, root=root, **more)
     assert caught.value.exit_code == 2

@@ -1,4 +1,4 @@
-"""What timm's records say, as a card: against figures that timm publishes."""
+"""timm's records as cards: against figures that timm publishes."""
 
 import pytest
 

@@ -145,14 +145,14 @@ def test_another_function_under_the_same_names_is_found_by_its_logits(tmp_path, 
 
     other = torchvision.models.resnet18(num_classes=7)
     other.layer1[0].relu = torch.nn.GELU()
-    monkeypatch.setattr(module, "own_net", lambda *_: (other, ""))
+    monkeypatch.setattr(module, "reference_net", lambda *_: (other, ""))
     torch.save(trained("resnet18", num_classes=7).state_dict(), tmp_path / "x.pth")
     with pytest.raises(CheckFailed, match="more than rounding"):
         convert(tmp_path / "x.pth", "resdet", tmp_path / "y.safetensors")
     assert not (tmp_path / "y.safetensors").exists()
 
 
-def test_a_partial_file_is_converted_as_it_is_and_said_to_be_partial(tmp_path):
+def test_a_partial_file_is_converted_as_it_is_and_reported_to_be_partial(tmp_path):
     state = trained("resnet18", num_classes=7).state_dict()
     state = {n: t for n, t in state.items() if not n.startswith("layer4.1")}
     torch.save(state, tmp_path / "part.pth")

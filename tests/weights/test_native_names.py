@@ -63,7 +63,7 @@ def test_it_becomes_ours_with_the_same_logits_and_comes_back(folder):
     assert all(torch.equal(back[n], t) for n, t in net.state_dict().items())
 
 
-def test_without_a_record_the_net_is_said_once(tmp_path):
+def test_without_a_record_the_net_is_reported_once(tmp_path):
     """`card --net`; a wrong name is refused with what does not fit."""
     net = timm.create_model(NAME, num_classes=7)
     torch.save(net.state_dict(), tmp_path / "x.pth")
@@ -131,10 +131,10 @@ def test_a_prefix_that_is_the_nets_own_name_stays(tmp_path, monkeypatch, capsys)
     weights.save(tmp_path / "ours.safetensors", net.state_dict(), card)
     assert weights.load(tmp_path / "ours.safetensors")[0].keys() == net.state_dict().keys()
     torch.save(net.state_dict(), tmp_path / "bare.pth")
-    say = ["card", str(tmp_path / "bare.pth"), "--net", "wrapped"]
-    assert run_command("convert_weights", say) == 2
+    command = ["card", str(tmp_path / "bare.pth"), "--net", "wrapped"]
+    assert run_command("convert_weights", command) == 2
     assert "give --color, --mean and --std" in capsys.readouterr().err
     flags = ["--color", "BGR", "--mean", "1", "2", "3", "--std", "4", "5", "6"]
-    assert run_command("convert_weights", [*say, *flags]) == 0
+    assert run_command("convert_weights", [*command, *flags]) == 0
     tensors, card = weights.load(tmp_path / "bare.pth")
     assert tensors.keys() == net.state_dict().keys() and card.input.color_order == "BGR"

@@ -49,7 +49,7 @@ def test_classes_that_only_one_side_has_start_fresh():
 
 
 @pytest.mark.parametrize("how", ["new", "by_name"])
-def test_another_order_is_put_in_order_whatever_is_said(how):
+def test_another_order_is_put_in_order_whatever_is_reported(how):
     """F22: as many classes under the same names in another order would load without a word."""
     found = fitted(("a", "b", "c"), ("c", "a", "b"), how)
     assert found.tensors[f"{SCORES}.bias"].tolist() == [2.0, 0.0, 1.0, 3.0]

@@ -15,7 +15,7 @@ def small(name="resnet18", **options):
 def test_everything_arrives_by_value():
     """62 tensors of ResNet-18 beside the counters: 20 convolutions, 20 norms of 4, 2 of linear."""
     source, target = small(), small()
-    received = transfer(target, source.state_dict(), where="x", may_stay=())
+    received = transfer(target, source.state_dict(), where="x", optional=())
     assert received.expected == len(received.arrived) == 20 + 20 * 4 + 2
     assert received.batch_counters == 20
     for name, tensor in source.state_dict().items():
@@ -56,7 +56,7 @@ def test_declared_new_keeps_its_fresh_values():
     source, target = small(), small()
     fresh = target.res5[0].conv1.weight.clone()
     received = transfer(
-        target, source.state_dict(), where="x", declared_new=("res5.*",), may_stay=()
+        target, source.state_dict(), where="x", declared_new=("res5.*",), optional=()
     )
     assert torch.equal(target.res5[0].conv1.weight, fresh)
     assert torch.equal(target.res4[0].conv1.weight, source.res4[0].conv1.weight)
@@ -68,11 +68,11 @@ def test_a_pattern_that_fits_nothing_is_refused():
         transfer(small(), small().state_dict(), where="x", declared_new=("layer4.*",))
 
 
-def test_half_precision_is_converted_and_said():
+def test_half_precision_is_converted_and_reported():
     """F25."""
     source = small()
     state = {k: v.half() if v.is_floating_point() else v for k, v in source.state_dict().items()}
-    received = transfer(small(), state, where="x", may_stay=())
+    received = transfer(small(), state, where="x", optional=())
     assert received.converted == {"float16": 102}
     assert "102 from float16" in str(received)
 
@@ -80,7 +80,7 @@ def test_half_precision_is_converted_and_said():
 def test_the_table_adds_up_by_module():
     """By hand: ResNet-18's stem has 5 tensors, res2 four convolutions and norms of four: 20."""
     received = transfer(
-        small(), small().state_dict(), where="x", declared_new=("linear.*",), may_stay=()
+        small(), small().state_dict(), where="x", declared_new=("linear.*",), optional=()
     )
     rows = {line.split()[0]: line.split()[1:] for line in received.table().splitlines()[1:]}
     assert rows["stem"] == ["5", "5", "0", "0"]

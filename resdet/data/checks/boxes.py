@@ -3,7 +3,7 @@
 A box that is dropped or clipped is so in the records, which training and ground truth share.
 
     item     one object with its record and its number in its file
-    words    how messages of a format call it: in that format's own numbers
+    words    how messages of a format name it: in that format's numbers
 
 Not for: formats; readers bring (x0, y0, x1, y1), half-open, finite.
 """
@@ -20,10 +20,10 @@ from resdet.data.options import DataOptions, count_for, to_type
 # COCO rounds x and width to 0.01 each, so their sum may pass the border by a rounding.
 ROUNDING = 0.02
 # Boxes that leave their image by more than this many pixels, in more than this share of a set,
-# are no accident (F14).
+# are systematic (F14).
 FAR_OUTSIDE = 2.0
 SUSPICIOUS_SHARE = 0.01
-# In a published set so many of a thousand boxes may be odd, and are counted: nobody can fix it.
+# In a published set so many of a thousand boxes may be odd, and are counted: it is fixed.
 TOLERATED_PER_THOUSAND = 1
 
 
@@ -36,7 +36,7 @@ class Item(NamedTuple):
 
 
 class Words(Protocol):
-    """How a format's messages speak of a box."""
+    """How a format's messages describe a box."""
 
     def where(self, item: Item) -> str:
         """File and object, such as "Annotations/000123.xml, object 2 (dog)"."""
@@ -57,11 +57,11 @@ def check_boxes(
     written_as: str = "",
     is_published: bool = False,
 ) -> tuple[list[Item], Counter[str]]:
-    """The items that are used, clipped where that was asked for, and what was done.
+    """The items that are used, clipped where that is set, and what was done.
 
     Args:
-        written_as: "corners" or "sizes", what the format wants; where faulty boxes all fit as the
-            other, the page says so (F14).
+        written_as: "corners" or "sizes", what the format expects; where faulty boxes all fit as the
+            other, the page reports it (F14).
         is_published: an official set, of which one box in a thousand may be odd.
     """
     counts: Counter[str] = Counter()
@@ -150,7 +150,7 @@ def _refuse_leaving(
             kind,
             heading=f"{far:,} of {len(items):,} boxes stick out of their images as [x, y, width, "
             "height], and all of them fit as [x1, y1, x2, y2]:",
-            fix="COCO wants width and height. Fix the exporter, or convert the file.",
+            fix="COCO expects width and height. Fix the exporter, or convert the file.",
         )
 
 

@@ -73,11 +73,11 @@ def overlap(
     """Refuses test images that are training images (F6).
 
     They are the same file, or files with the same bytes, or, between sets of one family (VOC 2007
-    and 2012; COCO's), images with the same official id. Ids and names of one's own sets prove
-    nothing: many tools count every folder from 1.
+    and 2012; COCO's), images with the same official id. Ids and names of users' own sets are
+    no evidence: many tools count every folder from 1.
 
     Raises:
-        DataError: says how many, by what, and which are the first.
+        DataError: states how many, by what, and which are the first.
     """
     files = [record["file_name"] for data in train for record in data.records]
     same_file = {os.path.realpath(file) for file in files}
@@ -91,21 +91,21 @@ def overlap(
             if family(other.name) == family(data.name) is not None
             for record in other.records
         }
-        found: dict[str, list[str]] = defaultdict(list)
+        shared: dict[str, list[str]] = defaultdict(list)
         for record in data.records:
             path = record["file_name"]
             if os.path.realpath(path) in same_file:
-                found["same file"].append(path)
+                shared["same file"].append(path)
             elif _has_equal(path, by_size, digests):
-                found["same bytes"].append(path)
+                shared["same bytes"].append(path)
             elif record["image_id"] in ids:
-                found["same official id"].append(path)
-        number = sum(map(len, found.values()))
+                shared["same official id"].append(path)
+        number = sum(map(len, shared.values()))
         if number:
-            names = [os.path.basename(p) for paths in found.values() for p in paths]
+            names = [os.path.basename(p) for paths in shared.values() for p in paths]
             parts.append(
                 f"{number:,} of {len(data.records):,} test images of {data.name} are also training "
-                f"images ({', '.join(f'{kind}: {len(p):,}' for kind, p in found.items())}):\n"
+                f"images ({', '.join(f'{kind}: {len(p):,}' for kind, p in shared.items())}):\n"
                 f"{first_few(names, 5)}"
             )
     digests.save()
@@ -113,7 +113,7 @@ def overlap(
         raise DataError(
             "\n".join(parts)
             + "\nThe AP would not mean anything. Take these images or their set out "
-            "of DATASETS.TRAIN, or set EVAL.ALLOW_LEAK True; the report then says so in its title."
+            "of DATASETS.TRAIN, or set EVAL.ALLOW_LEAK True; the report's title then states it."
         )
 
 

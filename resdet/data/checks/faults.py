@@ -1,6 +1,6 @@
 """Every fault of a set on one page: what, where, and what to do about each kind.
 
-Readers add what they find and go on, so that a user fixes a set once and not fault by fault.
+Readers add what they find and continue, so that a user fixes a set once, not fault by fault.
 
 Not for: repairs, which are counted.
 """
@@ -50,7 +50,7 @@ class Faults:
         self._kinds: dict[str, _Kind] = {}
 
     def add(self, kind: str, line: str, *, fix: str = "") -> None:
-        """One fault. `fix` says what to do about this kind; the last one given is shown."""
+        """One fault. `fix` is what to do about this kind; the last one given is shown."""
         entry = self._kinds.setdefault(kind, _Kind())
         entry.lines.append(line.replace(f"{self.place}/", ""))
         entry.fix = fix or entry.fix

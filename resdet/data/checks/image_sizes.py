@@ -1,4 +1,4 @@
-"""The size of every image of a set: what the annotation says, held against the file (F16, F30).
+"""The size of every image of a set: the annotation's, compared with the file's (F16, F30).
 
 Not for: boxes (`boxes`).
 """
@@ -17,7 +17,7 @@ from resdet.data.options import DataOptions
 
 
 class Stated(NamedTuple):
-    """An image and the size that its annotation states; `source` is how that is called."""
+    """An image and the size that its annotation states; `source` is the annotation's name."""
 
     image_id: str | int
     path: str
@@ -73,10 +73,10 @@ def _refuse(
         swapped += is_swapped
         rotated += is_rotated
         why = ", exactly swapped" if is_swapped else ""
-        why += ", and the file carries an EXIF rotation" if is_rotated else ""
-        said = "" if entry.size is None else f"{entry.size[0]}x{entry.size[1]}"
+        why += ", and the file has an EXIF rotation" if is_rotated else ""
+        stated_size = "" if entry.size is None else f"{entry.size[0]}x{entry.size[1]}"
         name = os.path.basename(entry.path)
-        faults.add("sizes", f"{name} is {width}x{height}, {entry.source} says {said}{why}")
+        faults.add("sizes", f"{name} is {width}x{height}, {entry.source} has {stated_size}{why}")
     number = len(others)
     heading = (
         f"{number:,} {'image has' if number == 1 else 'images have'} another size than "
@@ -86,7 +86,7 @@ def _refuse(
     turned = [s for s in stated if _is_turned(s, headers)]
     if options.exif == "apply" and rotated == number == len(turned):
         fix = (
-            "All rotated images of the set were annotated as they are stored: say INPUT.EXIF "
+            "All rotated images of the set were annotated as they are stored: set INPUT.EXIF "
             "ignore, which holds for the whole set."
         )
     elif rotated == number and options.exif == "ignore":

@@ -14,8 +14,8 @@ another sign of it: switch horizontal flips off in both trainers.
 The same on every machine: draws come from raw 64-bit words, arithmetic is in integers, and
 hashes of all pictures before encoding are published and tested. Crops are PNG and so exact to
 the bit; scenes are JPEG, which libjpeg-turbo (in all wheels of Pillow and OpenCV) decodes to
-the same pixels everywhere, and another libjpeg perhaps to values off by a level. make() says so
-in the log when a machine differs.
+the same pixels everywhere, and another libjpeg perhaps to values off by a level. make() logs a
+warning when a machine differs.
 
 Not for: numbers about anything but resdet itself. It shows the mechanism, not ImageNet.
 """

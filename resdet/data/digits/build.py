@@ -1,4 +1,4 @@
-"""Makes the embedded set once, whole or not at all, whoever else is making it.
+"""Makes the embedded set once, whole or not at all, with any number of processes.
 
 It is painted into a sibling folder and renamed when done; a lock file keeps a second process
 waiting.

@@ -85,24 +85,24 @@ def unit_hash(digests: Mapping[int, str]) -> str:
 
 def differences(noted: Mapping[str, Any]) -> list[str]:
     """In what the pictures are not those that every machine should get; empty when they are."""
-    found = []
+    reasons = []
     if noted["differing_sources"]:
-        found.append(f"{', '.join(noted['differing_sources'])} decode to other pixels")
+        reasons.append(f"{', '.join(noted['differing_sources'])} decode to other pixels")
     if noted["recipe"]["sizes"] == SIZES and noted["hashes"] != PUBLISHED:
         units = [unit for unit, value in noted["hashes"].items() if value != PUBLISHED.get(unit)]
-        found.append(f"{', '.join(units)} have other pixels than the published ones")
+        reasons.append(f"{', '.join(units)} have other pixels than the published ones")
     if noted["first_jpeg"] not in (None, FIRST_JPEG):
-        found.append("JPEG is encoded or decoded to other pixels")
-    return found
+        reasons.append("JPEG is encoded or decoded to other pixels")
+    return reasons
 
 
 def warn_of_differences(noted: Mapping[str, Any]) -> None:
-    found = differences(noted)
-    if found:
+    reasons = differences(noted)
+    if reasons:
         logger.warning(
             "The embedded digits differ on this machine: %s. Everything works, but numbers are "
             "not comparable to RESULTS.md to the last digit.",
-            "; ".join(found),
+            "; ".join(reasons),
         )
 
 

@@ -121,7 +121,7 @@ PHOTOS = (
         "Motorcycle, left view",
         "D. Scharstein et al., Middlebury stereo benchmark, GCPR 2014, "
         "vision.middlebury.edu/stereo/data/scenes2014",
-        "free use with citation, as the benchmark's page says",
+        "free use with citation, as the benchmark's page states",
     ),
     SourceFile(
         "skimage",

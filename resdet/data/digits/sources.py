@@ -49,11 +49,11 @@ def locate() -> dict[str, Path]:
     Raises:
         DataError: a package or a file is not there; names all that lack, and what to type.
     """
-    found, missing = {}, []
+    paths, missing = {}, []
     for source in (DIGITS, *PHOTOS):
         folder = _package_folder(source.package)
         if folder is not None and (folder / source.path).is_file():
-            found[source.name] = folder / source.path
+            paths[source.name] = folder / source.path
         else:
             what = "not installed" if folder is None else f"not in {folder}"
             missing.append(f"  {source.path} of {PIP_NAMES[source.package]}: {what}")
@@ -64,7 +64,7 @@ def locate() -> dict[str, Path]:
             + "\n".join(missing)
             + f"\nType: {INSTALL}"
         )
-    return found
+    return paths
 
 
 def read() -> Sources:

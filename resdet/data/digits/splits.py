@@ -1,9 +1,9 @@
-"""Who gets what: the digits and the photo regions of train, val and test, without overlap.
+"""The digits and the photo regions of train, val and test, without overlap.
 
 Digits: one fixed permutation of the 1,797, cut at 1,000 and 1,200. Photos: each is cut into four
 quadrants, two for train, one for val, one for test, and which ones rotates from photo to photo.
-So every split has all 18 photographs and no pixel lies in two. Regions of one photograph still
-share its light and style: a test scene is new, not from another world.
+So every split has all 18 photographs and no pixel lies in two. Regions of one photograph
+share its light and style: a test scene is new, but of the same domain.
 
 Not for: painting.
 """
@@ -22,7 +22,7 @@ SPLITS = ("train", "val", "test")
 DIGIT_SEED = 20151210
 TRAIN_END, VAL_END = 1000, 1200
 # Photos with a longer side above this many pixels are shrunk to 60 % first: at full size a
-# crop of 144 px would show next to nothing of them.
+# crop of 144 px would show almost nothing of them.
 SHRINK_ABOVE = 900
 
 

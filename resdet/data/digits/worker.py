@@ -76,7 +76,7 @@ def image_id(split: str, index: int, sizes: Sizes) -> str:
 
 
 def digest(image: np.ndarray, facts: object) -> str:
-    """SHA-256 of the pixels before encoding and of what is said about them."""
+    """SHA-256 of the pixels before encoding and of their annotation."""
     text = json.dumps([image.shape, facts], sort_keys=True, separators=(",", ":"))
     return hashlib.sha256(text.encode() + image.tobytes()).hexdigest()
 

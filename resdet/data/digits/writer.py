@@ -33,7 +33,7 @@ from resdet.data.digits.splits import SPLITS
 
 CLASSES = tuple("0123456789")
 JPEG_QUALITY = 95
-# The XML says `occluded` from this hidden share on.
+# The XML has `occluded` 1 from this hidden share on.
 OCCLUDED_FROM = 0.05
 
 Facts = dict[str, Any]

@@ -1,6 +1,6 @@
-"""What an image's header says, without decoding a pixel.
+"""The facts in an image's header, without decoding a pixel.
 
-Every decision of the reader rests on these facts, so a size that is checked before a training
+Every decision of the reader uses these facts, so a size that is checked before a training
 starts is the size that is read in it.
 
 Not for: pixels (`reader`).
@@ -87,7 +87,7 @@ def read_header(stream: BinaryIO, path: Path | str) -> tuple[Image.Image, ImageF
     """The picture, not yet decoded, and its facts; `stream` must stay open to decode it.
 
     Raises:
-        DataError: it is no image, or its header is damaged; says which.
+        DataError: it is no image, or its header is damaged; states which.
     """
     head = stream.read(foreign.HEAD_BYTES)
     size = stream.seek(0, 2)

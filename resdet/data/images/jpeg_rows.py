@@ -1,7 +1,7 @@
 """The upper rows of a JPEG without the work for those below.
 
-A JPEG is coded from top to bottom, so its first rows can be had alone by saying in its header
-that it is no higher: the decoder passes over the rest. The rows are the same to the bit.
+A JPEG is coded from top to bottom, so its first rows can be decoded alone by setting a
+smaller height in its header: the decoder skips the rest. The rows are the same to the bit.
 
 Only of files in which nothing can be missed by that: one baseline scan that goes on, without
 another marker, to the end marker in the file's last two bytes.
@@ -19,10 +19,10 @@ from PIL import JpegImagePlugin
 
 # Interpolating chroma looks this many rows on, before any DCT scale.
 _ROWS_LOOKED_ON = 2
-# With more rows than this share of all, looking through the file costs what it gains.
+# With more rows than this share of all, scanning the file costs as much as it saves.
 _WORTH_IT = 0.92
 _BASELINE = (0xC0, 0xC1)
-# Tables, comments and what cameras put in; each has a length and means nothing to the height.
+# Tables, comments and metadata of cameras; each has a length and no effect on the height.
 _PASSED_OVER = (0xC4, 0xDB, 0xFE, *range(0xE0, 0xF0))
 _SCAN = 0xDA
 _END_MARKER = b"\xff\xd9"

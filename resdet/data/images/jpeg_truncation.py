@@ -54,7 +54,7 @@ def _decode(data: bytes) -> np.ndarray:
 
 
 def _all_scans_came(data: bytes) -> bool:
-    """Whether the scan headers promise every coefficient of every component in full precision."""
+    """Whether the scan headers declare every coefficient of every component in full precision."""
     came: dict[int, int] = {}
     position = 2
     while (found := _NEXT_MARKER.search(data, position)) is not None:

@@ -39,7 +39,7 @@ SUFFIXES = {
 }
 IMAGE_SUFFIXES = tuple(s for suffixes in SUFFIXES.values() for s in suffixes)
 GREY_MODES = ("1", "L", "LA", "La", "I", "I;16", "I;16B", "I;16L", "I;16N", "F")
-# EXIF orientation to what makes the picture upright, and what makes it lie down again.
+# EXIF orientation to the transposition that makes the image upright, and its inverse.
 UPRIGHT = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
     3: Image.Transpose.ROTATE_180,
@@ -63,10 +63,10 @@ def read_size(path: Path | str, options: DataOptions | None = None) -> tuple[int
 
 
 def inspect(path: Path | str) -> ImageFacts:
-    """What the header says; no pixel is decoded.
+    """The facts in the header; no pixel is decoded.
 
     Raises:
-        DataError: no such file, or not an image; says what it is instead.
+        DataError: no such file, or not an image; states what it is instead.
     """
     try:
         with open(path, "rb") as stream:
@@ -88,7 +88,7 @@ def refusal(facts: ImageFacts, options: DataOptions) -> str | None:
     if facts.bits > 8 and options.sixteen_bit == "refuse":
         return (
             f"has {facts.bits} bits per channel. Reading it as 8 bits would clip or darken it. "
-            "Convert it, or say INPUT.SIXTEEN_BIT high_byte (divide by 256) or stretch (per file, "
+            "Convert it, or set INPUT.SIXTEEN_BIT high_byte (divide by 256) or stretch (per file, "
             "min to max)."
         )
     return None
@@ -142,8 +142,8 @@ class ImageReader:
     ) -> np.ndarray:
         """A part of the image at another size, as if `read` and resized, in less time.
 
-        A JPEG is decoded at the smallest DCT scale at which the part has still as many pixels as
-        the result, and down to the last row that is needed.
+        A JPEG is decoded at the smallest DCT scale at which the part has at least as many pixels
+        as the result, and down to the last row that is needed.
 
         Args:
             choose: (width, height) of the upright image to the region; called once.
@@ -250,7 +250,7 @@ class ImageReader:
         if facts.bits > 8 and self.options.sixteen_bit == "stretch":
             raise DataError(
                 f"{path} is a colour file with {facts.bits} bits per channel, and stretch is for "
-                "grey ones. Convert it, or say INPUT.SIXTEEN_BIT high_byte."
+                "grey ones. Convert it, or set INPUT.SIXTEEN_BIT high_byte."
             )
         try:
             if facts.has_alpha:
@@ -295,7 +295,7 @@ class ImageReader:
         else:
             raise DataError(
                 f"{path} has {facts.bits} bits per channel, so it has no high byte of 16. Convert "
-                "it, or say INPUT.SIXTEEN_BIT stretch."
+                "it, or set INPUT.SIXTEEN_BIT stretch."
             )
         return Image.fromarray(values.astype(np.uint8)).convert("RGB")
 

@@ -85,7 +85,7 @@ class Region(NamedTuple):
     def scale(self) -> int:
         """By how much the file may be decoded smaller: 1, 2, 4 or 8.
 
-        The part has then still as many pixels as the result, or more, in both directions.
+        The part then has at least as many pixels as the result in both directions.
         """
         room = min(axis.step // axis.per for axis in self)
         return next((scale for scale in SCALES if room >= scale), 1)
@@ -103,7 +103,7 @@ def resized(picture: Image.Image, region: Region) -> np.ndarray:
 
 def _by_pillow(picture: Image.Image, region: Region) -> np.ndarray:
     (left, right), (top, bottom) = region.columns.edges, region.rows.edges
-    # Rounding must not carry the box over the edge, which Pillow refuses.
+    # Rounding must not move the box over the edge, which Pillow refuses.
     box = (left, top, min(right, float(picture.width)), min(bottom, float(picture.height)))
     size = (region.columns.samples, region.rows.samples)
     return np.array(picture.resize(size, Image.Resampling.BILINEAR, box=box))

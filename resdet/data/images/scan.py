@@ -1,7 +1,7 @@
 """The header of every image of a set, before anything starts.
 
-Finds foreign and oversized files while nothing is lost (`docs/faults.md` F1, F16, F31, F32). Only
-headers are read, by several threads, and what they say is kept (`cache`).
+Finds foreign and oversized files before any work is done (`docs/faults.md` F1, F16, F31, F32). Only
+headers are read, by several threads, and their facts are kept (`cache`).
 
 Not for: finding the files (`listed_files`), or decoding them (`reader`).
 """
@@ -27,12 +27,12 @@ from resdet.errors import DataError
 logger = logging.getLogger(__name__)
 
 VERSION = f"1 Pillow {PIL.__version__}"
-SAY_SECONDS = 10.0
+SECONDS_PER_LINE = 10.0
 
 
 @dataclass
 class Headers:
-    """What the headers of a set say.
+    """The facts in the headers of a set.
 
     Attributes:
         facts: by path, of every image that can be read.
@@ -70,15 +70,15 @@ def read_headers(files: Sequence[str], options: DataOptions) -> Headers:
 def _inspect_all(
     files: Sequence[str], caches: dict[str, FolderCache]
 ) -> Iterable[tuple[str, ImageFacts | str]]:
-    start = said = time.monotonic()
+    start = last_line = time.monotonic()
     workers = min(16, 4 * (os.cpu_count() or 1))
     with ThreadPoolExecutor(workers) as pool:
         answers = pool.map(lambda file: _inspect(file, caches[os.path.dirname(file)]), files)
         for done, answer in enumerate(zip(files, answers, strict=True), 1):
             yield answer
             now = time.monotonic()
-            if now - said > SAY_SECONDS:
-                said = now
+            if now - last_line > SECONDS_PER_LINE:
+                last_line = now
                 left = (now - start) / done * (len(files) - done)
                 logger.info("image headers: %d of %d, eta %.0f s", done, len(files), left)
 

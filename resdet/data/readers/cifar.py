@@ -1,7 +1,7 @@
 """CIFAR-10 and CIFAR-100 from their binary files; nothing is unpickled.
 
 A record is one label byte (CIFAR-100: coarse, then fine), then 1,024 bytes each of red, green and
-blue, row by row. Files with fewer records than the published ones are read, and this is said.
+blue, row by row. Files with fewer records than the published ones are read, and this is reported.
 
 Not for: where sets lie (`catalog`).
 """
@@ -120,8 +120,8 @@ def _records(path: Path, layout: Layout, faults: Faults) -> np.ndarray:
         return nothing
     head = data[: foreign.HEAD_BYTES]
     if foreign.is_foreign(head, len(data)):
-        said = foreign.describe(head, len(data), expected="CIFAR records")
-        faults.add("files", f"{path} {said}")
+        description = foreign.describe(head, len(data), expected="CIFAR records")
+        faults.add("files", f"{path} {description}")
         return nothing
     if len(data) % size:
         others = [k for k, other in LAYOUTS.items() if len(data) % other.record_bytes == 0]

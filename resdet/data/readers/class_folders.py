@@ -1,9 +1,9 @@
-"""Folders of classes to a classification set: ImageNet's layout, and everybody's own.
+"""Folders of classes to a classification set: ImageNet's layout, and users' own.
 
     <root>/<class>/<image>    classes in the order of their sorted names
 
-The order is that of text, as everywhere: folders called 0 to 10 come as 0, 1, 10, 2, …, which is
-said, since class numbers from elsewhere then mean other folders. Within resdet classes are
+The order is that of text, as everywhere: folders named 0 to 10 come as 0, 1, 10, 2, …, which is
+reported, since class numbers from elsewhere then mean other folders. Within resdet classes are
 matched by name (`docs/faults.md` F4).
 
 Not for: where sets lie (`catalog`).
@@ -96,7 +96,7 @@ def _classes(root: Path, name: str) -> tuple[list[str], int]:
     if images:
         raise DataError(
             f"{name}: {root} holds {images:,} images and no class folders. Sort them into "
-            f"{root.name}/<class>/<image>; ImageNet's val comes flat, datasets/README.md says how "
+            f"{root.name}/<class>/<image>; ImageNet's val comes flat, datasets/README.md shows how "
             "to sort it."
         )
     raise DataError(f"{name}: {root} has no class folders. Expected {root.name}/<class>/<image>.")

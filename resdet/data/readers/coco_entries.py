@@ -1,7 +1,7 @@
 """COCO's instances JSON as training needs it; every fault collected, none raised.
 
-What the file says is read by `resdet.formats.coco_json`, with the rules of the evaluator. Here
-every image needs a file_name, and a size that is missing is left to the image file.
+The file is parsed by `resdet.formats.coco_json`, with the rules of the evaluator. Here every image
+needs a file_name, and a missing size is taken from the image file.
 
 `difficult` and `truncated` may stand beside `iscrowd`, as the embedded digits have them. What is
 harmless is fixed and counted: a missing `iscrowd` or `area`, ids such as 7.0.
@@ -31,7 +31,7 @@ from resdet.formats.coco_json import Id, Size
 
 @dataclass
 class CocoFile:
-    """What a file says.
+    """The contents of a file.
 
     Attributes:
         images: by id: file_name, and size or None.
@@ -54,7 +54,7 @@ class CocoFile:
     orphans: int = 0
 
     def where(self, annotation_id: int, category_id: int, image_id: Id) -> str:
-        """How messages call an annotation."""
+        """How messages name an annotation."""
         name = self.categories[category_id]
         return f"{self.title}, annotation {annotation_id} ({name}, image {image_id})"
 
@@ -63,7 +63,7 @@ def read_json(path: Path) -> dict[str, Any]:
     """The object in a .json or .json.gz file.
 
     Raises:
-        DataError: no such file, not JSON (says what it is), or not an object.
+        DataError: no such file, not JSON (states what it is), or not an object.
     """
     try:
         data = path.read_bytes()
@@ -83,8 +83,8 @@ def read_json(path: Path) -> dict[str, Any]:
     except ValueError as error:
         head = data[: foreign.HEAD_BYTES]
         if not head.removeprefix(b"\xef\xbb\xbf").lstrip().startswith((b"{", b"[")):
-            said = foreign.describe(head, len(data), expected="JSON")
-            raise DataError(f"{path} {said}") from None
+            description = foreign.describe(head, len(data), expected="JSON")
+            raise DataError(f"{path} {description}") from None
         raise DataError(
             f"{path} is cut off or damaged: after {len(data):,} bytes, {error}. Fetch it again."
         ) from None
@@ -99,11 +99,11 @@ def read_json(path: Path) -> dict[str, Any]:
 def parse_coco(
     content: Mapping[str, Any], title: str, faults: Faults, *, drop_orphans: Counts = 0
 ) -> CocoFile:
-    """Everything that a file says; what is wrong goes to `faults`.
+    """All entries of a file; what is wrong is added to `faults`.
 
     Args:
         drop_orphans: annotations of images that are not there, exactly so many, are left out; a
-            mapping goes by the name in `faults`.
+            mapping is looked up by the name in `faults`.
     """
     reader = _EntryReader(CocoFile(title), faults)
     if key := coco_json.lacking_list(content, ("images", "categories")):
@@ -143,7 +143,7 @@ class _EntryReader:
             self.faults.add("file", f'{self.file.title}: "images" is empty, so the set is empty')
 
     def _where(self, key: str, number: int) -> str:
-        """How messages call an entry, counted from 1."""
+        """How messages name an entry, counted from 1."""
         return f'{self.file.title}, "{key}" entry {number + 1}'
 
     def _refuse_image(self, fault: coco_json.Fault, entries: list[Any]) -> None:
@@ -264,7 +264,7 @@ class _EntryReader:
         )
 
     def _objects(self, key: str, entries: list[Any]) -> Iterator[tuple[int, dict[str, Any], str]]:
-        """The entries that are objects: their place from 1, themselves, how messages call them."""
+        """The entries that are objects: their place from 1, themselves, how messages name them."""
         for number, entry in enumerate(entries, 1):
             where = f'{self.file.title}, "{key}" entry {number}'
             if isinstance(entry, dict):
@@ -363,12 +363,12 @@ class _EntryReader:
         return good or None
 
     def _id(self, value: Any, where: str, key: str = "id", *, text: bool = False) -> Id | None:
-        found = coco_json.as_id(value, text=text)
-        if found is None:
+        result = coco_json.as_id(value, text=text)
+        if result is None:
             self._refuse_id(value, where, key)
         elif isinstance(value, float):
             self.file.repairs["ids with a decimal point"] += 1
-        return found
+        return result
 
     def _refuse_id(
         self, value: Any, where: str, key: str = "id", fix: str = "Ids are whole numbers."
@@ -379,7 +379,7 @@ class _EntryReader:
 
 
 def _printable(value: Id) -> str:
-    """The id as every terminal takes it."""
+    """The id as every terminal can print it."""
     return str(value).encode("utf-8", "backslashreplace").decode("utf-8")
 
 

@@ -1,7 +1,7 @@
 """COCO's instances JSON and its image folder to checked records.
 
 Polygons, run lengths and crowds are kept. Boxes become (x, y, x + width, y + height); sizes are
-held against the files; every fault of the set is collected before one page shows them
+compared with the files; every fault of the set is collected before one page shows them
 (`docs/faults.md` F1 to F16, F56 to F58).
 
 Not for: where sets lie (`catalog`), or the JSON itself (`coco_entries`).
@@ -114,16 +114,16 @@ def _records(
 ) -> list[dict[str, Any]]:
     """One record per usable image, in the order of ids, its size checked (F1, F9, F16)."""
     names = [name for name, _ in file.images.values()]
-    found = locate(str(image_root), names, IMAGE_SUFFIXES)
-    found.missing[:] = [f"{image_root}/{name}" for name in found.missing]
+    located = locate(str(image_root), names, IMAGE_SUFFIXES)
+    located.missing[:] = [f"{image_root}/{name}" for name in located.missing]
     counts["images missing, left out"] = refuse_missing(
-        found, faults, options, what="images", total=len(names), source=file.title
+        located, faults, options, what="images", total=len(names), source=file.title
     )
-    counts["images under another spelling"] = len(found.renamed)
+    counts["images under another spelling"] = len(located.renamed)
     entries = [
-        image_sizes.Stated(image_id, found.paths[name], size, file.title)
+        image_sizes.Stated(image_id, located.paths[name], size, file.title)
         for image_id, (name, size) in sorted(file.images.items(), key=_by_id)
-        if name in found.paths
+        if name in located.paths
     ]
     checked = image_sizes.checked_sizes(entries, faults, options)
     counts.update(checked.counts)
@@ -163,7 +163,7 @@ def _annotation(a: Mapping[str, Any], places: Mapping[int, int]) -> dict[str, An
 
 
 class _CocoMessages:
-    """How messages speak of COCO's boxes: as x, y, width, height. Item numbers are rows."""
+    """How messages describe COCO's boxes: as x, y, width, height. Item numbers are rows."""
 
     def __init__(self, file: CocoFile):
         self.file = file

@@ -20,7 +20,7 @@ from resdet.data.options import DataOptions, count_for, to_type
 
 
 @dataclass
-class Found:
+class Located:
     """Where listed files are.
 
     Attributes:
@@ -36,32 +36,32 @@ class Found:
     renamed: dict[str, str] = field(default_factory=dict)
 
 
-def locate(folder: str, names: Iterable[str], suffixes: Sequence[str]) -> Found:
+def locate(folder: str, names: Iterable[str], suffixes: Sequence[str]) -> Located:
     """Finds each name below `folder`, or else its stem under another spelling or suffix.
 
     Args:
         names: relative paths, such as "000005.jpg" or "train/a.jpg".
         suffixes: lower-case ones that another spelling may have.
     """
-    found = Found()
+    files = Located()
     folders = _Folders(suffixes)
     for name in names:
         parent, base = os.path.split(os.path.join(folder, native(name)))
         if base in folders.entries(parent):
-            found.paths[name] = os.path.join(parent, base)
+            files.paths[name] = os.path.join(parent, base)
             continue
         if "\\" in base and "\\" in name:
             # Written on Windows: its separators are part of the name here.
             parent, base = os.path.split(os.path.join(folder, native(name).replace("\\", "/")))
         others = folders.other_spellings(parent, base)
         if len(others) == 1:
-            found.paths[name] = os.path.join(parent, others[0])
-            found.renamed[name] = others[0]
+            files.paths[name] = os.path.join(parent, others[0])
+            files.renamed[name] = others[0]
         elif others:
-            found.ambiguous[name] = others
+            files.ambiguous[name] = others
         else:
-            found.missing.append(name)
-    return found
+            files.missing.append(name)
+    return files
 
 
 class _Folders:
@@ -112,7 +112,7 @@ def portable(name: str) -> str:
 
 
 def refuse_missing(
-    found: Found, faults: Faults, options: DataOptions, *, what: str, total: int, source: str
+    files: Located, faults: Faults, options: DataOptions, *, what: str, total: int, source: str
 ) -> int:
     """Adds missing and ambiguous files to the faults; how many may be left out.
 
@@ -121,17 +121,17 @@ def refuse_missing(
         total: how many are listed.
         source: the list.
     """
-    for name, others in found.ambiguous.items():
+    for name, others in files.ambiguous.items():
         faults.add(
             f"ambiguous {what}",
             f"{name}: there are {', '.join(others)}",
             fix="Keep one of each.",
         )
-    missing = len(found.missing)
+    missing = len(files.missing)
     stated = count_for(options.allow_missing, faults.name)
     if missing in (0, stated):
         return missing
-    for name in found.missing:
+    for name in files.missing:
         faults.add(f"missing {what}", name)
     typed = to_type("DATASETS.ALLOW_MISSING", options.allow_missing, faults.name, missing)
     faults.explain(

@@ -1,12 +1,12 @@
-"""PASCAL VOC's layout to checked records: VOC2007, VOC2012 and everybody's own in the same form.
+"""PASCAL VOC's layout to checked records: VOC2007, VOC2012 and users' own sets in the same form.
 
     <root>/ImageSets/Main/<split>.txt    one image id a line
     <root>/Annotations/<id>.xml          boxes in pixels from 1, both ends inside
     <root>/JPEGImages/<id>.jpg           another suffix or spelling is found and counted
-    <root>/classes.txt                   one's own: names in their order, one a line (optional)
+    <root>/classes.txt                   own classes: names in their order, one a line (optional)
 
 Boxes become half-open and 0-based as in Detectron2: xmin - 1, ymin - 1, xmax, ymax. A box from 1
-to the width covers the whole image. With `voc_origin` 0 the four numbers stay: they are taken for
+to the width covers the whole image. With `voc_origin` 0 the four numbers are kept: they are read as
 edges from 0 to the width, as most labelling tools write them.
 
 Every fault of the set is collected before one page shows them (`docs/faults.md` F1 to F16).
@@ -28,7 +28,7 @@ from resdet.data.checks.boxes import Item, check_boxes
 from resdet.data.checks.faults import Faults
 from resdet.data.images.reader import IMAGE_SUFFIXES
 from resdet.data.options import DataOptions
-from resdet.data.readers.listed_files import Found, locate, refuse_missing
+from resdet.data.readers.listed_files import Located, locate, refuse_missing
 from resdet.data.records import (
     BOX_MODE_XYXY,
     DetectionSet,
@@ -40,7 +40,7 @@ from resdet.errors import DataError
 from resdet.formats.voc_list import read_list
 from resdet.formats.voc_xml import VOC_CLASSES, VocFile, parse_voc
 
-# With origin 0, so many boxes at the far border and none at the near one say "counted from 1".
+# With origin 0, so many boxes at the far border and none at the near one mean "counted from 1".
 MANY_AT_THE_BORDER = 10
 
 
@@ -62,7 +62,7 @@ def load_voc(
         classes: in their order; None takes classes.txt, or the sorted names of all annotations in
             the tree, so that every split of it has the same.
         year: 2007 means 11-point AP; later years and None, area.
-        annotated: False for sets whose annotations nobody has (VOC 2012 test).
+        annotated: False for sets whose annotations are not public (VOC 2012 test).
         is_published: an official set; one odd box in a thousand is counted, not refused.
 
     Raises:
@@ -109,8 +109,8 @@ class _Reading:
     faults: Faults
     counts: Counter[str] = field(default_factory=Counter)
     notes: list[str] = field(default_factory=list)
-    images: Found = field(default_factory=Found)
-    xml: Found = field(default_factory=Found)
+    images: Located = field(default_factory=Located)
+    xml: Located = field(default_factory=Located)
 
     def find(self, ids: Sequence[str], source: str, annotated: bool) -> None:
         """Images and annotation files of the ids; missing ones are faults or are left out (F1)."""
@@ -121,13 +121,13 @@ class _Reading:
             names = [f"{i}.xml" for i in ids]
             self.xml = locate(str(self.root / "Annotations"), names, (".xml",))
             kinds.append(("annotations", self.xml, "Annotations"))
-        for what, found, folder in kinds:
-            found.missing[:] = [f"{folder}/{name}" for name in found.missing]
+        for what, files, folder in kinds:
+            files.missing[:] = [f"{folder}/{name}" for name in files.missing]
             left_out = refuse_missing(
-                found, self.faults, self.options, what=what, total=len(ids), source=source
+                files, self.faults, self.options, what=what, total=len(ids), source=source
             )
             self.counts[f"{what} missing, left out"] = left_out
-            self.counts[f"{what} under another spelling"] = len(found.renamed)
+            self.counts[f"{what} under another spelling"] = len(files.renamed)
 
     def parse(self, ids: Sequence[str]) -> dict[str, VocFile]:
         """Annotations by id, of those whose image is there, too."""
@@ -158,18 +158,18 @@ class _Reading:
                 continue
             stated = None if files is None else files[image_id].size
             entries.append(image_sizes.Stated(image_id, path, stated, "the XML"))
-        found = image_sizes.checked_sizes(entries, self.faults, self.options)
-        self.counts.update(found.counts)
+        checked = image_sizes.checked_sizes(entries, self.faults, self.options)
+        self.counts.update(checked.counts)
         return [
             {
                 "file_name": entry.path,
                 "image_id": entry.image_id,
-                "width": found.sizes[entry.path][0],
-                "height": found.sizes[entry.path][1],
+                "width": checked.sizes[entry.path][0],
+                "height": checked.sizes[entry.path][1],
                 "annotations": [],
             }
             for entry in entries
-            if entry.path in found.sizes
+            if entry.path in checked.sizes
         ]
 
     def items(
@@ -184,21 +184,21 @@ class _Reading:
         items = []
         for record in records:
             parsed = files.get(record["image_id"])
-            for found in parsed.objects if parsed else ():
-                if found.name not in place:
-                    where = f"{parsed.where if parsed else ''}, object {found.number}"
-                    self._refuse_class(where, found.name, words.classes)
+            for item in parsed.objects if parsed else ():
+                if item.name not in place:
+                    where = f"{parsed.where if parsed else ''}, object {item.number}"
+                    self._refuse_class(where, item.name, words.classes)
                     continue
-                xmin, ymin, xmax, ymax = found.box
+                xmin, ymin, xmax, ymax = item.box
                 annotation = {
                     "bbox": [xmin - near, ymin - near, xmax, ymax],
                     "bbox_mode": BOX_MODE_XYXY,
-                    "category_id": place[found.name],
+                    "category_id": place[item.name],
                     "iscrowd": 0,
-                    "difficult": found.difficult,
-                    "truncated": found.truncated,
+                    "difficult": item.difficult,
+                    "truncated": item.truncated,
                 }
-                items.append(Item(record, found.number, annotation))
+                items.append(Item(record, item.number, annotation))
         return items
 
     def _refuse_class(self, where: str, name: str, classes: Sequence[str]) -> None:
@@ -217,7 +217,7 @@ class _Reading:
 
 @dataclass
 class _VocMessages:
-    """How messages speak of VOC's boxes: in the numbers of the XML."""
+    """How messages describe VOC's boxes: in the numbers of the XML."""
 
     files: Mapping[str, VocFile]
     classes: Sequence[str]
@@ -256,7 +256,7 @@ class _VocMessages:
 
 
 def _refuse_other_origin(items: Sequence[Item], words: _VocMessages, reading: _Reading) -> None:
-    """A coordinate 0 proves that a tool counted from 0; the far border speaks for 1 (F13)."""
+    """A coordinate 0 proves that a tool counted from 0; the far border suggests 1 (F13)."""
     near = words.near
     zeros = [i for i in items if 0 <= min(i.annotation["bbox"][:2]) + near < 1]
     borders = [
@@ -265,7 +265,7 @@ def _refuse_other_origin(items: Sequence[Item], words: _VocMessages, reading: _R
         if i.annotation["bbox"][2] == i.record["width"]
         or i.annotation["bbox"][3] == i.record["height"]
     ]
-    # What lies far outside, or backwards, is said by its own name below.
+    # Boxes far outside, or with swapped corners, are faults of their own kind below.
     if near == 1 and zeros:
         axis = "xmin" if zeros[0].annotation["bbox"][0] + near < 1 else "ymin"
         reading.faults.add(
@@ -325,10 +325,10 @@ def _own_classes(root: Path, faults: Faults) -> tuple[str, ...]:
         spellings.setdefault(name.casefold(), []).append(name)
     for names in spellings.values():
         if len(names) > 1:
-            said = ", ".join(f'"{n}" ({objects[n]} objects)' for n in names)
+            counts = ", ".join(f'"{n}" ({objects[n]} objects)' for n in names)
             faults.add(
                 "class list",
-                f"classes that differ in case alone: {said}",
+                f"classes that differ in case alone: {counts}",
                 fix="Write one spelling in all files.",
             )
     return tuple(sorted(objects))

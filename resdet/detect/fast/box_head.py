@@ -27,7 +27,7 @@ def can_be_accelerated(heads: Any) -> bool:
     )
 
 
-def own_box_head(heads: StandardROIHeads) -> bool:
+def native_box_head(heads: StandardROIHeads) -> bool:
     """Whether the layers behind the pooling are Detectron2's; a subclass may do more."""
     return type(heads.box_head) in (FastRCNNConvFCHead, BoxHead)
 
@@ -40,5 +40,5 @@ def accelerate(heads: StandardROIHeads, precision: Precision, chunk: int) -> Non
             levels[number] = SummedAlign(level, chunk)
         else:
             level.chunk = chunk
-    if own_box_head(heads):
+    if native_box_head(heads):
         heads.box_head = BoxHead(heads.box_head, precision)

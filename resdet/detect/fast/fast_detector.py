@@ -5,10 +5,10 @@
 - Norms are folded into their convolutions (`folding`).
 - Maps are channels_last; of each region only what the tail reads is pooled, from maps on which
   its first linear layers ran already (`region_features`), in chunks that fit the processor's cache.
-- 3x3 convolutions in float32 on a CPU go Winograd's way (`winograd`).
+- 3x3 convolutions in float32 on a CPU are computed by Winograd's algorithm (`winograd`).
 - The RPN's NMS stops where enough boxes are left (`proposals`).
 
-Not for: training (`fast_training`); parts of other kinds (`skipped` says which stay as they are).
+Not for: training (`fast_training`); parts of other kinds (`skipped` lists them).
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from detectron2.layers import Conv2d, FrozenBatchNorm2d
 from torch import nn
 
 from resdet.detect.backbone import NetBackbone
-from resdet.detect.fast.box_head import BoxHead, accelerate, can_be_accelerated, own_box_head
+from resdet.detect.fast.box_head import BoxHead, accelerate, can_be_accelerated, native_box_head
 from resdet.detect.fast.folding import fold_norms, is_plain
 from resdet.detect.fast.proposals import HiddenLayer, ShortNMS, plain_head
 from resdet.detect.fast.region_features import CHUNK, pooler_for, unsupported_reason
@@ -47,14 +47,14 @@ def fast(model: nn.Module, *, bf16: bool = False, chunk: int = CHUNK) -> nn.Modu
     """
     if getattr(model, "is_fast_form", False):
         raise ValueError("this is the fast form already: give the trained model")
-    found: Any = copy.deepcopy(model).eval()
-    found.is_fast_form = True
-    for parameter in found.parameters():
+    fast_model: Any = copy.deepcopy(model).eval()
+    fast_model.is_fast_form = True
+    for parameter in fast_model.parameters():
         parameter.requires_grad_(False)
-    device = next(found.parameters()).device.type
+    device = next(fast_model.parameters()).device.type
     precision = Precision(device, bf16=bf16, channels_last=True)
-    backbone = found.backbone
-    heads: Any = getattr(found, "roi_heads", None)
+    backbone = fast_model.backbone
+    heads: Any = getattr(fast_model, "roi_heads", None)
     if isinstance(backbone, NetBackbone | NetFPN):
         _prepare(backbone, bf16)
         backbone.precision = precision
@@ -74,10 +74,10 @@ def fast(model: nn.Module, *, bf16: bool = False, chunk: int = CHUNK) -> nn.Modu
             _prepare(heads.get_submodule(name), bf16)
         if not unsupported_reason(heads):
             heads.region_features = pooler_for(heads)(heads, chunk=chunk)
-    if plain_head(getattr(found, "proposal_generator", None)):
-        _prepare_rpn_head(found.proposal_generator.rpn_head, precision)
-        found.proposal_generator = ShortNMS(found.proposal_generator)
-    return found
+    if plain_head(getattr(fast_model, "proposal_generator", None)):
+        _prepare_rpn_head(fast_model.proposal_generator.rpn_head, precision)
+        fast_model.proposal_generator = ShortNMS(fast_model.proposal_generator)
+    return fast_model
 
 
 def _prepare(module: nn.Module, bf16: bool) -> None:
@@ -88,13 +88,13 @@ def _prepare(module: nn.Module, bf16: bool) -> None:
         module.to(torch.bfloat16)
     for parent in list(module.modules()):
         for name, child in list(parent.named_children()):
-            quicker = _winograd(child)
-            if quicker is not None:
-                setattr(parent, name, quicker)
+            faster = _winograd(child)
+            if faster is not None:
+                setattr(parent, name, faster)
 
 
 def _winograd(conv: Any) -> WinogradConv | None:
-    """What computes this layer faster, be it ours or Detectron2's; None if nothing does."""
+    """A module that computes this layer faster, ours or Detectron2's; None if there is none."""
     if not fits(conv) or getattr(conv, "norm", None) is not None:
         return None
     if is_plain(conv):
@@ -127,7 +127,7 @@ def skipped(model: nn.Module) -> Iterator[str]:
             yield reason
     elif not can_be_accelerated(heads):
         yield f"the region heads are Detectron2's {type(heads).__name__}: left as they are"
-    elif not own_box_head(heads):
+    elif not native_box_head(heads):
         yield f"the box head is a {type(heads.box_head).__name__}: pooled for, left as it is"
     if not plain_head(rpn):
         yield f"the {type(rpn).__name__} has not one 3x3 layer as its head: left as it is"

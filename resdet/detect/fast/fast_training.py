@@ -5,13 +5,13 @@ buffers and their names stay.
 
 - Frozen norms are multiplied into the weights before them (`folding`), so maps are read and
   written once.
-- Regions are pooled and run as `region_features` says; the gradient of pooling is a sum of rows,
+- Regions are pooled and run as in `region_features`; the gradient of pooling is a sum of rows,
   too.
 - The RPN's 3x3 layer, a pyramid and its box head compute as the net does (bfloat16 where
   ENGINE.BF16 is on). Losses and boxes stay float32, as do all weights.
 - The RPN's NMS stops where enough boxes are left (`proposals`).
 
-Not for: detecting (`fast_detector`, which may change weights for good).
+Not for: detecting (`fast_detector`, which may change weights permanently).
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ def speed_up(model: Any, precision: Precision) -> None:
 
     Args:
         model: a Detectron2 detector around a net of ours; other parts stay as they are.
-        precision: what ENGINE.BF16 and ENGINE.CHANNELS_LAST say.
+        precision: of ENGINE.BF16 and ENGINE.CHANNELS_LAST.
     """
     for sentence in skipped(model):
         logger.warning("ENGINE.FAST_TRAINING: %s", sentence)

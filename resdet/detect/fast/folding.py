@@ -25,7 +25,7 @@ def fold_norms(module: nn.Module) -> int:
 
     Frozen or not: nothing of the module may train after this.
     """
-    found = 0
+    count = 0
     for conv in [m for m in module.modules() if isinstance(m, Conv)]:
         if not is_plain(conv) or conv.norm is None:
             continue
@@ -35,8 +35,8 @@ def fold_norms(module: nn.Module) -> int:
         conv.weight = nn.Parameter(weight.to(dtype), requires_grad=False)
         conv.bias = nn.Parameter(bias.to(dtype), requires_grad=False)
         conv.norm = None
-        found += 1
-    return found
+        count += 1
+    return count
 
 
 def is_plain(conv: nn.Module) -> bool:
@@ -83,10 +83,10 @@ class FoldingConv(InPlaceOf, Conv):
 
 def fold_while_training(module: nn.Module) -> int:
     """Every `Conv` with a frozen norm becomes a `FoldingConv`; gives their number."""
-    found = 0
+    count = 0
     for parent in list(module.modules()):
         for name, child in list(parent.named_children()):
             if type(child) is Conv and type(child.norm) is FrozenBatchNorm2d:
                 setattr(parent, name, FoldingConv(child))
-                found += 1
-    return found
+                count += 1
+    return count

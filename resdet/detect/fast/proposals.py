@@ -24,9 +24,9 @@ def top_proposals(
     logits: list[torch.Tensor],
     image_sizes: list[tuple[int, int]],
 ) -> list[Instances]:
-    """Detectron2's `find_top_rpn_proposals`, on no more boxes than the answer needs.
+    """Detectron2's `find_top_rpn_proposals`, on no more boxes than the result needs.
 
-    NMS goes through boxes by falling score, so what it keeps of the first n does not depend on
+    NMS takes boxes by falling score, so what it keeps of the first n does not depend on
     the rest: where n of one level leave as many as are expected, they are the same as of all, up to
     the order of equal scores among more than 1,000 boxes, which torchvision sorts once more.
 

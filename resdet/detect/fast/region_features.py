@@ -1,4 +1,4 @@
-"""From the shared map to a vector per region, without the work that nobody reads.
+"""From the shared map to a vector per region, without computing values that are not used.
 
 Replaces `RegionHeads.region_features`, for inference and for training:
 
@@ -45,7 +45,7 @@ class Regions:
     Args:
         heads: their pooler is one RoIAlign.
         chunk: regions pooled at once, at least 1.
-        whole: the tail runs on all regions in one and in their own order, as training wants it
+        whole: the tail runs on all regions in one and in their own order, as training needs it
             (it may drop some at random, and live norms see all), not group by group.
     """
 
@@ -176,7 +176,7 @@ def _shifted(x: torch.Tensor, conv: Conv) -> torch.Tensor:
 
 
 def unsupported_reason(heads: RegionHeads) -> str:
-    """Why these heads' regions stay as they are, in a sentence; "" if nothing forbids `Regions`."""
+    """Why `Regions` does not support these heads, in a sentence; "" where it does."""
     if type(heads).region_features is not RegionHeads.region_features:
         return f"{type(heads).__name__} gathers its regions in its own way: left as they are"
     levels = heads.pooler.level_poolers

@@ -1,6 +1,6 @@
-"""Modules that stand where others stood: the same parameters, buffers and names, another forward.
+"""Modules in the place of others: the same parameters, buffers and names, another forward.
 
-Files, optimizers and whoever walks the model find what they found before.
+Files, optimizers and code that iterates over the model see no difference.
 
 Not for: what the other forward is, but for `InPrecision`.
 """
@@ -16,7 +16,7 @@ from resdet.engine.speed.precision import Precision
 
 
 class InPlaceOf(nn.Module):
-    """Takes over all of a module; that module itself is thrown away.
+    """Takes over all of a module; the module itself is discarded.
 
     Mixed in before the module's own class, whose `forward` is then `super().forward`.
     """
@@ -28,14 +28,14 @@ class InPlaceOf(nn.Module):
 
 
 class InPrecision(InPlaceOf):
-    """Computes as `precision` says, and gives the type that it is given."""
+    """Computes in `precision`; the output has the type of the input."""
 
     def __init__(self, module: nn.Module, precision: Precision):
         super().__init__(module)
         self.precision = precision
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        own: Any = super().forward
+        forward: Any = super().forward
         with self.precision.autocast():
-            found: torch.Tensor = own(self.precision.input(x) if x.dim() == 4 else x)
-        return found.to(x.dtype)
+            output: torch.Tensor = forward(self.precision.input(x) if x.dim() == 4 else x)
+        return output.to(x.dtype)

@@ -49,7 +49,7 @@ class Pooling:
         """Numbers of regions of like size, at most so many together; one empty group for none.
 
         All of a group take as many samples a cell as its widest and its tallest, so a wide and a
-        tall one must not meet.
+        tall one must not be in one group.
         """
         corners = self._corners(boxes)
         across = self._count(corners[:, 2] - corners[:, 0])
@@ -167,7 +167,7 @@ def gather(
 
 
 class SummedAlign(nn.Module):
-    """Stands where a RoIAlign stood. (N, C, H, W) and (R, 5) to (R, C, P, P).
+    """In the place of a RoIAlign. (N, C, H, W) and (R, 5) to (R, C, P, P).
 
     Args:
         align: Detectron2's layer, of a pooler with any number of levels.
@@ -190,7 +190,7 @@ class SummedAlign(nn.Module):
 
 
 class _Gather(torch.autograd.Function):
-    """Sums of rows, whose gradient is sums of rows again: each map cell's from those it went to.
+    """Sums of rows, whose gradient is sums of rows again: each map cell's from its sums.
 
     `embedding_bag`'s own gradient scatters row by row, and on a CPU takes several times as long.
     """

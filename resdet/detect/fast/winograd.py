@@ -1,14 +1,14 @@
-"""3x3 convolutions by Winograd's F(4 x 4, 3 x 3): 36 products for 16 cells where 144 stood.
+"""3x3 convolutions by Winograd's F(4 x 4, 3 x 3): 36 products for 16 cells instead of 144.
 
 The same sums in another order: float32 results differ by rounding alone, which the transforms make
 2 to 13 times conv2d's (3e-6 of a result's size with 256 channels, on the processors seen; a bound
 for all is in `tests/detect/fast/test_winograd.py`). Patches of 6 x 6 cells, which overlap by two,
-are transformed and then meet all filters in 36 matrix products, one for each place in the patch.
+are transformed and multiplied with all filters in 36 matrix products, one a place in the patch.
 
 Source: Lavin and Gray 2015, "Fast Algorithms for Convolutional Neural Networks", section 4.3 (the
 transforms for the points 0, 1, -1, 2, -2).
 
-Not for: bfloat16, whose eight bits the transforms would spend; GPUs, whose libraries choose this
+Not for: bfloat16, whose eight bits the transforms would use up; GPUs, whose libraries choose this
 themselves; training.
 """
 
@@ -111,7 +111,7 @@ class WinogradConv(nn.Module):
         patches = _both_axes(self.into, patches)
         products = torch.bmm(patches.view(36, -1, channels), self.filters)
         if self.bias is not None:
-            # The place of the point 1 on both axes goes into all 16 cells alike.
+            # The place of the point 1 on both axes adds to all 16 cells equally.
             products[7] += self.bias
         cells = _both_axes(self.out, products.flatten(1))
         cells = cells.view(4, 4, images, down, across, -1).permute(2, 3, 0, 4, 1, 5)
@@ -126,7 +126,7 @@ def _both_axes(matrix: torch.Tensor, values: torch.Tensor) -> torch.Tensor:
 
 
 def fits(conv: nn.Module) -> bool:
-    """Whether Winograd's way gives this layer's sums, and faster."""
+    """Whether Winograd's algorithm gives this layer's sums, and faster."""
     return (
         isinstance(conv, nn.Conv2d)
         and conv.kernel_size == (3, 3)

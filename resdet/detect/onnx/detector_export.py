@@ -5,7 +5,7 @@ After writing, onnxruntime runs it on the run's sample pictures, as the run read
 them, and on noise; Detectron2's detector runs on the same, and where one detection differs no
 file is left.
 
-Not for: how the graph comes about (`detector_graph`), or reading and resizing images for it.
+Not for: how the graph is built (`detector_graph`), or reading and resizing images for it.
 """
 
 from __future__ import annotations
@@ -141,7 +141,7 @@ def export_detector(
         classes=list(classes),
         run=run.info["id"],
     )
-    found = write_detector(
+    comparison = write_detector(
         model, path, images, entries=entries, what=name, normalised_input=normalised_input
     )
     return ExportedDetector(
@@ -153,9 +153,9 @@ def export_detector(
         classes=cfg.MODEL.ROI_HEADS.NUM_CLASSES,
         images=tuple((int(x.shape[-2]), int(x.shape[-1])) for x in images),
         pictures=pictures,
-        detections=found.detections,
-        box_difference=found.box,
-        score_difference=found.score,
+        detections=comparison.detections,
+        box_difference=comparison.box,
+        score_difference=comparison.score,
         bytes=path.stat().st_size,
         seconds=time.monotonic() - began,
     )
@@ -208,7 +208,7 @@ def check_images(run: Run, cfg: Any) -> tuple[list[torch.Tensor], int]:
 
 @dataclass(frozen=True)
 class ExportDifference:
-    """What a comparison found: detections in all, largest difference of a box and of a score."""
+    """A comparison: detections in all, largest difference of a box and of a score."""
 
     detections: int
     box: float
@@ -248,10 +248,10 @@ def write_detector(
             with torch.no_grad():
                 expected = graph.model([{"image": image}])[0]["instances"]
             pixels = (image - mean) / std if normalised_input else image
-            found = session.run(list(OUTPUTS), {"image": pixels[None].numpy()})
+            outputs = session.run(list(OUTPUTS), {"image": pixels[None].numpy()})
             differences.append(
                 difference(
-                    (found[0], found[1], found[2]),
+                    (outputs[0], outputs[1], outputs[2]),
                     (
                         expected.pred_boxes.tensor.numpy(),
                         expected.scores.numpy(),
@@ -276,29 +276,29 @@ def write_detector(
 Detections = tuple[np.ndarray, np.ndarray, np.ndarray]
 
 
-def difference(found: Detections, expected: Detections, *, where: str) -> ExportDifference:
+def difference(output: Detections, expected: Detections, *, where: str) -> ExportDifference:
     """How far two results of one image are apart; equal scores may come in another order.
 
     Args:
-        found, expected: boxes (D, 4), scores (D), classes (D).
+        output, expected: boxes (D, 4), scores (D), classes (D).
         where: beginning of the error's sentence.
 
     Raises:
         CheckFailed: the number differs, or a detection has no partner of its class within
-            `BOX_TOLERANCE` and `SCORE_TOLERANCE`; says which and how near the next one is.
+            `BOX_TOLERANCE` and `SCORE_TOLERANCE`; states which and how near the next one is.
     """
-    if len(found[1]) != len(expected[1]):
+    if len(output[1]) != len(expected[1]):
         raise CheckFailed(
-            f"{where} onnxruntime gives {len(found[1])} detections, Detectron2 "
+            f"{where} onnxruntime gives {len(output[1])} detections, Detectron2 "
             f"{len(expected[1])}. Report it with the versions that `resdet doctor` prints."
         )
-    free = np.ones(len(found[1]), dtype=bool)
+    free = np.ones(len(output[1]), dtype=bool)
     worst_box = worst_score = 0.0
     for box, score, label in zip(*expected, strict=True):
-        boxes = np.abs(found[0] - box).max(axis=1, initial=0.0)
-        scores = np.abs(found[1] - score)
+        boxes = np.abs(output[0] - box).max(axis=1, initial=0.0)
+        scores = np.abs(output[1] - score)
         apart = np.maximum(boxes / BOX_TOLERANCE, scores / SCORE_TOLERANCE)
-        apart[~free | (found[2] != label)] = np.inf
+        apart[~free | (output[2] != label)] = np.inf
         nearest = int(apart.argmin())
         if not apart[nearest] <= 1:
             near = (
@@ -314,4 +314,4 @@ def difference(found: Detections, expected: Detections, *, where: str) -> Export
         free[nearest] = False
         worst_box = max(worst_box, float(boxes[nearest]))
         worst_score = max(worst_score, float(scores[nearest]))
-    return ExportDifference(len(found[1]), worst_box, worst_score)
+    return ExportDifference(len(output[1]), worst_box, worst_score)

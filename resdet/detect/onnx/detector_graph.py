@@ -38,7 +38,7 @@ def nms_by_class(
     Args:
         boxes: (K, R, 4).
         scores: (K, R); those above `score_threshold` take part.
-        iou_threshold: a box goes where a better one of its class overlaps it by more.
+        iou_threshold: a box is removed where a better one of its class overlaps it by more.
 
     Returns:
         (M, 2) int64: class and region of what is left, class by class, best first.
@@ -63,19 +63,19 @@ def _(
 
 
 def translations() -> dict[Any, Any]:
-    """How two operations are said in ONNX, by operation.
+    """How two operations are written in ONNX, by operation.
 
     `nms_by_class` is one NonMaxSuppression with the classes as its batch. RoIPool is MaxRoiPool;
     onnxscript 0.7 has a translation of it that does not take what torch.export gives.
     """
     from onnxscript import opset18
 
-    op: Any = opset18  # its types want tensors where Python's numbers are taken, too
+    op: Any = opset18  # its types ask for tensors where Python's numbers are accepted, too
 
     def onnx_nms_by_class(
         boxes: Any, scores: Any, iou_threshold: float, score_threshold: float
     ) -> Any:
-        found = op.NonMaxSuppression(
+        kept = op.NonMaxSuppression(
             boxes,
             op.Unsqueeze(scores, [1]),
             op.Constant(value_int=2**62),
@@ -83,7 +83,7 @@ def translations() -> dict[Any, Any]:
             op.Constant(value_float=score_threshold),
         )
         # Columns: batch, class within it (always 0), box.
-        return op.Gather(found, op.Constant(value_ints=[0, 2]), axis=1)
+        return op.Gather(kept, op.Constant(value_ints=[0, 2]), axis=1)
 
     def onnx_roi_pool(
         x: Any, rois: Any, spatial_scale: float, pooled_height: int, pooled_width: int
@@ -102,15 +102,15 @@ def translations() -> dict[Any, Any]:
 class DetectorGraph(nn.Module):
     """(1, 3, H, W) float32 pixels to boxes (D, 4), scores (D), classes (D), best first.
 
-    Gives what the detector gives for one image without a wish for another size.
+    Gives the detector's output for one image at its own size.
 
     Args:
-        model: in evaluation mode; its layers are shared and stay as they are. Whoever exports in
+        model: in evaluation mode; its layers are shared and stay as they are. Code that exports in
             float32 sets them to it (`set_to_float32`).
         normalises: the input is pixels in [0, 255]; else they are (pixel - mean) / std already.
 
     Raises:
-        ConfigError: a part is of a kind that is not known here; says which.
+        ConfigError: a part is of a kind that is not known here; names it.
     """
 
     def __init__(self, model: nn.Module, *, normalises: bool = True):
@@ -129,7 +129,7 @@ class DetectorGraph(nn.Module):
         return self._detections(features, proposals, height, width)
 
     def _padded(self, image: torch.Tensor) -> torch.Tensor:
-        """Zeros behind the last row and column, up to what the backbone wants to divide by."""
+        """Zeros behind the last row and column, up to a multiple of `size_divisibility`."""
         step = self.model.backbone.size_divisibility
         if step <= 1:
             return image
@@ -176,8 +176,8 @@ class DetectorGraph(nn.Module):
         boxes = _clipped(boxes.unflatten(1, (-1, 4)), height, width)
         boxes = boxes.expand(-1, scores.shape[1], -1).transpose(0, 1)
         scores = scores.transpose(0, 1)
-        found = nms_by_class(boxes, scores, predictor.test_nms_thresh, predictor.test_score_thresh)
-        classes, regions = found[:, 0], found[:, 1]
+        kept = nms_by_class(boxes, scores, predictor.test_nms_thresh, predictor.test_score_thresh)
+        classes, regions = kept[:, 0], kept[:, 1]
         boxes, scores = boxes[classes, regions], scores[classes, regions]
         order = scores.argsort(descending=True)
         if predictor.test_topk_per_image >= 0:
@@ -189,7 +189,7 @@ class DetectorGraph(nn.Module):
     def _region_features(
         self, features: dict[str, torch.Tensor], proposals: torch.Tensor
     ) -> torch.Tensor:
-        """What the region heads make of each proposal: (R, C)."""
+        """The features of each proposal from the region heads: (R, C)."""
         heads = self.model.roi_heads
         if isinstance(heads, RegionHeads):
             x = _pooled(heads.pooler, [features[name] for name in heads.in_features], proposals)
@@ -204,7 +204,7 @@ class DetectorGraph(nn.Module):
 
 
 def _pooled(pooler: ROIPooler, maps: list[torch.Tensor], boxes: torch.Tensor) -> torch.Tensor:
-    """(R, C, P, P) from the maps of one image, each box from the level that its size asks for."""
+    """(R, C, P, P) from the maps of one image, each box from the level of its size."""
     rois = torch.cat((torch.zeros_like(boxes[:, :1]), boxes), dim=1)
     if len(maps) == 1:
         return pooler.level_poolers[0](maps[0], rois)

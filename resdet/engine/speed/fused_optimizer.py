@@ -19,7 +19,7 @@ DEVICES = ("cpu", "cuda")
 
 
 def with_fused_step(optimizer: torch.optim.Optimizer, setting: str) -> torch.optim.Optimizer:
-    """The optimizer as ENGINE.FUSED_OPTIMIZER says: "off", "on", or "auto" (on where it can be).
+    """The optimizer for ENGINE.FUSED_OPTIMIZER: "off", "on", or "auto" (on where it can be).
 
     Checkpoints of either setting load: the state is the same, and the setting stays this one.
 

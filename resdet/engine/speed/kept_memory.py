@@ -1,7 +1,7 @@
 """Memory that a step has freed stays with the process for the next step, one key.
 
-glibc gives large blocks back to the system as soon as they are freed, and the next step pays for
-every page of them anew. The numbers of a training are the same; the process does not shrink
+glibc gives large blocks back to the system as soon as they are freed, and the next step allocates
+every page of them again. The numbers of a training are the same; the process does not shrink
 between its steps.
 
 Not for: what lives on a GPU, where torch keeps freed memory anyway.
@@ -17,13 +17,13 @@ _M_TRIM_THRESHOLD, _M_MMAP_MAX = -1, -4
 
 
 def can_keep() -> bool:
-    """Whether the C library takes such wishes: glibc does."""
+    """Whether the C library has these settings: glibc does."""
     return sys.platform == "linux" and hasattr(ctypes.CDLL(None), "gnu_get_libc_version")
 
 
 def keep_freed(setting: str) -> bool:
-    """As ENGINE.KEEP_MEMORY says, "off" or "auto" (on where it can be), for the whole process from
-    now on; gives whether it is so."""
+    """Applies ENGINE.KEEP_MEMORY, "off" or "auto" (on where it can be), to the whole process from
+    now on; returns whether it is on."""
     if setting == "off" or not can_keep():
         return False
     mallopt = ctypes.CDLL(None).mallopt

@@ -50,7 +50,7 @@ class Precision:
 
     @classmethod
     def of_config(cls, cfg: Any) -> Precision:
-        """As a resolved config says; raises as `of`."""
+        """Of a resolved config; raises as `of`."""
         return cls.of(cfg.MODEL.DEVICE, cfg.ENGINE.BF16, cfg.ENGINE.CHANNELS_LAST)
 
     @property

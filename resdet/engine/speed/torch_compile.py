@@ -39,7 +39,7 @@ def compiled(call: Call, setting: str, device: str) -> Call:
     (ENGINE.IMAGES_PER_PASS may leave a smaller part).
 
     Raises:
-        ConfigError: nothing here can compile for `device` ("cpu", "cuda"); says what to install.
+        ConfigError: nothing here can compile for `device` ("cpu", "cuda"); names what to install.
     """
     if setting == "off":
         return call

@@ -21,7 +21,7 @@ all of its kind were fixed and nothing else was:
 
 Gains do not add up to 1 - AP50. AP50 is COCO's, over all sizes, best 100 per image and class.
 
-Where the paper's own code (tidecv 1.0.1) does otherwise, seen in its source and in our tests:
+Where the paper's own code (tidecv 1.0.1) does otherwise, as in its source and in our tests:
 
 - A false positive that means an object which another detection has goes, even with the higher
   score; and of one object's classification and localisation errors together it fixes only the
@@ -355,12 +355,14 @@ class PairedAnatomy:
         """The same for people, with the names of the two."""
         objects = _moves_json(self.moves)
         total = int(self.moves.sum())
-        said = [f"Both find {objects['both']:,} of {total:,} objects, {_none_of(objects)}."]
+        sentences = [f"Both find {objects['both']:,} of {total:,} objects, {_none_of(objects)}."]
         for finder, loser, key in ((after, before, "only_after"), (before, after, "only_before")):
             part = objects[key]
             if part["total"]:
-                said.append(f"{finder} alone finds {part['total']:,}; {loser} {_causes(part)}.")
-        return said
+                sentences.append(
+                    f"{finder} alone finds {part['total']:,}; {loser} {_causes(part)}."
+                )
+        return sentences
 
 
 def compare(before: Anatomy, after: Anatomy) -> PairedAnatomy:
@@ -424,9 +426,9 @@ def _none_of(objects: Mapping[str, Any]) -> str:
 
 
 def _causes(part: Mapping[str, int]) -> str:
-    said = {
+    phrases = {
         "classification": f"gave {part['classification']:,} another class",
         "localisation": f"boxed {part['localisation']:,} badly",
         "missed": f"missed {part['missed']:,}",
     }
-    return ", ".join(words for cause, words in said.items() if part[cause])
+    return ", ".join(words for cause, words in phrases.items() if part[cause])

@@ -1,4 +1,4 @@
-"""What each detection is, right or which kind of error, and how each object fared.
+"""What each detection is, right or which kind of error, and the state of each object.
 
 By the definitions that `detection_errors` states, at two overlaps, t_f and t_b.
 
@@ -25,7 +25,7 @@ ERRORS = ("classification", "localisation", "both", "duplicate", "background", "
 CLASSIFICATION, LOCALISATION, BOTH, DUPLICATE, BACKGROUND, MISSED = range(len(ERRORS))
 # What else a detection can be; kinds are places in ERRORS or these.
 RIGHT, NEITHER = -1, -2
-# How an object fared: found, or why not. Places in STATES; -1 where it need not be found.
+# The state of an object: found, or the error. Places in STATES; -1 where it need not be found.
 STATES = ("found", "classification", "localisation", "missed")
 SIZES = ("small", "medium", "large")
 
@@ -67,7 +67,7 @@ def judge(
     """
     asked = truth
     if ignore_difficult:
-        # COCO's own way to say that a single object need not be found: larger than every range.
+        # COCO's way to mark a single object that need not be found: larger than every range.
         area = np.where(truth.difficult, np.inf, truth.area)
         asked = dataclasses.replace(truth, area=area)
     rows = matching.ranking(truth, columns, used)
@@ -80,9 +80,9 @@ def judge(
     if ignore_difficult:
         on_difficult = _covers_difficult(truth, columns, rows, pairs, foreground)
     pairs = pairs.where(~need_not[pairs.object])
-    own_class = columns.category[rows[pairs.detection]] == truth.category[pairs.object]
-    own, own_object = _largest(pairs.where(own_class), len(rows))
-    other, other_object = _largest(pairs.where(~own_class), len(rows))
+    same_class = columns.category[rows[pairs.detection]] == truth.category[pairs.object]
+    own, own_object = _largest(pairs.where(same_class), len(rows))
+    other, other_object = _largest(pairs.where(~same_class), len(rows))
     kinds = np.select(
         [
             (own >= background) & (own <= foreground),
@@ -113,8 +113,8 @@ def _covers_difficult(
     """(M,), whose largest overlap with an object of its class, t_f or more, is with a difficult
     one."""
     single = ~truth.crowd[pairs.object]
-    own_class = columns.category[rows[pairs.detection]] == truth.category[pairs.object]
-    overlap, item = _largest(pairs.where(single & own_class), len(rows))
+    same_class = columns.category[rows[pairs.detection]] == truth.category[pairs.object]
+    overlap, item = _largest(pairs.where(single & same_class), len(rows))
     covers = overlap >= foreground
     covers[covers] = truth.difficult[item[covers]]
     return covers
@@ -130,7 +130,7 @@ def _largest(pairs: OverlappingPairs, num_detections: int) -> tuple[FloatArray, 
 
 
 def _states(kinds: npt.NDArray[np.int_], meant: IntArray, finder: IntArray) -> npt.NDArray[np.int8]:
-    """How each object fared; of several errors that mean it, the one of the highest score."""
+    """The state of each object; of several errors that mean it, the one of the highest score."""
     states = np.full(len(finder), STATES.index("missed"), dtype=np.int8)
     means = np.flatnonzero((kinds == CLASSIFICATION) | (kinds == LOCALISATION))
     objects, firsts = np.unique(meant[means], return_index=True)

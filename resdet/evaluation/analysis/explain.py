@@ -1,10 +1,10 @@
 """The same detections under every rule that people use: what a number is made of.
 
 Two evaluators that disagree on one file follow different rules. Each line of the table changes
-one rule of its block's first line, and says how AP50 moves, how many detections it touches and
+one rule of its block's first line, and shows how AP50 changes, how many detections it touches and
 which first, and which tool is known to follow it.
 
-What is said of tools was read in their code or in the threads of their users (`docs/faults.md`, F51
+Statements on tools were read in their code or in the threads of their users (`docs/faults.md`, F51
 to F60, F86, F89); where neither names a tool, the table names none.
 
 Not for: the number to report (`coco_evaluation`, `voc_evaluation`), masks, or other overlaps than
@@ -36,7 +36,7 @@ from resdet.evaluation.voc.voc_rules import VocJudge, VocRule
 from resdet.text_table import ruled
 
 NAMED = 3
-# pycocotools adds a hair to what it divides by.
+# pycocotools adds this to the denominator.
 SAME = 1e-9
 
 USED_BY: Mapping[str, str] = {
@@ -98,9 +98,9 @@ class Rule:
 class Explanation:
     """All rules on one results file; `to_json` is what `resdet evaluate explain --json` prints.
 
-    counts: detections, objects, crowds, difficult. notes: what must be said beside the numbers.
+    counts: detections, objects, crowds, difficult. notes: to be shown beside the numbers.
     engine: whose AP50 COCO's first line was found equal to: the fast one, and on how many images
-        it was held against pycocotools.
+        it was compared with pycocotools.
     """
 
     rules: tuple[Rule, ...]
@@ -138,12 +138,12 @@ def explain(
     Args:
         gt: COCO's instances JSON, with `difficult` where the set has it: an object or a path.
         results: COCO's results list of boxes: dicts, or a path.
-        evaluated_ids: the images that the detector saw; None when nobody wrote them down.
+        evaluated_ids: the images that the detector saw; None when not recorded.
 
     Raises:
         DataError: a path does not exist; the ground truth is faulty.
         CheckFailed: the results are refused, or the fast engine differs from pycocotools; the
-            page says why.
+            page gives the reason.
     """
     truth = read_ground_truth(gt)
     columns, findings, title = load_columns(results, truth.index)
@@ -228,22 +228,22 @@ class _Table:
 
     def _name(self, row: int, base: Judged, judged: Judged) -> str:
         before, after = VERDICTS[base.verdict[row]], VERDICTS[judged.verdict[row]]
-        says = f"{before}, by this rule {after}" if before != after else f"{after}, in a tie"
-        return f"{self.columns.name(row)}, score {self.columns.scores[row]:g}: {says}"
+        verdict = f"{before}, by this rule {after}" if before != after else f"{after}, in a tie"
+        return f"{self.columns.name(row)}, score {self.columns.scores[row]:g}: {verdict}"
 
 
 # -- COCO's ------------------------------------------------------------------------------------
 
 
 def _coco_rules(table: _Table, truth: GroundTruth) -> str:
-    """COCO's lines; gives the name of the engine that their first was held against."""
+    """COCO's lines; gives the name of the engine that their first was compared with."""
     columns = table.columns
     near = near_pairs(truth, columns)
     base = judge_coco(truth, columns, near=near)
     used = np.ones(len(truth.index.image_ids), dtype=np.bool_)
     counted, engine = fast_and_checked(truth, columns, used, "bbox")
     ap50 = float(counted.numbers[1])
-    # The lines below are counted here, so here it must show that the counting is COCO's.
+    # The lines below are counted here, so check here that the counting is COCO's.
     if abs((-1.0 if base.ap50 is None else base.ap50) - ap50) > SAME:
         raise RuntimeError(f"AP50 is {ap50} by the engine {engine}, but counted as {base.ap50}")
     table.head("coco", "COCO: pycocotools, overlap >= 0.5", base)

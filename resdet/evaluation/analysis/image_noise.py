@@ -39,7 +39,7 @@ from resdet.evaluation.voc.voc_arrays import VocDetections, VocGroundTruth
 
 DRAWS = 1000
 LEVEL = 0.95
-# Below this, an interval is narrower than it says.
+# Below this, an interval is too narrow for its level.
 MIN_IMAGES = 50
 # Numbers in an array, of which there are a few at a time: 16 MB each.
 _CELLS = 2_000_000
@@ -240,8 +240,8 @@ def _class_ap(
             sums = _accumulate(np.add, drawn[one.image[left_out]])
             before = np.searchsorted(left_out, ever[hits])
             counted[before > 0] -= sums[before[before > 0] - 1]
-        found = _accumulate(np.add, drawn[one.image[ever[hits]]])
-        ap[t] = _area(found, counted, positives, recalls)
+        right_count = _accumulate(np.add, drawn[one.image[ever[hits]]])
+        ap[t] = _area(right_count, counted, positives, recalls)
     return ap
 
 
@@ -271,12 +271,12 @@ def _accumulate(step: np.ufunc, rows: FloatArray) -> FloatArray:
 
 
 def _area(
-    found: FloatArray, seen: FloatArray, positives: FloatArray, recalls: FloatArray | None
+    right_count: FloatArray, seen: FloatArray, positives: FloatArray, recalls: FloatArray | None
 ) -> FloatArray:
     """(D,) from the right ones and all detections up to each right one, (hits, D)."""
-    precision = found / np.maximum(seen, 1)
+    precision = right_count / np.maximum(seen, 1)
     envelope = _accumulate(np.maximum, precision[::-1])[::-1]
-    recall = found / np.maximum(positives, 1)
+    recall = right_count / np.maximum(positives, 1)
     if recalls is not None:
         # How many of the recalls are reached; only the nearest one needs a look.
         nearest = np.rint(recall * (len(recalls) - 1)).astype(np.int64)
@@ -400,7 +400,7 @@ def images_to_settle(interval: Interval) -> int | None:
     return math.ceil(interval.images * ratio**2)
 
 
-# -- what may be said -------------------------------------------------------------------------
+# -- verdicts ---------------------------------------------------------------------------------
 
 
 def image_verdict(interval: Interval | None) -> str:

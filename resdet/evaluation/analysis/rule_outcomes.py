@@ -5,7 +5,7 @@
     neither   on a difficult object, or in a crowd
     cut off   beyond the number of detections that a rule takes
 
-Rules say which detections are right and wrong (`voc_rules`, `coco_rules`); here that becomes
+Rules decide which detections are right and wrong (`voc_rules`, `coco_rules`); here that becomes
 AP50, its range over all orders of equal scores, and a verdict for each detection.
 
 Terms: M detections that a rule takes, by class and falling score; K classes; G objects.
@@ -141,9 +141,9 @@ def _extreme_orders(
 def worst_order(right: BoolArray, group: IntArray, expected: IntArray) -> IntArray:
     """The order within ties that has the right ones as late as they can be.
 
-    Of the detections of a tie that want one object the first is right, whichever that is, so no
+    Of the detections of a tie that match one object the first is right, whichever that is, so no
     order has all of them behind it. First come those that are wrong in every order, then object
-    by object its right one and the others that want it, the object that most of them want first.
+    by object its right one and the others that match it, the object with most of them first.
 
     Args:
         right: in the order of falling score. group: number of each one's tie.

@@ -2,7 +2,7 @@
 
 A training that differs in nothing but its seed ends elsewhere. Several trainings of each backbone
 have a mean and a spread, and the difference of the means an interval; from one training a side
-nothing is known, and that is said. All numbers are of one metric on the same images.
+nothing is known, and that is reported. All numbers are of one metric on the same images.
 
 Not for: the noise of the test images (`image_noise`): it is another one, and neither interval
 knows of the other.
@@ -20,7 +20,7 @@ import numpy as np
 
 from resdet.evaluation.analysis.image_noise import LEVEL, POWER, points
 
-# More seeds than anybody trains.
+# More seeds than anyone trains.
 _MAX_SEEDS = 1000
 
 

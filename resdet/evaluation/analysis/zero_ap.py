@@ -1,9 +1,9 @@
-"""A zero is an event: when AP50 is next to nothing, what the data say about why.
+"""Likely causes of an AP50 close to zero, from the data.
 
 Validation refuses what cannot be right (ids that the set does not have, boxes in the first
-pixel, corners that leave the image). What it has to let pass is asked here: the same detections
+pixel, corners that leave the image). What it cannot refuse is tested here: the same detections
 are scored again as if one usual mistake had been made, and where that gives a real AP the note
-says which, and what it gives.
+names the mistake and that AP.
 
 Not for: fixing anything, or numbers that are merely low.
 """
@@ -25,12 +25,12 @@ from resdet.evaluation.voc.class_scores import ClassDetections, ClassObjects, ov
 from resdet.evaluation.voc.voc_arrays import VocGroundTruth, ground_truth_from_coco, inclusive
 from resdet.evaluation.voc.voc_rules import ROWS_AT_ONCE, VocRule, judge_voc
 
-# Of AP50: what counts as next to nothing, and what another reading must give to be named.
+# Of AP50: what counts as close to zero, and what another reading must give to be named.
 NOTHING, SOMETHING = 0.01, 0.05
 # Below it Detectron2 keeps no detection (SCORE_THRESH_TEST).
 SCORE_THRESHOLD = 0.05
 
-# Columns read otherwise, and the sentence that says so, with a place for what AP50 would be.
+# Columns read otherwise, and the sentence that reports it, with a place for what AP50 would be.
 Reading = tuple[dict[str, Any], str]
 
 
@@ -64,7 +64,7 @@ def _likely_causes(
     if len(columns) == 0 or objects.difficult.all():
         return []
     suspicion = _Suspicion(objects, columns, ids)
-    # Without the number, which differs from metric to metric: a note is said once.
+    # Without the number, which differs from metric to metric: a note is shown once.
     head = f"AP50 is under {100 * NOTHING:g} %. "
     if suspicion.now >= SOMETHING:
         return [
@@ -95,7 +95,7 @@ def _on_images(
 
 
 class _Suspicion:
-    """Asks one mistake after another; AP50 here is by VOC's area rule, whatever was asked for."""
+    """Tests one mistake after another; AP50 here is by VOC's area rule for every metric."""
 
     def __init__(self, truth: VocGroundTruth, columns: Columns, category_ids: Sequence[int]):
         self.truth, self.columns, self.category_ids = truth, columns, category_ids
@@ -196,13 +196,13 @@ class _Suspicion:
             np.add.at(table, pair, 1)
         target = np.where(table.any(axis=1), table.argmax(axis=1), np.arange(count))
         names, moved = self.truth.classes, np.flatnonzero(target != np.arange(count))
-        said = ", ".join(f"{names[i]} on {names[target[i]]}" for i in moved[:3])
+        examples = ", ".join(f"{names[i]} on {names[target[i]]}" for i in moved[:3])
         more = ", …" if len(moved) > 3 else ""
-        said = said.replace("{", "{{").replace("}", "}}")
+        examples = examples.replace("{", "{{").replace("}", "}}")
         yield (
             {"category": target[self.columns.category]},
-            f"The boxes are on objects of other classes ({said}{more}): with the classes mapped so "
-            "{}. Is the list of class names in another order?",
+            f"The boxes are on objects of other classes ({examples}{more}): with the classes "
+            "mapped so {}. Is the list of class names in another order?",
         )
 
     def _written(self) -> FloatArray:
@@ -270,9 +270,9 @@ def _all_overlaps(
         rows = slice(start, start + ROWS_AT_ONCE)
         boxes = columns.boxes[rows]
         corners = inclusive(np.concatenate([boxes[:, :2], boxes[:, :2] + boxes[:, 2:]], axis=1))
-        found = ClassDetections(columns.image[rows], corners, columns.scores[rows])
-        detection, item = pairs(objects, found)
-        yield detection + start, item, overlaps(found.boxes[detection], objects.boxes[item])
+        detections = ClassDetections(columns.image[rows], corners, columns.scores[rows])
+        detection, item = pairs(objects, detections)
+        yield detection + start, item, overlaps(detections.boxes[detection], objects.boxes[item])
 
 
 def _largest_overlap(truth: VocGroundTruth, columns: Columns) -> str:

@@ -7,7 +7,7 @@ is None here. Detections of equal score are taken by image id, then as given (F5
 
 The engine "fast" (`fast_engine`) is for development. Before its numbers are given, it and
 pycocotools both score a sample of the images, and everything must be equal: the twelve numbers,
-the precision array and the recall array. The result says how many images that were.
+the precision array and the recall array. The result states how many images that were.
 
 Not for: any limit but 100 detections per image and class.
 """
@@ -61,7 +61,7 @@ class CocoResult:
     per_category: AP of each category, None for one without an object.
     precision: (10 overlaps, 101 recalls, categories), NaN where undefined; all sizes, 100
         detections per image and class.
-    images: expected, evaluated, missing. notes: what must be said beside the numbers.
+    images: expected, evaluated, missing. notes: to be shown beside the numbers.
     """
 
     task: str
@@ -118,13 +118,13 @@ def evaluate(
         gt: COCO's instances JSON: an object or a path.
         results: COCO's results list: dicts, or a path.
         task: "bbox", or "segm" for masks.
-        evaluated_ids: the images that the detector saw; None when nobody wrote them down.
+        evaluated_ids: the images that the detector saw; None when not recorded.
         subset: score these images only; else all must have been evaluated (F91).
         engine: "official" (pycocotools), or "fast", cross-checked on a sample.
 
     Raises:
         DataError: a path does not exist; the ground truth is faulty, or has no masks for segm.
-        CheckFailed: the results are refused, or the fast engine differs; the page says why.
+        CheckFailed: the results are refused, or the fast engine differs; the page gives the reason.
     """
     if task not in TASKS:
         raise ValueError(f"task is {task!r}, expected one of {TASKS}")
@@ -169,7 +169,7 @@ def evaluate_columns(
     }
     stats = [None if value < 0 else float(value) for value in counted.numbers]
     images = {"expected": len(used), "evaluated": int(used.sum()), "missing": int((~used).sum())}
-    found = int(used[columns.image].sum())
+    num_detections = int(used[columns.image].sum())
     return CocoResult(
         task,
         dict(zip(NUMBERS, stats, strict=True)),
@@ -179,7 +179,7 @@ def evaluate_columns(
         RECALLS,
         images,
         (
-            *_notes(truth, counted.absorbed, per_category, images, found),
+            *_notes(truth, counted.absorbed, per_category, images, num_detections),
             *notes_on_zero(stats[1], truth, columns, used),
         ),
         tuple(warnings),
@@ -261,14 +261,14 @@ def _sample(truth: GroundTruth, columns: Columns, used: BoolArray) -> BoolArray:
 def fast(truth: GroundTruth, columns: Columns, used: BoolArray, task: str) -> Accumulated:
     """`fast_engine` on the images that are used."""
     rank = truth.index.image_rank()
-    objects, found = _rows(used[truth.image]), _rows(used[columns.image])
-    boxes = columns.boxes[found]
+    objects, rows = _rows(used[truth.image]), _rows(used[columns.image])
+    boxes = columns.boxes[rows]
     with np.errstate(over="ignore"):  # beyond every float: infinite, as in Python
         area = boxes[:, 2] * boxes[:, 3]
     gt_masks = masks = None
     if task == "segm":
         gt_masks = [_gt_mask(truth, row) for row in np.arange(len(truth.area))[objects].tolist()]
-        masks = [_dt_mask(columns, row) for row in np.arange(len(columns))[found].tolist()]
+        masks = [_dt_mask(columns, row) for row in np.arange(len(columns))[rows].tolist()]
         area = np.array([mask_area(mask) for mask in masks], dtype=np.float64)
     return fast_engine.evaluate(
         CocoObjects(
@@ -276,8 +276,8 @@ def fast(truth: GroundTruth, columns: Columns, used: BoolArray, task: str) -> Ac
             truth.area[objects], truth.crowd[objects], gt_masks,
         ),
         CocoDetections(
-            rank[columns.image[found]], columns.category[found], boxes, area,
-            columns.scores[found], masks,
+            rank[columns.image[rows]], columns.category[rows], boxes, area,
+            columns.scores[rows], masks,
         ),
         len(truth.index.category_ids),
     )  # fmt: skip
@@ -392,12 +392,12 @@ def _notes(
     absorbed: int,
     per_category: Mapping[str, float | None],
     images: Mapping[str, int],
-    found: int,
+    num_detections: int,
 ) -> list[str]:
     notes = ["Best 100 detections per image and class."]
     if images["evaluated"] < images["expected"]:
         notes.append(f"On {images['evaluated']:,} of {images['expected']:,} images.")
-    if found == 0:
+    if num_detections == 0:
         notes.append(no_detections(images["evaluated"]))
     undefined = [name for name, ap in per_category.items() if ap is None]
     if len(undefined) == len(per_category):

@@ -82,11 +82,11 @@ def _mean_of_defined(values: FloatArray) -> float:
     return float(np.mean(defined)) if defined.size else -1.0
 
 
-def evaluate(objects: CocoObjects, found: CocoDetections, num_categories: int) -> Accumulated:
+def evaluate(objects: CocoObjects, detections: CocoDetections, num_categories: int) -> Accumulated:
     """Precision and recall of detections; masks are compared where both sides have them.
 
     Args:
-        objects, found: of the same images and categories; scores and boxes are finite.
+        objects, detections: of the same images and categories; scores and boxes are finite.
         num_categories: K.
 
     Raises:
@@ -94,13 +94,13 @@ def evaluate(objects: CocoObjects, found: CocoDetections, num_categories: int) -
 
     Source: pycocotools 2.0.11, cocoeval.py (evaluateImg, accumulate).
     """
-    if (objects.masks is None) != (found.masks is None):
+    if (objects.masks is None) != (detections.masks is None):
         raise ValueError("masks are given for objects or detections only; give both or neither")
-    ordered = _order(found, num_categories)
-    groups = _pair_groups(objects, found, ordered, num_categories)
+    ordered = _order(detections, num_categories)
+    groups = _pair_groups(objects, detections, ordered, num_categories)
     overlapping = box_pairs if objects.masks is None else mask_pairs
-    matches = match(overlapping(groups, objects, found), objects, groups)
-    return _accumulate(objects, found, ordered, matches, num_categories)
+    matches = match(overlapping(groups, objects, detections), objects, groups)
+    return _accumulate(objects, detections, ordered, matches, num_categories)
 
 
 # -- order and groups --------------------------------------------------------------------------
@@ -123,10 +123,10 @@ class _Ordered:
     group: IntArray
 
 
-def _order(found: CocoDetections, num_categories: int) -> _Ordered:
-    image, category = compact(found.image), compact(found.category)
+def _order(detections: CocoDetections, num_categories: int) -> _Ordered:
+    image, category = compact(detections.image), compact(detections.category)
     row = stable_order(image)
-    row = row[stable_order(falling(found.scores[row]))]
+    row = row[stable_order(falling(detections.scores[row]))]
     row = row[stable_order(category[row])]
     image, category = image[row], category[row]
     by_group = stable_order(image)
@@ -142,7 +142,7 @@ def _order(found: CocoDetections, num_categories: int) -> _Ordered:
 
 
 def _pair_groups(
-    objects: CocoObjects, found: CocoDetections, ordered: _Ordered, num_categories: int
+    objects: CocoObjects, detections: CocoDetections, ordered: _Ordered, num_categories: int
 ) -> Groups:
     group = objects.image * num_categories + objects.category
     by_group = np.argsort(group, kind="stable")
@@ -164,7 +164,7 @@ def _pair_groups(
 
 def _accumulate(
     objects: CocoObjects,
-    found: CocoDetections,
+    detections: CocoDetections,
     ordered: _Ordered,
     matches: Matches,
     num_categories: int,
@@ -172,19 +172,21 @@ def _accumulate(
     shape = (len(SIZES), len(LIMITS), len(OVERLAPS), num_categories)
     precision = np.full((*shape, len(RECALLS)), -1.0)
     recall = np.full(shape, -1.0)
-    category_start = np.searchsorted(found.category[ordered.row], np.arange(num_categories + 1))
-    found_inside = inside_sizes(found.area[ordered.row])
+    category_start = np.searchsorted(
+        detections.category[ordered.row], np.arange(num_categories + 1)
+    )
+    detection_inside = inside_sizes(detections.area[ordered.row])
     object_inside = inside_sizes(objects.area)
     # How many would be counted before each place if nothing had matched.
     passed = np.zeros(len(ordered.row) + 1, dtype=np.int32)
     for m, limit in enumerate(LIMITS):
         taking = matches.within(ordered.rank, limit)
         for a in range(len(SIZES)):
-            np.cumsum(found_inside[a] & (ordered.rank < limit), dtype=np.int32, out=passed[1:])
+            np.cumsum(detection_inside[a] & (ordered.rank < limit), dtype=np.int32, out=passed[1:])
             counts = object_inside[a] & ~objects.crowd
             expected = np.bincount(objects.category[counts], minlength=num_categories)
             needed, defined = _needed(expected), expected > 0
-            right, own = counts[taking.object], found_inside[a][taking.place]
+            right, own = counts[taking.object], detection_inside[a][taking.place]
             overlaps = taking.overlaps(a)
             for t in range(len(OVERLAPS)):
                 rows = np.flatnonzero((overlaps & (1 << t)).astype(np.bool_))

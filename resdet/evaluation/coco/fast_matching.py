@@ -66,16 +66,16 @@ class CocoDetections:
 class Groups:
     """The images and categories with objects and detections, one beside the other.
 
-    found: detections by group and falling score, at most 100 each. place: of each in the order
+    detections: detections by group and falling score, at most 100 each. place: of each in the order
     of `fast_engine`. objects: by group, in the file's order. The rest is per group: where it begins
     in both, and how many it has.
     """
 
-    found: IntArray
+    detections: IntArray
     place: IntArray
     objects: IntArray
-    found_start: IntArray
-    found_count: IntArray
+    detection_start: IntArray
+    detection_count: IntArray
     object_start: IntArray
     object_count: IntArray
 
@@ -96,21 +96,21 @@ def ranges(starts: IntArray, lengths: IntArray) -> IntArray:
 
 @dataclass(frozen=True)
 class CandidatePairs:
-    """Pairs that overlap by the lowest overlap or more: places in `Groups.found`, rows of
+    """Pairs that overlap by the lowest overlap or more: places in `Groups.detections`, rows of
     objects, overlaps. By rising detection, in each by the object's place in the file."""
 
-    found: IntArray
+    detections: IntArray
     object: IntArray
     overlap: FloatArray
 
 
-def box_pairs(groups: Groups, objects: CocoObjects, found: CocoDetections) -> CandidatePairs:
+def box_pairs(groups: Groups, objects: CocoObjects, detections: CocoDetections) -> CandidatePairs:
     """Pairs by the overlap of boxes, in the order of pycocotools' operations."""
-    low, high, area = _corners(found.boxes[groups.found])
+    low, high, area = _corners(detections.boxes[groups.detections])
     object_low, object_high, object_area = _corners(objects.boxes[groups.objects])
     crowd = objects.crowd[groups.objects]
-    first = np.repeat(groups.object_start, groups.found_count)
-    count = np.repeat(groups.object_count, groups.found_count)
+    first = np.repeat(groups.object_start, groups.detection_count)
+    count = np.repeat(groups.object_count, groups.detection_count)
     kept = []
     for begin, end in _blocks(count):
         f = np.repeat(np.arange(begin, end), count[begin:end])
@@ -147,16 +147,16 @@ def _blocks(counts: IntArray) -> Iterator[tuple[int, int]]:
     return zip(edges[:-1].tolist(), edges[1:].tolist(), strict=True)
 
 
-def mask_pairs(groups: Groups, objects: CocoObjects, found: CocoDetections) -> CandidatePairs:
+def mask_pairs(groups: Groups, objects: CocoObjects, detections: CocoDetections) -> CandidatePairs:
     """Pairs by the overlap of masks, by pycocotools itself."""
     kept = []
     for f, f_count, o, o_count in zip(
-        groups.found_start, groups.found_count, groups.object_start, groups.object_count,
+        groups.detection_start, groups.detection_count, groups.object_start, groups.object_count,
         strict=True,
     ):  # fmt: skip
         rows = groups.objects[o : o + o_count]
         overlap = coco_mask.iou(
-            [found.masks[i] for i in groups.found[f : f + f_count]],  # type: ignore[index]
+            [detections.masks[i] for i in groups.detections[f : f + f_count]],  # type: ignore[index]
             [objects.masks[i] for i in rows],  # type: ignore[index]
             objects.crowd[rows].astype(int).tolist(),
         )
@@ -203,18 +203,18 @@ def match(pairs: CandidatePairs, objects: CocoObjects, groups: Groups) -> Matche
     """
     tries = _tries(pairs, objects, groups)
     free = np.full(len(objects.area), ALL)
-    open_ = np.full(len(groups.found), ALL)
+    open_ = np.full(len(groups.detections), ALL)
     taken = np.zeros(len(tries.bits), dtype=np.uint64)
     consumes = np.where(objects.crowd, NONE, ALL)
     for begin, end in zip(tries.turns[:-1].tolist(), tries.turns[1:].tolist(), strict=True):
-        f, o = tries.found[begin:end], tries.object[begin:end]
+        f, o = tries.detections[begin:end], tries.object[begin:end]
         free_before, open_before = free[o], open_[f]
         took = tries.bits[begin:end] & free_before & open_before
         taken[begin:end] = took
         free[o] = free_before & ~(took & consumes[o])
         open_[f] = open_before & ~took
     rows = np.flatnonzero(taken)
-    place = groups.place[tries.found[rows]]
+    place = groups.place[tries.detections[rows]]
     order = stable_order(place)
     return Matches(place[order], tries.object[rows[order]], taken[rows[order]])
 
@@ -226,7 +226,7 @@ class _Tries:
     turns: where each turn begins, and the end.
     """
 
-    found: IntArray
+    detections: IntArray
     object: IntArray
     bits: Bits
     turns: IntArray
@@ -237,23 +237,25 @@ def _tries(pairs: CandidatePairs, objects: CocoObjects, groups: Groups) -> _Trie
     each pair. Turns: all first tries of the first detections, their second tries, ..."""
     counting = _size_bits(objects.area) & np.where(objects.crowd, NONE, ALL)
     bits = _overlap_bits(pairs.overlap)
-    starts = np.flatnonzero(np.diff(pairs.found, prepend=-1))
-    lengths = np.diff(starts, append=len(pairs.found))
+    starts = np.flatnonzero(np.diff(pairs.detections, prepend=-1))
+    lengths = np.diff(starts, append=len(pairs.detections))
     one, many = starts[lengths == 1], np.flatnonzero(np.repeat(lengths > 1, lengths))
     in_sizes = counting[pairs.object[many]]
     twice, later = np.tile(many, 2), np.repeat([False, True], len(many))
-    order = np.lexsort((-twice, -pairs.overlap[twice], later, pairs.found[twice]))
+    order = np.lexsort((-twice, -pairs.overlap[twice], later, pairs.detections[twice]))
     twice_bits = np.concatenate([bits[many] & in_sizes, bits[many] & ~in_sizes])[order]
     twice = twice[order]
     pair, bits = np.concatenate([one, twice]), np.concatenate([bits[one], twice_bits])
-    nth_try = np.concatenate([one * 0, _nth(pairs.found[twice])])
-    group = np.repeat(np.arange(len(groups.found_count)), groups.found_count)[pairs.found[starts]]
-    nth_found = np.repeat(_nth(group), lengths)[pair]
-    turn = nth_found * (int(nth_try.max(initial=0)) + 1) + nth_try
+    nth_try = np.concatenate([one * 0, _nth(pairs.detections[twice])])
+    group = np.repeat(np.arange(len(groups.detection_count)), groups.detection_count)[
+        pairs.detections[starts]
+    ]
+    nth_detection = np.repeat(_nth(group), lengths)[pair]
+    turn = nth_detection * (int(nth_try.max(initial=0)) + 1) + nth_try
     order = stable_order(turn)
     turns = np.append(np.flatnonzero(np.diff(turn[order], prepend=-1)), len(order))
     pair = pair[order]
-    return _Tries(pairs.found[pair], pairs.object[pair], bits[order], turns)
+    return _Tries(pairs.detections[pair], pairs.object[pair], bits[order], turns)
 
 
 def _nth(values: IntArray) -> IntArray:

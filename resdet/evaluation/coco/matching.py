@@ -3,8 +3,8 @@
 By the rules of pycocotools, whose own overlaps are used: the best 100 detections of an image and
 class in order of score, equal scores by image id and then as given; each takes the free object
 with the largest overlap, the last of equal ones; crowds are taken only by what found no object,
-by any number of detections, and those are neither right nor wrong. For all sizes; each detection
-looks at its own image alone.
+by any number of detections, and those are neither right nor wrong. For all sizes; a detection
+is matched in its image only.
 
 Terms: M detections that count, T overlaps, "row" a place in the arrays of GroundTruth or Columns.
 
@@ -155,7 +155,7 @@ def match(
     # In the order in which a detection would take them; of equal ones the last.
     order = np.lexsort((-pairs.object, -pairs.iou, ignored[pairs.object], pairs.detection))
     pairs = OverlappingPairs(pairs.detection[order], pairs.object[order], pairs.iou[order])
-    # One bit an overlap: which are reached by the pair, free at the object, still looked for.
+    # One bit an overlap: which are reached by the pair, free at the object, not yet matched.
     limits = np.minimum(overlaps, 1 - 1e-10)
     reached = (1 << np.searchsorted(limits, pairs.iou, side="right")) - 1
     free = [(1 << len(overlaps)) - 1] * len(truth.image)

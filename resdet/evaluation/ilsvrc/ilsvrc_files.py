@@ -84,7 +84,7 @@ class LocResults:
 
 
 def read_det_results(path: Path | str) -> DetResults:
-    """The detections in a DET result file; `check_det_results` says whether they make sense.
+    """The detections in a DET result file; `check_det_results` checks their values.
 
     Raises:
         DataError: no such file.
@@ -200,7 +200,7 @@ def check_det_results(
             finding(
                 "images-without-detections", range(len(empty)), lambda i: f"image {empty[i]}",
                 f"Images without any detection: {share(len(empty), num_images, 'images')}.",
-                "If they were never visited, this AP is too low; the format cannot say.", WARN,
+                "If they were never visited, this AP is too low; the format cannot tell.", WARN,
             )
         )  # fmt: skip
     return findings
@@ -287,11 +287,11 @@ def _outside(
     if len(rows) == 0:
         return []
     low, high = int(values.min()), int(values.max())
-    says = f"{what} outside 1 to {count:,}: {share(len(rows), len(values))}."
+    text = f"{what} outside 1 to {count:,}: {share(len(rows), len(values))}."
     if low == 0 and high < count:
-        says = f"{what} lie between 0 and {high:,}, of 1 to {count:,}: they count from 0."
+        text = f"{what} lie between 0 and {high:,}, of 1 to {count:,}: they count from 0."
         fix = f"Add 1. {fix}"
-    return [finding(rule, rows, lambda r: f"{name(r)}: {values[r]}", says, fix)]
+    return [finding(rule, rows, lambda r: f"{name(r)}: {values[r]}", text, fix)]
 
 
 def _check_numbers(

@@ -2,7 +2,7 @@
 
 DET is VOC's area rule with two differences. Small objects ask for less overlap: width x height /
 ((width + 10) x (height + 10)) where that is under 0.5, ten pixels of slack in each direction. And
-a detection takes, of the objects that are still free and whose own threshold it reaches, the one
+a detection takes, of the objects that are free and whose own threshold it reaches, the one
 with the largest overlap; a second detection of an object is wrong. Pairs of image and class on
 the blacklist are not scored at all.
 
@@ -138,7 +138,7 @@ def evaluate_det(
 
     Raises:
         ValueError: an object's image or label is not in the set.
-        CheckFailed: the detections are refused; the page says why.
+        CheckFailed: the detections are refused; the page gives the reason.
     """
     _refuse_strange_objects(truth)
     findings = check_det_results(results, truth.num_images, truth.num_classes)
@@ -157,10 +157,10 @@ def evaluate_det(
         objects = ClassObjects(
             truth.image[true], truth.boxes[true], np.zeros(len(true), dtype=np.bool_)
         )
-        found = ClassDetections(results.image[mine], results.boxes[mine], results.scores[mine])
+        detections = ClassDetections(results.image[mine], results.boxes[mine], results.scores[mine])
         ap = None
         if len(true):
-            right = judge_det(objects, found)
+            right = judge_det(objects, detections)
             ap = average_precision(right, ~right, len(true), "area", "devkit")
         classes[label] = DetScore(ap, len(true), len(mine))
     images = {"expected": truth.num_images, "evaluated": truth.num_images, "missing": 0}
@@ -186,18 +186,18 @@ def _refuse_numbers(what: str, values: IntArray, most: int) -> None:
         )
 
 
-def judge_det(objects: ClassObjects, found: ClassDetections) -> BoolArray:
+def judge_det(objects: ClassObjects, detections: ClassDetections) -> BoolArray:
     """Which detections of one class are right; all others are wrong.
 
     Args:
-        found: in the order in which they are taken.
+        detections: in the order in which they are taken.
     """
-    detection, item = pairs(objects, found)
-    overlap = overlaps(found.boxes[detection], objects.boxes[item])
+    detection, item = pairs(objects, detections)
+    overlap = overlaps(detections.boxes[detection], objects.boxes[item])
     near = np.flatnonzero(overlap >= det_thresholds(objects.boxes)[item])
     # Of equal overlaps the first object's.
     near = near[np.lexsort((item[near], -overlap[near], detection[near]))]
-    right = np.zeros(len(found.image), dtype=np.bool_)
+    right = np.zeros(len(detections.image), dtype=np.bool_)
     taken = np.zeros(len(objects.image), dtype=np.bool_)
     for d, o in zip(detection[near].tolist(), item[near].tolist(), strict=True):
         if not right[d] and not taken[o]:
@@ -264,13 +264,13 @@ def evaluate_loc(
     Args:
         truth: of all images in the order of their file names.
         results: as `read_loc_results` gives them; the first five guesses of an image count.
-        blacklist: numbers, from 1, of images whose boxes are no good; their labels still count.
+        blacklist: numbers, from 1, of images whose boxes are not usable; their labels count.
 
     Raises:
         ValueError: a box or the blacklist names an image that is not there, a label is not 1 to
             `num_classes`, or the guesses do not stand image by image.
-        DataError: an image that is scored has no box, so that nobody could be right.
-        CheckFailed: the guesses are refused; the page says why.
+        DataError: an image that is scored has no box, so that no guess could be right.
+        CheckFailed: the guesses are refused; the page gives the reason.
     """
     count = len(truth.labels)
     _refuse_numbers("image of box", truth.image, count)

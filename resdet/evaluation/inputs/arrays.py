@@ -1,7 +1,7 @@
-"""Turning lists that anyone may have written into arrays, without a crash on any of them.
+"""Lists of any origin to arrays, without a crash on any of them.
 
 Values come from JSON or from Python: numbers, text, true, null, lists, or integers too large
-for a float. Each function here says which entries it could not take and never raises for one.
+for a float. Each function here reports which entries it could not take and never raises for one.
 
 Not for: what a value means.
 """
@@ -142,7 +142,7 @@ def read_json(path: Path | str, unreadable: type[ResdetError]) -> Any:
 
     Raises:
         DataError: there is no such file.
-        unreadable: it does not hold JSON; says where it breaks.
+        unreadable: it does not hold JSON; states where it breaks.
     """
     path = Path(path)
     try:

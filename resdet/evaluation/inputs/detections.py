@@ -1,8 +1,8 @@
 """A list of results in COCO's format as arrays, with everything named that is not in the format.
 
 Results are read in pieces, from a file or a list, so that only columns are ever whole. A piece
-in which everything is as it should be becomes arrays at once; any other is gone through entry by
-entry (`malformed_entries`), and what is found is counted over all pieces.
+in which everything is as it should be becomes arrays at once; any other is checked entry by
+entry (`malformed_entries`), and faults are counted over all pieces.
 
 Not for: whether the boxes make sense (`validation`), or scores (`coco_evaluation`,
 `voc_evaluation`).
@@ -51,7 +51,7 @@ class Columns:
     category: IntArray  # place in the set's category_ids
     boxes: FloatArray  # (detections, 4): x, y, width, height
     scores: FloatArray
-    name: Callable[[int], str]  # how messages call row i
+    name: Callable[[int], str]  # of row i in messages
     segmentations: list[Any] | None = None
     # Where masks are not kept: a number for each, equal for equal ones.
     mask_keys: IntArray | None = None
@@ -63,7 +63,7 @@ class Columns:
 
 
 def read_results(source: Any) -> tuple[Sequence[Any], str]:
-    """The list of results in a file, or the one given, and what messages call it.
+    """The list of results in a file, or the one given, and its name in messages.
 
     Raises:
         DataError: no such file.
@@ -109,7 +109,7 @@ def _slices(results: Sequence[Any]) -> Iterator[Sequence[Any]]:
 def load_columns(
     source: Any, index: SetIndex, task: str = "bbox", *, keep_masks: bool = True
 ) -> tuple[Columns, list[Finding], str]:
-    """`read_columns` of a file or a list, and what messages call it; a file is never whole.
+    """`read_columns` of a file or a list, and its name in messages; a file is read in pieces.
 
     Args:
         keep_masks: False to check masks and let them go: then only `mask_keys` tell them apart,
@@ -163,7 +163,7 @@ def _quick(tally: Tally) -> Quick | None:
         entries = decode(text)
         part = _plain_part([list(map(attrgetter(key), entries)) for key in _KEYS], tally)
         if part is None:
-            raise ValueError("something has to be said of an entry")
+            raise ValueError("an entry has a fault or needs a repair")
         return part
 
     return columns
@@ -212,7 +212,7 @@ def _keys_of(masks: Sequence[Any]) -> IntArray:
 def _plain_part(
     values: Sequence[Any] | None, tally: Tally, masks: list[Any] | None = None
 ) -> Part | None:
-    """The columns of boxes of which nothing has to be said; else None."""
+    """The columns of boxes where none has a fault; else None."""
     if values is None:
         return None
     images, categories, boxes, scores = values
@@ -233,7 +233,7 @@ def _plain_part(
 
 
 def _plain_masks(entries: Sequence[Any], tally: Tally) -> Part | None:
-    """The columns of masks of which nothing has to be said; else None."""
+    """The columns of masks where none has a fault; else None."""
     if not entries or set(map(type, entries)) - {dict}:
         return None
     try:

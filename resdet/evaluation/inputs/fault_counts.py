@@ -1,6 +1,6 @@
 """Faults of form in a list of results, counted over its pieces.
 
-A piece says what it sees; which words fit, and the share of the whole, is known in the end.
+Each piece adds its faults; the wording and the share of the whole are known at the end.
 
 Not for: looking for faults (`detections`).
 """
@@ -77,13 +77,13 @@ class Tally:
         self._category_range: list[int] = []  # the lowest and the highest
 
     def add(
-        self, kind: FaultKind, rule: str, rows: Sequence[int], say: Callable[[int], str], what: str,
-        fix: str,
+        self, kind: FaultKind, rule: str, rows: Sequence[int], describe: Callable[[int], str],
+        what: str, fix: str,
     ) -> None:  # fmt: skip
         """More faults of one kind, which earlier pieces may have had as well."""
         fault = self._counts.setdefault(kind, _FaultCount(rule, what, fix))
         fault.count += len(rows)
-        fault.first += [say(int(row)) for row in rows[: SHOWN - len(fault.first)]]
+        fault.first += [describe(int(row)) for row in rows[: SHOWN - len(fault.first)]]
 
     def add_unknown_images(self, values: Iterable[Any]) -> None:
         """Ids that the set does not have: may they be its own as text, or as numbers?"""
@@ -129,7 +129,7 @@ class Tally:
 
 
 def _id_range(known: tuple[Any, ...]) -> str:
-    """As a message says it: "the set has 80 ids between 1 and 90 (12, 26 are unused)"."""
+    """As in a message: "the set has 80 ids between 1 and 90 (12, 26 are unused)"."""
     low, high = min(known), max(known)
     if high - low > 10_000:
         return f"the set has {len(known)} ids between {low} and {high}"

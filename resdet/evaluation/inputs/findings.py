@@ -1,4 +1,4 @@
-"""What validation says: findings, each of one kind, and the page that refuses a file.
+"""The result of validation: findings, each of one kind, and the page that refuses a file.
 
 Not for: finding anything (`detections`, `validation`).
 """
@@ -21,7 +21,7 @@ class Finding:
 
     rule: a stable word for scripts. count: how many entries (or images) have it. first: the
     first of them, in words. fix: what would fix it. severity: "refuse" (never scored) or
-    "warn" (scored, and said). what: the fault as a sentence, with its share.
+    "warn" (scored, with a warning). what: the fault as a sentence, with its share.
     """
 
     rule: str
@@ -58,14 +58,14 @@ def finding(
 
 
 def share(count: int, total: int, unit: str = "entries") -> str:
-    """As messages count: "14 of 36,781 entries", "1 of 1 entry"."""
+    """The share in messages: "14 of 36,781 entries", "1 of 1 entry"."""
     if total == 1:
         unit = {"entries": "entry", "boxes": "box", "images": "image"}.get(unit, unit)
     return f"{count:,} of {total:,} {unit}"
 
 
 def refuse_if_any(title: str, findings: Sequence[Finding]) -> list[Finding]:
-    """The warnings among the findings; nonsense is refused, never scored.
+    """The warnings among the findings; faulty results are refused, never scored.
 
     Raises:
         CheckFailed: a finding refuses; the page has every refusal, then the warnings.

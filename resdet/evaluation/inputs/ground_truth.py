@@ -1,7 +1,7 @@
 """COCO's instances JSON as arrays: checked, counted, renumbered inside, the file untouched.
 
 The file is read with the loader's rules (`resdet.formats.coco_json`).
-What pycocotools takes in silence is refused here (ids that stand twice, objects of images that
+What pycocotools accepts silently is refused here (ids that stand twice, objects of images that
 are not there, `iscrowd` as text), and what is harmless is repaired and counted (missing
 `iscrowd` or `area`). Faults F5, F7, F8, F56, F57, F58 of `docs/faults.md`.
 
@@ -41,7 +41,7 @@ class SetIndex:
 
     title: str
     image_ids: tuple[ImageId, ...]
-    sizes: FloatArray  # (images, 2): width, height in pixels; NaN where the set does not say
+    sizes: FloatArray  # (images, 2): width, height in pixels; NaN where unknown
     category_ids: tuple[int, ...]
     category_names: tuple[str, ...]
 
@@ -161,7 +161,7 @@ def _category_fault(fault: coco_json.Fault) -> str:
     return f'two categories are named "{name}". Rename one.'
 
 
-# What every annotation has that nothing has to be said of.
+# The keys of an annotation without faults.
 _PLAIN = ("id", "image_id", "category_id", "bbox", "area", "iscrowd")
 
 
@@ -233,7 +233,7 @@ class _GroundTruthReader:
         return tuple(read.names), tuple(read.names.values())
 
     def _plain_annotations(self, index: SetIndex) -> GroundTruth | None:
-        """The annotations of which nothing has to be said, all at once; else None.
+        """The annotations, all at once, where none has a fault; else None.
 
         What `_annotations` would give, ten times faster.
         """
@@ -344,17 +344,17 @@ class _GroundTruthReader:
         return f"annotation {printable(value) if is_id else as_text(value)}"
 
     def _id(self, value: Any, *, text: bool = True) -> ImageId | None:
-        found = coco_json.as_id(value, text=text)
-        if found is not None and isinstance(value, float):
+        result = coco_json.as_id(value, text=text)
+        if result is not None and isinstance(value, float):
             self._repair("ids with a decimal point")
-        return found
+        return result
 
     def _place(
         self, item: Mapping[str, Any], key: str, places: dict[Any, int], there: str, name: str
     ) -> int:
         value = item.get(key)
-        found = self._id(value)
-        place = -1 if found is None else places.get(found, -1)
+        result = self._id(value)
+        place = -1 if result is None else places.get(result, -1)
         if place < 0:
             self.faults.append(
                 f'{name}: {key} is {as_text(value)}, which is not in "{there}". '

@@ -59,7 +59,7 @@ def array_pieces(
     Raises:
         DataError: there is no such file.
         NotAnArray: it does not begin with a bracket; before the first piece.
-        unreadable: it is not JSON; says where it breaks. Pieces before that were given.
+        unreadable: it is not JSON; states where it breaks. Pieces before that were given.
     """
     path = Path(path)
     if path.exists() and not path.is_file():  # a pipe is read once, a folder never
@@ -231,7 +231,7 @@ class _StreamReader:
         return fault.startswith("Unterminated") or len(text[at:].strip()) < _LONGEST_WORD
 
     def _fault(self, text: str, taken: int) -> str:
-        """What `json.loads` says of the whole file, from the text behind the last good element."""
+        """`json.loads`' error on the whole file, from the text behind the last good element."""
         before = "[0," if self.after_comma else "["
         try:
             json.loads(before + text[taken:])

@@ -1,6 +1,6 @@
-"""Results whose form has faults: every entry gone through, every fault named and counted.
+"""Results whose form has faults: every entry checked, every fault named and counted.
 
-Numbers written as text are never converted in silence, a category given by name is not looked
+Numbers written as text are never converted silently, a category given by name is not looked
 up, true is not 1 (`docs/faults.md` F87, F81). Ids written as floats of whole value are taken.
 
 Not for: pieces in which everything is as it should be (`detections` makes arrays of those at
@@ -82,20 +82,20 @@ class Former:
         )  # fmt: skip
 
     def name(self, row: int) -> str:
-        """What messages call an entry of the piece."""
+        """The name of an entry of the piece in messages."""
         item, entry = self.results[row], self.tally.total + row
         if isinstance(item, Mapping) and is_id(item.get("image_id")):
             return f"entry {entry} (image {printable(item['image_id'])})"
         return f"entry {entry}"
 
     def _add(
-        self, kind: FaultKind, rule: str, rows: Sequence[int], say: Callable[[int], str],
+        self, kind: FaultKind, rule: str, rows: Sequence[int], describe: Callable[[int], str],
         what: str, fix: str,
     ) -> None:  # fmt: skip
         """A refusal on `rows`, which are left out of the columns; none when there is no row."""
         if len(rows):
             self.bad.update(map(int, rows))
-            named = lambda r: f"{self.name(r)}: {say(r)}"  # noqa: E731
+            named = lambda r: f"{self.name(r)}: {describe(r)}"  # noqa: E731
             self.tally.add(kind, rule, rows, named, what, fix)
 
     def _objects(self) -> None:
@@ -141,7 +141,7 @@ class Former:
     def _image_ids(self) -> IntArray:
         values = self._column("image_id", FaultKind.NO_IMAGE_ID)
         self._refuse_other_ids("image_id", values, FaultKind.IMAGE_ID_TYPE)
-        found, rows = self._places(values, self.tally.images)
+        positions, rows = self._places(values, self.tally.images)
         known = self.index.image_ids
         self.tally.add_unknown_images(values[r] for r in rows)
         self._add(
@@ -151,7 +151,7 @@ class Former:
             "Images that the set does not have:",
             "Is it the right --gt? Results of another set or split cannot be scored with it.",
         )  # fmt: skip
-        return found
+        return positions
 
     def _category_ids(self) -> IntArray:
         values = self._column("category_id", FaultKind.NO_CATEGORY_ID)
@@ -164,14 +164,14 @@ class Former:
             "Category ids written as text:", "Write numbers without quotes.",
         )  # fmt: skip
         self._refuse_other_ids("category_id", values, FaultKind.CATEGORY_ID_TYPE)
-        found, rows = self._places(values, self.tally.categories)
+        positions, rows = self._places(values, self.tally.categories)
         self.tally.add_categories(int(values[i]) for i in self._present(values))
         self._add(
             FaultKind.UNKNOWN_CATEGORY, "unknown-category", rows,
             lambda r: f"category_id {as_text(values[r])} is not a category of {self.index.title}",
             "Categories that the set does not have:", "Write the set's category ids.",
         )  # fmt: skip
-        return found
+        return positions
 
     def _refuse_other_ids(self, key: str, values: Sequence[Any], kind: FaultKind) -> None:
         unusual = entries_without(values, lambda type_: type_ in (int, str))
@@ -184,8 +184,8 @@ class Former:
 
     def _places(self, values: Sequence[Any], index: dict[Any, int]) -> tuple[IntArray, list[int]]:
         """Where each id stands in the set, and the rows whose id it does not have."""
-        found = places((None if i in self.bad else v for i, v in enumerate(values)), index)
-        return found, [int(i) for i in np.flatnonzero(found < 0) if int(i) not in self.bad]
+        positions = places((None if i in self.bad else v for i, v in enumerate(values)), index)
+        return positions, [int(i) for i in np.flatnonzero(positions < 0) if int(i) not in self.bad]
 
     def _present(self, values: Sequence[Any]) -> list[int]:
         return [i for i, v in enumerate(values) if v is not MISSING and i not in self.bad]
@@ -266,7 +266,7 @@ class Former:
 
 
 def _shown_image(image_id: Any, known: tuple[Any, ...]) -> str:
-    """Plainly, but as text or number where that may be the fault."""
+    """The value, marked as text or number where that may be the fault."""
     same_kind = any(isinstance(i, str) for i in known) == isinstance(image_id, str)
     return printable(image_id) if same_kind and isinstance(image_id, str) else as_text(image_id)
 

@@ -16,7 +16,7 @@ from pycocotools import mask as coco_mask
 
 from resdet.evaluation.inputs.arrays import FloatArray, IntArray, is_number, not_numbers, to_floats
 
-# Pixels of a side, from which on no image is taken for one.
+# Largest side of an image, in pixels.
 LARGEST_SIDE = 1e5
 # Of compressed counts: so few that what is made of them stays in the processor's cache.
 CHARACTERS_AT_ONCE = 1 << 15
@@ -62,9 +62,9 @@ def _runs(counts: Any) -> FloatArray | None:
 
 
 def are_whole(masks: Sequence[Any], sizes: FloatArray) -> bool:
-    """Are all of these compressed masks of which nothing has to be said?
+    """Are all of these compressed masks without a fault?
 
-    What `mask_fault` would say of each, many times faster; False where it has to be asked.
+    As `mask_fault` of each, many times faster; False where it has to be called.
 
     Args:
         sizes: (masks, 2) width and height of each one's image; NaN where unknown.

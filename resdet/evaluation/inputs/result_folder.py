@@ -1,12 +1,12 @@
 """The result folder of a run: what lies in it, and both metrics from its files alone.
 
     images.json                     ids expected and evaluated
-    ground_truth.json.gz            COCO-style, with `difficult`; info says which metrics are meant
+    ground_truth.json.gz            COCO-style, with `difficult`; info lists the set's metrics
     coco_instances_results.json     the detections, COCO's format
     comp4_det_test_<class>.txt      the same in VOC's, where VOC's metric is meant
 
-The trainer, the report and users at the command line all come by here, so that the number of a
-run is the number that anyone gets from its files.
+The trainer, the report and the command line all use this module, so that the number of a run is
+the number that anyone gets from its files.
 
 Not for: writing results (`detect`) or knowing which run they are of (`run`).
 """
@@ -54,7 +54,7 @@ class VocPair:
 
 @dataclass(frozen=True)
 class FolderResult:
-    """What a result folder says; a metric that its set does not mean is None.
+    """The metrics of a result folder; one that its set does not have is None.
 
     truth, columns: what both metrics were made from.
     """
@@ -108,7 +108,7 @@ def evaluate_folder(
     Args:
         folder: RUN/results/<data set>.
         style: of VOC's comparison, "d2" or "devkit" (`voc_evaluation`).
-        subset: score these images only, and say so.
+        subset: score these images only, with a note.
 
     Raises:
         DataError: a file of the folder is missing; the ground truth is faulty.

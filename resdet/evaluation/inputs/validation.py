@@ -1,7 +1,7 @@
-"""Is this results file what it says it is? Asked before every number, and on its own.
+"""Is this results file what it claims to be? Checked before every number, and on its own.
 
-The whole file is read, the faults are grouped by kind, and each kind says how often, where
-first, and what would fix it. Nothing is changed or guessed. `docs/faults.md`, F80 to F87.
+The whole file is read, the faults are grouped by kind, each with its count, its first
+place, and what would fix it. Nothing is changed or guessed. `docs/faults.md`, F80 to F87.
 
 Not for: the ground truth (`ground_truth` reads that), or scores.
 """
@@ -44,7 +44,7 @@ def check_results(
         results: the list, or the path of the JSON file.
         gt: the set that they are about, as COCO's instances JSON.
         evaluated_ids: the images that the detector saw, with or without detections; None when
-            nobody wrote them down.
+            not recorded.
         task: "bbox" or "segm".
         subset: images meant to be scored, when not all are.
 
@@ -111,7 +111,7 @@ def _check_images(
             Finding(
                 "missing-images", len(missing), [str(i) for i in missing[:5]],
                 "Detect on the rest, or score the part from Python: evaluate_coco and evaluate_voc "
-                "of resdet.evaluation take subset=IDS, and then say "
+                "of resdet.evaluation take subset=IDS, and then report "
                 f'"On {covered:,} of {len(ids):,} images."', REFUSE,
                 f"Expected {len(expected):,} images, results cover {covered:,}; missing first: "
                 f"{missing[0]}.",
@@ -141,7 +141,7 @@ def _check_empty_images(columns: Columns, index: SetIndex) -> list[Finding]:
             "images-without-detections", empty, lambda i: str(index.image_ids[i]),
             f"{100 * len(empty) / total:.3g} % of the images have no detection at all "
             f"({share(len(empty), total, 'images')}).",
-            "If they were never visited, this AP is too low; nothing says which were.", WARN,
+            "If they were never visited, this AP is too low; no record lists which were.", WARN,
         )
     ]  # fmt: skip
 
@@ -202,7 +202,7 @@ def _check_place(columns: Columns, index: SetIndex) -> list[Finding]:
                 "corners", rows, lambda r: _box_text(columns, r),
                 f"{share(len(rows), len(columns), 'boxes')} leave their image as "
                 "[x, y, width, height]; read as corners all fit.",
-                "COCO wants width and height: write [x1, y1, x2 - x1, y2 - y1].",
+                "COCO expects width and height: write [x1, y1, x2 - x1, y2 - y1].",
             )
         ]  # fmt: skip
     resized = _check_resized(columns, index, known)
@@ -226,7 +226,7 @@ def _outside(columns: Columns, rows: IntArray, excess: FloatArray) -> list[Findi
 def _excess(columns: Columns, index: SetIndex) -> FloatArray:
     """How far each box leaves its image, in pixels; 0 when it does not. float32 noise is none.
 
-    0 where the set does not say how large the image is.
+    0 where the set does not have the size of the image.
     """
     excess = np.zeros(len(columns))
     for rows in _blocks(len(columns)):

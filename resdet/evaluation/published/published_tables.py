@@ -1,7 +1,7 @@
 """The published numbers as data: tables 1 to 14 of the paper, and the contests' lists of 2015.
 
-`paper.yaml` holds them as they were printed; here they get types, a search that never answers
-with the wrong row, and a check of everything in them that can be checked against itself.
+`paper.yaml` holds them as they were printed; here they get types, a search that never returns
+the wrong row, and a check of everything in them that can be checked against itself.
 
 Not for: whether a number may stand beside one of ours (`report.comparison.published_numbers`
 decides that), or any number of ours.
@@ -34,7 +34,7 @@ class Published:
         metric: what the number is: "VOC 11-point", "AP50", "top-1 error", "multiply-adds", …
         unit: "percent", "count", "pixels", "points" (a difference of percents), "1e6", "1e9".
         data_set: tested on. train: trained on. protocol: how it was tested.
-        shortcut: option A, B or C, where the paper says which.
+        shortcut: option A, B or C, where the paper states it.
         status: "stated" in the paper; "read" on the official page; "secondary": quoted by others;
             "recalled": not checked again against a text.
         per_class: by class name, where it is printed.
@@ -114,21 +114,23 @@ def the_number(**expected: Any) -> Published:
         21.2
 
     Raises:
-        LookupError: there is none, or there are several; says which.
+        LookupError: there is none, or there are several; lists them.
     """
-    found = published(**expected)
-    if len(found) != 1:
-        named = "; ".join(f"{n.source}, {n.system}, {n.metric}: {n.value:g}" for n in found[:5])
-        raise LookupError(f"{len(found)} published numbers have {expected}, expected one. {named}")
-    return found[0]
+    matches = published(**expected)
+    if len(matches) != 1:
+        named = "; ".join(f"{n.source}, {n.system}, {n.metric}: {n.value:g}" for n in matches[:5])
+        raise LookupError(
+            f"{len(matches)} published numbers have {expected}, expected one. {named}"
+        )
+    return matches[0]
 
 
 def read_blocks(tree: Mapping[str, Any]) -> Iterator[Published]:
     """The numbers in the content of a file like paper.yaml.
 
     Raises:
-        ValueError: a key or a status that nobody reads, a row without a number, a list of
-            classes of another length; says in which block and row.
+        ValueError: an unknown key or status, a row without a number, a list of
+            classes of another length; names block and row.
     """
     classes = tree["classes"]["voc"]
     for block in tree["blocks"]:
@@ -144,7 +146,7 @@ def read_blocks(tree: Mapping[str, Any]) -> Iterator[Published]:
                 per_class = row.get("per_class", ())
                 if per_class and len(per_class) != len(classes):
                     raise ValueError(f"{where}: {len(per_class)} classes, not {len(classes)}")
-                # A row's own word is the last, as in the tables.
+                # A row's own value overrides the block's, as in the tables.
                 kept = {**shared, **columns[name], **own}
                 yield _number(kept, value, dict(zip(classes, per_class, strict=False)), where)
 
@@ -187,8 +189,8 @@ class _Checked:
 
     def value(self, source: str, metric: str, **expected: Any) -> float:
         expected |= {"source": source, "metric": metric}
-        (found,) = [n for n in self.numbers if all(getattr(n, k) == v for k, v in expected.items())]
-        return found.value
+        (match,) = [n for n in self.numbers if all(getattr(n, k) == v for k, v in expected.items())]
+        return match.value
 
     def means(self) -> Iterator[str]:
         """Tables 10 and 11: a row's classes have the mean that it states."""
@@ -199,7 +201,7 @@ class _Checked:
             if abs(mean - number.value) > ROUNDING:
                 yield (
                     f"{number.source}, {number.system} {number.net}: the classes have mean "
-                    f"{mean:.2f}, the table says {number.value:g}"
+                    f"{mean:.2f}, the table has {number.value:g}"
                 )
 
     def repeats(self) -> Iterator[str]:

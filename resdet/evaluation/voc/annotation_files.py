@@ -1,6 +1,6 @@
 """The annotations of a VOC tree for scoring: one file read, and whether its boxes can be scored.
 
-What the XML says is read by `resdet.formats.voc_xml`, the parser of the training sets, too
+The XML is parsed by `resdet.formats.voc_xml`, the parser of the training sets, too
 (`docs/faults.md` F90).
 
 Not for: the set as a whole (`voc_arrays`).
@@ -40,7 +40,7 @@ def read_annotation(path: Path | str) -> VocFile:
 
 
 def name_of(annotation: VocFile, item: VocObject) -> str:
-    """How messages call an object."""
+    """The name of an object in messages."""
     return f"{annotation.where}, object {item.number} ({item.name})"
 
 

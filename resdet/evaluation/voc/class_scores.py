@@ -67,14 +67,14 @@ class ClassScore:
 
 
 def not_scored(objects: ClassObjects) -> ClassScore:
-    """The score of a class that nobody gave detections for."""
+    """The score of a class without a file of detections."""
     difficult = int(objects.difficult.sum())
     return ClassScore(None, len(objects.difficult) - difficult, difficult, None)
 
 
 def score_class(
     objects: ClassObjects,
-    found: ClassDetections,
+    detections: ClassDetections,
     rule: str,
     thresholds: Sequence[float],
     style: str,
@@ -83,28 +83,28 @@ def score_class(
 
     Args:
         objects: in any order.
-        found: by falling score.
+        detections: by falling score.
         rule: "11-point" or "area". thresholds: of the overlap. style: "d2" or "devkit".
     """
     difficult = int(objects.difficult.sum())
     positives = len(objects.difficult) - difficult
     if positives == 0:
-        return [ClassScore(None, 0, difficult, len(found.scores))] * len(thresholds)
-    best, overlap = best_objects(objects, found)
+        return [ClassScore(None, 0, difficult, len(detections.scores))] * len(thresholds)
+    best, overlap = best_objects(objects, detections)
     other_style = STYLES[1 - STYLES.index(style)]
     scores = []
     for threshold in thresholds:
         right, wrong = _judged(objects, best, overlap, threshold, style)
         ap = average_precision(right, wrong, positives, rule, style)
         tp, fp = np.cumsum(right, dtype=np.int64), np.cumsum(wrong, dtype=np.int64)
-        curve = Curve(tp / positives, _precision(tp, fp), found.scores)
+        curve = Curve(tp / positives, _precision(tp, fp), detections.scores)
         other = None
         if rule == "11-point":
             other = average_precision(right, wrong, positives, rule, other_style)
-        spread = _tie_spread(right, wrong, found.scores, positives, rule, style)
+        spread = _tie_spread(right, wrong, detections.scores, positives, rule, style)
         scores.append(
             ClassScore(
-                ap, positives, difficult, len(found.scores), curve, spread,
+                ap, positives, difficult, len(detections.scores), curve, spread,
                 None if other == ap else other,
             )
         )  # fmt: skip
@@ -127,30 +127,30 @@ def overlaps(a: FloatArray, b: FloatArray, pixel: float = 1.0) -> FloatArray:
         return np.divide(shared, union, out=np.zeros_like(shared), where=union != 0)
 
 
-def pairs(objects: ClassObjects, found: ClassDetections) -> tuple[IntArray, IntArray]:
+def pairs(objects: ClassObjects, detections: ClassDetections) -> tuple[IntArray, IntArray]:
     """Every detection with every object of its image, by detection, then by object."""
     by_image = np.argsort(objects.image, kind="stable")
     images = objects.image[by_image]
-    start = np.searchsorted(images, found.image, side="left")
-    count = np.searchsorted(images, found.image, side="right") - start
+    start = np.searchsorted(images, detections.image, side="left")
+    count = np.searchsorted(images, detections.image, side="right") - start
     first = np.cumsum(count) - count
     within = np.arange(count.sum()) - np.repeat(first, count)
     return np.repeat(np.arange(len(count)), count), by_image[np.repeat(start, count) + within]
 
 
 def best_objects(
-    objects: ClassObjects, found: ClassDetections, pixel: float = 1.0
+    objects: ClassObjects, detections: ClassDetections, pixel: float = 1.0
 ) -> tuple[IntArray, FloatArray]:
     """For each detection the object of its image with the largest overlap, and that overlap.
 
     Of equal overlaps the first object's; -1 and 0 without any object in the image.
     """
-    best = np.full(len(found.image), -1, dtype=np.int64)
-    overlap = np.zeros(len(found.image))
-    owner, candidate = pairs(objects, found)
+    best = np.full(len(detections.image), -1, dtype=np.int64)
+    overlap = np.zeros(len(detections.image))
+    owner, candidate = pairs(objects, detections)
     if len(owner) == 0:
         return best, overlap
-    iou = overlaps(found.boxes[owner], objects.boxes[candidate], pixel)
+    iou = overlaps(detections.boxes[owner], objects.boxes[candidate], pixel)
     first = np.flatnonzero(np.diff(owner, prepend=-1))
     overlap[owner[first]] = np.maximum.reduceat(iou, first)
     largest = np.flatnonzero(iou == overlap[owner])
@@ -160,10 +160,14 @@ def best_objects(
 
 
 def judge(
-    objects: ClassObjects, found: ClassDetections, threshold: float, style: str, pixel: float = 1.0
+    objects: ClassObjects,
+    detections: ClassDetections,
+    threshold: float,
+    style: str,
+    pixel: float = 1.0,
 ) -> tuple[BoolArray, BoolArray]:
     """Which detections are right, and which are wrong; those on difficult objects are neither."""
-    return _judged(objects, *best_objects(objects, found, pixel), threshold, style)
+    return _judged(objects, *best_objects(objects, detections, pixel), threshold, style)
 
 
 def _judged(
@@ -198,7 +202,7 @@ def average_precision(
         else:
             reached = np.searchsorted(10 * tp, np.arange(11) * positives, side="left")
         return math.fsum(envelope[reached]) / 11
-    # Summed without rounding, so that a perfect class has 1 and never a hair more.
+    # Summed without rounding, so that a perfect class has exactly 1.
     return min(1.0, math.fsum(np.diff(recall, prepend=0.0) * envelope[:-1]))
 
 

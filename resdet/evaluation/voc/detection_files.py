@@ -119,7 +119,7 @@ def _lines(path: Path) -> list[str]:
 
 def _class_files(folder: Path, classes: Sequence[str]) -> dict[str, Path]:
     """The file of each class; a class name may hold an underscore, so the longest one wins."""
-    found: dict[str, Path] = {}
+    files: dict[str, Path] = {}
     paths = [*folder.glob(f"{PREFIX}*.txt"), *folder.glob(f"{PREFIX}*.txt.gz")]
     if not paths:
         near = next(iter(sorted(folder.glob(f"*/{PREFIX}*.txt*"))), None)
@@ -139,14 +139,14 @@ def _class_files(folder: Path, classes: Sequence[str]) -> dict[str, Path]:
                     f"{did_you_mean(written, classes)} Rename the file: "
                     f"{PREFIX}<set>_<class>.txt. The classes: {', '.join(classes)}."
                 )
-        elif name in found:
+        elif name in files:
             raise CheckFailed(
-                f"{folder} holds two files for {name}: {found[name].name} and {path.name}. "
+                f"{folder} holds two files for {name}: {files[name].name} and {path.name}. "
                 "Keep one set's files in a folder."
             )
         else:
-            found[name] = path
-    return found
+            files[name] = path
+    return files
 
 
 def write_detections(

@@ -60,7 +60,7 @@ class VocGroundTruth:
 class VocDetections:
     """Detections of VOC-style classes; row i of each column is detection i, in the given order.
 
-    evaluated: the images that the detector saw, None when nobody wrote them down.
+    evaluated: the images that the detector saw, None when not recorded.
     unread: classes without a file, which therefore have no score.
     """
 

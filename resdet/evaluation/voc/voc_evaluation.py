@@ -124,9 +124,9 @@ def evaluate_at(
         mine = np.flatnonzero((columns.category == label) & used[columns.image])
         # Stable: score down, then image id, then the order given (F52).
         mine = mine[np.lexsort((rank[columns.image[mine]], -columns.scores[mine]))]
-        found = ClassDetections(columns.image[mine], boxes[mine], columns.scores[mine])
+        class_detections = ClassDetections(columns.image[mine], boxes[mine], columns.scores[mine])
         with profile.span("match and sum up"):
-            scores[name] = score_class(objects, found, ap, ious, style)
+            scores[name] = score_class(objects, class_detections, ap, ious, style)
     images = {"expected": len(used), "evaluated": int(used.sum()), "missing": int((~used).sum())}
     results = []
     for place, iou in enumerate(ious):

@@ -1,4 +1,4 @@
-"""The result of a VOC evaluation: numbers, curves, JSON, and what must be said beside them.
+"""The result of a VOC evaluation: numbers, curves, JSON, and the notes beside them.
 
 Not for: computing anything (`voc_evaluation`).
 """
@@ -28,7 +28,7 @@ class VocResult:
     classes: Mapping[str, ClassScore]
     images: Mapping[str, int]  # expected, evaluated, missing
     warnings: tuple[Finding, ...] = ()
-    causes: tuple[str, ...] = ()  # of an AP50 next to nothing (`zero_ap`)
+    causes: tuple[str, ...] = ()  # of an AP50 close to zero (`zero_ap`)
 
     @property
     def protocol(self) -> str:

@@ -1,6 +1,6 @@
 """What each detection counts as under one of VOC's rules, changed one by one.
 
-`voc_evaluation` gives the number of record; here its rules can be changed, to say what another
+`voc_evaluation` gives the number of record; here its rules can be changed, to explain what another
 tool's number is made of (`explain`), or where a zero comes from (`zero_ap`). Overlaps depend on
 the boxes and the pixel alone, so that most rules share them.
 
@@ -81,7 +81,7 @@ class VocJudge:
 
         Args:
             aps: instead of the rule's own `ap`.
-            difficult: of the objects, instead of what the set says.
+            difficult: of the objects, instead of the set's.
         """
         need_not = self.truth.difficult if difficult is None else difficult
         num_classes = len(self.truth.classes)
@@ -125,13 +125,13 @@ class VocJudge:
             )
             group = columns.image[rows] * count + columns.category[rows]
             boxes = as_written(inclusive(corners), decimals)
-            found = ClassDetections(group, boxes, columns.scores[rows])
-            best[rows], overlap[rows] = best_objects(objects, found, pixel)
+            detections = ClassDetections(group, boxes, columns.scores[rows])
+            best[rows], overlap[rows] = best_objects(objects, detections, pixel)
         return best, overlap
 
 
 def _firsts(expected: IntArray, num_objects: int) -> BoolArray:
-    """Which detections, in order, are the first to want their object; -1 is none."""
+    """Which detections, in order, are the first to match their object; -1 is none."""
     wanting = np.flatnonzero(expected >= 0)
     first = np.zeros(num_objects, dtype=np.int64)
     # Of several numbers written to one place the last stays.

@@ -1,1 +1,1 @@
-"""What the runs of a report say of each other: comparable or not, gains, noise, errors."""
+"""The runs of a report compared: comparable or not, gains, noise, errors."""

@@ -1,9 +1,9 @@
-"""Which runs are set against which, the gains, and the sentences a reader may quote.
+"""Which runs are compared with which, the gains, and the sentences of the report.
 
 Four runs of two nets, each pretrained and from scratch, hold three questions: what pretraining
-gave to each net, and which pretrained net is ahead. Two runs hold one. A sentence claims what the
-runs can carry and no more: after a short schedule the gap between a pretrained and a random start
-is speed of learning, and one seed per net says nothing about seeds.
+gave to each net, and which pretrained net is ahead. Two runs hold one. A sentence claims only what
+the runs support: after a short schedule the gap between a pretrained and a random start is speed
+of learning, and one seed per net shows nothing about seeds.
 
 Not for: whether the runs may be compared at all (`comparability`).
 """
@@ -100,25 +100,25 @@ def relative(before: float, after: float) -> float | None:
 def pairs(columns: Sequence[Column]) -> list[Pair]:
     """The questions that these runs hold, first what pretraining gave, then net against net.
 
-    The seeds of a backbone stand together. Where neither is asked, each backbone is set against
+    The seeds of a backbone stand together. Where neither applies, each backbone is compared with
     the first, or each run where all are of one.
     """
     sides = [(columns[places[0]], tuple(places)) for places in by_group(columns).values()]
-    found = []
+    result = []
     for scratch, before in sides:
         for pretrained, after in sides:
             same_net = scratch.net == pretrained.net
             if same_net and pretrained.pretrained and not scratch.pretrained:
-                found.append(Pair(before, after, "pretraining"))
+                result.append(Pair(before, after, "pretraining"))
     start = any(c.pretrained for c in columns)
     rivals = [side for side in sides if side[0].pretrained == start]
     nets = list(dict.fromkeys(column.net for column, _ in rivals))
     first, *others = ([side for side in rivals if side[0].net == net] for net in nets)
     for other in others:
-        found += _rivals(first, other)
-    if not found and len(sides) > 1:
-        found = [Pair(sides[0][1], places, "other") for _, places in sides[1:]]
-    return found or [Pair((0,), (i,), "other") for i in range(1, len(columns))]
+        result += _rivals(first, other)
+    if not result and len(sides) > 1:
+        result = [Pair(sides[0][1], places, "other") for _, places in sides[1:]]
+    return result or [Pair((0,), (i,), "other") for i in range(1, len(columns))]
 
 
 def _rivals(
@@ -138,7 +138,7 @@ def _rivals(
 
 
 def side(columns: Sequence[Column], places: Sequence[int]) -> str:
-    """What the runs of one side of a pair are called: the run, or the backbone of the seeds."""
+    """The name of one side of a pair: the run, or the backbone of the seeds."""
     first = columns[places[0]]
     return first.label if len(places) == 1 else first.side
 
@@ -185,15 +185,15 @@ def headline(
     verdict: Comparability,
     in_noise: Collection[Pair],
 ) -> str:
-    """The report in one line; a test on training images is said here (`docs/faults.md` F6).
+    """The report in one line; a test on training images is reported here (`docs/faults.md` F6).
 
     Args:
-        in_noise: pairs whose gap is inside noise; nobody is called ahead there, no gain given.
+        in_noise: pairs whose gap is inside noise; no net is named as ahead there, no gain given.
     """
     if not verdict.comparable:
         return "Not comparable: more than the backbone differs"
     if any(c.run.info.get("leak") for c in columns):
-        return "Tested on training images: these numbers say nothing about transfer"
+        return "Tested on training images: these numbers show nothing about transfer"
     pretraining = [g for g in gains if g.pair.kind == "pretraining"]
     if pretraining:
         words = [
@@ -209,7 +209,7 @@ def headline(
 
 
 def _receiver(columns: Sequence[Column], g: BackboneGain, gains: Sequence[BackboneGain]) -> str:
-    """Who was pretrained: the net, or what it is called where it was pretrained in two ways."""
+    """The pretrained net, or its label where it was pretrained in two ways."""
     net = columns[g.pair.after[0]].net
     nets = [columns[o.pair.after[0]].net for o in gains if o.pair.kind == "pretraining"]
     return side(columns, g.pair.after) if nets.count(net) > 1 else net
@@ -241,12 +241,12 @@ def standfirst(
 
     Args:
         gains: of the first set, by its `gain_metric`.
-        noise: what is to be said of a pair's.
+        noise: the sentence on a pair's.
         outside: pairs whose gap is known to leave that of the test images.
     """
     if not gains:
         return []
-    said = []
+    sentences = []
     pretraining = [g for g in gains if g.pair.kind == "pretraining"]
     if pretraining:
         each = [
@@ -254,21 +254,21 @@ def standfirst(
             f"{percent(g.after)} pretrained"
             for g in pretraining
         ]
-        said.append(f"{gains[0].metric.title} on {gains[0].data_set}: {'; '.join(each)}.")
+        sentences.append(f"{gains[0].metric.title} on {gains[0].data_set}: {'; '.join(each)}.")
         if all(g.pair in outside for g in pretraining):
             what = "gain" if all(g.absolute > 0 for g in pretraining) else "difference"
             which = f"Both {what}s are" if len(pretraining) == 2 else f"The {what} is"
             which = f"All these {what}s are" if len(pretraining) > 2 else which
-            said.append(f"{which} larger than the noise of the test images.")
+            sentences.append(f"{which} larger than the noise of the test images.")
     for g in gains:
         if g.pair.kind != "pretraining":
-            said.append(_between(columns, g, alone=not pretraining))
+            sentences.append(_between(columns, g, alone=not pretraining))
         if g.pair in noise and g.pair.kind != "pretraining":
-            said.append(noise[g.pair])
+            sentences.append(noise[g.pair])
         elif g.pair in noise and g.pair not in outside:
             whose = f"{_receiver(columns, g, gains)}: " if len(pretraining) > 1 else ""
-            said.append(f"{whose}{noise[g.pair]}")
-    return said
+            sentences.append(f"{whose}{noise[g.pair]}")
+    return sentences
 
 
 def _between(columns: Sequence[Column], g: BackboneGain, *, alone: bool) -> str:
@@ -290,17 +290,17 @@ def meaning(columns: Sequence[Column], gains: Sequence[BackboneGain]) -> list[st
     if not gains:
         return []
     kinds = {g.pair.kind for g in gains}
-    said = []
+    sentences = []
     if "pretraining" in kinds:
-        said.append(
+        sentences.append(
             f"With and without pretraining, everything but {_what_differs(columns)} "
             f"is the same{_schedule(columns)}. The gap at this schedule is speed of learning, not "
             "a limit: from scratch catches up when training goes on long enough "
             f"({SCRATCH_SOURCE})."
         )
-        said += _cost(columns)
+        sentences += _cost(columns)
     if "net" in kinds and max(map(len, gains[0].values)) == 1:
-        said.append(
+        sentences.append(
             "Each net was trained with one seed, so how far another seed would move its number "
             "is not known here. A difference of a point or two decides nothing."
         )
@@ -308,18 +308,18 @@ def meaning(columns: Sequence[Column], gains: Sequence[BackboneGain]) -> list[st
         f"{c.net} with {c.config['MODEL.NET.WIDTH']:g}" for c in columns if c.full_net != c.net
     )
     if narrow:
-        said.append(
+        sentences.append(
             f"Members of their families by depth, not by width: {_and(list(narrow))} of the usual "
             "channels."
         )
     trained_on = [str((c.card.get("data") or {}).get("name", "")) for c in columns]
     if gains[0].data_set.startswith("digits_") and any(t.startswith("digits_") for t in trained_on):
-        said.append(
+        sentences.append(
             "The embedded classification set shares its glyphs and photo regions with the "
             "detection training set (never with the test set): this shows the mechanism of "
             "transfer, not the size that it has from ImageNet to PASCAL VOC."
         )
-    return said
+    return sentences
 
 
 def _what_differs(columns: Sequence[Column]) -> str:
@@ -340,7 +340,7 @@ def _schedule(columns: Sequence[Column]) -> str:
 
 
 def _cost(columns: Sequence[Column]) -> list[str]:
-    """Pretraining is not free; its time is said where the cards have it."""
+    """The time of pretraining, where the cards have it."""
     parts = []
     for places in by_group(columns).values():
         c = columns[places[0]]  # of several seeds the first
@@ -396,7 +396,7 @@ def _signed(text: str) -> str:
 
 
 def duration(seconds: float | None) -> str:
-    """Seconds as people say them.
+    """Seconds as readable text.
 
     Example:
         >>> duration(4.2), duration(87), duration(3725)

@@ -1,19 +1,19 @@
 """Are these runs comparable: do they differ in more than the backbone?
 
-The resolved configs are laid side by side, key by key, and every difference is put into one of
+The resolved configs are compared key by key, and every difference is put into one of
 five bins:
 
     backbone     the net and the weights it starts from: what the comparison is about
     net          what follows from the net: the name of its shared stage, its cells per region;
                  stages frozen where weights arrive and not where they are random
-    card         preprocessing that belongs to the weights, where each run's card says the same
+    card         preprocessing that belongs to the weights, where each run's card has the same
     bookkeeping  where and how often something is written; the seed. Named, harmless
     other        everything else. One is enough: NOT COMPARABLE
 
 What a config does not show is compared too: class lists, ground truth, evaluated images, the VOC
 rule, training data, samples seen, seeds per backbone. Environment (versions, device) is named.
 
-Not for: repairing a comparison; a report that is not comparable is written and says so.
+Not for: repairing a comparison; a report that is not comparable is written and stamped.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ NOT_COMPARABLE = "NOT COMPARABLE"
 RESULTS_ONLY = "RESULTS ONLY"
 NOT_SET = "(not set)"
 _BACKBONE_PREFIX = "MODEL.NET."
-# TRANSFER.NEW says what of the net starts at random all the same: a part of its start.
+# TRANSFER.NEW lists what of the net starts at random all the same: a part of its start.
 _BACKBONE = ("MODEL.BACKBONE.NAME", "MODEL.WEIGHTS", "TRANSFER.FROM_SCRATCH", "TRANSFER.NEW")
 # Stock Detectron2 nets, where MODEL.NET.NAME is empty, are described under these keys.
 _STOCK_PREFIXES = ("MODEL.RESNETS.",)
@@ -59,7 +59,7 @@ _BOOKKEEPING = (
     "ENGINE.THREADS",
     "ENGINE.WORKERS",
     "ENGINE.KEEP_MEMORY",
-    # Sets that not all runs were scored on are left out of the report, and it says so.
+    # Sets that not all runs were scored on are left out of the report, which lists them.
     "DATASETS.TEST",
     "TEST.EVAL_PERIOD",
 )
@@ -77,12 +77,12 @@ class ConfigDifference:
 
 @dataclass(frozen=True)
 class Comparability:
-    """What the comparison is worth.
+    """Whether the runs are comparable, and why.
 
     Attributes:
         differences: all config keys that differ, sorted by key.
         reasons: why the runs are not comparable; empty where they are.
-        cautions: what a reader must know before believing a gain.
+        cautions: what a reader must know before using a gain.
         notes: environment and other harmless differences.
         results_only: nothing but the results is known, so that no cause can be proven.
     """
@@ -111,7 +111,7 @@ class Comparability:
         if self.results_only:
             return (
                 "Same images, same ground truth, same measure. How these detectors were made is "
-                "not known, so nothing is said about why they differ."
+                "not known, so the report states no cause of their difference."
             )
         return "Only the backbone differs: same detector, same data, same schedule, same measure."
 
@@ -136,34 +136,34 @@ def judge(columns: Sequence[Column], sets: Mapping[str, Sequence[SetScores]]) ->
     if any(c.foreign for c in columns):
         return _judge_results(columns, sets)
     differences = config_differences([c.config for c in columns], [c.card for c in columns])
-    found = _Findings()
+    findings = _Findings()
     for difference in differences:
         if difference.kind == "other":
-            found.reasons.append(f"{difference.key} is {_per_run(columns, difference.values)}")
-    _check_training(columns, found)
+            findings.reasons.append(f"{difference.key} is {_per_run(columns, difference.values)}")
+    _check_training(columns, findings)
     for scores in sets.values():
-        _check_set(columns, scores, found)
-    _check_nets(columns, differences, found)
-    _check_twins(columns, differences, found)
-    _check_environment(columns, found)
+        _check_set(columns, scores, findings)
+    _check_nets(columns, differences, findings)
+    _check_twins(columns, differences, findings)
+    _check_environment(columns, findings)
     return Comparability(
-        tuple(differences), tuple(found.reasons), tuple(found.cautions), tuple(found.notes)
+        tuple(differences), tuple(findings.reasons), tuple(findings.cautions), tuple(findings.notes)
     )
 
 
 def _judge_results(
     columns: Sequence[Column], sets: Mapping[str, Sequence[SetScores]]
 ) -> Comparability:
-    """Of results without a run only this can be known: whether they answer the same question."""
-    found = _Findings()
+    """Of results without a run only this can be known: whether they are of the same test."""
+    findings = _Findings()
     for scores in sets.values():
-        _check_set(columns, scores, found)
+        _check_set(columns, scores, findings)
     for text, letters in _by_text(
-        [(said, c) for c in columns for said in c.run.info.get("cautions") or []]
+        [(text, c) for c in columns for text in c.run.info.get("cautions") or []]
     ):
-        found.cautions.append(f"{_and(letters)}: {text}")
+        findings.cautions.append(f"{_and(letters)}: {text}")
     return Comparability(
-        reasons=tuple(found.reasons), cautions=tuple(found.cautions), results_only=True
+        reasons=tuple(findings.reasons), cautions=tuple(findings.cautions), results_only=True
     )
 
 
@@ -249,27 +249,27 @@ def _differ(values: Sequence[Any]) -> bool:
     return any(value != values[0] for value in values[1:])
 
 
-def _check_training(columns: Sequence[Column], found: _Findings) -> None:
+def _check_training(columns: Sequence[Column], findings: _Findings) -> None:
     seen = [c.samples_seen for c in columns]
     if _differ(seen):
         texts = ["not known" if n is None else f"{n:,}" for n in seen]
-        found.reasons.append(f"training samples seen: {_per_run(columns, texts)}")
+        findings.reasons.append(f"training samples seen: {_per_run(columns, texts)}")
     hashes = [_training_hash(c) for c in columns]
     if _differ([h for h in hashes if h]):
         texts = [_short(h) for h in hashes]
-        found.reasons.append(f"the training data differ (hash {_per_run(columns, texts)})")
+        findings.reasons.append(f"the training data differ (hash {_per_run(columns, texts)})")
     elif None in hashes:
         unknown = [c.letter for c, h in zip(columns, hashes, strict=True) if h is None]
-        found.cautions.append(f"Training data not known by hash for {_and(unknown)}.")
+        findings.cautions.append(f"Training data not known by hash for {_and(unknown)}.")
     for column in columns:
         if column.run.state != "finished":
-            found.cautions.append(
+            findings.cautions.append(
                 f"{column.letter} is not finished: its run is {column.run.state}."
             )
     counts = {group: len(places) for group, places in by_group(columns).items()}
     if len(set(counts.values())) > 1:
         texts = [f"{n} of {group.net} {group.start}" for group, n in counts.items()]
-        found.reasons.append(f"runs per backbone differ: {', '.join(texts)}")
+        findings.reasons.append(f"runs per backbone differ: {', '.join(texts)}")
 
 
 def _training_hash(column: Column) -> str | None:
@@ -278,35 +278,37 @@ def _training_hash(column: Column) -> str | None:
     return "+".join(hashes) if hashes and all(hashes) else None
 
 
-def _check_set(columns: Sequence[Column], scores: Sequence[SetScores], found: _Findings) -> None:
+def _check_set(columns: Sequence[Column], scores: Sequence[SetScores], findings: _Findings) -> None:
     name = scores[0].data_set
     if _differ([s.classes for s in scores]):
         texts = [f"{len(s.classes)} classes ({_names(s.classes)})" for s in scores]
-        found.reasons.append(f"{name}: the class lists differ: {_per_run(columns, texts)}")
+        findings.reasons.append(f"{name}: the class lists differ: {_per_run(columns, texts)}")
     if _differ([s.truth_hash for s in scores]):
         texts = [_short(s.truth_hash) for s in scores]
-        found.reasons.append(f"{name}: the ground truth differs (hash {_per_run(columns, texts)})")
+        findings.reasons.append(
+            f"{name}: the ground truth differs (hash {_per_run(columns, texts)})"
+        )
     if _differ([frozenset(s.evaluated) for s in scores]):
         texts = [f"{len(s.evaluated):,} images" for s in scores]
         others = set().union(*(s.evaluated for s in scores))
         odd = sorted(others - set(scores[0].evaluated).intersection(*(s.evaluated for s in scores)))
-        found.reasons.append(
+        findings.reasons.append(
             f"{name}: the evaluated images differ: {_per_run(columns, texts)}; "
             f"not in all runs, first: {_names([str(i) for i in odd])}"
         )
     if _differ([s.primary for s in scores]):
         texts = [str(s.primary) for s in scores]
-        found.reasons.append(f"{name}: the AP rule differs: {_per_run(columns, texts)}")
+        findings.reasons.append(f"{name}: the AP rule differs: {_per_run(columns, texts)}")
     for column, s in zip(columns, scores, strict=True):
         if missing := len(set(s.expected) - set(s.evaluated)):
-            found.cautions.append(
+            findings.cautions.append(
                 f"{name}: {column.letter} covers {len(s.evaluated):,} of {len(s.expected):,} "
                 f"images; {missing:,} are missing."
             )
 
 
 def _check_twins(
-    columns: Sequence[Column], differences: Sequence[ConfigDifference], found: _Findings
+    columns: Sequence[Column], differences: Sequence[ConfigDifference], findings: _Findings
 ) -> None:
     """From scratch there is no card to take the preprocessing from: what to type instead."""
     scratch = [c.letter for c in columns if not c.pretrained]
@@ -314,60 +316,60 @@ def _check_twins(
     keys = [d.key for d in differences if d.kind == "other" and d.key in _CARD]
     if keys and scratch and others:
         stated = " ".join(f'{key} "{show(others[0].config.get(key))}"' for key in keys)
-        found.cautions.append(
+        findings.cautions.append(
             f"No card gives {_and(scratch)} its preprocessing; a twin from scratch is trained "
             f"with that of the others: {stated}."
         )
 
 
 def _check_nets(
-    columns: Sequence[Column], differences: Sequence[ConfigDifference], found: _Findings
+    columns: Sequence[Column], differences: Sequence[ConfigDifference], findings: _Findings
 ) -> None:
-    """What the word backbone hides: a start, other pretraining, a frozen norm, a rare leak."""
+    """Differences within "backbone": start, other pretraining, frozen norms, leaks."""
     started, scratch = ({c.net for c in columns if c.pretrained is p} for p in (True, False))
     if len(started) == 1 and scratch and not started & scratch:
-        found.cautions.append(
+        findings.cautions.append(
             "The nets differ and only one of them was pretrained: the gain mixes two causes."
         )
     pretrained = [c for c in columns if c.pretrained]
     if _differ(new := [c.config.get("TRANSFER.NEW") for c in pretrained]):
-        found.cautions.append(
+        findings.cautions.append(
             f"TRANSFER.NEW is {_per_run(pretrained, new)}: not as much of each net was pretrained."
         )
     hashes = [(c.card.get("data") or {}).get("hash") for c in pretrained]
     if _differ([h for h in hashes if h]):
         texts = [str((c.card.get("data") or {}).get("name", "not known")) for c in pretrained]
-        found.cautions.append(
+        findings.cautions.append(
             f"The classifiers were trained on different data: {_per_run(pretrained, texts)}."
         )
     for difference in differences:
         if difference.key in ("MODEL.NET.NORM", _FREEZE) and difference.kind != "other":
-            found.cautions.append(
+            findings.cautions.append(
                 f"{difference.key} is {_per_run(columns, difference.values)}: "
                 "part of the gain may come from it."
             )
     for text, letters in _by_text([(str(c.run.info.get("leak") or ""), c) for c in columns]):
-        found.cautions.append(f"{text[0].upper()}{text[1:]} ({_and(letters)}).")
+        findings.cautions.append(f"{text[0].upper()}{text[1:]} ({_and(letters)}).")
 
 
-def _by_text(said: Sequence[tuple[str, Column]]) -> list[tuple[str, list[str]]]:
-    """Each text that is not empty, with the letters of those who say it."""
-    texts = dict.fromkeys(text for text, _ in said if text)
-    return [(text, [c.letter for other, c in said if other == text]) for text in texts]
+def _by_text(cautions: Sequence[tuple[str, Column]]) -> list[tuple[str, list[str]]]:
+    """Each text that is not empty, with the letters of the runs that have it."""
+    texts = dict.fromkeys(text for text, _ in cautions if text)
+    return [(text, [c.letter for other, c in cautions if other == text]) for text in texts]
 
 
-def _check_environment(columns: Sequence[Column], found: _Findings) -> None:
+def _check_environment(columns: Sequence[Column], findings: _Findings) -> None:
     if _differ(seeds := [c.seed for c in columns]):
-        found.notes.append(f"Seeds differ: {_per_run(columns, seeds)}.")
+        findings.notes.append(f"Seeds differ: {_per_run(columns, seeds)}.")
     versions = [c.run.info.get("versions") or {} for c in columns]
     for name in sorted(set().union(*versions)):
         values = [str(v.get(name, "not known")) for v in versions]
         if _differ(values):
-            found.notes.append(f"{name} differs: {_per_run(columns, values)}.")
+            findings.notes.append(f"{name} differs: {_per_run(columns, values)}.")
     for key, title in (("device", "Device"), ("threads", "Threads"), ("host", "Host")):
         values = [str(c.run.info.get(key, "not known")) for c in columns]
         if _differ(values):
-            found.notes.append(f"{title} differs: {_per_run(columns, values)}.")
+            findings.notes.append(f"{title} differs: {_per_run(columns, values)}.")
 
 
 def _names(names: Sequence[str]) -> str:

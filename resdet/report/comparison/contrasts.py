@@ -1,9 +1,9 @@
-"""The images on which two detectors differ most: what one of them finds and the other misses.
+"""The images on which two detectors differ most: objects that one finds and the other misses.
 
-The rule, and nobody's taste: of all images of the set, those where one detector finds the most
+By a fixed rule: of all images of the set, those where one detector finds the most
 objects more than the other, at the score and overlap of the pictures; of equal ones those whose
 objects found by both are fewer, then the first in the set. Images whose file is not at hand are
-passed over, and the page says how many.
+skipped, and the page states how many.
 
 Not for: a fair impression of a detector; the pictures spread over the set are (`pictures`).
 """
@@ -47,13 +47,13 @@ class Contrast:
     unseen: int
 
 
-def rule(found: Sequence[Contrast]) -> str:
-    """How these images were chosen, and how many are wanting, for people."""
+def rule(contrasts: Sequence[Contrast]) -> str:
+    """How these images were chosen, and how many are missing, for people."""
     text = (
         "Chosen by rule: of all images those where one detector finds most objects more than "
         f"the other, at a score of at least {SCORE_THRESHOLD:g} and IoU {IOU_THRESHOLD:g}."
     )
-    if unseen := sum(c.unseen for c in found):
+    if unseen := sum(c.unseen for c in contrasts):
         text += (
             f" {unseen:,} that come before some of these are left out: no file of them is at hand."
         )
@@ -72,15 +72,15 @@ def contrasts(
     Args:
         scores: of all runs on one set.
     """
-    found: dict[int, dict[Any, set[int]]] = {}
+    found_objects: dict[int, dict[Any, set[int]]] = {}
     drawn: list[tuple[int, int, Picked]] = []
     for pair in asked:
         sides = pair.after[0], pair.before[0]
         for place in sides:
-            if place not in found:
-                found[place] = _found(scores[place], scores[0])
+            if place not in found_objects:
+                found_objects[place] = _found(scores[place], scores[0])
         for winner, loser in (sides, sides[::-1]):
-            drawn.append((winner, loser, _pick(scores, winner, loser, found, each)))
+            drawn.append((winner, loser, _pick(scores, winner, loser, found_objects, each)))
 
     def made(count: int, quality: int) -> list[Contrast]:
         shown = [(winner, loser, picked[:count]) for winner, loser, picked in drawn if picked]
@@ -90,7 +90,7 @@ def contrasts(
     return fitting(made, most, max_bytes, lambda all_: [s for c in all_ for s in c.samples])
 
 
-# Images by the rule: id, drawings, how many were passed over before it.
+# Images by the rule: id, drawings, how many were skipped before it.
 Picked = list[tuple[Any, list[Drawing], int]]
 
 
@@ -117,11 +117,11 @@ def _pick(
     scores: Sequence[SetScores],
     winner: int,
     loser: int,
-    found: dict[int, dict[Any, set[int]]],
+    found_objects: dict[int, dict[Any, set[int]]],
     each: int,
 ) -> Picked:
     """The images that stand first by the rule and have a file."""
-    mine, others = found[winner], found[loser]
+    mine, others = found_objects[winner], found_objects[loser]
     order = sorted(
         (i for i in mine if len(mine[i]) > len(others[i])),
         key=lambda i: (len(others[i]) - len(mine[i]), len(mine[i] & others[i])),

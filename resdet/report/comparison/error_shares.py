@@ -133,7 +133,7 @@ def _costs(columns: Sequence[Column], anatomies: Sequence[Anatomy]) -> Figure:
 
 
 def _fates(columns: Sequence[Column], anatomies: Sequence[Anatomy]) -> Figure:
-    """What became of the objects, one bar per run."""
+    """The share of each state of the objects, one bar per run."""
     return Figure(
         "object_fates",
         "What became of the objects",
@@ -170,9 +170,9 @@ def _table(columns: Sequence[Column], anatomies: Sequence[Anatomy]) -> Table:
 def _paired(columns: Sequence[Column], anatomies: Sequence[Anatomy], pair: Pair) -> PairedErrors:
     before, after = pair.before[0], pair.after[0]
     moves = compare(anatomies[before], anatomies[after])
-    said = moves.sentences(columns[before].letter, columns[after].letter)
+    sentences = moves.sentences(columns[before].letter, columns[after].letter)
     table = _moves_table(columns, moves, before, after)
-    return PairedErrors(before, after, moves, tuple(said), table)
+    return PairedErrors(before, after, moves, tuple(sentences), table)
 
 
 def _moves_table(columns: Sequence[Column], moves: PairedAnatomy, before: int, after: int) -> Table:

@@ -1,4 +1,4 @@
-"""Whether a gain can be bet on: is it larger than the noise of the images, and of the seeds?
+"""Whether a gain is larger than the noise of the images, and of the seeds.
 
 Two noises move a gap. Other test images of the same kind would give another one (`image_noise`),
 and so would other seeds of the same two backbones (`seed_noise`). Each has its 95 % interval. Where
@@ -7,8 +7,8 @@ narrower than either, and rather too wide: what few seeds spread on few images h
 images' noise already.
 
 The interval of images exists for VOC's area rule and for COCO's AP and AP50, not for the 11-point
-rule (`image_noise` says why). So on a set that ranks by 11 points all gains, and the title of the
-report, are by the area rule: a gain and its interval are always of one metric.
+rule (`image_noise` explains why). So on a set that ranks by 11 points all gains, and the title of
+the report, are by the area rule: a gain and its interval are always of one metric.
 
 Not for: the intervals themselves, or whether runs may be compared at all (`comparability`).
 """
@@ -80,7 +80,7 @@ class Bet:
 
     @property
     def answer(self) -> str:
-        """YES, IMAGES_ONLY, NO or UNKNOWN: would the sign of the gap stay?"""
+        """YES, IMAGES_ONLY, NO or UNKNOWN: would the sign of the gap remain?"""
         inside = [
             None if self.images is None else self.images.has_zero,
             self.gain.seeds.has_zero,
@@ -105,7 +105,7 @@ class Bet:
         return f"for other images; {why}, so seeds are not known"
 
     @property
-    def why_not(self) -> str:
+    def unsupported_reason(self) -> str:
         """Which noise the gap does not leave, "" where none is known to hold it."""
         if self.answer != NO:
             return ""
@@ -117,13 +117,13 @@ class Bet:
         return f"inside the noise of {' and of '.join(names) or 'images and seeds together'}"
 
     def sentences(self) -> list[str]:
-        """What may be said, and how many images or seeds would settle it."""
-        said = [image_verdict(self.images)]
+        """The verdicts, and how many images or seeds would settle them."""
+        verdicts = [image_verdict(self.images)]
         if max(map(len, self.gain.values)) > 1:
-            said.append(seed_verdict(self.gain.seeds))
+            verdicts.append(seed_verdict(self.gain.seeds))
         if self.together is not None:
-            said.append(f"Both noises together: {_limits(*self.together)} points.")
-        return said
+            verdicts.append(f"Both noises together: {_limits(*self.together)} points.")
+        return verdicts
 
     def to_json(self) -> dict[str, Any]:
         seeds = self.gain.seeds
@@ -151,7 +151,7 @@ class Bet:
 class Trust:
     """What a set's gains are worth: the bets, and all that is shown of them.
 
-    seeds: of backbones that have several. how: the intervals were had, or why there is none.
+    seeds: of backbones that have several. how: the intervals were computed, or why there is none.
     """
 
     bets: tuple[Bet, ...]
@@ -172,12 +172,12 @@ class Trust:
         return {p for p, bet in self._telling.items() if bet.answer in (YES, IMAGES_ONLY)}
 
     def short(self, ranking: Metric) -> dict[Pair, str]:
-        """What the top of the page says of each pair."""
-        said = {
+        """The sentence of each pair at the top of the page."""
+        sentences = {
             pair: short(bet, name_rule=bet.gain.metric != ranking)
             for pair, bet in self._telling.items()
         }
-        return {pair: text for pair, text in said.items() if text}
+        return {pair: text for pair, text in sentences.items() if text}
 
     @property
     def _telling(self) -> dict[Pair, Bet]:
@@ -224,10 +224,10 @@ def short(bet: Bet, *, name_rule: bool) -> str:
     """One sentence for the top of the page; `name_rule` where another rule ranks."""
     rule = f" by {bet.gain.metric.title}" if name_rule else ""
     images, seeds = bet.images, bet.gain.seeds
-    said = []
+    sentences = []
     if images is not None:
         limits = f"95 % interval {_limits(images.low, images.high)} points{rule}"
-        said.append(
+        sentences.append(
             f"{images.images:,} images cannot tell these two apart: {limits}."
             if images.has_zero
             else f"Outside the noise of {images.images:,} images: {limits}."
@@ -235,10 +235,11 @@ def short(bet: Bet, *, name_rule: bool) -> str:
     if seeds.low is not None and seeds.high is not None:
         where = "Inside" if seeds.has_zero else "Outside"
         count = min(map(len, bet.gain.values))
-        said.append(f"{where} the noise of {count} seeds: {_limits(seeds.low, seeds.high)} points.")
+        limits = _limits(seeds.low, seeds.high)
+        sentences.append(f"{where} the noise of {count} seeds: {limits} points.")
     if bet.together is not None and bet.together[0] <= 0 <= bet.together[1]:
-        said.append(f"Both noises together: {_limits(*bet.together)} points.")
-    return " ".join(said)
+        sentences.append(f"Both noises together: {_limits(*bet.together)} points.")
+    return " ".join(sentences)
 
 
 def table(columns: Sequence[Column], bets: Sequence[Bet]) -> Table | None:
@@ -261,7 +262,7 @@ def table(columns: Sequence[Column], bets: Sequence[Bet]) -> Table | None:
         if several:
             row.append(_seeds_cell(seeds))
             row.append(Cell(_limits(*bet.together) if bet.together else "–"))
-        row.append(Cell(bet.words, bet.why_not, is_text=True))
+        row.append(Cell(bet.words, bet.unsupported_reason, is_text=True))
         rows.append(tuple(row))
     caption = (
         "95 % intervals of the gain, in points. Below one that holds 0: how many would show a gap "
@@ -324,7 +325,7 @@ def figure(columns: Sequence[Column], bets: Sequence[Bet]) -> Figure | None:
 
 
 def how(bets: Sequence[Bet]) -> str:
-    """How the intervals were had, or why there is none."""
+    """How the intervals were computed, or why there is none."""
     known = [bet.images for bet in bets if bet.images is not None]
     welch = "Noise of seeds: Welch's interval for the difference of two means."
     of_seeds = any(bet.gain.seeds.low is not None for bet in bets)

@@ -3,7 +3,7 @@
 The numbers are those of `resdet.evaluation.published`. The same protocol means: the data sets
 trained and tested on, every image of the test set, the classes, the AP rule, the net unchanged
 and pretrained, and the settings on which the papers are explicit (`paper.yaml`). On a subset, on
-the embedded data, on other sizes there is no number, and so none can be taken for a target.
+the embedded data, on other sizes there is no number, so that none is mistaken for a target.
 
 Not for: judging whether ours is good; the paper trained in four alternating steps.
 """
@@ -71,20 +71,20 @@ def numbers_for(column: Column, scores: SetScores) -> dict[str, PaperNumber]:
 
     Empty where anything of the protocol differs, which is the usual case.
     """
-    found = {}
+    numbers = {}
     for entry in tables()["numbers"]:
         protocol = tables()["protocols"][entry["protocol"]]
         if entry["net"] == _plain_net(column) and _same_protocol(column, scores, protocol, entry):
             names = tables()["classes"]["voc"]
             values = entry.get("per_class", ())
-            found[entry["metric"]] = PaperNumber(
+            numbers[entry["metric"]] = PaperNumber(
                 entry["metric"],
                 entry["value"] / 100,
                 entry["source"],
                 {name: v / 100 for name, v in zip(names, values, strict=False)},
                 entry.get("per_class_source", ""),
             )
-    return found
+    return numbers
 
 
 def _plain_net(column: Column) -> str | None:

@@ -6,7 +6,7 @@ the same bytes, and no display, backend or font file is asked for (`docs/faults.
 Coordinates are pixels of a 340 wide drawing, so that type has its true size on a phone, and three
 of them stand side by side on a desk.
 
-A colour is never alone: runs differ by hue, by dashes, and stand in the legend by name.
+Colour is never the only cue: runs differ by hue, by dashes, and by name in the legend.
 
 Not for: what the numbers are; a series is drawn as it comes, without `None`.
 """
@@ -219,7 +219,7 @@ def interval_chart(rows: Sequence[SpanRow], *, label: str, x_title: str) -> str:
 
 
 def stacked_chart(stacks: Sequence[Stack], names: Sequence[str], *, label: str) -> str:
-    """One full-width bar per look, divided into named parts; each part says its percent.
+    """One full-width bar per look, divided into named parts; each part shows its percent.
 
     Args:
         names: of the parts, in their order; at most four.

@@ -191,12 +191,12 @@ def _by_iteration(column: Column, value: Callable[[Mapping[str, Any]], Any]) -> 
 
     A run that went on after a stop has written some iterations twice; the later line counts.
     """
-    found = {
+    values = {
         int(row["iteration"]) + 1: float(number)
         for row in column.run.metrics()
         if _finite(number := value(row)) and "iteration" in row
     }
-    return dict(sorted(found.items()))
+    return dict(sorted(values.items()))
 
 
 def _finite(value: object) -> bool:
@@ -205,5 +205,5 @@ def _finite(value: object) -> bool:
 
 def _validation_ap50(row: Mapping[str, Any]) -> float | None:
     """The last "…AP50" of a row of metrics.json, percent as Detectron2 writes it."""
-    found = [v for k, v in row.items() if re.fullmatch(r"(.*/)?AP50", k) and _finite(v)]
-    return float(found[-1]) if found else None
+    values = [v for k, v in row.items() if re.fullmatch(r"(.*/)?AP50", k) and _finite(v)]
+    return float(values[-1]) if values else None

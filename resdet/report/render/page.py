@@ -18,7 +18,7 @@ from resdet.report.comparison.contrasts import rule
 from resdet.report.model import ComparisonReport
 from resdet.report.provenance import provenance
 from resdet.report.render import charts, report_json
-from resdet.report.render.pictures import PICTURES_SAID
+from resdet.report.render.pictures import PICTURES_CAPTION
 
 
 def to_html(report: ComparisonReport) -> str:
@@ -49,7 +49,7 @@ def to_html(report: ComparisonReport) -> str:
         report=report,
         css=Markup(charts.chart_css() + _template("report.css")),
         data=Markup(_script_json(report_json.to_json(report))),
-        pictures_said=PICTURES_SAID,
+        pictures_caption=PICTURES_CAPTION,
         rule=rule,
         # A config key may be broken after a dot, and copied without a trace of that.
         breakable_dot=Markup(".<wbr>"),

@@ -5,7 +5,7 @@ they are small. A box is right when it covers a free object of its class with Io
 taken by falling score; boxes on difficult or crowd objects are left out, as in the score. Right and
 wrong differ in form, not in colour alone: solid green, crossed red, dashed for what was missed.
 
-Not for: choosing flattering pictures; they are spread over the set.
+Not for: choosing good examples; the images are spread over the set.
 """
 
 from __future__ import annotations
@@ -25,10 +25,10 @@ from resdet.report.scores import SetScores
 
 SCORE_THRESHOLD = 0.5
 IOU_THRESHOLD = 0.5
-PICTURES_SAID = (
+PICTURES_CAPTION = (
     f"Detections with a score of at least {SCORE_THRESHOLD:g}; right means IoU of at least "
     f"{IOU_THRESHOLD:g} with a free object of the class. The pictures are spread evenly over the "
-    "set; nobody chose them by result."
+    "set; they were not chosen by result."
 )
 MAX_SAMPLES = 8
 SIDE = 400
@@ -89,7 +89,7 @@ class Drawing:
 def samples(
     scores: Sequence[SetScores], *, limit: int = MAX_SAMPLES, max_bytes: int = MAX_BYTES
 ) -> list[ImageSample]:
-    """Of the pictures that the first run keeps `limit`, evenly spread, as small as the page bears.
+    """Of the pictures that the first run keeps `limit`, evenly spread, as small as the page allows.
 
     An image that cannot be opened is left out; a report never fails for a picture.
     """
@@ -120,9 +120,9 @@ def fitting(
     tries = [(most, quality) for quality in QUALITIES]
     tries += [(fewer, QUALITIES[-1]) for fewer in range(most - 1, 0, -1)]
     for count, quality in tries:
-        found = made(count, quality)
-        if sum(len(p.jpeg) for s in samples_of(found) for p in s.panels) <= max_bytes:
-            return found
+        samples = made(count, quality)
+        if sum(len(p.jpeg) for s in samples_of(samples) for p in s.panels) <= max_bytes:
+            return samples
     return []
 
 
@@ -133,8 +133,8 @@ def encoded(image_id: Any, drawings: Sequence[Drawing], quality: int) -> ImageSa
 def _drawn(scores: Sequence[SetScores], limit: int) -> list[tuple[Any, list[Drawing]]]:
     kept = list(scores[0].samples) or list(scores[0].evaluated if scores[0].image_folder else ())
     picks = sorted({round(i) for i in np.linspace(0, len(kept) - 1, min(limit, len(kept)))})
-    found = [(kept[i], draw_sample(scores, kept[i])) for i in picks]
-    return [(image_id, drawings) for image_id, drawings in found if drawings is not None]
+    drawn = [(kept[i], draw_sample(scores, kept[i])) for i in picks]
+    return [(image_id, drawings) for image_id, drawings in drawn if drawings is not None]
 
 
 def draw_sample(scores: Sequence[SetScores], image_id: Any) -> list[Drawing] | None:
@@ -178,9 +178,9 @@ def judged_boxes(
             name = names.get(detection["category_id"], "?")
             text = f"{name} {_short(detection['score'])}"
             boxes.append(_Box(_corners(detection["bbox"]), text, verdict))
-    found = {place for _, verdict, place in verdicts if verdict == "right"}
+    hit = {place for _, verdict, place in verdicts if verdict == "right"}
     for i, item in enumerate(truth):
-        if i not in found and not _is_ignored(item):
+        if i not in hit and not _is_ignored(item):
             boxes.append(_Box(_corners(item["bbox"]), "", "missed"))
     return boxes
 
@@ -193,7 +193,7 @@ def judged(
 
     As in COCO's score, what else would be wrong and lies by half in a crowd is ignored.
     """
-    found = []
+    verdicts = []
     taken: set[int] = set()
     by_class: dict[int, list[int]] = defaultdict(list)
     for i, item in enumerate(truth):
@@ -205,17 +205,17 @@ def judged(
         best = int(np.argmax(ious)) if ious else -1
         place = places[best] if best >= 0 and ious[best] >= IOU_THRESHOLD else -1
         if place >= 0 and _is_ignored(truth[place]):
-            found.append((detection, "ignored", place))
+            verdicts.append((detection, "ignored", place))
             continue
         right = place >= 0 and place not in taken
         crowd = next((i for i in every if i not in places and _lies_in(detection, truth[i])), None)
         if right:
             taken.add(place)
         elif crowd is not None:
-            found.append((detection, "ignored", crowd))
+            verdicts.append((detection, "ignored", crowd))
             continue
-        found.append((detection, "right" if right else "wrong", place))
-    return found
+        verdicts.append((detection, "right" if right else "wrong", place))
+    return verdicts
 
 
 def _short(score: float) -> str:

@@ -16,7 +16,7 @@ from resdet.report.model import ComparisonReport, SetReport
 from resdet.report.provenance import provenance
 from resdet.report.render import charts
 from resdet.report.render.figures import Figure
-from resdet.report.render.pictures import PICTURES_SAID, ImageSample
+from resdet.report.render.pictures import PICTURES_CAPTION, ImageSample
 from resdet.report.render.tables import Table, escape_markdown, to_markdown, to_text
 
 FILES = "report_files"
@@ -76,7 +76,7 @@ def _markdown_set(report: ComparisonReport, one: SetReport, folder: Path) -> lis
         name = f"{one.data_set}_contrast_{number}"
         lines += _markdown_samples([winner, loser], c.samples, name, folder)
     if one.samples:
-        lines += ["### Pictures", "", escape_markdown(PICTURES_SAID), ""]
+        lines += ["### Pictures", "", escape_markdown(PICTURES_CAPTION), ""]
         every = [c.letter for c in report.columns]
         lines += _markdown_samples(every, one.samples, one.data_set, folder)
     if one.sources and (one.samples or one.contrasts):
@@ -163,15 +163,17 @@ def terminal_text(report: ComparisonReport) -> str:
         blocks.append(f"Config keys that differ\n{to_text(report.differences, report.columns)}")
     elif not verdict.results_only:
         blocks.append("The resolved configs do not differ.")
-    said = [f"  {text}" for text in verdict.reasons]
-    said += [f"  caution: {text}" for text in verdict.cautions]
-    said += [f"  note: {text}" for text in (*verdict.notes, *report.left_out)]
+    findings = [f"  {text}" for text in verdict.reasons]
+    findings += [f"  caution: {text}" for text in verdict.cautions]
+    findings += [f"  note: {text}" for text in (*verdict.notes, *report.left_out)]
     rule = "" if verdict.comparable else "=" * 72 + "\n"
     because = (
         "only the backbone differs" if verdict.comparable else "more than the backbone differs"
     )
     if verdict.results_only:
         because = verdict.sentence
-    blocks.append(f"{rule}{verdict.stamp}: {because}\n" + "\n".join(said) + ("\n" + rule).rstrip())
+    blocks.append(
+        f"{rule}{verdict.stamp}: {because}\n" + "\n".join(findings) + ("\n" + rule).rstrip()
+    )
     blocks.append("\n".join([report.headline + ".", *report.standfirst]))
     return "\n\n".join(block.rstrip() for block in blocks)

@@ -1,6 +1,6 @@
-"""report.json: everything that the report says in numbers, for programs.
+"""report.json: all numbers of the report, for programs.
 
-Fractions in [0, 1]; null where a number does not exist. Runs are called by their letters.
+Fractions in [0, 1]; null where a number does not exist. Runs are named by their letters.
 
 Not for: people; they have the page.
 """
@@ -107,8 +107,8 @@ def _metric(metric: Metric) -> dict[str, str]:
 
 def _every_gain(one: SetReport) -> list[BackboneGain]:
     """By the rule whose noise is known, by VOC's 11 points, and by those that only bets have."""
-    found = [*one.gains, *one.other_gains]
-    return found + [bet.gain for bet in one.trust.bets if bet.gain not in found]
+    gains = [*one.gains, *one.other_gains]
+    return gains + [bet.gain for bet in one.trust.bets if bet.gain not in gains]
 
 
 def _gain(report: ComparisonReport, g: BackboneGain) -> dict[str, Any]:

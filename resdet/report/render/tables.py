@@ -33,7 +33,7 @@ from resdet.text_table import aligned
 class Cell:
     """`text` is what stands there, `note` a smaller second line; `run` the place of a run.
 
-    No cell is marked as the best: whether a difference carries a winner is said in words.
+    No cell is marked as the best: whether a difference is larger than its noise is stated in words.
     """
 
     text: str
@@ -80,15 +80,15 @@ def ranking(columns: Sequence[Column], scores: Sequence[SetScores], metric: Metr
     return Table(f"{metric.title} on {scores[0].data_set}", tuple(head), tuple(rows), caption)
 
 
-def gains(columns: Sequence[Column], found: Sequence[BackboneGain]) -> Table | None:
+def gains(columns: Sequence[Column], gains: Sequence[BackboneGain]) -> Table | None:
     """What each pair gained, by one metric; None without a pair."""
-    if not found:
+    if not gains:
         return None
-    has_interval = any(g.interval for g in found)
+    has_interval = any(g.interval for g in gains)
     head = [_head("gain"), _head("points"), _head("relative")]
     head += [Cell("95 % interval", "points", is_text=True)] * has_interval
     rows = []
-    for g in found:
+    for g in gains:
         row = [
             Cell(_question(columns, g), _arrow(columns, g), is_text=True),
             Cell(points(g.absolute)),
@@ -98,8 +98,8 @@ def gains(columns: Sequence[Column], found: Sequence[BackboneGain]) -> Table | N
             limits = g.interval and f"{points(g.interval.low)} to {points(g.interval.high)}"
             row.append(Cell(limits or "–"))
         rows.append(tuple(row))
-    title = f"Gains in {found[0].metric.title}"
-    return Table(title, tuple(head), tuple(rows), f"Differences of {found[0].metric.title}.")
+    title = f"Gains in {gains[0].metric.title}"
+    return Table(title, tuple(head), tuple(rows), f"Differences of {gains[0].metric.title}.")
 
 
 def _question(columns: Sequence[Column], g: BackboneGain) -> str:
@@ -156,7 +156,7 @@ def per_class(
     columns: Sequence[Column],
     scores: Sequence[SetScores],
     metric: Metric,
-    found: Sequence[BackboneGain],
+    gains: Sequence[BackboneGain],
 ) -> Table:
     """AP of every class for every run, and the gain of every pair; by the first pair's gain."""
     aps = [s.per_class(metric) for s in scores]
@@ -165,11 +165,11 @@ def per_class(
         for c, s in zip(columns, scores, strict=True)
     ]
     names = list(aps[0])
-    if found:
-        order = {c.name: i for i, c in enumerate(found[0].classes)}
+    if gains:
+        order = {c.name: i for i, c in enumerate(gains[0].classes)}
         names.sort(key=lambda name: order.get(name, len(order)))
     head = [_head("class"), *(run_cell(columns, i, short=True) for i in range(len(columns)))]
-    head += [_head(_arrow(columns, g)) for g in found]
+    head += [_head(_arrow(columns, g)) for g in gains]
     rows = []
     for name in names:
         row = [Cell(name, is_text=True), *(Cell(percent(ap.get(name))) for ap in aps)]
@@ -177,7 +177,7 @@ def per_class(
             if paper and name in paper.per_class:
                 text = f"paper {percent(paper.per_class[name])}"
                 row[i + 1] = Cell(row[i + 1].text, text)
-        for g in found:
+        for g in gains:
             change = next((c for c in g.classes if c.name == name), None)
             row.append(
                 Cell(points(change.absolute), relative_percent(change.relative))
@@ -186,7 +186,7 @@ def per_class(
             )
         rows.append(tuple(row))
     caption = f"{metric.title} of each class, percent."
-    if found:
+    if gains:
         caption += " Gains in points, below them relative; largest gain first."
     return Table(f"Per class, {metric.title}", tuple(head), tuple(rows), caption)
 
@@ -299,7 +299,7 @@ def _arrow(columns: Sequence[Column], g: BackboneGain) -> str:
 def to_markdown(table: Table, columns: Sequence[Column]) -> str:
     """A pipe table; names are escaped so that they can neither break it nor become HTML."""
 
-    def said(cell: Cell) -> str:
+    def cell_text(cell: Cell) -> str:
         text = cell.text
         if cell.run is not None and text != columns[cell.run].letter:
             text = f"{columns[cell.run].letter}: {text}"
@@ -307,9 +307,9 @@ def to_markdown(table: Table, columns: Sequence[Column]) -> str:
             text = f"{text} ({cell.note})"
         return escape_markdown(text)
 
-    lines = [[said(c) for c in table.head]]
+    lines = [[cell_text(c) for c in table.head]]
     lines.append(["---" if c.is_text and not i else "---:" for i, c in enumerate(table.head)])
-    lines += [[said(c) for c in row] for row in table.rows]
+    lines += [[cell_text(c) for c in row] for row in table.rows]
     return "\n".join("| " + " | ".join(line) + " |" for line in lines)
 
 
@@ -325,11 +325,11 @@ def escape_markdown(text: str) -> str:
 def to_text(table: Table, columns: Sequence[Column]) -> str:
     """Aligned columns for a terminal; the first to the left, the rest to the right."""
 
-    def said(cell: Cell) -> str:
+    def cell_text(cell: Cell) -> str:
         text = cell.text
         if cell.run is not None and text != columns[cell.run].letter:
             text = f"{columns[cell.run].letter}  {text}"
         return f"{text} ({cell.note})" if cell.note else text
 
-    lines = [[said(c) for c in row] for row in (table.head, *table.rows)]
+    lines = [[cell_text(c) for c in row] for row in (table.head, *table.rows)]
     return "\n".join(aligned(lines))

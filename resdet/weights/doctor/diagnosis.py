@@ -1,7 +1,7 @@
 """The weight doctor: what a file is, what can be told of its conventions, whether it is healthy.
 
-Nothing here is guessed in silence. What names and records state is given as it is; what
-statistics suggest is given with what it rests on; what cannot be known is null.
+Nothing here is guessed silently. What names and records state is given as it is; what statistics
+suggest is given with its evidence; what cannot be known is null.
 
 Not for: scoring images under every convention (`image_probe`), or writing anything (`conversion`).
 """
@@ -199,7 +199,7 @@ def inspect_file(file: WeightFile) -> Diagnosis:
 def _with_card(
     path: Path, contents: Contents, card: Card, problems: list[str], counted: dict[str, Any]
 ) -> Diagnosis:
-    """A file whose card says everything, and whose tensors are called as in its net."""
+    """A file with a complete card, whose tensors are named as in its net."""
     if native_names.has_own_names(card.net):
         native_names.check(contents, card.net, card.net_options, path)
     health = norms_of(contents.tensors)
@@ -225,67 +225,73 @@ def _foreign(file: WeightFile, problems: list[str], counted: dict[str, Any]) -> 
     # A run of ours: the card of the classifier that its detector started from lies in its folder.
     run_card = path.parent / layout.CARD
     of_run = Card.read(run_card) if run_card.exists() and path.name == layout.DETECTOR else None
-    found = file.identified(of_run) if of_run else file.found
-    habits = by_habit(path, contents, found)
+    identified = file.identified(of_run) if of_run else file.identification
+    habits = by_habit(path, contents, identified)
     card = None
-    if found.detector and of_run:
+    if identified.detector and of_run:
         card = of_run
     elif path_beside(path).exists():
-        card = card_of(path, contents, found, file.digest)
-    elif not found.detector and unknown_of(habits):
+        card = card_of(path, contents, identified, file.digest)
+    elif not identified.detector and unknown_of(habits):
         problems = [
             *problems,
             f"no card, and its files do not tell {' and '.join(unknown_of(habits))}",
         ]
     options = card.net_options if card else habits.options
     input_ = card.input if card else habits.input
-    if not card and not habits.verified and (odd := clashes(habits.input, found.tensors)):
+    if not card and not habits.verified and (odd := clashes(habits.input, identified.tensors)):
         problems = [*problems, *odd]
         input_ = None
-    health = norms_of(found.tensors)
-    fits = _fits(found.net, options, found.num_classes, found.tensors, bool(found.detector))
+    health = norms_of(identified.tensors)
+    fits = _fits(
+        identified.net,
+        options,
+        identified.num_classes,
+        identified.tensors,
+        bool(identified.detector),
+    )
     return Diagnosis(
         str(path),
         origin=card.origin if card else habits.origin,
-        architecture=found.net,
-        detector=found.detector or None,
+        architecture=identified.net,
+        detector=identified.detector or None,
         input=input_,
-        stride_rule=_stride(found.net, options),
-        color=color_order(first_convolution(found.tensors)),
-        scale=scale(found.tensors),
+        stride_rule=_stride(identified.net, options),
+        color=color_order(first_convolution(identified.tensors)),
+        scale=scale(identified.tensors),
         norms=health,
         verified=card.verified if card else habits.verified,
-        notes=_notes(contents, found, habits),
-        problems=(*problems, *_ill(health), *_missing(found)),
+        notes=_notes(contents, identified, habits),
+        problems=(*problems, *_ill(health), *_missing(identified)),
         fits=fits,
         **counted,
     )
 
 
-def _notes(contents: Contents, found: Identified, habits: Habits) -> tuple[str, ...]:
-    notes = list(found.notes)
+def _notes(contents: Contents, identified: Identified, habits: Habits) -> tuple[str, ...]:
+    notes = list(identified.notes)
     if contents.left_aside:
         notes.append(
             f"left aside, of no net: {len(contents.left_aside)} tensors ({contents.left_aside[0]}"
             f"{', …' if len(contents.left_aside) > 1 else ''})"
         )
-    if found.detector and unknown_of(habits):
+    if identified.detector and unknown_of(habits):
         notes.append(
             "as a detector it loads whole, with the config that it was trained with; its net alone "
             "needs a card first (convert_weights card)"
         )
-    if found.missing and all(n.startswith("linear.") for n in found.missing):
+    if identified.missing and all(n.startswith("linear.") for n in identified.missing):
         notes.append("the classifier's last layer is not there: whole as a backbone")
     if contents.averages:
         notes.append(
             f"averaged weights lie beside: --part {contents.averages[0]} takes those instead"
         )
-    if found.extras:
+    if identified.extras:
         notes.append(
-            f"left out, no part of the net: {len(found.extras)} tensors ({found.extras[0]}"
-            f"{', …' if len(found.extras) > 1 else ''})"
+            f"left out, no part of the net: {len(identified.extras)} tensors "
+            f"({identified.extras[0]}{', …' if len(identified.extras) > 1 else ''})"
         )
-    family = family_of(found.net)
+    family = family_of(identified.net)
     if habits.origin == "torchvision" and family is not None and family.name == "resnet":
         notes.append(
             "timm's ResNets have the same names; so have nets that are others (BlurPool, "
@@ -297,20 +303,20 @@ def _notes(contents: Contents, found: Identified, habits: Habits) -> tuple[str, 
     return tuple(notes)
 
 
-def _missing(found: Identified) -> list[str]:
-    if all(n.startswith("linear.") for n in found.missing):
+def _missing(identified: Identified) -> list[str]:
+    if all(n.startswith("linear.") for n in identified.missing):
         return []
-    expected = len(found.missing) + sum(not n.endswith(COUNTER) for n in found.tensors)
-    shown = ", ".join(grouped(found.missing)[:8])
-    if all(".norm.running_" in n for n in found.missing):
+    expected = len(identified.missing) + sum(not n.endswith(COUNTER) for n in identified.tensors)
+    shown = ", ".join(grouped(identified.missing)[:8])
+    if all(".norm.running_" in n for n in identified.missing):
         return [
-            f"{len(found.missing)} of {expected} tensors of {found.net} are missing, all "
+            f"{len(identified.missing)} of {expected} tensors of {identified.net} are missing, all "
             "statistics of its norms: it has GroupNorm or the like, which resdet's nets have not"
         ]
     return [
-        f"{len(found.missing)} of {expected} tensors of {found.net} are missing: {shown}"
-        f"{', …' if len(grouped(found.missing)) > 8 else ''}; as a backbone it needs TRANSFER.NEW "
-        f"for {', '.join(sorted({n.split('.')[0] for n in found.missing}))}"
+        f"{len(identified.missing)} of {expected} tensors of {identified.net} are missing: {shown}"
+        f"{', …' if len(grouped(identified.missing)) > 8 else ''}; as a backbone it needs "
+        f"TRANSFER.NEW for {', '.join(sorted({n.split('.')[0] for n in identified.missing}))}"
     ]
 
 
@@ -357,9 +363,9 @@ def parameters(tensors: Mapping[str, torch.Tensor]) -> int:
 
 def norms_of(tensors: Mapping[str, torch.Tensor]) -> Norms:
     """Health of the batch norms in a file, under our names or any origin's dotted ones."""
-    found = [n.removesuffix(".running_var") for n in tensors if n.endswith(".running_var")]
+    norms = [n.removesuffix(".running_var") for n in tensors if n.endswith(".running_var")]
     untrained, tiny, negative = 0, {}, []
-    for norm in found:
+    for norm in norms:
         variance = tensors[f"{norm}.running_var"]
         mean = tensors.get(f"{norm}.running_mean", torch.ones(1))
         shift = tensors.get(f"{norm}.bias", torch.zeros(1))
@@ -368,7 +374,7 @@ def norms_of(tensors: Mapping[str, torch.Tensor]) -> Norms:
             tiny[norm] = small
         if (variance < 0).any():
             negative.append(norm)
-    return Norms(len(found), untrained, is_folded(tensors), tiny, tuple(negative))
+    return Norms(len(norms), untrained, is_folded(tensors), tiny, tuple(negative))
 
 
 # -- what it loads into ------------------------------------------------------------------------
@@ -412,7 +418,7 @@ def _family(net: str) -> tuple[str, ...]:
 
 
 def _alike(net: str, other: str) -> bool:
-    # CIFAR nets of a thousand layers take long to build, and nobody asks for them.
+    # CIFAR nets of a thousand layers take long to build, and are not needed here.
     return family_of(net) is family_of(other) is not None and "1202" not in net
 
 

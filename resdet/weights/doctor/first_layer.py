@@ -1,7 +1,7 @@
 """What the numbers of a first layer suggest of the images that it was trained on.
 
-Names and shapes tell neither colour order nor range; the filters carry traces of both. What they
-suggest is said with what it rests on, and settles nothing against a card (`docs/faults.md` F19).
+Names and shapes show neither colour order nor range; the filters show traces of both. What they
+suggest is reported with its evidence and never overrules a card (`docs/faults.md` F19).
 
 Not for: a proof; that takes labelled images (`image_probe`).
 """
@@ -17,20 +17,20 @@ import torch
 from resdet.weights.cards import Input
 
 # Energy of the first layer's channel 0 over channel 2. In four files trained on RGB (torchvision's
-# ResNet-18, the ONNX zoo's SqueezeNet, two CIFAR-10 ResNets) it is 1.45 to 1.67: red carries more
-# than blue. Four files are few, so this is said to be likely, never known.
+# ResNet-18, the ONNX zoo's SqueezeNet, two CIFAR-10 ResNets) it is 1.45 to 1.67: red has more
+# than blue. Four files are few, so this is reported as likely, never as known.
 RED_OVER_BLUE = 1.2
 # Variance behind the first convolution over the energy of its filters, median: 1.0 and 1.8 for two
 # nets trained on standardised pixels. Raw pixels vary 58 times as much, so 3,400 times that.
 RAW_VARIANCE = 60.0
-# Without live norms the filters themselves carry the scale: their deviation is 0.034 (ResNet-18,
+# Without live norms the filters themselves have the scale: their deviation is 0.034 (ResNet-18,
 # norms folded) and 0.25 (SqueezeNet) on standardised pixels, a 58th of that on raw ones.
 RAW_DEVIATION = 0.0044
 
 
 @dataclass(frozen=True)
 class Evidence:
-    """What the numbers in a file suggest: a value or None, and what that rests on."""
+    """What the numbers in a file suggest: a value or None, and the evidence."""
 
     value: str | None
     why: str
@@ -40,44 +40,44 @@ def clashes(habit: Input | None, tensors: Mapping[str, torch.Tensor]) -> list[st
     """Where an origin's habit and the numbers disagree, in sentences.
 
     Args:
-        habit: how such files want their input.
+        habit: the input format that such files expect.
         tensors: under our names.
     """
     if habit is None:
         return []
-    found = []
+    disagreements = []
     color, seen = color_order(first_convolution(tensors)), scale(tensors)
     if color.value not in (None, habit.color_order):
-        found.append(f"such files want {habit.color_order}, but this is {color.why}")
+        disagreements.append(f"such files want {habit.color_order}, but this is {color.why}")
     usual = "raw" if min(habit.std) < 10 else "standardised"
     if seen.value not in (None, usual):
-        found.append(f"such files want {usual} pixels, but this is {seen.why}")
-    return found
+        disagreements.append(f"such files want {usual} pixels, but this is {seen.why}")
+    return disagreements
 
 
 def first_convolution(tensors: Mapping[str, torch.Tensor]) -> torch.Tensor | None:
     """The one convolution that takes three channels, whatever its name."""
-    found = [t for t in tensors.values() if t.ndim == 4 and t.shape[1] == 3 and t.shape[0] >= 8]
-    return found[0] if len(found) == 1 else None
+    fitting = [t for t in tensors.values() if t.ndim == 4 and t.shape[1] == 3 and t.shape[0] >= 8]
+    return fitting[0] if len(fitting) == 1 else None
 
 
 def color_order(weight: torch.Tensor | None) -> Evidence:
     """RGB or BGR by the energy of the first layer's channels, (C, 3, k, k).
 
-    Natural pictures give nets more to do in red than in blue; in which of the outer channels the
-    energy lies tells the order.
+    Filters trained on natural images have more energy in red than in blue; which of the outer
+    channels has more energy shows the order.
     """
     if weight is None or not weight.is_floating_point():
         return Evidence(None, "no single convolution takes three channels")
     energy = weight.double().square().sum(dim=(0, 2, 3))
     ratio = float(energy[0] / energy[2]) if energy[2] > 0 else math.inf
-    said = f"the first layer's channel 0 has {ratio:.2f} times the energy of channel 2"
+    measured = f"the first layer's channel 0 has {ratio:.2f} times the energy of channel 2"
     known = "files trained on RGB have 1.45 to 1.67, four known"
     if ratio >= RED_OVER_BLUE:
-        return Evidence("RGB", f"likely: {said} ({known})")
+        return Evidence("RGB", f"likely: {measured} ({known})")
     if ratio <= 1 / RED_OVER_BLUE:
-        return Evidence("BGR", f"likely: {said}, so the order is reversed ({known})")
-    return Evidence(None, f"cannot be told: {said} ({known})")
+        return Evidence("BGR", f"likely: {measured}, so the order is reversed ({known})")
+    return Evidence(None, f"cannot be told: {measured} ({known})")
 
 
 def scale(tensors: Mapping[str, torch.Tensor]) -> Evidence:

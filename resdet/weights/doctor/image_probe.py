@@ -68,7 +68,7 @@ class Trial:
 
 @dataclass(frozen=True)
 class Verdict:
-    """All trials, best first, and what can be said.
+    """All trials, best first, and the conclusion.
 
     Attributes:
         chance: that the best beats the next by luck alone, in [0, 1].
@@ -132,7 +132,7 @@ def probe(
 
     Args:
         build: the net with its weights for a stride rule.
-        images: (N, S, S, 3) uint8 RGB, cropped as the net wants them.
+        images: (N, S, S, 3) uint8 RGB, cropped for the net.
         labels: (N,) places in the net's outputs.
 
     Raises:

@@ -50,7 +50,7 @@ WRAPPERS = (
 )
 # Averages of weights over the training, where a file holds them beside the weights themselves.
 AVERAGES = ("state_dict_ema", "model_ema", "ema_state_dict", "ema_state", "ema")
-# Prefixes that every name carries: DDP, torch.compile, Lightning and the like.
+# Prefixes of every name: DDP, torch.compile, Lightning and the like.
 PREFIXES = ("module.", "_orig_mod.", "model.", "net.", "network.", "encoder.")
 # What trainers keep beside the tensors that is no code: our stand-ins under their names.
 HARMLESS = tuple(
@@ -82,7 +82,7 @@ class Contents:
         tensors: by the names that they have there, wrappers and common prefixes taken off.
         container: "safetensors", "torch", "torch (before 1.6)", "pickle" or "npz".
         wrappers: what was taken off, outermost first: keys, then prefixes with their dot.
-        metadata: text that safetensors carry.
+        metadata: text in the header of a safetensors file.
         beside: plain values that lie beside the tensors (`epoch`, `arch`, `__author__`).
         left_aside: names of tensors that belong to something else (MoCo's key encoder).
         averages: keys under which averaged weights lie beside those read.
@@ -110,17 +110,17 @@ def read(path: Path | str, *, part: str | None = None) -> Contents:
             "model_ema".
 
     Raises:
-        WeightsError: the file is missing, damaged, not weights, or wants to run code; says which
-            and what to do. Nothing in it was run.
+        WeightsError: the file is missing, damaged, not weights, or needs to run code; states
+            which and what to do. Nothing in it was run.
     """
     refuse_address(path)
     path = Path(path)
     container = container_of(path)
-    found, metadata = _READERS[container](path)
+    contents, metadata = _READERS[container](path)
     if CARD_KEY in metadata:
         # Ours: the names are what the card's net has, whatever they start with.
-        return Contents(dict(found), container, metadata=metadata)
-    return _unwrap(found, container, metadata, path, part)
+        return Contents(dict(contents), container, metadata=metadata)
+    return _unwrap(contents, container, metadata, path, part)
 
 
 def refuse_address(path: Path | str) -> None:
@@ -149,7 +149,7 @@ def container_of(path: Path) -> str:
     if head[8:9] == b"{" and int.from_bytes(head[:8], "little") < MAX_HEADER:
         return "safetensors"
     if head.startswith(b"PK\x03\x04"):
-        return _kind_of_zip(path)
+        return _container_of_zip(path)
     if head.startswith(_LEGACY):
         return "torch (before 1.6)"
     # Protocol 0, Python 2's, starts with the opcode of what it holds: a dict.
@@ -164,7 +164,7 @@ def container_of(path: Path) -> str:
     )
 
 
-def _kind_of_zip(path: Path) -> str:
+def _container_of_zip(path: Path) -> str:
     """ "torch" or "npz", every member checked against its checksum and its size."""
     if not zipfile.is_zipfile(path):
         raise WeightsError(
@@ -186,7 +186,7 @@ def _kind_of_zip(path: Path) -> str:
             )
         try:
             broken = archive.testzip()
-        # Flipped bytes, encryption, unknown compression: each trips the reader in its own way.
+        # Flipped bytes, encryption, unknown compression: the reader raises various errors.
         except Exception as error:
             broken = f"a member ({error})"
     if broken:
@@ -224,7 +224,7 @@ def _read_torch(path: Path) -> tuple[Any, dict[str, str]]:
             loaded = torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         raise WeightsError(_refused(path, _name_in(str(error)))) from None
-    # A damaged file trips its reader in any of a dozen ways.
+    # A damaged file makes its reader fail in many ways.
     except Exception as error:
         first = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise WeightsError(f"{path} is cut off or damaged: {first}. Fetch it again.") from None
@@ -241,7 +241,7 @@ def _name_in(message: str) -> str:
 
 def _refused(path: Path, expected: str) -> str:
     whole = expected.startswith(("torch.nn.", "torchvision.", "timm.", "models.", "__main__."))
-    what = "holds a Python object" if whole else "wants to call"
+    what = "holds a Python object" if whole else "asks to call"
     return (
         f"{path} {what} ({expected}): that is a program, not plain tensors; it was not run. "
         "Where you trust it: torch.save(model.state_dict(), 'weights.pth')."
@@ -254,17 +254,17 @@ def _read_pickle(path: Path) -> tuple[Any, dict[str, str]]:
             return pickles.load(f), {}
     except pickles.NotPlainError as error:
         raise WeightsError(_refused(path, error.expected)) from None
-    # A damaged pickle trips its reader in any of a dozen ways.
+    # A damaged pickle makes its reader fail in many ways.
     except Exception as error:
-        said = f"{type(error).__name__}: {error}"
-        raise WeightsError(f"{path} is cut off or damaged ({said}). Fetch it again.") from None
+        reason = f"{type(error).__name__}: {error}"
+        raise WeightsError(f"{path} is cut off or damaged ({reason}). Fetch it again.") from None
 
 
 def _read_npz(path: Path) -> tuple[Any, dict[str, str]]:
     try:
         with np.load(path, allow_pickle=False) as archive:
             return {name: archive[name] for name in archive.files}, {}
-    # A header that lies trips numpy's reader in any of a dozen ways.
+    # A false header makes numpy's reader fail in many ways.
     except Exception as error:
         if isinstance(error, ValueError) and "pickle" in str(error).lower():
             raise WeightsError(_refused(path, "a numpy array of Python objects")) from None
@@ -284,44 +284,44 @@ _READERS: dict[str, Callable[[Path], tuple[Any, dict[str, str]]]] = {
 
 
 def _unwrap(
-    found: Any, container: str, metadata: dict[str, str], path: Path, part: str | None
+    contents: Any, container: str, metadata: dict[str, str], path: Path, part: str | None
 ) -> Contents:
     wrappers: list[str] = []
     beside: dict[str, Any] = {}
     averages: list[str] = []
-    while isinstance(found, Mapping) and len(wrappers) < MAX_DEPTH:
-        averages += [k for k in AVERAGES if _holds_tensors(found.get(k)) and k != part]
-        keys = (part,) if part and part in found else WRAPPERS
-        key = next((k for k in keys if isinstance(found.get(k), Mapping)), None)
-        if key is None and not _has_tensors(found) and averages and not wrappers:
+    while isinstance(contents, Mapping) and len(wrappers) < MAX_DEPTH:
+        averages += [k for k in AVERAGES if _holds_tensors(contents.get(k)) and k != part]
+        keys = (part,) if part and part in contents else WRAPPERS
+        key = next((k for k in keys if isinstance(contents.get(k), Mapping)), None)
+        if key is None and not _has_tensors(contents) and averages and not wrappers:
             # A file of averages alone.
             key = averages.pop(0)
         if key is None:
             break
-        beside |= _plain_values(found)
+        beside |= _plain_values(contents)
         wrappers.append(key)
         part = None if key == part else part
-        found = found[key]
+        contents = contents[key]
     if part:
         raise WeightsError(
             f"{path} has no part {part!r} with tensors; it has "
             f"{', '.join(dict.fromkeys([*wrappers, *averages])) or 'no parts'}."
         )
-    if not isinstance(found, Mapping):
-        raise WeightsError(f"{path} holds a {type(found).__name__}, not a dict of tensors.")
+    if not isinstance(contents, Mapping):
+        raise WeightsError(f"{path} holds a {type(contents).__name__}, not a dict of tensors.")
     # Before anything is copied.
-    _refuse_total(sum(v.nbytes for v in found.values() if isinstance(v, np.ndarray)), path)
-    tensors = {str(k): _tensor(v) for k, v in found.items() if _is_array(v)}
+    _refuse_total(sum(v.nbytes for v in contents.values() if isinstance(v, np.ndarray)), path)
+    tensors = {str(k): _tensor(v) for k, v in contents.items() if _is_array(v)}
     if not tensors:
-        parts = [str(k) for k, v in found.items() if _holds_tensors(v)]
+        parts = [str(k) for k, v in contents.items() if _holds_tensors(v)]
         raise WeightsError(
             f"{path} holds its tensors in parts of other names: {', '.join(parts[:5])}. Choose "
             f"one: --part {parts[0]}."
             if parts
             else f"{path} holds no tensors (keys: "
-            f"{', '.join(map(str, list(found)[:5])) or 'none'})."
+            f"{', '.join(map(str, list(contents)[:5])) or 'none'})."
         )
-    beside |= _plain_values(found)
+    beside |= _plain_values(contents)
     _refuse_claims(tensors, path)
     _refuse_total(sum(t.nbytes for t in tensors.values()), path)
     tensors, prefixes, aside = _without_prefixes(tensors)
@@ -368,15 +368,15 @@ def _is_plain(value: Any) -> bool:
 def _tensor(value: torch.Tensor | np.ndarray) -> torch.Tensor:
     if isinstance(value, torch.Tensor):
         return value.detach()
-    # torch takes the machine's byte order only, and wants to be able to write.
+    # torch takes the machine's byte order only, and needs a writable buffer.
     return torch.from_numpy(np.array(value, dtype=value.dtype.newbyteorder("="), order="C"))
 
 
 def _refuse_claims(tensors: Tensors, path: Path) -> None:
-    """A tensor may be a view that repeats few bytes many times: such a file is a trap (F24)."""
+    """A tensor may be a view that repeats few bytes many times: such a file is refused (F24)."""
     for name, tensor in tensors.items():
         if not name.isprintable():
-            # Printed as it is, it could steer the terminal.
+            # Printed as it is, it could contain control codes of the terminal.
             raise WeightsError(f"{path}: a tensor is called {name!r}: no name of a net.")
         if tensor.is_sparse or tensor.is_quantized or tensor.device.type == "meta":
             raise WeightsError(

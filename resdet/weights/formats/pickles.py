@@ -1,8 +1,8 @@
 """Pickles of arrays, read without running what they ask for.
 
 A pickle is a program: it may name any function, and Python's own reader calls it. Detectron's and
-Detectron2's `.pkl` files need a few names; this reader knows those, as its own harmless twins, and
-refuses every other by name (`docs/faults.md` F23). Arrays are built from the bytes that lie in the
+Detectron2's `.pkl` files need a few names; this reader has harmless replacements of those and
+refuses every other name (`docs/faults.md` F23). Arrays are built from the bytes in the
 file, never from a size that the file claims.
 
 Not for: torch files (`containers` reads them with torch's own weights-only reader).
@@ -25,7 +25,7 @@ MAX_PLACES = 1_000_000
 
 
 class NotPlainError(Exception):
-    """The pickle wants something that is not data; `expected` is its full name."""
+    """The pickle asks for something that is not data; `expected` is its full name."""
 
     def __init__(self, expected: str):
         super().__init__(expected)
@@ -131,7 +131,7 @@ class _Call:
         raise NotPlainError(f"a change of {self.function.__name__}")
 
 
-# Module and name in the file to our twin of it. numpy moved its inner module in 2.0.
+# Module and name in the file to our replacement. numpy moved its inner module in 2.0.
 _CORES = ("numpy.core", "numpy._core")
 ALLOWED: dict[tuple[str, str], Any] = {
     **{(f"{core}.multiarray", "_reconstruct"): _Call(_reconstruct) for core in _CORES},
@@ -165,7 +165,7 @@ def load(stream: BinaryIO) -> Any:
     Raises:
         NotPlainError: it names anything else; nothing was called.
         ValueError: an array's bytes do not fit its shape.
-        Exception: whatever a damaged pickle makes the reader stumble over.
+        Exception: any error of the reader on a damaged pickle.
     """
     _refuse_far_places(stream)
     return _finished(_Unpickler(stream, encoding="latin1").load(), frozenset(), {})

@@ -1,7 +1,7 @@
 """Classifiers and backbones as ONNX files, through torch.export, each compared with its net.
 
 The graph takes pixels in [0, 255], float32, (N, 3, H, W), in the card's colour order, and
-normalises inside, so that nobody types a mean again. The card lies inside the file (metadata
+normalises inside, so that no mean has to be typed. The card lies inside the file (metadata
 key `resdet.card`). After writing, onnxruntime runs the file on random images; where it differs
 from torch by more than 1e-4 no file is left.
 
@@ -129,7 +129,7 @@ def build_filled(card: Card, tensors: Tensors, where: str) -> nets.Net:
         WeightsError: one is missing, of another shape or left over.
     """
     net = _build(card, tensors, where)
-    transfer(net, tensors, where=where, may_stay=())
+    transfer(net, tensors, where=where, optional=())
     return net
 
 
@@ -145,16 +145,16 @@ def build_filled_backbone(
     trunk = _trunk(net, to)
     within = set(trunk.state_dict())
     behind = [name for name in net.state_dict() if name not in within]
-    transfer(trunk, tensors, where=where, may_stay=tuple(behind))
+    transfer(trunk, tensors, where=where, optional=tuple(behind))
     return net
 
 
 def _build(card: Card, tensors: Tensors, where: str) -> nets.Net:
     try:
         net = nets.build(card.net, len(card.classes) or 1000, **card.net_options)
-        # Foreign nets say what their last layer is called; a user's own may have a layer there.
-        said = getattr(net, "classifier", None)
-        last = tensors.get(f"{said if isinstance(said, str) else 'linear'}.weight")
+        # Foreign nets name their last layer here; a user's own may have a layer there.
+        layer = getattr(net, "classifier", None)
+        last = tensors.get(f"{layer if isinstance(layer, str) else 'linear'}.weight")
         if last is None or len(last) == net.num_classes:
             return net
         return nets.build(card.net, len(last), **card.net_options)
@@ -305,9 +305,9 @@ def _compare(
         normal = normalise(pixels)
         expected = net(normal.clone())
         given = normal if given_normalised else pixels
-        found = session.run(None, {"image": given.numpy()})
+        outputs = session.run(None, {"image": given.numpy()})
         for one, other in zip(
-            found, expected if isinstance(expected, tuple) else (expected,), strict=True
+            outputs, expected if isinstance(expected, tuple) else (expected,), strict=True
         ):
             worst = max(worst, largest_difference(one, other))
     return worst

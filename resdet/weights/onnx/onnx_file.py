@@ -1,7 +1,7 @@
 """ONNX files: made through torch.export, rid of the maker's paths, kept only if a check passes.
 
 Graphs are opset 18 with float32 tensors in one file. A file is written under a temporary name,
-read back by onnx's checker and by onnxruntime, compared by whoever asked for it, and only then
+read back by onnx's checker and by onnxruntime, compared by the caller, and only then
 renamed: what lies under the final name has passed.
 
 Not for: which graph (`resdet.weights.onnx.net_export`, `resdet.detect.onnx.detector_export`).
@@ -62,7 +62,7 @@ def convert(
         translations: operation of torch to a function of onnxscript, beside those of torch.
 
     Raises:
-        WeightsError: torch.export or the translation to ONNX refuses; says what they say.
+        WeightsError: torch.export or the translation to ONNX fails; quotes the error.
     """
     size = sum(t.numel() * t.element_size() for t in graph.state_dict().values())
     if size > LARGEST_BYTES:
@@ -102,7 +102,7 @@ def reason(error: BaseException) -> str:
     while error.__cause__ is not None:
         error = error.__cause__
     lines = str(error).strip().splitlines()
-    return f"{type(error).__name__}: {lines[0].rstrip('.') if lines else 'without a word'}"
+    return f"{type(error).__name__}: {lines[0].rstrip('.') if lines else 'no message'}"
 
 
 def _remove_traces(model: Any) -> None:
@@ -134,7 +134,7 @@ def _nodes_of(graph: Any) -> Iterator[Any]:
 
 
 def about(card: Card | None, **more: Any) -> dict[str, str]:
-    """What the file says of itself: the card, and further entries `resdet.<name>`, all JSON."""
+    """The metadata of the file: the card, and further entries `resdet.<name>`, all JSON."""
     entries = {CARD_KEY: card.to_json()} if card is not None else {}
     for name, value in more.items():
         entries[f"resdet.{name}"] = json.dumps(value, allow_nan=False, ensure_ascii=False)
@@ -142,7 +142,7 @@ def about(card: Card | None, **more: Any) -> dict[str, str]:
 
 
 def input_facts(given: Input, *, normalised: bool) -> dict[str, Any]:
-    """How the tensor `image` must look, for programs: layout, order, range, what is done inside."""
+    """The format of the tensor `image`, for programs: layout, order, range, what is done inside."""
     return {
         "layout": "NCHW",
         "dtype": "float32",
@@ -189,21 +189,21 @@ def checked(path: Path | str, model: Any, entries: Mapping[str, str]) -> Iterato
         raise WeightsError(f"{path} cannot be written: {error.strerror}. Choose another.") from None
 
 
-def largest_difference(found: np.ndarray, expected: torch.Tensor) -> float:
-    """max |found - expected| / max(1, max |expected|); infinite where a value is not finite.
+def largest_difference(output: np.ndarray, expected: torch.Tensor) -> float:
+    """max |output - expected| / max(1, max |expected|); infinite where a value is not finite.
 
     Raises:
         WeightsError: the shapes differ.
     """
     reference = expected.detach().numpy()
-    if found.shape != reference.shape:
+    if output.shape != reference.shape:
         raise WeightsError(
-            f"onnxruntime gives the shape {found.shape}, torch {reference.shape}. "
+            f"onnxruntime gives the shape {output.shape}, torch {reference.shape}. "
             "This is a bug in an exporter; the file was not kept."
         )
-    if not (np.isfinite(found).all() and np.isfinite(reference).all()):
+    if not (np.isfinite(output).all() and np.isfinite(reference).all()):
         return float("inf")
     if reference.size == 0:
         return 0.0
     scale = max(1.0, float(np.abs(reference).max()))
-    return float(np.abs(found.astype(np.float64) - reference).max()) / scale
+    return float(np.abs(output.astype(np.float64) - reference).max()) / scale

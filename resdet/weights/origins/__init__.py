@@ -4,10 +4,10 @@
 is one origin, or one library's several formats (`detectron2`: its own, MSRA's and Caffe2's).
 
 To add an origin, write one file here with an `origin.Origin` (see `pycls.py` for a short one) and
-name it in `registry.ORIGINS`. The file says
+name it in `registry.ORIGINS`. The file states
 
     names         how it calls our layers (`Names`), one naming per family of nets
-    habits        how images must look, the stride rule, what one file tells beyond that
+    habits        the input format, the stride rule, what one file states beyond that
     layouts       `to_ours` and `from_ours`, where its values mean something else
     library       what builds its net, to compare logits with, where something does
 

@@ -66,11 +66,11 @@ def _reordered(tensors: Tensors, *, inverse: bool) -> Tensors:
     orders = _orders(tensors)
     if inverse:
         orders = {stage: torch.argsort(order) for stage, order in orders.items()}
-    found = dict(tensors)
+    reordered = dict(tensors)
     for name, tensor in tensors.items():
         for dim, stage in _streams(name, tensor):
-            found[name] = found[name].index_select(dim, orders[stage]).contiguous()
-    return found
+            reordered[name] = reordered[name].index_select(dim, orders[stage]).contiguous()
+    return reordered
 
 
 def _orders(tensors: Mapping[str, torch.Tensor]) -> dict[int, torch.Tensor]:

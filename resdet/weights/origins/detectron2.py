@@ -94,29 +94,29 @@ def _caffe2_names(norm_leaves: Mapping[str, str]) -> tuple[Names, ...]:
 
 def unfold(ours: Tensors) -> Tensors:
     """Scale and shift as a norm with mean 0 and variance 1 - eps, as Detectron2 does."""
-    found = dict(ours)
+    unfolded = dict(ours)
     for name in [n for n in ours if n.endswith("norm.weight")]:
         norm = name.removesuffix(".weight")
         # In float32: half precision has no 1 - eps.
-        found[f"{norm}.running_mean"] = torch.zeros_like(ours[name], dtype=torch.float32)
+        unfolded[f"{norm}.running_mean"] = torch.zeros_like(ours[name], dtype=torch.float32)
         # With this variance scale / sqrt(variance + eps) is the scale itself.
-        found[f"{norm}.running_var"] = torch.ones_like(ours[name], dtype=torch.float32) - EPS
-    return found
+        unfolded[f"{norm}.running_var"] = torch.ones_like(ours[name], dtype=torch.float32) - EPS
+    return unfolded
 
 
 def fold(ours: Tensors) -> Tensors:
     """Norms as scale and shift. Their statistics are lost, but for those that `unfold` made."""
-    found = dict(ours)
+    folded = dict(ours)
     for name in [n for n in ours if n.endswith("norm.weight")]:
         norm = name.removesuffix(".weight")
-        mean, variance = (found.pop(f"{norm}.running_{s}") for s in ("mean", "var"))
+        mean, variance = (folded.pop(f"{norm}.running_{s}") for s in ("mean", "var"))
         if (mean == 0).all() and torch.equal(variance, torch.ones_like(variance) - EPS):
             continue  # the identity: a round trip stays exact
         scale = ours[name].double() * (variance.double() + EPS).rsqrt()
         shift = ours[f"{norm}.bias"].double() - mean.double() * scale
-        found[name] = scale.to(ours[name].dtype)
-        found[f"{norm}.bias"] = shift.to(ours[name].dtype)
-    return found
+        folded[name] = scale.to(ours[name].dtype)
+        folded[f"{norm}.bias"] = shift.to(ours[name].dtype)
+    return folded
 
 
 def bias_into_norm(ours: Tensors, bias: torch.Tensor) -> Tensors:
@@ -149,8 +149,8 @@ def _stem_bias_moved(
 
 def _unfolded(ours: Tensors, raw: Mapping[str, torch.Tensor], where: str) -> tuple[Tensors, Notes]:
     ours, notes = _stem_bias_moved(unfold(ours), raw, where)
-    said = "norms are scale and shift alone: mean 0, variance 1 - eps; frozen only"
-    return ours, (said, *notes)
+    note = "norms are scale and shift alone: mean 0, variance 1 - eps; frozen only"
+    return ours, (note, *notes)
 
 
 def _folded(net: str, ours: Tensors) -> tuple[Tensors, Notes]:

@@ -1,7 +1,7 @@
 """The card of a foreign file: the one beside it, or its origin's habits, or a refusal.
 
-Habits are what the origin's files want, marked as not verified. What nothing tells is asked for
-once (`docs/faults.md` F19, F20).
+Habits are the usual conventions of an origin's files, marked as not verified. What neither states
+is asked for once (`docs/faults.md` F19, F20).
 
 Not for: what can be measured on a file (`doctor`).
 """
@@ -20,42 +20,42 @@ from resdet.weights.origins.identify import Identified
 from resdet.weights.origins.origin import EPS, Habits
 
 
-def card_of(path: Path, contents: Contents, found: Identified, digest: str) -> Card:
+def card_of(path: Path, contents: Contents, identified: Identified, digest: str) -> Card:
     """The card of a foreign file.
 
     Args:
         digest: SHA-256 over the tensors under the names of the file.
 
     Raises:
-        WeightsError: the card beside it is of other tensors or of another net, or nothing says
-            how the input must look.
+        WeightsError: the card beside it is of other tensors or of another net, or the input
+            format is not known.
     """
     beside = path_beside(path)
     if beside.exists():
-        return _checked(Card.read(beside), path, found, digest)
-    habits = by_habit(path, contents, found)
+        return _checked(Card.read(beside), path, identified, digest)
+    habits = by_habit(path, contents, identified)
     lacking = unknown_of(habits)
     if lacking:
         raise WeightsError(
-            f"{path} has no card, and {found.origin.name}'s files do not tell "
+            f"{path} has no card, and {identified.origin.name}'s files do not tell "
             f"{' and '.join(lacking)}. Say it once: python tools/convert_weights.py card "
             f"{shlex.quote(str(path))} "
             f"{' '.join(flag for name, flag in _FLAGS.items() if name in lacking)}"
-            f"{found.origin.hint}"
+            f"{identified.origin.hint}"
         )
     if habits.input is None:  # for mypy: it is among what would be lacking
         raise WeightsError(f"{path} has no card.")
-    odd = [] if habits.verified else clashes(habits.input, found.tensors)
+    odd = [] if habits.verified else clashes(habits.input, identified.tensors)
     if odd:
         raise WeightsError(
             f"{path} has the names of {habits.origin}'s files; {'; '.join(odd)}. Say once which "
             f"holds: python tools/convert_weights.py card {shlex.quote(str(path))} {_FLAGS[INPUT]}"
         )
     return Card(
-        net=found.net,
+        net=identified.net,
         net_options=habits.options,
         input=habits.input,
-        norm=norm_of(found),
+        norm=norm_of(identified),
         origin=habits.origin,
         verified=habits.verified,
     )
@@ -84,27 +84,27 @@ def needs_stride_rule(net: str) -> bool:
     return net in {f"{family}{depth}" for family in ("resnet", "plain") for depth in (50, 101, 152)}
 
 
-def by_habit(path: Path, contents: Contents, found: Identified) -> Habits:
-    """What the file's origin, and what lies beside it, say."""
-    options = dict(found.options)
-    if found.net.startswith(("resnet", "plain")) and not needs_stride_rule(found.net):
+def by_habit(path: Path, contents: Contents, identified: Identified) -> Habits:
+    """Conventions by the file's origin and by the records beside it."""
+    options = dict(identified.options)
+    if identified.net.startswith(("resnet", "plain")) and not needs_stride_rule(identified.net):
         # Basic blocks have no choice; the option is there all the same.
         options["stride_in_1x1"] = False
-    habits = Habits(found.origin.name, found.net, found.origin.input, options)
-    return found.origin.habits(path, contents, habits)
+    habits = Habits(identified.origin.name, identified.net, identified.origin.input, options)
+    return identified.origin.habits(path, contents, habits)
 
 
-def norm_of(found: Identified) -> dict[str, Any]:
+def norm_of(identified: Identified) -> dict[str, Any]:
     """The card's entry on norms."""
-    has_norm = any(".norm." in name for name in found.tensors)
+    has_norm = any(".norm." in name for name in identified.tensors)
     return {
         "kind": "BN" if has_norm else "none",
         "eps": EPS,
-        "folded": found.origin.folded or is_folded(found.tensors),
+        "folded": identified.origin.folded or is_folded(identified.tensors),
     }
 
 
-def _checked(card: Card, path: Path, found: Identified, digest: str) -> Card:
+def _checked(card: Card, path: Path, identified: Identified, digest: str) -> Card:
     where = path_beside(path)
     if card.tensors_sha256 and card.tensors_sha256 != digest:
         raise WeightsError(
@@ -112,16 +112,16 @@ def _checked(card: Card, path: Path, found: Identified, digest: str) -> Card:
             f"{card.tensors_sha256[:12]}, the file has {digest[:12]}). Make it anew: "
             f"python tools/convert_weights.py card {path}"
         )
-    if card.net != found.net:
+    if card.net != identified.net:
         raise WeightsError(
-            f"{where} says net={card.net}, but {path.name} holds a {found.net}. Delete the card, "
-            "or put it beside the file that it belongs to."
+            f"{where} has net={card.net}, but {path.name} holds a {identified.net}. Delete the "
+            "card, or put it beside the file that it belongs to."
         )
     stated = card.net_options.get("stride_in_1x1")
-    known = found.options.get("stride_in_1x1")
+    known = identified.options.get("stride_in_1x1")
     if known is not None and stated is not None and stated != known and needs_stride_rule(card.net):
         raise WeightsError(
-            f"{where} says stride_in_1x1={stated}, but {found.origin.name}'s files have "
+            f"{where} has stride_in_1x1={stated}, but {identified.origin.name}'s files have "
             f"{known}. Delete the card, or fix it."
         )
     return card

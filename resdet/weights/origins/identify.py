@@ -1,4 +1,4 @@
-"""Whose file this is: told by the full set of names in it.
+"""Whose file this is, identified by the full set of names in it.
 
 One table (`registry.tables`) must cover all names but for known extras, and the shapes must be
 those of the net; nothing is matched by shape (`docs/faults.md` F18). The net inside a Detectron2
@@ -27,7 +27,7 @@ from resdet.weights.formats.containers import Contents, Tensors
 from resdet.weights.origins.origin import COUNTER, Origin
 from resdet.weights.origins.registry import ORIGINS, nets_of, tables, to_our_values
 
-# Of a net that a file may lack and still be told; the partial files that are around lack a stage.
+# Share of a net that a file may lack and be identified; usual partial files lack a stage.
 MOST_MISSING = 1 / 3
 # Parts of a Detectron2 detector that are no part of its net.
 DETECTOR_PARTS = (
@@ -64,7 +64,7 @@ class Identified:
 
 
 def identify(
-    contents: Contents, where: str, card: Card | None = None, *, is_said: bool = False
+    contents: Contents, where: str, card: Card | None = None, *, net_given: bool = False
 ) -> Identified:
     """Whose file this is, and its tensors under our names.
 
@@ -72,32 +72,32 @@ def identify(
     lack tensors (transfer counts them), but not hold unknown ones.
 
     Args:
-        card: of the file, where it has one: its net is held to, with its options.
-        is_said: a person says which net it is, whatever the file says of itself.
+        card: of the file, where it has one: its net and options must fit.
+        net_given: the user states which net it is, whatever the file states.
 
     Raises:
         WeightsError: no table covers the file, or its shapes are of another net; shows the first
             name or shape that does not fit.
     """
     tensors, detector, extras = _out_of_detector(contents.tensors)
-    found = (_as_in_card(tensors, card) if card else None) or _best(tensors)
-    if found is None:
+    match = (_as_in_card(tensors, card) if card else None) or _best(tensors)
+    if match is None:
         raise WeightsError(_unknown(tensors, where))
-    (origin, net, table, _), own_extras = found
+    (origin, net, table, _), net_extras = match
     theirs = {t: o for o, t in table.items()}
     ours = {theirs[name]: t for name, t in tensors.items() if name in theirs}
     _refuse_odd_types(ours, table, where)
-    if not (card or is_said) and (stated := _stated_architecture(contents)) not in ("", net):
+    if not (card or net_given) and (stated := _stated_architecture(contents)) not in ("", net):
         raise WeightsError(
-            f"{where} says of itself that it is a {stated}, and its tensors are called as those "
+            f"{where} states that it is a {stated}, and its tensors are named as those "
             f"of a {net}. Nets of the same names can be others (BlurPool, anti-aliasing). If it "
-            f"is a {net}, say so: python tools/convert_weights.py card {shlex.quote(where)}"
+            f"is a {net}, state it: python tools/convert_weights.py card {shlex.quote(where)}"
         )
     ours, notes = to_our_values(origin, ours, tensors, where)
-    found_options, num_classes = _options(net, ours)
+    options, num_classes = _options(net, ours)
     if net.startswith("resnet") and origin.stride_in_1x1 is not None:
-        found_options["stride_in_1x1"] = origin.stride_in_1x1
-    build_options = {**found_options, **(card.net_options if card else {})}
+        options["stride_in_1x1"] = origin.stride_in_1x1
+    build_options = {**options, **(card.net_options if card else {})}
     expected = shapes_of(net, num_classes, build_options)
     _refuse_shapes(ours, expected, net, origin, table, where)
     missing = tuple(n for n in expected if n not in ours and not n.endswith(COUNTER))
@@ -105,7 +105,7 @@ def identify(
     if len(missing) > MOST_MISSING * total:
         raise WeightsError(
             f"{where}: its names are those of {origin.name}'s {net}, but {len(missing)} of "
-            f"{total} tensors are missing (first: {missing[0]}): too many to say that it is one. "
+            f"{total} tensors are missing (first: {missing[0]}): too many to identify it as one. "
             "It may be a smaller net, or one with other norms: as one of your own, docs/own_net.md."
         )
     if detector:
@@ -117,7 +117,7 @@ def identify(
         num_classes,
         ours,
         missing,
-        (*extras, *(n for n in own_extras if n not in origin.used)),
+        (*extras, *(n for n in net_extras if n not in origin.used)),
         detector,
         notes,
     )
@@ -168,13 +168,13 @@ def _as_in_card(
 
     A residual net with option A has the names of a plain one, so names alone cannot decide.
     """
-    found = _best(tensors, card.net)
-    if found is None:
+    candidate = _best(tensors, card.net)
+    if candidate is None:
         return None
-    table = found[0].table
+    table = candidate[0].table
     expected = shapes_of(card.net, 1, card.net_options)
     whole = all(table.get(n) in tensors for n in expected if not n.endswith(COUNTER))
-    return found if whole else None
+    return candidate if whole else None
 
 
 def _out_of_detector(
@@ -186,21 +186,21 @@ def _out_of_detector(
     trunk = "backbone.bottom_up." if any("bottom_up" in n for n in tensors) else "backbone."
     # Tails of ours in the region heads: res5 of residual nets, fc6 and fc7 of VGG.
     tails = ("roi_heads.res5.", "roi_heads.fc6.", "roi_heads.fc7.")
-    found, others = {}, []
+    tensors_of_net, others = {}, []
     for name, tensor in tensors.items():
         if name.startswith("backbone.fpn_"):
             others.append(name)
         elif name.startswith(trunk):
-            found[name[len(trunk) :]] = tensor
+            tensors_of_net[name[len(trunk) :]] = tensor
         elif name.startswith(tails):
-            found[name.removeprefix("roi_heads.")] = tensor
+            tensors_of_net[name.removeprefix("roi_heads.")] = tensor
         elif name.startswith(DETECTOR_PARTS):
             others.append(name)
         else:
-            found[name] = tensor
+            tensors_of_net[name] = tensor
     has_tail = any(n.startswith(tails) for n in tensors)
     kind = "FPN" if trunk != "backbone." else "C4" if has_tail else "DC5"
-    return found, kind, others
+    return tensors_of_net, kind, others
 
 
 # -- which net -------------------------------------------------------------------------------
@@ -211,7 +211,7 @@ _ARCHITECTURE_KEYS = ("arch", "architecture", "model_name")
 
 
 def _stated_architecture(contents: Contents) -> str:
-    """The net that the file says it holds, "" where it says nothing that looks like a net."""
+    """The net that the file names, "" where it names none."""
     for key in _ARCHITECTURE_KEYS:
         stated = contents.beside.get(key)
         if isinstance(stated, str) and re.fullmatch(r"(tv_)?(resnet|vgg|plain)\w*(\.\w+)?", stated):

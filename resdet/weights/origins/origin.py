@@ -1,7 +1,7 @@
-"""What an origin is: how it calls tensors, what its files want, what its values mean.
+"""What an origin is: how it names tensors, what input its files expect, what its values mean.
 
-One `Origin` per file of this folder says it all; `registry` has their table. Here is also what
-several origins share.
+One `Origin` per file of this folder has all of it; `registry` has their table. Code that several
+origins share is here, too.
 
 Not for: any one origin.
 """
@@ -23,7 +23,7 @@ from resdet.weights.formats.containers import Contents, Tensors
 
 BN_NAMES = ("weight", "bias", "running_mean", "running_var", "num_batches_tracked")
 COUNTER = "num_batches_tracked"
-# eps of every norm of every origin here; files do not tell it.
+# eps of every norm of every origin here; files do not contain it.
 EPS = 1e-5
 IMAGENET_RGB = Input("RGB", (123.675, 116.28, 103.53), (58.395, 57.12, 57.375))
 BGR_MEAN = (103.53, 116.28, 123.675)
@@ -100,7 +100,7 @@ _TORCH_LEAVES = {n: f".{n}" for n in BN_NAMES}
 
 @dataclass(frozen=True)
 class Names:
-    """How one origin calls the tensors of a family of nets.
+    """How one origin names the tensors of a family of nets.
 
     Attributes:
         nets: those that it has, by our names.
@@ -121,8 +121,8 @@ class Habits:
     """What is known of a foreign file without asking; None where nothing is.
 
     Attributes:
-        options: of the net; `stride_in_1x1` is there where it is known or matters to nobody.
-        verified: a record beside the file says so, not the habit of its origin.
+        options: of the net; `stride_in_1x1` is there where it is known or has no effect.
+        verified: from a record beside the file, not from the habit of its origin.
     """
 
     origin: str
@@ -151,15 +151,15 @@ class Origin:
     """The names, habits and layouts of one origin, and the library that builds its nets.
 
     Attributes:
-        input: how images must look for its files; None where files do not tell.
-        stride_in_1x1: of bottlenecks; None where files do not tell.
+        input: the input format of its files; None where files do not state it.
+        stride_in_1x1: of bottlenecks; None where files do not state it.
         names: its namings, the usual one first; several where families or habits differ.
         folded: norms are scale and shift only.
         keeps_counters: writes `num_batches_tracked`.
         extras: patterns of tensors that its files hold beside the net.
         used: those of the extras whose values `to_ours` takes up; they are not left out.
-        hint: what most of its files want, for the refusal of a file that does not tell.
-        habits: what one file of it says beyond this, from what lies in it and beside it.
+        hint: what most of its files expect, for the refusal of a file that does not state it.
+        habits: what is known of one file beyond this, from its contents and the files beside it.
         to_ours: (tensors under our names, all of the file, where) to our meaning, with sentences.
         from_ours: (net, our tensors) to its meaning, with sentences.
         library: has its nets to compare with; "" where none does. `build` makes one by our name.
@@ -196,17 +196,17 @@ def vgg_naming(last: dict[str, str]) -> Callable[[list[Layer]], dict[str, tuple[
     """`features.N`, counted over convolutions, norms, ReLUs and poolings; then `last`."""
 
     def names(every: list[Layer]) -> dict[str, tuple[str, str]]:
-        found, index, stage = {}, 0, "conv1"
+        names, index, stage = {}, 0, "conv1"
         for layer in every:
             if layer.name in last:
-                found[layer.name] = (last[layer.name], "")
+                names[layer.name] = (last[layer.name], "")
                 continue
             if layer.name.split(".")[0] != stage:
                 stage = layer.name.split(".")[0]
                 index += 1  # max pooling
-            found[layer.name] = (f"features.{index}", f"features.{index + 1}")
+            names[layer.name] = (f"features.{index}", f"features.{index + 1}")
             index += 3 if layer.has_norm else 2  # convolution, norm, ReLU
-        return found
+        return names
 
     return names
 

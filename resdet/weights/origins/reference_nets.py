@@ -1,7 +1,8 @@
 """An origin's own net, where its library is installed, to compare logits with.
 
-A conversion is only right if the net that the file came from says the same as ours on the same
-input. Without that library the comparison is left out, and said to be (`docs/faults.md` F20).
+A conversion is only right if the net that the file came from gives the same logits as ours on the
+same input. Without that library the comparison is left out and reported as such
+(`docs/faults.md` F20).
 
 Not for: anything but comparison; no command needs these libraries.
 """
@@ -54,12 +55,12 @@ class Parity:
         }
 
 
-def own_net(
+def reference_net(
     origin: str, net: str, num_classes: int, options: Mapping[str, Any]
 ) -> tuple[nn.Module | None, str]:
-    """The origin's net, or None and why not.
+    """The origin's net, or None and the reason.
 
-    Few origins have nets to build by name; the others' trainers are no libraries.
+    Few origins have nets to build by name; the others are training scripts, not libraries.
     """
     record = ORIGINS.get(origin)
     if record is None or record.build is None:

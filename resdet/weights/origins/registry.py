@@ -36,11 +36,11 @@ def tables(origin: str, net: str) -> list[dict[str, str]]:
     """
     if origin not in ORIGINS:
         raise ValueError(f"no origin {origin!r}; known: {', '.join(ORIGINS)}")
-    found = [_table(names, net) for names in ORIGINS[origin].names if net in names.nets]
-    if not found:
+    tables_of_net = [_table(names, net) for names in ORIGINS[origin].names if net in names.nets]
+    if not tables_of_net:
         known = sorted({n for names in ORIGINS[origin].names for n in names.nets})
         raise ValueError(f"{origin} has no twin of {net!r}; it has {', '.join(known)}")
-    return found
+    return tables_of_net
 
 
 def table(origin: str, net: str) -> dict[str, str]:
@@ -56,7 +56,7 @@ def table(origin: str, net: str) -> dict[str, str]:
 
 
 def nets_of(origin: str) -> tuple[str, ...]:
-    """The nets of ours that an origin has a twin of."""
+    """The nets of ours that an origin has, too."""
     return tuple(dict.fromkeys(n for names in ORIGINS[origin].names for n in names.nets))
 
 
@@ -67,16 +67,16 @@ def _table(names: Names, net: str) -> dict[str, str]:
         if names.every
         else {layer.name: names.layer(layer) for layer in every if names.layer}
     )
-    found: dict[str, str] = {}
+    table: dict[str, str] = {}
     for layer in every:
         there, norm = places[layer.name]
         for ours, theirs in names.leaves:
             if ours == "weight" or layer.has_bias:
-                found[f"{layer.name}.{ours}"] = f"{there}{theirs}"
+                table[f"{layer.name}.{ours}"] = f"{there}{theirs}"
         if layer.has_norm:
             for ours, theirs in names.norm_leaves:
-                found[f"{layer.name}.norm.{ours}"] = f"{norm}{theirs}"
-    return found
+                table[f"{layer.name}.norm.{ours}"] = f"{norm}{theirs}"
+    return table
 
 
 def to_our_values(

@@ -38,7 +38,7 @@ def resnet_naming(layer: Layer) -> tuple[str, str]:
 
 
 def habits_by_record(path: Path, contents: Contents, habits: Habits) -> Habits:
-    """What timm's config.json beside the file says; without one, the habits as they are.
+    """Conventions by timm's config.json beside the file; without one, the habits as they are.
 
     Raises:
         WeightsError: the record is of another net.

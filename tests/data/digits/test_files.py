@@ -118,7 +118,7 @@ def test_voc_lists_name_every_scene_once(root: Path):
 
 
 def test_voc_scenes_are_jpeg_of_the_size_in_the_xml(root: Path):
-    """F16 and F32: size and format are what the annotation and the suffix say."""
+    """F16 and F32: size and format are those of the annotation and the suffix."""
     for file in sorted((root / "voc" / "JPEGImages").iterdir())[:20]:
         tree = ET.parse(root / "voc" / "Annotations" / f"{file.stem}.xml")
         with Image.open(file) as image:
@@ -378,7 +378,7 @@ def test_a_folder_that_cannot_be_made_is_named(tmp_path: Path):
         digits.make(tmp_path / "file" / "set", sizes=TINY)
 
 
-def test_too_little_disk_is_said_before_painting(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+def test_a_full_disk_is_reported_before_painting(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     usage = shutil.disk_usage(tmp_path)._replace(free=50 << 20)
     monkeypatch.setattr(build.shutil, "disk_usage", lambda path: usage)
     with pytest.raises(DataError, match="has 50 MB free, the embedded digits need 400"):

@@ -145,7 +145,7 @@ def test_shrinking_keeps_flat_areas_and_the_mean():
 
 
 def test_a_missing_package_is_named_with_what_to_type(monkeypatch: pytest.MonkeyPatch):
-    """The page says which file of which wheel, and the extra to install."""
+    """The page names which file of which wheel, and the extra to install."""
     found = sources._package_folder
     monkeypatch.setattr(
         sources, "_package_folder", lambda name: None if name == "skimage" else found(name)

@@ -21,7 +21,7 @@ pytestmark = pytest.mark.usefixtures("private_cache")
 
 
 @pytest.mark.parametrize(
-    ("content", "said"),
+    ("content", "message"),
     [
         pytest.param(b"", r"is empty \(0 bytes\)", id="empty"),
         pytest.param(HTML, r'is a web page \("<!DOCTYPE html>"\), not an image', id="web page"),
@@ -36,12 +36,12 @@ pytestmark = pytest.mark.usefixtures("private_cache")
         pytest.param(b"%!PS-Adobe-3.0 EPSF", r"is text", id="PostScript is never run"),
     ],
 )
-def test_foreign_files_are_named_for_what_they_are(tmp_path, content: bytes, said: str) -> None:
+def test_foreign_files_are_named_for_what_they_are(tmp_path, content: bytes, message: str) -> None:
     """F31: by their first bytes, before any decoder sees them, for pixels and for size."""
     path = tmp_path / "000033.jpg"
     path.write_bytes(content)
     for read in (read_image, read_size):
-        with pytest.raises(DataError, match=rf"000033\.jpg.*{said}"):
+        with pytest.raises(DataError, match=rf"000033\.jpg.*{message}"):
             read(path)
 
 
@@ -78,10 +78,10 @@ def test_a_jpeg_that_lacks_pixels_is_refused(
     make_picture((400, 300)).save(path, progressive=progressive)
     data = path.read_bytes()[:-lost]
     path.write_bytes(data)
-    said = (
+    message = (
         rf"000032\.jpg is cut off: the file ends after {len(data):,} bytes, inside row \d+ of 300"
     )
-    with pytest.raises(DataError, match=said):
+    with pytest.raises(DataError, match=message):
         read_image(path)
 
 
@@ -151,8 +151,8 @@ def test_too_many_pixels_are_refused_by_the_header(tmp_path) -> None:
     header = b"IHDR" + (20000).to_bytes(4, "big") * 2 + data[24:29]
     checked = header + zlib.crc32(header).to_bytes(4, "big")
     path.write_bytes(data[:12] + checked + data[33:])
-    said = r"big\.png is 20000x20000 \(400 Mpx; limit INPUT\.MAX_PIXELS 90 Mpx\)"
-    with pytest.raises(DataError, match=said):
+    message = r"big\.png is 20000x20000 \(400 Mpx; limit INPUT\.MAX_PIXELS 90 Mpx\)"
+    with pytest.raises(DataError, match=message):
         read_image(path)
     assert read_size(path, DataOptions(max_pixels=400_000_000)) == (20000, 20000)
 
@@ -168,7 +168,7 @@ def test_the_limit_itself_is_allowed(tmp_path) -> None:
 
 @pytest.mark.parametrize("suffix", [".gif", ".png", ".webp"])
 def test_the_first_frame_of_several_is_taken_and_counted(tmp_path, suffix: str) -> None:
-    """F33: as Pillow, OpenCV and Detectron2 do, but said."""
+    """F33: as Pillow, OpenCV and Detectron2 do, but reported."""
     frames = [Image.new("RGB", (8, 8), c) for c in ("#ff0000", "#00ff00", "#0000ff")]
     path = tmp_path / f"a{suffix}"
     frames[0].save(path, save_all=True, append_images=frames[1:], lossless=True)

@@ -128,9 +128,9 @@ def ramp(tmp_path) -> Path:
 
 def test_sixteen_bits_are_refused_by_name(ramp: Path) -> None:
     """F28: Pillow would clip 255 of these 256 values to white."""
-    said = r"scan_07\.png has 16 bits per channel.*INPUT\.SIXTEEN_BIT high_byte .*stretch"
+    message = r"scan_07\.png has 16 bits per channel.*INPUT\.SIXTEEN_BIT high_byte .*stretch"
     for read in (read_image, read_size):
-        with pytest.raises(DataError, match=said):
+        with pytest.raises(DataError, match=message):
             read(ramp)
 
 
@@ -235,7 +235,7 @@ def test_a_reader_can_be_sent_to_a_worker() -> None:
 
 
 @pytest.mark.parametrize(
-    ("options", "said"),
+    ("options", "message"),
     [
         ({"exif": "maybe"}, "exif is 'maybe', expected one of apply, ignore"),
         ({"sixteen_bit": "8"}, "sixteen_bit is '8'"),
@@ -246,9 +246,9 @@ def test_a_reader_can_be_sent_to_a_worker() -> None:
         ({"max_pixels": 0}, "max_pixels is 0"),
     ],
 )
-def test_options_out_of_range_are_refused(options, said: str) -> None:
+def test_options_out_of_range_are_refused(options, message: str) -> None:
     """A wrong call from Python is a ValueError with the value."""
-    with pytest.raises(ValueError, match=said):
+    with pytest.raises(ValueError, match=message):
         DataOptions(**options)
 
 

@@ -70,7 +70,7 @@ def test_the_real_subset(shared_data) -> None:
 
 
 @pytest.mark.parametrize(
-    ("content", "said"),
+    ("content", "message"),
     [
         pytest.param(b"", r"is empty \(0 bytes\)", id="empty"),
         pytest.param(b"<!DOCTYPE html><p>", "is a web page", id="web page"),
@@ -79,11 +79,11 @@ def test_the_real_subset(shared_data) -> None:
         pytest.param(b"\12" + b"\0" * PIXELS, "record 0 has label 10, expected 0 to 9", id="label"),
     ],
 )
-def test_damaged_files_are_refused_by_name(tmp_path, content: bytes, said: str) -> None:
+def test_damaged_files_are_refused_by_name(tmp_path, content: bytes, message: str) -> None:
     """F31: checked by record size, as a label byte out of place shifts every later image."""
     folder = write(tmp_path, "cifar10", records("cifar10", (1,)))
     (folder / "test_batch.bin").write_bytes(content)
-    with pytest.raises(DataError, match=rf"(?s)test_batch\.bin.*{said}"):
+    with pytest.raises(DataError, match=rf"(?s)test_batch\.bin.*{message}"):
         load_cifar(tmp_path, "cifar10", "test")
 
 

@@ -85,17 +85,17 @@ def test_empty_classes_are_refused_together(fill) -> None:
 
 
 @pytest.mark.parametrize(
-    ("names", "said"),
+    ("names", "message"),
     [
         pytest.param((), "has no class folders. Expected set/<class>/<image>", id="nothing"),
         pytest.param(("1.png", "2.png"), "holds 2 images and no class folders", id="flat"),
     ],
 )
-def test_a_root_without_class_folders(fill, tmp_path, names, said: str) -> None:
+def test_a_root_without_class_folders(fill, tmp_path, names, message: str) -> None:
     """F3: ImageNet's val comes flat."""
     (tmp_path / "set").mkdir()
     fill(*names)
-    with pytest.raises(DataError, match=said):
+    with pytest.raises(DataError, match=message):
         load_folder(tmp_path / "set", name="mine")
 
 
@@ -118,8 +118,8 @@ def test_foreign_and_empty_files_are_found_at_the_start(fill) -> None:
         load_folder(root, name="mine", options=DataOptions(check_images=False))
 
 
-def test_numbers_as_names_are_sorted_as_text_and_this_is_said(fill) -> None:
-    """0, 1, 10, 2: class 2 is folder 10; with ten folders there is nothing to say."""
+def test_numbers_as_names_are_sorted_as_text_and_this_is_reported(fill) -> None:
+    """0, 1, 10, 2: class 2 is folder 10; with ten folders there is nothing to report."""
     ten = fill(*(f"{i}/a.png" for i in range(10)))
     assert load_folder(ten, name="mine").notes == ()
     data = load_folder(fill("10/a.png"), name="mine")

@@ -137,7 +137,7 @@ def test_a_set_without_annotations(one) -> None:
 
 
 @pytest.mark.parametrize(
-    ("content", "said"),
+    ("content", "message"),
     [
         pytest.param("", r"is empty \(0 bytes\)", id="empty"),
         pytest.param("<!DOCTYPE html>", "is a web page", id="web page"),
@@ -149,10 +149,10 @@ def test_a_set_without_annotations(one) -> None:
         pytest.param('{"images": [], "categories": []}', '"images" is empty', id="no images"),
     ],
 )
-def test_broken_files_are_named_for_what_they_are(coco_tree, content: str, said: str) -> None:
+def test_broken_files_are_named_for_what_they_are(coco_tree, content: str, message: str) -> None:
     """F2, F31."""
     coco_tree.json.write_text(content, encoding="utf-8")
-    with pytest.raises(DataError, match=rf"(?s)instances_val\.json.*{said}"):
+    with pytest.raises(DataError, match=rf"(?s)instances_val\.json.*{message}"):
         load_coco(coco_tree.json, coco_tree.images, name="mine")
 
 
@@ -163,7 +163,7 @@ def test_a_missing_file(tmp_path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("data", "said"),
+    ("data", "message"),
     [
         (b'{"images": ' + b"[" * 200_000, "is nested too deeply"),
         (gzip.compress(b'{"images": ['), "is cut off or damaged: after 12 bytes"),
@@ -171,10 +171,10 @@ def test_a_missing_file(tmp_path) -> None:
     ],
     ids=["deep", "cut, packed", "packed, cut"],
 )
-def test_files_that_break_a_decoder_are_named(coco_tree, data: bytes, said: str) -> None:
+def test_files_that_break_a_decoder_are_named(coco_tree, data: bytes, message: str) -> None:
     """Neither ends in a traceback."""
     coco_tree.json.write_bytes(data)
-    with pytest.raises(DataError, match=rf"instances_val\.json {said}"):
+    with pytest.raises(DataError, match=rf"instances_val\.json {message}"):
         load_coco(coco_tree.json, coco_tree.images, name="mine")
 
 
@@ -193,8 +193,8 @@ def test_an_image_id_twice_is_refused_with_both_places(coco_tree) -> None:
     coco_tree.image(42, "a.jpg")
     coco_tree.image(42, "b.jpg")
     page = refused(coco_tree)
-    said = 'image id 42 occurs twice in instances_val.json ("images" entries 1 and 2: a.jpg, b.jpg)'
-    assert said in page
+    line = 'image id 42 occurs twice in instances_val.json ("images" entries 1 and 2: a.jpg, b.jpg)'
+    assert line in page
     assert "renumber one" in page
 
 
@@ -202,8 +202,8 @@ def test_an_annotation_id_twice_is_refused_with_both_places(one) -> None:
     """F5: two objects of one id, both found, had AP 0.2525."""
     one.annotation(id=7)
     one.annotation(id=7)
-    said = 'annotation id 7 occurs twice in instances_val.json ("annotations" entries 1 and 2)'
-    assert said in refused(one)
+    message = 'annotation id 7 occurs twice in instances_val.json ("annotations" entries 1 and 2)'
+    assert message in refused(one)
 
 
 def test_known_repeats_of_the_published_minival_are_left_out(one) -> None:
@@ -225,7 +225,7 @@ def test_annotation_id_0_is_an_id_like_any(one) -> None:
 
 
 @pytest.mark.parametrize(
-    ("categories", "said"),
+    ("categories", "message"),
     [
         ([{"id": 1, "name": "a"}, {"id": 1, "name": "b"}], 'category id 1 occurs twice: "a", "b"'),
         (
@@ -240,14 +240,14 @@ def test_annotation_id_0_is_an_id_like_any(one) -> None:
         ([], '"categories" is empty'),
     ],
 )
-def test_bad_categories_are_refused(one, categories, said: str) -> None:
+def test_bad_categories_are_refused(one, categories, message: str) -> None:
     """F4, F5, F58."""
     one.content["categories"] = categories
-    assert said in refused(one)
+    assert message in refused(one)
 
 
 @pytest.mark.parametrize(
-    ("entry", "said"),
+    ("entry", "message"),
     [
         ({"id": "1", "file_name": "1.jpg"}, '"images" entry 2: id is "1", equal as text to that'),
         ({"id": "\ud800", "file_name": "1.jpg"}, 'id is "\\ud800", with half a character'),
@@ -259,10 +259,10 @@ def test_bad_categories_are_refused(one, categories, said: str) -> None:
         ("1.jpg", '"images" entry 2 is "1.jpg", not an object'),
     ],
 )
-def test_bad_image_entries_are_refused(one, entry, said: str) -> None:
+def test_bad_image_entries_are_refused(one, entry, message: str) -> None:
     """F16, F58: with the place in the file."""
     one.content["images"].append(entry)
-    assert said in refused(one)
+    assert message in refused(one)
 
 
 def test_ids_with_a_decimal_point_are_fixed(one) -> None:
@@ -297,8 +297,8 @@ def test_orphans_are_refused_or_dropped_by_their_exact_number(one) -> None:
 def test_unknown_categories_are_refused(one) -> None:
     """F7: pycocotools leaves such objects out silently."""
     one.annotation(category_id=99)
-    said = 'annotation 1 has category_id 99, which is not in "categories" (ids 1 to 4)'
-    assert said in refused(one)
+    message = 'annotation 1 has category_id 99, which is not in "categories" (ids 1 to 4)'
+    assert message in refused(one)
 
 
 # -- files ------------------------------------------------------------------------------------
@@ -330,7 +330,7 @@ def test_names_with_folders_and_windows_separators(coco_tree) -> None:
 
 
 def test_one_file_under_two_ids_is_noted(coco_tree) -> None:
-    """F5: legal, but said."""
+    """F5: legal, but reported."""
     coco_tree.image(1, "a.jpg")
     coco_tree.image(2, "a.jpg")
     assert load(coco_tree).notes == ("files that stand under two image ids: 1 (a.jpg)",)
@@ -344,11 +344,11 @@ def test_sizes(coco_tree, make_exif, make_picture) -> None:
     assert data.counts["size missing, taken from the image"] == 1
     coco_tree.image(2, width=80, height=100)
     page = refused(coco_tree)
-    assert "2.jpg is 100x80, instances_val.json says 80x100, exactly swapped" in page
+    assert "2.jpg is 100x80, instances_val.json has 80x100, exactly swapped" in page
     coco_tree.content["images"].pop()
     coco_tree.image(3)
     make_picture((100, 80)).save(coco_tree.images / "3.jpg", exif=make_exif(8))
-    assert "say INPUT.EXIF ignore" in refused(coco_tree)
+    assert "set INPUT.EXIF ignore" in refused(coco_tree)
     assert load(coco_tree, exif="ignore").records[1]["width"] == 100
 
 
@@ -356,7 +356,7 @@ def test_sizes(coco_tree, make_exif, make_picture) -> None:
 
 
 @pytest.mark.parametrize(
-    ("bbox", "said"),
+    ("bbox", "message"),
     [
         ([10, 10, 0, 20], "(dog, image 1): width 0 is not above 0"),
         ([10, 10, 30, -5], "height -5 is not above 0"),
@@ -372,12 +372,12 @@ def test_sizes(coco_tree, make_exif, make_picture) -> None:
         (None, "bbox is missing"),
     ],
 )
-def test_bad_boxes_are_refused_in_the_numbers_of_the_file(one, bbox, said: str) -> None:
+def test_bad_boxes_are_refused_in_the_numbers_of_the_file(one, bbox, message: str) -> None:
     """F11, F12, F87: NaN, text and corners pass Detectron2's loader."""
     one.annotation(id=17, bbox=bbox)
     page = refused(one)
     assert "instances_val.json, annotation 17 (dog, image 1)" in page
-    assert said in page
+    assert message in page
 
 
 def test_a_rounding_at_the_border_is_none(one) -> None:
@@ -409,7 +409,7 @@ def test_corners_written_as_sizes_are_named(one) -> None:
     page = refused(one)
     assert "3 of 4 boxes stick out of their images as [x, y, width, height]" in page
     assert "all of them fit as [x1, y1, x2, y2]" in page
-    assert "COCO wants width and height" in page
+    assert "COCO expects width and height" in page
 
 
 def test_boxes_without_area_are_dropped_by_their_exact_number(one) -> None:
@@ -449,18 +449,18 @@ def test_iscrowd_as_number_or_boolean(one, value, crowd: int) -> None:
 
 
 @pytest.mark.parametrize(
-    ("more", "said"),
+    ("more", "message"),
     [
         ({"iscrowd": "0"}, 'iscrowd is "0" (text)'),
         ({"iscrowd": 2}, "iscrowd is 2"),
         ({"difficult": "no"}, 'difficult is "no" (text)'),
     ],
 )
-def test_other_flags_are_refused(one, more, said: str) -> None:
+def test_other_flags_are_refused(one, more, message: str) -> None:
     """F57: as text, every object would be a crowd."""
     one.annotation(id=17, **more)
     page = refused(one)
-    assert f"annotation 17 (dog, image 1): {said}" in page
+    assert f"annotation 17 (dog, image 1): {message}" in page
     assert "Write the number 0 or 1" in page
 
 
@@ -479,7 +479,7 @@ def test_impossible_areas_are_refused(one, area) -> None:
     assert "its box has 600" in page
 
 
-def test_a_missing_area_is_the_boxs_and_said(one) -> None:
+def test_a_missing_area_is_the_boxs_and_reported(one) -> None:
     """F56: then sizes are not comparable with COCO's."""
     one.annotation(area=None)
     one.annotation(area=600.0)

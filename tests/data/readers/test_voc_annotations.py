@@ -25,18 +25,18 @@ def broken(tree, *objects: str, **options) -> str:
 
 
 @pytest.mark.parametrize(
-    ("name", "said"),
+    ("name", "message"),
     [
         ("Dog", 'class "Dog" is not among the 20 classes of mine; did you mean "dog"?'),
         ("motorbik", 'did you mean "motorbike"?'),
         ("zebra", 'class "zebra" is not among the 20 classes of mine\n'),
     ],
 )
-def test_unknown_classes_are_refused_with_a_suggestion(voc_tree, name: str, said: str) -> None:
+def test_unknown_classes_are_refused_with_a_suggestion(voc_tree, name: str, message: str) -> None:
     """F4: file, object, name, and the nearest known one."""
     page = broken(voc_tree, voc_tree.object(), voc_tree.object(name))
     assert "\n  Annotations/000123.xml, object 2: " in page
-    assert said in page
+    assert message in page
 
 
 def test_blanks_around_a_class_are_fixed(voc_tree) -> None:
@@ -49,7 +49,7 @@ def test_blanks_around_a_class_are_fixed(voc_tree) -> None:
 
 
 @pytest.mark.parametrize(
-    ("box", "said"),
+    ("box", "message"),
     [
         ((300, 11, 120, 40), "object 1 (dog): xmin 300 is not left of xmax 120"),
         ((11, 40, 50, 38), "object 1 (dog): ymin 40 is not above ymax 38"),
@@ -64,11 +64,11 @@ def test_blanks_around_a_class_are_fixed(voc_tree) -> None:
         ((-4, 11, 50, 40), "xmin -4 in an image 100 wide"),
     ],
 )
-def test_bad_boxes_are_refused_in_the_numbers_of_the_file(voc_tree, box, said: str) -> None:
+def test_bad_boxes_are_refused_in_the_numbers_of_the_file(voc_tree, box, message: str) -> None:
     """F11, F12: nothing is clipped or dropped unasked."""
     page = broken(voc_tree, voc_tree.object(box=box))
     assert "Annotations/000123.xml, object 1" in page
-    assert said in page
+    assert message in page
 
 
 def test_decimals_are_legal(voc_tree) -> None:
@@ -171,7 +171,7 @@ def test_optional_tags(voc_tree) -> None:
     ],
 )
 def test_flags_in_any_spelling_of_a_number(voc_tree, more, difficult, truncated) -> None:
-    """F15: a fraction says how much is cut off."""
+    """F15: a fraction gives how much is cut off."""
     voc_tree.add("a", voc_tree.object(more=more))
     voc_tree.list("train", "a")
     annotation = load(voc_tree).records[0]["annotations"][0]
@@ -179,7 +179,7 @@ def test_flags_in_any_spelling_of_a_number(voc_tree, more, difficult, truncated)
 
 
 @pytest.mark.parametrize(
-    ("more", "said"),
+    ("more", "message"),
     [
         ("<difficult>yes</difficult>", 'difficult is "yes". Write 0 or 1.'),
         ("<difficult>2</difficult>", 'difficult is "2"'),
@@ -187,10 +187,10 @@ def test_flags_in_any_spelling_of_a_number(voc_tree, more, difficult, truncated)
         ("<truncated>Unspecified</truncated>", 'truncated is "Unspecified"'),
     ],
 )
-def test_other_flags_are_refused(voc_tree, more: str, said: str) -> None:
+def test_other_flags_are_refused(voc_tree, more: str, message: str) -> None:
     """F15: with file and object."""
     page = broken(voc_tree, voc_tree.object(more=more))
-    assert f"Annotations/000123.xml, object 1 (dog): {said}" in page
+    assert f"Annotations/000123.xml, object 1 (dog): {message}" in page
 
 
 def test_a_class_that_is_mostly_difficult_is_noted(voc_tree) -> None:
@@ -221,7 +221,7 @@ EXTERNAL = '<!DOCTYPE a [<!ENTITY x SYSTEM "file:///etc/passwd">]><annotation>&x
 
 
 @pytest.mark.parametrize(
-    ("content", "said"),
+    ("content", "message"),
     [
         pytest.param("", "is empty", id="empty"),
         pytest.param("<annotation><object>", "not readable as XML: no element found", id="cut"),
@@ -252,12 +252,12 @@ EXTERNAL = '<!DOCTYPE a [<!ENTITY x SYSTEM "file:///etc/passwd">]><annotation>&x
         ),
     ],
 )
-def test_broken_xml_is_refused_by_file(voc_tree, content: str, said: str) -> None:
+def test_broken_xml_is_refused_by_file(voc_tree, content: str, message: str) -> None:
     """F31 and the shape of the file; no entity is expanded, no other file is opened."""
     voc_tree.add("000123")
     voc_tree.list("train", "000123")
     (voc_tree.root / "Annotations" / "000123.xml").write_text(content, encoding="utf-8")
-    with pytest.raises(DataError, match=rf"(?s)Annotations/000123\.xml.*{said}"):
+    with pytest.raises(DataError, match=rf"(?s)Annotations/000123\.xml.*{message}"):
         load(voc_tree)
 
 

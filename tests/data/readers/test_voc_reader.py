@@ -128,7 +128,7 @@ def test_one_image_is_a_set(voc_tree) -> None:
 
 
 @pytest.mark.parametrize(
-    ("content", "said"),
+    ("content", "message"),
     [
         pytest.param("", r"train\.txt lists 0 images, so the set is empty", id="empty"),
         pytest.param(" \n\n", "lists 0 images", id="blank lines"),
@@ -138,18 +138,18 @@ def test_one_image_is_a_set(voc_tree) -> None:
         pytest.param("version https://git-lfs.github.com\n", "LFS pointer", id="pointer"),
     ],
 )
-def test_broken_lists_are_refused(voc_tree, content: str, said: str) -> None:
+def test_broken_lists_are_refused(voc_tree, content: str, message: str) -> None:
     """F2, F5, F31."""
     voc_tree.list("train").write_text(content, encoding="utf-8")
-    with pytest.raises(DataError, match=said):
+    with pytest.raises(DataError, match=message):
         load(voc_tree)
 
 
 def test_a_list_of_one_class_is_refused_by_name(voc_tree) -> None:
     """F9: 000005 -1 lists who has aeroplanes."""
     voc_tree.list("aeroplane_train", "000005 -1", "000007  1")
-    said = r'aeroplane_train\.txt in .* has two columns \("000005 -1"\).*Use train\.txt\.'
-    with pytest.raises(DataError, match=said):
+    message = r'aeroplane_train\.txt in .* has two columns \("000005 -1"\).*Use train\.txt\.'
+    with pytest.raises(DataError, match=message):
         load(voc_tree, "aeroplane_train")
 
 
@@ -291,8 +291,8 @@ def test_another_size_is_refused_with_both(voc_tree) -> None:
         load(voc_tree)
     page = str(caught.value)
     assert "2 images have another size than their annotation; 1 of them exactly swapped" in page
-    assert "b.jpg is 100x80, the XML says 80x100, exactly swapped" in page
-    assert "c.jpg is 100x80, the XML says 101x80" in page
+    assert "b.jpg is 100x80, the XML has 80x100, exactly swapped" in page
+    assert "c.jpg is 100x80, the XML has 101x80" in page
 
 
 def test_annotations_on_unrotated_pictures_are_told_from_faults(voc_tree, make_exif) -> None:
@@ -301,8 +301,8 @@ def test_annotations_on_unrotated_pictures_are_told_from_faults(voc_tree, make_e
     voc_tree.image("b.jpg", exif=make_exif(6))
     voc_tree.xml("b", size="100 80")
     voc_tree.list("train", "a", "b")
-    said = r"(?s)b\.jpg is 80x100, the XML says 100x80.*EXIF rotation.*say INPUT\.EXIF ignore"
-    with pytest.raises(DataError, match=said):
+    message = r"(?s)b\.jpg is 80x100, the XML has 100x80.*EXIF rotation.*set INPUT\.EXIF ignore"
+    with pytest.raises(DataError, match=message):
         load(voc_tree)
     assert load(voc_tree, exif="ignore").records[1]["width"] == 100
     voc_tree.xml("b", size="80 100")

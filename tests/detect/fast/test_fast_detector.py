@@ -205,7 +205,7 @@ def test_heads_and_rpn_of_other_kinds_keep_what_they_do():
         assert len(fast(model, bf16=True)(images())[0]["instances"])
 
 
-def test_what_is_left_is_said_and_a_fast_form_is_none_to_start_from():
+def test_what_is_left_is_reported_and_a_fast_form_is_none_to_start_from():
     model = detector(*NETS["vgg"])
     model.proposal_generator.rpn_head.conv = torch.nn.Sequential(
         model.proposal_generator.rpn_head.conv

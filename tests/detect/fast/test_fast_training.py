@@ -151,7 +151,7 @@ def test_bfloat16_keeps_float32_weights_and_stays_near():
 @pytest.mark.bf16
 @pytest.mark.parametrize("standard", [False, True], ids=["our heads", "FPN"])
 def test_every_layer_that_is_called_computes_in_bfloat16(standard):
-    """Trunk, pyramid, tail and box head, whatever the config said when the model was built."""
+    """Trunk, pyramid, tail and box head, whatever the config was when the model was built."""
     model = detector_on_standard_heads("resnet fpn") if standard else detector(*NETS["1x1"])
     model.roi_heads.batch_size_per_image = 24
     speed_up(model, Precision(bf16=True, channels_last=True))

@@ -307,12 +307,12 @@ def test_the_command_exports_a_run_and_compares_on_its_pictures(tmp_path, capsys
     with pytest.raises(ConfigError, match="--backbone is for weight files"):
         command(run, "-o", out, "--backbone")
     assert command(run, "-o", out, "--score-threshold", "0.0", "--json") == 0
-    said = json.loads(capsys.readouterr().out)
-    assert said["path"] == str(out / "detector.onnx")
+    output = json.loads(capsys.readouterr().out)
+    assert output["path"] == str(out / "detector.onnx")
     # Three test pictures, 96 x 72 and 72 x 96, with the shorter side made 80; then noise.
-    assert (said["pictures"], said["classes"]) == (3, 2)
-    assert {tuple(size) for size in said["images"][:3]} <= {(80, 107), (107, 80)}
-    assert said["detections"] > 10 and said["box_difference"] < 0.1
+    assert (output["pictures"], output["classes"]) == (3, 2)
+    assert {tuple(size) for size in output["images"][:3]} <= {(80, 107), (107, 80)}
+    assert output["detections"] > 10 and output["box_difference"] < 0.1
     model = onnx.load(out / "detector.onnx")
     entries = {e.key: json.loads(e.value) for e in model.metadata_props}
     assert entries["resdet.classes"] == ["ape", "bee"]
@@ -321,7 +321,7 @@ def test_the_command_exports_a_run_and_compares_on_its_pictures(tmp_path, capsys
     assert entries["resdet.run"] == Run.open(run).info["id"]
     assert [o.name for o in model.graph.output] == ["boxes", "scores", "classes"]
     _run_block_of_the_page(tmp_path, out, monkeypatch)
-    said = capsys.readouterr().out.splitlines()
+    output = capsys.readouterr().out.splitlines()
     # COCO-style results of the same picture by train_det itself, whose threshold is 0.05.
     path = run / "results" / "voc%3Avoc%3Atest" / "coco_instances_results.json"
     results = [r for r in json.loads(path.read_text(encoding="utf-8")) if r["image_id"] == "000004"]
@@ -330,7 +330,7 @@ def test_the_command_exports_a_run_and_compares_on_its_pictures(tmp_path, capsys
         x0, y0, width, height = result["bbox"]
         name = ("ape", "bee")[result["category_id"] - 1]
         line = f"{name} {result['score']:.3f}"
-        boxes = [json.loads(s.removeprefix(line)) for s in said if s.startswith(line)]
+        boxes = [json.loads(s.removeprefix(line)) for s in output if s.startswith(line)]
         corners = (x0, y0, x0 + width, y0 + height)
         assert any(np.allclose(box, corners, atol=0.5) for box in boxes), (line, corners)
 

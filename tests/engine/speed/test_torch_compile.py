@@ -39,7 +39,7 @@ def test_off_is_the_model_itself():
         ("cuda", "no compiler", "no C compiler"),
     ],
 )
-def test_where_nothing_can_compile_it_says_what_to_type(
+def test_where_nothing_can_compile_it_states_what_to_type(
     monkeypatch, tmp_path, device, patch, words
 ):
     monkeypatch.setattr(module.importlib.util, "find_spec", lambda name: object())

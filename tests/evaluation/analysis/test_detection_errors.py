@@ -16,7 +16,7 @@ from resdet.evaluation.inputs.detections import read_columns
 from resdet.evaluation.inputs.ground_truth import read_ground_truth
 
 SceneMaker = Callable[..., Any]
-# 10 x 10 at the corner; beside it boxes that overlap it by as much as their names say.
+# 10 x 10 at the corner; beside it boxes that overlap it by as much as their names state.
 SQUARE = [0, 0, 10, 10]
 BY_80, BY_60, BY_30, BY_50 = [0, 0, 10, 8], [0, 0, 10, 6], [0, 0, 10, 3], [0, 0, 10, 5]
 BY_10, BY_5, APART = [0, 0, 10, 1], [0, 0, 5, 1], [60, 60, 10, 10]
@@ -293,7 +293,7 @@ def test_overlaps_and_rules_that_make_no_sense_are_refused() -> None:
 
 
 def test_moves_by_hand() -> None:
-    """Five objects, one of each fate, and what is said of them."""
+    """Five objects, one of each fate, and what is reported of them."""
     boxes = [[20 * i, 0, 10, 10] for i in range(5)]
     objects = [(1, box) for box in boxes]
     at = lambda i, height: [20 * i, 0, 10, height]  # noqa: E731

@@ -107,7 +107,7 @@ def test_coco_rules_equal_pycocotools_on_files_changed_so(seed: int) -> None:
     without["annotations"] = [a for a in gt["annotations"] if not a["iscrowd"]]
     boxes = [{**r, "bbox": [round(v, 1) for v in r["bbox"]]} for r in results]
     scores = [{**r, "score": round(r["score"], 3)} for r in results]
-    said = explained(gt, results)
+    explanation = explained(gt, results)
     for key, expected in {
         "coco": by_pycocotools(gt, results),
         "coco-crowds-ordinary": by_pycocotools(lost, results),
@@ -115,8 +115,8 @@ def test_coco_rules_equal_pycocotools_on_files_changed_so(seed: int) -> None:
         "coco-boxes-1": by_pycocotools(gt, boxes),
         "coco-scores-3": by_pycocotools(gt, scores),
     }.items():
-        assert said[key].ap50 == pytest.approx(expected, abs=1e-12), key
-    assert said["coco-crowds-ordinary"].positives == len(gt["annotations"])
+        assert explanation[key].ap50 == pytest.approx(expected, abs=1e-12), key
+    assert explanation["coco-crowds-ordinary"].positives == len(gt["annotations"])
 
 
 def test_100_per_image_is_not_100_per_image_and_class() -> None:
@@ -125,11 +125,11 @@ def test_100_per_image_is_not_100_per_image_and_class() -> None:
     true = [(1, k, 0.1, (10, 10, 20, 20)) for k in (1, 2)]
     gt, results = problem([(1, k, (10, 10, 20, 20)) for k in (1, 2)], far + true, classes=2)
     best = sorted(results, key=lambda r: -r["score"])[:100]
-    said = explained(gt, results)
-    assert said["coco"].ap50 == pytest.approx(1 / 61)
-    assert said["coco-per-image"].ap50 == by_pycocotools(gt, best) == 0
-    assert said["coco-per-image"].touched == 22
-    assert said["coco-per-image"].first[0] == (
+    explanation = explained(gt, results)
+    assert explanation["coco"].ap50 == pytest.approx(1 / 61)
+    assert explanation["coco-per-image"].ap50 == by_pycocotools(gt, best) == 0
+    assert explanation["coco-per-image"].touched == 22
+    assert explanation["coco-per-image"].first[0] == (
         "entry 100 (image 1), score 0.85: wrong, by this rule cut off"
     )
 
@@ -171,10 +171,10 @@ def test_numbers_read_back_as_python_writes_them(decimals: int) -> None:
 
 def test_an_overlap_of_a_half_is_right_or_not() -> None:
     """F53: exactly 0.5, once 10 x 10 in 10 x 20: by >= AP is 1, by > it is 0."""
-    said = explained(*problem([(1, 1, (10, 10, 10, 20))], [(1, 1, 0.9, (10, 10, 10, 10))]))
+    explanation = explained(*problem([(1, 1, (10, 10, 10, 20))], [(1, 1, 0.9, (10, 10, 10, 10))]))
     for block in ("coco", "voc-11-point", "voc-area"):
-        assert said[block].ap50 == pytest.approx(1)
-        strict = said[f"{block}-strict"]
+        assert explanation[block].ap50 == pytest.approx(1)
+        strict = explanation[f"{block}-strict"]
         assert (strict.ap50, strict.change, strict.touched) == (0, pytest.approx(-1), 1)
 
 
@@ -212,22 +212,22 @@ def test_recalls_of_three_tenths_miss_a_point_as_floats() -> None:
     """F54: 3 of 10 found, 4 points reached and as floats 3: 0.3636 and 0.2727."""
     objects = [(1, 1, (20 * i, 0, 10, 10)) for i in range(10)]
     found = [(1, 1, 0.9 - i / 10, (20 * i, 0, 10, 10)) for i in range(3)]
-    said = explained(*problem(objects, found))
-    assert said["voc-11-point"].ap50 == pytest.approx(4 / 11)
-    assert said["voc-11-point-float-recalls"].ap50 == pytest.approx(3 / 11)
+    explanation = explained(*problem(objects, found))
+    assert explanation["voc-11-point"].ap50 == pytest.approx(4 / 11)
+    assert explanation["voc-11-point-float-recalls"].ap50 == pytest.approx(3 / 11)
 
 
 def test_rounding_makes_ties_that_decide() -> None:
     """F51: a right score of 0.00034 over a wrong 0.00031; both are 0.000: AP 1/2 or 1."""
     found = [(1, 1, 0.00031, (500, 0, 10, 10)), (1, 1, 0.00034, (0, 0, 10, 10))]
-    said = explained(*problem([(1, 1, (0, 0, 10, 10))], found))
+    explanation = explained(*problem([(1, 1, (0, 0, 10, 10))], found))
     for block in ("coco", "voc-area"):
-        assert said[block].ap50 == pytest.approx(1)
-        rounded = said[f"{block}-scores-3"]
+        assert explanation[block].ap50 == pytest.approx(1)
+        rounded = explanation[f"{block}-scores-3"]
         assert (rounded.low, rounded.high) == (pytest.approx(0.5), pytest.approx(1))
         assert rounded.touched == 2
         assert rounded.first[0] == "entry 1 (image 1), score 0.00034: right, in a tie"
-        assert said[f"{block}-ties"].touched == 0
+        assert explanation[f"{block}-ties"].touched == 0
 
 
 def test_a_decimal_of_a_box_decides_at_the_edge() -> None:
@@ -243,25 +243,25 @@ def test_a_decimal_of_a_box_decides_at_the_edge() -> None:
 def test_difficult_objects_count_or_not() -> None:
     """By hand: the difficult one is found, the other is not: AP 0 of 1 object, or 1/2 of 2."""
     objects = [(1, 1, (0, 0, 10, 10), {"difficult": 1}), (1, 1, (50, 0, 10, 10))]
-    said = explained(*problem(objects, [(1, 1, 0.9, (0, 0, 10, 10))]))
-    out, counted = said["voc-area"], said["voc-area-difficult"]
+    explanation = explained(*problem(objects, [(1, 1, 0.9, (0, 0, 10, 10))]))
+    out, counted = explanation["voc-area"], explanation["voc-area-difficult"]
     assert (out.ap50, out.positives) == (0, 1)
     assert (counted.ap50, counted.positives, counted.touched) == (0.5, 2, 1)
     assert counted.first == ("entry 0 (image 1), score 0.9: neither, by this rule right",)
     # COCO's tool does not know the flag.
-    assert said["coco"].positives == 2
+    assert explanation["coco"].positives == 2
 
 
 def test_a_class_without_an_object_is_left_out_or_counts_as_zero() -> None:
     """F89: one perfect class of two: 1, or 1/2; Detectron2's area rule has NaN once detected."""
     objects, hit = [(1, 1, (0, 0, 10, 10))], (1, 1, 0.9, (0, 0, 10, 10))
-    said = explained(*problem(objects, [hit], classes=2))
-    assert (said["voc-area"].ap50, said["voc-area-absent-zero"].ap50) == (1, 0.5)
-    assert said["voc-area-detectron2"].ap50 == 0.5
-    said = explained(*problem(objects, [hit, (1, 2, 0.5, (0, 0, 10, 10))], classes=2))
-    assert said["voc-area-detectron2"].ap50 is None
-    assert said["voc-11-point-detectron2"].ap50 == pytest.approx(0.5)
-    assert "NaN" in explain.explain_table(said)
+    explanation = explained(*problem(objects, [hit], classes=2))
+    assert (explanation["voc-area"].ap50, explanation["voc-area-absent-zero"].ap50) == (1, 0.5)
+    assert explanation["voc-area-detectron2"].ap50 == 0.5
+    explanation = explained(*problem(objects, [hit, (1, 2, 0.5, (0, 0, 10, 10))], classes=2))
+    assert explanation["voc-area-detectron2"].ap50 is None
+    assert explanation["voc-11-point-detectron2"].ap50 == pytest.approx(0.5)
+    assert "NaN" in explain.explain_table(explanation)
 
 
 # -- the order of equal scores -----------------------------------------------------------------
@@ -300,9 +300,9 @@ def test_the_range_is_that_of_all_orders(seed: int) -> None:
             result = voc.evaluate(truth, found, ap=ap, style="devkit")
             assert result.mean_ap is not None
             values[f"voc-{ap}"].append(result.mean_ap)
-    said = explained(gt, results)
+    explanation = explained(gt, results)
     for block, all_orders in values.items():
-        ties = said[f"{block}-ties"]
+        ties = explanation[f"{block}-ties"]
         assert ties.low == pytest.approx(min(all_orders), abs=1e-12), block
         assert ties.high == pytest.approx(max(all_orders), abs=1e-12), block
 
@@ -311,9 +311,9 @@ def test_a_tie_of_right_and_wrong_touches_both() -> None:
     """F59: a false and a true box of equal score: AP 1/2 or 1, by their order; a third is not."""
     found = [(1, 1, 0.5, (500, 0, 10, 10)), (1, 1, 0.5, (0, 0, 10, 10)),
              (1, 1, 0.4, (500, 90, 10, 10))]  # fmt: skip
-    said = explained(*problem([(1, 1, (0, 0, 10, 10))], found))
+    explanation = explained(*problem([(1, 1, (0, 0, 10, 10))], found))
     for block in ("coco", "voc-11-point", "voc-area"):
-        ties = said[f"{block}-ties"]
+        ties = explanation[f"{block}-ties"]
         assert (ties.low, ties.high) == (pytest.approx(0.5), pytest.approx(1))
         assert ties.first == (
             "entry 0 (image 1), score 0.5: wrong, in a tie",
@@ -379,12 +379,12 @@ def test_detectron2s_line_is_detectron2s_number(tmp_path: Path, seed: int, ties:
     """Oracle: Detectron2's voc_eval; within the range of orders where scores are tied."""
     pytest.importorskip("detectron2")
     gt, results = random_problem(seed, crowds=False, whole=True, ties=ties)
-    said = explained(gt, results)
+    explanation = explained(gt, results)
     for block, use_07 in (("voc-11-point", True), ("voc-area", False)):
         folder = tmp_path / block
         folder.mkdir()
         expected = np.mean(list(by_detectron2(folder, gt, results, use_07=use_07).values()))
-        line = said[f"{block}-detectron2"]
+        line = explanation[f"{block}-detectron2"]
         assert line.low is not None
         assert line.high is not None
         assert line.low - 1e-12 <= expected <= line.high + 1e-12
@@ -397,12 +397,12 @@ def test_detectron2s_line_is_detectron2s_number(tmp_path: Path, seed: int, ties:
 
 def test_nothing_found_and_nothing_to_find() -> None:
     """F60: no detection is 0 under every rule; no object is undefined under every rule."""
-    said = explained(*problem([(1, 1, (0, 0, 10, 10))], []))
-    assert len(said.rules) >= 25
-    assert {rule.ap50 for rule in said.rules} == {0.0}
-    said = explained(*problem([], [(1, 1, 0.5, (0, 0, 10, 10))]))
-    assert {rule.ap50 for rule in said.rules} == {None}
-    assert "-" in explain.explain_table(said)
+    explanation = explained(*problem([(1, 1, (0, 0, 10, 10))], []))
+    assert len(explanation.rules) >= 25
+    assert {rule.ap50 for rule in explanation.rules} == {0.0}
+    explanation = explained(*problem([], [(1, 1, 0.5, (0, 0, 10, 10))]))
+    assert {rule.ap50 for rule in explanation.rules} == {None}
+    assert "-" in explain.explain_table(explanation)
 
 
 def test_an_unknown_rule_lists_the_known_ones() -> None:

@@ -323,7 +323,7 @@ def test_that_many_images_do_settle_it_in_four_of_five_cases() -> None:
 # -- sentences --------------------------------------------------------------------------------
 
 
-def test_a_gap_is_said_to_be_inside_or_outside_image_noise() -> None:
+def test_a_gap_is_reported_to_be_inside_or_outside_image_noise() -> None:
     """With its limits, images, draws, and what would settle it, to two digits."""
     assert image_verdict(gap(0.05, 0.01, 600)) == (
         "The gap of +5.0 points is outside image noise: +3.0 to +7.0 points (95 % interval, 600 "

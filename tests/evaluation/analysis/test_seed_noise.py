@@ -1,4 +1,4 @@
-"""Seeds: Welch's interval against scipy and printed tables, and what one seed does not say."""
+"""Seeds: Welch's interval against scipy and printed tables, and what one seed does not state."""
 
 from __future__ import annotations
 
@@ -76,7 +76,7 @@ def test_equal_numbers_have_no_spread(value: float, count: int) -> None:
 
 
 @pytest.mark.parametrize(
-    ("before", "after", "said"),
+    ("before", "after", "verdict"),
     [
         ([0.7], [0.72], "One seed each: how far another would move the gap is unknown."),
         ([0.7], [0.72, 0.73], "One seed on one side: how far another"),
@@ -87,14 +87,14 @@ def test_equal_numbers_have_no_spread(value: float, count: int) -> None:
         ),
     ],
 )
-def test_an_unknown_spread_is_said_to_be_unknown(
-    before: list[float], after: list[float], said: str
+def test_an_unknown_spread_is_reported_to_be_unknown(
+    before: list[float], after: list[float], verdict: str
 ) -> None:
     """No interval, no estimate, one plain sentence."""
     found = seed_difference(before, after)
     assert (found.low, found.high, found.degrees, found.has_zero) == (None, None, None, None)
     assert seeds_to_settle(found) is None
-    assert seed_verdict(found).startswith(said)
+    assert seed_verdict(found).startswith(verdict)
 
 
 def test_values_that_are_no_numbers_are_refused() -> None:
@@ -122,7 +122,7 @@ def test_seeds_to_settle_gives_up_on_hardly_any_difference() -> None:
     assert seeds_to_settle(seed_difference([0.70, 0.72], [0.70001, 0.72001])) is None
 
 
-def test_a_gap_is_said_to_be_inside_or_outside_seed_noise() -> None:
+def test_a_gap_is_reported_to_be_inside_or_outside_seed_noise() -> None:
     """70.0 ± 1.4 and 72.0 ± 1.4: Welch's half width is 4.303 x 1.414 = 6.1 points."""
     inside = seed_verdict(seed_difference([0.69, 0.71], [0.71, 0.73]))
     assert inside.startswith(

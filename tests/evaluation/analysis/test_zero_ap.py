@@ -113,8 +113,8 @@ def test_the_cause_is_named_with_what_it_would_give(
     broken = [item for item in map(change, results) if item is not None]
     result = coco.evaluate(gt, broken)
     assert result.numbers["AP50"] == pytest.approx(0, abs=0.01)
-    said = [note for note in result.notes if note.startswith("AP50 is under 1 %")]
-    (note,) = [note for note in said if cause in note]
+    notes = [note for note in result.notes if note.startswith("AP50 is under 1 %")]
+    (note,) = [note for note in notes if cause in note]
     value = float(note.split("would be ")[1].split(" %")[0])
     assert at_least <= value <= 100
 
@@ -185,7 +185,7 @@ def test_scores_under_the_threshold_are_named() -> None:
     assert "All 24 scores are under 0.05, the largest is 0.00" in note
 
 
-def test_scores_that_say_nothing_or_the_reverse_are_named() -> None:
+def test_scores_that_show_nothing_or_the_reverse_are_named() -> None:
     """One true box of the lowest score behind 300 false ones; then all of one score."""
     gt, results = small(*found_set())
     gt["annotations"], true = gt["annotations"][:1], results[0] | {"score": 0.1}
@@ -208,7 +208,7 @@ def test_images_that_share_nothing_are_named() -> None:
     assert "None of the 6 images with detections has an object; the 6 with objects" in notes
 
 
-def test_without_a_usual_cause_the_largest_overlap_is_said() -> None:
+def test_without_a_usual_cause_the_largest_overlap_is_reported() -> None:
     """A 10 x 10 box inside one of 61 x 128: 100 / 7808 = 0.01; nothing else is claimed."""
     gt, _ = found_set()
     x, y, w, h = gt["annotations"][0]["bbox"]
@@ -223,7 +223,7 @@ def test_without_a_usual_cause_the_largest_overlap_is_said() -> None:
 
 
 def test_a_number_that_is_merely_low_has_no_such_note() -> None:
-    """Half of the classes shifted: AP50 is far above one percent, nothing is said."""
+    """Half of the classes shifted: AP50 is far above one percent, nothing is reported."""
     gt, results = found_set()
     some = [shift_class(1)(r) if i % 2 else r for i, r in enumerate(results)]
     result = coco.evaluate(gt, [r for r in some if r is not None])
@@ -235,8 +235,8 @@ def test_a_number_that_is_merely_low_has_no_such_note() -> None:
     assert not any("AP50 is under" in n for n in coco.evaluate(gt, results).notes)
 
 
-def test_voc_says_the_same(voc_problem: Callable[..., Any]) -> None:
-    """Cows written as dogs, VOC's files: 100 % when undone; at another overlap nothing is said."""
+def test_voc_states_the_same(voc_problem: Callable[..., Any]) -> None:
+    """Cows written as dogs, VOC's files: 100 % when undone; at another overlap no note."""
     box = (1, 1, 40, 60)
     images = [str(i) for i in range(4)]
     made = voc_problem(
@@ -278,7 +278,7 @@ def test_a_subset_is_judged_by_itself() -> None:
     assert any("shifted by one" in note for note in result.notes)
 
 
-def test_the_command_and_the_folder_say_it(tmp_path: Path, capsys: Any) -> None:
+def test_the_command_and_the_folder_report_it(tmp_path: Path, capsys: Any) -> None:
     """`evaluate coco` on standard error, and the notes of a result folder, once per metric."""
     gt, results = found_set()
     broken = [item for item in map(shift_class(1), results) if item is not None]

@@ -130,7 +130,7 @@ def test_json_is_what_the_commands_page_promises(instances: Any, perfect: Any) -
 
 
 def test_annotation_id_0_can_be_found(instances: Any, perfect: Any) -> None:
-    """F58: pycocotools itself says AP 0 for the class whose object has id 0."""
+    """F58: pycocotools itself gives AP 0 for the class whose object has id 0."""
     instances["annotations"][0]["id"] = 0
     assert raw(instances, perfect).eval["precision"][:, :, 0, 0, -1].max() == 0.0
     assert coco.evaluate(instances, perfect).per_category["cat"] == pytest.approx(1.0)

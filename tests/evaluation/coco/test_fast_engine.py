@@ -224,7 +224,7 @@ def test_the_order_is_numpys_stable_one(highest: int) -> None:
 # -- the cross-check ---------------------------------------------------------------------------
 
 
-def test_the_engine_says_on_how_many_images_it_was_checked(instances: Any, perfect: Any) -> None:
+def test_the_engine_states_on_how_many_images_it_was_checked(instances: Any, perfect: Any) -> None:
     """Both images have objects and few detections: all are in the sample."""
     result = coco.evaluate(instances, perfect, evaluated_ids=(7, 9), engine="fast")
     assert result.engine == "fast (cross-checked on 2 images)"
@@ -306,7 +306,7 @@ def test_masks_on_one_side_are_refused() -> None:
 def test_the_command_takes_the_fast_engine(
     tmp_path: Path, instances: Any, perfect: Any, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """docs/commands.md: `--engine fast`; the JSON's "engine" says what was checked."""
+    """docs/commands.md: `--engine fast`; the JSON's "engine" states what was checked."""
     (tmp_path / "results.json").write_text(json.dumps(perfect), encoding="utf-8")
     (tmp_path / "gt.json").write_text(json.dumps(instances), encoding="utf-8")
     parser = argparse.ArgumentParser()

@@ -98,7 +98,7 @@ def test_a_blacklisted_pair_does_not_count() -> None:
 
 
 def test_the_mean_is_over_classes_with_objects() -> None:
-    """Class 2 of three has none: mean of 1 and 0; null in JSON, and said."""
+    """Class 2 of three has none: mean of 1 and 0; null in JSON, and reported."""
     truth = det_truth((1, 1, [1, 1, 50, 50]), (1, 3, [1, 1, 50, 50]), classes=3)
     found = detections((1, 1, 0.9, [1, 1, 50, 50]), (1, 2, 0.9, [1, 1, 50, 50]))
     result = ilsvrc_metrics.evaluate_det(truth, found)
@@ -296,7 +296,7 @@ def test_loc_files_read_back_as_written(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("text", "says"),
+    ("text", "message"),
     [
         pytest.param("1 2 0.5 1 1 9", "1 line is not `image_index DET_id", id="six-numbers"),
         pytest.param("1 cat 0.5 1 1 9 9\n1 2 0.5 1 1 9 9\n1 dog 1 1 1 9 9",
@@ -306,10 +306,10 @@ def test_loc_files_read_back_as_written(tmp_path: Path) -> None:
         pytest.param("inf 2 0.5 1 1 9 9", "the first two whole", id="infinite-image"),
     ],
 )  # fmt: skip
-def test_det_lines_that_are_none_are_named(tmp_path: Path, text: str, says: str) -> None:
+def test_det_lines_that_are_none_are_named(tmp_path: Path, text: str, message: str) -> None:
     """Count, line, its text."""
     (tmp_path / "det.txt").write_text(text, encoding="utf-8")
-    with pytest.raises(CheckFailed, match=says):
+    with pytest.raises(CheckFailed, match=message):
         ilsvrc_files.read_det_results(tmp_path / "det.txt")
 
 
@@ -330,15 +330,15 @@ def test_det_faults_are_found_with_their_first() -> None:
     """One fault of each kind, and nothing about a clean file."""
     good = (1, 1, 0.9, [1.0, 1, 50, 50])
     assert rules(detections(good)) == {}
-    said = rules(detections(good, (2, 201, 0.9, [1, 1, 50, 50])))
-    assert said["unknown-image"].first == ["detection 1 (image 2): 2"]
-    assert said["unknown-category"].what == "DET ids outside 1 to 200: 1 of 2 entries."
-    said = rules(detections(good, (1, 1, float("nan"), [1, 1, 50, 50])))
-    assert said["not-finite"].count == 1
-    said = rules(detections(good, (1, 1, 0.8, [30, 30, 20, 20])))
-    assert said["size"].first == ["detection 1 (image 1): box 30 30 20 20"]
-    said = rules(detections(good, good))
-    assert said["duplicates"].count == 1
+    findings = rules(detections(good, (2, 201, 0.9, [1, 1, 50, 50])))
+    assert findings["unknown-image"].first == ["detection 1 (image 2): 2"]
+    assert findings["unknown-category"].what == "DET ids outside 1 to 200: 1 of 2 entries."
+    findings = rules(detections(good, (1, 1, float("nan"), [1, 1, 50, 50])))
+    assert findings["not-finite"].count == 1
+    findings = rules(detections(good, (1, 1, 0.8, [30, 30, 20, 20])))
+    assert findings["size"].first == ["detection 1 (image 1): box 30 30 20 20"]
+    findings = rules(detections(good, good))
+    assert findings["duplicates"].count == 1
     tiny = [(1, 1, 0.5 + i / 100, [0.1, 0.1, 0.5, 0.5 + i / 1000]) for i in range(21)]
     assert rules(detections(*tiny))["normalised"].count == 21
     with pytest.raises(ValueError, match="have \\[1, 1, 1, 2\\] rows"):
@@ -348,12 +348,12 @@ def test_det_faults_are_found_with_their_first() -> None:
         )
 
 
-def test_ids_counted_from_zero_are_said_to_be() -> None:
+def test_ids_counted_from_zero_are_reported() -> None:
     """0 to 199 instead of 1 to 200: the classic mistake of sorted class lists."""
     found = detections((1, 0, 0.9, [1, 1, 50, 50]), (1, 199, 0.9, [1, 1, 50, 50]))
-    said = rules(found)["unknown-category"]
-    assert said.what == "DET ids lie between 0 and 199, of 1 to 200: they count from 0."
-    assert said.fix.startswith("Add 1.")
+    findings = rules(found)["unknown-category"]
+    assert findings.what == "DET ids lie between 0 and 199, of 1 to 200: they count from 0."
+    assert findings.fix.startswith("Add 1.")
 
 
 def test_a_file_that_would_be_refused_is_not_written(tmp_path: Path) -> None:

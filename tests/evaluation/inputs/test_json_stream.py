@@ -68,7 +68,7 @@ TEXTS = [
 
 
 @pytest.mark.parametrize("data", TEXTS)
-def test_pieces_say_what_json_says(tmp_path: Path, data: bytes) -> None:
+def test_pieces_report_what_json_reports(tmp_path: Path, data: bytes) -> None:
     """Oracle: json.loads of the whole file: its values, or its words with line and column."""
     path = tmp_path / "a.json"
     path.write_bytes(data)
@@ -102,7 +102,7 @@ def thing(rng: random.Random, depth: int = 0) -> Any:
     return {rng.choice("ab}") + str(i): thing(rng, depth + 1) for i in range(rng.randrange(3))}
 
 
-def test_pieces_of_damaged_files_say_what_json_says(tmp_path: Path) -> None:
+def test_pieces_of_damaged_files_report_what_json_reports(tmp_path: Path) -> None:
     """Oracle: json.loads on 400 arrays of anything, most of them damaged, cut at every size."""
     rng = random.Random(0)
     path = tmp_path / "a.json"

@@ -63,9 +63,9 @@ def test_both_metrics_come_from_the_files(folder: Path) -> None:
         ({}, "VOC area", True),
         ({"evaluators": ["coco"]}, None, True),
     ],
-    ids=["voc-2012", "nothing-said", "coco"],
+    ids=["voc-2012", "nothing-stated", "coco"],
 )
-def test_the_set_says_which_metrics_are_meant(
+def test_the_set_states_which_metrics_are_meant(
     folder: Path, instances: Any, info: Any, primary: str | None, has_coco: bool
 ) -> None:
     """voc_year 2007 is 11-point, every other area; a metric not meant is None."""

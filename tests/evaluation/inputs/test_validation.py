@@ -1,4 +1,4 @@
-"""Results that are not what they say they are: each fault named, counted, with what fixes it."""
+"""Results that are not what they claim to be: each fault named, counted, with what fixes it."""
 
 from __future__ import annotations
 
@@ -249,7 +249,7 @@ def test_images_never_evaluated_are_refused(instances: Any, perfect: Results) ->
 
 
 def test_unknown_visits_are_warned_of(instances: Any, perfect: Results) -> None:
-    """F85: a foreign file does not say which images were seen."""
+    """F85: a foreign file does not state which images were seen."""
     found = only(check_results(perfect[:1], instances))
     assert (found.rule, found.severity) == ("images-without-detections", "warn")
     assert "50 % of the images have no detection at all (1 of 2 images)" in found.what

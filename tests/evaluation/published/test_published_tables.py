@@ -91,7 +91,7 @@ def test_the_tables_do_not_contradict_themselves() -> None:
 
 
 @pytest.mark.parametrize(
-    ("expected", "value", "says"),
+    ("expected", "value", "message"),
     [
         pytest.param({"source": "table 7", "net": "vgg16", "metric": "VOC area"}, 74.0,
                      "vgg16, VOC area, in table 7 and table 11: 74 and 70.4", id="repeat"),
@@ -107,14 +107,14 @@ def test_the_tables_do_not_contradict_themselves() -> None:
                      "ILSVRC DET in table 12 and the contest", id="contest"),
     ],
 )  # fmt: skip
-def test_a_slip_is_found(expected: dict[str, Any], value: float, says: str) -> None:
+def test_a_slip_is_found(expected: dict[str, Any], value: float, message: str) -> None:
     """One number changed: the check names it, with both values."""
     right = published_tables.the_number(**expected)
     slipped = [
         dataclasses.replace(n, value=value) if n is right else n
         for n in published_tables.all_published()
     ]
-    assert any(says in line for line in published_tables.contradictions(slipped))
+    assert any(message in line for line in published_tables.contradictions(slipped))
 
 
 def test_a_slip_in_a_class_is_found() -> None:
@@ -123,11 +123,11 @@ def test_a_slip_in_a_class_is_found() -> None:
     wrong = dataclasses.replace(right, per_class={**right.per_class, "cow": 71.1})
     numbers = [wrong if n is right else n for n in published_tables.all_published()]
     assert published_tables.contradictions(numbers) == [
-        "table 11, baseline vgg16: the classes have mean 70.10, the table says 70.4"
+        "table 11, baseline vgg16: the classes have mean 70.10, the table has 70.4"
     ]
 
 
-def test_every_number_says_what_it_is() -> None:
+def test_every_number_states_what_it_is() -> None:
     """Source, system and metric always; data set and training set of every error and AP."""
     numbers = published_tables.all_published()
     assert len(numbers) == 240
@@ -161,7 +161,7 @@ def test_what_is_not_certain_is_marked() -> None:
 
 
 def test_one_number_is_one_number() -> None:
-    """A search with several answers or none says so; a wrong field lists the right ones."""
+    """A search with several answers or none reports it; a wrong field lists the right ones."""
     number = published_tables.the_number(source="table 8", net="resnet101", metric="AP")
     assert (number.fraction, number.train) == (pytest.approx(0.272), ("coco_2014_train",))
     with pytest.raises(LookupError, match=r"2 published numbers have .* table 8, baseline, AP50"):
@@ -175,7 +175,7 @@ def test_one_number_is_one_number() -> None:
 
 
 @pytest.mark.parametrize(
-    ("changes", "says"),
+    ("changes", "message"),
     [
         pytest.param({"statuss": "read"}, "'statuss' is neither a column", id="unknown-key"),
         pytest.param({"status": "sure"}, "status is 'sure'", id="unknown-status"),
@@ -187,11 +187,11 @@ def test_one_number_is_one_number() -> None:
         ),
     ],
 )  # fmt: skip
-def test_a_faulty_file_is_named(changes: dict[str, Any], says: str) -> None:
+def test_a_faulty_file_is_named(changes: dict[str, Any], message: str) -> None:
     """A key that nobody reads would be a number without its protocol."""
     block = {"source": "t", "columns": {"ap": {"metric": "AP"}}, "rows": [{"system": "a", "ap": 1}]}
     tree = {"classes": {"voc": ["cow", "dog"]}, "blocks": [block | changes]}
-    with pytest.raises(ValueError, match=says):
+    with pytest.raises(ValueError, match=message):
         list(published_tables.read_blocks(tree))
 
 

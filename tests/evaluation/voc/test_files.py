@@ -104,7 +104,7 @@ def test_faulty_objects_are_named(devkit: Path, objects: str, match: str) -> Non
     ids=["cut-off", "empty", "foreign", "other", "size"],
 )
 def test_files_that_are_no_annotation_are_refused(devkit: Path, text: str, match: str) -> None:
-    """F16, F87: says which file and what it is instead."""
+    """F16, F87: names which file and what it is instead."""
     path = devkit / "Annotations" / "000001.xml"
     path.write_text(text, encoding="utf-8")
     with pytest.raises(DataError, match=match):
@@ -145,7 +145,7 @@ def test_an_unknown_split_lists_the_known_ones(devkit: Path) -> None:
 
 
 def test_a_root_one_level_off_is_named(devkit: Path) -> None:
-    """F3: never guessed, but said."""
+    """F3: never guessed, but reported."""
     with pytest.raises(DataError, match=f"Give --root {devkit}"):
         voc.read_devkit_ground_truth(devkit.parent, "test")
     with pytest.raises(DataError, match=f"Give --root {devkit}"):
@@ -276,7 +276,7 @@ def test_a_misspelt_class_is_refused(tmp_path: Path) -> None:
 
 
 def test_a_class_without_a_file_is_not_scored(tmp_path: Path, devkit: Path) -> None:
-    """Nobody gave its detections: null, left out of the mean, and said."""
+    """Nobody gave its detections: null, left out of the mean, and reported."""
     written(tmp_path, cow="000001 0.5 1 1 10 10\n")
     write_xml(devkit, "000002", voc_object("dog", (1, 1, 5, 5), difficult=0))
     truth = voc.read_devkit_ground_truth(devkit, "test")

@@ -87,7 +87,7 @@ def test_the_largest_overlap_decides_even_when_it_is_difficult(voc_problem: Make
 
 
 def test_a_class_with_only_difficult_objects_has_no_ap(voc_problem: Make) -> None:
-    """F88, F89: no object to find, so nothing is defined; over half difficult is said."""
+    """F88, F89: no object to find, so nothing is defined; over half difficult is reported."""
     problem = voc_problem([("1", "cow", A, True)], [("1", "cow", 0.9, A)])
     result = voc.evaluate(*problem)
     assert result.mean_ap is None
@@ -158,7 +158,7 @@ def test_a_class_without_detections_has_ap_0(voc_problem: Make) -> None:
 
 
 def test_a_class_without_objects_is_left_out_of_the_mean(voc_problem: Make) -> None:
-    """F89: a detection of an absent class changes nothing; the count of the mean is said."""
+    """F89: a detection of an absent class changes nothing; the count of the mean is reported."""
     problem = voc_problem(
         [("1", "cow", A)], [("1", "cow", 0.9, A), ("1", "dog", 0.8, A)], classes=["cow", "dog"]
     )
@@ -229,7 +229,7 @@ def test_images_that_were_not_evaluated_are_refused(voc_problem: Make) -> None:
         voc.evaluate(*problem)
 
 
-def test_a_subset_is_scored_on_its_own_and_says_so(voc_problem: Make) -> None:
+def test_a_subset_is_scored_on_its_own_with_a_note(voc_problem: Make) -> None:
     """F91: perfect on image 1 only: AP 1 on 1 of 2 images."""
     problem = voc_problem(
         [("1", "cow", A), ("2", "cow", A)], [("1", "cow", 0.9, A)], ["1", "2"], evaluated=["1"]

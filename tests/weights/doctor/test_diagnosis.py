@@ -1,4 +1,4 @@
-"""The weight doctor: what it says of real and made files, and what it leaves open."""
+"""The weight doctor: what it reports of real and made files, and what it leaves open."""
 
 import json
 
@@ -138,7 +138,7 @@ def test_our_own_file_is_whole_and_a_changed_one_is_not(tmp_path):
     assert "do not match the SHA-256" in inspect(tmp_path / "x.safetensors").problems[0]
 
 
-def test_what_the_file_says_of_itself_must_not_contradict_its_names(file):
+def test_what_the_file_states_of_itself_must_not_contradict_its_names(file):
     """timm's resnetblur50 has a ResNet-50's names and shapes and is another net; its trainer
     writes `arch`. A card settles it."""
     timm = pytest.importorskip("timm")
@@ -150,7 +150,7 @@ def test_what_the_file_says_of_itself_must_not_contradict_its_names(file):
                 tensor.normal_()
     path = file({"arch": "resnetblur18", "state_dict": net.state_dict()})
     with pytest.raises(
-        WeightsError, match="of itself that it is a resnetblur18.* those of a resnet18"
+        WeightsError, match="states that it is a resnetblur18.* those of a resnet18"
     ):
         weights.load(path)
     run_command("convert_weights", ["card", str(path)])
@@ -240,7 +240,7 @@ def test_a_card_that_is_none_is_refused_by_name(file, text):
 
 
 def test_colour_order_follows_the_energy_of_the_outer_channels():
-    """By hand: energies 4, 1, 1 and reversed; alike ones say nothing."""
+    """By hand: energies 4, 1, 1 and reversed; alike ones show nothing."""
     weight = torch.ones(8, 3, 3, 3) * torch.tensor([2.0, 1.0, 1.0])[None, :, None, None]
     assert color_order(weight).value == "RGB"
     assert color_order(weight.flip(1)).value == "BGR"
@@ -329,7 +329,7 @@ def test_a_card_that_contradicts_the_file_is_refused_with_both(file):
     assert run_command("convert_weights", ["card", str(path)]) == 2  # kept for good
     card = json.loads(path_beside(path).read_text())
     path_beside(path).write_text(json.dumps({**card, "net": "resnet34"}))
-    with pytest.raises(WeightsError, match="says net=resnet34, but x.pth holds a resnet18"):
+    with pytest.raises(WeightsError, match="has net=resnet34, but x.pth holds a resnet18"):
         weights.load(path)
 
 
@@ -378,7 +378,7 @@ def red_and_blue(number=40):
     return images, labels
 
 
-def test_a_probe_finds_the_order_and_says_what_the_other_costs():
+def test_a_probe_finds_the_order_and_states_what_the_other_costs():
     """By hand: in the right order and range all 40 are right, in the other order the blue half."""
     images, labels = red_and_blue()
     for pixels, order in ((images, "RGB"), (images[..., ::-1].copy(), "BGR")):

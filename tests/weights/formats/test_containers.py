@@ -53,7 +53,7 @@ def same(contents):
     ],
 )
 def test_every_container_is_told_by_its_bytes(tmp_path, container, write):
-    """Written by the container's own library, under a name that says nothing."""
+    """Written by the container's own library, under a name without a hint."""
     write(tmp_path / "weights.bin")
     assert same(containers.read(tmp_path / "weights.bin")).container == container
 
@@ -405,7 +405,7 @@ def test_our_own_functions_cannot_be_changed():
 
 
 def test_a_whole_module_is_not_loaded(tmp_path):
-    """F23: torch.save(model) pickles code; the page says how to save what is expected."""
+    """F23: torch.save(model) pickles code; the page states how to save what is expected."""
     torch.save(torch.nn.Linear(2, 2), tmp_path / "model.pth")
     with pytest.raises(WeightsError, match=r"a Python object \(torch\.nn.*Linear\).*state_dict"):
         weights.load(tmp_path / "model.pth")

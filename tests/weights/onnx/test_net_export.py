@@ -117,7 +117,7 @@ def test_a_real_resnet18_at_224(tmp_path):
     assert 46.6e6 < found.bytes < 47.2e6
 
 
-def test_what_the_file_says_of_itself(tmp_path):
+def test_what_the_file_states_of_itself(tmp_path):
     """Names, opset, classes and card, read by onnx; and no path of the machine that made it."""
     net, card = made("vgg")
     path = tmp_path / "net.onnx"
@@ -159,7 +159,7 @@ def test_the_net_that_is_exported_stays_as_it_was(tmp_path):
     assert all(torch.equal(before[name], t) for name, t in net.state_dict().items())
 
 
-# -- the check says no -------------------------------------------------------------------------
+# -- the check fails -------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -250,8 +250,8 @@ def test_the_command_writes_what_the_file_holds(weight_file, tmp_path, capsys):
     """The weights of the file, not fresh ones: the logits are those of the net that was saved."""
     source, net = weight_file
     assert command(source, "-o", tmp_path / "out.onnx", "--json", "--size", "40") == 0
-    said = json.loads(capsys.readouterr().out)
-    assert (said["kind"], said["net"], said["outputs"]) == (
+    output = json.loads(capsys.readouterr().out)
+    assert (output["kind"], output["net"], output["outputs"]) == (
         "classifier", "cifar_resnet8", {"logits": ["batch", 10]}
     )  # fmt: skip
     image = pixels(1, 3, 40, 40)

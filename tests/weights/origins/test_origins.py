@@ -79,7 +79,7 @@ def test_timms_names_and_shapes_come_back(name):
     assert {n: t.shape for n, t in back.items()} == {n: t.shape for n, t in theirs.items()}
 
 
-def test_timms_vgg_says_the_same_under_our_names():
+def test_timms_vgg_states_the_same_under_our_names():
     """timm's own VGG-11 with BN: its fully connected layers are convolutions."""
     timm = pytest.importorskip("timm")
     theirs = randomised(timm.create_model("vgg11_bn", num_classes=7))
@@ -99,7 +99,7 @@ FOREIGN = {
 
 
 @pytest.mark.parametrize("case", FOREIGN)
-def test_foreign_nets_say_the_same_under_our_names_and_come_back(case):
+def test_foreign_nets_give_the_same_under_our_names_and_come_back(case):
     """The origin's net, built in `foreign_nets` from its source: logits; bits there and back."""
     build, net = FOREIGN[case]
     theirs = randomised(build())
@@ -172,7 +172,7 @@ def caffe2_blobs(kind, bias=0.0):
 
 
 @pytest.mark.parametrize("kind", ["caffe2", "msra"])
-def test_caffe2_files_say_what_detectron2_makes_of_them(tmp_path, kind):
+def test_caffe2_files_give_what_detectron2_makes_of_them(tmp_path, kind):
     """Detectron2's own reader fills its own ResNet from the same .pkl; the logits are equal."""
     checkpoint = pytest.importorskip("detectron2.checkpoint")
     layers = pytest.importorskip("detectron2.layers")

@@ -1,8 +1,8 @@
 """Random draws that are the same with every NumPy, on every machine.
 
-NumPy promises the raw stream of a bit generator and the mixing of `SeedSequence` for good, but
-not what `Generator.normal` or `integers` make of it. So only raw 64-bit words are taken, and
-every draw below is made from them by integer arithmetic or by one float64 operation.
+NumPy guarantees the raw stream of a bit generator and the mixing of `SeedSequence`, but not the
+output of `Generator.normal` or `integers`. So only raw 64-bit words are taken, and every draw below
+is made from them by integer arithmetic or by one float64 operation.
 
 Not for: training. Shuffles and augmentation there have their own seeds.
 """

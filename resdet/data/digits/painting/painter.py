@@ -45,7 +45,7 @@ Box = tuple[int, int, int, int]
 
 @dataclass
 class Digit:
-    """One digit of a scene, as its annotation will say."""
+    """One digit of a scene, as in its annotation."""
 
     label: int
     box: Box

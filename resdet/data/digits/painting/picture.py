@@ -1,7 +1,7 @@
-"""A picture that knows which object each of its pixels shows, and what can be put on it.
+"""An image with the object that each of its pixels shows, and what can be painted on it.
 
     owner   H x W, 1, 2, … for digits, 0 for anything else. What is painted later takes pixels
-            over; what an object still owns at the end is its visible part.
+            over; what an object has at the end is its visible part.
 
 Not for: how many of what go where (`painter`).
 """
