@@ -83,8 +83,29 @@ class NetFPN(FPN):
     precision = Precision()
 
     def forward(self, x: torch.Tensor) -> dict[str, torch.Tensor]:
-        with self.precision.autocast():
+        if not self.precision.bf16:
             return {name: level.to(x.dtype) for name, level in super().forward(x).items()}
+        with self.precision.autocast():
+            levels = self._levels(self.bottom_up(x))
+        return {n: level.to(x.dtype) for n, level in zip(self._out_features, levels, strict=True)}
+
+    def _levels(self, maps: dict[str, torch.Tensor]) -> list[torch.Tensor]:
+        """Detectron2's, but upsampled in the type of the maps on every device: CUDA's autocast
+        upsamples and adds in float32, a CPU's does not."""
+        top_down: torch.Tensor | None = None
+        levels: list[torch.Tensor] = []
+        names = reversed(self.in_features)
+        for name, lateral, output in zip(names, self.lateral_convs, self.output_convs, strict=True):
+            level = lateral(maps[name])
+            if top_down is not None:
+                with torch.autocast(self.precision.device, enabled=False):
+                    level = level + F.interpolate(top_down, scale_factor=2.0, mode="nearest")
+                if self._fuse_type == "avg":
+                    level /= 2
+            top_down = level
+            levels.insert(0, output(level))
+        # PooledLevels, on the last level of the pyramid.
+        return levels + self.top_block(levels[-1])
 
     @property
     def size_divisibility(self) -> int:

@@ -87,7 +87,7 @@ def _without_counter(frozen: nn.Module) -> nn.Module:
     """Detectron2's main (02b5c4e) keeps the counter of what it converts; what it builds frozen has
     none, and 0.6 never: names of tensors must not depend on the way or the version."""
     if getattr(frozen, "num_batches_tracked", None) is not None:
-        frozen.num_batches_tracked = None
+        frozen.register_buffer("num_batches_tracked", None)
     return frozen
 
 

@@ -33,6 +33,7 @@ def save(folder: Path, state: dict[str, Any], *, keep: int) -> Path:
         TrainingStopped: the disk is full; the last good checkpoint is named and untouched.
     """
     path = folder / layout.checkpoint_name(state["iteration"])
+    failed = ""
     try:
         with atomic_path(path) as temporary:
             torch.save(state, temporary)
@@ -40,22 +41,29 @@ def save(folder: Path, state: dict[str, Any], *, keep: int) -> Path:
                 raise OSError(f"{broken} fails its checksum right after writing")
         write_text(folder / layout.NEWEST_CHECKPOINT, path.name + "\n")
     except (OSError, RuntimeError) as error:
+        failed = str(error)
+    # Outside of the handler: the error keeps torch's writer, and its open file keeps the space.
+    if failed:
         last = newest(folder)
         raise TrainingStopped(
-            f"checkpoint {path} could not be written: {error}. Last good: "
+            f"checkpoint {path} could not be written: {failed}. Last good: "
             f"{last.name if last else 'none'}. Free space and run the same command with --resume."
-        ) from None
+        )
     for old in _numbered(folder)[: -max(keep, 2)]:
         old.unlink()
     return path
 
 
 def newest(folder: Path) -> Path | None:
-    """The newest whole checkpoint. One that does not verify is renamed to .bad, with a warning."""
+    """The newest whole checkpoint. One that does not verify is renamed to .bad, with a warning.
+
+    Raises:
+        RunError: the newest may not be read, whole or not.
+    """
     for leftover in folder.glob("*.tmp"):
         leftover.unlink(missing_ok=True)
     for path in reversed(_numbered(folder)):
-        if zipfile.is_zipfile(path) and _broken_member(path) is None:
+        if _is_whole(path):
             return path
         bad = path.with_suffix(".bad")
         path.rename(bad)
@@ -77,6 +85,22 @@ def load(path: Path) -> dict[str, Any]:
 def _numbered(folder: Path) -> list[Path]:
     paths = [p for p in folder.glob(layout.CHECKPOINT_FILES) if NAME.fullmatch(p.name)]
     return sorted(paths, key=lambda p: int(NAME.fullmatch(p.name)[1]))  # type: ignore[index]
+
+
+def _is_whole(path: Path) -> bool:
+    try:
+        with open(path, "rb"):
+            pass
+    except OSError as error:
+        raise RunError(
+            f"{path} cannot be read: {error.strerror}. Give it back its rights."
+        ) from None
+    try:
+        if not zipfile.is_zipfile(path) or _broken_member(path) is not None:
+            return False
+        return isinstance(torch.load(path, map_location="cpu", weights_only=True, mmap=True), dict)
+    except Exception:  # zip, pickle and torch each have errors of their own for damage
+        return False
 
 
 def _broken_member(path: Path) -> str | None:

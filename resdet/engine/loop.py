@@ -14,7 +14,6 @@ import logging
 import math
 import signal
 import time
-from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -28,7 +27,7 @@ from torch import nn
 
 from resdet import profile
 from resdet.engine import checkpoint
-from resdet.errors import Interrupted, RunError, TrainingStopped
+from resdet.errors import DataError, Interrupted, RunError, TrainingStopped
 from resdet.run import layout
 from resdet.run.folder import Run, write_text
 
@@ -36,6 +35,10 @@ logger = logging.getLogger("resdet.engine.loop")
 
 Batch = Any
 Losses = dict[str, torch.Tensor]
+TOTAL, GRADIENT_NORM = "total_loss", "gradient norm"
+# What gloo and NCCL report where a process of the group is gone.
+LOST_PEER = ("Connection closed by peer", "Connection reset by peer", "Broken pipe", "Timed out",
+             "Connection refused", "NCCL", "Socket closed")  # fmt: skip
 
 
 class Loop(TrainerBase):
@@ -84,6 +87,14 @@ class Loop(TrainerBase):
         self._statistics_before = [b.clone() for b in self._statistics]
         self._stream: Iterator[Batch] | None = None
         self._last_totals: list[float] = []
+        self._step_taken = False
+        # This process stops, or a peer is gone, without the others taking part.
+        self.is_alone = False
+
+    @property
+    def statistics(self) -> list[torch.Tensor]:
+        """Buffers of the live norms, which differ from process to process."""
+        return self._statistics
 
     def state_dict(self) -> dict[str, Any]:
         model = getattr(self.model, "module", self.model)  # without DDP's wrapper
@@ -119,21 +130,44 @@ class Loop(TrainerBase):
                         with profile.span("log and checkpoints"):
                             self.after_step()
                 self.iter = max_iter
-            except TrainingStopped:
-                if self._statistics:
-                    torch._foreach_copy_(self._statistics, self._statistics_before)
-                for hook in self._hooks:
-                    getattr(hook, "on_stop", lambda: None)()
-                raise
+            except (TrainingStopped, RuntimeError) as error:
+                stopped = _as_stopped(error, self.iter)
+                if stopped is None:
+                    raise
+                self.is_alone = self.is_alone or stopped is not error
+                # Once the step is taken its checkpoint is the hooks' affair, not the one before it.
+                if not self._step_taken:
+                    self._undo_statistics()
+                    for hook in self._hooks:
+                        getattr(hook, "on_stop", lambda: None)()
+                raise stopped from None
             finally:
                 self.after_train()
 
-    def run_step(self) -> None:
-        with profile.span(profile.WAIT):
+    def _undo_statistics(self) -> None:
+        if self._statistics:
+            torch._foreach_copy_(self._statistics, self._statistics_before)
+
+    def _next_batch(self) -> Batch:
+        """Raises TrainingStopped where the images of the next step cannot be had."""
+        try:
             if self._stream is None:
                 self._stream = iter(self.batches(self.iter))
+            return next(self._stream)
+        except (DataError, OSError, RuntimeError) as error:
+            why = _reason(error)
+        # Outside of the handler: the error holds the worker's traceback and open files.
+        self.is_alone = True
+        raise TrainingStopped(
+            f"the images of step {self.iter} could not be read: {why}\nThe step was not taken; "
+            "the state before it is in checkpoints/. Go on with --resume."
+        )
+
+    def run_step(self) -> None:
+        self._step_taken = False
+        with profile.span(profile.WAIT):
             start = time.perf_counter()
-            batch = next(self._stream)
+            batch = self._next_batch()
             data_time = time.perf_counter() - start
         if self._statistics:
             torch._foreach_copy_(self._statistics_before, self._statistics)
@@ -141,59 +175,113 @@ class Loop(TrainerBase):
         torch.manual_seed(_mix(self.seed, self.iter, comm.get_rank()))
         self.optimizer.zero_grad()
         parts = self.split(batch)
-        values: Counter[str] = Counter()
+        values: Losses = {}
         for number, (share, part) in enumerate(parts, 1):
-            values.update(self._add_gradients(part, share, is_last=number == len(parts)))
+            for name, value in self._add_gradients(part, share, number == len(parts)).items():
+                values[name] = values[name] + value if name in values else value
         with profile.span("check of gradients"):
             gradients = [p.grad for p in self.model.parameters() if p.grad is not None]
             norm = nn.utils.get_total_norm(gradients)
-            if not math.isfinite(norm.item()):
-                self._stop({"gradient norm": norm}, batch)
+            rows = self._read({**values, GRADIENT_NORM: norm}, data_time)
+            self._stop_unless_finite(rows, batch)
             if self.clip_norm > 0:
                 nn.utils.clip_grads_with_norm_(self.model.parameters(), self.clip_norm, norm)
         with profile.span("optimizer step"):
             self.optimizer.step()
-        self._record(values, data_time)
+            self._step_taken = True
+        self._record(rows)
 
-    def _add_gradients(self, part: Batch, share: float, *, is_last: bool) -> dict[str, float]:
+    def _add_gradients(self, part: Batch, share: float, is_last: bool) -> Losses:
         """Gradients of a part of the batch; gives its losses and metrics, by its share."""
-        with profile.span("forward"):
-            values = self.losses(part)
+        try:
+            with profile.span("forward"):
+                values = self.losses(part)
+        except FloatingPointError as error:  # Detectron2's, of boxes that are not finite
+            self.is_alone = True
+            raise TrainingStopped(self._page(str(error), self.describe(part))) from None
         losses = {k: v for k, v in values.items() if not k.startswith("metric/")}
         total = sum(losses.values())
         assert isinstance(total, torch.Tensor)
-        # A loss that is not finite makes the total so: one number is asked for, not all.
-        if not math.isfinite(total.item()):
-            self._stop({**losses, "total_loss": total}, part)
         # Several processes exchange gradients once a step, with the last part.
         waits = getattr(self.model, "no_sync", None) if not is_last else None
         with waits() if waits else contextlib.nullcontext(), profile.span("backward"):
             (total if share == 1 else total * share).backward()
-        values = {**values, "total_loss": total}
-        return {k: share * float(v.detach()) for k, v in values.items()}
+        values = {**values, TOTAL: total}
+        # In double, on the device: parts add up as numbers of Python do, and nobody waits for them.
+        return {k: share * v.detach().double() for k, v in values.items()}
 
-    def _stop(self, values: Losses, batch: Batch) -> None:
-        """Stops before the step is applied (F35): a value is not finite, and the first is named."""
-        for name, value in values.items():
-            if not math.isfinite(value.item()):
-                last = " ".join(f"{v:.3g}" for v in self._last_totals) or "none"
-                raise TrainingStopped(
-                    f"{name} became {float(value.detach())} at step {self.iter} "
-                    f"(images {self.describe(batch)}; "
-                    f"lr {self.optimizer.param_groups[0]['lr']:g}; last total losses {last}). "
-                    "Usual causes, in this order: learning rate, weights, a box. The step was not "
-                    "taken; the state before it is in checkpoints/."
-                )
+    def _read(self, values: Losses, data_time: float) -> list[dict[str, float]]:
+        """The values of each process, in the order of ranks: one wait of the host, one exchange."""
+        device = values[TOTAL].device
+        row = torch.stack([v.to(device, torch.double) for v in values.values()])
+        row = torch.cat([row, torch.tensor([data_time], dtype=torch.double).to(device)])
+        rows = [torch.empty_like(row) for _ in range(comm.get_world_size())]
+        if len(rows) > 1:
+            torch.distributed.all_gather(rows, row)
+            row = torch.stack(rows)
+        names = [*values, "data_time"]
+        return [dict(zip(names, one, strict=True)) for one in row.reshape(len(rows), -1).tolist()]
 
-    def _record(self, values: Mapping[str, float], data_time: float) -> None:
-        self._last_totals = [*self._last_totals[-4:], values["total_loss"]]
-        values = {k.removeprefix("metric/"): v for k, v in values.items()}
-        gathered = comm.gather({**values, "data_time": data_time})
+    def _stop_unless_finite(self, rows: Sequence[Mapping[str, float]], batch: Batch) -> None:
+        """Stops before the step is applied (F35): a value is not finite, and the first is named.
+
+        Every process reads the same rows, so all stop together.
+        """
+        bad = [
+            (name, value, rank)
+            for rank, row in enumerate(rows)
+            for name, value in row.items()
+            if not (name.startswith("metric/") or math.isfinite(value))
+        ]
+        if not bad:
+            return
+        # The gradients of all are those of one: a loss tells which process it was.
+        name, value, rank = next((b for b in bad if b[0] != GRADIENT_NORM), bad[0])
+        images = self.describe(batch)
+        if len(rows) > 1:
+            everyone = comm.all_gather(images)
+            named = sorted({r for n, _, r in bad if n != GRADIENT_NORM}) or range(len(rows))
+            images = ", ".join(everyone[r] for r in named)
+        raise TrainingStopped(self._page(f"{name} became {value}", images))
+
+    def _page(self, what: str, images: str) -> str:
+        last = " ".join(f"{v:.3g}" for v in self._last_totals) or "none"
+        return (
+            f"{what} at step {self.iter} (images {images}; "
+            f"lr {self.optimizer.param_groups[0]['lr']:g}; last total losses {last}). "
+            "Usual causes, in this order: learning rate, weights, a box. The step was not "
+            "taken; the state before it is in checkpoints/."
+        )
+
+    def _record(self, rows: Sequence[Mapping[str, float]]) -> None:
+        self._last_totals = [*self._last_totals[-4:], rows[comm.get_rank()][TOTAL]]
         if not comm.is_main_process():
             return
-        mean = {k: float(np.mean([g[k] for g in gathered])) for k in gathered[0]}
-        mean["data_time"] = max(g["data_time"] for g in gathered)
+        names = [name for name in rows[0] if name != GRADIENT_NORM]
+        mean = {n.removeprefix("metric/"): float(np.mean([r[n] for r in rows])) for n in names}
+        mean["data_time"] = max(r["data_time"] for r in rows)
         self.storage.put_scalars(**mean)
+
+
+def _as_stopped(error: Exception, step: int) -> TrainingStopped | None:
+    """The error as one that stops a training with a page; None for a bug."""
+    if isinstance(error, TrainingStopped):
+        return error
+    text = str(error)
+    if comm.get_world_size() == 1 or not any(sign in text for sign in LOST_PEER):
+        return None
+    return TrainingStopped(
+        f"another process of this training ended at step {step}: see its own page. "
+        "Go on with --resume."
+    )
+
+
+def _reason(error: Exception) -> str:
+    """An error's own message, also where a worker of the loader has put its traceback before."""
+    text = str(error)
+    if "Original Traceback" in text:
+        text = text.rpartition(f"{type(error).__name__}: ")[2]
+    return text.strip() or type(error).__name__
 
 
 def passes(images: int, per_pass: int) -> list[tuple[float, slice]]:
@@ -278,24 +366,41 @@ class Checkpoints(HookBase):
         if asked or last or (self.period > 0 and done % self.period == 0):
             self.save(done)
         if asked:
-            number = signal.Signals(self._signal or signal.SIGTERM)
+            self._end(done)
+
+    def _end(self, done: int) -> None:
+        number = signal.Signals(self._signal or signal.SIGTERM)
+        if comm.is_main_process():
             self.run.update(state="interrupted")
-            raise Interrupted(
-                f"stopped by {number.name} after step {done}; go on with --resume",
-                exit_code=128 + number,
-            )
+        raise Interrupted(
+            f"stopped by {number.name} after step {done}; go on with --resume",
+            exit_code=128 + number,
+        )
 
     def on_stop(self) -> None:
-        """Keeps the state before the step that could not be taken."""
-        self.save(self.trainer.iter)
+        """Keeps the state before the step that could not be taken.
+
+        A process that stops alone knows no statistics of the others; the last checkpoint has them.
+        """
+        loop = self.trainer
+        if loop.is_alone and comm.get_world_size() > 1 and loop.statistics:
+            return
+        self.save(loop.iter)
+        if self._signal:  # what failed may have been the signal's doing, to a worker
+            self._end(loop.iter)
 
     def after_train(self) -> None:
         for number, handler in self._previous.items():
             signal.signal(number, handler)
 
     def save(self, steps_done: int) -> None:
+        loop, several = self.trainer, comm.get_world_size() > 1
+        more: dict[str, Any] = {"run": self.run.info["id"], "processes": comm.get_world_size()}
+        if several and loop.statistics and not loop.is_alone:
+            # Each process has its own until the end; the model in the file has the first's.
+            more["statistics"] = comm.gather([b.cpu() for b in loop.statistics])
         if comm.is_main_process():
-            state = {**self.trainer.state_dict(), **self.extra, "iteration": steps_done}
+            state = {**loop.state_dict(), **self.extra, **more, "iteration": steps_done}
             with profile.span("checkpoint"):
                 checkpoint.save(self.run.checkpoints, state, keep=self.keep)
 
@@ -303,20 +408,48 @@ class Checkpoints(HookBase):
 def resume(loop: Loop, run: Run) -> int:
     """Loads the newest whole checkpoint; gives the number of steps done.
 
-    Lines of metrics.json from steps that will run again are removed.
+    Lines of metrics.json from steps that will run again are removed. With several processes the
+    main one alone looks for the checkpoint and writes.
 
     Raises:
-        RunError: there is no checkpoint to go on from (F40).
+        RunError: there is no checkpoint to go on from (F40), or it is of another run.
     """
-    path = checkpoint.newest(run.checkpoints)
+    path = checkpoint.newest(run.checkpoints) if comm.is_main_process() else None
+    if comm.get_world_size() > 1:
+        path = comm.all_gather(path)[0]
     if path is None:
         raise RunError(
             f"{run.path} has no checkpoint to resume. To start there, leave out --resume."
         )
-    loop.load_state_dict(checkpoint.load(path))
-    _forget_metrics_from(run.path / layout.METRICS, loop.start_iter)
+    state = checkpoint.load(path)
+    if state.get("run", run.info["id"]) != run.info["id"]:
+        raise RunError(
+            f"{path} is a checkpoint of another run (id {state['run']}, this one is "
+            f"{run.info['id']}). Move it away, or resume the run that it belongs to."
+        )
+    loop.load_state_dict(state)
+    _load_statistics(loop, state, path)
+    if comm.is_main_process():
+        _forget_metrics_from(run.path / layout.METRICS, loop.start_iter)
     logger.info("resumed from %s: %d steps done", path, loop.start_iter)
     return int(loop.start_iter)
+
+
+def _load_statistics(loop: Loop, state: Mapping[str, Any], path: Path) -> None:
+    """Each process's own statistics of its live norms, where as many processes saved them."""
+    before, now = state.get("processes", 1), comm.get_world_size()
+    if before == now:
+        own = state["statistics"][comm.get_rank()] if "statistics" in state else []
+        for buffer, tensor in zip(loop.statistics, own, strict=bool(own)):
+            buffer.copy_(tensor)
+    else:
+        logger.warning(
+            "%s was written by %d processes, %d go on: same images in the same steps, but not the "
+            "same to the bit.",
+            path,
+            before,
+            now,
+        )
 
 
 def _forget_metrics_from(path: Path, step: int) -> None:

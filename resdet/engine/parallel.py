@@ -13,7 +13,8 @@ def distributed(model: nn.Module) -> nn.Module:
     if comm.get_world_size() == 1:
         return model
     device = next(model.parameters()).device
-    ids = [comm.get_local_rank()] if device.type == "cuda" else None
+    # Not comm.get_local_rank(): under torchrun there is no group that it could ask.
+    ids = [device.index or 0] if device.type == "cuda" else None
     # broadcast_buffers off: each process keeps its own BN statistics until `average_buffers`.
     return DistributedDataParallel(model, device_ids=ids, broadcast_buffers=False)
 

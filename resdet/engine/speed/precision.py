@@ -21,7 +21,8 @@ from resdet.engine.speed.cpu_features import has_bf16_instructions
 def has_bf16(device: str) -> bool:
     """Whether the device computes bfloat16 natively; emulation would be slower than float32."""
     if device.startswith("cuda"):
-        return torch.cuda.is_available() and torch.cuda.is_bf16_supported()
+        # Not emulated, as on a V100 and a T4, where float32 is faster.
+        return torch.cuda.is_available() and torch.cuda.is_bf16_supported(including_emulation=False)
     return has_bf16_instructions()
 
 
