@@ -26,21 +26,9 @@ from resdet.errors import ConfigError
 from resdet.nets import registry
 from resdet.run.folder import Run
 from resdet.weights import Card, Input
-from tests.support import tiny
+from tests.support import tiny, trainings
 
-CONFIG = """
-MODEL:
-  META_ARCHITECTURE: GeneralizedRCNN
-  DEVICE: cpu
-  BACKBONE: {NAME: build_net_backbone}
-  ANCHOR_GENERATOR: {SIZES: [[32, 64]]}
-  RPN: {BATCH_SIZE_PER_IMAGE: 16, POST_NMS_TOPK_TRAIN: 30, POST_NMS_TOPK_TEST: 10}
-  ROI_HEADS: {NAME: RegionHeads, BATCH_SIZE_PER_IMAGE: 8, SCORE_THRESH_TEST: 0.0}
-INPUT: {MIN_SIZE_TRAIN: [64, 80], MIN_SIZE_TEST: 72}
-DATASETS: {TRAIN: ['voc:voc:train'], TEST: ['voc:voc:test']}
-SOLVER: {IMS_PER_BATCH: 2, BASE_LR: 0.01, MAX_ITER: 2, STEPS: [], WARMUP_ITERS: 0}
-SEED: 3
-"""
+CONFIG = trainings.detector(trainings.HANDED_OVER, {"MODEL.NET": None})
 PAGE = (Path(__file__).parents[2] / "docs" / "own_net.md").read_text(encoding="utf-8")
 BLOCKS = re.findall(r"^```python\n(.*?)^```", PAGE, flags=re.DOTALL | re.MULTILINE)
 

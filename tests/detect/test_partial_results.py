@@ -19,7 +19,7 @@ from resdet.detect import inference, partial_results
 from resdet.errors import CheckFailed, Interrupted, RunError, TrainingStopped
 from resdet.run import layout
 from resdet.run.folder import Run
-from tests.support import tiny
+from tests.support import tiny, trainings
 
 ANEW = partial_results.Policy(resuming=False, refuses_others=True)
 GO_ON = partial_results.Policy(resuming=True, refuses_others=True)
@@ -206,21 +206,7 @@ def test_the_digest_tells_one_changed_number_and_a_changed_name():
 
 # -- from the command line ----------------------------------------------------------------------
 
-CONFIG = """
-MODEL:
-  META_ARCHITECTURE: GeneralizedRCNN
-  DEVICE: cpu
-  BACKBONE: {NAME: build_net_backbone}
-  NET: {NAME: resnet18, WIDTH: 0.125}
-  ANCHOR_GENERATOR: {SIZES: [[32, 64]]}
-  RPN: {POST_NMS_TOPK_TEST: 10}
-  ROI_HEADS: {NAME: RegionHeads, SCORE_THRESH_TEST: 0.0}
-TRANSFER: {FROM_SCRATCH: True}
-INPUT: {MIN_SIZE_TRAIN: [64], MIN_SIZE_TEST: 64}
-DATASETS: {TRAIN: ['voc:voc:train'], TEST: ['voc:voc:test']}
-SOLVER: {IMS_PER_BATCH: 2, BASE_LR: 0.01, MAX_ITER: 2, STEPS: [], WARMUP_ITERS: 0}
-SEED: 3
-"""
+CONFIG = trainings.detector(trainings.FROM_SCRATCH)
 # Writes each image at once, and sends this process a signal when image `at` is finished.
 SIGNALLED = """
 import os, sys

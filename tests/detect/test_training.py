@@ -7,25 +7,19 @@ import torch
 
 pytest.importorskip("detectron2")
 
-from resdet import nets, weights
+from resdet import weights
 from resdet.run.folder import Run
-from resdet.weights import Card, Input
-from tests.support import tiny
+from tests.support import tiny, trainings
 
-CONFIG = """
-MODEL:
-  META_ARCHITECTURE: GeneralizedRCNN
-  DEVICE: cpu
-  BACKBONE: {NAME: build_net_backbone}
-  NET: {NAME: resnet18}
-  ANCHOR_GENERATOR: {SIZES: [[32, 64]]}
-  RPN: {BATCH_SIZE_PER_IMAGE: 16, POST_NMS_TOPK_TRAIN: 30, POST_NMS_TOPK_TEST: 10}
-  ROI_HEADS: {NAME: RegionHeads, BATCH_SIZE_PER_IMAGE: 8, SCORE_THRESH_TEST: 0.0}
-INPUT: {MIN_SIZE_TRAIN: [64, 80], MIN_SIZE_TEST: 72}
-DATASETS: {TRAIN: ['voc:voc:train'], TEST: ['voc:voc:test']}
-SOLVER: {IMS_PER_BATCH: 2, BASE_LR: 0.01, MAX_ITER: 10, STEPS: [8], WARMUP_ITERS: 2, CHECKPOINT_PERIOD: 5}
-SEED: 3
-"""  # noqa: E501
+CONFIG = trainings.detector(
+    trainings.HANDED_OVER,
+    {
+        "SOLVER.MAX_ITER": 10,
+        "SOLVER.STEPS": [8],
+        "SOLVER.WARMUP_ITERS": 2,
+        "SOLVER.CHECKPOINT_PERIOD": 5,
+    },
+)
 WEIGHTS = ("MODEL.WEIGHTS", "net.safetensors")
 
 
@@ -34,11 +28,7 @@ def place(tmp_path_factory):
     place = tmp_path_factory.mktemp("detect")
     tiny.voc_tree(place / "voc")
     (place / "c.yaml").write_text(CONFIG, encoding="utf-8")
-    torch.manual_seed(0)
-    net = nets.build("resnet18", 3, width=0.125)
-    net(torch.randn(4, 3, 64, 64))  # statistics of something
-    card = Card("resnet18", Input("RGB", (60.0,) * 3, (50.0,) * 3), {"width": 0.125})
-    weights.save(place / "net.safetensors", net.state_dict(), card)
+    trainings.net_to_hand_over(place / "net.safetensors")
     done = tiny.run_cli(*train("one"), cwd=place)
     assert done.returncode == 0, done.stderr
     return place

@@ -7,19 +7,19 @@ pytest.importorskip("detectron2")
 
 from resdet import weights
 from resdet.run.folder import Run
-from tests.support import tiny
+from tests.support import tiny, trainings
 
-CONFIG = """
-MODEL:
-  DEVICE: cpu
-  NET: {NAME: resnet18, WIDTH: 0.125, STEM: small}
-  PIXEL_MEAN: [60.0, 60.0, 60.0]
-  PIXEL_STD: [50.0, 50.0, 50.0]
-INPUT: {FORMAT: RGB}
-PRETRAIN: {TRAIN: data/train, VAL: data/val, CROP: 16, TEST_SIDE: 18, AUGMENTATION: area, COLOR_STD: 0.1, BN_IMAGES: 12}
-SOLVER: {IMS_PER_BATCH: 6, BASE_LR: 0.05, MAX_ITER: 10, STEPS: [8], WARMUP_ITERS: 2, CHECKPOINT_PERIOD: 5}
-SEED: 3
-"""  # noqa: E501
+CONFIG = trainings.classifier({
+    "MODEL.PIXEL_MEAN": [60.0, 60.0, 60.0],
+    "MODEL.PIXEL_STD": [50.0, 50.0, 50.0],
+    "PRETRAIN.COLOR_STD": 0.1,
+    "PRETRAIN.BN_IMAGES": 12,
+    "SOLVER.BASE_LR": 0.05,
+    "SOLVER.MAX_ITER": 10,
+    "SOLVER.STEPS": [8],
+    "SOLVER.WARMUP_ITERS": 2,
+    "SOLVER.CHECKPOINT_PERIOD": 5,
+})  # fmt: skip
 
 
 @pytest.fixture(scope="module")

@@ -28,7 +28,7 @@ from resdet.detect.onnx import detector_export, detector_graph
 from resdet.engine.speed.precision import Precision
 from resdet.errors import CheckFailed, ConfigError, RunError
 from resdet.run.folder import Run, write_json
-from tests.support import tiny
+from tests.support import tiny, trainings
 
 CONFIGS = Path(__file__).resolve().parents[3] / "configs"
 SMALL = ["MODEL.DEVICE", "cpu", "MODEL.ROI_HEADS.SCORE_THRESH_TEST", "0.0"]
@@ -264,22 +264,16 @@ def test_parts_of_another_kind_are_refused_by_name():
 
 # -- a run --------------------------------------------------------------------------------------
 
-CONFIG = """
-MODEL:
-  META_ARCHITECTURE: GeneralizedRCNN
-  DEVICE: cpu
-  BACKBONE: {NAME: build_net_backbone}
-  NET: {NAME: resnet18, WIDTH: 0.125}
-  ANCHOR_GENERATOR: {SIZES: [[32, 64]]}
-  RPN: {POST_NMS_TOPK_TEST: 10}
-  ROI_HEADS: {NAME: RegionHeads}
-  PIXEL_MEAN: [60.0, 70.0, 80.0]
-TRANSFER: {FROM_SCRATCH: True}
-INPUT: {MIN_SIZE_TRAIN: [64], MIN_SIZE_TEST: 80}
-DATASETS: {TRAIN: ['voc:voc:train'], TEST: ['voc:voc:test']}
-SOLVER: {IMS_PER_BATCH: 2, BASE_LR: 0.001, MAX_ITER: 1, STEPS: [], WARMUP_ITERS: 0}
-SEED: 3
-"""
+CONFIG = trainings.detector(
+    trainings.FROM_SCRATCH,
+    {
+        "MODEL.ROI_HEADS.SCORE_THRESH_TEST": None,
+        "MODEL.PIXEL_MEAN": [60.0, 70.0, 80.0],
+        "INPUT.MIN_SIZE_TEST": 80,
+        "SOLVER.BASE_LR": 0.001,
+        "SOLVER.MAX_ITER": 1,
+    },
+)
 
 
 def command(*words):
