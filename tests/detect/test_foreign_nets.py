@@ -1,11 +1,7 @@
 """Nets of timm and of a user's own, from a file with a card to detections; the tutorial's code."""
 
 import json
-import os
 import re
-import subprocess
-import sys
-from pathlib import Path
 
 import pytest
 import torch
@@ -19,18 +15,18 @@ from resdet import nets, weights
 from resdet.config import net_options, resolve
 from resdet.detect import derived_keys
 from resdet.detect.backbone import build_net
-from resdet.detect.model import fill_from_weights_and_net
 from resdet.detect.norms import FrozenBatchNormAct2d
 from resdet.detect.trainer import net_part
 from resdet.errors import ConfigError
 from resdet.nets import registry
 from resdet.run.folder import Run
 from resdet.weights import Card, Input
-from tests.support import tiny, trainings
+from tests.support import children, tiny, trainings
+from tests.support.detectors import config_of
+from tests.support.pages import python_blocks
 
 CONFIG = trainings.detector(trainings.HANDED_OVER, {"MODEL.NET": None})
-PAGE = (Path(__file__).parents[2] / "docs" / "own_net.md").read_text(encoding="utf-8")
-BLOCKS = re.findall(r"^```python\n(.*?)^```", PAGE, flags=re.DOTALL | re.MULTILINE)
+BLOCKS = python_blocks("own_net.md")
 
 
 @pytest.fixture
@@ -41,27 +37,13 @@ def place(tmp_path):
 
 
 def python(*words, cwd):
-    environment = {
-        **os.environ, "PYTHONPATH": str(tiny.ROOT), "OMP_NUM_THREADS": "1",
-    }  # fmt: skip
-    done = subprocess.run(
-        [sys.executable, *words],
-        cwd=cwd,
-        env=environment,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    done = children.python(*words, cwd=cwd, OMP_NUM_THREADS="1")
     assert done.returncode == 0, done.stdout[-1000:] + done.stderr[-3000:]
     return done
 
 
 def cfg_of(name, *opts):
-    base = ["MODEL.DEVICE", "cpu", "MODEL.NET.NAME", name]
-    parts = ["MODEL.BACKBONE.NAME", "build_net_backbone", "MODEL.ROI_HEADS.NAME", "RegionHeads"]
-    config = resolve(None, [*base, *parts, *opts])
-    fill_from_weights_and_net(config, None)
-    return config.cfg
+    return config_of("MODEL.NET.NAME", name, *opts)
 
 
 @pytest.mark.parametrize("name", ["test_resnet", "regnetx_002", "convnext_atto"])
@@ -148,7 +130,7 @@ def test_a_file_of_timms_tensors_trains_and_scores(place, name):
     net = nets.build(f"timm:{name}", 5).train()
     net(torch.randn(4, 3, 64, 64))
     saved = weights.save(place / "net.safetensors", net.model.state_dict(), card_of_timm(net))
-    done = tiny.run_cli(
+    done = children.run_cli(
         "train_det", "--config", "c.yaml", "--output", "run", "MODEL.WEIGHTS", "net.safetensors",
         cwd=place,
     )  # fmt: skip
@@ -185,7 +167,7 @@ def test_a_pyramid_stands_on_any_net_that_runs_layer_by_layer(place, name):
     net = nets.build(f"timm:{name}", 5).train()
     net(torch.randn(4, 3, 64, 64))
     weights.save(place / "net.safetensors", net.state_dict(), card_of_timm(net))
-    done = tiny.run_cli(
+    done = children.run_cli(
         "train_det", "--config", "c.yaml", "--output", "run", *PYRAMID,
         "MODEL.WEIGHTS", "net.safetensors", cwd=place,
     )  # fmt: skip

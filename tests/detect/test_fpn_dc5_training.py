@@ -8,7 +8,7 @@ import pytest
 pytest.importorskip("detectron2")
 
 from resdet.run.folder import Run
-from tests.support import tiny, trainings
+from tests.support import children, tiny, trainings
 
 BASE = Path(__file__).resolve().parents[2] / "configs" / "base"
 # What the base files choose, and this one does not.
@@ -40,7 +40,7 @@ def test_a_detector_trains_from_a_classifier_and_is_scored(tmp_path, detector, s
     (tmp_path / "c.yaml").write_text(text, encoding="utf-8")
     trainings.net_to_hand_over(tmp_path / "net.safetensors")
     command = ["train_det", "--config", "c.yaml", "--output", "run"]
-    done = tiny.run_cli(*command, "MODEL.WEIGHTS", "net.safetensors", cwd=tmp_path)
+    done = children.run_cli(*command, "MODEL.WEIGHTS", "net.safetensors", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     run = Run.open(tmp_path / "run")
     transfer = run.read("transfer.json")

@@ -16,7 +16,7 @@ from resdet.config import resolve
 from resdet.detect.model import fill_from_weights_and_net
 from resdet.detect.profile_hooks import watch
 from resdet.run.folder import Run
-from tests.support import tiny, trainings
+from tests.support import children, tiny, trainings
 
 CONFIG = trainings.detector(trainings.HANDED_OVER, {"SOLVER.MAX_ITER": 4, "SOLVER.STEPS": [3]})
 HEADS = ["RoI pooling", "RoI tail", "class and box layers"]
@@ -29,7 +29,7 @@ def place(tmp_path_factory):
     (place / "c.yaml").write_text(CONFIG, encoding="utf-8")
     trainings.net_to_hand_over(place / "net.safetensors")
     for name, flags in (("off", ()), ("on", ("--profile",))):
-        done = tiny.run_cli(
+        done = children.run_cli(
             *("train_det", "--config", "c.yaml", "--output", name, *flags),
             *("MODEL.WEIGHTS", "net.safetensors"),
             cwd=place,
@@ -98,7 +98,7 @@ def test_the_table_comes_last_and_the_picture_is_whole(place):
 
 def test_scoring_alone_with_workers_and_the_fast_form(place):
     """Decoding goes to the workers' account; regions of the fast form keep their names."""
-    done = tiny.run_cli(
+    done = children.run_cli(
         *("train_det", "--config", "c.yaml", "--output", "fast", "--eval-only", "--profile"),
         *("MODEL.WEIGHTS", "off/model_final.pth", "DATALOADER.NUM_WORKERS", "1"),
         *("ENGINE.FAST_INFERENCE", "on"),

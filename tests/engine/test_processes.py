@@ -13,7 +13,7 @@ from resdet import nets, weights
 from resdet.engine import processes
 from resdet.errors import ConfigError, ResdetError
 from resdet.run.folder import Run
-from tests.support import tiny, trainings
+from tests.support import children, tiny, trainings
 
 # Without norms and dropout nothing depends on how a batch is cut.
 VGG = {"width": 0.0625, "pools": 2, "pooled_size": 4, "fc_channels": 16, "dropout": 0.0}
@@ -28,7 +28,7 @@ def both(command: str, config: str, place: Path) -> list[Run]:
     (place / "c.yaml").write_text(config, encoding="utf-8")
     runs = []
     for number in (1, 2):
-        done = tiny.run_cli(
+        done = children.run_cli(
             command, "--config", "c.yaml", "--output", f"by{number}", cwd=place, processes=number
         )
         assert done.returncode == 0, done.stderr[-3000:]

@@ -17,7 +17,7 @@ from resdet.data.records import ClassificationSet
 from resdet.pretrain import image_loading
 from resdet.pretrain.augment import KINDS, TrainCrop, centre_crop
 from resdet.pretrain.image_loading import Crops
-from tests.support import tiny, trainings
+from tests.support import children, trainings
 
 CONFIG = trainings.classifier({
     "MODEL.PIXEL_MEAN": [60.0, 60.0, 60.0],
@@ -193,7 +193,7 @@ def test_a_training_with_the_keys_on_is_the_same_with_any_workers(tmp_path):
     off = ["ENGINE.WORKERS", "off", "DATALOADER.NUM_WORKERS", "2"]
     found = []
     for name, keys in (("one", []), ("two", off)):
-        done = tiny.run_cli(
+        done = children.run_cli(
             "pretrain_cls", "--config", "c.yaml", "--output", name, *keys, cwd=tmp_path
         )
         assert done.returncode == 0, done.stderr

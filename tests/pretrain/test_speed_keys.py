@@ -10,7 +10,7 @@ pytest.importorskip("detectron2")
 from resdet import weights
 from resdet.engine.speed.kept_memory import can_keep
 from resdet.run.folder import Run
-from tests.support import tiny, trainings
+from tests.support import children, tiny, trainings
 
 CONFIG = trainings.classifier({"SOLVER.CHECKPOINT_PERIOD": 2})
 EXACT = ["ENGINE.FUSED_OPTIMIZER", "auto", "ENGINE.KEEP_MEMORY", "auto"]
@@ -29,7 +29,9 @@ def place(tmp_path_factory):
 
 
 def pretrain(place, output, *opts, ok=True):
-    done = tiny.run_cli("pretrain_cls", "--config", "c.yaml", "--output", output, *opts, cwd=place)
+    done = children.run_cli(
+        "pretrain_cls", "--config", "c.yaml", "--output", output, *opts, cwd=place
+    )
     assert (done.returncode == 0) == ok, done.stderr
     return done
 
@@ -61,7 +63,7 @@ def test_fused_and_kept_memory_give_the_same_net(place):
 
 def test_a_run_goes_on_with_keys_that_it_was_not_started_with(place):
     """Two steps off, killed, and the rest with both keys: the net of four steps off."""
-    killed = tiny.run_cli(
+    killed = children.run_cli(
         "pretrain_cls", "--config", "c.yaml", "--output", "across", cwd=place, kill_at=3
     )
     assert killed.returncode == -9, killed.stderr
@@ -83,7 +85,7 @@ def test_detection_refuses_compile_and_says_what_it_has(place):
     tiny.voc_tree(place / "voc")
     config = trainings.detector(trainings.FROM_SCRATCH)
     (place / "d.yaml").write_text(config, encoding="utf-8")
-    done = tiny.run_cli(
+    done = children.run_cli(
         *("train_det", "--config", "d.yaml", "--output", "det", "ENGINE.COMPILE", "on"), cwd=place
     )
     assert done.returncode == 2, done.stderr

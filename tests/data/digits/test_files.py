@@ -22,6 +22,7 @@ from resdet.data.digits.splits import SPLITS
 from resdet.detect.inference import ground_truth
 from resdet.errors import DataError
 from resdet.evaluation.voc import voc_evaluation as voc
+from tests.support import children
 
 # 120 train scenes hold some of everything: crowds, empty scenes, cut and difficult digits.
 SMALL = {
@@ -437,16 +438,7 @@ def test_nothing_is_fetched(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
         "bad = {'sklearn', 'skimage', 'matplotlib', 'pooch', 'detectron2', 'cv2'}\n"
         "sys.stdout.write(str(sorted(bad & set(sys.modules))))"
     )
-    path = os.pathsep.join(os.path.abspath(p) for p in sys.path)
-    done = subprocess.run(
-        [sys.executable, "-c", code, str(tmp_path / "set")],
-        check=False,
-        capture_output=True,
-        text=True,
-        env={**os.environ, "PYTHONPATH": path},
-    )
-    assert done.returncode == 0, done.stderr
-    assert done.stdout == "[]"
+    assert children.printed_by(code, tmp_path / "set") == "[]"
     assert socket.socket is not None
 
 

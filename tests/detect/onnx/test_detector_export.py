@@ -1,9 +1,7 @@
 """A detector as one ONNX file: Detectron2's own results are the source, onnxruntime the judge."""
 
-import argparse
 import copy
 import json
-import re
 import shutil
 from pathlib import Path
 
@@ -21,14 +19,15 @@ import onnxruntime
 from detectron2 import model_zoo
 from detectron2.modeling import build_model
 
-from resdet.cli import arguments, export_onnx
 from resdet.config import get_cfg, resolve
 from resdet.detect.model import fill_from_weights_and_net
 from resdet.detect.onnx import detector_export, detector_graph
 from resdet.engine.speed.precision import Precision
 from resdet.errors import CheckFailed, ConfigError, RunError
 from resdet.run.folder import Run, write_json
-from tests.support import tiny, trainings
+from tests.support import children, tiny, trainings
+from tests.support.exporting import export
+from tests.support.pages import python_blocks
 
 CONFIGS = Path(__file__).resolve().parents[3] / "configs"
 SMALL = ["MODEL.DEVICE", "cpu", "MODEL.ROI_HEADS.SCORE_THRESH_TEST", "0.0"]
@@ -276,16 +275,9 @@ CONFIG = trainings.detector(
 )
 
 
-def command(*words):
-    parser = argparse.ArgumentParser(allow_abbrev=False)
-    arguments.export(parser)
-    return export_onnx.run_export(parser.parse_args([str(word) for word in words]))
-
-
 def _run_block_of_the_page(tmp_path, out, monkeypatch):
     """docs/export.md, as it stands there, on a picture of the set."""
-    page = (CONFIGS.parent / "docs" / "export.md").read_text(encoding="utf-8")
-    block = re.findall(r"```python\n(.*?)```", page, flags=re.DOTALL)[1]
+    block = python_blocks("export.md")[1]
     shutil.copy(tmp_path / "voc" / "JPEGImages" / "000004.jpg", out / "photo.jpg")
     monkeypatch.chdir(out)
     exec(compile(block, "docs/export.md", "exec"), {})
@@ -295,12 +287,12 @@ def test_the_command_exports_a_run_and_compares_on_its_pictures(tmp_path, capsys
     """train_det, then export; what is refused on the way."""
     tiny.voc_tree(tmp_path / "voc", images=6)
     (tmp_path / "c.yaml").write_text(CONFIG, encoding="utf-8")
-    done = tiny.run_cli("train_det", "--config", "c.yaml", "--output", "run", cwd=tmp_path)
+    done = children.run_cli("train_det", "--config", "c.yaml", "--output", "run", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     run, out = tmp_path / "run", tmp_path / "out"
     with pytest.raises(ConfigError, match="--backbone is for weight files"):
-        command(run, "-o", out, "--backbone")
-    assert command(run, "-o", out, "--score-threshold", "0.0", "--json") == 0
+        export(run, "-o", out, "--backbone")
+    assert export(run, "-o", out, "--score-threshold", "0.0", "--json") == 0
     said = json.loads(capsys.readouterr().out)
     assert said["path"] == str(out / "detector.onnx")
     # Three test pictures, 96 x 72 and 72 x 96, with the shorter side made 80; then noise.
@@ -330,7 +322,7 @@ def test_the_command_exports_a_run_and_compares_on_its_pictures(tmp_path, capsys
 
     (run / "model_final.pth").unlink()
     with pytest.raises(RunError, match="model_final.pth does not exist: the run is finished"):
-        command(run, "-o", out)
+        export(run, "-o", out)
 
 
 def test_a_run_of_another_kind_is_refused(tmp_path):
