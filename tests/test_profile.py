@@ -4,17 +4,15 @@ import multiprocessing
 import os
 import re
 import signal
-import subprocess
-import sys
 import threading
 import xml.etree.ElementTree as ET
-from pathlib import Path
 
 import pytest
 
 from resdet import profile, profile_view
 from resdet.errors import Interrupted
 from resdet.profile import FIRST, Profile
+from tests.support import children
 
 SVG = "{http://www.w3.org/2000/svg}"
 
@@ -314,5 +312,4 @@ def test_a_report_of_nothing_has_a_table_and_a_picture(clock):
 def test_profiling_needs_neither_torch_nor_detectron2():
     """Evaluation may import it."""
     code = "import sys, resdet.profile_view; assert not {'torch', 'numpy'} & {*sys.modules}"
-    root = Path(__file__).parents[1]
-    subprocess.run([sys.executable, "-c", code], cwd=root, check=True)
+    children.printed_by(code)

@@ -3,43 +3,29 @@
 from __future__ import annotations
 
 import importlib
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
 import resdet
+from tests.support import children
 
 PACKAGE = Path(resdet.__file__).parent
 HEAVY = ("torch", "detectron2", "numpy", "pycocotools", "matplotlib")
 
 
-def in_a_fresh_process(code: str) -> str:
-    done = subprocess.run(
-        [sys.executable, "-c", code],
-        cwd=PACKAGE.parent,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr
-    return done.stdout
-
-
 def test_the_import_alone_brings_no_package() -> None:
     code = f"import sys, resdet; dir(resdet); print([m for m in {HEAVY!r} if m in sys.modules])"
-    assert in_a_fresh_process(code).strip() == "[]"
+    assert children.printed_by(code).strip() == "[]"
 
 
 def test_evaluation_and_report_need_no_torch() -> None:
     """With torch made impossible to import, the names that promise to do without it are there."""
     code = (
-        "import sys; sys.modules['torch'] = None; sys.modules['detectron2'] = None\n"
         "import resdet\n"
         "print(resdet.evaluate_coco.__module__, resdet.evaluate_voc.__module__, resdet.compare)"
     )
-    assert in_a_fresh_process(code).startswith(
+    assert children.printed_by(code, without=["torch", "detectron2"]).startswith(
         "resdet.evaluation.coco.coco_evaluation resdet.evaluation.voc.voc_evaluation <function"
     )
 

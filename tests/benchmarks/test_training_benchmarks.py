@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import subprocess
-import sys
 import textwrap
 from pathlib import Path
 
@@ -15,6 +13,7 @@ pytest.importorskip("detectron2")
 
 from benchmarks import classification_training
 from benchmarks.turns import Training, Turn, in_turns, seconds_and_peaks
+from tests.support import children
 
 ROOT = Path(classification_training.__file__).parents[1]
 # Serves steps whose losses are 0, 1, 2, …; prints something of its own; ends by itself at 9.
@@ -70,8 +69,7 @@ def test_the_trainer_takes_the_steps_of_a_bare_loop(tmp_path: Path) -> None:
     """Seven steps with all keys but COMPILE: the losses of a bare loop with the same settings."""
     page = tmp_path / "found.json"
     # Apart: it sets the log and the memory of its process.
-    command = [sys.executable, "-m", "benchmarks.trainer_overhead", "--quick", "--json", str(page)]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    done = children.python("-m", "benchmarks.trainer_overhead", "--quick", "--json", page)
     assert done.returncode == 0, done.stderr
     (claim,) = json.loads(page.read_text(encoding="utf-8"))
     assert [row["name"] for row in claim["rows"]] == ["bare loop", "trainer"]

@@ -12,30 +12,24 @@ from resdet.cli import demo
 from resdet.cli.demo import Step
 from resdet.errors import ConfigError, ResdetError
 from resdet.run.folder import Run
-from tests.support import tiny
+from tests.support import tiny, trainings
 
-PRETRAIN = """
-MODEL: {DEVICE: cpu, NET: {NAME: resnet18, WIDTH: 0.125}}
-INPUT: {FORMAT: RGB}
-PRETRAIN: {TRAIN: data/train, VAL: data/val, CROP: 32, TEST_SIDE: 32, AUGMENTATION: area}
-SOLVER: {IMS_PER_BATCH: 6, BASE_LR: 0.01, MAX_ITER: 4, STEPS: [], WARMUP_ITERS: 0}
-"""
-DETECT = """
-MODEL:
-  META_ARCHITECTURE: GeneralizedRCNN
-  DEVICE: cpu
-  BACKBONE: {NAME: build_net_backbone, FREEZE_AT: 0}
-  NET: {NAME: resnet18, WIDTH: 0.125, NORM: BN}
-  PIXEL_MEAN: [103.53, 116.28, 123.675]
-  PIXEL_STD: [1.0, 1.0, 1.0]
-  ANCHOR_GENERATOR: {SIZES: [[32, 64]]}
-  RPN: {POST_NMS_TOPK_TEST: 10}
-  ROI_HEADS: {NAME: RegionHeads, BATCH_SIZE_PER_IMAGE: 8}
-TRANSFER: {FROM_SCRATCH: True}
-INPUT: {FORMAT: RGB, MIN_SIZE_TRAIN: [64], MIN_SIZE_TEST: 64}
-DATASETS: {TRAIN: ['voc:voc:train'], TEST: ['voc:voc:test']}
-SOLVER: {IMS_PER_BATCH: 2, BASE_LR: 0.01, MAX_ITER: 2, STEPS: [], WARMUP_ITERS: 0}
-"""
+PRETRAIN = trainings.classifier(
+    {"MODEL.NET.STEM": None, "PRETRAIN.CROP": 32, "PRETRAIN.TEST_SIDE": 32, "SEED": None}
+)
+DETECT = trainings.detector(
+    trainings.FROM_SCRATCH,
+    {
+        "MODEL.BACKBONE.FREEZE_AT": 0,
+        "MODEL.NET.NORM": "BN",
+        "MODEL.PIXEL_MEAN": [103.53, 116.28, 123.675],
+        "MODEL.PIXEL_STD": [1.0, 1.0, 1.0],
+        "MODEL.ROI_HEADS.BATCH_SIZE_PER_IMAGE": 8,
+        "MODEL.ROI_HEADS.SCORE_THRESH_TEST": None,
+        "INPUT.FORMAT": "RGB",
+        "SEED": None,
+    },
+)
 
 
 def arguments(*words: str) -> argparse.Namespace:

@@ -2,29 +2,16 @@
 
 from __future__ import annotations
 
-import os
 import shlex
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
 from resdet.cli import arguments, main
 from resdet.config import presets
+from tests.support import children
 
-ROOT = Path(__file__).resolve().parents[2]
 HEAVY = ("torch", "detectron2", "matplotlib")
-
-
-def ask(code: str, **environment: str) -> subprocess.CompletedProcess[bytes]:
-    return subprocess.run(
-        [sys.executable, "-c", code],
-        cwd=ROOT,
-        capture_output=True,
-        check=False,
-        env={**os.environ, **environment},
-    )
 
 
 @pytest.mark.parametrize("name", main.COMMANDS)
@@ -35,10 +22,10 @@ def test_a_help_page_imports_nothing_heavy(name: str) -> None:
         f"try: main([{name!r}, '--help'])\n"
         f"finally: sys.stderr.write(str([m for m in {HEAVY!r} if m in sys.modules]))"
     )
-    done = ask(code)
+    done = children.python("-c", code)
     assert done.returncode == 0
-    assert done.stderr.decode() == "[]"
-    assert f"examples:\n  resdet {name}" in done.stdout.decode()
+    assert done.stderr == "[]"
+    assert f"examples:\n  resdet {name}" in done.stdout
 
 
 @pytest.mark.parametrize("name", main.COMMANDS)
@@ -88,7 +75,8 @@ def test_the_shell_gets_completions(line: str, expected: set[str], tmp_path: Pat
     pytest.importorskip("argcomplete")
     answer = tmp_path / "answer"
     code = "import sys; sys.argv = ['resdet']; from resdet.cli.main import main; sys.exit(main())"
-    ask(
+    children.python(
+        "-c",
         code,
         _ARGCOMPLETE="1",
         _ARGCOMPLETE_IFS="\n",
@@ -101,8 +89,7 @@ def test_the_shell_gets_completions(line: str, expected: set[str], tmp_path: Pat
 
 
 def test_without_argcomplete_the_command_line_works() -> None:
-    code = (
-        "import sys; sys.modules['argcomplete'] = None\n"
-        "from resdet.cli.main import main; sys.exit(main(['doctor', '--help']))"
-    )
-    assert ask(code, _ARGCOMPLETE="1", COMP_LINE="resdet doc").returncode == 0
+    code = children.unimportable(["argcomplete"])
+    code += "from resdet.cli.main import main; sys.exit(main(['doctor', '--help']))"
+    done = children.python("-c", code, _ARGCOMPLETE="1", COMP_LINE="resdet doc")
+    assert done.returncode == 0

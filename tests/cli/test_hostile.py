@@ -4,7 +4,6 @@ Each holds a harmless payload that would leave a mark where it is run (`docs/fau
 Weight files are in tests/weights/formats/test_containers.py.
 """
 
-import os
 import pickle
 from pathlib import Path
 
@@ -16,6 +15,7 @@ from resdet.config import resolve
 from resdet.data.readers.cifar import load_cifar
 from resdet.errors import ConfigError, DataError, WeightsError
 from resdet.weights.formats import containers
+from tests.support.payload import Payload
 
 TAGS = ("object/apply", "object/new", "object", "name", "module")
 
@@ -23,14 +23,6 @@ TAGS = ("object/apply", "object/new", "object", "name", "module")
 @pytest.fixture
 def mark(tmp_path):
     return tmp_path / "mark"
-
-
-def payload(mark):
-    class Payload:
-        def __reduce__(self):
-            return os.system, (f"touch '{mark}'",)
-
-    return Payload()
 
 
 @pytest.mark.parametrize("tag", TAGS)
@@ -77,7 +69,7 @@ def test_a_base_that_leads_back_through_a_link_is_a_circle(tmp_path):
 )
 def test_proposal_files_are_not_read(tmp_path, mark, key, value):
     """Detectron2 calls pickle.load on them."""
-    (tmp_path / "evil.pkl").write_bytes(pickle.dumps({"boxes": payload(mark)}))
+    (tmp_path / "evil.pkl").write_bytes(pickle.dumps({"boxes": Payload(mark)}))
     with pytest.raises(ConfigError, match=f"{key} is .*proposal files are pickles"):
         resolve(None, [key, value])
     assert not mark.exists()
@@ -88,7 +80,7 @@ def test_cifars_pickles_are_not_read(tmp_path, mark):
     folder = tmp_path / "cifar-10-batches-bin"
     folder.mkdir()
     (folder / "batches.meta.txt").write_text("\n".join("abcdefghij"), encoding="utf-8")
-    (folder / "test_batch.bin").write_bytes(pickle.dumps({b"data": payload(mark)}))
+    (folder / "test_batch.bin").write_bytes(pickle.dumps({b"data": Payload(mark)}))
     with pytest.raises(DataError, match="no whole number of records"):
         load_cifar(tmp_path, "cifar10", "test")
     (folder / "test_batch.bin").rename(tmp_path / "test_batch")

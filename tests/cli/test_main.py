@@ -1,25 +1,13 @@
 """What users see: pages instead of tracebacks, exit codes as promised, no heavy imports unasked."""
 
-import subprocess
-import sys
-from pathlib import Path
-
 import pytest
 
-ROOT = Path(__file__).resolve().parents[2]
+from tests.support import children
+from tests.support.children import ROOT
 
 
 def resdet(*args, cwd, **environment):
-    import os
-
-    return subprocess.run(
-        [sys.executable, "-m", "resdet", *args],
-        cwd=cwd,
-        capture_output=True,
-        text=True,
-        check=False,
-        env={**os.environ, "PYTHONPATH": str(ROOT), **environment},
-    )
+    return children.python("-m", "resdet", *args, cwd=cwd, **environment)
 
 
 def test_without_a_command_the_commands_are_listed(tmp_path):
@@ -78,24 +66,14 @@ def test_what_the_user_can_fix_is_reported_in_words(tmp_path, args, words):
 def test_parts_work_where_detectron2_is_absent():
     """Nets, weights, evaluation and report import without it."""
     code = (
-        "import sys; sys.modules['detectron2'] = None\n"
         "import resdet.nets, resdet.weights, resdet.evaluation, resdet.report\n"
         "import resdet.evaluation.voc.voc_evaluation, resdet.evaluation.coco.coco_evaluation\n"
         "import resdet.evaluation.inputs.result_folder\n"
         "assert not [m for m in sys.modules if m.startswith('detectron2.')]"
     )
-    done = subprocess.run(
-        [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=False
-    )
-    assert done.returncode == 0, done.stderr
+    children.printed_by(code, without=["detectron2"])
 
 
 def test_evaluation_and_report_import_without_torch():
-    code = (
-        "import sys; sys.modules['torch'] = None; sys.modules['detectron2'] = None\n"
-        "import resdet.cli.evaluate, resdet.cli.compare, resdet.cli.main"
-    )
-    done = subprocess.run(
-        [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=False
-    )
-    assert done.returncode == 0, done.stderr
+    code = "import resdet.cli.evaluate, resdet.cli.compare, resdet.cli.main"
+    children.printed_by(code, without=["torch", "detectron2"])

@@ -11,6 +11,8 @@ import numpy as np
 import pytest
 from PIL import Image, ImageFilter
 
+from tests.support.voc_xml import annotation, tags, voc_object
+
 
 @pytest.fixture
 def private_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
@@ -47,12 +49,9 @@ class VocTree:
 
     def xml(self, image_id: str, objects: str = "", size: str = "100 80") -> Path:
         """An annotation of objects as `object` writes them; size "" leaves <size> out."""
-        sizes = ""
-        if size:
-            width, height = size.split()
-            sizes = f"<size><width>{width}</width><height>{height}</height></size>"
         path = self.root / "Annotations" / f"{image_id}.xml"
-        path.write_text(f"<annotation>{sizes}{objects}</annotation>", encoding="utf-8")
+        text = annotation(objects, size=size.split() or None)
+        path.write_text(text, encoding="utf-8")
         return path
 
     def list(self, split: str, *ids: str) -> Path:
@@ -70,11 +69,9 @@ class VocTree:
         name: str = "dog", box: Sequence[object] = (11, 11, 50, 40), more: str | None = None
     ) -> str:
         """An <object>; `more` replaces pose, truncated and difficult."""
-        tags = zip(("xmin", "ymin", "xmax", "ymax"), box, strict=True)
-        corners = "".join(f"<{tag}>{value}</{tag}>" for tag, value in tags)
         if more is None:
-            more = "<pose>Left</pose><truncated>0</truncated><difficult>0</difficult>"
-        return f"<object><name>{name}</name>{more}<bndbox>{corners}</bndbox></object>"
+            more = tags(pose="Left", truncated=0, difficult=0)
+        return voc_object(name, box, more)
 
 
 @pytest.fixture

@@ -3,17 +3,14 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
-import subprocess
-import sys
-from pathlib import Path
 
 import pytest
 
 from resdet.data import catalog
 from resdet.data.options import DataOptions
 from resdet.errors import DataError
+from tests.support import children
 from tests.support.reading import page
 
 pytestmark = pytest.mark.usefixtures("private_cache")
@@ -269,18 +266,6 @@ def test_a_set_loads_in_a_locale_without_utf8(coco_tree) -> None:
         "data = load_coco(Path(sys.argv[1]), Path(sys.argv[2]), name='x')\n"
         "print(ascii(data.classes[0]), data.counts['objects'])\n"
     )
-    environment = {
-        **os.environ,
-        "LC_ALL": "C",
-        "PYTHONUTF8": "0",
-        "PYTHONCOERCECLOCALE": "0",
-        "PYTHONPATH": str(Path(__file__).parents[2]),
-    }
-    done = subprocess.run(
-        [sys.executable, "-c", code, str(coco_tree.json), str(coco_tree.images)],
-        capture_output=True,
-        text=True,
-        env=environment,
-        check=False,
-    )
+    plain = {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
+    done = children.python("-c", code, coco_tree.json, coco_tree.images, **plain)
     assert done.stdout.split() == ["'v\\xe9lo'", "1"], done.stderr

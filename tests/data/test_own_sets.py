@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import os
 import shutil
-import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -15,6 +13,7 @@ from resdet.data import catalog
 from resdet.data.checks.duplicates import equal_files
 from resdet.data.records import DetectionSet, with_classes
 from resdet.errors import DataError
+from tests.support import children
 
 pytestmark = pytest.mark.usefixtures("private_cache")
 
@@ -131,20 +130,12 @@ def test_registering_what_detectron2_lacks(registry) -> None:
 def test_the_catalog_works_without_detectron2(tmp_path) -> None:
     """Import, page and register, in a process where importing it fails."""
     code = (
-        "import sys; sys.modules['detectron2'] = None\n"
         "from resdet.data import catalog\n"
         "catalog.register()\n"
         "try: catalog.load_detection('nonsense')\n"
         "except Exception as error: print(type(error).__name__, 'torch' in sys.modules)\n"
     )
-    done = subprocess.run(
-        [sys.executable, "-c", code],
-        capture_output=True,
-        text=True,
-        cwd=Path(__file__).parents[2],
-        check=False,
-    )
-    assert done.stdout.split() == ["DataError", "False"], done.stderr
+    assert children.printed_by(code, without=["detectron2"]).split() == ["DataError", "False"]
 
 
 # -- classes ----------------------------------------------------------------------------------

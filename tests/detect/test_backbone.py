@@ -16,31 +16,24 @@ from resdet.detect.trainer import net_part, refuse_norms_of_detector, refuse_unt
 from resdet.errors import ConfigError, WeightsError
 from resdet.nets import build
 from resdet.weights import Card, Input
+from tests.support.detectors import config_of, norms_in
 
 
 def cfg_of(*opts):
-    base = ["MODEL.DEVICE", "cpu", "MODEL.NET.WIDTH", "0.125", "MODEL.NET.NAME", "resnet18"]
-    parts = ["MODEL.BACKBONE.NAME", "build_net_backbone", "MODEL.ROI_HEADS.NAME", "RegionHeads"]
-    config = resolve(None, [*base, *parts, *opts])
-    fill_from_weights_and_net(config, None)
-    return config.cfg
-
-
-def kinds(module):
-    return {type(m) for m in module.modules() if "BatchNorm" in type(m).__name__}
+    return config_of("MODEL.NET.WIDTH", "0.125", "MODEL.NET.NAME", "resnet18", *opts)
 
 
 def test_norms_freeze_where_weights_arrive_and_live_where_new():
     """Appendix A, and the rule for a stage that is declared new."""
     cfg = cfg_of("MODEL.WEIGHTS", "x", "TRANSFER.NEW", "('res5.*',)")
     model = build_model(cfg)
-    assert kinds(model.backbone) == {FrozenBatchNorm2d}
-    assert kinds(model.roi_heads.res5) == {torch.nn.BatchNorm2d}
+    assert norms_in(model.backbone) == {FrozenBatchNorm2d}
+    assert norms_in(model.roi_heads.res5) == {torch.nn.BatchNorm2d}
 
 
 def test_from_scratch_every_norm_lives_and_nothing_is_frozen():
     model = build_model(cfg_of())
-    assert kinds(model) == {torch.nn.BatchNorm2d}
+    assert norms_in(model) == {torch.nn.BatchNorm2d}
     assert all(p.requires_grad for p in model.parameters())
 
 

@@ -1,11 +1,7 @@
 """Nets of timm and of a user's own, from a file with a card to detections; the tutorial's code."""
 
 import json
-import os
 import re
-import subprocess
-import sys
-from pathlib import Path
 
 import pytest
 import torch
@@ -19,30 +15,18 @@ from resdet import nets, weights
 from resdet.config import net_options, resolve
 from resdet.detect import derived_keys
 from resdet.detect.backbone import build_net
-from resdet.detect.model import fill_from_weights_and_net
 from resdet.detect.norms import FrozenBatchNormAct2d
 from resdet.detect.trainer import net_part
 from resdet.errors import ConfigError
 from resdet.nets import registry
 from resdet.run.folder import Run
 from resdet.weights import Card, Input
-from tests.support import tiny
+from tests.support import children, tiny, trainings
+from tests.support.detectors import config_of
+from tests.support.pages import python_blocks
 
-CONFIG = """
-MODEL:
-  META_ARCHITECTURE: GeneralizedRCNN
-  DEVICE: cpu
-  BACKBONE: {NAME: build_net_backbone}
-  ANCHOR_GENERATOR: {SIZES: [[32, 64]]}
-  RPN: {BATCH_SIZE_PER_IMAGE: 16, POST_NMS_TOPK_TRAIN: 30, POST_NMS_TOPK_TEST: 10}
-  ROI_HEADS: {NAME: RegionHeads, BATCH_SIZE_PER_IMAGE: 8, SCORE_THRESH_TEST: 0.0}
-INPUT: {MIN_SIZE_TRAIN: [64, 80], MIN_SIZE_TEST: 72}
-DATASETS: {TRAIN: ['voc:voc:train'], TEST: ['voc:voc:test']}
-SOLVER: {IMS_PER_BATCH: 2, BASE_LR: 0.01, MAX_ITER: 2, STEPS: [], WARMUP_ITERS: 0}
-SEED: 3
-"""
-PAGE = (Path(__file__).parents[2] / "docs" / "own_net.md").read_text(encoding="utf-8")
-BLOCKS = re.findall(r"^```python\n(.*?)^```", PAGE, flags=re.DOTALL | re.MULTILINE)
+CONFIG = trainings.detector(trainings.HANDED_OVER, {"MODEL.NET": None})
+BLOCKS = python_blocks("own_net.md")
 
 
 @pytest.fixture
@@ -53,27 +37,13 @@ def place(tmp_path):
 
 
 def python(*words, cwd):
-    environment = {
-        **os.environ, "PYTHONPATH": str(tiny.ROOT), "OMP_NUM_THREADS": "1",
-    }  # fmt: skip
-    done = subprocess.run(
-        [sys.executable, *words],
-        cwd=cwd,
-        env=environment,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    done = children.python(*words, cwd=cwd, OMP_NUM_THREADS="1")
     assert done.returncode == 0, done.stdout[-1000:] + done.stderr[-3000:]
     return done
 
 
 def cfg_of(name, *opts):
-    base = ["MODEL.DEVICE", "cpu", "MODEL.NET.NAME", name]
-    parts = ["MODEL.BACKBONE.NAME", "build_net_backbone", "MODEL.ROI_HEADS.NAME", "RegionHeads"]
-    config = resolve(None, [*base, *parts, *opts])
-    fill_from_weights_and_net(config, None)
-    return config.cfg
+    return config_of("MODEL.NET.NAME", name, *opts)
 
 
 @pytest.mark.parametrize("name", ["test_resnet", "regnetx_002", "convnext_atto"])
@@ -160,7 +130,7 @@ def test_a_file_of_timms_tensors_trains_and_scores(place, name):
     net = nets.build(f"timm:{name}", 5).train()
     net(torch.randn(4, 3, 64, 64))
     saved = weights.save(place / "net.safetensors", net.model.state_dict(), card_of_timm(net))
-    done = tiny.run_cli(
+    done = children.run_cli(
         "train_det", "--config", "c.yaml", "--output", "run", "MODEL.WEIGHTS", "net.safetensors",
         cwd=place,
     )  # fmt: skip
@@ -197,7 +167,7 @@ def test_a_pyramid_stands_on_any_net_that_runs_layer_by_layer(place, name):
     net = nets.build(f"timm:{name}", 5).train()
     net(torch.randn(4, 3, 64, 64))
     weights.save(place / "net.safetensors", net.state_dict(), card_of_timm(net))
-    done = tiny.run_cli(
+    done = children.run_cli(
         "train_det", "--config", "c.yaml", "--output", "run", *PYRAMID,
         "MODEL.WEIGHTS", "net.safetensors", cwd=place,
     )  # fmt: skip

@@ -21,6 +21,7 @@ from resdet.detect.model import fill_from_weights_and_net
 from resdet.detect.trainer import DetectorTraining
 from resdet.errors import ConfigError
 from resdet.nets import Stage
+from tests.support.detectors import norms_in
 
 CONFIGS = Path(__file__).resolve().parents[2] / "configs"
 NARROW = ["MODEL.DEVICE", "cpu", "MODEL.NET.WIDTH", "0.125", "MODEL.FPN.OUT_CHANNELS", "16"]
@@ -140,17 +141,13 @@ def test_fpns_own_keys_are_honoured():
 # -- the net inside ------------------------------------------------------------------------------
 
 
-def kinds(module):
-    return {type(m) for m in module.modules() if "BatchNorm" in type(m).__name__}
-
-
 def test_norms_and_frozen_stages_follow_the_same_keys_as_in_c4():
     """auto: frozen where weights arrive, live in what is new; FREEZE_AT 2: stem and res2."""
     backbone = build_net_fpn_backbone(
         cfg_of("MODEL.WEIGHTS", "x", "TRANSFER.NEW", "('res5.*',)"), None
     )
-    assert kinds(backbone.bottom_up.res4) == {FrozenBatchNorm2d}
-    assert kinds(backbone.bottom_up.res5) == {torch.nn.BatchNorm2d}
+    assert norms_in(backbone.bottom_up.res4) == {FrozenBatchNorm2d}
+    assert norms_in(backbone.bottom_up.res5) == {torch.nn.BatchNorm2d}
     still = {
         n for n, m in backbone.bottom_up.named_children()
         if not any(p.requires_grad for p in m.parameters())

@@ -4,52 +4,43 @@ import json
 from pathlib import Path
 
 import pytest
-import torch
 
 pytest.importorskip("detectron2")
 
-from resdet import nets, weights
 from resdet.run.folder import Run
-from resdet.weights import Card, Input
-from tests.support import tiny
+from tests.support import children, tiny, trainings
 
 BASE = Path(__file__).resolve().parents[2] / "configs" / "base"
-CONFIG = """
-_BASE_: {base}
-MODEL:
-  DEVICE: cpu
-  NET: {{NAME: resnet18, WIDTH: 0.125}}
-  FPN: {{OUT_CHANNELS: 16}}
-  ANCHOR_GENERATOR: {{SIZES: {sizes}}}
-  RPN: {{BATCH_SIZE_PER_IMAGE: 16, POST_NMS_TOPK_TRAIN: 30, POST_NMS_TOPK_TEST: 10}}
-  ROI_HEADS: {{BATCH_SIZE_PER_IMAGE: 8, SCORE_THRESH_TEST: 0.0}}
-  ROI_BOX_HEAD: {{FC_DIM: 16}}
-INPUT: {{MIN_SIZE_TRAIN: [64, 80], MIN_SIZE_TEST: 72}}
-DATASETS: {{TRAIN: ['voc:voc:train'], TEST: ['voc:voc:test']}}
-SOLVER: {{IMS_PER_BATCH: 2, BASE_LR: 0.01, MAX_ITER: 2, STEPS: [], WARMUP_ITERS: 0}}
-"""
+# What the base files choose, and this one does not.
+CHOSEN = ("MODEL.META_ARCHITECTURE", "MODEL.BACKBONE", "MODEL.ROI_HEADS.NAME", "SEED")
 
 
 @pytest.mark.parametrize(
     ("detector", "sizes"),
     [
-        pytest.param("fpn", "[[16], [24], [32], [48], [64]]", id="fpn"),
-        pytest.param("dc5", "[[32, 64]]", id="dc5"),
+        pytest.param("fpn", [[16], [24], [32], [48], [64]], id="fpn"),
+        pytest.param("dc5", [[32, 64]], id="dc5"),
     ],
 )
 def test_a_detector_trains_from_a_classifier_and_is_scored(tmp_path, detector, sizes):
     """20 convolutions with five tensors arrive, the last layer stays; three images are scored."""
     tiny.voc_tree(tmp_path / "voc")
     base = [str(BASE / "detection.yaml"), str(BASE / f"{detector}.yaml")]
-    text = CONFIG.format(base=base, sizes=sizes)
+    text = trainings.detector(
+        trainings.HANDED_OVER,
+        dict.fromkeys(CHOSEN),
+        {
+            "_BASE_": base,
+            "MODEL.NET.WIDTH": 0.125,
+            "MODEL.FPN.OUT_CHANNELS": 16,
+            "MODEL.ANCHOR_GENERATOR.SIZES": sizes,
+            "MODEL.ROI_BOX_HEAD.FC_DIM": 16,
+        },
+    )
     (tmp_path / "c.yaml").write_text(text, encoding="utf-8")
-    torch.manual_seed(0)
-    net = nets.build("resnet18", 3, width=0.125)
-    net(torch.randn(4, 3, 64, 64))  # statistics of something
-    card = Card("resnet18", Input("RGB", (60.0,) * 3, (50.0,) * 3), {"width": 0.125})
-    weights.save(tmp_path / "net.safetensors", net.state_dict(), card)
+    trainings.net_to_hand_over(tmp_path / "net.safetensors")
     command = ["train_det", "--config", "c.yaml", "--output", "run"]
-    done = tiny.run_cli(*command, "MODEL.WEIGHTS", "net.safetensors", cwd=tmp_path)
+    done = children.run_cli(*command, "MODEL.WEIGHTS", "net.safetensors", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     run = Run.open(tmp_path / "run")
     transfer = run.read("transfer.json")

@@ -4,8 +4,6 @@ import json
 import os
 import shutil
 import signal
-import subprocess
-import sys
 
 import pytest
 import torch
@@ -19,7 +17,7 @@ from resdet.detect import inference, partial_results
 from resdet.errors import CheckFailed, Interrupted, RunError, TrainingStopped
 from resdet.run import layout
 from resdet.run.folder import Run
-from tests.support import tiny
+from tests.support import children, tiny, trainings
 
 ANEW = partial_results.Policy(resuming=False, refuses_others=True)
 GO_ON = partial_results.Policy(resuming=True, refuses_others=True)
@@ -206,21 +204,7 @@ def test_the_digest_tells_one_changed_number_and_a_changed_name():
 
 # -- from the command line ----------------------------------------------------------------------
 
-CONFIG = """
-MODEL:
-  META_ARCHITECTURE: GeneralizedRCNN
-  DEVICE: cpu
-  BACKBONE: {NAME: build_net_backbone}
-  NET: {NAME: resnet18, WIDTH: 0.125}
-  ANCHOR_GENERATOR: {SIZES: [[32, 64]]}
-  RPN: {POST_NMS_TOPK_TEST: 10}
-  ROI_HEADS: {NAME: RegionHeads, SCORE_THRESH_TEST: 0.0}
-TRANSFER: {FROM_SCRATCH: True}
-INPUT: {MIN_SIZE_TRAIN: [64], MIN_SIZE_TEST: 64}
-DATASETS: {TRAIN: ['voc:voc:train'], TEST: ['voc:voc:test']}
-SOLVER: {IMS_PER_BATCH: 2, BASE_LR: 0.01, MAX_ITER: 2, STEPS: [], WARMUP_ITERS: 0}
-SEED: 3
-"""
+CONFIG = trainings.detector(trainings.FROM_SCRATCH)
 # Writes each image at once, and sends this process a signal when image `at` is finished.
 SIGNALLED = """
 import os, sys
@@ -252,9 +236,9 @@ def trained(tmp_path_factory):
     (place / "c.yaml").write_text(CONFIG, encoding="utf-8")
     stopped = signalled(place, signal.SIGTERM, 3, command=TRAIN)
     _keep(place / "stopped.json", stopped)
-    _keep(place / "again.json", tiny.run_cli(*TRAIN, "--resume", cwd=place))
+    _keep(place / "again.json", children.run_cli(*TRAIN, "--resume", cwd=place))
     # Evaluated alone: norms that start at random are live in training and frozen afterwards.
-    done = tiny.run_cli(*EVALUATE, cwd=place)
+    done = children.run_cli(*EVALUATE, cwd=place)
     assert done.returncode == 0, done.stderr
     shutil.copytree(place / "run" / SCORES, place / "one_go")
     return place
@@ -268,15 +252,8 @@ def _keep(path, done):
 def signalled(place, number, at, *, command=EVALUATE, rank=0, processes=1):
     script = place / "signalled.py"
     script.write_text(SIGNALLED, encoding="utf-8")
-    start = [sys.executable, str(script)]
-    if processes > 1:
-        launch = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node"]
-        start = [sys.executable, *launch, str(processes), str(script)]
-    environment = {**os.environ, "PYTHONPATH": str(tiny.ROOT), "OMP_NUM_THREADS": "1"}
-    return subprocess.run(
-        [*start, str(int(number)), str(at), str(rank), *command],
-        cwd=place, env=environment, capture_output=True, text=True, check=False,
-    )  # fmt: skip
+    words = (script, int(number), at, rank, *command)
+    return children.python(*words, cwd=place, processes=processes, OMP_NUM_THREADS="1")
 
 
 def same_files(place, *names):
@@ -294,7 +271,7 @@ def test_killed_and_gone_on_with_equals_one_go_to_the_byte(trained):
     # So that old results cannot pass for new ones.
     for path in (trained / "run" / SCORES).glob("c*"):
         path.unlink()
-    again = tiny.run_cli(*EVALUATE, "--resume", cwd=trained)
+    again = children.run_cli(*EVALUATE, "--resume", cwd=trained)
     assert again.returncode == 0, again.stderr
     assert "2 of 7 images are there already" in again.stderr
     assert "5 of 5 images" in again.stderr
@@ -318,10 +295,10 @@ def test_a_stop_of_an_evaluation_leaves_the_run_finished(trained):
     assert "3 of 7 images of voc:voc:test are kept in" in stopped.stderr
     assert "--resume" in stopped.stderr and "Traceback" not in stopped.stderr
     assert Run.open(trained / "run").state == "finished"
-    other = tiny.run_cli(*EVALUATE, "--resume", "INPUT.MIN_SIZE_TEST", "80", cwd=trained)
+    other = children.run_cli(*EVALUATE, "--resume", "INPUT.MIN_SIZE_TEST", "80", cwd=trained)
     assert other.returncode == 2, other.stderr
     assert "INPUT.MIN_SIZE_TEST is 80" in other.stderr and "64" in other.stderr
-    again = tiny.run_cli(*EVALUATE, "--resume", cwd=trained)
+    again = children.run_cli(*EVALUATE, "--resume", cwd=trained)
     assert again.returncode == 0, again.stderr
     assert "3 of 7 images are there already" in again.stderr
     same_files(trained)
@@ -333,11 +310,11 @@ def test_two_processes_killed_and_one_goes_on(trained):
     assert killed.returncode != 0
     kept = list((trained / "run" / SCORES / "parts").glob("part_*"))
     assert 2 <= len(kept) <= 6
-    again = tiny.run_cli(*EVALUATE, "--resume", cwd=trained)
+    again = children.run_cli(*EVALUATE, "--resume", cwd=trained)
     assert again.returncode == 0, again.stderr
     assert f"{len(kept)} of 7 images are there already" in again.stderr
     same_files(trained)
-    one, two = tiny.run_cli(*EVALUATE, cwd=trained, processes=2), trained / "run" / SCORES
+    one, two = children.run_cli(*EVALUATE, cwd=trained, processes=2), trained / "run" / SCORES
     assert one.returncode == 0, one.stderr
     images = json.loads((two / "images.json").read_text(encoding="utf-8"))
     assert images["expected"] == images["evaluated"] and len(images["evaluated"]) == 7
@@ -357,7 +334,7 @@ def test_a_set_without_annotations_is_detected_on_and_not_scored(trained):
     }  # fmt: skip
     (trained / "image_info.json").write_text(json.dumps(info), encoding="utf-8")
     name = "coco:image_info.json:voc/JPEGImages"
-    done = tiny.run_cli(*EVALUATE, "DATASETS.TEST", f"('{name}',)", cwd=trained)
+    done = children.run_cli(*EVALUATE, "DATASETS.TEST", f"('{name}',)", cwd=trained)
     assert done.returncode == 0, done.stderr
     assert "7 images, not scored: this set has no annotations" in done.stdout
     assert f"tools/submit.py coco run --set {name} --algorithm NAME" in done.stdout
@@ -401,6 +378,6 @@ def test_what_stays_refused(trained, args, words):
     net = nets.build("resnet18", 3, width=0.125)
     card = Card("resnet18", Input("RGB", (60.0,) * 3, (50.0,) * 3), {"width": 0.125})
     weights.save(trained / "net.safetensors", net.state_dict(), card)
-    done = tiny.run_cli("train_det", "--config", "c.yaml", *args, cwd=trained)
+    done = children.run_cli("train_det", "--config", "c.yaml", *args, cwd=trained)
     assert done.returncode == 2, done.stderr
     assert words in done.stderr.replace("\n", " ") and "Traceback" not in done.stderr

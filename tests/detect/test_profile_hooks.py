@@ -11,28 +11,14 @@ pytest.importorskip("detectron2")
 from detectron2.modeling import build_model
 
 import resdet.detect  # noqa: F401 registers
-from resdet import nets, profile, weights
+from resdet import profile
 from resdet.config import resolve
 from resdet.detect.model import fill_from_weights_and_net
 from resdet.detect.profile_hooks import watch
 from resdet.run.folder import Run
-from resdet.weights import Card, Input
-from tests.support import tiny
+from tests.support import children, tiny, trainings
 
-CONFIG = """
-MODEL:
-  META_ARCHITECTURE: GeneralizedRCNN
-  DEVICE: cpu
-  BACKBONE: {NAME: build_net_backbone}
-  NET: {NAME: resnet18}
-  ANCHOR_GENERATOR: {SIZES: [[32, 64]]}
-  RPN: {BATCH_SIZE_PER_IMAGE: 16, POST_NMS_TOPK_TRAIN: 30, POST_NMS_TOPK_TEST: 10}
-  ROI_HEADS: {NAME: RegionHeads, BATCH_SIZE_PER_IMAGE: 8, SCORE_THRESH_TEST: 0.0}
-INPUT: {MIN_SIZE_TRAIN: [64, 80], MIN_SIZE_TEST: 72}
-DATASETS: {TRAIN: ['voc:voc:train'], TEST: ['voc:voc:test']}
-SOLVER: {IMS_PER_BATCH: 2, BASE_LR: 0.01, MAX_ITER: 4, STEPS: [3], WARMUP_ITERS: 0}
-SEED: 3
-"""
+CONFIG = trainings.detector(trainings.HANDED_OVER, {"SOLVER.MAX_ITER": 4, "SOLVER.STEPS": [3]})
 HEADS = ["RoI pooling", "RoI tail", "class and box layers"]
 
 
@@ -41,13 +27,9 @@ def place(tmp_path_factory):
     place = tmp_path_factory.mktemp("watched")
     tiny.voc_tree(place / "voc")
     (place / "c.yaml").write_text(CONFIG, encoding="utf-8")
-    torch.manual_seed(0)
-    net = nets.build("resnet18", 3, width=0.125)
-    net(torch.randn(4, 3, 64, 64))
-    card = Card("resnet18", Input("RGB", (60.0,) * 3, (50.0,) * 3), {"width": 0.125})
-    weights.save(place / "net.safetensors", net.state_dict(), card)
+    trainings.net_to_hand_over(place / "net.safetensors")
     for name, flags in (("off", ()), ("on", ("--profile",))):
-        done = tiny.run_cli(
+        done = children.run_cli(
             *("train_det", "--config", "c.yaml", "--output", name, *flags),
             *("MODEL.WEIGHTS", "net.safetensors"),
             cwd=place,
@@ -116,7 +98,7 @@ def test_the_table_comes_last_and_the_picture_is_whole(place):
 
 def test_scoring_alone_with_workers_and_the_fast_form(place):
     """Decoding goes to the workers' account; regions of the fast form keep their names."""
-    done = tiny.run_cli(
+    done = children.run_cli(
         *("train_det", "--config", "c.yaml", "--output", "fast", "--eval-only", "--profile"),
         *("MODEL.WEIGHTS", "off/model_final.pth", "DATALOADER.NUM_WORKERS", "1"),
         *("ENGINE.FAST_INFERENCE", "on"),

@@ -7,25 +7,19 @@ import torch
 
 pytest.importorskip("detectron2")
 
-from resdet import nets, weights
+from resdet import weights
 from resdet.run.folder import Run
-from resdet.weights import Card, Input
-from tests.support import tiny
+from tests.support import children, tiny, trainings
 
-CONFIG = """
-MODEL:
-  META_ARCHITECTURE: GeneralizedRCNN
-  DEVICE: cpu
-  BACKBONE: {NAME: build_net_backbone}
-  NET: {NAME: resnet18}
-  ANCHOR_GENERATOR: {SIZES: [[32, 64]]}
-  RPN: {BATCH_SIZE_PER_IMAGE: 16, POST_NMS_TOPK_TRAIN: 30, POST_NMS_TOPK_TEST: 10}
-  ROI_HEADS: {NAME: RegionHeads, BATCH_SIZE_PER_IMAGE: 8, SCORE_THRESH_TEST: 0.0}
-INPUT: {MIN_SIZE_TRAIN: [64, 80], MIN_SIZE_TEST: 72}
-DATASETS: {TRAIN: ['voc:voc:train'], TEST: ['voc:voc:test']}
-SOLVER: {IMS_PER_BATCH: 2, BASE_LR: 0.01, MAX_ITER: 10, STEPS: [8], WARMUP_ITERS: 2, CHECKPOINT_PERIOD: 5}
-SEED: 3
-"""  # noqa: E501
+CONFIG = trainings.detector(
+    trainings.HANDED_OVER,
+    {
+        "SOLVER.MAX_ITER": 10,
+        "SOLVER.STEPS": [8],
+        "SOLVER.WARMUP_ITERS": 2,
+        "SOLVER.CHECKPOINT_PERIOD": 5,
+    },
+)
 WEIGHTS = ("MODEL.WEIGHTS", "net.safetensors")
 
 
@@ -34,12 +28,8 @@ def place(tmp_path_factory):
     place = tmp_path_factory.mktemp("detect")
     tiny.voc_tree(place / "voc")
     (place / "c.yaml").write_text(CONFIG, encoding="utf-8")
-    torch.manual_seed(0)
-    net = nets.build("resnet18", 3, width=0.125)
-    net(torch.randn(4, 3, 64, 64))  # statistics of something
-    card = Card("resnet18", Input("RGB", (60.0,) * 3, (50.0,) * 3), {"width": 0.125})
-    weights.save(place / "net.safetensors", net.state_dict(), card)
-    done = tiny.run_cli(*train("one"), cwd=place)
+    trainings.net_to_hand_over(place / "net.safetensors")
+    done = children.run_cli(*train("one"), cwd=place)
     assert done.returncode == 0, done.stderr
     return place
 
@@ -50,9 +40,9 @@ def train(output, *more):
 
 def test_killed_and_resumed_equals_one_go_to_the_bit(place):
     """F36: weights, and with them every detection, are equal; two workers make no difference."""
-    killed = tiny.run_cli(*train("two"), cwd=place, kill_at=7)
+    killed = children.run_cli(*train("two"), cwd=place, kill_at=7)
     assert killed.returncode == -9, killed.stderr
-    again = tiny.run_cli(*train("two", "--resume"), "DATALOADER.NUM_WORKERS", "2", cwd=place)
+    again = children.run_cli(*train("two", "--resume"), "DATALOADER.NUM_WORKERS", "2", cwd=place)
     assert again.returncode == 0, again.stderr
     one, two = (
         torch.load(place / n / "model_final.pth", weights_only=True)["model"]
@@ -108,7 +98,7 @@ def test_the_result_folder_holds_what_evaluation_and_report_read(place):
 
 def test_eval_only_gives_the_same_numbers(place):
     before = results(place / "one", "voc.json")
-    done = tiny.run_cli(
+    done = children.run_cli(
         "train_det", "--config", "c.yaml", "--output", "one", "--eval-only", cwd=place
     )
     assert done.returncode == 0, done.stderr
@@ -116,7 +106,7 @@ def test_eval_only_gives_the_same_numbers(place):
 
 
 def test_explain_trains_nothing(place):
-    done = tiny.run_cli(*train("three", "--explain"), cwd=place)
+    done = children.run_cli(*train("three", "--explain"), cwd=place)
     assert done.returncode == 0, done.stderr
     assert "the card of net.safetensors" in done.stdout
     assert not (place / "three").exists()
@@ -134,7 +124,7 @@ def test_explain_trains_nothing(place):
 )
 def test_contradictions_are_refused_before_a_run_folder_is_made(place, opts, words):
     """F17, F19, F43: exit code 2, both values, no traceback."""
-    done = tiny.run_cli("train_det", "--config", "c.yaml", "--output", "four", *opts, cwd=place)
+    done = children.run_cli("train_det", "--config", "c.yaml", "--output", "four", *opts, cwd=place)
     assert done.returncode == 2, done.stderr
     assert words in done.stderr
     assert "Traceback" not in done.stderr
@@ -142,7 +132,7 @@ def test_contradictions_are_refused_before_a_run_folder_is_made(place, opts, wor
 
 
 def score(place, output, *opts):
-    return tiny.run_cli(
+    return children.run_cli(
         "train_det", "--config", "c.yaml", "--output", output, "--eval-only", *opts, cwd=place
     )
 
@@ -193,7 +183,7 @@ def test_the_fast_form_gives_the_same_detections(place):
 
 
 def test_compiling_is_refused_before_anything_is_read(place):
-    done = tiny.run_cli(*train("none"), "ENGINE.COMPILE", "on", cwd=place)
+    done = children.run_cli(*train("none"), "ENGINE.COMPILE", "on", cwd=place)
     assert done.returncode == 2 and "ENGINE.FAST_TRAINING on is what" in done.stderr
     assert "with_objects" not in done.stderr + done.stdout and not (place / "none").exists()
 
@@ -201,7 +191,7 @@ def test_compiling_is_refused_before_anything_is_read(place):
 @pytest.mark.numeric
 def test_fast_training_learns_the_same(place):
     """ENGINE.FAST_TRAINING against off: every recorded loss within rounding, the same tensors."""
-    done = tiny.run_cli(*train("quick"), "ENGINE.FAST_TRAINING", "on", cwd=place)
+    done = children.run_cli(*train("quick"), "ENGINE.FAST_TRAINING", "on", cwd=place)
     assert done.returncode == 0, done.stderr
     ours, theirs = (
         [json.loads(line) for line in (place / n / "metrics.json").read_text().splitlines()]
@@ -248,7 +238,7 @@ def test_a_training_that_starts_from_a_detector_fits_its_heads_by_class(place):
     command = ("train_det", "--config", "c.yaml", "--output")
     try:
         for output, more in options.items():
-            done = tiny.run_cli(*command, output, *steps, *more, cwd=place)
+            done = children.run_cli(*command, output, *steps, *more, cwd=place)
             assert done.returncode == 0, done.stderr
     finally:
         (place / "voc" / "classes.txt").unlink()
@@ -262,7 +252,7 @@ def test_a_training_that_starts_from_a_detector_fits_its_heads_by_class(place):
 
 def test_a_late_flag_is_named_whatever_else_is_missing(place):
     """docs/commands.md: a flag after the first pair is an error of its own."""
-    done = tiny.run_cli("train_det", "SOLVER.MAX_ITER", "3", "--config", "c.yaml", cwd=place)
+    done = children.run_cli("train_det", "SOLVER.MAX_ITER", "3", "--config", "c.yaml", cwd=place)
     assert done.returncode == 2
     assert "--config comes after the first KEY VALUE pair" in done.stderr
 
@@ -275,6 +265,8 @@ def test_the_stock_model_trains_in_our_loop(place):
         "MODEL.RESNETS.STEM_OUT_CHANNELS", "8", "MODEL.RESNETS.RES2_OUT_CHANNELS", "16",
         "MODEL.RESNETS.WIDTH_PER_GROUP", "8", "MODEL.RESNETS.NORM", "BN", "SOLVER.MAX_ITER", "1",
     ]  # fmt: skip
-    done = tiny.run_cli("train_det", "--config", "c.yaml", "--output", "stock", *opts, cwd=place)
+    done = children.run_cli(
+        "train_det", "--config", "c.yaml", "--output", "stock", *opts, cwd=place
+    )
     assert done.returncode == 0, done.stderr[-2000:]
     assert Run.open(place / "stock").state == "finished"

@@ -1,7 +1,6 @@
 """The loop: exact to the bit across a stop, guarded before a step, stopped by signals."""
 
 import json
-import os
 import signal
 
 import pytest
@@ -9,57 +8,12 @@ import torch
 
 pytest.importorskip("detectron2")
 
-from detectron2.engine import HookBase
 
-from resdet.engine.loop import Checkpoints, Loop, Schedule, passes, resume
+from resdet.engine.loop import Loop, passes, resume
 from resdet.engine.speed.precision import Precision
 from resdet.errors import Interrupted, RunError, TrainingStopped
 from resdet.run.folder import Run
-
-
-def make_loop(seed=1, spoil_at=None):
-    """A net with dropout and BN, so that hidden random state would show."""
-    torch.manual_seed(0)
-    model = torch.nn.Sequential(
-        torch.nn.Linear(4, 8), torch.nn.BatchNorm1d(8), torch.nn.Dropout(0.5), torch.nn.Linear(8, 1)
-    )
-    optimizer = torch.optim.SGD(model.parameters(), lr=0.1, momentum=0.9)
-    scheduler = torch.optim.lr_scheduler.StepLR(optimizer, 3)
-
-    def batches(start):
-        for i in range(start, 1000):
-            x = torch.randn(6, 4, generator=torch.Generator().manual_seed(i))
-            yield x * float("nan") if i == spoil_at else x
-
-    return Loop(
-        model,
-        optimizer,
-        scheduler,
-        lambda x: {"loss": model(x).square().mean()},
-        batches,
-        seed=seed,
-        describe=lambda x: "image 7",
-    )
-
-
-def make_run(path):
-    return Run.create(path, kind="detection", config_text="", command=[], seed=1)
-
-
-class Killed(HookBase):
-    """Ends the training when this many steps are done, as a kill would."""
-
-    def __init__(self, steps):
-        self.steps = steps
-
-    def before_step(self):
-        if self.trainer.iter == self.steps:
-            raise RuntimeError("killed")
-
-
-def train(loop, run, start, stop, *more):
-    loop.register_hooks([Schedule(), Checkpoints(run, 5), *more])
-    loop.train(start, stop)
+from tests.support.loops import Killed, Stopped, make_loop, make_run, train
 
 
 def test_five_steps_and_five_after_a_resume_equal_ten(tmp_path):
@@ -161,18 +115,12 @@ def test_a_whole_training_ends_with_a_checkpoint(tmp_path):
 
 def test_a_signal_ends_after_the_step_with_a_checkpoint(tmp_path):
     """F75: SIGTERM, exit code 143, and the next start goes on from there."""
-
-    class Kill(HookBase):
-        def before_step(self):
-            if self.trainer.iter == 2:
-                os.kill(os.getpid(), signal.SIGTERM)
-
     run = make_run(tmp_path / "r")
     before = signal.getsignal(signal.SIGTERM)
     with pytest.raises(
         Interrupted, match="stopped by SIGTERM after step 3; go on with --resume"
     ) as error:
-        train(make_loop(), run, 0, 10, Kill())
+        train(make_loop(), run, 0, 10, Stopped(2))
     assert error.value.exit_code == 143
     assert Run.open(run.path).state == "interrupted"
     assert resume(make_loop(), run) == 3

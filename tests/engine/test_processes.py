@@ -13,38 +13,22 @@ from resdet import nets, weights
 from resdet.engine import processes
 from resdet.errors import ConfigError, ResdetError
 from resdet.run.folder import Run
-from tests.support import tiny
+from tests.support import children, tiny, trainings
 
 # Without norms and dropout nothing depends on how a batch is cut.
-PRETRAIN = """
-MODEL: {DEVICE: cpu, NET: {NAME: vgg11, WIDTH: 0.0625, POOLS: 2, POOLED_SIZE: 4, FC_CHANNELS: 16, DROPOUT: 0.0}}
-INPUT: {FORMAT: RGB}
-PRETRAIN: {TRAIN: data/train, VAL: data/val, CROP: 16, TEST_SIDE: 18, AUGMENTATION: area}
-SOLVER: {IMS_PER_BATCH: 6, BASE_LR: 0.01, MAX_ITER: 6, STEPS: [], WARMUP_ITERS: 0}
-SEED: 3
-"""  # noqa: E501
-DETECT = """
-MODEL:
-  META_ARCHITECTURE: GeneralizedRCNN
-  DEVICE: cpu
-  BACKBONE: {NAME: build_net_backbone}
-  NET: {NAME: resnet18, WIDTH: 0.125}
-  ANCHOR_GENERATOR: {SIZES: [[32, 64]]}
-  RPN: {POST_NMS_TOPK_TEST: 10}
-  ROI_HEADS: {NAME: RegionHeads, SCORE_THRESH_TEST: 0.0}
-TRANSFER: {FROM_SCRATCH: True}
-INPUT: {MIN_SIZE_TRAIN: [64], MIN_SIZE_TEST: 64}
-DATASETS: {TRAIN: ['voc:voc:train'], TEST: ['voc:voc:test']}
-SOLVER: {IMS_PER_BATCH: 2, BASE_LR: 0.01, MAX_ITER: 3, STEPS: [], WARMUP_ITERS: 0}
-SEED: 3
-"""
+VGG = {"width": 0.0625, "pools": 2, "pooled_size": 4, "fc_channels": 16, "dropout": 0.0}
+PRETRAIN = trainings.classifier({
+    "MODEL.NET": {"NAME": "vgg11", **{key.upper(): value for key, value in VGG.items()}},
+    "SOLVER.MAX_ITER": 6,
+})  # fmt: skip
+DETECT = trainings.detector(trainings.FROM_SCRATCH, {"SOLVER.MAX_ITER": 3})
 
 
 def both(command: str, config: str, place: Path) -> list[Run]:
     (place / "c.yaml").write_text(config, encoding="utf-8")
     runs = []
     for number in (1, 2):
-        done = tiny.run_cli(
+        done = children.run_cli(
             command, "--config", "c.yaml", "--output", f"by{number}", cwd=place, processes=number
         )
         assert done.returncode == 0, done.stderr[-3000:]
@@ -61,8 +45,7 @@ def test_pretraining_by_two_equals_one_up_to_rounding(tmp_path: Path) -> None:
     one, two = both("pretrain_cls", PRETRAIN, tmp_path)
     (a, _), (b, _) = (weights.load(run.path / "model.safetensors") for run in (one, two))
     torch.manual_seed(3)
-    options = {"width": 0.0625, "pools": 2, "pooled_size": 4, "fc_channels": 16, "dropout": 0.0}
-    start = nets.build("vgg11", 3, **options).state_dict()
+    start = nets.build("vgg11", 3, **VGG).state_dict()
     moved, apart = ([(x[k] - a[k]).norm() for k in a] for x in (start, b))
     # A ReLU that rounding flips moves a weight by some 1e-4, a lost half of the batch by as much
     # as the training did: the bound lies between them, whatever the order of sums.

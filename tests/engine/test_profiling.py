@@ -1,36 +1,27 @@
 """What `--profile` of a training leaves behind, also when it is stopped or was never begun."""
 
 import argparse
-import os
-import signal
 
 import pytest
 import torch
 
 pytest.importorskip("detectron2")
 
-from detectron2.engine import HookBase
 
 from resdet import profile
 from resdet.engine.profiling import left_in, profiled
 from resdet.errors import ConfigError, Interrupted
-from tests.engine import test_loop as loops
+from tests.support import loops
 
 ON = argparse.Namespace(profile=True)
 OFF = argparse.Namespace(profile=False)
-
-
-class Kill(HookBase):
-    def before_step(self):
-        if self.trainer.iter == 12:
-            os.kill(os.getpid(), signal.SIGTERM)
 
 
 def test_a_stopped_training_leaves_what_it_has(tmp_path, capsys):
     """SIGTERM in the 13th step: ten after the first three, and both files in the run folder."""
     run = loops.make_run(tmp_path / "r")
     with pytest.raises(Interrupted), profiled(ON, "train_det"), left_in(run):
-        loops.train(loops.make_loop(), run, 0, 100, Kill())
+        loops.train(loops.make_loop(), run, 0, 100, loops.Stopped(12))
     (section,) = run.read("profile.json")["sections"]
     assert (section["name"], section["first"]["calls"], section["steps"]["calls"]) == (
         "training",

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from resdet.evaluation.voc import voc_evaluation as voc
-from tests.support import random_scenes
+from tests.support import coco_json, random_scenes
 
 VocProblem = tuple[voc.VocGroundTruth, voc.VocDetections]
 
@@ -60,26 +60,15 @@ def instances() -> dict[str, Any]:
     """Two images of 100 x 80 (ids 7 and 9), categories 1, 3, 4 and three objects."""
     return {
         "images": [
-            {"id": 7, "width": 100, "height": 80, "file_name": "7.jpg"},
-            {"id": 9, "width": 100, "height": 80, "file_name": "9.jpg"},
+            coco_json.image(7),
+            coco_json.image(9),
         ],
         "categories": [{"id": 1, "name": "cat"}, {"id": 3, "name": "dog"}, {"id": 4, "name": "ox"}],
         "annotations": [
-            annotation(11, 7, 1, [10, 10, 40, 40]),
-            annotation(12, 9, 3, [50, 20, 30, 50]),
-            annotation(13, 9, 3, [5, 5, 20, 20]),
+            coco_json.annotation(11, 7, 1, [10, 10, 40, 40], area=1599),
+            coco_json.annotation(12, 9, 3, [50, 20, 30, 50], area=1499),
+            coco_json.annotation(13, 9, 3, [5, 5, 20, 20], area=399),
         ],
-    }
-
-
-def annotation(number: int, image: int, category: int, box: list[float]) -> dict[str, Any]:
-    return {
-        "id": number,
-        "image_id": image,
-        "category_id": category,
-        "bbox": box,
-        "area": box[2] * box[3] - 1,
-        "iscrowd": 0,
     }
 
 
@@ -87,9 +76,9 @@ def annotation(number: int, image: int, category: int, box: list[float]) -> dict
 def perfect() -> list[dict[str, Any]]:
     """The objects of `instances`, found exactly."""
     return [
-        {"image_id": 7, "category_id": 1, "bbox": [10, 10, 40, 40], "score": 0.9},
-        {"image_id": 9, "category_id": 3, "bbox": [50, 20, 30, 50], "score": 0.8},
-        {"image_id": 9, "category_id": 3, "bbox": [5, 5, 20, 20], "score": 0.7},
+        coco_json.detection(7, 1, [10, 10, 40, 40], 0.9),
+        coco_json.detection(9, 3, [50, 20, 30, 50], 0.8),
+        coco_json.detection(9, 3, [5, 5, 20, 20], 0.7),
     ]
 
 

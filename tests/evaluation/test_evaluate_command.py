@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +11,7 @@ import pytest
 
 from resdet.cli import evaluate
 from resdet.errors import CheckFailed, ConfigError, DataError
+from tests.support import children
 
 
 def run(*words: object) -> int:
@@ -114,10 +113,7 @@ def test_evaluation_imports_neither_torch_nor_detectron2() -> None:
         "bad |= {'resdet.run.folder', 'resdet.data'}\n"
         "print(len(names), sorted(bad & set(sys.modules)))"
     )
-    done = subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60
-    )
-    count, found = done.stdout.split(" ", 1)
+    count, found = children.printed_by(code).split(" ", 1)
     assert int(count) >= 30
     assert found.strip() == "[]"
 

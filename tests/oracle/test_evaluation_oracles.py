@@ -13,6 +13,7 @@ import pytest
 from resdet.evaluation.coco import coco_evaluation as coco
 from resdet.evaluation.voc import voc_evaluation as voc
 from resdet.formats.voc_xml import VOC_CLASSES
+from tests.support.voc_xml import annotation, voc_object
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")
 
@@ -135,13 +136,11 @@ def write_voc(root: Path, rng: np.random.Generator) -> None:
         objects = ""
         for _ in range(rng.integers(0, 5)):
             x, y, w, h = rng.integers([1, 1, 5, 5], [200, 200, 80, 80])
-            objects += (
-                f"<object><name>{rng.choice(['cow', 'dog'])}</name><pose>Left</pose>"
-                f"<truncated>0</truncated><difficult>{int(rng.random() < 0.2)}</difficult><bndbox>"
-                f"<xmin>{x}</xmin><ymin>{y}</ymin><xmax>{x + w}</xmax><ymax>{y + h}</ymax>"
-                "</bndbox></object>"
-            )
-        text = f"<annotation>{objects}</annotation>"
+            corners = (x, y, x + w, y + h)
+            name, difficult = rng.choice(["cow", "dog"]), int(rng.random() < 0.2)
+            flags = {"pose": "Left", "truncated": 0, "difficult": difficult}
+            objects += voc_object(name, corners, **flags)
+        text = annotation(objects)
         (root / "Annotations" / f"{image_id}.xml").write_text(text, encoding="utf-8")
 
 

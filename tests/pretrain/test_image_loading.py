@@ -17,20 +17,17 @@ from resdet.data.records import ClassificationSet
 from resdet.pretrain import image_loading
 from resdet.pretrain.augment import KINDS, TrainCrop, centre_crop
 from resdet.pretrain.image_loading import Crops
-from tests.support import tiny
+from tests.support import children, trainings
 
-CONFIG = """
-MODEL:
-  DEVICE: cpu
-  NET: {NAME: resnet18, WIDTH: 0.125, STEM: small}
-  PIXEL_MEAN: [60.0, 60.0, 60.0]
-  PIXEL_STD: [50.0, 50.0, 50.0]
-INPUT: {FORMAT: RGB}
-PRETRAIN: {TRAIN: data, VAL: "", CROP: 16, JITTER: [18, 60], SCALED_DECODE: "on"}
-ENGINE: {WORKERS: auto}
-SOLVER: {IMS_PER_BATCH: 4, BASE_LR: 0.05, MAX_ITER: 4, STEPS: [3], WARMUP_ITERS: 0}
-SEED: 3
-"""
+CONFIG = trainings.classifier({
+    "MODEL.PIXEL_MEAN": [60.0, 60.0, 60.0],
+    "MODEL.PIXEL_STD": [50.0, 50.0, 50.0],
+    "PRETRAIN": {"TRAIN": "data", "VAL": "", "CROP": 16, "JITTER": [18, 60], "SCALED_DECODE": "on"},
+    "ENGINE.WORKERS": "auto",
+    "SOLVER.IMS_PER_BATCH": 4,
+    "SOLVER.BASE_LR": 0.05,
+    "SOLVER.STEPS": [3],
+})  # fmt: skip
 
 
 def photographs(folder, side=(200, 160), number=6, **save):
@@ -196,7 +193,7 @@ def test_a_training_with_the_keys_on_is_the_same_with_any_workers(tmp_path):
     off = ["ENGINE.WORKERS", "off", "DATALOADER.NUM_WORKERS", "2"]
     found = []
     for name, keys in (("one", []), ("two", off)):
-        done = tiny.run_cli(
+        done = children.run_cli(
             "pretrain_cls", "--config", "c.yaml", "--output", name, *keys, cwd=tmp_path
         )
         assert done.returncode == 0, done.stderr

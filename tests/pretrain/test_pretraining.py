@@ -7,19 +7,19 @@ pytest.importorskip("detectron2")
 
 from resdet import weights
 from resdet.run.folder import Run
-from tests.support import tiny
+from tests.support import children, tiny, trainings
 
-CONFIG = """
-MODEL:
-  DEVICE: cpu
-  NET: {NAME: resnet18, WIDTH: 0.125, STEM: small}
-  PIXEL_MEAN: [60.0, 60.0, 60.0]
-  PIXEL_STD: [50.0, 50.0, 50.0]
-INPUT: {FORMAT: RGB}
-PRETRAIN: {TRAIN: data/train, VAL: data/val, CROP: 16, TEST_SIDE: 18, AUGMENTATION: area, COLOR_STD: 0.1, BN_IMAGES: 12}
-SOLVER: {IMS_PER_BATCH: 6, BASE_LR: 0.05, MAX_ITER: 10, STEPS: [8], WARMUP_ITERS: 2, CHECKPOINT_PERIOD: 5}
-SEED: 3
-"""  # noqa: E501
+CONFIG = trainings.classifier({
+    "MODEL.PIXEL_MEAN": [60.0, 60.0, 60.0],
+    "MODEL.PIXEL_STD": [50.0, 50.0, 50.0],
+    "PRETRAIN.COLOR_STD": 0.1,
+    "PRETRAIN.BN_IMAGES": 12,
+    "SOLVER.BASE_LR": 0.05,
+    "SOLVER.MAX_ITER": 10,
+    "SOLVER.STEPS": [8],
+    "SOLVER.WARMUP_ITERS": 2,
+    "SOLVER.CHECKPOINT_PERIOD": 5,
+})  # fmt: skip
 
 
 @pytest.fixture(scope="module")
@@ -27,7 +27,7 @@ def place(tmp_path_factory):
     place = tmp_path_factory.mktemp("mes données #1")
     tiny.class_folders(place / "data")
     (place / "c.yaml").write_text(CONFIG, encoding="utf-8")
-    done = tiny.run_cli("pretrain_cls", "--config", "c.yaml", "--output", "one", cwd=place)
+    done = children.run_cli("pretrain_cls", "--config", "c.yaml", "--output", "one", cwd=place)
     assert done.returncode == 0, done.stderr
     return place
 
@@ -35,9 +35,9 @@ def place(tmp_path_factory):
 def test_killed_and_resumed_equals_one_go_to_the_bit(place):
     """F36: 5 steps, kill -9 at the eighth, resume: weights, BN statistics and errors are equal."""
     command = ["pretrain_cls", "--config", "c.yaml", "--output", "two"]
-    killed = tiny.run_cli(*command, cwd=place, kill_at=7)
+    killed = children.run_cli(*command, cwd=place, kill_at=7)
     assert killed.returncode == -9, killed.stderr
-    again = tiny.run_cli(*command, "--resume", cwd=place)
+    again = children.run_cli(*command, "--resume", cwd=place)
     assert again.returncode == 0, again.stderr
     one, _ = weights.load(place / "one" / "model.safetensors")
     two, _ = weights.load(place / "two" / "model.safetensors")
@@ -62,7 +62,7 @@ def test_the_card_states_what_the_net_was_trained_on(place):
 def test_a_finished_run_scores_again_to_the_same_numbers(place):
     """--eval-only reads the written file."""
     before = Run.open(place / "one").read("classification.json")["data/val"]
-    done = tiny.run_cli(
+    done = children.run_cli(
         "pretrain_cls", "--config", "c.yaml", "--output", "one", "--eval-only", cwd=place
     )
     assert done.returncode == 0, done.stderr
@@ -72,7 +72,7 @@ def test_a_finished_run_scores_again_to_the_same_numbers(place):
 
 def test_a_resume_with_another_rate_is_refused(place):
     """F36: Detectron2 ignores the new rate in silence."""
-    done = tiny.run_cli(
+    done = children.run_cli(
         *("pretrain_cls", "--config", "c.yaml", "--output", "one", "--resume"),
         *("SOLVER.BASE_LR", "0.01"),
         cwd=place,
@@ -83,7 +83,7 @@ def test_a_resume_with_another_rate_is_refused(place):
 
 def test_a_second_start_in_the_same_folder_is_refused(place):
     """F46."""
-    done = tiny.run_cli("pretrain_cls", "--config", "c.yaml", "--output", "one", cwd=place)
+    done = children.run_cli("pretrain_cls", "--config", "c.yaml", "--output", "one", cwd=place)
     assert done.returncode == 2
     assert "holds a finished classification run" in done.stderr
 
@@ -101,7 +101,9 @@ def test_a_second_start_in_the_same_folder_is_refused(place):
 )
 def test_what_cannot_be_is_refused_and_leaves_no_folder(place, opts, words):
     """Exit code 2 means that nothing was started: the folder is free for the next try."""
-    done = tiny.run_cli("pretrain_cls", "--config", "c.yaml", "--output", "bad", *opts, cwd=place)
+    done = children.run_cli(
+        "pretrain_cls", "--config", "c.yaml", "--output", "bad", *opts, cwd=place
+    )
     assert done.returncode == 2, done.stderr
     assert words in done.stderr
     assert "Traceback" not in done.stderr
@@ -110,7 +112,7 @@ def test_what_cannot_be_is_refused_and_leaves_no_folder(place, opts, words):
 
 def test_a_classifier_can_start_from_another(place):
     """Every tensor counted, the last layer kept for the same classes; the card names its parent."""
-    done = tiny.run_cli(
+    done = children.run_cli(
         "pretrain_cls", "--config", "c.yaml", "--output", "child",
         "MODEL.WEIGHTS", "one/model.safetensors", "SOLVER.BASE_LR", "0.0",
         "PRETRAIN.BN_IMAGES", "0",
@@ -133,7 +135,7 @@ def test_the_log_opens_with_what_was_found_before_the_folder_was_made(place):
 
 def test_a_profiled_training_is_the_same_to_the_bit(place):
     """Weights, BN statistics and errors; every part of the command has its rows."""
-    done = tiny.run_cli(
+    done = children.run_cli(
         "pretrain_cls", "--config", "c.yaml", "--output", "profiled", "--profile", cwd=place
     )
     assert done.returncode == 0, done.stderr

@@ -10,15 +10,9 @@ pytest.importorskip("detectron2")
 from resdet import weights
 from resdet.engine.speed.kept_memory import can_keep
 from resdet.run.folder import Run
-from tests.support import tiny
+from tests.support import children, tiny, trainings
 
-CONFIG = """
-MODEL: {DEVICE: cpu, NET: {NAME: resnet18, WIDTH: 0.125, STEM: small}}
-INPUT: {FORMAT: RGB}
-PRETRAIN: {TRAIN: data/train, VAL: data/val, CROP: 16, TEST_SIDE: 18, AUGMENTATION: area}
-SOLVER: {IMS_PER_BATCH: 6, BASE_LR: 0.01, MAX_ITER: 4, STEPS: [], WARMUP_ITERS: 0, CHECKPOINT_PERIOD: 2}
-SEED: 3
-"""  # noqa: E501
+CONFIG = trainings.classifier({"SOLVER.CHECKPOINT_PERIOD": 2})
 EXACT = ["ENGINE.FUSED_OPTIMIZER", "auto", "ENGINE.KEEP_MEMORY", "auto"]
 # Four steps in float32 whose updates alone round differently: by 6e-8 of a weight or statistic
 # below 8 (5e-7) a step, which the next steps' gradients make larger. Twenty times as much.
@@ -35,7 +29,9 @@ def place(tmp_path_factory):
 
 
 def pretrain(place, output, *opts, ok=True):
-    done = tiny.run_cli("pretrain_cls", "--config", "c.yaml", "--output", output, *opts, cwd=place)
+    done = children.run_cli(
+        "pretrain_cls", "--config", "c.yaml", "--output", output, *opts, cwd=place
+    )
     assert (done.returncode == 0) == ok, done.stderr
     return done
 
@@ -67,7 +63,7 @@ def test_fused_and_kept_memory_give_the_same_net(place):
 
 def test_a_run_goes_on_with_keys_that_it_was_not_started_with(place):
     """Two steps off, killed, and the rest with both keys: the net of four steps off."""
-    killed = tiny.run_cli(
+    killed = children.run_cli(
         "pretrain_cls", "--config", "c.yaml", "--output", "across", cwd=place, kill_at=3
     )
     assert killed.returncode == -9, killed.stderr
@@ -87,13 +83,9 @@ def test_compile_without_a_compiler_is_refused_before_anything_starts(place, mon
 def test_detection_refuses_compile_and_states_what_it_has(place):
     """A key that a command passes over in silence would be taken for a gain."""
     tiny.voc_tree(place / "voc")
-    (place / "d.yaml").write_text(
-        "MODEL: {DEVICE: cpu, BACKBONE: {NAME: build_net_backbone}, NET: {NAME: resnet18, WIDTH: "
-        "0.125}, ROI_HEADS: {NAME: RegionHeads}}\nTRANSFER: {FROM_SCRATCH: True}\n"
-        "DATASETS: {TRAIN: ['voc:voc:train'], TEST: ['voc:voc:test']}\n",
-        encoding="utf-8",
-    )
-    done = tiny.run_cli(
+    config = trainings.detector(trainings.FROM_SCRATCH)
+    (place / "d.yaml").write_text(config, encoding="utf-8")
+    done = children.run_cli(
         *("train_det", "--config", "d.yaml", "--output", "det", "ENGINE.COMPILE", "on"), cwd=place
     )
     assert done.returncode == 2, done.stderr

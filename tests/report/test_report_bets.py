@@ -22,6 +22,7 @@ from resdet.report.render import pictures
 from resdet.report.runs import read_columns
 from resdet.report.scores import Metric, read_scores
 from resdet.run.folder import write_json
+from tests.support import coco_json
 from tests.support.fabricate import fabricate_run
 
 METRIC = Metric("AP", "COCO bbox", "AP (COCO)")
@@ -198,14 +199,12 @@ def results_run(folder: Path, found: list[tuple[int, int, float]], pictures: Pat
     here = run / "results" / "cats"
     boxes = [[10.0 + 30 * n, 10.0, 20.0, 20.0] for n in range(3)]
     annotations = [
-        {"id": 3 * i + n, "image_id": i, "category_id": 1, "bbox": box, "area": 400.0, "iscrowd": 0}
+        coco_json.annotation(3 * i + n, i, 1, box)
         for i in range(1, 5)
         for n, box in enumerate(boxes)
     ]
     write_json(here / "ground_truth.json.gz", {**CATS, "annotations": annotations})
-    detections = [
-        {"image_id": i, "category_id": 1, "bbox": boxes[n], "score": score} for i, n, score in found
-    ]
+    detections = [coco_json.detection(i, 1, boxes[n], score) for i, n, score in found]
     write_json(here / "coco_instances_results.json", detections)
     ids = [1, 2, 3, 4]
     about = {"data_set": "cats", "expected": ids, "evaluated": ids}

@@ -5,7 +5,6 @@ from __future__ import annotations
 import html.parser
 import json
 import re
-import subprocess
 import sys
 from pathlib import Path
 from types import SimpleNamespace
@@ -21,6 +20,7 @@ from resdet.report.comparison.backbone_gains import percent, points
 from resdet.report.document import gather
 from resdet.report.render import pictures
 from resdet.run.folder import Run, write_json
+from tests.support import children
 from tests.support.fabricate import fabricate_run
 
 LETTERS = "ABCD"
@@ -392,12 +392,7 @@ def test_a_report_needs_neither_torch_nor_detectron2(demo_runs: list[Path], tmp_
         "from resdet.report import compare\n"
         "print(compare(sys.argv[2:], sys.argv[1]).html)\n"
     )
-    root = Path(__file__).parents[2]
-    command = [sys.executable, "-c", code, str(tmp_path / "out"), *map(str, demo_runs[:2])]
-    done = subprocess.run(
-        command, check=False, cwd=root, capture_output=True, text=True, timeout=120
-    )
-    assert done.returncode == 0, done.stderr
+    children.printed_by(code, tmp_path / "out", *demo_runs[:2])
     assert (tmp_path / "out" / "report.html").exists()
 
 

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -14,8 +12,7 @@ from PIL import Image
 from resdet.cli.compare import add_arguments, run
 from resdet.errors import CheckFailed, DataError, UserError
 from resdet.report.foreign_results import split_name
-
-ROOT = Path(__file__).resolve().parents[2]
+from tests.support import children, coco_json
 
 
 def arguments(*words: str) -> Any:
@@ -26,25 +23,18 @@ def arguments(*words: str) -> Any:
     return parser.parse_args(list(words))
 
 
-def detection(image: int, box: list[float], score: float) -> dict[str, Any]:
-    return {"image_id": image, "category_id": 1, "bbox": box, "score": score}
-
-
 @pytest.fixture
 def files(tmp_path: Path) -> Path:
     """Two images with one cat each; `both` finds them, `half` finds one and is wrong before."""
     boxes = {1: [10, 10, 30, 30], 2: [40, 20, 20, 40]}
     truth = {
-        "images": [{"id": i, "width": 100, "height": 80, "file_name": f"{i}.jpg"} for i in boxes],
+        "images": [coco_json.image(i) for i in boxes],
         "categories": [{"id": 1, "name": "cat"}],
-        "annotations": [
-            {"id": i, "image_id": i, "category_id": 1, "bbox": box, "area": 900, "iscrowd": 0}
-            for i, box in boxes.items()
-        ],
+        "annotations": [coco_json.annotation(i, i, 1, box) for i, box in boxes.items()],
     }
-    truth["annotations"][1]["area"] = 800
-    both = [detection(i, box, 0.9) for i, box in boxes.items()]
-    half = [detection(1, [60, 50, 20, 20], 0.9), detection(1, boxes[1], 0.8)]
+    both = [coco_json.detection(i, 1, box, 0.9) for i, box in boxes.items()]
+    wrong = coco_json.detection(1, 1, [60, 50, 20, 20], 0.9)
+    half = [wrong, coco_json.detection(1, 1, boxes[1], 0.8)]
     for name, value in (("gt", truth), ("both", both), ("half", half)):
         (tmp_path / f"{name}.json").write_text(json.dumps(value), encoding="utf-8")
     return tmp_path
@@ -78,19 +68,10 @@ def test_two_files_are_scored_and_no_cause_is_claimed(
 
 def test_it_works_where_torch_and_detectron2_are_absent(files: Path) -> None:
     """Item 10: from files alone; the temporary run folders are gone afterwards."""
-    code = (
-        "import sys; sys.modules['torch'] = sys.modules['detectron2'] = None\n"
-        "from resdet.cli.main import main; sys.exit(main(sys.argv[1:]))"
-    )
+    code = "from resdet.cli.main import main; sys.exit(main(sys.argv[1:]))"
     words = ["compare", "--results", "a=both.json", "b=half.json", "--gt", "gt.json"]
-    done = subprocess.run(
-        [sys.executable, "-c", code, *words],
-        cwd=files,
-        env={"PYTHONPATH": str(ROOT), "PATH": ""},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    alone = children.unimportable(["torch", "detectron2"]) + code
+    done = children.python("-c", alone, *words, cwd=files, PATH="")
     assert done.returncode == 0, done.stderr
     assert (files / "reports" / "a-b" / "report.html").exists()
 
@@ -109,9 +90,8 @@ def test_files_of_one_name_are_seeds_of_one_detector(files: Path) -> None:
     """AP 1 and 51/202 of one name: their mean against the other's 1; twice the same is refused."""
     both, half = files / "both.json", files / "half.json"
     other = files / "other.json"
-    other.write_text(
-        json.dumps([*json.loads(both.read_text("utf-8")), detection(1, [0, 0, 5, 5], 0.1)])
-    )
+    more = coco_json.detection(1, 1, [0, 0, 5, 5], 0.1)
+    other.write_text(json.dumps([*json.loads(both.read_text("utf-8")), more]))
     compare(files, f"x={both}", f"x={half}", f"y={other}", f"y={both}")
     report = json.loads((files / "report" / "report.json").read_text(encoding="utf-8"))
     gain = report["sets"]["gt"]["gains"][0]

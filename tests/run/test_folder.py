@@ -3,9 +3,6 @@
 import ast
 import json
 import os
-import subprocess
-import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -13,6 +10,7 @@ import pytest
 from resdet.errors import RunError
 from resdet.run import layout
 from resdet.run.folder import Run, atomic_path, read_json, write_json
+from tests.support import children
 
 
 def make(path):
@@ -124,10 +122,8 @@ def test_a_folder_in_use_is_refused_and_a_dead_lock_taken_over(tmp_path):
     held = pytest.raises(RunError, match=f"in use by process {os.getpid()}")
     with run.lock(), held, run.lock():
         pass
-    dead = subprocess.run(
-        [sys.executable, "-c", "import os; print(os.getpid())"], capture_output=True, check=True
-    )
-    owner = {"host": os.uname().nodename, "pid": int(dead.stdout), "since": "then"}
+    dead = children.printed_by("import os; print(os.getpid())")
+    owner = {"host": os.uname().nodename, "pid": int(dead), "since": "then"}
     (run.path / "lock.json").write_text(json.dumps(owner), encoding="utf-8")
     with run.lock():
         assert (

@@ -13,6 +13,7 @@ import pytest
 
 from resdet.evaluation.voc import voc_evaluation as voc
 from resdet.run.folder import Run, write_json
+from tests.support import coco_json
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -30,34 +31,28 @@ def pets() -> dict[str, Any]:
     """Three images with COCO's ids for cat, dog and toothbrush, the last one; three objects."""
     return {
         "images": [
-            {"id": 139, "width": 100, "height": 80, "file_name": "000000000139.jpg"},
-            {"id": 285, "width": 100, "height": 80, "file_name": "000000000285.jpg"},
-            {"id": 632, "width": 100, "height": 80, "file_name": "000000000632.jpg"},
+            coco_json.image(139, name="000000000139.jpg"),
+            coco_json.image(285, name="000000000285.jpg"),
+            coco_json.image(632, name="000000000632.jpg"),
         ],
         "categories": [
             {"id": 17, "name": "cat"}, {"id": 18, "name": "dog"}, {"id": 90, "name": "toothbrush"}
         ],
         "annotations": [
-            _annotation(1, 139, 17, [10.25, 10, 40, 40]),
-            _annotation(2, 285, 18, [50, 20, 30, 50]),
-            _annotation(3, 285, 90, [5, 5, 20, 20]),
+            coco_json.annotation(1, 139, 17, [10.25, 10, 40, 40]),
+            coco_json.annotation(2, 285, 18, [50, 20, 30, 50]),
+            coco_json.annotation(3, 285, 90, [5, 5, 20, 20]),
         ],
     }  # fmt: skip
-
-
-def _annotation(number: int, image: int, category: int, box: list[float]) -> dict[str, Any]:
-    area = box[2] * box[3]
-    return {"id": number, "image_id": image, "category_id": category, "bbox": box, "area": area,
-            "iscrowd": 0}  # fmt: skip
 
 
 @pytest.fixture
 def found() -> list[dict[str, Any]]:
     """The objects of `pets`, nearly; nothing in 632."""
     return [
-        {"image_id": 285, "category_id": 18, "bbox": [50.04, 20.06, 29.95, 49.9], "score": 0.5},
-        {"image_id": 285, "category_id": 90, "bbox": [5.0, 5.0, 20.0, 20.0], "score": 0.75},
-        {"image_id": 139, "category_id": 17, "bbox": [10.25, 10.0, 40.0, 40.0], "score": 0.25},
+        coco_json.detection(285, 18, [50.04, 20.06, 29.95, 49.9], 0.5),
+        coco_json.detection(285, 90, [5.0, 5.0, 20.0, 20.0], 0.75),
+        coco_json.detection(139, 17, [10.25, 10.0, 40.0, 40.0], 0.25),
     ]
 
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
-import io
 import json
 import os
 import zipfile
@@ -12,14 +10,13 @@ from typing import Any
 
 import numpy as np
 import pytest
-from pycocotools.coco import COCO
-from pycocotools.cocoeval import COCOeval
 
 from resdet.errors import CheckFailed, ConfigError, DataError, RunError
 from resdet.evaluation.inputs.detections import Columns
 from resdet.evaluation.inputs.ground_truth import SetIndex, read_index
 from resdet.submission import coco_package, servers
 from resdet.submission.package_check import check_file
+from tests.support.coco_json import by_pycocotools
 
 SET = "coco_2017_val"
 
@@ -34,15 +31,7 @@ def unpacked(path: Path) -> list[dict[str, Any]]:
 
 def twelve(truth: dict[str, Any], results: list[dict[str, Any]], task: str = "bbox") -> list[float]:
     """pycocotools' numbers, straight from its own loader."""
-    with contextlib.redirect_stdout(io.StringIO()):
-        gt = COCO()
-        gt.dataset = json.loads(json.dumps(truth))
-        gt.createIndex()
-        engine = COCOeval(gt, gt.loadRes(json.loads(json.dumps(results))), task)
-        engine.evaluate()
-        engine.accumulate()
-        engine.summarize()
-    return engine.stats.tolist()
+    return by_pycocotools(truth, results, task).stats.tolist()
 
 
 @pytest.mark.parametrize(

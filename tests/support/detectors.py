@@ -55,6 +55,18 @@ def detector(name, options, pooler="ROIAlignV2", proposals=60, norm="FrozenBN"):
     return with_frozen_norms(cfg)
 
 
+def config_of(*opts):
+    """Detectron2's defaults with our backbone and region heads; the rest follows from the net."""
+    parts = ["MODEL.BACKBONE.NAME", "build_net_backbone", "MODEL.ROI_HEADS.NAME", "RegionHeads"]
+    config = resolve(None, ["MODEL.DEVICE", "cpu", *parts, *opts])
+    fill_from_weights_and_net(config, None)
+    return config.cfg
+
+
+def norms_in(module):
+    return {type(m) for m in module.modules() if "BatchNorm" in type(m).__name__}
+
+
 def detector_on_standard_heads(case):
     """Detectron2's own region heads on our nets, wide enough for Winograd's way."""
     few = [*FEW, "MODEL.NET.FC_CHANNELS", "32"] if case.startswith("vgg") else FEW

@@ -5,10 +5,11 @@ Not for: problems worked by hand (those stand in their tests).
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
+
+from tests.support.coco_json import annotation, detection
 
 Scene = tuple[dict[str, Any], list[dict[str, Any]]]
 
@@ -30,10 +31,7 @@ def random_scene(seed: int, *, crowds: float = 0.0, levels: int = 0, categories:
         crowd = number >= categories and rng.random() < crowds
         if number < categories:
             category = number + 1
-        annotations.append({
-            "id": number + 1, "image_id": image, "category_id": category,
-            "bbox": [x, y, w, h], "area": w * h, "iscrowd": int(crowd),
-        })  # fmt: skip
+        annotations.append(annotation(number + 1, image, category, [x, y, w, h], crowd=int(crowd)))
         for _ in range(rng.integers(0, 5)):
             off = rng.choice([0.03, 0.15, 0.35])
             dx, dy, dw, dh = rng.normal(0, off, 4)
@@ -46,7 +44,3 @@ def random_scene(seed: int, *, crowds: float = 0.0, levels: int = 0, categories:
         results.append(detection(int(rng.integers(1, 9)), claimed, box, score()))
     names = [{"id": k, "name": f"c{k}"} for k in range(1, categories + 1)]
     return {"images": images, "annotations": annotations, "categories": names}, results
-
-
-def detection(image: int, category: int, box: Sequence[float], score: float) -> dict[str, Any]:
-    return {"image_id": image, "category_id": category, "bbox": list(box), "score": score}

@@ -19,6 +19,7 @@ import os
 from pathlib import Path
 from typing import Any
 
+from tests.support.coco_json import annotation, detection
 from tests.support.random_scenes import Scene, random_scene
 
 RECORD = Path(__file__).parent / "data" / "tidecv.json"
@@ -69,16 +70,12 @@ def from_rows(rows: dict[str, Any]) -> Scene:
         "images": [{"id": i, "width": 640, "height": 480} for i in range(1, rows["images"] + 1)],
         "categories": [{"id": k, "name": f"c{k}"} for k in range(1, rows["categories"] + 1)],
         "annotations": [
-            {
-                "id": number, "image_id": image, "category_id": category, "bbox": box,
-                "area": box[2] * box[3], "iscrowd": crowd,
-            }
+            annotation(number, image, category, box, crowd=crowd)
             for number, (image, category, crowd, *box) in enumerate(rows["objects"], 1)
         ],
-    }  # fmt: skip
+    }
     results = [
-        {"image_id": image, "category_id": category, "score": score, "bbox": box}
-        for image, category, score, *box in rows["found"]
+        detection(image, category, box, score) for image, category, score, *box in rows["found"]
     ]
     return instances, results
 

@@ -1,28 +1,11 @@
-"""Tiny data sets in the layouts that users have, and a child process that kills itself."""
+"""Tiny data sets in the layouts that users have."""
 
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
 from PIL import Image
 
-ROOT = Path(__file__).resolve().parents[2]
-
-# Runs a command and dies by SIGKILL when the given step begins, as a machine that loses power.
-KILLED = """
-import os, signal, sys
-from resdet.engine.loop import Loop
-step, run_step = int(sys.argv[1]), Loop.run_step
-def killed(self):
-    if self.iter == step:
-        os.kill(os.getpid(), signal.SIGKILL)
-    run_step(self)
-Loop.run_step = killed
-from resdet.cli.main import main
-sys.exit(main(sys.argv[2:]))
-"""
+from tests.support.voc_xml import annotation, voc_object
 
 
 def picture(number: int, label: int, width: int, height: int) -> np.ndarray:
@@ -57,13 +40,8 @@ def voc_tree(root: Path, images: int = 6) -> Path:
             root / "JPEGImages" / f"{image_id}.jpg", quality=95
         )
         box = (width // 4 + 1, height // 4 + 1, 3 * width // 4, 3 * height // 4)
-        corners = "".join(
-            f"<{k}>{v}</{k}>" for k, v in zip(("xmin", "ymin", "xmax", "ymax"), box, strict=True)
-        )
         (root / "Annotations" / f"{image_id}.xml").write_text(
-            f"<annotation><size><width>{width}</width><height>{height}</height></size>"
-            f"<object><name>{('ape', 'bee')[label]}</name><difficult>0</difficult>"
-            f"<bndbox>{corners}</bndbox></object></annotation>",
+            annotation(voc_object(("ape", "bee")[label], box, difficult=0), size=(width, height)),
             encoding="utf-8",
         )
         ids.append(image_id)
@@ -72,24 +50,3 @@ def voc_tree(root: Path, images: int = 6) -> Path:
         path = root / "ImageSets" / "Main" / f"{split}.txt"
         path.write_text("\n".join(part) + "\n", encoding="utf-8")
     return root
-
-
-def run_cli(
-    *args: str, cwd: Path, kill_at: int | None = None, processes: int = 1
-) -> subprocess.CompletedProcess:
-    """`resdet ARGS`; killed when a step begins, or in several processes of torchrun."""
-    command = [sys.executable, "-m", "resdet", *args]
-    if processes > 1:
-        launch = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node"]
-        command = [sys.executable, *launch, str(processes), "-m", "resdet", *args]
-    if kill_at is not None:
-        command = [sys.executable, "-c", KILLED, str(kill_at), *args]
-    environment = {
-        **os.environ,
-        "PYTHONPATH": str(ROOT),
-        "OMP_NUM_THREADS": "1",
-        "RESDET_CACHE": str(cwd / "cache"),
-    }
-    return subprocess.run(
-        command, cwd=cwd, env=environment, capture_output=True, text=True, check=False
-    )

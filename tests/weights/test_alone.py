@@ -1,30 +1,22 @@
 """The weight doctor alone: no Detectron2, timm or torchvision, none of the toolkit's data."""
 
 import json
-import subprocess
-import sys
-from pathlib import Path
 
 import torch
 
 from resdet import nets
+from tests.support import children
 
-ROOT = Path(__file__).resolve().parents[2]
 BLOCKED = ("detectron2", "timm", "torchvision", "fvcore", "yacs", "pycocotools", "resdet.data")
 ALONE = """
-import runpy, sys
-for name in {blocked!r}:
-    sys.modules[name] = None  # an import of it fails
+import runpy
 sys.argv = ["resdet", "convert_weights", *sys.argv[1:]]
 runpy.run_module("resdet", run_name="__main__")
 """
 
 
 def alone(*args):
-    code = ALONE.format(blocked=BLOCKED)
-    return subprocess.run(
-        [sys.executable, "-c", code, *args], cwd=ROOT, capture_output=True, text=True, check=False
-    )
+    return children.python("-c", children.unimportable(BLOCKED) + ALONE, *args)
 
 
 def test_the_doctor_needs_no_library_of_any_origin(tmp_path):

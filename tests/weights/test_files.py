@@ -1,6 +1,5 @@
 """Our files and torch's: what is written comes back, what is broken is named, nothing runs."""
 
-import os
 import pickle
 
 import pytest
@@ -9,6 +8,7 @@ import torch
 from resdet import nets, weights
 from resdet.errors import WeightsError
 from resdet.weights import Card, Input
+from tests.support.payload import Payload
 
 INPUT = Input("RGB", (118.0, 118.0, 118.0), (60.0, 60.0, 60.0), 48)
 
@@ -82,14 +82,9 @@ def test_missing_file_and_folder_are_refused(tmp_path):
 def test_a_pickle_that_runs_code_is_refused_and_runs_nothing(tmp_path):
     """F23: the payload would leave a mark; the mark is absent."""
     mark = tmp_path / "mark"
-
-    class Payload:
-        def __reduce__(self):
-            return os.system, (f"touch {mark}",)
-
     for name, write in (
-        ("new.pth", lambda p: torch.save({"a": Payload()}, p)),
-        ("old.pth", lambda p: p.write_bytes(pickle.dumps({"a": Payload()}))),
+        ("new.pth", lambda p: torch.save({"a": Payload(mark)}, p)),
+        ("old.pth", lambda p: p.write_bytes(pickle.dumps({"a": Payload(mark)}))),
     ):
         write(tmp_path / name)
         with pytest.raises(WeightsError, match=name):

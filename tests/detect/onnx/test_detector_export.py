@@ -1,9 +1,7 @@
 """A detector as one ONNX file: Detectron2's own results are the source, onnxruntime the judge."""
 
-import argparse
 import copy
 import json
-import re
 import shutil
 from pathlib import Path
 
@@ -21,14 +19,15 @@ import onnxruntime
 from detectron2 import model_zoo
 from detectron2.modeling import build_model
 
-from resdet.cli import arguments, export_onnx
 from resdet.config import get_cfg, resolve
 from resdet.detect.model import fill_from_weights_and_net
 from resdet.detect.onnx import detector_export, detector_graph
 from resdet.engine.speed.precision import Precision
 from resdet.errors import CheckFailed, ConfigError, RunError
 from resdet.run.folder import Run, write_json
-from tests.support import tiny
+from tests.support import children, tiny, trainings
+from tests.support.exporting import export
+from tests.support.pages import python_blocks
 
 CONFIGS = Path(__file__).resolve().parents[3] / "configs"
 SMALL = ["MODEL.DEVICE", "cpu", "MODEL.ROI_HEADS.SCORE_THRESH_TEST", "0.0"]
@@ -264,34 +263,21 @@ def test_parts_of_another_kind_are_refused_by_name():
 
 # -- a run --------------------------------------------------------------------------------------
 
-CONFIG = """
-MODEL:
-  META_ARCHITECTURE: GeneralizedRCNN
-  DEVICE: cpu
-  BACKBONE: {NAME: build_net_backbone}
-  NET: {NAME: resnet18, WIDTH: 0.125}
-  ANCHOR_GENERATOR: {SIZES: [[32, 64]]}
-  RPN: {POST_NMS_TOPK_TEST: 10}
-  ROI_HEADS: {NAME: RegionHeads}
-  PIXEL_MEAN: [60.0, 70.0, 80.0]
-TRANSFER: {FROM_SCRATCH: True}
-INPUT: {MIN_SIZE_TRAIN: [64], MIN_SIZE_TEST: 80}
-DATASETS: {TRAIN: ['voc:voc:train'], TEST: ['voc:voc:test']}
-SOLVER: {IMS_PER_BATCH: 2, BASE_LR: 0.001, MAX_ITER: 1, STEPS: [], WARMUP_ITERS: 0}
-SEED: 3
-"""
-
-
-def command(*words):
-    parser = argparse.ArgumentParser(allow_abbrev=False)
-    arguments.export(parser)
-    return export_onnx.run_export(parser.parse_args([str(word) for word in words]))
+CONFIG = trainings.detector(
+    trainings.FROM_SCRATCH,
+    {
+        "MODEL.ROI_HEADS.SCORE_THRESH_TEST": None,
+        "MODEL.PIXEL_MEAN": [60.0, 70.0, 80.0],
+        "INPUT.MIN_SIZE_TEST": 80,
+        "SOLVER.BASE_LR": 0.001,
+        "SOLVER.MAX_ITER": 1,
+    },
+)
 
 
 def _run_block_of_the_page(tmp_path, out, monkeypatch):
     """docs/export.md, as it stands there, on a picture of the set."""
-    page = (CONFIGS.parent / "docs" / "export.md").read_text(encoding="utf-8")
-    block = re.findall(r"```python\n(.*?)```", page, flags=re.DOTALL)[1]
+    block = python_blocks("export.md")[1]
     shutil.copy(tmp_path / "voc" / "JPEGImages" / "000004.jpg", out / "photo.jpg")
     monkeypatch.chdir(out)
     exec(compile(block, "docs/export.md", "exec"), {})
@@ -301,12 +287,12 @@ def test_the_command_exports_a_run_and_compares_on_its_pictures(tmp_path, capsys
     """train_det, then export; what is refused on the way."""
     tiny.voc_tree(tmp_path / "voc", images=6)
     (tmp_path / "c.yaml").write_text(CONFIG, encoding="utf-8")
-    done = tiny.run_cli("train_det", "--config", "c.yaml", "--output", "run", cwd=tmp_path)
+    done = children.run_cli("train_det", "--config", "c.yaml", "--output", "run", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     run, out = tmp_path / "run", tmp_path / "out"
     with pytest.raises(ConfigError, match="--backbone is for weight files"):
-        command(run, "-o", out, "--backbone")
-    assert command(run, "-o", out, "--score-threshold", "0.0", "--json") == 0
+        export(run, "-o", out, "--backbone")
+    assert export(run, "-o", out, "--score-threshold", "0.0", "--json") == 0
     output = json.loads(capsys.readouterr().out)
     assert output["path"] == str(out / "detector.onnx")
     # Three test pictures, 96 x 72 and 72 x 96, with the shorter side made 80; then noise.
@@ -336,7 +322,7 @@ def test_the_command_exports_a_run_and_compares_on_its_pictures(tmp_path, capsys
 
     (run / "model_final.pth").unlink()
     with pytest.raises(RunError, match="model_final.pth does not exist: the run is finished"):
-        command(run, "-o", out)
+        export(run, "-o", out)
 
 
 def test_a_run_of_another_kind_is_refused(tmp_path):

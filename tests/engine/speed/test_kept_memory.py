@@ -1,11 +1,9 @@
 """Memory that a step has freed: kept or not, seen by the pages that the system has to give."""
 
-import subprocess
-import sys
-
 import pytest
 
 from resdet.engine.speed.kept_memory import can_keep
+from tests.support import children
 
 # Page faults of the last of twelve steps that each allocate four blocks of 40 MB and free them.
 # glibc keeps smaller ones by itself; its heap needs a few steps to settle.
@@ -23,10 +21,7 @@ print([step() for _ in range(12)][-1])
 
 
 def faults(setting: str) -> tuple[str, int]:
-    done = subprocess.run(
-        [sys.executable, "-c", SCRIPT, setting], capture_output=True, text=True, check=True
-    )
-    is_kept, count = done.stdout.split()
+    is_kept, count = children.printed_by(SCRIPT, setting).split()
     return is_kept, int(count)
 
 

@@ -19,9 +19,7 @@ from resdet.evaluation.analysis.detection_errors import (
 )
 from resdet.evaluation.coco import coco_evaluation as coco
 from resdet.evaluation.coco import matching
-from resdet.evaluation.inputs.detections import read_columns
-from resdet.evaluation.inputs.ground_truth import read_ground_truth
-from tests.support import tide_record
+from tests.support import coco_json, tide_record
 
 RECORD = json.loads(tide_record.RECORD.read_text(encoding="utf-8"))
 RANDOM = {name: rows for name, rows in RECORD["scenes"].items() if name.startswith("seed")}
@@ -35,10 +33,7 @@ def recalls(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def dissected(instances: Any, results: Any, **options: Any) -> Anatomy:
-    truth = read_ground_truth(instances)
-    columns, findings = read_columns(results, truth.index)
-    assert not findings
-    return dissect(truth, columns, **options)
+    return dissect(*coco_json.arrays(instances, results), **options)
 
 
 def compare(scene: tide_record.Scene, theirs: dict[str, Any]) -> tuple[int, int]:

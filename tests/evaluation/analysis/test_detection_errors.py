@@ -14,6 +14,7 @@ from resdet.evaluation.analysis.detection_errors import ERRORS, STATES, Anatomy,
 from resdet.evaluation.coco import coco_evaluation as coco
 from resdet.evaluation.inputs.detections import read_columns
 from resdet.evaluation.inputs.ground_truth import read_ground_truth
+from tests.support import coco_json
 
 SceneMaker = Callable[..., Any]
 # 10 x 10 at the corner; beside it boxes that overlap it by as much as their names state.
@@ -29,27 +30,18 @@ def scene(
     annotations = []
     for number, (category, box, *more) in enumerate(objects, start=1):
         image, crowd = (*more, *(1, 0)[len(more) :])
-        annotations.append({
-            "id": number, "image_id": image, "category_id": category, "bbox": box,
-            "area": box[2] * box[3], "iscrowd": crowd,
-        })  # fmt: skip
+        annotations.append(coco_json.annotation(number, image, category, box, crowd=crowd))
     instances = {
         "images": [{"id": i, "width": 100, "height": 100} for i in range(1, images + 1)],
         "categories": [{"id": 1, "name": "cat"}, {"id": 2, "name": "dog"}],
         "annotations": annotations,
     }
-    results = [
-        {"image_id": more[0] if more else 1, "category_id": c, "score": s, "bbox": box}
-        for c, s, box, *more in found
-    ]
+    results = [coco_json.detection(more[0] if more else 1, c, box, s) for c, s, box, *more in found]
     return instances, results
 
 
 def dissected(instances: Any, results: Any, **options: Any) -> Anatomy:
-    truth = read_ground_truth(instances)
-    columns, findings = read_columns(results, truth.index)
-    assert not findings
-    return dissect(truth, columns, **options)
+    return dissect(*coco_json.arrays(instances, results), **options)
 
 
 def kinds(found: Anatomy) -> list[str]:

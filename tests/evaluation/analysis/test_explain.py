@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import argparse
-import contextlib
 import copy
-import io
 import itertools
 import json
 from collections.abc import Sequence
@@ -14,8 +12,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-from pycocotools.coco import COCO
-from pycocotools.cocoeval import COCOeval
 
 from resdet.cli import evaluate
 from resdet.evaluation.analysis import explain
@@ -28,6 +24,8 @@ from resdet.evaluation.inputs.detections import read_columns
 from resdet.evaluation.inputs.ground_truth import read_ground_truth
 from resdet.evaluation.voc import voc_evaluation as voc
 from resdet.evaluation.voc.class_scores import ClassDetections, ClassObjects, best_objects, overlaps
+from tests.support import coco_json
+from tests.support.voc_xml import annotation, voc_object
 
 Box = Sequence[float]
 
@@ -41,20 +39,14 @@ def problem(
     """Instances and results; objects: (image, class, box[, flags]), boxes x, y, width, height."""
     annotations = []
     for number, (image, category, box, *flags) in enumerate(objects):
-        annotations.append(
-            {
-                "id": number + 1, "image_id": image, "category_id": category, "bbox": list(box),
-                "area": box[2] * box[3], "iscrowd": 0, **(flags[0] if flags else {}),
-            }
-        )  # fmt: skip
+        entry = coco_json.annotation(number + 1, image, category, box)
+        annotations.append({**entry, **(flags[0] if flags else {})})
     gt = {
         "images": [{"id": i, "width": 1000, "height": 1000} for i in range(1, images + 1)],
         "categories": [{"id": k, "name": f"class{k}"} for k in range(1, classes + 1)],
         "annotations": annotations,
     }
-    results = [
-        {"image_id": i, "category_id": k, "score": s, "bbox": list(b)} for i, k, s, b in found
-    ]
+    results = [coco_json.detection(i, k, b, s) for i, k, s, b in found]
     return gt, results
 
 
@@ -64,15 +56,7 @@ def explained(gt: Any, results: Any) -> explain.Explanation:
 
 def by_pycocotools(gt: Any, results: Any) -> float:
     """AP50 as everybody gets it: COCO, loadRes, COCOeval."""
-    with contextlib.redirect_stdout(io.StringIO()):
-        api = COCO()
-        api.dataset = copy.deepcopy(gt)
-        api.createIndex()
-        engine = COCOeval(api, api.loadRes(copy.deepcopy(results)), "bbox")
-        engine.evaluate()
-        engine.accumulate()
-        engine.summarize()
-    return float(engine.stats[1])
+    return float(coco_json.by_pycocotools(gt, results).stats[1])
 
 
 def random_problem(
@@ -346,13 +330,10 @@ def by_detectron2(folder: Path, gt: Any, results: Any, *, use_07: bool) -> dict[
         for a in gt["annotations"]:
             if a["image_id"] == image["id"]:
                 x, y, w, h = (int(v) for v in a["bbox"])
-                items.append(
-                    f"<object><name>{names[a['category_id']]}</name><pose>x</pose>"
-                    f"<truncated>0</truncated><difficult>{a.get('difficult', 0)}</difficult>"
-                    f"<bndbox><xmin>{x + 1}</xmin><ymin>{y + 1}</ymin><xmax>{x + w}</xmax>"
-                    f"<ymax>{y + h}</ymax></bndbox></object>"
-                )
-        xml = f"<annotation>{''.join(items)}</annotation>"
+                corners = (x + 1, y + 1, x + w, y + h)
+                flags = {"pose": "x", "truncated": 0, "difficult": a.get("difficult", 0)}
+                items.append(voc_object(names[a["category_id"]], corners, **flags))
+        xml = annotation(*items)
         (folder / f"{image['id']}.xml").write_text(xml, "utf-8")
     aps = {}
     for category, name in names.items():

@@ -27,15 +27,13 @@ from resdet.evaluation.coco.matching import RECALLS
 from resdet.evaluation.inputs.detections import read_columns
 from resdet.evaluation.inputs.ground_truth import read_ground_truth
 from resdet.evaluation.voc import voc_evaluation as voc
+from tests.support import coco_json
 
 SceneMaker = Callable[..., Any]
 
 
 def ranked(instances: Any, results: Any, **options: Any) -> dict[str, Ranked]:
-    truth = read_ground_truth(instances)
-    columns, findings = read_columns(results, truth.index)
-    assert not findings
-    return rank_coco(truth, columns, **options)
+    return rank_coco(*coco_json.arrays(instances, results), **options)
 
 
 def made_up(num_images: int = 60, skill: float = 0.7, seed: int = 0) -> dict[str, Ranked]:

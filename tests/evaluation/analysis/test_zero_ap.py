@@ -16,6 +16,7 @@ from resdet.cli import evaluate
 from resdet.evaluation.coco import coco_evaluation as coco
 from resdet.evaluation.inputs.result_folder import evaluate_folder
 from resdet.evaluation.voc import voc_evaluation as voc
+from tests.support import coco_json
 
 Change = Callable[[dict[str, Any]], dict[str, Any] | None]
 
@@ -33,16 +34,10 @@ def found_set() -> tuple[dict[str, Any], list[dict[str, Any]]]:
             category = IDS[(image + 3 * place) % len(IDS)]
             x, y = (float(v) for v in rng.integers([20, 20], [120, 60]))
             box = [x + 180 * place, y, 60.0 + image, 130.0 - 2 * image]
-            annotations.append(
-                {
-                    "id": len(annotations) + 1, "image_id": 10 * image, "category_id": category,
-                    "bbox": box, "area": box[2] * box[3], "iscrowd": 0,
-                }
-            )  # fmt: skip
+            number = len(annotations) + 1
+            annotations.append(coco_json.annotation(number, 10 * image, category, box))
             score = float(rng.uniform(0.3, 0.9))
-            results.append(
-                {"image_id": 10 * image, "category_id": category, "bbox": box, "score": score}
-            )
+            results.append(coco_json.detection(10 * image, category, box, score))
     gt = {
         "images": [
             {"id": 10 * i, "width": 400, "height": 300} for i in range(1, NUM_IMAGES + 1)

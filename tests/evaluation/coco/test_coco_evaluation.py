@@ -2,34 +2,17 @@
 
 from __future__ import annotations
 
-import contextlib
-import copy
-import io
 from typing import Any
 
 import numpy as np
 import pytest
 from pycocotools import mask as coco_mask
-from pycocotools.coco import COCO
-from pycocotools.cocoeval import COCOeval
 
 from resdet.errors import CheckFailed, DataError
 from resdet.evaluation.coco import coco_evaluation as coco
+from tests.support.coco_json import by_pycocotools
 
 IDS = (7, 9)
-
-
-def raw(instances: Any, results: Any, task: str = "bbox") -> Any:
-    """pycocotools as everybody calls it, on copies."""
-    with contextlib.redirect_stdout(io.StringIO()):
-        gt = COCO()
-        gt.dataset = copy.deepcopy(instances)
-        gt.createIndex()
-        engine = COCOeval(gt, gt.loadRes(copy.deepcopy(results)), task)
-        engine.evaluate()
-        engine.accumulate()
-        engine.summarize()
-    return engine
 
 
 def random_problem(seed: int) -> tuple[dict[str, Any], list[dict[str, Any]]]:
@@ -71,7 +54,7 @@ def test_equals_pycocotools_on_random_problems() -> None:
     undefined = 0
     for seed in range(40):
         instances, results = random_problem(seed)
-        engine = raw(instances, results)
+        engine = by_pycocotools(instances, results)
         ours = coco.evaluate(instances, results)
         expected = [None if v < 0 else v for v in engine.stats]
         assert list(ours.numbers.values()) == expected
@@ -94,7 +77,7 @@ def test_masks_equal_pycocotools() -> None:
             item["segmentation"] = rle(item.pop("bbox"))
         if not results:
             continue
-        engine = raw(instances, results, "segm")
+        engine = by_pycocotools(instances, results, "segm")
         ours = coco.evaluate(instances, results, task="segm")
         assert list(ours.numbers.values()) == [None if v < 0 else v for v in engine.stats]
 
@@ -132,7 +115,7 @@ def test_json_is_what_the_commands_page_promises(instances: Any, perfect: Any) -
 def test_annotation_id_0_can_be_found(instances: Any, perfect: Any) -> None:
     """F58: pycocotools itself gives AP 0 for the class whose object has id 0."""
     instances["annotations"][0]["id"] = 0
-    assert raw(instances, perfect).eval["precision"][:, :, 0, 0, -1].max() == 0.0
+    assert by_pycocotools(instances, perfect).eval["precision"][:, :, 0, 0, -1].max() == 0.0
     assert coco.evaluate(instances, perfect).per_category["cat"] == pytest.approx(1.0)
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import gzip
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,22 +12,13 @@ import pytest
 from resdet.errors import CheckFailed, DataError
 from resdet.evaluation.voc import voc_evaluation as voc
 from resdet.evaluation.voc.annotation_files import check_boxes, read_annotation
-
-
-def voc_object(name: str, box: Sequence[float], **tags: object) -> str:
-    corners = zip(("xmin", "ymin", "xmax", "ymax"), box, strict=True)
-    inside = "".join(f"<{tag}>{value}</{tag}>" for tag, value in corners)
-    extra = "".join(f"<{tag}>{value}</{tag}>" for tag, value in tags.items())
-    return f"<object><name>{name}</name>{extra}<bndbox>{inside}</bndbox></object>"
+from tests.support.voc_xml import annotation, tags, voc_object
 
 
 def write_xml(root: Path, image_id: str, objects: str, size: tuple[int, int] = (50, 40)) -> Path:
     path = root / "Annotations" / f"{image_id}.xml"
-    path.write_text(
-        f"<annotation><filename>{image_id}.jpg</filename><size><width>{size[0]}</width>"
-        f"<height>{size[1]}</height><depth>3</depth></size>{objects}</annotation>",
-        encoding="utf-8",
-    )
+    name = tags(filename=f"{image_id}.jpg")
+    path.write_text(annotation(name, objects, size=(*size, 3)), encoding="utf-8")
     return path
 
 

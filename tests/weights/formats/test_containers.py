@@ -4,7 +4,6 @@ import argparse
 import copyreg
 import io
 import json
-import os
 import pickle
 import struct
 import zipfile
@@ -18,6 +17,7 @@ from safetensors.torch import save_file
 from resdet import weights
 from resdet.errors import WeightsError
 from resdet.weights.formats import containers, pickles
+from tests.support.payload import Payload
 
 TENSORS = {"a.weight": torch.arange(6.0).reshape(2, 3), "a.bias": torch.ones(2)}
 ARRAYS = {name: t.numpy() for name, t in TENSORS.items()}
@@ -325,16 +325,6 @@ def test_half_precision_that_overflowed_is_explained(tmp_path):
 
 
 # -- hostile -------------------------------------------------------------------------------------
-
-
-class Payload:
-    """Leaves a mark where it is run; harmless otherwise."""
-
-    def __init__(self, mark):
-        self.mark = mark
-
-    def __reduce__(self):
-        return os.system, (f"touch '{self.mark}'",)
 
 
 HOSTILE = {

@@ -1,11 +1,6 @@
 """ONNX files of classifiers and backbones: onnxruntime is the judge, read here a second time."""
 
-import argparse
 import json
-import re
-import subprocess
-import sys
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -14,12 +9,14 @@ from PIL import Image
 from torch import nn
 
 from resdet import nets, weights
-from resdet.cli import arguments, export_onnx
 from resdet.errors import CheckFailed, ConfigError, UserError, WeightsError
 from resdet.nets.resnet import BasicBlock, Bottleneck, ResNet
 from resdet.weights import Card, Input
 from resdet.weights.onnx import net_export, onnx_file
 from resdet.weights.onnx.onnx_file import PACKAGES
+from tests.support import children
+from tests.support.exporting import export
+from tests.support.pages import python_blocks
 
 onnx = pytest.importorskip("onnx")
 onnxruntime = pytest.importorskip("onnxruntime")
@@ -231,12 +228,6 @@ def test_a_folder_that_cannot_be_written_is_named(tmp_path):
 # -- the command -------------------------------------------------------------------------------
 
 
-def command(*words):
-    parser = argparse.ArgumentParser(allow_abbrev=False)
-    arguments.export(parser)
-    return export_onnx.run_export(parser.parse_args([str(word) for word in words]))
-
-
 @pytest.fixture
 def weight_file(tmp_path):
     torch.manual_seed(5)
@@ -249,7 +240,7 @@ def weight_file(tmp_path):
 def test_the_command_writes_what_the_file_holds(weight_file, tmp_path, capsys):
     """The weights of the file, not fresh ones: the logits are those of the net that was saved."""
     source, net = weight_file
-    assert command(source, "-o", tmp_path / "out.onnx", "--json", "--size", "40") == 0
+    assert export(source, "-o", tmp_path / "out.onnx", "--json", "--size", "40") == 0
     output = json.loads(capsys.readouterr().out)
     assert (output["kind"], output["net"], output["outputs"]) == (
         "classifier", "cifar_resnet8", {"logits": ["batch", 10]}
@@ -265,11 +256,11 @@ def test_a_backbone_needs_no_classifier_in_the_file(weight_file, tmp_path, capsy
     source, net = weight_file
     kept = {n: t for n, t in net.state_dict().items() if n.startswith(("stem.", "res2."))}
     weights.save(source, kept, weights.load(source)[1])
-    assert command(source, "-o", tmp_path / "out.onnx", "--backbone", "res2") == 0
+    assert export(source, "-o", tmp_path / "out.onnx", "--backbone", "res2") == 0
     assert "res2 (batch, 4, height, width)" in capsys.readouterr().out
     for words in ([], ["--backbone"]):
         with pytest.raises(WeightsError, match=r"(?s)does not fit the net: .*Missing.*res3\.0"):
-            command(source, "-o", tmp_path / "no.onnx", *words)
+            export(source, "-o", tmp_path / "no.onnx", *words)
     assert not (tmp_path / "no.onnx").exists()
 
 
@@ -284,7 +275,7 @@ def test_a_backbone_needs_no_classifier_in_the_file(weight_file, tmp_path, capsy
 )
 def test_what_the_command_refuses(words, message, weight_file, tmp_path):
     with pytest.raises((ConfigError, WeightsError), match=message):
-        command(weight_file[0], "-o", tmp_path / "out.onnx", *words)
+        export(weight_file[0], "-o", tmp_path / "out.onnx", *words)
 
 
 def test_missing_packages_are_one_sentence(weight_file, tmp_path, monkeypatch):
@@ -293,24 +284,19 @@ def test_missing_packages_are_one_sentence(weight_file, tmp_path, monkeypatch):
     with pytest.raises(
         UserError, match=r"onnxruntime; not installed .*pip install 'resdet\[onnx"
     ) as e:
-        command(weight_file[0], "-o", tmp_path / "out.onnx")
+        export(weight_file[0], "-o", tmp_path / "out.onnx")
     assert e.value.exit_code == 2 and "\n" not in str(e.value)
 
 
 def test_importing_the_command_needs_none_of_the_packages():
     """`python -m resdet.weights` offers it where only torch and safetensors are."""
-    code = (
-        "import sys\n"
-        f"sys.modules.update(dict.fromkeys({[*PACKAGES, 'detectron2', 'timm']!r}))\n"
-        "import resdet.cli.export_onnx\n"
-    )
-    subprocess.run([sys.executable, "-c", code], check=True)
+    away = [*PACKAGES, "detectron2", "timm"]
+    children.printed_by("import resdet.cli.export_onnx", without=away)
 
 
 def test_the_block_of_the_page_names_the_right_class(tmp_path, monkeypatch, capsys):
     """docs/export.md, as it stands there; the class is torch's, on the picture resized by hand."""
-    page = (Path(__file__).resolve().parents[3] / "docs" / "export.md").read_text(encoding="utf-8")
-    block = re.findall(r"```python\n(.*?)```", page, flags=re.DOTALL)[0]
+    block = python_blocks("export.md")[0]
     net, card = made("vgg")
     net_export.export_classifier(net, card, tmp_path / "resnet50.onnx")
     photo = Image.fromarray(pixels(60, 80, 3).astype(np.uint8))

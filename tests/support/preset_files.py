@@ -1,0 +1,22 @@
+"""The presets' files by recipe, and what one resolves to."""
+
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+from resdet.config import check_reference_batch, get_key, resolve
+
+CONFIGS = Path(__file__).resolve().parents[2] / "configs"
+PAPER_LEAVES = sorted(CONFIGS.glob("*.yaml"))
+MODERN_LEAVES, FPN_LEAVES, DC5_LEAVES = (
+    sorted((CONFIGS / folder).glob("*.yaml")) for folder in ("modern", "fpn", "dc5")
+)
+LEAVES = [*PAPER_LEAVES, *MODERN_LEAVES, *FPN_LEAVES, *DC5_LEAVES]
+PRETRAIN = sorted(p for p in (CONFIGS / "pretrain").glob("*.yaml") if not p.name.startswith("base"))
+
+
+def of(keys: Iterable[str], path: Path) -> dict[str, Any]:
+    """The resolved values of these keys, after the schedule met the batch."""
+    config = resolve(path)
+    check_reference_batch(config)
+    return {key: get_key(config.cfg, key) for key in keys}
