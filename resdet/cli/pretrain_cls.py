@@ -36,7 +36,8 @@ def run(args: argparse.Namespace) -> int:
     refuse_late_flags(args.opts)
     if args.config:
         args.config = str(presets.find(args.config))
-    return processes.run_in_processes(main, args)
+    device = training_command.device_of(args.config or DEFAULT_CONFIG, args.opts)
+    return processes.run_in_processes(main, args, device)
 
 
 def main(args: argparse.Namespace) -> int:

@@ -57,7 +57,8 @@ def run(args: argparse.Namespace) -> int:
             "or voc07_r101."
         )
     args.config = str(presets.find(args.config))
-    return processes.run_in_processes(main, args)
+    device = training_command.device_of(args.config, args.opts)
+    return processes.run_in_processes(main, args, device)
 
 
 def main(args: argparse.Namespace) -> int:

@@ -20,6 +20,8 @@ from detectron2.utils import comm
 
 from resdet.config import Config, check_reference_batch, flatten, resolve, set_key
 from resdet.config.keys import COUNTS
+from resdet.engine import machine_limits
+from resdet.engine.data_workers import usable_cores
 from resdet.engine.metric_writers import set_up_log, start_log
 from resdet.engine.profiling import left_in
 from resdet.engine.speed.cpu_features import instruction_limits
@@ -50,6 +52,16 @@ FREE_ON_EVAL = ("OUTPUT_DIR", "DATASETS.TEST", "PRETRAIN.VAL", "PRETRAIN.TEST", 
                 "ENGINE.KEEP_MEMORY")  # fmt: skip
 
 
+def device_of(config_file: str | Path, opts: list[str]) -> str:
+    """MODEL.DEVICE as stated, else "auto", before any process starts.
+
+    Raises:
+        ConfigError: what `resolve` refuses.
+    """
+    config = resolve(config_file, opts)
+    return str(config.cfg.MODEL.DEVICE) if "MODEL.DEVICE" in config.stated else "auto"
+
+
 def read_config(config_file: str | Path, opts: list[str]) -> Config:
     """The resolved config with what every training needs: device, seed, schedule.
 
@@ -63,17 +75,15 @@ def read_config(config_file: str | Path, opts: list[str]) -> Config:
     if cfg.MODEL.DEVICE == "auto" or ("MODEL.DEVICE" not in config.stated and not has_cuda):
         config.stated.pop("MODEL.DEVICE", None)
         config.fill({"MODEL.DEVICE": "cuda" if has_cuda else "cpu"}, "the device found here")
-    if cfg.MODEL.DEVICE.startswith("cuda") and not has_cuda:
-        raise ConfigError(
-            "MODEL.DEVICE is cuda, but torch finds no GPU here. Say MODEL.DEVICE auto."
-        )
+    _refuse_absent_gpu(cfg.MODEL.DEVICE)
     if cfg.SEED < 0:
         # Detectron2's default -1 means "another one each time", on main even a fixed data order.
         config.stated.pop("SEED", None)
         config.fill({"SEED": 0}, "a run must be repeatable")
     if "DATALOADER.NUM_WORKERS" not in config.stated:
         # On a CPU the net needs every core; a GPU needs data workers.
-        workers = min(4, (os.cpu_count() or 1) - 1) if cfg.MODEL.DEVICE.startswith("cuda") else 0
+        spare = usable_cores() // int(os.environ.get("LOCAL_WORLD_SIZE", "1")) - 1
+        workers = max(0, min(4, spare)) if cfg.MODEL.DEVICE.startswith("cuda") else 0
         config.fill({"DATALOADER.NUM_WORKERS": workers}, "the cores found here")
     check_reference_batch(config)
     if cfg.SOLVER.WARMUP_ITERS * 10 > cfg.SOLVER.MAX_ITER:
@@ -151,7 +161,8 @@ def run_folder(args: argparse.Namespace, config: Config, kind: str, name: str) -
         )
     comm.synchronize()
     if not comm.is_main_process():
-        yield Run.open(path)
+        with machine_limits.as_pages(path):
+            yield Run.open(path)
         return
     try:
         with run.lock():
@@ -168,12 +179,15 @@ def run_folder(args: argparse.Namespace, config: Config, kind: str, name: str) -
                 )
             set_up_log(path)
             try:
-                with left_in(run):
+                with left_in(run), machine_limits.as_pages(path):
                     yield run
             except (TrainingStopped, Interrupted) as error:
                 # A finished run stays one, whatever stopped a later measurement of it.
                 if is_new or resuming:
-                    run.update(state="interrupted" if isinstance(error, Interrupted) else "stopped")
+                    state = "interrupted" if isinstance(error, Interrupted) else "stopped"
+                    # The disk may be what stopped it.
+                    with contextlib.suppress(OSError):
+                        run.update(state=state)
                 raise
             except UserError:
                 if is_new and run.state == "created" and run.is_empty():
@@ -189,9 +203,25 @@ def run_folder(args: argparse.Namespace, config: Config, kind: str, name: str) -
                 path.rmdir()
 
 
+def _refuse_absent_gpu(device: str) -> None:
+    """Raises ConfigError where `device` is a GPU that is not here."""
+    if not device.startswith("cuda"):
+        return
+    count = torch.cuda.device_count() if torch.cuda.is_available() else 0
+    if not count:
+        raise ConfigError(
+            f"MODEL.DEVICE is {device}, but torch finds no GPU here. Set MODEL.DEVICE auto."
+        )
+    if (torch.device(device).index or 0) >= count:
+        raise ConfigError(
+            f"MODEL.DEVICE is {device}, but this machine has {count} "
+            f"{'GPU' if count == 1 else 'GPUs'}, counted from 0. Set MODEL.DEVICE cuda."
+        )
+
+
 def _device_name(device: str) -> str:
     if device.startswith("cuda"):
-        return torch.cuda.get_device_name()
+        return torch.cuda.get_device_name(torch.device(device).index)
     capability = torch.backends.cpu.get_cpu_capability()
     return f"CPU, {platform.machine()}, {capability}{instruction_limits()}"
 

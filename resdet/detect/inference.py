@@ -25,8 +25,8 @@ from resdet import profile
 from resdet.data.images.reader import ImageReader
 from resdet.data.records import DetectionSet
 from resdet.detect.loading import Mapper, identity
-from resdet.detect.partial_results import Parts, ignore_interrupts
-from resdet.engine.data_workers import loader_options
+from resdet.detect.partial_results import Parts
+from resdet.engine.data_workers import Loader
 from resdet.engine.evaluation_mode import evaluating
 from resdet.errors import CheckFailed
 from resdet.evaluation.voc.detection_files import write_detections
@@ -63,11 +63,7 @@ def detect(
     rank, world = comm.get_rank(), comm.get_world_size()
     records = data.records if parts is None else parts.left(data.records)
     mine = records[rank::world]
-    loader = torch.utils.data.DataLoader(
-        _Mapped(mine, mapper),
-        collate_fn=identity,
-        **loader_options(num_workers, 1, init=None if parts is None else ignore_interrupts),
-    )
+    loader = Loader(_Mapped(mine, mapper), num_workers, 1, collate_fn=identity)
     results: list[dict[str, Any]] = []
     visited: list[Any] = []
     start = time.monotonic()

@@ -22,7 +22,7 @@ from detectron2.data.detection_utils import (
 from resdet import profile
 from resdet.data.images.reader import ImageReader
 from resdet.data.order import Sample, SampleOrder, seed_global_generators
-from resdet.engine.data_workers import loader_options
+from resdet.engine.data_workers import Loader
 
 
 class Mapper:
@@ -131,11 +131,12 @@ def train_batches(
     groups = [int(r["width"] > r["height"]) for r in records] if group_by_shape else None
     order = SampleOrder(len(records), seed, groups)
     mine = (batch[rank::world_size] for batch in order.batches(batch_size, start))
-    loader = torch.utils.data.DataLoader(
+    loader = Loader(
         Records(records, mapper, seed),
+        num_workers,
+        batch_size // world_size,
         batch_sampler=mine,
         collate_fn=identity,
-        **loader_options(num_workers, batch_size // world_size),
     )
     return iter(loader)
 

@@ -211,11 +211,6 @@ class Parts:
             self._stop_if_asked()
 
 
-def ignore_interrupts(worker: int) -> None:
-    """For workers of a loader: Ctrl-C goes to the whole group, but the main process decides."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-
-
 def _fingerprint_in(folder: Path) -> dict[str, Any] | None:
     try:
         return dict(read_json(folder / layout.FINGERPRINT))

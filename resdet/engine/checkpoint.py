@@ -92,9 +92,7 @@ def _is_whole(path: Path) -> bool:
         with open(path, "rb"):
             pass
     except OSError as error:
-        raise RunError(
-            f"{path} cannot be read: {error.strerror}. Give it back its rights."
-        ) from None
+        raise RunError(f"{path} cannot be read: {error.strerror}. Make it readable.") from None
     try:
         if not zipfile.is_zipfile(path) or _broken_member(path) is not None:
             return False

@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import math
 import os
+import signal
 import sys
-from collections.abc import Callable
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,9 @@ from detectron2.utils import comm
 MOST_WORKERS = 16
 # Images that each worker may have ready: a large one now and then must not stop the net.
 _IMAGES_AHEAD = 16
+_SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
+# Not on macOS: there a signal to the group ends the workers, too, and the step is lost.
+_CAN_WAIT = hasattr(signal, "sigwaitinfo")
 _QUOTA = Path("/sys/fs/cgroup/cpu.max")
 
 
@@ -58,33 +62,48 @@ def num_workers(cfg: Any, *, images: int, in_memory: bool = False) -> int:
     return max(0, min(spare, batches, MOST_WORKERS))
 
 
-def loader_options(
-    workers: int, batch_size: int, init: Callable[[int], None] | None = None
-) -> dict[str, Any]:
-    """Arguments of a `DataLoader`: one thread per worker, enough read ahead.
+class Loader(torch.utils.data.DataLoader[Any]):
+    """torch's, with workers that take signals from this process alone.
+
+    A signal to the whole group (systemd, SLURM, Ctrl-C) is for the trainer, which ends after its
+    step; without its workers it could not finish that.
 
     Args:
-        batch_size: of one process.
-        init: called in each worker with its number.
+        share: images of one process in a batch.
+        options: of torch's, but for those that are set here: one thread per worker, enough read
+            ahead, pinned memory where a GPU is in use.
     """
-    if workers == 0:
-        return {"num_workers": 0}
-    return {
-        "num_workers": workers,
-        "prefetch_factor": max(2, math.ceil(_IMAGES_AHEAD / max(1, batch_size))),
-        "worker_init_fn": _WorkerStart(init),
-    }
+
+    def __init__(self, dataset: Any, workers: int, share: int, **options: Any):
+        if workers > 0:
+            options["prefetch_factor"] = max(2, math.ceil(_IMAGES_AHEAD / max(1, share)))
+            options["worker_init_fn"] = start_worker
+        super().__init__(
+            dataset, num_workers=workers, pin_memory=torch.cuda.is_initialized(), **options
+        )
+
+    def __iter__(self) -> Any:
+        if self.num_workers == 0 or not _CAN_WAIT:
+            return super().__iter__()
+        # Workers begin with these blocked, so that there is no moment in which one strikes.
+        before = signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS)
+        try:
+            return super().__iter__()
+        finally:
+            signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
-class _WorkerStart:
-    """What a worker does first; a class, as it may have to be pickled."""
+def start_worker(worker: int) -> None:
+    """What a worker does first."""
+    torch.set_num_threads(1)
+    if "cv2" in sys.modules:
+        sys.modules["cv2"].setNumThreads(1)
+    if _CAN_WAIT:
+        threading.Thread(target=_end_with_the_trainer, daemon=True).start()
 
-    def __init__(self, init: Callable[[int], None] | None):
-        self.init = init
 
-    def __call__(self, worker: int) -> None:
-        torch.set_num_threads(1)
-        if "cv2" in sys.modules:
-            sys.modules["cv2"].setNumThreads(1)
-        if self.init is not None:
-            self.init(worker)
+def _end_with_the_trainer() -> None:
+    """Ends this worker at a signal of its parent, as torch and Python send at their end."""
+    while signal.sigwaitinfo(_SIGNALS).si_pid != os.getppid():
+        pass
+    os._exit(0)

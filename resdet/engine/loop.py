@@ -236,7 +236,7 @@ class Loop(TrainerBase):
         if not bad:
             return
         # The gradients of all are those of one: a loss tells which process it was.
-        name, value, rank = next((b for b in bad if b[0] != GRADIENT_NORM), bad[0])
+        name, value, _ = next((b for b in bad if b[0] != GRADIENT_NORM), bad[0])
         images = self.describe(batch)
         if len(rows) > 1:
             everyone = comm.all_gather(images)

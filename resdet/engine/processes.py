@@ -20,16 +20,21 @@ from resdet.errors import ConfigError, ResdetError
 from resdet.run.folder import read_json, write_json
 
 
-def run_in_processes(main: Callable[[argparse.Namespace], int], args: argparse.Namespace) -> int:
+def run_in_processes(
+    main: Callable[[argparse.Namespace], int], args: argparse.Namespace, device: str
+) -> int:
     """Runs `main(args)` here, in the processes torchrun made, or on `--num-gpus` GPUs.
 
+    Args:
+        device: MODEL.DEVICE of the config; "auto" is a GPU where there is one.
+
     Raises:
-        ConfigError: more GPUs asked for than there are.
+        ConfigError: more GPUs asked for than there are, or one by its number for all processes.
     """
+    on_gpu = device.startswith("cuda") or (device == "auto" and torch.cuda.is_available())
     if "RANK" in os.environ and int(os.environ.get("WORLD_SIZE", "1")) > 1:
-        on_gpu = torch.cuda.is_available()
         if on_gpu:
-            torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
+            torch.cuda.set_device(_own_gpu(device))
         torch.distributed.init_process_group("nccl" if on_gpu else "gloo")
         try:
             return main(args)
@@ -60,6 +65,26 @@ def run_in_processes(main: Callable[[argparse.Namespace], int], args: argparse.N
             raise_reported(error_file)
             raise
     return 0
+
+
+def _own_gpu(device: str) -> int:
+    """The GPU of this process of torchrun.
+
+    Raises:
+        ConfigError: there is none for it.
+    """
+    local, here = int(os.environ["LOCAL_RANK"]), torch.cuda.device_count()
+    if ":" in device:
+        raise ConfigError(
+            f"MODEL.DEVICE is {device}, one GPU for {os.environ['WORLD_SIZE']} processes. Set "
+            "MODEL.DEVICE cuda, so that each takes its own, or start one process."
+        )
+    if local >= here:
+        raise ConfigError(
+            f"process {local} of this machine finds {here} GPUs: start at most as many processes "
+            "as there are (torchrun --nproc-per-node), or set MODEL.DEVICE cpu."
+        )
+    return local
 
 
 def _in_child(main: Callable[[argparse.Namespace], int], args: Any, error_file: Path) -> None:

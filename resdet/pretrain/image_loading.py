@@ -15,7 +15,7 @@ from resdet import profile
 from resdet.data.images.resize import Region, resized
 from resdet.data.order import Sample, SampleOrder, generator_for
 from resdet.data.records import ClassificationSet
-from resdet.engine.data_workers import loader_options
+from resdet.engine.data_workers import Loader
 from resdet.pretrain.augment import TrainCrop
 
 Batch = tuple[torch.Tensor, torch.Tensor, list[int]]
@@ -120,10 +120,8 @@ def train_batches(
     """Endless batches from number `start` on; each process takes its share of every batch."""
     order = SampleOrder(len(crops), seed)
     mine = (batch[rank::world_size] for batch in order.batches(batch_size, start))
-    options = loader_options(num_workers, batch_size // world_size)
-    return iter(
-        torch.utils.data.DataLoader(crops, batch_sampler=mine, collate_fn=collate, **options)
-    )
+    share = batch_size // world_size
+    return iter(Loader(crops, num_workers, share, batch_sampler=mine, collate_fn=collate))
 
 
 def test_batches(
@@ -131,7 +129,4 @@ def test_batches(
 ) -> Iterator[Batch]:
     """Every image once, in its own order; never padded (F41)."""
     mine = torch.utils.data.Subset(crops, range(rank, len(crops), world_size))
-    options = loader_options(num_workers, batch_size)
-    return iter(
-        torch.utils.data.DataLoader(mine, batch_size=batch_size, collate_fn=collate, **options)
-    )
+    return iter(Loader(mine, num_workers, batch_size, batch_size=batch_size, collate_fn=collate))

@@ -24,15 +24,22 @@ Prepare = Callable[[torch.Tensor], torch.Tensor]
 def errors_of(logits: torch.Tensor, labels: torch.Tensor) -> tuple[int, int]:
     """How many of N images are wrong at top-1 and at top-5; logits (N, K), labels (N,).
 
-    With fewer than five classes top-5 counts all of them. Equal logits are ordered by class, so
-    a net with constant logits is not right by chance.
+    With fewer than five classes top-5 counts all of them.
+    """
+    rank = rank_of(logits, labels)
+    return int((rank >= 1).sum()), int((rank >= 5).sum())
+
+
+def rank_of(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+    """How many classes are ahead of the right one: (N,), 0 or above; the host does not wait.
+
+    Equal logits are ordered by class, so a net with constant logits is not right by chance.
     """
     own = logits.gather(1, labels[:, None])
     classes = torch.arange(logits.shape[1], device=logits.device)
     ahead = (logits > own) | ((logits == own) & (classes[None] < labels[:, None]))
     # A NaN is greater than nothing and would count as right.
-    rank = ahead.sum(1) + torch.isnan(own[:, 0]) * logits.shape[1]
-    return int((rank >= 1).sum()), int((rank >= 5).sum())
+    return ahead.sum(1) + torch.isnan(own[:, 0]) * logits.shape[1]
 
 
 def score(

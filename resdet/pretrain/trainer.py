@@ -37,7 +37,7 @@ from resdet.engine.versions import versions
 from resdet.errors import ConfigError
 from resdet.pretrain import augment
 from resdet.pretrain.image_loading import Batch, Crops, test_batches, train_batches
-from resdet.pretrain.scoring import errors_of, recompute_bn_statistics, score
+from resdet.pretrain.scoring import rank_of, recompute_bn_statistics, score
 from resdet.run import layout
 from resdet.run.folder import Run, utc_now
 
@@ -169,7 +169,7 @@ class Pretraining:
 
     def prepare(self, images: torch.Tensor) -> torch.Tensor:
         """(N, 3, H, W) uint8 RGB to the net's input, in the card's colour order."""
-        images = images.to(self.mean.device)
+        images = images.to(self.mean.device, non_blocking=True)
         if self.cfg.INPUT.FORMAT == "BGR":
             images = images.flip(1)
         return self.precision.input((images - self.mean).div_(self.std))
@@ -180,12 +180,12 @@ class Pretraining:
 
     def _losses(self, batch: Batch) -> dict[str, torch.Tensor]:
         images, labels, _ = batch
-        labels = labels.to(self.mean.device)
+        labels = labels.to(self.mean.device, non_blocking=True)
         with self.precision.autocast():
             logits = self.logits(images)
         logits = logits.float()
-        wrong, _ = errors_of(logits.detach(), labels)
-        error = torch.tensor(100.0 * wrong / len(labels))
+        wrong = (rank_of(logits.detach(), labels) >= 1).sum()
+        error = 100.0 * wrong.double() / len(labels)
         return {"loss_cls": F.cross_entropy(logits, labels), "metric/train_top1_error": error}
 
     # -- the whole -------------------------------------------------------------------------

@@ -1,6 +1,7 @@
 """How many data workers there are, and how they behave."""
 
 import os
+import signal
 from types import SimpleNamespace
 
 import pytest
@@ -83,16 +84,18 @@ class _Threads(torch.utils.data.Dataset):
 
 
 def test_a_worker_has_one_thread_and_reads_ahead():
-    """16 images per worker, however small the batches; the caller's first act comes, too."""
-    options = data_workers.loader_options(1, 2, init=_leave_a_mark)
-    assert options["prefetch_factor"] == 8
-    assert data_workers.loader_options(4, 256)["prefetch_factor"] == 2
-    loader = torch.utils.data.DataLoader(_Threads(), batch_size=2, **options)
+    """16 images per worker, however small the batches."""
+    loader = data_workers.Loader(_Threads(), 1, 2, batch_size=2)
+    assert loader.prefetch_factor == 8
+    assert data_workers.Loader(_Threads(), 4, 256).prefetch_factor == 2
     assert next(iter(loader)).tolist() == [1, 1]
 
 
-def _leave_a_mark(worker):
-    assert worker == 0
+def test_signals_reach_the_caller_again_once_workers_run():
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, [])
+    for batch in data_workers.Loader(_Threads(), 1, 1):
+        assert batch.tolist() == [1]
+        assert signal.pthread_sigmask(signal.SIG_BLOCK, []) == before
 
 
 def test_opencv_gets_one_thread_where_it_is_loaded(monkeypatch):
@@ -101,5 +104,6 @@ def test_opencv_gets_one_thread_where_it_is_loaded(monkeypatch):
         data_workers.sys.modules, "cv2", SimpleNamespace(setNumThreads=asked.append)
     )
     monkeypatch.setattr(torch, "set_num_threads", asked.append)
-    data_workers.loader_options(1, 1)["worker_init_fn"](0)
+    monkeypatch.setattr(data_workers, "_CAN_WAIT", False)
+    data_workers.start_worker(0)
     assert asked == [1, 1]

@@ -100,5 +100,40 @@ def test_nothing_holds_the_group_when_it_is_destroyed(monkeypatch):
         comm._get_global_gloo_group()
         return comm._get_global_gloo_group.cache_info().currsize
 
-    assert processes.run_in_processes(main, argparse.Namespace()) == 1
+    assert processes.run_in_processes(main, argparse.Namespace(), "auto") == 1
     assert cached == [0]
+
+
+@pytest.mark.parametrize(
+    ("device", "gpus", "rank", "expected"),
+    [
+        ("cpu", 2, 1, ("gloo", None)),
+        ("auto", 2, 1, ("nccl", 1)),
+        ("cuda", 2, 0, ("nccl", 0)),
+        ("auto", 0, 1, ("gloo", None)),
+        ("cuda", 1, 1, "process 1 of this machine finds 1 GPUs: start at most as many"),
+        ("cuda:0", 2, 1, "MODEL.DEVICE is cuda:0, one GPU for 2 processes. Set MODEL.DEVICE cuda"),
+    ],
+)
+def test_each_process_of_torchrun_takes_its_own_gpu(monkeypatch, device, gpus, rank, expected):
+    """By MODEL.DEVICE, not by what the machine has: on CPUs gloo, also where there are GPUs."""
+    for name, value in {"RANK": "0", "LOCAL_RANK": str(rank), "WORLD_SIZE": "2"}.items():
+        monkeypatch.setenv(name, value)
+    chosen = {}
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: gpus > 0)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: gpus)
+    monkeypatch.setattr(torch.cuda, "set_device", lambda number: chosen.update(gpu=number))
+    monkeypatch.setattr(
+        torch.distributed, "init_process_group", lambda backend: chosen.update(backend=backend)
+    )
+    monkeypatch.setattr(torch.distributed, "destroy_process_group", lambda: None)
+
+    def start():
+        return processes.run_in_processes(lambda args: 0, argparse.Namespace(), device)
+
+    if isinstance(expected, str):
+        with pytest.raises(ConfigError, match=expected):
+            start()
+    else:
+        assert start() == 0
+        assert (chosen["backend"], chosen.get("gpu")) == expected

@@ -3,6 +3,7 @@
 import ast
 import json
 import os
+import time
 from pathlib import Path
 
 import pytest
