@@ -11,6 +11,7 @@ from __future__ import annotations
 import argparse
 import os
 import textwrap
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -105,7 +106,15 @@ def _training(parser: argparse.ArgumentParser, example: str) -> None:
     # argcomplete looks for this attribute.
     config.completer = _preset_names  # type: ignore[attr-defined]
     parser.add_argument("--output", metavar="DIR", help="run folder (default: runs/<config>)")
-    parser.add_argument("--resume", action="store_true", help="go on from the newest checkpoint")
+    parser.add_argument(
+        "--resume",
+        nargs="?",
+        const="newest",
+        choices=("newest", "auto"),
+        metavar="auto",
+        help="go on from the newest checkpoint; with auto start where there is nothing to go on "
+        "from, so that one command can be repeated until it is done",
+    )
     parser.add_argument("--eval-only", action="store_true", help="score, train nothing")
     parser.add_argument(
         "--profile",
@@ -114,6 +123,17 @@ def _training(parser: argparse.ArgumentParser, example: str) -> None:
     )
     _processes(parser)
     parser.add_argument("opts", nargs=argparse.REMAINDER, metavar="KEY VALUE", help="config keys")
+
+
+def with_bare_resume(argv: Sequence[str]) -> list[str]:
+    """`--resume` before a KEY does not take it for its value; `--resume auto` does."""
+    words = list(argv)
+    for i, word in enumerate(words):
+        if "." in word and word.partition(".")[0].isupper():
+            break  # the first KEY: a flag behind it is refused
+        if word == "--resume" and words[i + 1 : i + 2] != ["auto"]:
+            words[i] = "--resume=newest"
+    return words
 
 
 def _processes(parser: argparse.ArgumentParser) -> None:

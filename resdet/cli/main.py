@@ -61,7 +61,7 @@ def run_command(name: str, argv: Sequence[str]) -> int:
     """`resdet NAME ...`, also for tools/NAME.py."""
     quiet_known_noise()
     try:
-        args = _parser_of(name).parse_args(argv)
+        args = _parser_of(name).parse_args(arguments.with_bare_resume(argv))
         module = importlib.import_module(COMMANDS[name][0])
     except ModuleNotFoundError as error:
         if error.name and error.name.split(".")[0] == "resdet":

@@ -50,6 +50,7 @@ def _main(args: argparse.Namespace) -> int:
     if not args.config:
         logging.getLogger().warning(IMAGENET_HINT)
     name = Path(args.config or DEFAULT_CONFIG).stem
+    training_command.decide_resume(args, name)
     cfg = config.cfg
     if args.eval_only:
         training_command.as_in_run(config, Run.open(training_command.folder_of(args, name)))

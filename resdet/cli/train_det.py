@@ -68,6 +68,7 @@ def main(args: argparse.Namespace) -> int:
 
 def _main(args: argparse.Namespace) -> int:
     config = training_command.read_config(args.config, args.opts)
+    training_command.decide_resume(args, Path(args.config).stem)
     cfg = config.cfg
     if cfg.ENGINE.COMPILE == "on":
         raise ConfigError(

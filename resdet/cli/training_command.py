@@ -40,11 +40,12 @@ from resdet.run.folder import Run, write_text
 
 logger = logging.getLogger("resdet.cli.training_command")
 
+AUTO = "auto"
 # Keys that may change between a run and its --resume: they do not shape the training.
 FREE_ON_RESUME = ("OUTPUT_DIR", "SOLVER.MAX_ITER", "SOLVER.CHECKPOINT_PERIOD", "TEST.", "EVAL.",
                   "DATALOADER.NUM_WORKERS", "ENGINE.KEEP_CHECKPOINTS", "ENGINE.THREADS",
                   "ENGINE.WORKERS", "ENGINE.FUSED_OPTIMIZER", "ENGINE.COMPILE",
-                  "ENGINE.KEEP_MEMORY", "DATASETS.TEST")  # fmt: skip
+                  "ENGINE.KEEP_MEMORY", "ENGINE.ALLOW_CHANGED_DATA", "DATASETS.TEST")  # fmt: skip
 # Keys that may differ when a finished run is scored again: they do not shape what it detects.
 FREE_ON_EVAL = ("OUTPUT_DIR", "DATASETS.TEST", "PRETRAIN.VAL", "PRETRAIN.TEST", "EVAL.SAMPLES",
                 "EVAL.ALLOW_LEAK", "MODEL.DEVICE", "DATALOADER.NUM_WORKERS",
@@ -99,6 +100,20 @@ def read_config(config_file: str | Path, opts: list[str]) -> Config:
     return config
 
 
+def decide_resume(args: argparse.Namespace, name: str) -> None:
+    """Makes args.resume True or False: "auto" goes on where there is something to go on from.
+
+    The main process decides for all, before it makes the folder.
+    """
+    args.waits_for_lock = args.resume == AUTO
+    if args.resume == AUTO:
+        path = folder_of(args, name)
+        goes_on = (path / layout.RUN).exists() and not Run.open(path).is_empty()
+        args.resume = comm.all_gather(goes_on)[0] if comm.get_world_size() > 1 else goes_on
+        logger.info("--resume auto: %s %s", path, "goes on" if args.resume else "starts anew")
+    args.resume = bool(args.resume)
+
+
 def folder_of(args: argparse.Namespace, name: str) -> Path:
     """The run folder that the command is about."""
     return Path(args.output or f"runs/{name}")
@@ -135,6 +150,8 @@ def as_in_run(config: Config, run: Run) -> None:
 def run_folder(args: argparse.Namespace, config: Config, kind: str, name: str) -> Iterator[Run]:
     """The run folder of this command, new or resumed, locked; its state records how it ended.
 
+    With --resume auto it is held as soon as the lock of a process that died elsewhere is stale.
+
     A folder that was made here is removed when the command is refused before it trains.
 
     Raises:
@@ -165,7 +182,7 @@ def run_folder(args: argparse.Namespace, config: Config, kind: str, name: str) -
             yield Run.open(path)
         return
     try:
-        with run.lock():
+        with run.lock(wait=args.waits_for_lock):
             if not args.eval_only:
                 # What may change on --resume (F36): the file has the run's current values.
                 write_text(path / layout.CONFIG, config.to_yaml())

@@ -95,6 +95,9 @@ def _add_engine_keys(cfg: CfgNode) -> None:
     engine.WORKERS = "off"
     # Checkpoints kept beside the final one; at least 2.
     engine.KEEP_CHECKPOINTS = 2
+    # True: --resume goes on though the training images or annotations are not those it began with;
+    # the run records it.
+    engine.ALLOW_CHANGED_DATA = False
     # Images of one process that pass through the net at once; gradients of a step add up, which
     # saves memory. 0 = off: the whole batch. Each part's losses count by its share of the batch,
     # and live batch norm sees its part alone.

@@ -32,6 +32,7 @@ from resdet.detect.fast.fast_detector import fast, skipped
 from resdet.detect.fast.fast_training import speed_up
 from resdet.detect.loading import Mapper, train_batches, training_records
 from resdet.detect.profile_hooks import watch
+from resdet.engine.data_hashes import hold_against
 from resdet.engine.data_workers import num_workers
 from resdet.engine.loop import Checkpoints, Evaluation, Loop, Schedule, passes, resume
 from resdet.engine.metric_writers import build_writers
@@ -208,6 +209,9 @@ class DetectorTraining:
             ],
         )
         model.train()
+        sets = [_describe(s) for s in self.train_sets]
+        if resuming:
+            hold_against(self.run, sets, changed_allowed=cfg.ENGINE.ALLOW_CHANGED_DATA)
         start = resume(loop, self.run) if resuming else 0
         loop.register_hooks(
             [
@@ -227,7 +231,7 @@ class DetectorTraining:
             state="training",
             net={"name": cfg.MODEL.NET.NAME, "parameters": nets.parameters(self.model)},
             samples=cfg.SOLVER.MAX_ITER * cfg.SOLVER.IMS_PER_BATCH,
-            train_sets=[_describe(s) for s in self.train_sets],
+            train_sets=sets,
         )
         if start < cfg.SOLVER.MAX_ITER:
             loop.train(start, cfg.SOLVER.MAX_ITER)

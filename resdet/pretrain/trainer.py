@@ -25,6 +25,7 @@ from detectron2.utils import comm
 from resdet import nets, weights
 from resdet.data import catalog
 from resdet.data.records import with_labels_of
+from resdet.engine.data_hashes import hold_against
 from resdet.engine.data_workers import num_workers
 from resdet.engine.loop import Checkpoints, Evaluation, Loop, Schedule, passes, resume
 from resdet.engine.metric_writers import build_writers
@@ -199,6 +200,10 @@ class Pretraining:
         cfg = self.cfg
         if not resuming:
             self.run.update(parent=self._start_from_weights())
+        data = self.train_set
+        sets = [{"name": data.name, "hash": data.hash, "images": len(data)}]
+        if resuming:
+            hold_against(self.run, sets, changed_allowed=cfg.ENGINE.ALLOW_CHANGED_DATA)
         start = resume(self.loop, self.run) if resuming else 0
         checkpoints = Checkpoints(
             self.run, cfg.SOLVER.CHECKPOINT_PERIOD, keep=cfg.ENGINE.KEEP_CHECKPOINTS
@@ -225,7 +230,7 @@ class Pretraining:
         logger.info("speed: %s (docs/speed.md has what each key does)", settings)
         before = float(self.run.info.get("train_seconds", 0.0))
         began = time.monotonic()
-        self.run.update(state="training", net=self._describe_net())
+        self.run.update(state="training", net=self._describe_net(), train_sets=sets)
         if start < cfg.SOLVER.MAX_ITER:
             self.loop.train(start, cfg.SOLVER.MAX_ITER)
         seconds = before + time.monotonic() - began

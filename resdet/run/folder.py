@@ -13,13 +13,9 @@ import datetime
 import gzip
 import hashlib
 import json
-import os
 import re
 import socket
-import threading
-import time
 import uuid
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote, unquote
@@ -29,13 +25,11 @@ from resdet.atomic import atomic_path as atomic_path
 from resdet.atomic import write_text as write_text
 from resdet.errors import RunError
 from resdet.run import layout
+from resdet.run.lock import held
 
 # "results": of another tool, of which nothing but its results is known.
 KINDS = ("classification", "detection", "results")
 STATES = ("created", "training", "interrupted", "stopped", "finished")
-LOCK_STALE_SECONDS = 600.0
-SIGN_OF_LIFE_SECONDS = 60.0
-LOCK_WRITTEN_SECONDS = 10.0
 # In bytes, as file systems count; a quoted name is ASCII.
 LONGEST_FOLDER_NAME = 255
 # What a run writes before it has a checkpoint or a result.
@@ -179,63 +173,9 @@ class Run:
         with contextlib.suppress(OSError):
             self.path.rmdir()
 
-    # -- one process at a time (F72) ------------------------------------------------------
-
-    @contextlib.contextmanager
-    def lock(self) -> Iterator[None]:
-        """Holds the folder for this process; a lock of a dead process is taken over.
-
-        Raises:
-            RunError: another live process holds it; states which, where and since when.
-        """
-        lock = self.path / layout.LOCK
-        mine = {"host": socket.gethostname(), "pid": os.getpid(), "since": utc_now()}
-        for _ in range(2):
-            try:
-                handle = os.open(lock, os.O_CREAT | os.O_EXCL | os.O_WRONLY)
-            except FileExistsError:
-                self._refuse_live_lock(lock)
-                lock.unlink(missing_ok=True)
-            else:
-                with os.fdopen(handle, "w", encoding="utf-8") as f:
-                    json.dump(mine, f)
-                break
-        ended = threading.Event()
-        threading.Thread(target=self._live, args=(ended,), daemon=True).start()
-        try:
-            yield
-        finally:
-            ended.set()
-            lock.unlink(missing_ok=True)
-
-    def _live(self, ended: threading.Event) -> None:
-        """Updates the lock now and then, for processes on other hosts."""
-        while not ended.wait(SIGN_OF_LIFE_SECONDS):
-            with contextlib.suppress(FileNotFoundError):
-                os.utime(self.path / layout.LOCK)
-
-    def _refuse_live_lock(self, lock: Path) -> None:
-        try:
-            text = lock.read_text(encoding="utf-8")
-            idle = time.time() - lock.stat().st_mtime
-        except OSError:
-            return
-        try:
-            owner = json.loads(text)
-        except ValueError:
-            # Its process has created it and not written it yet, or died in between.
-            if idle < LOCK_WRITTEN_SECONDS:
-                raise RunError(
-                    f"{self.path} is in use by a process that starts. Choose another --output, or "
-                    f"try again in {LOCK_WRITTEN_SECONDS:g} s."
-                ) from None
-            return
-        here = owner["host"] == socket.gethostname()
-        if _process_lives(owner["pid"]) if here else idle < LOCK_STALE_SECONDS:
-            raise RunError(
-                f"{self.path} is in use by process {owner['pid']} on {owner['host']} since "
-                f"{owner['since']}. Choose another --output, or wait for it."
-            )
+    def lock(self, *, wait: bool = False) -> contextlib.AbstractContextManager[None]:
+        """Holds the folder for this process (`resdet.run.lock.held`)."""
+        return held(self.path / layout.LOCK, utc_now(), wait=wait)
 
     # -- what is inside -------------------------------------------------------------------
 
@@ -338,13 +278,3 @@ def _set_in(folder: Path) -> str:
             "folder. Move the folder away, and detect again: train_det --eval-only."
         )
     return name
-
-
-def _process_lives(pid: int) -> bool:
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:
-        return True
-    return True

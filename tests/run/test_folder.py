@@ -138,7 +138,7 @@ def test_a_lock_that_is_not_written_yet_counts_as_held(tmp_path):
     run = make(tmp_path / "r")
     lock = run.path / "lock.json"
     lock.touch()
-    with pytest.raises(RunError, match="in use by a process that starts.*try again in 10 s"):
+    with pytest.raises(RunError, match=r"in use by a process that starts\. Try again in 10 s"):
         run.lock().__enter__()
     before = time.time() - 11
     os.utime(lock, (before, before))
