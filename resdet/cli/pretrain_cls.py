@@ -12,7 +12,14 @@ from detectron2.utils import comm
 from resdet import weights
 from resdet.cli import training_command
 from resdet.cli.arguments import pretrain_cls as add_arguments  # noqa: F401 as all commands have
-from resdet.config import Config, data_options, net_options, presets, refuse_late_flags
+from resdet.config import (
+    Config,
+    data_options,
+    net_options,
+    presets,
+    refuse_keys_of_other,
+    refuse_late_flags,
+)
 from resdet.data import DataOptions, catalog
 from resdet.engine import processes
 from resdet.engine.profiling import profiled
@@ -51,6 +58,7 @@ def _main(args: argparse.Namespace) -> int:
         logging.getLogger().warning(IMAGENET_HINT)
     name = Path(args.config or DEFAULT_CONFIG).stem
     training_command.decide_resume(args, name)
+    refuse_keys_of_other(config, "pretrain_cls")
     cfg = config.cfg
     if args.eval_only:
         training_command.as_in_run(config, Run.open(training_command.folder_of(args, name)))

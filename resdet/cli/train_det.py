@@ -18,10 +18,16 @@ from resdet import weights
 from resdet.cli import training_command
 from resdet.cli.arguments import train_det as add_arguments  # noqa: F401 as all commands have
 from resdet.cli.evaluate import coco_table, voc_table
-from resdet.config import Config, data_options, presets, refuse_late_flags
+from resdet.config import (
+    Config,
+    data_options,
+    presets,
+    refuse_keys_of_other,
+    refuse_late_flags,
+)
 from resdet.data import DataOptions, DetectionSet, catalog
 from resdet.data.images.reader import ImageReader
-from resdet.detect import derived_keys
+from resdet.detect import derived_keys, expected_results
 from resdet.detect.model import fill_from_weights_and_net
 from resdet.detect.partial_results import Policy
 from resdet.detect.trainer import DetectorTraining, refuse_norms_of_detector
@@ -70,6 +76,8 @@ def _main(args: argparse.Namespace) -> int:
     config = training_command.read_config(args.config, args.opts)
     training_command.decide_resume(args, Path(args.config).stem)
     cfg = config.cfg
+    refuse_keys_of_other(config, "train_det")
+    expected_results.check_form(cfg.TEST.EXPECTED_RESULTS, cfg.DATASETS.TEST)
     if cfg.ENGINE.COMPILE == "on":
         raise ConfigError(
             "ENGINE.COMPILE is on, which is for classifiers (pretrain_cls). For a detector set "
@@ -121,6 +129,7 @@ def _main(args: argparse.Namespace) -> int:
         if result.coco:
             print(coco_table(result.coco))
     print(f"\nrun folder: {run.path}")
+    expected_results.compare_with(cfg.TEST.EXPECTED_RESULTS, numbers)
     return 0
 
 

@@ -19,6 +19,7 @@ import yaml
 from detectron2.utils import comm
 
 from resdet.config import Config, check_reference_batch, flatten, resolve, set_key
+from resdet.config.config import unread
 from resdet.config.keys import COUNTS
 from resdet.engine import machine_limits
 from resdet.engine.data_workers import usable_cores
@@ -86,6 +87,8 @@ def read_config(config_file: str | Path, opts: list[str]) -> Config:
         spare = usable_cores() // int(os.environ.get("LOCAL_WORLD_SIZE", "1")) - 1
         workers = max(0, min(4, spare)) if cfg.MODEL.DEVICE.startswith("cuda") else 0
         config.fill({"DATALOADER.NUM_WORKERS": workers}, "the cores found here")
+    for note in unread(config):
+        logger.warning(note.text)
     check_reference_batch(config)
     if cfg.SOLVER.WARMUP_ITERS * 10 > cfg.SOLVER.MAX_ITER:
         logger.warning(
@@ -97,6 +100,7 @@ def read_config(config_file: str | Path, opts: list[str]) -> Config:
     if cfg.ENGINE.THREADS > 0:
         torch.set_num_threads(cfg.ENGINE.THREADS)
     keep_freed(cfg.ENGINE.KEEP_MEMORY)
+    torch.backends.cudnn.benchmark = bool(cfg.CUDNN_BENCHMARK)
     return config
 
 

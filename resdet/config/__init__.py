@@ -2,6 +2,8 @@
 
 keys            every key of ours: its meaning, its values, and what "off" is
 config_file     a YAML file, strictly read, with file and line of every key
+ranges          what values a key may have
+detectron2_keys what becomes of each key of Detectron2
 config          file and command line to one config; what was stated and what was derived
 presets         the config files that come with resdet, by name; needs no package
 
@@ -22,6 +24,7 @@ if TYPE_CHECKING:
         get_cfg,
         get_key,
         net_options,
+        refuse_keys_of_other,
         refuse_late_flags,
         resolve,
         set_key,
@@ -35,6 +38,7 @@ __all__ = [
     "get_cfg",
     "get_key",
     "net_options",
+    "refuse_keys_of_other",
     "refuse_late_flags",
     "resolve",
     "set_key",

@@ -16,13 +16,15 @@ import difflib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from detectron2.config import CfgNode
 from detectron2.config import get_cfg as get_detectron2_cfg
 
+from resdet.config import ranges
 from resdet.config.config_file import parse_text, read_file
-from resdet.config.keys import ALLOWED, COUNTS, LEAST, PROPOSAL_FILES, add_keys
+from resdet.config.detectron2_keys import READ, REFUSED, fate_of
+from resdet.config.keys import ALLOWED, COUNTS, ONLY_OF, add_keys
 from resdet.errors import ConfigError, first_few
 from resdet.nets.families import family_of
 
@@ -125,20 +127,58 @@ def _check_values(config: Config) -> None:
         if get_key(config.cfg, key) not in choices
     ]
     faults += [
-        f"{config.stated.get(key, 'default')}: {key} is {_show(get_key(config.cfg, key))}, "
-        f"expected {least} or more."
-        for key, least in LEAST.items()
-        if get_key(config.cfg, key) < least
+        f"{config.stated.get(key, 'default')}: {key} is {_show(value)}, expected {expected}."
+        for key, value, expected in ranges.faults(config.cfg, get_key)
     ]
-    faults += [
-        f"{config.stated.get(key, 'default')}: {key} is {_show(get_key(config.cfg, key))}, but "
-        "proposal files are pickles, which run what is in them; they are not read. Leave it out: "
-        "the RPN proposes regions."
-        for key in PROPOSAL_FILES
-        if get_key(config.cfg, key)
-    ]
+    faults += [f"{n.text} Leave it out." for n in unread(config) if not n.is_stock]
     if faults:
         raise ConfigError(first_few(faults, indent=""))
+
+
+class Unread(NamedTuple):
+    """A key of Detectron2 with a value that nothing here reads.
+
+    Attributes:
+        is_stock: it asks for nothing by itself and stands in a file, as in Detectron2's own bases.
+    """
+
+    text: str
+    is_stock: bool
+
+
+def unread(config: Config) -> Iterator[Unread]:
+    """Keys of Detectron2 that were given a value which nothing here would read."""
+    defaults = get_detectron2_cfg()
+    is_retinanet = config.cfg.MODEL.META_ARCHITECTURE == "RetinaNet"
+    for key, where in config.stated.items():
+        fate = fate_of(key)
+        if fate.kind == READ or (is_retinanet and key.startswith("MODEL.RETINANET.")):
+            continue
+        value = get_key(config.cfg, key)
+        if not _same(value, get_key(defaults, key)):
+            verb = "not read" if fate.kind == REFUSED else "without meaning here"
+            text = f"{where}: {key} {_show(value)} is {verb}: {fate.note}."
+            yield Unread(text, fate.kind != REFUSED and where != "command line")
+
+
+def refuse_keys_of_other(config: Config, command: str) -> None:
+    """Raises ConfigError for stated keys that `command` never reads.
+
+    Args:
+        command: "pretrain_cls" or "train_det".
+    """
+    defaults = get_cfg()
+    other = "train_det" if command == "pretrain_cls" else "pretrain_cls"
+    faults = [
+        f"{where}: {key} is read by {other} alone."
+        for key, where in config.stated.items()
+        if key.startswith(ONLY_OF[other])
+        and not _same(get_key(config.cfg, key), get_key(defaults, key))
+    ]
+    if faults:
+        raise ConfigError(
+            f"{first_few(faults, indent='')}\n{command} would pass over that: leave it out."
+        )
 
 
 def refuse_late_flags(opts: Sequence[str]) -> None:

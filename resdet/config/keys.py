@@ -198,15 +198,18 @@ ALLOWED: dict[str, tuple[Any, ...]] = {
     "EVAL.VOC_STYLE": ("d2", "devkit"),
 }
 
-# Keys whose value must not be smaller: with less, the command would hang or do nothing.
-LEAST: dict[str, int] = {"SOLVER.IMS_PER_BATCH": 1}
-
 # Keys that hold one count for all data sets, or the counts of the sets that are named.
 COUNTS = ("DATASETS.ALLOW_MISSING", "DATASETS.DROP_ORPHANS", "DATASETS.DROP_DEGENERATE")
 
-# Detectron2 unpickles what these name (F23).
-PROPOSAL_FILES = (
-    "MODEL.LOAD_PROPOSALS",
-    "DATASETS.PROPOSAL_FILES_TRAIN",
-    "DATASETS.PROPOSAL_FILES_TEST",
-)
+# Beginnings of keys that one of the training commands reads, and the other never.
+ONLY_OF = {
+    "pretrain_cls": ("PRETRAIN.", "ENGINE.COMPILE"),
+    "train_det": (
+        "MODEL.RPN.", "MODEL.ROI_HEADS.", "MODEL.ROI_BOX_HEAD.", "MODEL.FPN.", "MODEL.BACKBONE.",
+        "MODEL.ANCHOR_GENERATOR.", "MODEL.PROPOSAL_GENERATOR.", "MODEL.RESNETS.",
+        "DATASETS.TRAIN", "DATASETS.TEST", "INPUT.MIN_SIZE_", "INPUT.MAX_SIZE_",
+        "INPUT.RANDOM_FLIP", "EVAL.", "TRANSFER.HEAD", "TEST.DETECTIONS_PER_IMAGE",
+        "TEST.EXPECTED_RESULTS", "ENGINE.FAST_", "DATALOADER.FILTER_EMPTY_ANNOTATIONS",
+        "DATALOADER.ASPECT_RATIO_GROUPING",
+    ),
+}  # fmt: skip

@@ -1,0 +1,65 @@
+"""What becomes of each key of Detectron2: read, refused with what does it here, or without meaning.
+
+`docs/detectron2_keys.md` is made from this table, over the keys of the installed Detectron2.
+
+Not for: keys of ours (`keys`).
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+READ, REFUSED, NONE = "read", "refused", "no meaning here"
+
+
+class Fate(NamedTuple):
+    """What becomes of a key.
+
+    Attributes:
+        kind: `READ`, `REFUSED` (unless it has the value of Detectron2's default) or `NONE`.
+        note: what does it here, or why it has no meaning.
+    """
+
+    kind: str
+    note: str = ""
+
+
+_LATER = "not built yet"
+# Keys, or beginnings of keys that end with a dot; the longest that fits counts.
+FATES: dict[str, Fate] = {
+    "SOLVER.AMP.ENABLED": Fate(REFUSED, "set ENGINE.BF16 auto: mixed precision is bfloat16 here"),
+    "SOLVER.REFERENCE_WORLD_SIZE": Fate(REFUSED, "set SOLVER.REFERENCE_BATCH and SCALE_LR"),
+    "MODEL.MASK_ON": Fate(REFUSED, f"masks are {_LATER}"),
+    "MODEL.KEYPOINT_ON": Fate(REFUSED, "keypoints are not trained here"),
+    "MODEL.LOAD_PROPOSALS": Fate(REFUSED, "proposal files are pickles, which run what is in them"),
+    "DATASETS.PROPOSAL_FILES_": Fate(REFUSED, "as MODEL.LOAD_PROPOSALS"),
+    "TEST.AUG.ENABLED": Fate(REFUSED, f"testing at several scales is {_LATER}"),
+    "TEST.PRECISE_BN.ENABLED": Fate(
+        REFUSED, "a classifier's statistics are recomputed with PRETRAIN.BN_IMAGES"
+    ),
+    "INPUT.CROP.ENABLED": Fate(REFUSED, f"crops for detection are {_LATER}"),
+    "DATALOADER.SAMPLER_TRAIN": Fate(
+        REFUSED, f"samplers by class are {_LATER}; images come in a seeded order"
+    ),
+    "VIS_PERIOD": Fate(REFUSED, "EVAL.SAMPLES keeps pictures, which the report shows"),
+    "GLOBAL.HACK": Fate(REFUSED, "no code here looks at it"),
+    "TEST.AUG.": Fate(NONE, "only with TEST.AUG.ENABLED"),
+    "TEST.PRECISE_BN.": Fate(NONE, "only with TEST.PRECISE_BN.ENABLED"),
+    "TEST.KEYPOINT_OKS_SIGMAS": Fate(NONE, "only for keypoints"),
+    "INPUT.CROP.": Fate(NONE, "only with INPUT.CROP.ENABLED"),
+    "INPUT.MASK_FORMAT": Fate(NONE, "only for masks"),
+    "DATALOADER.REPEAT_": Fate(NONE, "only for a sampler by class"),
+    "DATASETS.PRECOMPUTED_": Fate(NONE, "only for proposal files"),
+    "MODEL.ROI_MASK_HEAD.": Fate(NONE, "only for masks"),
+    "MODEL.ROI_KEYPOINT_HEAD.": Fate(NONE, "only for keypoints"),
+    "MODEL.SEM_SEG_HEAD.": Fate(NONE, "only for semantic segmentation"),
+    "MODEL.PANOPTIC_FPN.": Fate(NONE, "only for panoptic segmentation"),
+    "MODEL.RETINANET.": Fate(NONE, "only for MODEL.META_ARCHITECTURE RetinaNet"),
+    "MODEL.ROI_BOX_CASCADE_HEAD.": Fate(NONE, "only for CascadeROIHeads, which are not tried"),
+}
+
+
+def fate_of(key: str) -> Fate:
+    """Of any key; those that no entry names are read."""
+    fits = [name for name in FATES if key == name or (name[-1] in "._" and key.startswith(name))]
+    return FATES[max(fits, key=len)] if fits else Fate(READ)

@@ -1,0 +1,71 @@
+"""TEST.EXPECTED_RESULTS: results held against stated ones, as Detectron2's regression tests do.
+
+    TEST.EXPECTED_RESULTS "[['bbox', 'AP', 38.5, 0.2]]"
+
+Not for: whether two runs differ by more than noise (`resdet compare`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from numbers import Real
+from typing import Any
+
+from resdet.errors import CheckFailed, ConfigError
+from resdet.evaluation.coco.coco_evaluation import NUMBERS
+from resdet.evaluation.inputs.result_folder import FolderResult
+
+KEY = "TEST.EXPECTED_RESULTS"
+
+
+def check_form(rows: Sequence[Any], test_sets: Sequence[str]) -> None:
+    """Raises ConfigError for rows that could not be held against anything, before a training."""
+    if rows and len(test_sets) != 1:
+        raise ConfigError(f"{KEY} is for one test set, DATASETS.TEST has {len(test_sets)}.")
+    for row in rows:
+        well_formed = (
+            isinstance(row, list | tuple)
+            and len(row) == 4
+            and row[0] == "bbox"
+            and row[1] in NUMBERS
+            and all(isinstance(v, Real) and not isinstance(v, bool) for v in row[2:])
+        )
+        if not well_formed:
+            raise ConfigError(
+                f"{KEY} has {row!r}, expected ['bbox', METRIC, percent, tolerance] with one of "
+                f"{', '.join(NUMBERS)}."
+            )
+
+
+def compare_with(rows: Sequence[Any], results: Mapping[str, FolderResult | None]) -> None:
+    """Holds the results of the one test set against the rows.
+
+    Raises:
+        CheckFailed: a number is further off than its tolerance, or is not there; lists all.
+    """
+    if not rows:
+        return
+    ((name, result),) = results.items()
+    numbers = _percent(result)
+    faults = []
+    for _, metric, expected, tolerance in rows:
+        value = numbers.get(metric)
+        if value is None:
+            faults.append(f"{metric} of {name} is not defined, expected {expected:g}")
+        elif not abs(value - expected) <= tolerance:
+            faults.append(
+                f"{metric} of {name} is {value:.3f}, expected {expected:g} within {tolerance:g}"
+            )
+    if faults:
+        raise CheckFailed(f"{KEY}: {'; '.join(faults)}.")
+
+
+def _percent(result: FolderResult | None) -> dict[str, float | None]:
+    """COCO's numbers; of a VOC set Detectron2's AP50, by the set's own rule."""
+    if result is None:
+        return {}
+    if result.voc is not None:
+        value = result.voc.primary.mean_ap
+        return {"AP50": None if value is None else 100.0 * value}
+    assert result.coco is not None
+    return {name: None if v is None else 100.0 * v for name, v in result.coco.numbers.items()}

@@ -1,0 +1,117 @@
+"""Every value that would hang, crash later or mean nothing is refused at the start, all at once."""
+
+import pytest
+
+pytest.importorskip("detectron2")
+
+from resdet.config import detectron2_keys as table
+from resdet.config import get_cfg, get_key, refuse_keys_of_other, resolve
+from resdet.config.config import flatten, unread
+from resdet.config.ranges import RANGES, schedulers
+from resdet.errors import ConfigError
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("SOLVER.IMS_PER_BATCH", "0"), ("SOLVER.BASE_LR", "-1"), ("SOLVER.BASE_LR", ".nan"),
+        ("SOLVER.BASE_LR", ".inf"), ("SOLVER.MAX_ITER", "-5"), ("SOLVER.MAX_ITER", "0"),
+        ("SOLVER.MOMENTUM", "-0.9"), ("SOLVER.MOMENTUM", "1"), ("SOLVER.STEPS", "(30, 20)"),
+        ("SOLVER.LR_SCHEDULER_NAME", "Cosine"), ("SOLVER.WARMUP_METHOD", "cubic"),
+        ("DATALOADER.NUM_WORKERS", "-3"), ("SEED", str(2**70)), ("SEED", "-2"), ("VERSION", "99"),
+        ("MODEL.PIXEL_STD", "[0, 1, 1]"), ("MODEL.PIXEL_STD", "[1, 1]"),
+        ("MODEL.PIXEL_MEAN", "[1, 2]"), ("MODEL.PIXEL_MEAN", "['a', 'b', 'c']"),
+        ("INPUT.MIN_SIZE_TRAIN", "()"), ("INPUT.MIN_SIZE_TRAIN", "(0,)"),
+        ("MODEL.ANCHOR_GENERATOR.SIZES", "[[]]"), ("MODEL.ANCHOR_GENERATOR.SIZES", "[]"),
+        ("MODEL.DEVICE", "tpu"), ("DATASETS.TRAIN", "(5,)"), ("DATASETS.TEST", "('',)"),
+        ("EVAL.SAMPLES", "-1"), ("ENGINE.THREADS", "-1"), ("ENGINE.THREADS", "1000000"),
+        ("ENGINE.IMAGES_PER_PASS", "-3"), ("ENGINE.CLIP_GRADIENT_NORM", "-1"),
+        ("MODEL.ROI_HEADS.POSITIVE_FRACTION", "1.5"), ("MODEL.RPN.NMS_THRESH", "-0.1"),
+        ("PRETRAIN.JITTER", "(256,)"),
+    ],
+)  # fmt: skip
+def test_a_value_outside_its_range_is_refused(key: str, value: str) -> None:
+    with pytest.raises(ConfigError, match=rf"command line: {key} (is|has) .*, expected"):
+        resolve(None, [key, value])
+
+
+def test_all_faults_are_on_one_page() -> None:
+    with pytest.raises(ConfigError) as error:
+        resolve(None, ["SOLVER.BASE_LR", "-1", "SEED", "-7", "SOLVER.AMP.ENABLED", "True"])
+    assert len(str(error.value).splitlines()) == 3
+
+
+def test_the_defaults_are_within_their_ranges_and_each_key_exists() -> None:
+    resolve(None)
+    for key in RANGES:
+        get_key(get_cfg(), key)
+
+
+def test_schedulers_are_those_that_detectron2_builds() -> None:
+    """0.6 has two; main has a third. Each is built, and another is what Detectron2 refuses."""
+    import torch
+    from detectron2.solver import build_lr_scheduler
+
+    optimizer = torch.optim.SGD([torch.zeros(1)], 0.1)
+    for name in schedulers():
+        cfg = resolve(None, ["SOLVER.LR_SCHEDULER_NAME", name, "SOLVER.STEPS", "(3,)"]).cfg
+        build_lr_scheduler(cfg, optimizer)
+    assert len(schedulers()) in (2, 3)
+
+
+# -- keys that nothing reads -----------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "words"),
+    [
+        ("SOLVER.AMP.ENABLED", "True", "is not read: set ENGINE.BF16 auto"),
+        ("MODEL.MASK_ON", "True", "is not read: masks are not built yet"),
+        ("TEST.AUG.ENABLED", "True", "is not read: testing at several scales"),
+        ("INPUT.CROP.ENABLED", "True", "is not read"),
+        ("TEST.PRECISE_BN.ENABLED", "True", "PRETRAIN.BN_IMAGES"),
+        ("DATALOADER.SAMPLER_TRAIN", "RepeatFactorTrainingSampler", "samplers by class"),
+        ("MODEL.RETINANET.NUM_CONVS", "3", "is without meaning here: only for MODEL.META_ARCH"),
+        ("DATALOADER.REPEAT_THRESHOLD", "0.1", "is without meaning here"),
+        ("VIS_PERIOD", "100", "EVAL.SAMPLES"),
+    ],
+)
+def test_a_key_that_nothing_reads_is_refused(key: str, value: str, words: str) -> None:
+    with pytest.raises(ConfigError, match=rf"command line: {key} .*{words}.*Leave it out"):
+        resolve(None, [key, value])
+    # Detectron2's default, as stock files state it, asks for nothing.
+    resolve(None, [key, repr(get_key(get_cfg(), key))])
+
+
+def test_what_stock_bases_state_is_noted(tmp_path) -> None:
+    """Base-RCNN-FPN.yaml sets up a mask head that a box detector does not build."""
+    path = tmp_path / "base.yaml"
+    path.write_text("MODEL: {ROI_MASK_HEAD: {NUM_CONV: 4}}\n", encoding="utf-8")
+    (note,) = unread(resolve(path))
+    assert note.text == (
+        "base.yaml, line 1: MODEL.ROI_MASK_HEAD.NUM_CONV 4 is without meaning here: only for masks."
+    )
+
+
+def test_every_entry_of_the_table_is_about_a_key_of_detectron2() -> None:
+    """Of 0.6 or of main; those that only main has are its REPEAT_SQRT, which a beginning covers."""
+    keys = [key for key, _ in flatten(get_cfg())]
+    for name in table.FATES:
+        assert any(k == name or (name[-1] in "._" and k.startswith(name)) for k in keys), name
+
+
+@pytest.mark.parametrize(
+    ("command", "key", "value"),
+    [
+        ("pretrain_cls", "MODEL.RPN.NMS_THRESH", "0.6"),
+        ("pretrain_cls", "ENGINE.FAST_TRAINING", "on"),
+        ("pretrain_cls", "DATASETS.TRAIN", "('voc_2007_test',)"),
+        ("train_det", "PRETRAIN.CROP", "96"),
+    ],
+)
+def test_keys_of_the_other_command_are_refused(command: str, key: str, value: str) -> None:
+    other = {"pretrain_cls": "train_det", "train_det": "pretrain_cls"}[command]
+    config = resolve(None, [key, value])
+    with pytest.raises(ConfigError, match=f"{key} is read by {other} alone"):
+        refuse_keys_of_other(config, command)
+    refuse_keys_of_other(config, other)

@@ -1,0 +1,61 @@
+"""Writes docs/detectron2_keys.md: what becomes of each key of Detectron2.
+
+    python tools/make_key_table.py            writes the page
+    python tools/make_key_table.py --check    writes nothing, exit code 1 where it differs
+
+Keys are those of the installed Detectron2; the page is made with 0.6.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from detectron2.config import get_cfg
+
+from resdet.atomic import write_text
+from resdet.config import flatten
+from resdet.config.detectron2_keys import NONE, READ, REFUSED, fate_of
+
+PAGE = Path(__file__).resolve().parents[1] / "docs" / "detectron2_keys.md"
+HEAD = """# Keys of Detectron2
+
+What becomes of each key of Detectron2 0.6 here. A key that is *read* does what it does there. One that is *refused*
+may be stated with its default, as Detectron2's own files do; with another value it ends the command before it starts,
+with what to set instead. One *without meaning here* is refused on the command line, and noted where a file states it.
+Keys that only Detectron2's main has are read where its own code reads them (`SOLVER.BASE_LR_END`, `NUM_DECAYS`,
+`RESCALE_INTERVAL`, `MODEL.ROI_BOX_HEAD.USE_SIGMOID_CE` and `USE_FED_LOSS`).
+
+Ranges are checked at the start, all faults on one page (`resdet/config/ranges.py`). `pretrain_cls` refuses the keys of a
+detector, `train_det` those of PRETRAIN. Made by `python tools/make_key_table.py`.
+
+"""
+
+
+def page() -> str:
+    """The page; needs Detectron2."""
+    rows = [(key, value, fate_of(key)) for key, value in flatten(get_cfg())]
+    counts = ", ".join(f"{sum(f.kind == k for *_, f in rows)} {k}" for k in (READ, REFUSED, NONE))
+    lines = [
+        f"{len(rows)} keys: {counts}.",
+        "",
+        "| key | default | here | |",
+        "| --- | --- | --- | --- |",
+    ]
+    for key, value, fate in rows:
+        lines.append(f"| `{key}` | `{value!r}` | {fate.kind} | {fate.note} |")
+    return HEAD + "\n".join(lines) + "\n"
+
+
+def main(argv: Sequence[str]) -> int:
+    text = page()
+    differs = not PAGE.exists() or PAGE.read_text(encoding="utf-8") != text
+    if differs and "--check" not in argv:
+        write_text(PAGE, text)
+    print(f"{PAGE.name}: {'differs' if differs else 'as it is'}")
+    return int(differs and "--check" in argv)
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
