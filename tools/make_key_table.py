@@ -21,14 +21,16 @@ from resdet.config.detectron2_keys import NONE, READ, REFUSED, fate_of
 PAGE = Path(__file__).resolve().parents[1] / "docs" / "detectron2_keys.md"
 HEAD = """# Keys of Detectron2
 
-What becomes of each key of Detectron2 0.6 here. A key that is *read* does what it does there. One that is *refused*
-may be stated with its default, as Detectron2's own files do; with another value it ends the command before it starts,
-with what to set instead. One *without meaning here* is refused on the command line, and noted where a file states it.
-Keys that only Detectron2's main has are read where its own code reads them (`SOLVER.BASE_LR_END`, `NUM_DECAYS`,
-`RESCALE_INTERVAL`, `MODEL.ROI_BOX_HEAD.USE_SIGMOID_CE` and `USE_FED_LOSS`).
+What becomes of each key of Detectron2 0.6 here. A key that is *read* does what it does there. One
+that is *refused* may be stated with its default, as Detectron2's own files do; with another value
+it ends the command before it starts, with what to set instead. One *without meaning here* is
+refused on the command line, and noted where a file states it. Keys that only Detectron2's main has
+are read where its own code reads them: the solver's BASE_LR_END, NUM_DECAYS and RESCALE_INTERVAL,
+the box head's USE_SIGMOID_CE and USE_FED_LOSS.
 
-Ranges are checked at the start, all faults on one page (`resdet/config/ranges.py`). `pretrain_cls` refuses the keys of a
-detector, `train_det` those of PRETRAIN. Made by `python tools/make_key_table.py`.
+Ranges are checked at the start, all faults on one page (`resdet/config/ranges.py`). `pretrain_cls`
+refuses the keys of a detector, `train_det` those of PRETRAIN. Made by
+`python tools/make_key_table.py`.
 
 """
 

@@ -32,7 +32,8 @@ FATES: dict[str, Fate] = {
     "MODEL.MASK_ON": Fate(REFUSED, f"masks are {_LATER}"),
     "MODEL.KEYPOINT_ON": Fate(REFUSED, "keypoints are not trained here"),
     "MODEL.LOAD_PROPOSALS": Fate(REFUSED, "proposal files are pickles, which run what is in them"),
-    "DATASETS.PROPOSAL_FILES_": Fate(REFUSED, "as MODEL.LOAD_PROPOSALS"),
+    "DATASETS.PROPOSAL_FILES_TRAIN": Fate(REFUSED, "as MODEL.LOAD_PROPOSALS"),
+    "DATASETS.PROPOSAL_FILES_TEST": Fate(REFUSED, "as MODEL.LOAD_PROPOSALS"),
     "TEST.AUG.ENABLED": Fate(REFUSED, f"testing at several scales is {_LATER}"),
     "TEST.PRECISE_BN.ENABLED": Fate(
         REFUSED, "a classifier's statistics are recomputed with PRETRAIN.BN_IMAGES"
@@ -48,8 +49,9 @@ FATES: dict[str, Fate] = {
     "TEST.KEYPOINT_OKS_SIGMAS": Fate(NONE, "only for keypoints"),
     "INPUT.CROP.": Fate(NONE, "only with INPUT.CROP.ENABLED"),
     "INPUT.MASK_FORMAT": Fate(NONE, "only for masks"),
-    "DATALOADER.REPEAT_": Fate(NONE, "only for a sampler by class"),
-    "DATASETS.PRECOMPUTED_": Fate(NONE, "only for proposal files"),
+    "DATALOADER.REPEAT_THRESHOLD": Fate(NONE, "only for a sampler by class"),
+    "DATASETS.PRECOMPUTED_PROPOSAL_TOPK_TRAIN": Fate(NONE, "only for proposal files"),
+    "DATASETS.PRECOMPUTED_PROPOSAL_TOPK_TEST": Fate(NONE, "only for proposal files"),
     "MODEL.ROI_MASK_HEAD.": Fate(NONE, "only for masks"),
     "MODEL.ROI_KEYPOINT_HEAD.": Fate(NONE, "only for keypoints"),
     "MODEL.SEM_SEG_HEAD.": Fate(NONE, "only for semantic segmentation"),
@@ -59,7 +61,13 @@ FATES: dict[str, Fate] = {
 }
 
 
+# Of Detectron2's main alone, by its last name, as 0.6 does not have the key.
+ONLY_MAIN = {"REPEAT_SQRT": Fate(NONE, "only for a sampler by class")}
+
+
 def fate_of(key: str) -> Fate:
     """Of any key; those that no entry names are read."""
-    fits = [name for name in FATES if key == name or (name[-1] in "._" and key.startswith(name))]
+    if (name := key.rpartition(".")[2]) in ONLY_MAIN:
+        return ONLY_MAIN[name]
+    fits = [name for name in FATES if key == name or (name[-1] == "." and key.startswith(name))]
     return FATES[max(fits, key=len)] if fits else Fate(READ)
