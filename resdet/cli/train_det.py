@@ -27,6 +27,7 @@ from resdet.config import (
 )
 from resdet.data import DataOptions, DetectionSet, catalog
 from resdet.data.images.reader import ImageReader
+from resdet.data.serialized import SerializedList
 from resdet.detect import derived_keys, expected_results
 from resdet.detect.model import fill_from_weights_and_net
 from resdet.detect.partial_results import Policy
@@ -95,7 +96,7 @@ def _main(args: argparse.Namespace) -> int:
     if args.explain:
         print(explain(config, start.card))
         return 0
-    options = DataOptions(**data_options(cfg))
+    options = DataOptions(**data_options(cfg), masks=False)
     train_sets = [] if args.eval_only else [_load(n, options) for n in cfg.DATASETS.TRAIN]
     # A test set is whole or it is no test set (F1).
     whole = dataclasses.replace(options, allow_missing=0)
@@ -149,7 +150,7 @@ def _load(name: str, options: DataOptions) -> DetectionSet:
     logger.info("%s: %s", name, ", ".join(f"{k} {v}" for k, v in data.counts.items()))
     for note in data.notes:
         logger.warning("%s: %s", name, note)
-    return data
+    return dataclasses.replace(data, records=SerializedList(data.records))
 
 
 def _in_one_order(

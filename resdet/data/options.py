@@ -29,6 +29,8 @@ class DataOptions:
         alpha_over: RGB under a transparent picture; None drops alpha, as stock readers do.
         max_pixels: larger images are refused.
         check_images: every image's header is read once before anything starts.
+        masks: COCO's masks are kept of all objects; without it of crowds alone, which takes a third
+            of the memory. Boxes and hash are the same.
         cache: facts from headers and contents are kept in the user's cache folder. Without it
             everything is read again, with the same result.
 
@@ -46,6 +48,7 @@ class DataOptions:
     alpha_over: tuple[int, int, int] | None = None
     max_pixels: int = 90_000_000
     check_images: bool = True
+    masks: bool = True
     cache: bool = True
 
     def __post_init__(self) -> None:

@@ -43,7 +43,7 @@ class DetectionSet:
     """
 
     name: str
-    records: list[dict[str, Any]]
+    records: Sequence[dict[str, Any]]
     classes: tuple[str, ...]
     category_ids: tuple[int, ...]
     evaluators: tuple[str, ...]
@@ -73,7 +73,7 @@ class ClassificationSet:
     name: str
     labels: np.ndarray
     classes: tuple[str, ...]
-    files: tuple[str, ...] = ()
+    files: Sequence[str] = ()
     images: np.ndarray | None = None
     hash: str = ""
     counts: Mapping[str, int] = field(default_factory=dict)

@@ -244,5 +244,5 @@ def register(load: Callable[[str], DetectionSet]) -> None:
     ours |= {name: {**digits, "thing_dataset_id_to_contiguous_id": contiguous} for name in DIGITS}
     for name, facts in ours.items():
         if name not in DatasetCatalog.list():
-            DatasetCatalog.register(name, lambda name=name: load(name).records)
+            DatasetCatalog.register(name, lambda name=name: [*load(name).records])
             MetadataCatalog.get(name).set(**facts)

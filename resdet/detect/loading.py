@@ -6,7 +6,7 @@ Not for: what a record may hold (`resdet.data` has checked it before).
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -22,6 +22,7 @@ from detectron2.data.detection_utils import (
 from resdet import profile
 from resdet.data.images.reader import ImageReader
 from resdet.data.order import Sample, SampleOrder, seed_global_generators
+from resdet.data.serialized import SerializedList
 from resdet.engine.data_workers import Loader
 
 
@@ -142,10 +143,19 @@ def train_batches(
 
 
 def training_records(
-    records: Sequence[dict[str, Any]], *, drop_difficult: bool, filter_empty: bool
-) -> tuple[list[dict[str, Any]], dict[str, int]]:
+    records: Iterable[dict[str, Any]], *, drop_difficult: bool, filter_empty: bool
+) -> tuple[SerializedList, dict[str, int]]:
     """The records that train, and how many were left out and why (F15, F44)."""
-    kept, counts = [], {"difficult_dropped": 0, "without_objects": 0, "crowd_only": 0}
+    counts = {"difficult_dropped": 0, "without_objects": 0, "crowd_only": 0}
+    return SerializedList(_kept(records, drop_difficult, filter_empty, counts)), counts
+
+
+def _kept(
+    records: Iterable[dict[str, Any]],
+    drop_difficult: bool,
+    filter_empty: bool,
+    counts: dict[str, int],
+) -> Iterator[dict[str, Any]]:
     for record in records:
         annotations = record["annotations"]
         if drop_difficult:
@@ -155,5 +165,4 @@ def training_records(
         if filter_empty and all(a.get("iscrowd", 0) for a in annotations):
             counts["crowd_only" if annotations else "without_objects"] += 1
             continue
-        kept.append({**record, "annotations": annotations})
-    return kept, counts
+        yield {**record, "annotations": annotations}

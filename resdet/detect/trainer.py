@@ -242,21 +242,21 @@ class DetectorTraining:
                 state = {"model": self.model.state_dict(), "iteration": cfg.SOLVER.MAX_ITER}
                 torch.save({**state, "classes": list(self.train_sets[0].classes)}, temporary)
 
-    def _training_records(self) -> list[dict[str, Any]]:
+    def _training_records(self) -> Sequence[dict[str, Any]]:
         cfg = self.cfg
-        every = [r for s in self.train_sets for r in s.records]
         records, counts = training_records(
-            every,
+            (r for s in self.train_sets for r in s.records),
             drop_difficult=cfg.DATASETS.VOC_DIFFICULT == "drop",
             filter_empty=cfg.DATALOADER.FILTER_EMPTY_ANNOTATIONS,
         )
+        every = sum(len(s.records) for s in self.train_sets)
         names = ", ".join(s.name for s in self.train_sets)
         logger.info(
             "%s: %d of %d images train; without objects %d, with crowd only %d "
             "(FILTER_EMPTY_ANNOTATIONS %s); difficult objects left out %d",
             names,
             len(records),
-            len(every),
+            every,
             counts["without_objects"],
             counts["crowd_only"],
             cfg.DATALOADER.FILTER_EMPTY_ANNOTATIONS,
@@ -264,7 +264,7 @@ class DetectorTraining:
         )
         if not records:
             raise ConfigError(
-                f"{names} has 0 usable images: {len(every)} listed, {counts['without_objects']} "
+                f"{names} has 0 usable images: {every} listed, {counts['without_objects']} "
                 "without objects. Check the class list, or set "
                 "DATALOADER.FILTER_EMPTY_ANNOTATIONS False."
             )

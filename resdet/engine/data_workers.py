@@ -7,6 +7,7 @@ Not for: what they read (`resdet.pretrain.image_loading`, `resdet.detect.loading
 
 from __future__ import annotations
 
+import gc
 import math
 import os
 import signal
@@ -87,9 +88,13 @@ class Loader(torch.utils.data.DataLoader[Any]):
             return super().__iter__()
         # Workers begin with these blocked, so that there is no moment in which one strikes.
         before = signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS)
+        # What is there now is not looked at by a worker's garbage collector, which would write to
+        # every object and so make the worker a copy of it.
+        gc.freeze()
         try:
             return super().__iter__()
         finally:
+            gc.unfreeze()
             signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 

@@ -70,31 +70,64 @@ def read_headers(files: Sequence[str], options: DataOptions) -> Headers:
 def _inspect_all(
     files: Sequence[str], caches: dict[str, FolderCache]
 ) -> Iterable[tuple[str, ImageFacts | str]]:
-    start = last_line = time.monotonic()
-    workers = min(16, 4 * (os.cpu_count() or 1))
-    with ThreadPoolExecutor(workers) as pool:
-        answers = pool.map(lambda file: _inspect(file, caches[os.path.dirname(file)]), files)
-        for done, answer in enumerate(zip(files, answers, strict=True), 1):
-            yield answer
-            now = time.monotonic()
-            if now - last_line > SECONDS_PER_LINE:
-                last_line = now
-                left = (now - start) / done * (len(files) - done)
-                logger.info("image headers: %d of %d, eta %.0f s", done, len(files), left)
+    """The facts of each file, or why there are none, in order.
+
+    Threads read what is not known yet; asking them for the rest would take longer than a look.
+    """
+    progress = Progress("image headers", len(files), logger)
+    answers: dict[int, ImageFacts | str] = {}
+    for place, file in enumerate(files):
+        if (known := _known(file, caches[os.path.dirname(file)])) is not None:
+            answers[place] = known
+        progress.show(len(answers))
+    rest = [place for place in range(len(files)) if place not in answers]
+    with ThreadPoolExecutor(min(16, 4 * (os.cpu_count() or 1))) as pool:
+        inspected = pool.map(lambda p: _inspect(files[p], caches[os.path.dirname(files[p])]), rest)
+        for place, answer in zip(rest, inspected, strict=True):
+            answers[place] = answer
+            progress.show(len(answers))
+    return ((file, answers[place]) for place, file in enumerate(files))
+
+
+def _known(file: str, cache: FolderCache) -> ImageFacts | str | None:
+    """What the cache has of a file that is as it was; None where it must be opened."""
+    try:
+        stat = os.stat(file)
+    except OSError as error:
+        return f"{file} cannot be read: {error.strerror} (is it a broken link?)."
+    facts = cache.get(os.path.basename(file), stat)
+    return None if facts is None else ImageFacts(*facts)
 
 
 def _inspect(file: str, cache: FolderCache) -> ImageFacts | str:
     try:
         stat = os.stat(file)
+        facts = inspect(file)
     except OSError as error:
         return f"{file} cannot be read: {error.strerror} (is it a broken link?)."
-    name = os.path.basename(file)
-    known = cache.get(name, stat)
-    if known is not None:
-        return ImageFacts(*known)
-    try:
-        facts = inspect(file)
     except DataError as error:
         return str(error)
-    cache.put(name, stat, list(facts))
+    cache.put(os.path.basename(file), stat, list(facts))
     return facts
+
+
+class Progress:
+    """A line with what is done and an ETA, at most every `SECONDS_PER_LINE`.
+
+    Args:
+        what: things that are counted, such as "image headers".
+        log: of the module whose work it is.
+    """
+
+    def __init__(self, what: str, total: int, log: logging.Logger):
+        self.what = what
+        self.total = total
+        self.log = log
+        self.start = self.last_line = time.monotonic()
+
+    def show(self, done: int) -> None:
+        now = time.monotonic()
+        if now - self.last_line > SECONDS_PER_LINE and done:
+            self.last_line = now
+            left = (now - self.start) / done * (self.total - done)
+            self.log.info("%s: %d of %d, eta %.0f s", self.what, done, self.total, left)

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import logging
 import os
 from collections import Counter
 from dataclasses import dataclass, field
@@ -22,11 +23,14 @@ import numpy as np
 
 from resdet.data.checks.faults import Faults
 from resdet.data.images.reader import IMAGE_SUFFIXES, ImageReader
-from resdet.data.images.scan import read_headers
+from resdet.data.images.scan import Progress, read_headers
 from resdet.data.options import DataOptions
 from resdet.data.readers.listed_files import native, portable
 from resdet.data.records import ClassificationSet
+from resdet.data.serialized import TextList
 from resdet.errors import DataError
+
+logger = logging.getLogger(__name__)
 
 # The headers of larger sets (ImageNet) are not read before the start; empty files are found always.
 MAX_HEADERS = 60_000
@@ -74,7 +78,7 @@ def load_folder(
         name=name,
         labels=np.array(listing.labels, dtype=np.int64),
         classes=tuple(classes),
-        files=tuple(listing.files),
+        files=TextList(listing.files),
         hash=_hash(root, classes, listing),
         counts={k: v for k, v in counts.items() if v},
         sources=sources,
@@ -107,7 +111,9 @@ def _list_images(root: Path, classes: list[str], faults: Faults) -> _Listing:
     listing.left_out["files outside class folders ignored"] = sum(
         e.is_file() and not e.name.startswith(".") for e in os.scandir(root)
     )
+    progress = Progress("class folders", len(classes), logger)
     for label, class_name in enumerate(classes):
+        progress.show(label)
         entries = sorted(os.scandir(root / native(class_name)), key=lambda e: e.name)
         visible = [e for e in entries if not e.name.startswith(".")]
         images = [e for e in visible if e.name.lower().endswith(IMAGE_SUFFIXES) and e.is_file()]
@@ -138,8 +144,10 @@ def _check_headers(listing: _Listing, faults: Faults, options: DataOptions) -> N
 
 def _hash(root: Path, classes: list[str], listing: _Listing) -> str:
     digest = hashlib.sha256(json.dumps(classes).encode())
+    # All lie below the root, so that the rest of the path is what os.path.relpath would give.
+    start = len(os.path.join(root, ""))
     for file, size in zip(listing.files, listing.sizes, strict=True):
-        digest.update(f"{os.path.relpath(file, root)} {size}\n".encode("utf-8", "surrogateescape"))
+        digest.update(f"{file[start:]} {size}\n".encode("utf-8", "surrogateescape"))
     return digest.hexdigest()
 
 

@@ -97,15 +97,21 @@ def read_json(path: Path) -> dict[str, Any]:
 
 
 def parse_coco(
-    content: Mapping[str, Any], title: str, faults: Faults, *, drop_orphans: Counts = 0
+    content: Mapping[str, Any],
+    title: str,
+    faults: Faults,
+    *,
+    drop_orphans: Counts = 0,
+    masks: bool = True,
 ) -> CocoFile:
     """All entries of a file; what is wrong is added to `faults`.
 
     Args:
         drop_orphans: annotations of images that are not there, exactly so many, are left out; a
             mapping is looked up by the name in `faults`.
+        masks: those of all objects are kept; else of crowds alone.
     """
-    reader = _EntryReader(CocoFile(title), faults)
+    reader = _EntryReader(CocoFile(title), faults, masks)
     if key := coco_json.lacking_list(content, ("images", "categories")):
         faults.add("file", f'{title} has no list "{key}"', fix="Is it an instances file?")
         return reader.file
@@ -121,9 +127,10 @@ def parse_coco(
 
 
 class _EntryReader:
-    def __init__(self, file: CocoFile, faults: Faults):
+    def __init__(self, file: CocoFile, faults: Faults, masks: bool):
         self.file = file
         self.faults = faults
+        self.masks = masks
 
     def read_images(self, entries: list[Any]) -> None:
         read = coco_json.read_images(entries)
@@ -306,6 +313,7 @@ class _EntryReader:
             )
             return
         flags = [self._flag(entry, key, where) for key in ("iscrowd", "difficult", "truncated")]
+        segmentation = self._segmentation(entry.get("segmentation"))
         self.file.annotations.append(
             {
                 "id": number,
@@ -316,7 +324,7 @@ class _EntryReader:
                 "difficult": flags[1],
                 "truncated": flags[2],
                 "area": self._area(entry, box[2] * box[3], where),
-                "segmentation": self._segmentation(entry.get("segmentation")),
+                "segmentation": segmentation if self.masks or flags[0] else None,
             }
         )
 

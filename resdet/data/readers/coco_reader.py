@@ -58,7 +58,14 @@ def load_coco(
     faults = Faults(name, str(json_file))
     content = read_json(json_file)
     repeated = _without_repeats(content) if repeats_objects else 0
-    file = parse_coco(content, json_file.name, faults, drop_orphans=options.drop_orphans)
+    file = parse_coco(
+        content,
+        json_file.name,
+        faults,
+        drop_orphans=options.drop_orphans,
+        masks=options.masks,
+    )
+    del content  # with its masks it is most of the memory
     counts = Counter(file.repairs)
     counts["annotations of missing images, dropped"] = file.orphans
     counts["annotations that occur twice, dropped"] = repeated

@@ -160,3 +160,15 @@ def test_masks_that_are_no_polygons_are_dropped_not_their_boxes(one) -> None:
     assert "segmentation" not in second
     assert "segmentation" not in third
     assert data.counts["masks that are no polygons, dropped"] == 2
+
+
+def test_without_masks_those_of_crowds_stay(one) -> None:
+    """What a box detector needs; everything else, the hash included, is the same."""
+    runs = {"size": [80, 100], "counts": [0, 8000]}
+    one.annotation(segmentation=[[1, 1, 5, 1, 5, 5]])
+    one.annotation(segmentation=runs, iscrowd=1)
+    whole, boxes = load(one), load(one, masks=False)
+    assert (boxes.hash, boxes.counts) == (whole.hash, whole.counts)
+    first, crowd = boxes.records[0]["annotations"]
+    assert "segmentation" not in first and crowd["segmentation"] == runs
+    assert whole.records[0]["annotations"][1] == crowd

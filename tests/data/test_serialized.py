@@ -1,0 +1,65 @@
+"""Records and names as bytes: the same things, one at a time."""
+
+import multiprocessing
+from pathlib import Path
+
+import pytest
+
+from resdet.data.serialized import SerializedList, TextList
+
+RECORDS = [
+    {"file_name": f"{i}.jpg", "annotations": [{"bbox": [0.0, 1.0, i, 3.0]}]} for i in range(5)
+]
+
+
+def test_records_come_back_and_are_copies():
+    records = SerializedList(iter(RECORDS))
+    assert len(records) == 5 and [*records] == RECORDS
+    assert records[-1] == RECORDS[-1]
+    records[0]["annotations"].clear()
+    assert records[0] == RECORDS[0]
+    assert [*records[1::2]] == RECORDS[1::2]
+    with pytest.raises(IndexError):
+        records[5]
+    assert [*SerializedList([])] == []
+
+
+def test_names_come_back_whatever_their_letters():
+    names = ["a b.jpg", "ü/é.jpg", "", "\udcff.jpg", "x" * 300]
+    listed = TextList(names)
+    assert listed == names and listed[-1] == names[-1] and listed[1:4] == names[1:4]
+    with pytest.raises(IndexError):
+        listed[5]
+
+
+@pytest.mark.skipif(
+    not Path("/proc/self/smaps_rollup").exists(), reason="needs Linux's smaps_rollup"
+)
+def test_a_worker_that_reads_all_keeps_no_copy():
+    """Private memory of a forked process, before and after it has read every record: a list of
+    dicts becomes its own, the bytes stay shared."""
+    items = [{"id": i, "bbox": [float(i)] * 4, "name": f"{i:020d}"} for i in range(60_000)]
+    context = multiprocessing.get_context("fork")
+
+    def grown(records):
+        queue = context.SimpleQueue()
+
+        def read():
+            before = private_mb()
+            for record in records:
+                assert record["bbox"]
+            queue.put(private_mb() - before)
+
+        process = context.Process(target=read)
+        process.start()
+        process.join()
+        return queue.get()
+
+    as_list, as_bytes = grown(items), grown(SerializedList(items))
+    assert as_list > 4
+    assert as_bytes < as_list / 3
+
+
+def private_mb():
+    lines = Path("/proc/self/smaps_rollup").read_text(encoding="utf-8").splitlines()
+    return sum(int(line.split()[1]) for line in lines if line.startswith("Private")) / 1024
