@@ -36,6 +36,8 @@ logger = logging.getLogger("resdet.engine.loop")
 Batch = Any
 Losses = dict[str, torch.Tensor]
 TOTAL, GRADIENT_NORM = "total_loss", "gradient norm"
+# What torch's loader reports where a worker is gone, or has no handles or shared memory left.
+LOST_WORKER = ("DataLoader worker", "Too many open files", "shared memory", "ancdata")
 # What gloo and NCCL report where a process of the group is gone.
 LOST_PEER = ("Connection closed by peer", "Connection reset by peer", "Broken pipe", "Timed out",
              "Connection refused", "NCCL", "Socket closed")  # fmt: skip
@@ -155,6 +157,10 @@ class Loop(TrainerBase):
                 self._stream = iter(self.batches(self.iter))
             return next(self._stream)
         except (DataError, OSError, RuntimeError) as error:
+            # torch's loader has no error of its own for a worker that is gone.
+            is_loaders = any(sign in str(error) for sign in LOST_WORKER)
+            if isinstance(error, RuntimeError) and not is_loaders:
+                raise
             why = _reason(error)
         # Outside of the handler: the error holds the worker's traceback and open files.
         self.is_alone = True

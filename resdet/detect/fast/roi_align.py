@@ -13,7 +13,7 @@ Not for: RoIPool, which takes maxima.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 import torch
 import torch.nn.functional as F
@@ -176,11 +176,14 @@ class SummedAlign(nn.Module):
 
     def __init__(self, align: ROIAlign, chunk: int):
         super().__init__()
+        self.align = align
         self.pooling = Pooling.of(align)
         self.chunk = chunk
 
     def forward(self, x: torch.Tensor, rois: torch.Tensor) -> torch.Tensor:
         """`rois` holds the number of the image and a box (x0, y0, x1, y1) in pixels."""
+        if x.device.type != "cpu":
+            return cast(torch.Tensor, self.align(x, rois))  # one launch of torchvision's kernel
         _, channels, height, width = x.shape
         cells = x.permute(0, 2, 3, 1).reshape(-1, channels)
         axis = torch.arange(self.pooling.size, device=x.device)
