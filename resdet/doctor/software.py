@@ -133,7 +133,21 @@ def check_detectron2() -> Iterator[CheckResult]:
         yield CheckResult("detectron2", REFUSE, f"{version} does not import: {reason}", fix)
         return
     compiled = "yes" if import_error("detectron2._C") is None else "no (not needed)"
-    yield CheckResult("detectron2", FINE, f"{version}, compiled operators: {compiled}")
+    yield CheckResult(
+        "detectron2", FINE, f"{version}, {_release()}, compiled operators: {compiled}"
+    )
+
+
+def _release() -> str:
+    """Which of the two Detectron2s this is: both call themselves 0.6."""
+    from detectron2.config import get_cfg
+
+    if "FLOAT32_PRECISION" not in get_cfg():
+        return "the release 0.6 of 2021"
+    return (
+        "main, after the release 0.6 (tried with commit 02b5c4e of June 2026; it orders equal "
+        "scores of proposals in another way, so detections may differ from 0.6's in these)"
+    )
 
 
 def check_opencv(installed: Callable[[str], str | None] = version_of) -> Iterator[CheckResult]:

@@ -133,6 +133,17 @@ def test_compiled_operators_are_not_needed():
 
 
 @pytest.mark.parametrize(
+    ("keys", "words"),
+    [({}, "the release 0.6 of 2021"), ({"FLOAT32_PRECISION": ""}, "main, after the release 0.6")],
+)
+def test_it_says_which_of_the_two_detectron2s_is_there(monkeypatch, keys, words):
+    """Both have the version 0.6; main alone (02b5c4e) has a key for float32's precision."""
+    config = pytest.importorskip("detectron2.config")
+    monkeypatch.setattr(config, "get_cfg", lambda: keys)
+    assert words in only(software.check_detectron2()).text
+
+
+@pytest.mark.parametrize(
     ("capability", "level"), [((8, 0), FINE), ((7, 5), FINE), ((6, 1), REFUSE), ((12, 0), FINE)]
 )
 def test_a_gpu_older_than_every_build_is_refused(capability, level):

@@ -81,6 +81,11 @@ def test_basics_a_gpu_that_is_not_there_is_a_page(tmp_path, capsys):
 def test_basics_each_process_wraps_its_own_gpu(monkeypatch):
     """Under torchrun no group knows local ranks: the device's own number is right."""
     asked = {}
+
+    def no_group():
+        raise AssertionError("only Detectron2's launch makes the group of a machine")
+
+    monkeypatch.setattr(parallel.comm, "get_local_rank", no_group)
     monkeypatch.setattr(parallel.comm, "get_world_size", lambda: 2)
     monkeypatch.setattr(
         parallel, "DistributedDataParallel", lambda model, **options: asked.update(options)
