@@ -33,12 +33,13 @@ from resdet.detect.fast.fast_training import speed_up
 from resdet.detect.loading import Mapper, train_batches, training_records
 from resdet.detect.profile_hooks import watch
 from resdet.engine.data_hashes import hold_against
-from resdet.engine.data_workers import num_workers
+from resdet.engine.data_workers import batches_ahead, num_workers
 from resdet.engine.loop import Checkpoints, Evaluation, Loop, Schedule, passes, resume
 from resdet.engine.metric_writers import build_writers
 from resdet.engine.parallel import average_buffers, distributed
 from resdet.engine.speed.fused_optimizer import with_fused_step
 from resdet.engine.speed.precision import Precision
+from resdet.engine.start_checks import processes_here, require_disk, require_shared_memory
 from resdet.engine.versions import versions
 from resdet.errors import ConfigError, WeightsError
 from resdet.evaluation.inputs.result_folder import FolderResult, evaluate_folder
@@ -176,6 +177,7 @@ class DetectorTraining:
             TrainingStopped, Interrupted: the state is saved.
         """
         cfg = self.cfg
+        self._require_room()
         records = self._training_records()
         mapper = Mapper.of(cfg, self.reader, is_train=True)
         optimizer = with_fused_step(build_optimizer(cfg, self.model), cfg.ENGINE.FUSED_OPTIMIZER)
@@ -241,6 +243,19 @@ class DetectorTraining:
             with atomic_path(self.run.path / layout.DETECTOR) as temporary:
                 state = {"model": self.model.state_dict(), "iteration": cfg.SOLVER.MAX_ITER}
                 torch.save({**state, "classes": list(self.train_sets[0].classes)}, temporary)
+
+    def _require_room(self) -> None:
+        """Raises RunError where disk or shared memory is too small."""
+        cfg = self.cfg
+        require_disk(self.run.path, self.model, cfg.ENGINE.KEEP_CHECKPOINTS)
+        images = sum(len(s) for s in self.train_sets)
+        share = cfg.SOLVER.IMS_PER_BATCH // comm.get_world_size()
+        pixels = max(cfg.INPUT.MIN_SIZE_TRAIN) * cfg.INPUT.MAX_SIZE_TRAIN
+        require_shared_memory(
+            processes_here(comm.get_world_size()) * num_workers(cfg, images=images),
+            batches_ahead(share),
+            3 * pixels * share,
+        )
 
     def _training_records(self) -> Sequence[dict[str, Any]]:
         cfg = self.cfg

@@ -63,6 +63,11 @@ def num_workers(cfg: Any, *, images: int, in_memory: bool = False) -> int:
     return max(0, min(spare, batches, MOST_WORKERS))
 
 
+def batches_ahead(share: int) -> int:
+    """How many batches a worker has ready, where one has `share` images."""
+    return max(2, math.ceil(_IMAGES_AHEAD / max(1, share)))
+
+
 class Loader(torch.utils.data.DataLoader[Any]):
     """torch's, with workers that take signals from this process alone.
 
@@ -77,7 +82,7 @@ class Loader(torch.utils.data.DataLoader[Any]):
 
     def __init__(self, dataset: Any, workers: int, share: int, **options: Any):
         if workers > 0:
-            options["prefetch_factor"] = max(2, math.ceil(_IMAGES_AHEAD / max(1, share)))
+            options["prefetch_factor"] = batches_ahead(share)
             options["worker_init_fn"] = start_worker
         super().__init__(
             dataset, num_workers=workers, pin_memory=torch.cuda.is_initialized(), **options

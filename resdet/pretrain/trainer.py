@@ -26,7 +26,7 @@ from resdet import nets, weights
 from resdet.data import catalog
 from resdet.data.records import with_labels_of
 from resdet.engine.data_hashes import hold_against
-from resdet.engine.data_workers import num_workers
+from resdet.engine.data_workers import batches_ahead, num_workers
 from resdet.engine.loop import Checkpoints, Evaluation, Loop, Schedule, passes, resume
 from resdet.engine.metric_writers import build_writers
 from resdet.engine.parallel import average_buffers, distributed
@@ -34,6 +34,7 @@ from resdet.engine.speed.fused_optimizer import is_fused, with_fused_step
 from resdet.engine.speed.kept_memory import can_keep
 from resdet.engine.speed.precision import Precision
 from resdet.engine.speed.torch_compile import compiled
+from resdet.engine.start_checks import processes_here, require_disk, require_shared_memory
 from resdet.engine.versions import versions
 from resdet.errors import ConfigError
 from resdet.pretrain import augment
@@ -154,11 +155,7 @@ class Pretraining:
             batch_size=self.cfg.SOLVER.IMS_PER_BATCH,
             seed=self.cfg.SEED,
             start=start,
-            num_workers=num_workers(
-                self.cfg,
-                images=len(self.train_set),
-                in_memory=self.train_set.images is not None or self.cfg.PRETRAIN.CACHE_MB > 0,
-            ),
+            num_workers=self._num_workers(),
             rank=comm.get_rank(),
             world_size=comm.get_world_size(),
         )
@@ -198,6 +195,7 @@ class Pretraining:
             TrainingStopped, Interrupted: the state is saved.
         """
         cfg = self.cfg
+        self._require_room()
         if not resuming:
             self.run.update(parent=self._start_from_weights())
         data = self.train_set
@@ -240,6 +238,24 @@ class Pretraining:
         if comm.is_main_process():
             self._hand_over(scores, seconds)
         return scores
+
+    def _require_room(self) -> None:
+        """Raises RunError where disk or shared memory is too small."""
+        cfg = self.cfg
+        require_disk(self.run.path, self.net, cfg.ENGINE.KEEP_CHECKPOINTS)
+        share = cfg.SOLVER.IMS_PER_BATCH // comm.get_world_size()
+        require_shared_memory(
+            processes_here(comm.get_world_size()) * self._num_workers(),
+            batches_ahead(share),
+            3 * cfg.PRETRAIN.CROP**2 * share,
+        )
+
+    def _num_workers(self) -> int:
+        return num_workers(
+            self.cfg,
+            images=len(self.train_set),
+            in_memory=self.train_set.images is not None or self.cfg.PRETRAIN.CACHE_MB > 0,
+        )
 
     def _settings_of_speed(self) -> list[str]:
         """Those that are on, "auto" as it came out on this machine."""

@@ -1,0 +1,73 @@
+"""Whether this machine has the disk and the shared memory that a training will need.
+
+Both would show late: a full disk at a checkpoint, shared memory as a loader that never answers.
+
+Not for: a machine in general (`resdet doctor`), or what goes wrong all the same (`machine_limits`).
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+from pathlib import Path
+
+from torch import nn
+
+from resdet.errors import RunError
+
+SHARED_MEMORY = Path("/dev/shm")
+# Log, metrics, results and pictures beside the checkpoints.
+BESIDE_BYTES = 100 << 20
+
+
+def require_disk(folder: Path, model: nn.Module, keep: int) -> None:
+    """Room for the checkpoints that are kept, one that is being written, and the final file.
+
+    Args:
+        keep: ENGINE.KEEP_CHECKPOINTS.
+
+    Raises:
+        RunError: the disk of `folder` has less; states both.
+    """
+    tensors = [*model.parameters(), *model.buffers()]
+    weights = sum(t.numel() * t.element_size() for t in tensors)
+    # A checkpoint has the weights and SGD's momentum.
+    need = (max(keep, 2) + 1) * 2 * weights + weights + BESIDE_BYTES
+    free = shutil.disk_usage(folder).free
+    if free < need:
+        raise RunError(
+            f"the disk of {folder} has {_size(free)} free; this training needs about "
+            f"{_size(need)} ({max(keep, 2)} checkpoints of {_size(2 * weights)}, one more while it "
+            "is written, and the result). Free space, or choose another --output."
+        )
+
+
+def require_shared_memory(workers: int, ahead: int, batch_bytes: int) -> None:
+    """Room for the batches that loader workers have ready; without it they wait for ever.
+
+    Args:
+        workers: of this machine's processes together.
+        ahead: batches that each worker has ready.
+        batch_bytes: of one process's share of a batch.
+
+    Raises:
+        RunError: /dev/shm is smaller; states what to type.
+    """
+    if workers == 0 or not SHARED_MEMORY.is_dir():
+        return
+    need, free = workers * (ahead + 1) * batch_bytes, shutil.disk_usage(SHARED_MEMORY).free
+    if free < need:
+        raise RunError(
+            f"{SHARED_MEMORY} has {_size(free)} free; {workers} loader workers may need "
+            f"{_size(need)} of it. Give the container more (docker run --shm-size=8g), or use "
+            "fewer workers: DATALOADER.NUM_WORKERS 0."
+        )
+
+
+def processes_here(world_size: int) -> int:
+    """Processes of this training on this machine, as torchrun tells."""
+    return int(os.environ.get("LOCAL_WORLD_SIZE", str(world_size)))
+
+
+def _size(number: float) -> str:
+    return f"{number / 2**30:.1f} GB" if number >= 2**30 else f"{number / 2**20:.0f} MB"

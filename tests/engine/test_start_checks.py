@@ -1,0 +1,43 @@
+"""A machine that is too small is told before the first step."""
+
+import shutil
+from collections import namedtuple
+from pathlib import Path
+
+import pytest
+import torch
+
+pytest.importorskip("detectron2")
+
+from resdet.engine import start_checks
+from resdet.errors import RunError
+
+Usage = namedtuple("Usage", "total used free")
+
+
+def with_free(monkeypatch, free):
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: Usage(0, 0, free))
+
+
+def test_a_disk_must_hold_the_checkpoints(monkeypatch):
+    """A million weights: 4 MB, 8 with momentum. Two kept and one more are 24, the result 4."""
+    net = torch.nn.Linear(1000, 1000, bias=False)
+    need = 28_000_000 + start_checks.BESIDE_BYTES
+    with_free(monkeypatch, need)
+    start_checks.require_disk(Path("."), net, keep=2)
+    with_free(monkeypatch, need - 1)
+    with pytest.raises(RunError, match=r"has 127 MB free; .* needs about 127 MB \(2 checkpoints"):
+        start_checks.require_disk(Path("."), net, keep=2)
+    with pytest.raises(RunError, match="5 checkpoints"):
+        start_checks.require_disk(Path("."), net, keep=5)
+
+
+def test_shared_memory_must_hold_what_workers_have_ready(monkeypatch, tmp_path):
+    """Two workers with two batches of 10 MB ready and one in hand: 60 MB."""
+    monkeypatch.setattr(start_checks, "SHARED_MEMORY", tmp_path)
+    with_free(monkeypatch, 60_000_000)
+    start_checks.require_shared_memory(2, 2, 10_000_000)
+    with_free(monkeypatch, 1 << 20)
+    with pytest.raises(RunError, match="has 1 MB free; 2 loader workers may need 57 MB.*shm-size"):
+        start_checks.require_shared_memory(2, 2, 10_000_000)
+    start_checks.require_shared_memory(0, 2, 10_000_000)  # no workers, no need
