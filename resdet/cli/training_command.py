@@ -27,6 +27,7 @@ from resdet.engine.metric_writers import set_up_log, start_log
 from resdet.engine.profiling import left_in
 from resdet.engine.speed.cpu_features import instruction_limits
 from resdet.engine.speed.kept_memory import keep_freed
+from resdet.engine.speed.precision import set_arithmetic
 from resdet.engine.versions import versions
 from resdet.errors import (
     ConfigError,
@@ -100,7 +101,7 @@ def read_config(config_file: str | Path, opts: list[str]) -> Config:
     if cfg.ENGINE.THREADS > 0:
         torch.set_num_threads(cfg.ENGINE.THREADS)
     keep_freed(cfg.ENGINE.KEEP_MEMORY)
-    torch.backends.cudnn.benchmark = bool(cfg.CUDNN_BENCHMARK)
+    set_arithmetic(cfg.ENGINE.TF32, cfg.ENGINE.DETERMINISTIC, cfg.CUDNN_BENCHMARK)
     return config
 
 

@@ -85,6 +85,12 @@ def _add_engine_keys(cfg: CfgNode) -> None:
     # torch.compile of the net for training classifiers, the same within rounding; the first step
     # takes a minute or more: "off" or "on". Detection has FAST_TRAINING and refuses "on".
     engine.COMPILE = "off"
+    # TensorFloat-32 on a GPU, 10 bits of a float32's 23: "off" leaves torch's own setting
+    # (convolutions yes, matrix products no), "on" allows it in both, "never" in neither.
+    engine.TF32 = "off"
+    # True: only algorithms that give the same bits in every run, also on a GPU, where some are
+    # slower by far (pooling of regions) and some are missing, which torch then names.
+    engine.DETERMINISTIC = False
     # Memory freed in a step stays with the process (`engine.speed.kept_memory`): "off", or "auto"
     # (on where the C library can: glibc). The same numbers, faster on a CPU.
     engine.KEEP_MEMORY = "off"
@@ -186,6 +192,7 @@ ALLOWED: dict[str, tuple[Any, ...]] = {
     "ENGINE.FAST_TRAINING": ("off", "on"),
     "ENGINE.FUSED_OPTIMIZER": ("off", "on", "auto"),
     "ENGINE.COMPILE": ("off", "on"),
+    "ENGINE.TF32": ("off", "on", "never"),
     "ENGINE.KEEP_MEMORY": ("off", "auto"),
     "ENGINE.WORKERS": ("off", "auto"),
     "SOLVER.SCALE_LR": ("", "linear", "keep"),

@@ -9,6 +9,7 @@ Not for: losses and box arithmetic, which stay in float32.
 from __future__ import annotations
 
 import contextlib
+import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -24,6 +25,26 @@ def has_bf16(device: str) -> bool:
         # Not emulated, as on a V100 and a T4, where float32 is faster.
         return torch.cuda.is_available() and torch.cuda.is_bf16_supported(including_emulation=False)
     return has_bf16_instructions()
+
+
+def set_arithmetic(tf32: str, deterministic: bool, cudnn_benchmark: bool) -> None:
+    """What torch may use in this process; off, False and False leave its own settings.
+
+    Args:
+        tf32, deterministic: as ENGINE.TF32 and ENGINE.DETERMINISTIC.
+        cudnn_benchmark: as CUDNN_BENCHMARK: the fastest algorithm for each size is looked for,
+            which pays where sizes come again.
+    """
+    if tf32 != "off":
+        torch.backends.cuda.matmul.allow_tf32 = tf32 == "on"
+        torch.backends.cudnn.allow_tf32 = tf32 == "on"
+    if cudnn_benchmark:
+        torch.backends.cudnn.benchmark = True
+    if deterministic:
+        # cuBLAS reads it when it starts, and is not deterministic without.
+        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+        torch.backends.cudnn.benchmark = False
+        torch.use_deterministic_algorithms(True)
 
 
 @dataclass(frozen=True)
