@@ -89,8 +89,9 @@ def _main(args: argparse.Namespace) -> int:
         catalog.require(list(cfg.DATASETS.TEST))
         start = _detector_to_score(config, args)
     else:
-        catalog.require(list(cfg.DATASETS.TRAIN), annotated=True)
-        catalog.require(list(cfg.DATASETS.TEST), annotated=True)
+        if not args.explain:  # which asks for no data
+            catalog.require(list(cfg.DATASETS.TRAIN), annotated=True)
+            catalog.require(list(cfg.DATASETS.TEST), annotated=True)
         start = _start_of_training(cfg)
     fill_from_weights_and_net(config, start.card)
     if args.explain:
