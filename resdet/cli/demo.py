@@ -91,7 +91,7 @@ def _steps_of(root: Path, seed: int) -> list[Step]:
     title = "" if seed == 1 else f", seed {seed}"
     keys = [] if seed == 1 else ["SEED", str(seed)]
     plan = []
-    for net, pretrain_weight, detect_weight in (("resnet", 190.0, 160.0), ("vgg", 140.0, 95.0)):
+    for net, pretrain_weight, detect_weight in (("resnet", 158.0, 110.0), ("vgg", 112.0, 62.0)):
         classifier = root / f"pretrain_{net}{ending}"
         plan.append(
             Step(
@@ -224,7 +224,7 @@ def _run_all(plan: list[Step], jobs: int, threads: int) -> None:
         if step not in rest:
             logger.info("done before: %s", step.title)
     running: list[Step] = []
-    said = began = time.monotonic()
+    last_line = began = time.monotonic()
     share_at_start = _share(plan)
     try:
         while rest or running:
@@ -237,9 +237,9 @@ def _run_all(plan: list[Step], jobs: int, threads: int) -> None:
             for step in [s for s in running if s.process and s.process.poll() is not None]:
                 running.remove(step)
                 _finish(step)
-            if time.monotonic() - said >= LINE_SECONDS:
-                said = time.monotonic()
-                _say_progress(plan, running, said - began, share_at_start)
+            if time.monotonic() - last_line >= LINE_SECONDS:
+                last_line = time.monotonic()
+                _log_progress(plan, running, last_line - began, share_at_start)
     except BaseException as error:
         _stop(running)
         if isinstance(error, KeyboardInterrupt):
@@ -307,7 +307,7 @@ def _share(plan: list[Step]) -> float:
     return sum(s.weight * s.progress() for s in plan) / sum(s.weight for s in plan)
 
 
-def _say_progress(
+def _log_progress(
     plan: list[Step], running: list[Step], elapsed: float, share_at_start: float
 ) -> None:
     share = _share(plan)
