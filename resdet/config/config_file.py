@@ -19,6 +19,8 @@ import yaml
 
 from resdet.errors import ConfigError
 
+# Far above any config; beyond them a file is something else, or made to exhaust a reader.
+MOST_BYTES, MOST_VALUES = 1_000_000, 100_000
 SAFE_TAGS = ("seq", "str", "int", "float", "bool", "null", "map", "python/tuple")
 
 
@@ -35,28 +37,28 @@ def read_file(path: Path, chain: tuple[Path, ...] = ()) -> Iterator[tuple[str, A
     if path.resolve() in chain:
         names = " > ".join(p.name for p in (*chain, path.resolve()))
         raise ConfigError(f"_BASE_ runs in a circle: {names}.")
-    try:
-        text = path.read_text(encoding="utf-8")
-    except OSError:
-        fault = "is a folder" if path.is_dir() else "does not exist"
-        asked = f" (asked for by {chain[-1]})" if chain else ""
-        near = _near(path)
-        fix = f"Did you mean {' or '.join(near)}?" if near else "Give --config a file."
-        raise ConfigError(f"{path.absolute()} {fault}{asked}. {fix}") from None
-    except UnicodeDecodeError as error:
-        raise ConfigError(f"{path} is not text in UTF-8: {error}. Save it as UTF-8.") from None
+    text = _text_of(path, chain)
     try:
         root = yaml.compose(text, Loader=yaml.SafeLoader)
+        if root is None:
+            return
+        if not isinstance(root, yaml.MappingNode):
+            raise ConfigError(f"{path}, line 1: expected KEY: VALUE lines.")
+        if _size_of(root, {}) > MOST_VALUES:
+            raise ConfigError(
+                f"{path} expands to more than {MOST_VALUES:,} values, by aliases of aliases. Write "
+                "out what is meant."
+            )
+        entries = list(_entries(root, path, ""))
     except yaml.YAMLError as error:
         raise ConfigError(f"{path} is not YAML: {error}") from None
-    if root is None:
-        return
-    if not isinstance(root, yaml.MappingNode):
-        raise ConfigError(f"{path}, line 1: expected KEY: VALUE lines.")
-    entries = list(_entries(root, path, ""))
-    for key, value, _ in entries:
+    except RecursionError:
+        raise ConfigError(f"{path} is nested too deeply for a config.") from None
+    for key, value, where in entries:
         if key == "_BASE_":
             for base in value if isinstance(value, list | tuple) else [value]:
+                if not isinstance(base, str):
+                    raise ConfigError(f"{where}: _BASE_ is {base!r}, expected the path of a file.")
                 if "://" in str(base):
                     raise ConfigError(
                         f"{path}: _BASE_ is {base}. A config from elsewhere is not fetched: what "
@@ -65,6 +67,30 @@ def read_file(path: Path, chain: tuple[Path, ...] = ()) -> Iterator[tuple[str, A
                 base_path = path.parent / Path(base).expanduser()
                 yield from read_file(base_path, (*chain, path.resolve()))
     yield from (entry for entry in entries if entry[0] != "_BASE_")
+
+
+def _text_of(path: Path, chain: tuple[Path, ...]) -> str:
+    try:
+        # A pipe or a device would wait for ever, or never end.
+        if path.exists() and not path.is_file():
+            kind = "a folder" if path.is_dir() else "no regular file"
+            raise ConfigError(f"{path.absolute()} is {kind}. Give --config a file.")
+        if path.is_file() and path.stat().st_size > MOST_BYTES:
+            raise ConfigError(
+                f"{path.absolute()} has {path.stat().st_size:,} bytes, a config at most "
+                f"{MOST_BYTES:,}. Give --config a YAML file of keys."
+            )
+        return path.read_text(encoding="utf-8")
+    except UnicodeDecodeError as error:
+        raise ConfigError(f"{path} is not text in UTF-8: {error}. Save it as UTF-8.") from None
+    except FileNotFoundError:
+        pass
+    except OSError as error:
+        raise ConfigError(f"{path.absolute()} cannot be read: {error.strerror}.") from None
+    asked = f" (asked for by {chain[-1]})" if chain else ""
+    near = _near(path)
+    fix = f"Did you mean {' or '.join(near)}?" if near else "Give --config a file."
+    raise ConfigError(f"{path.absolute()} does not exist{asked}. {fix}")
 
 
 def _near(path: Path) -> list[str]:
@@ -83,7 +109,7 @@ def parse_text(text: str) -> Any:
     """The Python literal that a text is, or the text itself."""
     try:
         return ast.literal_eval(text)
-    except (ValueError, SyntaxError):
+    except (ValueError, SyntaxError, MemoryError, RecursionError):
         return text
 
 
@@ -108,6 +134,16 @@ def _refuse_unsafe_tag(node: yaml.Node, where: str) -> None:
     tag = node.tag.removeprefix("tag:yaml.org,2002:")
     if tag not in SAFE_TAGS:
         raise ConfigError(f"{where}: the tag !!{tag} would run code; refused.")
+
+
+def _size_of(node: yaml.Node, sizes: dict[int, int]) -> int:
+    """Values in a node once its aliases are written out; each node is looked at once."""
+    if id(node) not in sizes:
+        sizes[id(node)] = 0  # an alias of what it stands in
+        parts = node.value if isinstance(node, yaml.SequenceNode | yaml.MappingNode) else []
+        inner = [p for part in parts for p in (part if isinstance(part, tuple) else (part,))]
+        sizes[id(node)] = 1 + sum(_size_of(part, sizes) for part in inner)
+    return sizes[id(node)]
 
 
 def _value(node: yaml.Node, where: str) -> Any:
