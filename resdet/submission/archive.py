@@ -25,6 +25,8 @@ from resdet.errors import CheckFailed, ConfigError
 # The first date that a zip can hold.
 DATE = (1980, 1, 1, 0, 0, 0)
 UNIX = 3
+# A zip of a megabyte that holds a thousand is no results file.
+MAX_INFLATION, FREE_BYTES = 100, 1 << 20
 BLOCK = 1 << 20
 
 
@@ -96,11 +98,20 @@ def extract(path: Path, name: str, to: Path) -> None:
     """One file of a zip, written to the path given, whatever its name in the zip.
 
     Raises:
-        CheckFailed: it is damaged or encrypted.
+        CheckFailed: it is damaged or encrypted, or unpacks to more than a list of detections does.
     """
+    most = FREE_BYTES + MAX_INFLATION * path.stat().st_size
+    written = 0
     try:
-        with zipfile.ZipFile(path) as archive, archive.open(name) as found, open(to, "wb") as f:
-            while block := found.read(BLOCK):
+        with zipfile.ZipFile(path) as archive, archive.open(name) as member, open(to, "wb") as f:
+            while block := member.read(BLOCK):
+                written += len(block)
+                # Counted, not believed: the size in the zip's directory may be any.
+                if written > most:
+                    raise CheckFailed(
+                        f"{path}: {name} unpacks to more than {most:,} bytes, {MAX_INFLATION} times "
+                        "the zip's. Lists of detections shrink to a third to a tenth: what is it?"
+                    )
                 f.write(block)
     except (zipfile.BadZipFile, zlib.error, EOFError, RuntimeError, NotImplementedError) as error:
         raise CheckFailed(f"{path}: {name} cannot be unpacked: {error}.") from None
