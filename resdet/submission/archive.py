@@ -109,8 +109,8 @@ def extract(path: Path, name: str, to: Path) -> None:
                 # Counted, not believed: the size in the zip's directory may be any.
                 if written > most:
                     raise CheckFailed(
-                        f"{path}: {name} unpacks to more than {most:,} bytes, {MAX_INFLATION} times "
-                        "the zip's. Lists of detections shrink to a third to a tenth: what is it?"
+                        f"{path}: {name} unpacks to more than {most:,} bytes, {MAX_INFLATION} "
+                        "times the zip's. Lists of detections shrink to a third to a tenth: what is it?"
                     )
                 f.write(block)
     except (zipfile.BadZipFile, zlib.error, EOFError, RuntimeError, NotImplementedError) as error:
