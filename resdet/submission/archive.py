@@ -110,7 +110,7 @@ def extract(path: Path, name: str, to: Path) -> None:
                 if written > most:
                     raise CheckFailed(
                         f"{path}: {name} unpacks to more than {most:,} bytes, {MAX_INFLATION} "
-                        "times the zip's. Lists of detections shrink to a third to a tenth: what is it?"
+                        "times the zip's. Lists of detections shrink to a third to a tenth."
                     )
                 f.write(block)
     except (zipfile.BadZipFile, zlib.error, EOFError, RuntimeError, NotImplementedError) as error:
