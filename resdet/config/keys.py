@@ -111,6 +111,10 @@ def _add_engine_keys(cfg: CfgNode) -> None:
     # Gradients are scaled down to this total norm; 0 = off.
     engine.CLIP_GRADIENT_NORM = 0.0
 
+    # Images of each process that are detected on at once. 1 = off, as Detectron2. More suit a GPU;
+    # smaller images are padded to the largest, which may change boxes near their edges.
+    cfg.TEST.IMS_PER_BATCH = 1
+
     # The batch for which BASE_LR, STEPS and MAX_ITER were made; 0 = off. Another IMS_PER_BATCH is
     # refused until SCALE_LR is set (F34).
     cfg.SOLVER.REFERENCE_BATCH = 0
@@ -231,6 +235,7 @@ ONLY_OF = {
         "TRANSFER.HEADS",
         "TRANSFER.HEAD_CLASSES",
         "TEST.DETECTIONS_PER_IMAGE",
+        "TEST.IMS_PER_BATCH",
         "TEST.EXPECTED_RESULTS",
         "ENGINE.FAST_TRAINING",
         "ENGINE.FAST_INFERENCE",

@@ -109,6 +109,7 @@ RANGES: dict[str, tuple[Check, str]] = {
     "DATALOADER.NUM_WORKERS": _NATURAL,
     "TEST.DETECTIONS_PER_IMAGE": (_number(-1), "-1 (all) or more"),
     "TEST.EVAL_PERIOD": _NATURAL,
+    "TEST.IMS_PER_BATCH": _POSITIVE,
     "EVAL.SAMPLES": _NATURAL,
     "ENGINE.THREADS": (_number(0, MOST_THREADS), f"0 to {MOST_THREADS}, four a core here"),
     "ENGINE.IMAGES_PER_PASS": _NATURAL,

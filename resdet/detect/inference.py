@@ -46,6 +46,7 @@ def detect(
     mapper: Mapper,
     *,
     num_workers: int = 0,
+    batch_size: int = 1,
     parts: Parts | None = None,
 ) -> tuple[list[dict[str, Any]], list[Any], float]:
     """COCO-style results with official category ids, the ids evaluated, and seconds.
@@ -54,6 +55,8 @@ def detect(
     the original image.
 
     Args:
+        batch_size: images that pass through the model at once (TEST.IMS_PER_BATCH); smaller ones
+            are padded to the largest, which may change boxes near their right and lower borders.
         parts: finished images, which are not visited again, and where new ones are kept.
 
     Raises:
@@ -63,7 +66,9 @@ def detect(
     rank, world = comm.get_rank(), comm.get_world_size()
     records = data.records if parts is None else parts.left(data.records)
     mine = records[rank::world]
-    loader = Loader(_Mapped(mine, mapper), num_workers, 1, collate_fn=identity)
+    loader = Loader(
+        _Mapped(mine, mapper), num_workers, batch_size, batch_size=batch_size, collate_fn=identity
+    )
     results: list[dict[str, Any]] = []
     visited: list[Any] = []
     start = time.monotonic()
@@ -73,15 +78,16 @@ def detect(
         torch.no_grad(),
         parts or contextlib.nullcontext(),
     ):
-        for (given,) in _with_progress(profile.stepwise(loader), len(mine), data.name):
+        for batch in _with_progress(profile.stepwise(loader), len(mine), data.name):
             with profile.span("forward"):
-                instances = model([given])[0]["instances"].to("cpu")
+                outputs = [output["instances"].to("cpu") for output in model(batch)]
             with profile.span("keeping boxes"):
-                detections = _to_coco(instances, given["image_id"], data.category_ids)
-                results += detections
-                visited.append(given["image_id"])
-                if parts is not None:
-                    parts.add(given["image_id"], detections)
+                for given, instances in zip(batch, outputs, strict=True):
+                    detections = _to_coco(instances, given["image_id"], data.category_ids)
+                    results += detections
+                    visited.append(given["image_id"])
+                    if parts is not None:
+                        parts.add(given["image_id"], detections)
         seconds = time.monotonic() - start
         if parts is not None:
             parts.write()
@@ -121,10 +127,16 @@ class _Mapped(torch.utils.data.Dataset):
 
 
 def _with_progress(loader: Any, total: int, name: str) -> Iterator[Any]:
-    """The loader, with a line with ETA at most every ten seconds."""
+    """The loader of batches, with a line with ETA at most every ten seconds.
+
+    Args:
+        total: images in all batches.
+    """
     start = last_line = time.monotonic()
-    for done, batch in enumerate(loader, 1):
+    done = 0
+    for batch in loader:
         yield batch
+        done += len(batch)
         now = time.monotonic()
         if now - last_line > 10 or (done == total and total > 0):
             last_line = now

@@ -331,7 +331,12 @@ class DetectorTraining:
                 mark = finished.fingerprint_of(cfg, digest, data)
                 parts = finished.Parts.open(self.run.parts(data.name), data, mark, policy)
             results, visited, seconds = inference.detect(
-                model, data, mapper, num_workers=num_workers(cfg, images=len(data)), parts=parts
+                model,
+                data,
+                mapper,
+                num_workers=num_workers(cfg, images=len(data)),
+                batch_size=cfg.TEST.IMS_PER_BATCH,
+                parts=parts,
             )
             if not comm.is_main_process():
                 continue

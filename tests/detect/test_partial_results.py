@@ -38,15 +38,19 @@ class Model(torch.nn.Module):
         super().__init__()
         self.at = at
         self.seen = []
+        self.sizes = []
 
     def forward(self, batch):
-        image_id = batch[0]["image_id"]
+        self.sizes.append(len(batch))
+        return [self.one(given["image_id"]) for given in batch]
+
+    def one(self, image_id):
         self.at(image_id)
         self.seen.append(image_id)
         boxes = torch.tensor([[image_id / 3, 1.0, 50.0, 20.0], [1.0, 2.0, image_id + 1 / 3, 4.0]])
         found = Instances((60, 90), pred_boxes=Boxes(boxes), scores=torch.tensor([0.9, 0.1]))
         found.pred_classes = torch.tensor([1, 0])
-        return [{"instances": found}]
+        return {"instances": found}
 
 
 def detect(model, data, folder, policy, mark=MARK):
@@ -60,6 +64,15 @@ def whole(data):
     results, visited, _ = inference.detect(Model(), data, dict)
     assert visited == IDS and len(results) == 10
     return results
+
+
+@pytest.mark.parametrize(("batch_size", "sizes"), [(2, [2, 2, 1]), (8, [5])])
+def test_batches_give_each_image_its_own(tmp_path, data, whole, batch_size, sizes):
+    """TEST.IMS_PER_BATCH: the same results in the same order, kept in parts as well."""
+    model = Model()
+    kept = partial_results.Parts.open(tmp_path / "p", data, MARK, ANEW)
+    results, visited, _ = inference.detect(model, data, dict, batch_size=batch_size, parts=kept)
+    assert (results, visited, model.sizes) == (whole, IDS, sizes)
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM], ids=["SIGINT", "SIGTERM"])
