@@ -171,12 +171,12 @@ class Loop(TrainerBase):
 
     def run_step(self) -> None:
         self._step_taken = False
+        if self._statistics:
+            torch._foreach_copy_(self._statistics_before, self._statistics)
         with profile.span(profile.WAIT):
             start = time.perf_counter()
             batch = self._next_batch()
             data_time = time.perf_counter() - start
-        if self._statistics:
-            torch._foreach_copy_(self._statistics_before, self._statistics)
         # Data order and augmentation are seeded per sample; this covers dropout and RoI sampling.
         torch.manual_seed(_mix(self.seed, self.iter, comm.get_rank()))
         self.optimizer.zero_grad()

@@ -74,7 +74,11 @@ def test_images_that_cannot_be_read_stop_before_the_step(tmp_path, error, words)
     run = make_run(tmp_path / "r")
     with pytest.raises(TrainingStopped, match=rf"(?s)of step 3 could not be read: .*{words}"):
         train(loop, run, 0, 10)
-    assert resume(make_loop(), run) == 3
+    again, reference = make_loop(), make_loop()
+    assert resume(again, run) == 3
+    train(reference, make_run(tmp_path / "reference"), 0, 3)
+    expected, output = reference.model.state_dict(), again.model.state_dict()
+    assert all(torch.equal(output[name], expected[name]) for name in expected)
 
 
 def test_a_worker_that_the_signal_ended_is_no_fault(tmp_path):
