@@ -229,6 +229,7 @@ def ground_truth(data: DetectionSet) -> dict[str, Any]:
             "voc_year": data.voc_year,
             "hash": data.hash,
             "sources": data.sources,
+            "notes": list(data.notes),
         },
         "images": [
             {
