@@ -17,7 +17,9 @@ from typing import Any
 
 from resdet.config import presets
 
-# Those of resdet.weights, which imports torch; tests/cli/test_help.py holds them equal.
+# Those of resdet.weights, which imports torch, and of resdet.evaluation, which imports numpy;
+# tests/cli/test_help.py holds them equal.
+IMAGE_IDS = ("exact", "stem", "name", "number")
 COLOR_ORDERS = ("RGB", "BGR")
 SUFFIXES = {
     "torchvision": (".pth", ".pt", ".safetensors"),
@@ -84,6 +86,49 @@ def _preset_names(prefix: str, **_: Any) -> list[str]:
     return [name for name in presets.names() if name.startswith(prefix)]
 
 
+def output_folder(text: str) -> str:
+    """A folder to write to; an empty word is a mistake, not the default."""
+    if not text.strip():
+        raise argparse.ArgumentTypeError("it is empty; name a folder, or leave the option out")
+    if Path(text).is_file():
+        raise argparse.ArgumentTypeError(f"{text} is a file; name a folder")
+    return text
+
+
+def output_file(text: str) -> str:
+    """A file to write; neither empty nor a folder."""
+    if not text.strip():
+        raise argparse.ArgumentTypeError("it is empty; name the file to write")
+    if text.endswith(os.sep) or Path(text).is_dir():
+        raise argparse.ArgumentTypeError(f"{text} is a folder; name the file to write in it")
+    return text
+
+
+def output_folder_path(text: str) -> Path:
+    return Path(output_folder(text))
+
+
+def output_file_path(text: str) -> Path:
+    return Path(output_file(text))
+
+
+def accept(parser: argparse.ArgumentParser) -> None:
+    """--accept, of every command that refuses results by the checks of `resdet.evaluation`."""
+    parser.add_argument(
+        "--accept", action="append", default=[], metavar="RULE=COUNT",
+        help="score results that the checks refuse: exactly COUNT faults of the kind RULE, which "
+        "the page of the refusal names; may be given several times",
+    )  # fmt: skip
+
+
+def image_ids(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--image-ids", choices=IMAGE_IDS, default=IMAGE_IDS[0],
+        help="what image_id is in the results: the set's own ids (exact), the stem or the name of "
+        "the file, or the number that a text has (exact)",
+    )  # fmt: skip
+
+
 def train_det(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--explain", action="store_true", help="print what would be done and why; train nothing"
@@ -105,7 +150,9 @@ def _training(parser: argparse.ArgumentParser, example: str) -> None:
     )
     # argcomplete looks for this attribute.
     config.completer = _preset_names  # type: ignore[attr-defined]
-    parser.add_argument("--output", metavar="DIR", help="run folder (default: runs/<config>)")
+    parser.add_argument(
+        "--output", metavar="DIR", type=output_folder, help="run folder (default: runs/<config>)"
+    )
     parser.add_argument(
         "--resume",
         nargs="?",
@@ -170,7 +217,7 @@ def convert_weights(parser: argparse.ArgumentParser) -> None:
     add("file", type=Path, metavar="FILE", help="any weight file that inspect calls loadable")
     add("--to", choices=TARGETS, required=True, help="whose names, layouts and container")
     add(
-        "-o", "--output", type=Path, required=True, metavar="OUT",
+        "-o", "--output", type=output_file_path, required=True, metavar="OUT",
         help="; ".join(f"{t}: {', '.join(s)}" for t, s in SUFFIXES.items()),
     )  # fmt: skip
     add("--color", choices=COLOR_ORDERS, help="turn the first layer and the card to this order")
@@ -211,7 +258,12 @@ def export(parser: argparse.ArgumentParser) -> None:
         "source", metavar="FILE|RUN", help="a weight file; a run folder for its detector"
     )
     parser.add_argument(
-        "-o", "--output", required=True, metavar="OUT.onnx", help="the file to write"
+        "-o",
+        "--output",
+        required=True,
+        type=output_file,
+        metavar="OUT.onnx",
+        help="the file to write",
     )
     parser.add_argument(
         "--backbone",

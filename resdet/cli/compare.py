@@ -17,7 +17,9 @@ import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
+from resdet.cli.arguments import accept, output_folder
 from resdet.errors import UserError
+from resdet.evaluation.inputs.findings import accepted_counts
 from resdet.report.document import compare
 from resdet.report.foreign_results import as_runs, split_name
 
@@ -40,6 +42,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--output",
         metavar="DIR",
+        type=output_folder,
         help="where report.html, report.md and report.json go (default: reports/RUN_A-RUN_B)",
     )
     parser.add_argument(
@@ -49,16 +52,17 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="what ranks the runs: the protocol of each set (VOC's AP50 on VOC sets), or COCO's AP "
         "at .50 to .95 on every set (default: set)",
     )
+    accept(parser)
     parser.add_argument("--json", action="store_true", help="print report.json and nothing else")
 
 
 def run(args: argparse.Namespace) -> int:
     """Writes the report, prints its summary; 0, or 1 for NOT COMPARABLE."""
     if not args.results:
-        if args.gt or args.images:
+        if args.gt or args.images or args.accept:
             raise UserError(
-                "--gt and --images belong to --results; run folders hold their ground truth and "
-                "know their images."
+                "--gt, --images and --accept belong to --results; run folders hold their ground "
+                "truth and know their images."
             )
         return _report(args, args.runs, args.runs)
     if args.runs or not args.gt:
@@ -68,7 +72,8 @@ def run(args: argparse.Namespace) -> int:
         )
     named = [split_name(text) for text in args.results]
     with tempfile.TemporaryDirectory() as folder:
-        runs = as_runs(named, args.gt, Path(folder), images=args.images)
+        accepted = accepted_counts(args.accept)
+        runs = as_runs(named, args.gt, Path(folder), images=args.images, accepted=accepted)
         return _report(args, runs, list(dict.fromkeys(name for name, _ in named)))
 
 

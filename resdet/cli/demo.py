@@ -23,6 +23,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO
 
+from resdet.cli.arguments import output_folder
 from resdet.config import presets
 from resdet.errors import CheckFailed, ConfigError, Interrupted, ResdetError
 from resdet.run import layout
@@ -128,7 +129,10 @@ def _steps_of(root: Path, seed: int) -> list[Step]:
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
-        "--output", default="runs/demo", help="folder of all runs (default: runs/demo)"
+        "--output",
+        default="runs/demo",
+        type=output_folder,
+        help="folder of all runs (default: runs/demo)",
     )
     parser.add_argument(
         "--jobs", type=int, default=0, help="steps side by side (default: one per core, at most 4)"

@@ -14,11 +14,12 @@ from pathlib import Path
 
 from resdet import profile, profile_view
 from resdet.atomic import write_text
+from resdet.cli.arguments import accept, image_ids
 from resdet.errors import ConfigError
 from resdet.evaluation.analysis.explain import explain, explain_table
 from resdet.evaluation.coco import coco_evaluation as coco
 from resdet.evaluation.inputs.detections import TASKS
-from resdet.evaluation.inputs.findings import Finding
+from resdet.evaluation.inputs.findings import Finding, accepted_counts
 from resdet.evaluation.inputs.result_folder import evaluated_beside
 from resdet.evaluation.voc import voc_evaluation as voc
 from resdet.text_table import ruled
@@ -55,7 +56,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("results", type=Path, metavar="RESULTS.json", help="list of boxes, COCO's format")
     add("--gt", type=Path, required=True, metavar="INSTANCES.json", help="annotations of the set")
     add("--json", action="store_true", help="one JSON object on standard output")
+    image_ids(coco_parser)
+    image_ids(explain_parser)
     for each in (voc_parser, coco_parser, explain_parser):
+        accept(each)
         each.add_argument(
             "--profile",
             action="store_true",
@@ -94,7 +98,10 @@ def _run_voc(args: argparse.Namespace) -> int:
     detections = voc.read_detections(
         args.detections, truth.classes, evaluated=evaluated_beside(args.detections)
     )
-    result = voc.evaluate(truth, detections, ap=args.ap, iou=args.iou, style=args.style)
+    result = voc.evaluate(
+        truth, detections, ap=args.ap, iou=args.iou, style=args.style,
+        accepted=accepted_counts(args.accept),
+    )  # fmt: skip
     repaired = [f"Repaired in reading: {n:,} x {what}." for what, n in truth.repairs.items()]
     _print_notes(result.warnings, [*result.notes, *repaired])
     print(json.dumps(result.to_json(), allow_nan=False) if args.json else voc_table(result))
@@ -104,7 +111,7 @@ def _run_voc(args: argparse.Namespace) -> int:
 def _run_coco(args: argparse.Namespace) -> int:
     result = coco.evaluate(
         args.gt, args.results, task=args.task, evaluated_ids=evaluated_beside(args.results),
-        engine=args.engine,
+        engine=args.engine, accepted=accepted_counts(args.accept), image_ids=args.image_ids,
     )  # fmt: skip
     _print_notes(result.warnings, result.notes)
     print(json.dumps(result.to_json(), allow_nan=False) if args.json else coco_table(result))
@@ -112,7 +119,10 @@ def _run_coco(args: argparse.Namespace) -> int:
 
 
 def _run_explain(args: argparse.Namespace) -> int:
-    result = explain(args.gt, args.results, evaluated_ids=evaluated_beside(args.results))
+    result = explain(
+        args.gt, args.results, evaluated_ids=evaluated_beside(args.results),
+        accepted=accepted_counts(args.accept), image_ids=args.image_ids,
+    )  # fmt: skip
     _print_notes(result.warnings, result.notes)
     print(json.dumps(result.to_json(), allow_nan=False) if args.json else explain_table(result))
     return 0

@@ -14,10 +14,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from resdet.cli.arguments import accept, output_folder_path
 from resdet.cli.evaluate import percent
 from resdet.errors import ConfigError
 from resdet.evaluation.inputs.detections import TASKS
-from resdet.evaluation.inputs.findings import REFUSE, Finding
+from resdet.evaluation.inputs.findings import REFUSE, Finding, accepted_counts
 from resdet.run.folder import Run, utc_now
 from resdet.submission import coco_package, ledger, servers, voc_package
 from resdet.submission.package_check import Checked, check_file
@@ -38,6 +39,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="the set: instances, or image_info without annotations")  # fmt: skip
     add("--task", choices=TASKS, default="bbox", help="boxes (bbox) or masks")
     add("--json", action="store_true", help="one JSON object on standard output")
+    accept(check)
 
     for_coco = actions.add_parser("coco", help="a zip for COCO's server", allow_abbrev=False)
     add = for_coco.add_argument
@@ -46,13 +48,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--set", metavar="DATASET", help="such as coco_2017_test-dev; needed where there are more")
     add("--task", choices=TASKS, default="bbox", help="boxes (bbox) or masks")
     add("--decimals", type=int, default=1, metavar="N", help="of a pixel, for boxes (1)")
-    add("--output", type=Path, metavar="DIR", help="default: RUN/submissions/coco-<task>")
+    add("--output", type=output_folder_path, metavar="DIR",
+        help="default: RUN/submissions/coco-<task>")  # fmt: skip
 
     for_voc = actions.add_parser("voc", help="a tar.gz for VOC's server", allow_abbrev=False)
     add = for_voc.add_argument
     add("run", type=Path, metavar="RUN", help="run folder with results on a set of VOC's")
     add("--set", metavar="DATASET", help="such as voc_2012_test; needed where there are more")
-    add("--output", type=Path, metavar="DIR", help="default: RUN/submissions/voc")
+    add("--output", type=output_folder_path, metavar="DIR", help="default: RUN/submissions/voc")
 
     made = actions.add_parser("ledger", help="the packages made here", allow_abbrev=False)
     made.add_argument("--json", action="store_true", help="one JSON object on standard output")
@@ -65,7 +68,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _check(args: argparse.Namespace) -> int:
-    checked = check_file(args.file, args.gt, task=args.task)
+    checked = check_file(args.file, args.gt, task=args.task, accepted=accepted_counts(args.accept))
     print(json.dumps(checked.to_json(), allow_nan=False) if args.json else check_page(checked))
     return 0 if checked.ok else 1
 

@@ -20,6 +20,7 @@ from resdet.data.images.reader import ImageReader
 from resdet.data.images.resize import Region, resized
 from resdet.data.readers.listed_files import portable
 from resdet.errors import DataError
+from resdet.formats.coco_json import counted_in_coco
 
 BOX_MODE_XYXY = 0  # Detectron2's BoxMode.XYXY_ABS
 DIFFICULT_SHARE = 0.5
@@ -139,21 +140,44 @@ def count_records(records: Sequence[Mapping[str, Any]]) -> dict[str, int]:
     }
 
 
-def notes_on(records: Sequence[Mapping[str, Any]], classes: Sequence[str]) -> list[str]:
-    """What is odd about the objects, though not wrong: classes that are mostly difficult (F88)."""
+def notes_on(
+    records: Sequence[Mapping[str, Any]], classes: Sequence[str], evaluators: Sequence[str]
+) -> list[str]:
+    """What is odd about the objects, though not wrong (F15, F88).
+
+    Args:
+        evaluators: of the set; `difficult` counts for VOC's AP, and not for COCO's.
+    """
     objects: Counter[int] = Counter()
     difficult: Counter[int] = Counter()
+    crowd = 0
     for record in records:
         for a in record.get("annotations", ()):
+            crowd += a["iscrowd"]
             if not a["iscrowd"]:
                 objects[a["category_id"]] += 1
                 difficult[a["category_id"]] += a["difficult"]
-    return [
-        f"{difficult[k]} of {objects[k]} objects of {classes[k]} are difficult, so they count "
-        "neither for nor against"
-        for k in sorted(objects)
-        if difficult[k] > DIFFICULT_SHARE * objects[k]
-    ]
+    notes = []
+    if crowd and not objects:
+        notes.append(all_crowd(crowd))
+    if "voc" in evaluators:
+        notes += [
+            f"{difficult[k]} of {objects[k]} objects of {classes[k]} are difficult, so they count "
+            "neither for nor against in VOC's AP"
+            for k in sorted(objects)
+            if difficult[k] > DIFFICULT_SHARE * objects[k]
+        ]
+    if "coco" in evaluators and (number := difficult.total()):
+        notes.append(counted_in_coco("difficult", number))
+    return notes
+
+
+def all_crowd(number: int) -> str:
+    """The sentence on a set without an object that is none of crowd."""
+    return (
+        f"every object ({number:,}) has iscrowd 1, a region that is neither trained on nor to be "
+        "found; where each is one object, set iscrowd to 0 in the annotation file"
+    )
 
 
 def with_classes(data: DetectionSet, classes: Sequence[str]) -> DetectionSet:

@@ -76,17 +76,18 @@ def load_registered(name: str, options: DataOptions | None = None) -> DetectionS
         item.record["annotations"].append(item.annotation)
     counts.update(done)
     kind = metadata.get("evaluator_type")
+    evaluators = ("voc",) if kind == "pascal_voc" else ("coco",)
     return DetectionSet(
         name=name,
         records=records,
         classes=classes,
         category_ids=_category_ids(metadata.get("thing_dataset_id_to_contiguous_id"), len(classes)),
-        evaluators=("voc",) if kind == "pascal_voc" else ("coco",),
+        evaluators=evaluators,
         voc_year=metadata.get("year") if kind == "pascal_voc" else None,
         annotated=any("annotations" in record for record in given),
         hash=hash_of_records(records, classes, exif=options.exif),
         counts={**count_records(records), **{k: v for k, v in counts.items() if v}},
-        notes=tuple(notes_on(records, classes)),
+        notes=tuple(notes_on(records, classes, evaluators)),
     )
 
 

@@ -241,6 +241,7 @@ def ground_truth(data: DetectionSet) -> dict[str, Any]:
             "voc_year": data.voc_year,
             "hash": data.hash,
             "sources": data.sources,
+            "notes": list(data.notes),
         },
         "images": [
             {

@@ -145,8 +145,13 @@ def train_batches(
 def training_records(
     records: Iterable[dict[str, Any]], *, drop_difficult: bool, filter_empty: bool
 ) -> tuple[SerializedList, dict[str, int]]:
-    """The records that train, and how many were left out and why (F15, F44)."""
-    counts = {"difficult_dropped": 0, "without_objects": 0, "crowd_only": 0}
+    """The records that train; how many were left out and why, and their objects (F15, F44).
+
+    The counts are of images, but for `difficult_dropped`, `objects` (that are no crowd) and
+    `crowds`.
+    """
+    names = ("difficult_dropped", "without_objects", "crowd_only", "objects", "crowds")
+    counts = dict.fromkeys(names, 0)
     return SerializedList(_kept(records, drop_difficult, filter_empty, counts)), counts
 
 
@@ -162,6 +167,9 @@ def _kept(
             used = [a for a in annotations if not a.get("difficult", 0)]
             counts["difficult_dropped"] += len(annotations) - len(used)
             annotations = used
+        crowds = sum(a.get("iscrowd", 0) for a in annotations)
+        counts["crowds"] += crowds
+        counts["objects"] += len(annotations) - crowds
         if filter_empty and all(a.get("iscrowd", 0) for a in annotations):
             counts["crowd_only" if annotations else "without_objects"] += 1
             continue

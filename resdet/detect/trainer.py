@@ -24,7 +24,7 @@ from torch import nn
 
 from resdet import nets, profile, weights
 from resdet.data.images.reader import ImageReader
-from resdet.data.records import DetectionSet
+from resdet.data.records import DetectionSet, all_crowd
 from resdet.detect import inference
 from resdet.detect import partial_results as finished
 from resdet.detect.backbone import NetBackbone
@@ -277,12 +277,8 @@ class DetectorTraining:
             cfg.DATALOADER.FILTER_EMPTY_ANNOTATIONS,
             counts["difficult_dropped"],
         )
-        if not records:
-            raise ConfigError(
-                f"{names} has 0 usable images: {every} listed, {counts['without_objects']} "
-                "without objects. Check the class list, or set "
-                "DATALOADER.FILTER_EMPTY_ANNOTATIONS False."
-            )
+        if not counts["objects"]:
+            raise ConfigError(f"{names}: {_no_object(every, counts)}")
         return records
 
     def _log_trainable_stages(self) -> None:
@@ -477,3 +473,16 @@ def refuse_untrained_norms(tensors: Mapping[str, torch.Tensor], where: str) -> N
             "Train the net with tools/pretrain_cls.py, or start from scratch: "
             "MODEL.WEIGHTS ''."
         )
+
+
+def _no_object(images: int, counts: Mapping[str, int]) -> str:
+    """Why a set has nothing to train on, and what helps."""
+    head = f"{images:,} images and 0 objects to train on"
+    if counts["crowds"]:
+        return f"{head}: {all_crowd(counts['crowds'])}."
+    if counts["difficult_dropped"]:
+        return (
+            f"{head}: all {counts['difficult_dropped']:,} are difficult. Set "
+            "DATASETS.VOC_DIFFICULT keep."
+        )
+    return f"{head}. Is it the right annotation file? Name a set whose images have objects."

@@ -19,6 +19,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple, TypeGuard
+from urllib.parse import unquote, urlsplit
 
 import numpy as np
 
@@ -29,6 +30,10 @@ MISSING = object()
 # Of the box's area, and in pixels beyond: the mask's may be this much larger (rounding).
 AREA_SLACK = 1.01
 AREA_ROUNDING = 1.0
+# In boxes up to this area (COCO's small objects) sides may have been rounded up to whole pixels.
+TINY_AREA = 32.0**2
+# Keys of an LVIS image: not every category was annotated on every image.
+FEDERATED = ("neg_category_ids", "not_exhaustive_category_ids")
 # Larger whole numbers do not fit a float, and are no coordinates.
 MAX_INTEGER = 1 << 53
 
@@ -41,7 +46,8 @@ class Fault:
         rule: "object", "id", "half", "twice", "as_text", "size", "name", "name_twice".
         number: the entry's place in its list, from 0.
         value: what the file has there; the entry's id where that is good.
-        other: the place (images) or name or id (categories) of the entry that it collides with.
+        other: the place (images) or name or id (categories) of the entry that it collides with;
+            of "name" what the entry has there.
         entry: the whole of it.
     """
 
@@ -63,12 +69,16 @@ class ImageEntry(NamedTuple):
 
 @dataclass
 class Entries:
-    """A list of the file: what is good in it, its faults in order, what was repaired."""
+    """A list of the file: what is good in it, its faults in order, what was repaired.
+
+    notes: sentences on entries that were left out on purpose.
+    """
 
     images: list[ImageEntry] = field(default_factory=list)
     names: dict[int, str] = field(default_factory=dict)  # of categories, in the order of ids
     faults: list[Fault] = field(default_factory=list)
     repairs: Counter[str] = field(default_factory=Counter)
+    notes: list[str] = field(default_factory=list)
 
     def take_id(self, value: object, *, text: bool) -> Id | None:
         result = as_id(value, text=text)
@@ -129,12 +139,83 @@ def _is_zero(value: object) -> bool:
     return is_number(value) and value == 0
 
 
-def read_categories(entries: Sequence[Any]) -> Entries:
-    """The categories of a file by id, names without the blanks around them."""
+def file_name_of(entry: Mapping[str, Any]) -> str | None:
+    """The file of an image entry, below the folder of all images; None where there is none.
+
+    LVIS has no file_name but a coco_url, whose last folder and name are taken.
+
+    >>> file_name_of({"coco_url": "http://images.cocodataset.org/val2017/000000397133.jpg"})
+    'val2017/000000397133.jpg'
+    """
+    name = entry.get("file_name")
+    if isinstance(name, str) and name:
+        return name
+    url = entry.get("coco_url")
+    if name is not None or not isinstance(url, str):
+        return None
+    try:
+        parts = [part for part in unquote(urlsplit(url).path).split("/") if part]
+    except ValueError:
+        return None
+    return "/".join(parts[-2:]) or None
+
+
+def is_federated(entries: Sequence[Any]) -> bool:
+    """Whether images have LVIS's lists of categories that were, or were not, looked for."""
+    return any(isinstance(e, Mapping) and any(key in e for key in FEDERATED) for e in entries)
+
+
+def category_ids_in(annotations: object) -> set[Any]:
+    """The category ids that annotations have, as the file has them."""
+    if not isinstance(annotations, list | tuple):
+        return set()
+    ids = (a.get("category_id") for a in annotations if isinstance(a, Mapping))
+    return {value for value in ids if isinstance(value, int | float | str)}
+
+
+def _roots(entries: Sequence[Any], annotations: object) -> set[int]:
+    """Places of root categories that have the name of a class and no annotation.
+
+    Exporters (Roboflow) put a category at the top that is the supercategory of the others; it may
+    be called as one of them.
+    """
+    named = [e for e in entries if isinstance(e, Mapping) and isinstance(e.get("name"), str)]
+    times = Counter(e["name"].strip() for e in named)
+    if not any(number > 1 for number in times.values()):
+        return set()
+    parents = {e["supercategory"] for e in named if isinstance(e.get("supercategory"), str)}
+    used = category_ids_in(annotations)
+    return {
+        place
+        for place, entry in enumerate(entries)
+        if isinstance(entry, Mapping)
+        and isinstance(entry.get("name"), str)
+        and times[entry["name"].strip()] > 1
+        and entry["name"] in parents
+        and entry.get("supercategory") in (None, "", "none")
+        and is_number(entry.get("id"))
+        and entry["id"] not in used
+    }
+
+
+def read_categories(entries: Sequence[Any], annotations: object = ()) -> Entries:
+    """The categories of a file by id, names without the blanks around them.
+
+    Args:
+        annotations: of the file; a root category with the name of a class is left out, with a
+            note, where none of them is of it.
+    """
     read = Entries()
     names: dict[int, str] = {}
     owner: dict[str, int] = {}
+    roots = _roots(entries, annotations)
     for number, entry in enumerate(entries):
+        if number in roots:
+            read.notes.append(
+                f'category {entry["id"]} "{entry["name"]}" is left out: the supercategory of the '
+                "others, with the name of a class and without an annotation"
+            )
+            continue
         if type(entry) is not dict and not isinstance(entry, Mapping):
             read.faults.append(Fault("object", number, entry))
             continue
@@ -144,7 +225,7 @@ def read_categories(entries: Sequence[Any]) -> Entries:
         if not isinstance(category_id, int):
             read.faults.append(Fault("id", number, value, entry=entry))
         elif not name:
-            read.faults.append(Fault("name", number, category_id, entry=entry))
+            read.faults.append(Fault("name", number, category_id, raw, entry))
         elif is_half_text(name):
             read.faults.append(Fault("half", number, name, entry=entry))
         elif category_id in names:
@@ -209,8 +290,39 @@ def as_flag(value: object) -> int | None:
     return int(value) if value in (0, 1) else None
 
 
-def is_area(value: object, by_box: float) -> bool:
-    """May a mask in a box of this area have this area? A box without area may have 0."""
-    if not is_number(value):
-        return False
-    return 0 < value <= by_box * AREA_SLACK + AREA_ROUNDING or value == by_box == 0
+def judge_area(value: object, width: float, height: float) -> str:
+    """May a mask in a box of this size, in pixels, have this area, in square pixels?
+
+    Returns:
+        "right"; "rounded" for a tiny box whose sides, or whose area, were rounded to whole
+        pixels; "wrong" for anything else. A box without area may have 0.
+    """
+    if not is_number(value) or value < 0:
+        return "wrong"
+    by_box = width * height
+    if 0 < value <= by_box * AREA_SLACK + AREA_ROUNDING or value == by_box == 0:
+        return "right"
+    if by_box <= TINY_AREA and (value > 0 or by_box < 1):
+        return "rounded" if value <= (width + 1) * (height + 1) else "wrong"
+    return "wrong"
+
+
+# -- what COCO's metric does not know -----------------------------------------------------------
+
+
+def count_ignored(annotations: Sequence[Any]) -> int:
+    """Objects with a true `ignore`, which are no crowd."""
+    return sum(
+        1
+        for a in annotations
+        if isinstance(a, Mapping) and a.get("ignore") in (1, True) and not a.get("iscrowd")
+    )
+
+
+def counted_in_coco(key: str, number: int) -> str:
+    """The one rule for `difficult` and `ignore` in COCO's metric, as pycocotools has it."""
+    these = f'{number:,} {"object" if number == 1 else "objects"} with "{key}": 1'
+    return (
+        f"{these} {'counts' if number == 1 else 'count'} as to be found, like any other: COCO's "
+        "AP leaves out what has iscrowd 1, and nothing else"
+    )

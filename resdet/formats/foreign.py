@@ -11,12 +11,17 @@ from __future__ import annotations
 import re
 
 HEAD_BYTES = 512
+# Pictures of other formats: the brand of a file in the ISO container, at byte 8.
+_BRANDS = {
+    b"heic": "a HEIC picture", b"heix": "a HEIC picture", b"mif1": "a HEIF picture",
+    b"msf1": "a HEIF picture", b"avif": "an AVIF picture", b"avis": "an AVIF picture",
+}  # fmt: skip
 _OTHER = (
     (b"%PDF", "a PDF document"),
     (b"PK\x03\x04", "a zip archive"),
     (b"\x1f\x8b", "a gzip archive"),
     (b"\x93NUMPY", "a numpy array"),
-    (b"\x80\x02", "a Python pickle"),
+    *((bytes([0x80, version]), "a Python pickle") for version in range(2, 6)),
     (b"<?xml", "an XML file"),
     (b"<svg", "an SVG drawing"),
 )
@@ -46,6 +51,8 @@ def describe(head: bytes, size: int, *, expected: str) -> str:
         )
     if not any(head):
         return f"starts with {len(head)} zero bytes, so it is not {expected}. Fetch it again."
+    if head[4:8] == b"ftyp" and (picture := _BRANDS.get(head[8:12])):
+        return f"is {picture}, which is not read here. Convert it to JPEG or PNG."
     for magic, name in _OTHER:
         if lower.startswith(magic.lower()):
             return f"is {name}, not {expected}. Replace it."

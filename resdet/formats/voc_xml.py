@@ -12,6 +12,7 @@ Not for: whether boxes fit their image, or classes their list (`resdet.data.read
 
 from __future__ import annotations
 
+import codecs
 import math
 import re
 import xml.etree.ElementTree as ElementTree
@@ -27,6 +28,10 @@ VOC_CLASSES = (
     "train", "tvmonitor",
 )  # fmt: skip
 CORNERS = ("xmin", "ymin", "xmax", "ymax")
+# Of expat itself; texts in other encodings are decoded first.
+NATIVE_ENCODINGS = ("utf-8", "utf-16", "us-ascii", "ascii", "iso-8859-1")
+DECLARATION = re.compile(rb"""^(?:\xef\xbb\xbf)?<\?xml[^>]*?\bencoding\s*=\s*["']([\w.:-]+)["']""")
+BARE_AMPERSAND = re.compile(r"&(?!#\d+;|#x[0-9a-fA-F]+;|[A-Za-z_][\w.-]*;)")
 NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?")
 
 
@@ -63,6 +68,10 @@ class _Refused(Exception):
     """A declaration that resdet does not follow."""
 
 
+class _Undecodable(Exception):
+    """A text that is not in the encoding that it declares."""
+
+
 def parse_voc(data: bytes, where: str) -> VocFile:
     """The contents of an annotation file."""
     parsed = VocFile(where)
@@ -75,7 +84,13 @@ def parse_voc(data: bytes, where: str) -> VocFile:
     except _Refused as error:
         parsed.faults.append(f"{where} declares {error}; that is not followed. Remove it.")
         return parsed
-    except (expat.ExpatError, ValueError, LookupError) as error:
+    except _Undecodable as error:
+        parsed.faults.append(f"{where} {error}")
+        return parsed
+    except expat.ExpatError as error:
+        parsed.faults.append(f"{where}{_malformed(data, error)}")
+        return parsed
+    except (ValueError, LookupError) as error:
         parsed.faults.append(f"{where} is not readable as XML: {error}. Restore the file.")
         return parsed
     if root.tag != "annotation":
@@ -92,7 +107,9 @@ def parse_voc(data: bytes, where: str) -> VocFile:
 
 def _tree(data: bytes) -> ElementTree.Element:
     builder = ElementTree.TreeBuilder()
-    parser = expat.ParserCreate()
+    text = _decoded(data)
+    # A given encoding goes before the declared one.
+    parser = expat.ParserCreate() if text is None else expat.ParserCreate("utf-8")
     parser.StartElementHandler = builder.start
     parser.EndElementHandler = builder.end
     parser.CharacterDataHandler = builder.data
@@ -102,8 +119,74 @@ def _tree(data: bytes) -> ElementTree.Element:
 
     parser.EntityDeclHandler = refuse_entity
     parser.SkippedEntityHandler = refuse_entity
-    parser.Parse(data, True)
+    parser.Parse(data if text is None else text.encode("utf-8", "surrogatepass"), True)
     return builder.close()
+
+
+def _decoded(data: bytes) -> str | None:
+    """The text of a file in an encoding that expat does not have; None for its own."""
+    match = DECLARATION.match(data[: foreign.HEAD_BYTES])
+    if data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+        return data.decode("utf-16")
+    name = match[1].decode("ascii", "replace").lower() if match else "utf-8"
+    if name in NATIVE_ENCODINGS:
+        return None
+    try:
+        codec = codecs.lookup(_WIDER.get(name, name))
+        if not codec._is_text_encoding:
+            raise LookupError
+    except LookupError:
+        raise _Undecodable(
+            f'declares the encoding "{name}", which is not known. Save it as UTF-8, with '
+            'encoding="utf-8" in its first line.'
+        ) from None
+    try:
+        return codec.decode(data)[0].removeprefix("\ufeff")
+    except (UnicodeError, ValueError) as error:
+        raise _Undecodable(
+            f'declares the encoding "{name}", and its bytes are another: {error}. Save it as '
+            'UTF-8, with encoding="utf-8" in its first line.'
+        ) from None
+
+
+# Editors write the wider one under the older name.
+_WIDER = {"gb2312": "gb18030", "gbk": "gb18030", "x-gbk": "gb18030", "shift_jis": "cp932"}
+
+
+def _malformed(data: bytes, error: expat.ExpatError) -> str:
+    """What is wrong with a text that is no XML, with its line, and what to do; follows the name."""
+    text = _decoded(data)
+    lines = (data if text is None else text.encode("utf-8", "surrogatepass")).splitlines()
+    place = f", line {error.lineno}"
+    # Columns count bytes of the line, from 0.
+    line = lines[error.lineno - 1] if 0 < error.lineno <= len(lines) else b""
+    try:
+        shown, before = line.decode("utf-8"), line[: error.offset].decode("utf-8", "ignore")
+    except UnicodeDecodeError as wrong:
+        if DECLARATION.match(data[: foreign.HEAD_BYTES]) is None:
+            return (
+                f"{place}: byte 0x{line[wrong.start]:02x} is not UTF-8, and the file declares no "
+                "encoding. Save it as UTF-8, or name its encoding in the first line: "
+                '<?xml version="1.0" encoding="gb2312"?>'
+            )
+        return f"{place}: {error}. Save the file as UTF-8."
+    bare = [m.start() for m in BARE_AMPERSAND.finditer(shown) if m.start() <= len(before)]
+    if bare:
+        near = shown[max(0, bare[-1] - 15) : bare[-1] + 15].strip()
+        return f'{place}: "&" stands for itself in "{near}". Write &amp; in its place.'
+    if error.code in _ENDS_EARLY:
+        return f"{place}: the file ends before </annotation>. Restore the file."
+    reason = expat.ErrorString(error.code) or "not well-formed"
+    near = shown[max(0, len(before) - 10) : len(before) + 20].strip()
+    at = f' at "{near}"' if near else ""
+    return f"{place}, column {len(before) + 1}: {reason}{at}. Fix this line."
+
+
+_ENDS_EARLY = (
+    expat.errors.codes[expat.errors.XML_ERROR_NO_ELEMENTS],
+    expat.errors.codes[expat.errors.XML_ERROR_UNCLOSED_TOKEN],
+    expat.errors.codes[expat.errors.XML_ERROR_PARTIAL_CHAR],
+)
 
 
 def _read_size(root: ElementTree.Element, parsed: VocFile) -> None:

@@ -10,16 +10,18 @@ Not for: scoring (`resdet.evaluation` does that on the folder, as on any run's).
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from resdet.errors import DataError, UserError
-from resdet.evaluation.inputs.arrays import read_json
-from resdet.evaluation.inputs.findings import refuse_if_any
-from resdet.evaluation.inputs.ground_truth import read_ground_truth
+from resdet.errors import CheckFailed, DataError, UserError
+from resdet.evaluation.inputs.arrays import ImageId, read_json
+from resdet.evaluation.inputs.detections import load_columns
+from resdet.evaluation.inputs.findings import REFUSE, Finding, refuse_if_any
+from resdet.evaluation.inputs.ground_truth import SetIndex, read_ground_truth
 from resdet.evaluation.inputs.result_folder import evaluated_beside
-from resdet.evaluation.inputs.validation import check_results
+from resdet.evaluation.inputs.validation import check_columns
 from resdet.run.folder import Run, utc_now, write_json
 from resdet.run.layout import COCO_RESULTS, GROUND_TRUTH, IMAGES
 
@@ -41,7 +43,12 @@ def split_name(text: str) -> tuple[str, Path]:
 
 
 def as_runs(
-    named: Sequence[tuple[str, Path]], gt: Path, folder: Path, *, images: Path | None = None
+    named: Sequence[tuple[str, Path]],
+    gt: Path,
+    folder: Path,
+    *,
+    images: Path | None = None,
+    accepted: Mapping[str, int] | None = None,
 ) -> list[Path]:
     """One run folder within `folder` for each (name, results file).
 
@@ -49,6 +56,8 @@ def as_runs(
 
     Args:
         images: where the files that the ground truth names lie, for the report's pictures.
+        accepted: by rule of the checks, exactly so many faults are accepted, in every file that
+            has such faults (`findings.accept`).
 
     Raises:
         UserError: two files of a name have the same content; `images` is no folder.
@@ -57,7 +66,7 @@ def as_runs(
     if images is not None and not images.is_dir():
         raise UserError(f"--images {images} is no folder. Give the one that holds the image files.")
     contents = _contents(named)
-    read_ground_truth(gt)
+    index = read_ground_truth(gt).index
     truth = read_json(gt, DataError)
     if not isinstance(truth, dict) or not isinstance(truth.get("images"), list):
         raise DataError(f'{gt} has no list "images": --gt takes COCO\'s instances JSON.')
@@ -67,10 +76,45 @@ def as_runs(
         "data_set": gt.stem,
         "evaluators": ["coco"],
     }
+    checked = [_checked(file, index, accepted or {}) for _, file in named]
+    unused = set(accepted or {}).difference(*({*c.accepted, *c.beside} for c in checked))
+    if unused:
+        raise CheckFailed(
+            f"--accept {', '.join(sorted(unused))}: no file given has such a fault. Leave it out."
+        )
     return [
-        _as_run(name, file, content, truth, gt, folder / f"{number:02d}", images)
-        for number, ((name, file), content) in enumerate(zip(named, contents, strict=True))
+        _as_run(name, file, content, found, truth, gt, folder / f"{number:02d}", images)
+        for number, ((name, file), content, found) in enumerate(
+            zip(named, contents, checked, strict=True)
+        )
     ]
+
+
+@dataclass(frozen=True)
+class _CheckedFile:
+    """A results file after its checks: what is scored of it, and what was accepted."""
+
+    entries: list[Any]
+    evaluated: tuple[ImageId, ...] | None
+    warnings: list[Finding]
+    accepted: dict[str, int]  # of detections that are refused without it
+    beside: dict[str, int]  # of entries that were left out, and of warnings that were stated
+
+
+def _checked(file: Path, index: SetIndex, accepted: Mapping[str, int]) -> _CheckedFile:
+    evaluated = evaluated_beside(file)
+    columns, findings, _ = load_columns(file, index)
+    findings += check_columns(columns, index, evaluated)
+    rules = {f.rule for f in findings}
+    mine = {rule: count for rule, count in accepted.items() if rule in rules}
+    warnings = refuse_if_any(str(file), findings, mine)
+    entries = read_json(file, DataError)
+    if columns.left_out:
+        entries = [entries[row] for row in columns.entries]
+    refused = {f.rule for f in findings if f.severity == REFUSE and not f.leaves_out}
+    there = {rule: count for rule, count in mine.items() if rule in refused}
+    beside = {rule: count for rule, count in mine.items() if rule not in refused}
+    return _CheckedFile(entries, evaluated, warnings, there, beside)
 
 
 def _contents(named: Sequence[tuple[str, Path]]) -> list[str]:
@@ -95,15 +139,13 @@ def _as_run(
     name: str,
     file: Path,
     content: str,
+    checked: _CheckedFile,
     truth: dict[str, Any],
     gt: Path,
     folder: Path,
     pictures: Path | None,
 ) -> Path:
-    evaluated = evaluated_beside(file)
     expected = [image["id"] for image in truth["images"]]
-    warnings = refuse_if_any(str(file), check_results(file, truth, evaluated))
-    entries = read_json(file, DataError)
     run = Run.create(folder, kind="results", config_text="", command=[], seed=0)
     run.update(
         state="finished",
@@ -112,17 +154,19 @@ def _as_run(
         file=str(file),
         file_sha256=content,
         ground_truth=str(gt),
-        cautions=[f"{w.what} {w.fix}" for w in warnings],
+        cautions=[f"{w.what} {w.fix}" for w in checked.warnings],
     )
     results = run.results(gt.stem)
-    write_json(results / COCO_RESULTS, entries, indent=None)
+    write_json(results / COCO_RESULTS, checked.entries, indent=None)
     write_json(results / GROUND_TRUTH, truth, indent=None)
     # Not recorded which images were visited: all, with a caution if some have nothing.
     images = {
         "data_set": gt.stem,
         "expected": expected,
-        "evaluated": list(evaluated or expected),
+        "evaluated": list(checked.evaluated or expected),
         "image_folder": str(pictures.resolve()) if pictures else None,
     }
+    if checked.accepted or checked.beside:
+        images["accepted"] = {"scored": checked.accepted, "beside": checked.beside}
     write_json(results / IMAGES, images, indent=None)
     return run.path

@@ -12,22 +12,28 @@ from __future__ import annotations
 
 import re
 import tempfile
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from resdet.errors import CheckFailed, DataError
 from resdet.evaluation.inputs.arrays import ImageId
 from resdet.evaluation.inputs.detections import Columns, load_columns
-from resdet.evaluation.inputs.findings import REFUSE, SHOWN, Finding
+from resdet.evaluation.inputs.findings import (
+    REFUSE,
+    SHOWN,
+    Finding,
+    accept,
+    without_consequences,
+)
 from resdet.evaluation.inputs.ground_truth import SetIndex, read_index
 from resdet.evaluation.inputs.result_folder import evaluated_beside
 from resdet.evaluation.inputs.validation import check_columns
 from resdet.submission import archive, servers
 
 # Findings that are legal in a file and on the server: reported, but the file is clean.
-LEGAL = ("images-without-detections", "outside")
+LEGAL = ("images-without-detections", "outside", "zero-boxes")
 STEM = re.compile(r"detections_(?P<set>[^_]+)_(?P<algorithm>[^_]+)_results")
 
 
@@ -39,21 +45,25 @@ class Checked:
         detections: entries in the file; None where it holds no list.
         images: expected, evaluated, missing; the last two None where it is not recorded which
             images were evaluated and some have no detection.
+        accepted: faults by rule that were stated with their exact count.
     """
 
     title: str
     detections: int | None
     images: dict[str, int | None]
     findings: tuple[Finding, ...]
+    accepted: Mapping[str, int] = field(default_factory=dict)
 
     @property
     def ok(self) -> bool:
-        """Nothing was found but what is legal; a warning of evaluation's counts against it."""
-        return all(f.rule in LEGAL and f.severity != REFUSE for f in self.findings)
+        """Nothing was found but what is legal or accepted; a warning of evaluation's is neither."""
+        legal = (*LEGAL, *self.accepted)
+        return all(f.rule in legal and f.severity != REFUSE for f in self.findings)
 
     def to_json(self) -> dict[str, Any]:
         return {
             "ok": self.ok,
+            **({"accepted": dict(self.accepted)} if self.accepted else {}),
             "detections": self.detections,
             "images": self.images,
             "findings": [f.to_json() for f in self.findings],
@@ -66,6 +76,7 @@ def check_file(
     *,
     task: str = "bbox",
     evaluated: Sequence[ImageId] | None = None,
+    accepted: Mapping[str, int] | None = None,
 ) -> Checked:
     """Everything that is wrong with a results file, or with a zip of one.
 
@@ -74,16 +85,28 @@ def check_file(
         task: "bbox" or "segm".
         evaluated: the images that the detector saw; without it the list that lies beside the
             file is taken, if there is one.
+        accepted: by rule, exactly so many faults are accepted (`findings.accept`).
 
     Raises:
         DataError: the file or the ground truth does not exist, or the latter is faulty.
+        CheckFailed: another number of faults was accepted than there is.
     """
     path = Path(path)
+    if path.is_dir():
+        raise DataError(f"{path.absolute()} is a folder. Give a results file, or a zip of one.")
     if not path.is_file():
         raise DataError(f"{path} does not exist. Give a results file, or a zip of one.")
     index = gt if isinstance(gt, SetIndex) else read_index(gt)
     if evaluated is None:
         evaluated = evaluated_beside(path)
+    checked = _check(path, index, evaluated, task)
+    if not accepted:
+        return checked
+    findings = accept(checked.findings, accepted, checked.title)
+    return replace(checked, findings=tuple(findings), accepted=dict(accepted))
+
+
+def _check(path: Path, index: SetIndex, evaluated: Sequence[ImageId] | None, task: str) -> Checked:
     if path.suffix != ".zip":
         return _check_results(path, path.name, index, evaluated, task, [])
     findings, name = _check_zip(path)
@@ -124,7 +147,7 @@ def _check_results(
         return Checked(title, None, _images(index, evaluated, None), (*findings, fault))
     # Every entry is in the columns or counted by one of the faults of form.
     number = len(columns) + sum(f.count for f in faulty)
-    findings += faulty + check_columns(columns, index, evaluated)
+    findings += without_consequences(faulty + check_columns(columns, index, evaluated))
     return Checked(title, number, _images(index, evaluated, findings), tuple(findings))
 
 

@@ -53,11 +53,13 @@ def test_a_training_command_lists_its_presets(name: str) -> None:
 
 def test_choices_are_those_of_the_code_behind_them() -> None:
     pytest.importorskip("torch")
+    from resdet.evaluation.inputs import image_ids
     from resdet.weights import cards, conversion
 
     assert arguments.COLOR_ORDERS == cards.COLOR_ORDERS
     assert arguments.SUFFIXES == conversion.SUFFIXES
     assert arguments.TARGETS == conversion.TARGETS
+    assert arguments.IMAGE_IDS == image_ids.WAYS
 
 
 @pytest.mark.parametrize(

@@ -142,3 +142,43 @@ def test_words_that_do_not_fit_together_are_refused(words: list[str], message: s
 
 def test_a_name_may_have_blanks_and_a_file_an_equals_sign() -> None:
     assert split_name("my net=a=b.json") == ("my net", Path("a=b.json"))
+
+
+def with_results(files: Path, name: str, *more: dict[str, Any]) -> str:
+    """`both` and more in a file of its own, as NAME=FILE."""
+    both = json.loads((files / "both.json").read_text(encoding="utf-8"))
+    (files / f"{name}.json").write_text(json.dumps([*both, *more]), encoding="utf-8")
+    return f"{name}={files / name}.json"
+
+
+def test_a_box_without_area_is_scored_and_cautioned(files: Path) -> None:
+    """By hand: one wrong detection before two right ones: precision 2/3 at every recall."""
+    thin = with_results(files, "thin", coco_json.detection(1, 1, [10, 10, 0, 30], 0.95))
+    assert compare(files, thin, f"both={files / 'both.json'}") == 0
+    report = json.loads((files / "report" / "report.json").read_text(encoding="utf-8"))
+    text = json.dumps(report)
+    assert "Boxes of zero width or height: 1 of 3 entries." in text
+    assert f"{2 / 3:.6f}" in text
+
+
+def test_refused_results_are_accepted_by_their_count(
+    files: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The page's own words are typed; entries that are none are left out, a repeat stays."""
+    bad = with_results(
+        files, "bad", {"image_id": 1, "category_id": 1, "bbox": [1, 2, 3, 4], "score": "x"},
+        coco_json.detection(1, 1, [10, 10, 30, 30], 0.9),
+    )  # fmt: skip
+    both = f"both={files / 'both.json'}"
+    with pytest.raises(CheckFailed, match="--accept text-for-number=1 --accept duplicates=1$"):
+        compare(files, bad, both)
+    words = ["--results", bad, both, "--gt", str(files / "gt.json"), "--output",
+             str(files / "report"), "--accept", "text-for-number=1"]  # fmt: skip
+    assert run(arguments(*words, "--accept", "duplicates=1")) == 0
+    text = (files / "report" / "report.json").read_text(encoding="utf-8")
+    assert "Accepted: left out." in text
+    assert "Accepted: scored as they stand." in text
+    with pytest.raises(CheckFailed, match="--accept corners: no file given has such a fault"):
+        run(arguments(*words, "--accept", "duplicates=1", "--accept", "corners=1"))
+    with pytest.raises(UserError, match="--accept belong to --results"):
+        run(arguments("a", "b", "--accept", "duplicates=1"))

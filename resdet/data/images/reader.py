@@ -85,13 +85,29 @@ def refusal(facts: ImageFacts, options: DataOptions) -> str | None:
         )
     if facts.frames > 1 and facts.format == "TIFF":
         return f"has {facts.frames} pages; only one can belong to an annotation. Split it."
-    if facts.bits > 8 and options.sixteen_bit == "refuse":
-        return (
-            f"has {facts.bits} bits per channel. Reading it as 8 bits would clip or darken it. "
-            "Convert it, or set INPUT.SIXTEEN_BIT high_byte (divide by 256) or stretch (per file, "
-            "min to max)."
-        )
+    ways = ways_to_eight_bits(facts)
+    if facts.bits > 8 and options.sixteen_bit not in ways:
+        head = f"has {facts.bits} bits per channel"
+        if options.sixteen_bit == "refuse":
+            head += ". Reading it as 8 bits would clip or darken it. "
+        else:
+            head += f", and INPUT.SIXTEEN_BIT {options.sixteen_bit} is not for such files. "
+        offer = " or ".join(f"{way} ({WAYS[way]})" for way in ways)
+        return head + (f"Convert it, or set INPUT.SIXTEEN_BIT {offer}." if ways else "Convert it.")
     return None
+
+
+# How values of more bits become 8, in words.
+WAYS = {"high_byte": "divide by 256", "stretch": "per file, min to max"}
+
+
+def ways_to_eight_bits(facts: ImageFacts) -> tuple[str, ...]:
+    """The values of INPUT.SIXTEEN_BIT that read an image with this header.
+
+    Only 16 bits have a high byte to keep; only grey pictures are stretched.
+    """
+    ways = ("high_byte",) if facts.bits == 16 else ()
+    return (*ways, "stretch") if facts.mode in GREY_MODES else ways
 
 
 def repairs(facts: ImageFacts, path: Path | str, options: DataOptions) -> Iterable[str]:

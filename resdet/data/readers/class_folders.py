@@ -32,6 +32,11 @@ from resdet.errors import DataError
 
 logger = logging.getLogger(__name__)
 
+# Pictures of formats that are not read here, which are not to be taken for notes beside images.
+OTHER_PICTURES = (
+    ".arw", ".avif", ".cr2", ".cr3", ".dng", ".exr", ".hdr", ".heic", ".heif", ".ico", ".jxl",
+    ".nef", ".orf", ".psd", ".raf", ".raw", ".rw2", ".svg", ".tga",
+)  # fmt: skip
 # The headers of larger sets (ImageNet) are not read before the start; empty files are found always.
 MAX_HEADERS = 60_000
 
@@ -44,6 +49,7 @@ class _Listing:
     labels: list[int] = field(default_factory=list)
     sizes: list[int] = field(default_factory=list)
     left_out: Counter[str] = field(default_factory=Counter)
+    other_pictures: Counter[str] = field(default_factory=Counter)  # by suffix
 
 
 def load_folder(
@@ -83,7 +89,7 @@ def load_folder(
         counts={k: v for k, v in counts.items() if v},
         sources=sources,
         reader=ImageReader(options),
-        notes=tuple(_notes(classes)),
+        notes=(*_notes(classes), *_notes_on_others(listing.other_pictures)),
     )
 
 
@@ -118,10 +124,19 @@ def _list_images(root: Path, classes: list[str], faults: Faults) -> _Listing:
         visible = [e for e in entries if not e.name.startswith(".")]
         images = [e for e in visible if e.name.lower().endswith(IMAGE_SUFFIXES) and e.is_file()]
         listing.left_out["hidden files ignored"] += len(entries) - len(visible)
-        listing.left_out["files that are no images ignored"] += len(visible) - len(images)
+        others = Counter(
+            suffix
+            for e in visible
+            if (suffix := os.path.splitext(e.name)[1].lower()) in OTHER_PICTURES and e.is_file()
+        )
+        listing.other_pictures.update(others)
+        listing.left_out["pictures of other formats ignored"] += others.total()
+        left = len(visible) - len(images) - others.total()
+        listing.left_out["files that are no images ignored"] += left
         if not images:
             inside = sum(e.is_dir() for e in visible)
             hint = f" (but {inside} folders: is the root one level deeper?)" if inside else ""
+            hint = f" that can be read here, but {_by_suffix(others)}" if others else hint
             faults.add(
                 "empty classes",
                 f"{class_name}/ holds no image{hint}",
@@ -149,6 +164,20 @@ def _hash(root: Path, classes: list[str], listing: _Listing) -> str:
     for file, size in zip(listing.files, listing.sizes, strict=True):
         digest.update(f"{file[start:]} {size}\n".encode("utf-8", "surrogateescape"))
     return digest.hexdigest()
+
+
+def _by_suffix(others: Counter[str]) -> str:
+    return ", ".join(f"{number:,} {suffix}" for suffix, number in sorted(others.items()))
+
+
+def _notes_on_others(others: Counter[str]) -> list[str]:
+    number = others.total()
+    if not number:
+        return []
+    files = "file is no image" if number == 1 else "files are no images"
+    return [
+        f"{number:,} {files} that can be read here: {_by_suffix(others)}; convert to JPEG or PNG"
+    ]
 
 
 def _notes(classes: list[str]) -> list[str]:

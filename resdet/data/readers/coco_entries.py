@@ -42,6 +42,7 @@ class CocoFile:
         repairs: what was fixed, and how often.
         box_areas: annotations whose area is exactly their box's.
         orphans: annotations of images that are not there, left out.
+        notes: sentences that belong beside every number from this file.
     """
 
     title: str
@@ -52,6 +53,7 @@ class CocoFile:
     repairs: Counter[str] = field(default_factory=Counter)
     box_areas: int = 0
     orphans: int = 0
+    notes: list[str] = field(default_factory=list)
 
     def where(self, annotation_id: int, category_id: int, image_id: Id) -> str:
         """How messages name an annotation."""
@@ -116,7 +118,7 @@ def parse_coco(
         faults.add("file", f'{title} has no list "{key}"', fix="Is it an instances file?")
         return reader.file
     reader.read_images(content["images"])
-    reader.read_categories(content["categories"])
+    reader.read_categories(content["categories"], content.get("annotations"))
     reader.file.annotated = "annotations" in content
     if reader.file.annotated:
         if coco_json.lacking_list(content, ("annotations",)):
@@ -131,6 +133,9 @@ class _EntryReader:
         self.file = file
         self.faults = faults
         self.masks = masks
+        # Entries with a fault of their own: what refers to them is not called unknown as well.
+        self.rejected_images = _Rejected()
+        self.rejected_categories = _Rejected()
 
     def read_images(self, entries: list[Any]) -> None:
         read = coco_json.read_images(entries)
@@ -138,14 +143,27 @@ class _EntryReader:
         for fault in read.faults:
             self._refuse_image(fault, entries)
         for image in read.images:
-            name = image.entry.get("file_name")
-            if not isinstance(name, str) or not name:
+            name = coco_json.file_name_of(image.entry)
+            if name is None:
                 where = self._where("images", image.number)
-                self.faults.add("images", f"{where} (id {image.id}) has no file_name")
+                self.rejected_images.ids.add(image.id)
+                self.faults.add(
+                    "images",
+                    f"{where} (id {image.id}) has no file_name",
+                    fix="Write the image's path below the folder of images.",
+                )
                 continue
+            self.file.repairs["file_name missing, taken from coco_url"] += (
+                "file_name" not in image.entry
+            )
             if image.size is None:
                 self.file.repairs["size missing, taken from the image"] += 1
             self.file.images[image.id] = (name, image.size)
+        if coco_json.is_federated(entries):
+            self.file.notes.append(
+                "federated as LVIS: not every category was annotated on every image, so COCO's AP "
+                "counts right detections as wrong, and is not LVIS's"
+            )
         if not entries:
             self.faults.add("file", f'{self.file.title}: "images" is empty, so the set is empty')
 
@@ -155,6 +173,7 @@ class _EntryReader:
 
     def _refuse_image(self, fault: coco_json.Fault, entries: list[Any]) -> None:
         where = self._where("images", fault.number)
+        self.rejected_images.add(fault)
         if fault.rule == "object":
             self.faults.add("images", f"{where} is {_shown(fault.value)}, not an object")
         elif fault.rule == "id":
@@ -183,9 +202,10 @@ class _EntryReader:
                 fix="Write the image's size, or leave both out.",
             )
 
-    def read_categories(self, entries: list[Any]) -> None:
-        read = coco_json.read_categories(entries)
+    def read_categories(self, entries: list[Any], annotations: object) -> None:
+        read = coco_json.read_categories(entries, annotations)
         self.file.repairs.update(read.repairs)
+        self.file.notes += read.notes
         for fault in read.faults:
             self._refuse_category(fault)
         if not entries:
@@ -194,12 +214,20 @@ class _EntryReader:
 
     def _refuse_category(self, fault: coco_json.Fault) -> None:
         where = self._where("categories", fault.number)
+        self.rejected_categories.add(fault)
         if fault.rule == "object":
             self.faults.add("categories", f"{where} is {_shown(fault.value)}, not an object")
         elif fault.rule == "id":
             self._refuse_id(fault.value, where)
         elif fault.rule == "name":
-            self.faults.add("categories", f"{where} (id {fault.value}) has no name")
+            what = "has no name"
+            if fault.other is not None and not isinstance(fault.other, str):
+                what = f"has the name {_shown(fault.other)}, which is not text"
+            self.faults.add(
+                "categories",
+                f"{where} (id {fault.value}) {what}",
+                fix='Write the class\'s name as text, such as "name": "cat".',
+            )
         elif fault.rule == "half":
             self._refuse_half(where, "name", fault.value)
         elif fault.rule == "twice":
@@ -237,6 +265,8 @@ class _EntryReader:
             if image_id is None or not isinstance(category_id, int):
                 continue
             if image_id not in self.file.images:
+                if image_id in self.rejected_images:
+                    continue
                 orphans.append(
                     f"annotation {annotation_id} in {self.file.title} points to image "
                     f"{_printable(image_id)}, "
@@ -244,6 +274,8 @@ class _EntryReader:
                 )
                 continue
             if category_id not in self.file.categories:
+                if category_id in self.rejected_categories:
+                    continue
                 self.faults.add(
                     "unknown categories",
                     f'{where} has category_id {category_id}, which is not in "categories" (ids '
@@ -253,6 +285,8 @@ class _EntryReader:
                 continue
             self._read_object(entry, annotation_id, image_id, category_id)
         self._refuse_orphans(orphans, len(entries), drop_orphans)
+        if ignored := coco_json.count_ignored(entries):
+            self.file.notes.append(coco_json.counted_in_coco("ignore", ignored))
 
     def _refuse_orphans(self, orphans: list[str], total: int, drop_orphans: Counts) -> None:
         """Another number of annotations without their image than was stated is a fault (F7)."""
@@ -323,7 +357,7 @@ class _EntryReader:
                 "iscrowd": flags[0],
                 "difficult": flags[1],
                 "truncated": flags[2],
-                "area": self._area(entry, box[2] * box[3], where),
+                "area": self._area(entry, box, where),
                 "segmentation": segmentation if self.masks or flags[0] else None,
             }
         )
@@ -343,20 +377,22 @@ class _EntryReader:
             )
         return flag or 0
 
-    def _area(self, entry: Mapping[str, Any], by_box: float, where: str) -> float:
-        area = entry.get("area")
+    def _area(self, entry: Mapping[str, Any], box: list[float], where: str) -> float:
+        area, by_box = entry.get("area"), box[2] * box[3]
         if area is None:
             self.file.repairs["area missing, box area used"] += 1
             self.file.box_areas += 1
             return by_box
         # A box without area is a fault of its own.
-        if not coco_json.is_number(area) or (by_box > 0 and not coco_json.is_area(area, by_box)):
+        judged = coco_json.judge_area(area, box[2], box[3])
+        if not coco_json.is_number(area) or (by_box > 0 and judged == "wrong"):
             self.faults.add(
                 "areas",
                 f"{where}: area is {_shown(area)}, its box has {by_box:g}",
                 fix="Write the area of the mask, or leave it out: the box's is used then.",
             )
             return by_box
+        self.file.repairs["area above its tiny box's by rounding, kept"] += judged == "rounded"
         self.file.box_areas += math.isclose(area, by_box, rel_tol=1e-6)
         return float(area)
 
@@ -384,6 +420,27 @@ class _EntryReader:
         hint = f"; write the number {value}" if isinstance(value, str) and value.isdigit() else ""
         kind = " (text)" if isinstance(value, str) else ""
         self.faults.add("ids", f"{where}: {key} is {_shown(value)}{kind}{hint}", fix=fix)
+
+
+class _Rejected:
+    """Ids of entries that have a fault; with an entry whose id is not known, any id may be."""
+
+    def __init__(self) -> None:
+        self.ids: set[Any] = set()
+        self.any = False
+
+    def add(self, fault: coco_json.Fault) -> None:
+        if fault.rule in ("object", "id"):
+            self.any = True
+        elif fault.rule == "half":
+            value = coco_json.as_id(fault.entry.get("id"))
+            self.ids.add(value)
+            self.any |= value is None
+        else:
+            self.ids.add(fault.value)
+
+    def __contains__(self, value: object) -> bool:
+        return self.any or value in self.ids
 
 
 def _printable(value: Id) -> str:

@@ -69,7 +69,7 @@ def load_coco(
     counts = Counter(file.repairs)
     counts["annotations of missing images, dropped"] = file.orphans
     counts["annotations that occur twice, dropped"] = repeated
-    records = _records(file, image_root, faults, options, counts)
+    records = _records(file, json_file, image_root, faults, options, counts)
     places = {category_id: i for i, category_id in enumerate(file.categories)}
     by_id = {record["image_id"]: record for record in records}
     words = _CocoMessages(file)
@@ -94,7 +94,7 @@ def load_coco(
         hash=hash_of_records(records, classes, exif=options.exif),
         counts={**count_records(records), **{k: v for k, v in counts.items() if v}},
         sources=sources,
-        notes=tuple(_notes(file, records, classes)),
+        notes=tuple(_notes(file, records, classes, evaluators)),
     )
 
 
@@ -114,6 +114,7 @@ def _without_repeats(content: dict[str, Any]) -> int:
 
 def _records(
     file: CocoFile,
+    json_file: Path,
     image_root: Path,
     faults: Faults,
     options: DataOptions,
@@ -123,8 +124,16 @@ def _records(
     names = [name for name, _ in file.images.values()]
     located = locate(str(image_root), names, IMAGE_SUFFIXES)
     located.missing[:] = [f"{image_root}/{name}" for name in located.missing]
+    if located.by_base_name:
+        file.notes.append(located.folders_note())
     counts["images missing, left out"] = refuse_missing(
-        located, faults, options, what="images", total=len(names), source=file.title
+        located,
+        faults,
+        options,
+        what="images",
+        total=len(names),
+        source=file.title,
+        named_as=f"coco:{json_file}:",
     )
     counts["images under another spelling"] = len(located.renamed)
     entries = [
@@ -223,9 +232,12 @@ def _place(
 
 
 def _notes(
-    file: CocoFile, records: Sequence[Mapping[str, Any]], classes: Sequence[str]
+    file: CocoFile,
+    records: Sequence[Mapping[str, Any]],
+    classes: Sequence[str],
+    evaluators: Sequence[str],
 ) -> list[str]:
-    notes = notes_on(records, classes)
+    notes = [*file.notes, *notes_on(records, classes, evaluators)]
     if file.annotations and file.box_areas == len(file.annotations):
         notes.append(
             "every area is its box's: sizes small, medium and large are not comparable with COCO's"

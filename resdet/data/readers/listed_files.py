@@ -10,6 +10,7 @@ Not for: what is in the files (`scan`).
 from __future__ import annotations
 
 import os
+import shlex
 import unicodedata
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
@@ -28,23 +29,88 @@ class Located:
         missing: listed names without a file.
         ambiguous: listed names with several candidates, and these.
         renamed: listed names found under another spelling, and that spelling.
+        by_base_name: listed names whose folders are not there, found by their last part.
+        elsewhere: a folder below which all listed names lie, where none is below the one given.
     """
 
     paths: dict[str, str] = field(default_factory=dict)
     missing: list[str] = field(default_factory=list)
     ambiguous: dict[str, list[str]] = field(default_factory=dict)
     renamed: dict[str, str] = field(default_factory=dict)
+    by_base_name: list[str] = field(default_factory=list)
+    elsewhere: str = ""
+
+    def folders_note(self) -> str:
+        """The sentence on files that were found without the folders of their names; "" if none."""
+        if not self.by_base_name:
+            return ""
+        return (
+            f"no listed file is in the folder that its name has ({self.by_base_name[0]}); "
+            f"{len(self.by_base_name):,} were found by the last part of their names"
+        )
 
 
 def locate(folder: str, names: Iterable[str], suffixes: Sequence[str]) -> Located:
     """Finds each name below `folder`, or else its stem under another spelling or suffix.
 
+    Where none is there and names have folders (`images/a.jpg`, `../media/a.jpg`), all are looked
+    for by their last parts, if these differ; else in the folders above and below.
+
     Args:
         names: relative paths, such as "000005.jpg" or "train/a.jpg".
         suffixes: lower-case ones that another spelling may have.
     """
-    files = Located()
+    names = list(names)
     folders = _Folders(suffixes)
+    files = _locate(folder, names, folders)
+    if files.paths or files.ambiguous or not names:
+        return files
+    bases = {name: last_part(name) for name in names}
+    if len(set(bases.values())) == len(names) and any(b != name for name, b in bases.items()):
+        by_base = _locate(folder, list(bases.values()), folders)
+        if by_base.paths:
+            return _under_listed_names(by_base, bases)
+    files.elsewhere = _folder_of_all(folder, names, suffixes)
+    return files
+
+
+def last_part(name: str) -> str:
+    """The file's own name: behind the last slash, or backslash of Windows."""
+    return name.replace("\\", "/").rstrip("/").rpartition("/")[2] or name
+
+
+def _under_listed_names(by_base: Located, bases: dict[str, str]) -> Located:
+    files = Located()
+    for name, base in bases.items():
+        if base in by_base.paths:
+            files.paths[name] = by_base.paths[base]
+            files.by_base_name.append(name)
+        elif base in by_base.ambiguous:
+            files.ambiguous[name] = by_base.ambiguous[base]
+        else:
+            files.missing.append(name)
+        if base in by_base.renamed:
+            files.renamed[name] = by_base.renamed[base]
+    return files
+
+
+def _folder_of_all(folder: str, names: Sequence[str], suffixes: Sequence[str]) -> str:
+    """A folder one or two levels up, or one down, below which every name is; "" if none."""
+    parent = os.path.dirname(folder)
+    try:
+        below = sorted(e.path for e in os.scandir(folder) if e.is_dir())
+    except OSError:
+        below = []
+    for candidate in (parent, os.path.dirname(parent), *below[:50]):
+        if not _locate(candidate, names[:1], _Folders(suffixes)).paths:
+            continue
+        if len(_locate(candidate, names, _Folders(suffixes)).paths) == len(names):
+            return candidate
+    return ""
+
+
+def _locate(folder: str, names: Iterable[str], folders: _Folders) -> Located:
+    files = Located()
     for name in names:
         parent, base = os.path.split(os.path.join(folder, native(name)))
         if base in folders.entries(parent):
@@ -112,7 +178,14 @@ def portable(name: str) -> str:
 
 
 def refuse_missing(
-    files: Located, faults: Faults, options: DataOptions, *, what: str, total: int, source: str
+    files: Located,
+    faults: Faults,
+    options: DataOptions,
+    *,
+    what: str,
+    total: int,
+    source: str,
+    named_as: str = "",
 ) -> int:
     """Adds missing and ambiguous files to the faults; how many may be left out.
 
@@ -120,6 +193,7 @@ def refuse_missing(
         what: they are, such as "images".
         total: how many are listed.
         source: the list.
+        named_as: the name of the set up to the folder, which comes last; "" where it has none.
     """
     for name, others in files.ambiguous.items():
         faults.add(
@@ -134,10 +208,23 @@ def refuse_missing(
     for name in files.missing:
         faults.add(f"missing {what}", name)
     typed = to_type("DATASETS.ALLOW_MISSING", options.allow_missing, faults.name, missing)
+    fix = (
+        f"Put them there, or train on the rest with {typed} (exactly that number"
+        f"{f', not {stated}' if stated else ''}; for training sets alone)."
+    )
+    if missing == total:
+        # Nothing would be left to train on.
+        fix = f"None of the {what} is there: is it the right folder? Name it, or put them there."
+        if files.elsewhere and named_as:
+            fix = (
+                f"All of them lie below {files.elsewhere}: name the set "
+                f"{shlex.quote(named_as + files.elsewhere)}."
+            )
+        elif files.elsewhere:
+            fix = f"All of them lie below {files.elsewhere}: put them where they are expected."
     faults.explain(
         f"missing {what}",
         heading=f"{missing:,} of {total:,} {what} listed in {source} are missing:",
-        fix=f"Put them there, or train on the rest with {typed} (exactly that number"
-        f"{f', not {stated}' if stated else ''}; for training sets alone).",
+        fix=fix,
     )
     return 0

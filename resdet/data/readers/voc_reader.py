@@ -95,7 +95,7 @@ def load_voc(
         annotated=annotated,
         hash=hash_of_records(records, classes, voc_origin=options.voc_origin, exif=options.exif),
         counts={**count_records(records), **counts},
-        notes=(*reading.notes, *notes_on(records, classes)),
+        notes=(*reading.notes, *notes_on(records, classes, evaluators)),
     )
 
 
@@ -180,6 +180,8 @@ class _Reading:
     ) -> list[Item]:
         """The objects of all records, with boxes half-open; unknown classes are faults (F4)."""
         place = {name: i for i, name in enumerate(words.classes)}
+        if not place and self.faults.count("class list"):
+            return []
         near = self.options.voc_origin
         items = []
         for record in records:
@@ -316,9 +318,17 @@ def _own_classes(root: Path, faults: Faults) -> tuple[str, ...]:
         for name, number in Counter(names).items():
             if number > 1:
                 faults.add("class list", f'classes.txt has "{name}" {number} times')
+        if not names:
+            faults.add(
+                "class list",
+                "classes.txt has no class in it",
+                fix="Write one name a line, or remove the file: the names in the annotations are "
+                "then the classes.",
+            )
         return tuple(dict.fromkeys(names))
     objects: Counter[str] = Counter()
-    for path in sorted((root / "Annotations").glob("*.xml")):
+    # Ids may have folders (day1/000001), as lists and images have.
+    for path in sorted((root / "Annotations").rglob("*.xml")):
         objects.update(o.name for o in parse_voc(path.read_bytes(), path.name).objects)
     spellings: dict[str, list[str]] = {}
     for name in sorted(objects):

@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +30,7 @@ from resdet.evaluation.inputs.arrays import BoolArray, ImageId
 from resdet.evaluation.inputs.detections import Columns, load_columns
 from resdet.evaluation.inputs.findings import Finding, refuse_if_any
 from resdet.evaluation.inputs.ground_truth import GroundTruth, read_ground_truth
+from resdet.evaluation.inputs.image_ids import EXACT
 from resdet.evaluation.inputs.validation import DETECTIONS_PER_IMAGE, check_columns
 from resdet.evaluation.voc import voc_evaluation as voc
 from resdet.evaluation.voc.voc_rules import VocJudge, VocRule
@@ -101,6 +102,7 @@ class Explanation:
     counts: detections, objects, crowds, difficult. notes: to be shown beside the numbers.
     engine: whose AP50 COCO's first line was found equal to: the fast one, and on how many images
         it was compared with pycocotools.
+    accepted: faults of the results by rule (`findings.accept`).
     """
 
     rules: tuple[Rule, ...]
@@ -109,6 +111,7 @@ class Explanation:
     warnings: tuple[Finding, ...] = ()
     notes: tuple[str, ...] = ()
     engine: str = ""
+    accepted: Mapping[str, int] = field(default_factory=dict)
 
     def __getitem__(self, key: str) -> Rule:
         """The line of that key."""
@@ -124,6 +127,7 @@ class Explanation:
             **self.counts,
             "rules": [rule.to_json() for rule in self.rules],
             "images": dict(self.images),
+            **({"accepted": dict(self.accepted)} if self.accepted else {}),
         }
 
 
@@ -132,6 +136,8 @@ def explain(
     results: Sequence[Any] | Path | str,
     *,
     evaluated_ids: Sequence[ImageId] | None = None,
+    accepted: Mapping[str, int] | None = None,
+    image_ids: str = EXACT,
 ) -> Explanation:
     """AP50 of a results list under every rule, after it was validated.
 
@@ -139,6 +145,8 @@ def explain(
         gt: COCO's instances JSON, with `difficult` where the set has it: an object or a path.
         results: COCO's results list of boxes: dicts, or a path.
         evaluated_ids: the images that the detector saw; None when not recorded.
+        accepted: by rule of the checks, exactly so many faults are accepted (`findings.accept`).
+        image_ids: how the results name images, one of `image_ids.WAYS`.
 
     Raises:
         DataError: a path does not exist; the ground truth is faulty.
@@ -146,9 +154,9 @@ def explain(
             page gives the reason.
     """
     truth = read_ground_truth(gt)
-    columns, findings, title = load_columns(results, truth.index)
+    columns, findings, title = load_columns(results, truth.index, image_ids=image_ids)
     findings += check_columns(columns, truth.index, evaluated_ids)
-    warnings = refuse_if_any(title, findings)
+    warnings = refuse_if_any(title, findings, {} if accepted is None else accepted)
     table = _Table(columns)
     with profile.span("COCO's rules"):
         engine = _coco_rules(table, truth)
@@ -167,6 +175,7 @@ def explain(
         tuple(warnings),
         tuple(notes_on_zero(table.heads["coco"].ap50, truth, columns)),
         engine,
+        dict(accepted or {}),
     )
 
 

@@ -17,7 +17,7 @@ from __future__ import annotations
 import contextlib
 import io
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -40,6 +40,7 @@ from resdet.evaluation.inputs.arrays import BoolArray, FloatArray, ImageId, IntA
 from resdet.evaluation.inputs.detections import TASKS, Columns, load_columns
 from resdet.evaluation.inputs.findings import Finding, refuse_if_any
 from resdet.evaluation.inputs.ground_truth import GroundTruth, read_ground_truth
+from resdet.evaluation.inputs.image_ids import EXACT, WORDS
 from resdet.evaluation.inputs.masks import compressed, mask_area, segmentation_fault
 from resdet.evaluation.inputs.validation import check_columns
 from resdet.evaluation.voc.voc_result import no_detections
@@ -62,6 +63,7 @@ class CocoResult:
     precision: (10 overlaps, 101 recalls, categories), NaN where undefined; all sizes, 100
         detections per image and class.
     images: expected, evaluated, missing. notes: to be shown beside the numbers.
+    accepted: faults of the results by rule (`findings.accept`). image_ids: how they named images.
     """
 
     task: str
@@ -74,6 +76,8 @@ class CocoResult:
     notes: tuple[str, ...] = ()
     warnings: tuple[Finding, ...] = ()
     engine: str = "official"
+    accepted: Mapping[str, int] = field(default_factory=dict)
+    image_ids: str = EXACT
 
     @property
     def protocol(self) -> str:
@@ -100,6 +104,8 @@ class CocoResult:
             **self.numbers,
             "per_category": dict(self.per_category),
             "images": dict(self.images),
+            **({"accepted": dict(self.accepted)} if self.accepted else {}),
+            **({"image_ids": self.image_ids} if self.image_ids != EXACT else {}),
         }
 
 
@@ -111,6 +117,8 @@ def evaluate(
     evaluated_ids: Sequence[ImageId] | None = None,
     subset: Sequence[ImageId] | None = None,
     engine: str = "official",
+    accepted: Mapping[str, int] | None = None,
+    image_ids: str = EXACT,
 ) -> CocoResult:
     """The twelve numbers of a results list, after it was validated.
 
@@ -121,6 +129,8 @@ def evaluate(
         evaluated_ids: the images that the detector saw; None when not recorded.
         subset: score these images only; else all must have been evaluated (F91).
         engine: "official" (pycocotools), or "fast", cross-checked on a sample.
+        accepted: by rule of the checks, exactly so many faults are accepted (`findings.accept`).
+        image_ids: how the results name images, one of `image_ids.WAYS`.
 
     Raises:
         DataError: a path does not exist; the ground truth is faulty, or has no masks for segm.
@@ -130,10 +140,14 @@ def evaluate(
         raise ValueError(f"task is {task!r}, expected one of {TASKS}")
     _refuse_unknown(engine)
     truth = read_ground_truth(gt)
-    columns, findings, title = load_columns(results, truth.index, task)
+    columns, findings, title = load_columns(results, truth.index, task, image_ids=image_ids)
     findings += check_columns(columns, truth.index, evaluated_ids, subset)
-    warnings = refuse_if_any(title, findings)
-    return evaluate_columns(truth, columns, warnings, task=task, subset=subset, engine=engine)
+    warnings = refuse_if_any(title, findings, {} if accepted is None else accepted)
+    result = evaluate_columns(truth, columns, warnings, task=task, subset=subset, engine=engine)
+    notes = result.notes
+    if image_ids != EXACT:
+        notes = (*notes, f"Image ids of the results were read as {WORDS[image_ids]}.")
+    return replace(result, accepted=dict(accepted or {}), image_ids=image_ids, notes=notes)
 
 
 def _refuse_unknown(engine: str) -> None:
@@ -414,6 +428,7 @@ def _notes(
         )
     if truth.sizes_by_box_area:
         notes.append("Sizes by box area: APs, APm, APl are not comparable with COCO's.")
+    notes += truth.notes
     return notes + [f"Repaired in reading: {n:,} x {what}." for what, n in truth.repairs.items()]
 
 

@@ -15,6 +15,7 @@ import gzip
 import importlib
 import json
 import math
+import shlex
 import zlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
@@ -25,6 +26,7 @@ import numpy as np
 import numpy.typing as npt
 
 from resdet.errors import DataError, ResdetError
+from resdet.formats import foreign
 
 FloatArray = npt.NDArray[np.float64]
 IntArray = npt.NDArray[np.int64]
@@ -32,6 +34,8 @@ BoolArray = npt.NDArray[np.bool_]
 ImageId = int | str
 
 MISSING = object()
+# Of a file that is not JSON, to look for what it is: longer than a line of results.
+LINE_BYTES = 1 << 16
 
 
 def is_number(value: object) -> bool:
@@ -192,5 +196,41 @@ def collector_paused() -> Iterator[None]:
 
 
 def unreadable_json(path: Path, error: Exception, unreadable: type[ResdetError]) -> ResdetError:
-    """The refusal of a file that is not JSON, with the place where it breaks."""
-    return unreadable(f"{path} is not readable as JSON: {error}. Was it written to its end?")
+    """The refusal of a file that is not JSON: what it is, or the place where it breaks."""
+    return unreadable(
+        _other_format(path)
+        or f"{path} is not readable as JSON: {error}. Was it written to its end?"
+    )
+
+
+def _other_format(path: Path) -> str:
+    """The sentence on a file of another format; "" where it begins as JSON or cannot be read."""
+    if not path.is_file():
+        return ""  # a pipe is read once
+    try:
+        with path.open("rb") as file:
+            head, size = file.read(LINE_BYTES), path.stat().st_size
+    except OSError:
+        return ""
+    if head[:1] == b"\x80" and head[1:2] in b"\x02\x03\x04\x05":
+        return (
+            f"{path} is a Python pickle, not JSON. It is not opened, as that would run what is in "
+            "it: write the same list with json.dump where it was made."
+        )
+    if head.lstrip()[:1] not in (b"[", b"{", b"\xef", b"\x1f"):
+        described = foreign.describe(head[: foreign.HEAD_BYTES], size, expected="JSON")
+        return f"{path} {described}"
+    first, _, rest = head.lstrip().partition(b"\n")
+    if not rest.strip() or not first.startswith(b"{"):
+        return ""
+    try:
+        json.loads(first)
+    except (ValueError, RecursionError):
+        return ""
+    code = "import json, sys; json.dump([json.loads(s) for s in sys.stdin if s.strip()], "
+    code += "sys.stdout)"
+    target = path.with_name(f"{path.stem}.list.json")
+    return (
+        f"{path} holds one JSON value a line (JSON lines), not one list. Make the list:\n"
+        f'  python -c "{code}" < {shlex.quote(str(path))} > {shlex.quote(str(target))}'
+    )

@@ -34,6 +34,7 @@ from resdet.evaluation.inputs.arrays import (
 from resdet.evaluation.inputs.fault_counts import Tally
 from resdet.evaluation.inputs.findings import Finding
 from resdet.evaluation.inputs.ground_truth import SetIndex
+from resdet.evaluation.inputs.image_ids import EXACT
 from resdet.evaluation.inputs.json_stream import NotAnArray, Quick, array_pieces
 from resdet.evaluation.inputs.malformed_entries import Former, Part
 from resdet.evaluation.inputs.masks import are_whole, mask_boxes
@@ -57,6 +58,9 @@ class Columns:
     mask_keys: IntArray | None = None
     # What VOC's files add to x and y (1), so that boxes can be judged as they were written.
     origin: float = 0.0
+    # Place of each row in the list that was read, and entries of it that are no row.
+    entries: Sequence[int] | IntArray = ()
+    left_out: int = 0
 
     def __len__(self) -> int:
         return len(self.scores)
@@ -89,7 +93,7 @@ def _kind(value: object) -> str:
 
 
 def read_columns(
-    results: Sequence[Any], index: SetIndex, task: str = "bbox"
+    results: Sequence[Any], index: SetIndex, task: str = "bbox", image_ids: str = EXACT
 ) -> tuple[Columns, list[Finding]]:
     """Results as arrays, and what was wrong with the form of those left out.
 
@@ -97,8 +101,9 @@ def read_columns(
         results: dicts with image_id, category_id, score and bbox (segm: segmentation as RLE).
         index: the set that they are about.
         task: "bbox" or "segm".
+        image_ids: how they name images, one of `image_ids.WAYS`.
     """
-    return _columns(_slices(results), Tally(index), task)
+    return _columns(_slices(results), Tally(index, image_ids), task)
 
 
 def _slices(results: Sequence[Any]) -> Iterator[Sequence[Any]]:
@@ -107,27 +112,33 @@ def _slices(results: Sequence[Any]) -> Iterator[Sequence[Any]]:
 
 @profile.timed("read results")
 def load_columns(
-    source: Any, index: SetIndex, task: str = "bbox", *, keep_masks: bool = True
+    source: Any,
+    index: SetIndex,
+    task: str = "bbox",
+    *,
+    keep_masks: bool = True,
+    image_ids: str = EXACT,
 ) -> tuple[Columns, list[Finding], str]:
     """`read_columns` of a file or a list, and its name in messages; a file is read in pieces.
 
     Args:
         keep_masks: False to check masks and let them go: then only `mask_keys` tell them apart,
             and memory does not grow with them.
+        image_ids: how the results name images, one of `image_ids.WAYS`.
 
     Raises:
-        DataError: no such file.
+        DataError: no such file; `image_ids` is not for this set.
         CheckFailed: it is not JSON, or not a list (F87).
     """
     if isinstance(source, str | Path):
-        tally = Tally(index)
+        tally = Tally(index, image_ids)
         try:
             pieces = array_pieces(source, CheckFailed, _quick(tally) if task == "bbox" else None)
             return *_columns(pieces, tally, task, keep_masks), Path(source).name
         except NotAnArray:
             pass
     results, title = read_results(source)
-    return *_columns(_slices(results), Tally(index), task, keep_masks), title
+    return *_columns(_slices(results), Tally(index, image_ids), task, keep_masks), title
 
 
 def _columns(
@@ -198,6 +209,8 @@ def _join(parts: Sequence[Part], tally: Tally, task: str, keep_masks: bool) -> C
         lambda row: f"entry {entries[row]} (image {index.image_ids[image[row]]})",
         [mask for p in parts for mask in p.masks] if task == "segm" and keep_masks else None,
         _joined_keys(parts) if task == "segm" and not keep_masks else None,
+        entries=entries,
+        left_out=tally.total - len(image),
     )
 
 

@@ -16,6 +16,7 @@ import numpy as np
 
 from resdet.evaluation.inputs.findings import REFUSE, SHOWN, Finding, share
 from resdet.evaluation.inputs.ground_truth import SetIndex
+from resdet.evaluation.inputs.image_ids import EXACT, WORDS, Suggestion, image_places
 
 
 class FaultKind(Enum):
@@ -54,7 +55,7 @@ class _FaultCount:
 
     def finding(self, total: int) -> Finding:
         what = f"{self.what} {share(self.count, total)}."
-        return Finding(self.rule, self.count, self.first, self.fix, REFUSE, what)
+        return Finding(self.rule, self.count, self.first, self.fix, REFUSE, what, True, total)
 
 
 class Tally:
@@ -62,18 +63,19 @@ class Tally:
 
     total: entries before the piece at hand. images, categories: places in the set, by id.
     used_categories: by place, whether an entry of a plain piece has it.
+
+    Args:
+        image_ids: how results name images, one of `image_ids.WAYS`.
     """
 
-    def __init__(self, index: SetIndex):
+    def __init__(self, index: SetIndex, image_ids: str = EXACT):
         self.index = index
         self.total = 0
-        self.images = {value: i for i, value in enumerate(index.image_ids)}
+        self.images = image_places(index.image_ids, index.file_names, image_ids, index.title)
         self.categories = {value: i for i, value in enumerate(index.category_ids)}
         self.used_categories = np.zeros(len(index.category_ids), dtype=np.bool_)
         self._counts: dict[FaultKind, _FaultCount] = {}
-        self._image_texts: set[str] = set()
-        self._unknown_images: list[Any] = []  # the first one
-        self._only_of_other_type = True
+        self._unknown_images: Suggestion | None = None
         self._category_range: list[int] = []  # the lowest and the highest
 
     def add(
@@ -86,12 +88,10 @@ class Tally:
         fault.first += [describe(int(row)) for row in rows[: SHOWN - len(fault.first)]]
 
     def add_unknown_images(self, values: Iterable[Any]) -> None:
-        """Ids that the set does not have: may they be its own as text, or as numbers?"""
-        for value in values:
-            if not self._unknown_images:
-                self._unknown_images = [value]
-                self._image_texts = {str(i) for i in self.index.image_ids}
-            self._only_of_other_type &= str(value) in self._image_texts
+        """Ids that the set does not have: may they be its own in another form?"""
+        if self._unknown_images is None:
+            self._unknown_images = Suggestion(self.index.image_ids, self.index.file_names)
+        self._unknown_images.add(values)
 
     def add_categories(self, ids: Iterable[int]) -> None:
         """Whole numbers that the file gives as categories, of the set or not."""
@@ -109,9 +109,17 @@ class Tally:
         ]
 
     def _word_images(self, fault: _FaultCount) -> None:
-        if self._only_of_other_type:
-            right = "numbers" if isinstance(self._unknown_images[0], str) else "text"
-            fault.fix = f"The set's image ids are {right}: write {right}."
+        way = self._unknown_images.way if self._unknown_images else None
+        if way is not None:
+            fault.fix = (
+                f"All of these are {WORDS[way]}: add --image-ids {way} to resdet evaluate coco, or "
+                f"write {self._own_form()}."
+            )
+
+    def _own_form(self) -> str:
+        kinds = {type(value) for value in self.index.image_ids}
+        own = {frozenset({int}): "numbers", frozenset({str}): "text"}.get(frozenset(kinds))
+        return f"the set's image ids, which are {own}" if own else "the set's own image ids"
 
     def _word_categories(self, fault: _FaultCount) -> None:
         ids = self.index.category_ids

@@ -5,14 +5,16 @@ Not for: finding anything (`detections`, `validation`).
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 
-from resdet.errors import CheckFailed
+from resdet.errors import CheckFailed, ConfigError
 from resdet.evaluation.inputs.arrays import IntArray
 
 SHOWN = 5
 REFUSE, WARN = "refuse", "warn"
+# Not stated beside entries that are left out: these may be all that the images have.
+OF_ENTRIES_LEFT_OUT = ("images-without-detections",)
 
 
 @dataclass(frozen=True)
@@ -21,7 +23,9 @@ class Finding:
 
     rule: a stable word for scripts. count: how many entries (or images) have it. first: the
     first of them, in words. fix: what would fix it. severity: "refuse" (never scored) or
-    "warn" (scored, with a warning). what: the fault as a sentence, with its share.
+    "warn" (scored, with a warning). what: the fault as a sentence, with its share. leaves_out:
+    its entries are in no number, also where it is accepted. total: entries of the file, 0 where
+    it is not known.
     """
 
     rule: str
@@ -30,6 +34,8 @@ class Finding:
     fix: str
     severity: str
     what: str
+    leaves_out: bool = False
+    total: int = 0
 
     def to_json(self) -> dict[str, object]:
         return {"rule": self.rule, "count": self.count, "first": self.first, "fix": self.fix}
@@ -52,9 +58,12 @@ def finding(
     what: str,
     fix: str,
     severity: str = REFUSE,
+    *,
+    leaves_out: bool = False,
 ) -> Finding:
     """A finding on the entries `rows`, the first few of them named by `name(row)`."""
-    return Finding(rule, len(rows), [name(int(r)) for r in rows[:SHOWN]], fix, severity, what)
+    first = [name(int(r)) for r in rows[:SHOWN]]
+    return Finding(rule, len(rows), first, fix, severity, what, leaves_out)
 
 
 def share(count: int, total: int, unit: str = "entries") -> str:
@@ -64,12 +73,78 @@ def share(count: int, total: int, unit: str = "entries") -> str:
     return f"{count:,} of {total:,} {unit}"
 
 
-def refuse_if_any(title: str, findings: Sequence[Finding]) -> list[Finding]:
+def without_consequences(findings: Sequence[Finding]) -> list[Finding]:
+    """The findings, but for those that may follow from others: a page has no false sentence."""
+    if not any(f.leaves_out and f.severity == REFUSE for f in findings):
+        return list(findings)
+    return [f for f in findings if f.rule not in OF_ENTRIES_LEFT_OUT]
+
+
+def accepted_counts(words: Sequence[str]) -> dict[str, int]:
+    """RULE=COUNT words as a mapping.
+
+    >>> accepted_counts(["duplicates=3"])
+    {'duplicates': 3}
+
+    Raises:
+        ConfigError: a word has another form, or a rule stands twice.
+    """
+    counts: dict[str, int] = {}
+    for word in words:
+        rule, sign, number = word.partition("=")
+        if not sign or not rule or not number.isdecimal() or int(number) == 0:
+            raise ConfigError(
+                f'--accept "{word}": give RULE=COUNT, as the page of a refusal names it, such as '
+                "--accept duplicates=3."
+            )
+        if rule in counts:
+            raise ConfigError(f"--accept {rule} is given twice. Give one count.")
+        counts[rule] = int(number)
+    return counts
+
+
+def accept(findings: Sequence[Finding], counts: Mapping[str, int], title: str) -> list[Finding]:
+    """The findings, those of accepted rules as warnings.
+
+    Args:
+        counts: by rule, how many entries or images are accepted: exactly so many.
+
+    Raises:
+        CheckFailed: there are more or fewer; shows both numbers and every rule that is there.
+    """
+    there: dict[str, int] = {}
+    for item in findings:
+        there[item.rule] = there.get(item.rule, 0) + item.count
+    for rule, count in counts.items():
+        if there.get(rule, 0) != count:
+            listed = ", ".join(f"{r}={n}" for r, n in there.items()) or "none"
+            raise CheckFailed(
+                f"{title} is not scored: --accept {rule}={count}, and it has "
+                f"{there.get(rule, 0):,} of {rule}. What was found: {listed}. Give the exact "
+                "number, or leave it out."
+            )
+    return [
+        replace(f, severity=WARN, fix=_accepted(f)) if f.rule in counts else f for f in findings
+    ]
+
+
+def _accepted(item: Finding) -> str:
+    return f"Accepted: {'left out' if item.leaves_out else 'scored as they stand'}."
+
+
+def refuse_if_any(
+    title: str, findings: Sequence[Finding], accepted: Mapping[str, int] | None = None
+) -> list[Finding]:
     """The warnings among the findings; faulty results are refused, never scored.
+
+    Args:
+        accepted: `accept`'s counts; None where the caller has no way to state them, and the page
+            names none.
 
     Raises:
         CheckFailed: a finding refuses; the page has every refusal, then the warnings.
     """
+    findings = without_consequences(accept(findings, accepted or {}, title))
     refusals = [f for f in findings if f.severity == REFUSE]
     warnings = [f for f in findings if f.severity != REFUSE]
     if not refusals:
@@ -78,4 +153,19 @@ def refuse_if_any(title: str, findings: Sequence[Finding]) -> list[Finding]:
     for item in [*refusals, *warnings]:
         head, *rest = item.lines()
         lines += [f"- {head}", *rest]
+    left_out = sum(f.count for f in refusals if f.leaves_out)
+    is_all = left_out and left_out >= max(f.total for f in refusals)
+    if accepted is not None and not is_all:
+        lines.append(_how_to_accept(refusals, left_out, accepted))
     raise CheckFailed("\n".join(lines))
+
+
+def _how_to_accept(refusals: Sequence[Finding], left_out: int, accepted: Mapping[str, int]) -> str:
+    counts = dict(accepted)
+    for item in refusals:
+        counts[item.rule] = counts.get(item.rule, 0) + item.count
+    words = " ".join(f"--accept {rule}={count}" for rule, count in counts.items())
+    how = "as they stand"
+    if left_out:
+        how = f"without {left_out:,} {'entry' if left_out == 1 else 'entries'} named above"
+    return f"To score it all the same, {how}, with this stated beside the number: {words}"

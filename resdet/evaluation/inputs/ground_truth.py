@@ -11,7 +11,7 @@ Not for: detections (`validation`), or VOC's XML (`annotation_files`).
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import chain
 from operator import itemgetter
 from pathlib import Path
@@ -44,6 +44,7 @@ class SetIndex:
     sizes: FloatArray  # (images, 2): width, height in pixels; NaN where unknown
     category_ids: tuple[int, ...]
     category_names: tuple[str, ...]
+    file_names: tuple[str | None, ...] = ()  # of the images, where the set names them
 
     def image_rank(self) -> IntArray:
         """Place of each image in the order of ids: numbers by value, then text."""
@@ -72,6 +73,7 @@ class GroundTruth:
     members: dict[int, FloatArray]  # row of a crowd to the boxes of its objects, where it has them
     info: Mapping[str, Any]
     repairs: dict[str, int] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()  # to be shown beside every number of COCO's metric
 
     @property
     def sizes_by_box_area(self) -> bool:
@@ -152,7 +154,12 @@ def _category_fault(fault: coco_json.Fault) -> str:
         value = None if fault.value is coco_json.MISSING else fault.value
         return f"{where} has id {as_text(value)}. Write an integer."
     if fault.rule == "name":
-        return f"{where} (id {fault.value}) has no name. Write one."
+        if fault.other is None or isinstance(fault.other, str):
+            return f"{where} (id {fault.value}) has no name. Write one."
+        return (
+            f"{where} (id {fault.value}) has the name {as_text(fault.other)}, which is not text. "
+            'Write the class\'s name, such as "name": "cat".'
+        )
     if fault.rule == "half":
         return _half_a_pair(where, "name", fault.value)
     name = fault.entry["name"].strip()
@@ -177,13 +184,36 @@ class _GroundTruthReader:
         self.source = source
         self.faults: list[str] = []
         self.repairs: dict[str, int] = {}
+        self.notes: list[str] = []
 
     def read(self) -> GroundTruth:
-        index = SetIndex(self.title, *self._images(), *self._categories())
-        self._stop_if_faulty()
+        index = self.read_index()
         ground_truth = self._plain_annotations(index) or self._annotations(index)
         self._stop_if_faulty()
-        return ground_truth
+        self._note_what_coco_lacks(ground_truth)
+        # Of the set that a run was measured on: what its own files no longer show.
+        known = ground_truth.info.get("notes")
+        if isinstance(known, list):
+            self.notes += [f"{n[0].upper()}{n[1:]}." for n in known if isinstance(n, str) and n]
+        return replace(ground_truth, notes=tuple(dict.fromkeys(self.notes)))
+
+    def read_index(self) -> SetIndex:
+        ids, sizes, names = self._images()
+        index = SetIndex(self.title, ids, sizes, *self._categories(), names)
+        self._stop_if_faulty()
+        return index
+
+    def _note_what_coco_lacks(self, truth: GroundTruth) -> None:
+        if difficult := int((truth.difficult & ~truth.crowd).sum()):
+            self.notes.append(coco_json.counted_in_coco("difficult", difficult) + ".")
+        if ignored := coco_json.count_ignored(self.source["annotations"]):
+            self.notes.append(coco_json.counted_in_coco("ignore", ignored) + ".")
+        if coco_json.is_federated(self.source["images"]):
+            self.notes.append(
+                "The set is federated, as LVIS: not every category was annotated on every image. "
+                "COCO's metric counts right detections of such categories as wrong, so this is "
+                "not LVIS's AP; that is lvis-api's."
+            )
 
     def _stop_if_faulty(self) -> None:
         if self.faults:
@@ -205,7 +235,7 @@ class _GroundTruthReader:
                 self.faults.append(f'"{key}" entry {number} is {as_text(item)}, not an object.')
         return records
 
-    def _images(self) -> tuple[tuple[ImageId, ...], FloatArray]:
+    def _images(self) -> tuple[tuple[ImageId, ...], FloatArray, tuple[str | None, ...]]:
         read = coco_json.read_images(self.source["images"])
         self._count(read)
         self.faults += [_image_fault(f) for f in read.faults if f.rule != "as_text"]
@@ -217,6 +247,7 @@ class _GroundTruthReader:
         return (
             tuple(image.id for image in read.images),
             np.array(sizes, dtype=np.float64).reshape(-1, 2),
+            tuple(coco_json.file_name_of(image.entry) for image in read.images),
         )
 
     def _count(self, read: coco_json.Entries) -> None:
@@ -225,8 +256,10 @@ class _GroundTruthReader:
 
     def _categories(self) -> tuple[tuple[int, ...], tuple[str, ...]]:
         """In the order of ids, as pycocotools takes them."""
-        read = coco_json.read_categories(self.source["categories"])
+        annotations = self.source.get("annotations")
+        read = coco_json.read_categories(self.source["categories"], annotations)
         self._count(read)
+        self.notes += [f"{note[0].upper()}{note[1:]}." for note in read.notes]
         self.faults += map(_category_fault, read.faults)
         if not read.names and not self.faults:
             self.faults.append('"categories" is empty: there is nothing to score.')
@@ -386,7 +419,10 @@ class _GroundTruthReader:
         if item.get("area") is None:
             self._repair("area missing, box area used")
             return by_box
-        if not coco_json.is_area(item["area"], by_box):
+        judged = coco_json.judge_area(item["area"], box[2], box[3])
+        if judged == "rounded":
+            self._repair("area above its tiny box's by rounding, kept")
+        if judged == "wrong":
             self.faults.append(
                 f"{name}: area is {as_text(item['area'])}, its box has {by_box:g}. Write the "
                 "area of the mask, or leave it out: the box's is used then."
@@ -424,4 +460,4 @@ def read_index(source: Mapping[str, Any] | Path | str) -> SetIndex:
         )
     if key := coco_json.lacking_list(source, ("images", "categories")):
         raise DataError(_lacks(title, key))
-    return _GroundTruthReader(title, {**source, "annotations": []}).read().index
+    return _GroundTruthReader(title, source).read_index()

@@ -232,8 +232,7 @@ class Former:
         rows = [i for i in not_numbers(scores) if i not in self.bad]
         self._add(
             FaultKind.SCORE_NO_NUMBER, "text-for-number", rows,
-            lambda r: f"score is {as_text(scores[r])}; write the number"
-            + (f" {scores[r]}" if isinstance(scores[r], str) else ""),
+            lambda r: f"score is {as_text(scores[r])}{_number_to_write(scores[r])}",
             "score is not a number:", "Write numbers without quotes.",
         )  # fmt: skip
 
@@ -269,6 +268,14 @@ def _shown_image(image_id: Any, known: tuple[Any, ...]) -> str:
     """The value, marked as text or number where that may be the fault."""
     same_kind = any(isinstance(i, str) for i in known) == isinstance(image_id, str)
     return printable(image_id) if same_kind and isinstance(image_id, str) else as_text(image_id)
+
+
+def _number_to_write(value: Any) -> str:
+    """ "; write the number 0.9" for the text "0.9"; "" for what holds no number."""
+    try:
+        return f"; write the number {float(value):g}" if isinstance(value, str) else ""
+    except ValueError:
+        return ""
 
 
 def _not_finite_text(value: Any) -> str:

@@ -1,6 +1,6 @@
 """The result folder of a run: what lies in it, and both metrics from its files alone.
 
-    images.json                     ids expected and evaluated
+    images.json                     ids expected and evaluated; faults that were accepted, by rule
     ground_truth.json.gz            COCO-style, with `difficult`; info lists the set's metrics
     coco_instances_results.json     the detections, COCO's format
     comp4_det_test_<class>.txt      the same in VOC's, where VOC's metric is meant
@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -125,15 +125,30 @@ def evaluate_folder(
     evaluated = _evaluated(folder, truth)
     columns, findings, _ = load_columns(folder / COCO_RESULTS, truth.index)
     findings += check_columns(columns, truth.index, evaluated, subset)
-    warnings = refuse_if_any(str(folder / COCO_RESULTS), findings)
+    accepted, beside = _accepted(folder)
+    warnings = refuse_if_any(str(folder / COCO_RESULTS), findings, accepted or None)
     metrics = truth.info.get("evaluators") or METRICS
     pair = coco_result = None
     if "coco" in metrics:
         coco_result = coco.evaluate_columns(truth, columns, warnings, subset=subset)
+        coco_result = replace(coco_result, accepted={**beside, **accepted})
     if "voc" in metrics:
         pair = _both_rules(folder, truth, columns, evaluated, style, subset)
     data_set = str(truth.info.get("data_set", folder.name))
     return FolderResult(data_set, pair, coco_result, truth, columns, tuple(warnings))
+
+
+def _accepted(folder: Path) -> tuple[dict[str, int], dict[str, int]]:
+    """Faults by rule that were accepted when other tools' results were put here.
+
+    Returns:
+        of detections that are there; of entries that were left out, and of warnings.
+    """
+    value = read_json(folder / IMAGES, CheckFailed)
+    stated = value.get("accepted") if isinstance(value, dict) else None
+    if stated is None:
+        return {}, {}
+    return dict(stated.get("scored", {})), dict(stated.get("beside", {}))
 
 
 def _evaluated(folder: Path, truth: GroundTruth) -> tuple[ImageId, ...]:

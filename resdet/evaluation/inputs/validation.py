@@ -17,8 +17,16 @@ import numpy as np
 from resdet import profile
 from resdet.evaluation.inputs.arrays import FloatArray, ImageId, IntArray, printable, stable_order
 from resdet.evaluation.inputs.detections import Columns, load_columns
-from resdet.evaluation.inputs.findings import REFUSE, WARN, Finding, finding, share
+from resdet.evaluation.inputs.findings import (
+    REFUSE,
+    WARN,
+    Finding,
+    finding,
+    share,
+    without_consequences,
+)
 from resdet.evaluation.inputs.ground_truth import GroundTruth, SetIndex, read_ground_truth
+from resdet.evaluation.inputs.image_ids import EXACT
 
 DETECTIONS_PER_IMAGE = 100
 # A few boxes in the first pixel may be an accident; more than this never (F83).
@@ -37,6 +45,7 @@ def check_results(
     *,
     task: str = "bbox",
     subset: Sequence[ImageId] | None = None,
+    image_ids: str = EXACT,
 ) -> list[Finding]:
     """What is wrong with a list of results in COCO's format; an empty list when it is clean.
 
@@ -47,14 +56,15 @@ def check_results(
             not recorded.
         task: "bbox" or "segm".
         subset: images meant to be scored, when not all are.
+        image_ids: how the results name images, one of `image_ids.WAYS`.
 
     Raises:
         DataError: a path does not exist, or the ground truth is faulty.
         CheckFailed: the file holds no list at all.
     """
     index = gt if isinstance(gt, SetIndex) else read_ground_truth(gt).index
-    columns, findings, _ = load_columns(results, index, task, keep_masks=False)
-    return findings + check_columns(columns, index, evaluated_ids, subset)
+    columns, findings, _ = load_columns(results, index, task, keep_masks=False, image_ids=image_ids)
+    return without_consequences(findings + check_columns(columns, index, evaluated_ids, subset))
 
 
 @profile.timed("check results")
@@ -135,6 +145,8 @@ def _check_empty_images(columns: Columns, index: SetIndex) -> list[Finding]:
     empty = np.flatnonzero(np.bincount(columns.image, minlength=len(index.image_ids)) == 0)
     if len(empty) == 0:
         return []
+    if len(columns) == 0 and columns.left_out:
+        return []  # what the images have is not known
     total = len(index.image_ids)
     return [
         finding(
@@ -175,17 +187,36 @@ def _check_normalised(columns: Columns) -> list[Finding]:
 
 
 def _check_sizes(columns: Columns) -> list[Finding]:
-    """F82: without a width or a height nothing can match; negative ones are corners swapped."""
-    rows = np.flatnonzero((columns.boxes[:, 2] <= 0) | (columns.boxes[:, 3] <= 0))
-    if len(rows) == 0:
-        return []
-    return [
-        finding(
-            "size", rows, lambda r: _box_text(columns, r),
-            f"Boxes of zero or negative width or height: {share(len(rows), len(columns))}.",
-            "Leave such boxes out when writing; negative ones have their corners swapped.",
-        )
-    ]  # fmt: skip
+    """F82: boxes that match nothing. pycocotools scores them as wrong detections.
+
+    A width or height of 0 comes from rounding or clipping; it is refused only where all have it.
+    Negative ones have their corners swapped, and mean another box.
+    """
+    sides = columns.boxes[:, 2:]
+    negative = (sides < 0).any(axis=1)
+    rows = np.flatnonzero((sides == 0).any(axis=1) & ~negative)
+    findings = []
+    if len(rows):
+        every = len(rows) == len(columns)
+        findings.append(
+            finding(
+                "zero-boxes", rows, lambda r: _box_text(columns, r),
+                f"Boxes of zero width or height: {share(len(rows), len(columns))}.",
+                "Write [x, y, width, height]; no box has an area." if every else
+                "They match no object, so each counts as wrong. Leave them out when writing.",
+                REFUSE if every else WARN,
+            )
+        )  # fmt: skip
+    rows = np.flatnonzero(negative)
+    if len(rows):
+        findings.append(
+            finding(
+                "size", rows, lambda r: _box_text(columns, r),
+                f"Boxes of negative width or height: {share(len(rows), len(columns))}.",
+                "Their corners are swapped: write the upper left one and a positive size.",
+            )
+        )  # fmt: skip
+    return findings
 
 
 def _check_place(columns: Columns, index: SetIndex) -> list[Finding]:

@@ -18,7 +18,7 @@ Not for: reading files (`voc_arrays`, `detection_files`; their functions are off
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
@@ -72,6 +72,7 @@ def evaluate(
     iou: float = 0.5,
     style: str = "d2",
     subset: Sequence[ImageId] | None = None,
+    accepted: Mapping[str, int] | None = None,
 ) -> VocResult:
     """AP of each class and their mean, after the detections were validated.
 
@@ -82,11 +83,14 @@ def evaluate(
         iou: the overlap that a right detection has, above 0 and at most 1.
         style: "d2" or "devkit", see the module.
         subset: score these images only; else all must have been evaluated (F91).
+        accepted: by rule of the checks, exactly so many faults are accepted (`findings.accept`).
 
     Raises:
         CheckFailed: the detections are refused: not finite, on unknown images, images missing.
     """
-    return evaluate_at(ground_truth, detections, [iou], ap=ap, style=style, subset=subset)[0]
+    return evaluate_at(
+        ground_truth, detections, [iou], ap=ap, style=style, subset=subset, accepted=accepted
+    )[0]
 
 
 def evaluate_at(
@@ -97,6 +101,7 @@ def evaluate_at(
     ap: str = "11-point",
     style: str = "d2",
     subset: Sequence[ImageId] | None = None,
+    accepted: Mapping[str, int] | None = None,
 ) -> list[VocResult]:
     """What `evaluate` gives at each of `ious`; validation and overlaps are had once for all.
 
@@ -105,7 +110,7 @@ def evaluate_at(
     _refuse_unknown_choices(ap, ious, style)
     columns, kept, findings = _columns(ground_truth, detections)
     findings += check_columns(columns, ground_truth.index, detections.evaluated, subset)
-    warnings = refuse_if_any(detections.title, findings)
+    warnings = refuse_if_any(detections.title, findings, accepted)
     boxes = detections.boxes[kept]  # as written: half-open ones would have been rounded twice
     used = np.ones(len(ground_truth.image_ids), dtype=np.bool_)
     if subset is not None:
@@ -131,7 +136,9 @@ def evaluate_at(
     results = []
     for place, iou in enumerate(ious):
         classes = {name: each[place] for name, each in scores.items()}
-        result = VocResult(ap, iou, style, classes, images, tuple(warnings))
+        result = VocResult(
+            ap, iou, style, classes, images, tuple(warnings), accepted=dict(accepted or {})
+        )
         if iou == 0.5:  # what a zero means elsewhere is another question
             causes = notes_on_zero(result.mean_ap, ground_truth, columns, used)
             result = dataclasses.replace(result, causes=tuple(causes))
@@ -187,6 +194,7 @@ def _columns(
                 f"among the {len(places):,} images of {ground_truth.index.title}",
                 f"Images that the set does not have: {share(len(rows), total)}.",
                 "Is it the right --root and --split? Results of another set cannot be scored.",
+                leaves_out=True,
             )
         )  # fmt: skip
     with np.errstate(over="ignore", invalid="ignore"):  # a width may be beyond every float
@@ -202,11 +210,13 @@ def _columns(
                 f"{' '.join(f'{v:g}' for v in detections.boxes[r])}",
                 f"Scores or boxes that are NaN or infinite: {share(len(rows), total)}.",
                 "They come from the model: look for a loss that was not finite in its log.",
+                leaves_out=True,
             )
         )  # fmt: skip
     kept = np.flatnonzero(finite & (image >= 0))
     columns = Columns(
         image[kept], label[detections.label[kept]], half_open[kept], detections.scores[kept],
-        lambda row: detections.name(int(kept[row])), origin=1.0,
+        lambda row: detections.name(int(kept[row])), origin=1.0, entries=kept,
+        left_out=total - len(kept),
     )  # fmt: skip
     return columns, kept, findings

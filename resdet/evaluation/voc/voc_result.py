@@ -6,7 +6,7 @@ Not for: computing anything (`voc_evaluation`).
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -29,6 +29,7 @@ class VocResult:
     images: Mapping[str, int]  # expected, evaluated, missing
     warnings: tuple[Finding, ...] = ()
     causes: tuple[str, ...] = ()  # of an AP50 close to zero (`zero_ap`)
+    accepted: Mapping[str, int] = field(default_factory=dict)  # faults, by rule (`findings.accept`)
 
     @property
     def protocol(self) -> str:
@@ -59,6 +60,7 @@ class VocResult:
                 for name, s in self.classes.items()
             },
             "images": dict(self.images),
+            **({"accepted": dict(self.accepted)} if self.accepted else {}),
         }
 
     @property

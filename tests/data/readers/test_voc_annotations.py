@@ -199,7 +199,7 @@ def test_a_class_that_is_mostly_difficult_is_noted(voc_tree) -> None:
     voc_tree.add("a", hard, hard, voc_tree.object("cat"), voc_tree.object("dog"))
     voc_tree.list("train", "a")
     assert load(voc_tree).notes == (
-        "2 of 3 objects of cat are difficult, so they count neither for nor against",
+        "2 of 3 objects of cat are difficult, so they count neither for nor against in VOC's AP",
     )
 
 
@@ -224,10 +224,10 @@ EXTERNAL = '<!DOCTYPE a [<!ENTITY x SYSTEM "file:///etc/passwd">]><annotation>&x
     ("content", "message"),
     [
         pytest.param("", "is empty", id="empty"),
-        pytest.param("<annotation><object>", "not readable as XML: no element found", id="cut"),
+        pytest.param("<annotation><object>", "line 1: the file ends before", id="cut"),
         pytest.param("<!doctype html><p>404", "is a web page", id="web page"),
         pytest.param("<html><p>404</html>", "is a web page", id="html"),
-        pytest.param('{"shapes": []}', "not readable as XML", id="json"),
+        pytest.param('{"shapes": []}', "line 1, column 1: not well-formed", id="json"),
         pytest.param("<VOC/>", r"opens with <VOC>, a VOC annotation with", id="other root"),
         pytest.param(ENTITY, "declares the entity lol; that is not followed", id="entity"),
         pytest.param(EXTERNAL, "declares the entity x", id="external entity"),

@@ -12,6 +12,8 @@ import pytest
 from resdet.errors import DataError
 from resdet.evaluation.coco import coco_evaluation as coco
 from resdet.evaluation.inputs.ground_truth import read_ground_truth
+from resdet.formats import coco_json as coco_json_rules
+from tests.support import coco_json
 
 
 @pytest.mark.parametrize(
@@ -133,3 +135,80 @@ def test_packed_files_are_read(tmp_path: Path, instances: Any) -> None:
     path = tmp_path / "gt.json.gz"
     path.write_bytes(gzip.compress(json.dumps(instances).encode()))
     assert read_ground_truth(path).index.image_ids == (7, 9)
+
+
+def test_the_exporters_root_category_is_left_out(instances: Any, perfect: Any) -> None:
+    """Roboflow: scored as if the root were not there; by hand, all objects are found."""
+    for category in instances["categories"]:
+        category["supercategory"] = "dog"
+    instances["categories"].insert(0, {"id": 0, "name": "dog", "supercategory": "none"})
+    result = coco.evaluate(instances, perfect)
+    assert list(result.per_category) == ["cat", "dog", "ox"]
+    assert result.numbers["AP"] == pytest.approx(1.0)
+    assert any(n.startswith('Category 0 "dog" is left out: the super') for n in result.notes)
+    instances["annotations"][0]["category_id"] = 0
+    with pytest.raises(DataError, match='1 fault, .*\n  two categories are named "dog"'):
+        read_ground_truth(instances)
+
+
+def test_a_category_name_that_is_a_number_is_one_statement(instances: Any) -> None:
+    """Not "has no name"; each category once, none of its annotations."""
+    instances["categories"][0]["name"] = 0
+    with pytest.raises(DataError, match=r"1 fault.*\n.*\(id 1\) has the name 0, which is not text"):
+        read_ground_truth(instances)
+
+
+@pytest.mark.parametrize("key", ["difficult", "ignore"])
+def test_difficult_objects_are_to_be_found_as_pycocotools_has_it(
+    instances: Any, perfect: Any, key: str
+) -> None:
+    """Oracle: pycocotools, which overwrites `ignore` with `iscrowd` (cocoapi#466)."""
+    instances["annotations"][1][key] = 1
+    instances["annotations"][0][key] = 0
+    del perfect[1]
+    result = coco.evaluate(instances, perfect)
+    stats = coco_json.by_pycocotools(instances, perfect).stats
+    assert result.numbers["AP"] == pytest.approx(stats[0], abs=1e-12)
+    (note,) = [n for n in result.notes if key in n]
+    assert note.startswith(f'1 object with "{key}": 1 counts as to be found, like any other')
+
+
+def test_a_federated_set_is_noted(instances: Any, perfect: Any) -> None:
+    """LVIS: images say which categories were looked for; COCO's metric does not ask."""
+    for image in instances["images"]:
+        image |= {"neg_category_ids": [], "not_exhaustive_category_ids": [1]}
+    assert any("not LVIS's AP" in note for note in coco.evaluate(instances, perfect).notes)
+
+
+def test_notes_of_a_runs_set_stand_beside_its_number_once(instances: Any, perfect: Any) -> None:
+    """ground_truth.json.gz has them in its info; what the file itself shows is not said twice."""
+    instances["annotations"][1]["difficult"] = 1
+    note = coco_json_rules.counted_in_coco("difficult", 1)
+    instances["info"] = {"notes": [note, "federated as LVIS: so and so", 7, ""]}
+    notes = coco.evaluate(instances, perfect).notes
+    assert notes.count(f"{note}.") == 1
+    assert "Federated as LVIS: so and so." in notes
+
+
+@pytest.mark.parametrize(("box", "area", "counted"), [
+    ([1, 1, 3.4, 3.4], 16, 1), ([1, 1, 0.5, 1.2], 0, 1), ([1, 1, 3.4, 3.4], 11, 0),
+])  # fmt: skip
+def test_rounded_areas_of_tiny_boxes_are_scored_as_written(
+    instances: Any, perfect: Any, box: list[float], area: float, counted: int
+) -> None:
+    """Oracle: pycocotools, for which an area only decides what is small."""
+    instances["annotations"][0] |= {"bbox": box, "area": area}
+    truth = read_ground_truth(instances)
+    assert truth.area[0] == area
+    assert truth.repairs.get("area above its tiny box's by rounding, kept", 0) == counted
+    expected = coco_json.by_pycocotools(instances, perfect).stats
+    numbers = [-1 if v is None else v for v in coco.evaluate(truth, perfect).numbers.values()]
+    assert numbers == pytest.approx(expected.tolist(), abs=1e-12)
+
+
+@pytest.mark.parametrize(("box", "area"), [([1, 1, 3.4, 3.4], 20), ([1, 1, 30, 50], 1600)])
+def test_an_area_beyond_rounding_is_refused(instances: Any, box: list[float], area: int) -> None:
+    """(3.4 + 1)^2 is 19.36; a box of 1500 is not tiny."""
+    instances["annotations"][0] |= {"bbox": box, "area": area}
+    with pytest.raises(DataError, match=f"annotation 11: area is {area}"):
+        read_ground_truth(instances)

@@ -346,7 +346,7 @@ def test_whatever_is_odd_is_gone_through_one_by_one(instances: Any, key: str, va
     """Faults, repairs and other forms of a number are for the reader that can name them."""
     instances["annotations"][1] |= {"area": 0.5, key: value}
     reader = ground_truth._GroundTruthReader("the set", instances)
-    index = SetIndex("the set", *reader._images(), *reader._categories())
+    index = reader.read_index()
     assert reader._plain_annotations(index) is None
 
 

@@ -82,7 +82,7 @@ def test_faulty_objects_are_named(devkit: Path, objects: str, match: str) -> Non
 @pytest.mark.parametrize(
     ("text", "match"),
     [
-        ("<annotation><object>", "000001.xml is not readable as XML"),
+        ("<annotation><object>", "000001.xml, line 1: the file ends before"),
         ("", "is empty"),
         ("<html></html>", "is a web page"),
         ("<labels></labels>", "opens with <labels>"),

@@ -1,0 +1,67 @@
+"""What is written where: an empty word or a folder for a file is refused, never the default."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from resdet.cli import main
+
+FOLDERS = [
+    ("train_det", "--config", "voc07_r50", "--output", ""),
+    ("pretrain_cls", "--output", ""),
+    ("compare", "a", "b", "--output", ""),
+    ("demo", "--output", " "),
+    ("submit", "coco", "RUN", "--algorithm", "x", "--output", ""),
+    ("submit", "voc", "RUN", "--output", ""),
+]
+FILES = [
+    ("convert_weights", "export", "F", "-o"),
+    ("convert_weights", "convert", "F", "--to", "timm", "-o"),
+]
+
+
+def typed(*words: str) -> int:
+    """The exit code; argparse ends the process."""
+    with pytest.raises(SystemExit) as end:
+        main.main(words)
+    return int(end.value.code or 0)
+
+
+@pytest.mark.parametrize("words", FOLDERS, ids=" ".join)
+def test_an_empty_folder_is_refused(words: tuple[str, ...], capsys: Any) -> None:
+    """--output "" is a variable that was not set, and no wish for the default."""
+    assert typed(*words) == 2
+    assert "it is empty; name a folder, or leave the option out" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("command", FILES, ids=" ".join)
+@pytest.mark.parametrize(
+    ("word", "what"),
+    [("", "it is empty; name the file"), (".", ". is a folder"), ("new/", "new/ is a folder")],
+)
+def test_a_folder_is_no_file_to_write(
+    command: tuple[str, ...], word: str, what: str, capsys: Any
+) -> None:
+    """It ended in a traceback, with exit code 70."""
+    assert typed(*command, word) == 2
+    assert what in capsys.readouterr().err
+
+
+def test_a_file_is_no_folder_to_write_to(tmp_path: Path, capsys: Any) -> None:
+    file = tmp_path / "f"
+    file.write_text("x", encoding="utf-8")
+    assert typed("compare", "a", "b", "--output", str(file)) == 2
+    assert f"{file} is a file; name a folder" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("word", [".", ""])
+def test_submit_check_says_what_a_folder_is(
+    word: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any
+) -> None:
+    """Not that it does not exist."""
+    monkeypatch.chdir(tmp_path)
+    assert main.main(["submit", "check", word, "--gt", "gt.json"]) == 2
+    assert f"{tmp_path} is a folder. Give a results file" in capsys.readouterr().err
