@@ -32,8 +32,9 @@ from resdet.weights.formats import containers
 from resdet.weights.formats.containers import Contents
 from resdet.weights.origins import registry
 from resdet.weights.origins.habits import by_habit, card_of, needs_stride_rule, unknown_of
-from resdet.weights.origins.identify import Identified, shapes_of
+from resdet.weights.origins.identify import Identified
 from resdet.weights.origins.origin import COUNTER, Habits
+from resdet.weights.origins.whole_nets import shapes_of
 from resdet.weights.resolve import WeightFile
 from resdet.weights.tensor_checks import not_finite
 from resdet.weights.transfer import grouped
@@ -261,20 +262,18 @@ def _foreign(file: WeightFile, problems: list[str], counted: dict[str, Any]) -> 
         scale=scale(identified.tensors),
         norms=health,
         verified=card.verified if card else habits.verified,
-        notes=_notes(contents, identified, habits),
+        notes=_notes(file, identified, habits),
         problems=(*problems, *_ill(health), *_missing(identified)),
         fits=fits,
         **counted,
     )
 
 
-def _notes(contents: Contents, identified: Identified, habits: Habits) -> tuple[str, ...]:
+def _notes(file: WeightFile, identified: Identified, habits: Habits) -> tuple[str, ...]:
+    contents = file.contents
     notes = list(identified.notes)
-    if contents.left_aside:
-        notes.append(
-            f"left aside, of no net: {len(contents.left_aside)} tensors ({contents.left_aside[0]}"
-            f"{', …' if len(contents.left_aside) > 1 else ''})"
-        )
+    if aside := file.left_aside():
+        notes.append(aside)
     if identified.detector and unknown_of(habits):
         notes.append(
             "as a detector it loads whole, with the config that it was trained with; its net alone "
@@ -285,11 +284,6 @@ def _notes(contents: Contents, identified: Identified, habits: Habits) -> tuple[
     if contents.averages:
         notes.append(
             f"averaged weights lie beside: --part {contents.averages[0]} takes those instead"
-        )
-    if identified.extras:
-        notes.append(
-            f"left out, no part of the net: {len(identified.extras)} tensors "
-            f"({identified.extras[0]}{', …' if len(identified.extras) > 1 else ''})"
         )
     family = family_of(identified.net)
     if habits.origin == "torchvision" and family is not None and family.name == "resnet":
