@@ -15,6 +15,7 @@ from pathlib import Path
 from resdet.errors import WeightsError
 from resdet.weights import native_names
 from resdet.weights.cards import CARD_KEY, Card, card_beside, part_of
+from resdet.weights.eps import refuse_other_eps
 from resdet.weights.formats import containers
 from resdet.weights.formats.containers import Contents, Tensors
 from resdet.weights.origins.habits import by_habit, card_of
@@ -117,6 +118,7 @@ class WeightFile:
         """Tensors under our names, and their card; raises as `files.load`."""
         refuse_not_finite(self.contents.tensors, self.where)
         tensors, card = self._loaded()
+        refuse_other_eps(card, self.where)
         return tensors, card
 
     def _loaded(self) -> tuple[Tensors, Card]:

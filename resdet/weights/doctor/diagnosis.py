@@ -28,6 +28,7 @@ from resdet.weights.doctor.first_layer import (
     is_folded,
     scale,
 )
+from resdet.weights.eps import refuse_other_eps
 from resdet.weights.formats import containers
 from resdet.weights.formats.containers import Contents
 from resdet.weights.origins import registry
@@ -201,6 +202,7 @@ def _with_card(
     path: Path, contents: Contents, card: Card, problems: list[str], counted: dict[str, Any]
 ) -> Diagnosis:
     """A file with a complete card, whose tensors are named as in its net."""
+    refuse_other_eps(card, str(path))
     if native_names.has_own_names(card.net):
         native_names.check(contents, card.net, card.net_options, path)
     health = norms_of(contents.tensors)
@@ -229,10 +231,13 @@ def _foreign(file: WeightFile, problems: list[str], counted: dict[str, Any]) -> 
     identified = file.identified(of_run) if of_run else file.identification
     habits = by_habit(path, contents, identified)
     card = None
+    if of_run:
+        refuse_other_eps(of_run, file.where)
     if identified.detector and of_run:
         card = of_run
     elif path_beside(path).exists():
         card = card_of(path, contents, identified, file.digest)
+        refuse_other_eps(card, file.where)
     elif not identified.detector and unknown_of(habits):
         problems = [
             *problems,
