@@ -249,7 +249,9 @@ def _json(parser: argparse.ArgumentParser) -> None:
 
 def _part(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
-        "--part", metavar="KEY", help="of a file with several nets, such as model_ema"
+        "--part",
+        metavar="PART",
+        help="of a file with several nets: a key (model_ema) or a prefix of names (encoder_q.)",
     )
 
 

@@ -43,6 +43,8 @@ from resdet.run import layout
 from resdet.run.folder import Run
 from resdet.weights import Card
 from resdet.weights.cards import path_beside
+from resdet.weights.eps import refuse_other_eps
+from resdet.weights.origins.identify import is_detectron2_detector
 from resdet.weights.resolve import WeightFile
 from resdet.weights.tensor_checks import refuse_not_finite
 
@@ -224,6 +226,7 @@ def _start_of_training(cfg: Any) -> _StartingPoint:
         ConfigError: nothing to start from, and FROM_SCRATCH not set. WeightsError: a bad file.
     """
     path = cfg.MODEL.WEIGHTS
+    training_command.refuse_part_of_nothing(cfg)
     if not path:
         if not cfg.TRANSFER.FROM_SCRATCH:
             raise ConfigError(
@@ -231,17 +234,19 @@ def _start_of_training(cfg: Any) -> _StartingPoint:
                 "or set TRANSFER.FROM_SCRATCH True to train from random weights."
             )
         return _StartingPoint()
-    file = WeightFile(path)
+    file = WeightFile(path, cfg.MODEL.WEIGHTS_PART or None)
     if not path.endswith(".safetensors"):
         contents = file.contents
         refuse_not_finite(contents.tensors, path)
-        if _is_detector(contents.tensors):
+        if is_detectron2_detector(contents.tensors):
             classes = _classes_of_heads(cfg.TRANSFER.HEAD_CLASSES) or tuple(
                 contents.beside.get("classes", ())
             )
             card = _card_beside(Path(path))
             return _StartingPoint(card, contents.tensors, path, head_classes=classes)
     tensors, card = file.load()
+    if aside := file.left_aside():
+        logger.info("%s: %s", path, aside)
     return _StartingPoint(card, tensors)
 
 
@@ -253,6 +258,7 @@ def _detector_to_score(config: Config, args: argparse.Namespace) -> _StartingPoi
         WeightsError: MODEL.WEIGHTS holds no detector.
     """
     cfg = config.cfg
+    training_command.refuse_part_of_nothing(cfg)
     folder = training_command.folder_of(args, Path(args.config).stem)
     path = Path(cfg.MODEL.WEIGHTS) if cfg.MODEL.WEIGHTS else folder / layout.DETECTOR
     if (folder / layout.RUN).exists():
@@ -273,8 +279,9 @@ def _detector_to_score(config: Config, args: argparse.Namespace) -> _StartingPoi
         raise RunError(
             f"{path} does not exist: nothing to score. Finish the run, or give MODEL.WEIGHTS."
         )
-    contents = None if path.suffix == ".safetensors" else weights.read(path)
-    if contents is None or not _is_detector(contents.tensors):
+    part = cfg.MODEL.WEIGHTS_PART if str(path) == cfg.MODEL.WEIGHTS else ""
+    contents = None if path.suffix == ".safetensors" else weights.read(path, part or None)
+    if contents is None or not is_detectron2_detector(contents.tensors):
         raise WeightsError(
             f"{path} holds a classifier; --eval-only needs a detector. Leave MODEL.WEIGHTS out to "
             f"score the run's own {layout.DETECTOR}, or name another one."
@@ -287,10 +294,6 @@ def _detector_to_score(config: Config, args: argparse.Namespace) -> _StartingPoi
             path,
         )
     return _StartingPoint(_card_beside(path), contents.tensors, str(path), classes)
-
-
-def _is_detector(tensors: Mapping[str, Any]) -> bool:
-    return any(name.startswith(("proposal_generator.", "roi_heads.")) for name in tensors)
 
 
 def _fill(
@@ -318,7 +321,9 @@ def _card_beside(model: Path) -> Card | None:
         path = path_beside(model)
     if not path.exists():
         return None
-    return Card.read(path)
+    card = Card.read(path)
+    refuse_other_eps(card, str(model))
+    return card
 
 
 def explain(config: Config, card: Card | None) -> str:

@@ -13,6 +13,7 @@ import platform
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import torch
 import yaml
@@ -117,6 +118,15 @@ def decide_resume(args: argparse.Namespace, name: str) -> None:
         args.resume = comm.all_gather(goes_on)[0] if comm.get_world_size() > 1 else goes_on
         logger.info("--resume auto: %s %s", path, "goes on" if args.resume else "starts anew")
     args.resume = bool(args.resume)
+
+
+def refuse_part_of_nothing(cfg: Any) -> None:
+    """Raises ConfigError for MODEL.WEIGHTS_PART without a file that it could be a part of."""
+    if cfg.MODEL.WEIGHTS_PART and not cfg.MODEL.WEIGHTS:
+        raise ConfigError(
+            f"MODEL.WEIGHTS_PART is {cfg.MODEL.WEIGHTS_PART}, and MODEL.WEIGHTS is empty: give the "
+            "file, or leave both out."
+        )
 
 
 def folder_of(args: argparse.Namespace, name: str) -> Path:

@@ -20,6 +20,11 @@ def add_keys(cfg: CfgNode) -> None:
 
 
 def _add_net_keys(cfg: CfgNode) -> None:
+    # Of a file with several nets, the one that is meant: a key that holds its tensors
+    # ("model_ema"), a prefix of their names ("encoder_q."), or both ("teacher/backbone."); "." is
+    # what lies at the top. "" = off: the file's one net; several are refused by name.
+    cfg.MODEL.WEIGHTS_PART = ""
+
     # -- The net: one class for classifier and backbone -----------------------------------
     net = cfg.MODEL.NET = CfgNode()
     # A name of resdet.nets.names(), timm:<a name of timm>, or a name that was registered in Python

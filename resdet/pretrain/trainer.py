@@ -42,6 +42,7 @@ from resdet.pretrain.image_loading import Batch, Crops, test_batches, train_batc
 from resdet.pretrain.scoring import rank_of, recompute_bn_statistics, score
 from resdet.run import layout
 from resdet.run.folder import Run, utc_now
+from resdet.weights.resolve import WeightFile
 
 logger = logging.getLogger("resdet.pretrain")
 
@@ -122,7 +123,10 @@ class Pretraining:
         where = self.cfg.MODEL.WEIGHTS
         if not where:
             return None
-        tensors, card = weights.load(where)
+        file = WeightFile(where, self.cfg.MODEL.WEIGHTS_PART or None)
+        tensors, card = file.load()
+        if aside := file.left_aside():
+            logger.info("%s: %s", where, aside)
         stated = (
             self.cfg.INPUT.FORMAT,
             tuple(self.cfg.MODEL.PIXEL_MEAN),

@@ -160,7 +160,7 @@ def _as_run(
     write_json(results / COCO_RESULTS, checked.entries, indent=None)
     write_json(results / GROUND_TRUTH, truth, indent=None)
     # Not recorded which images were visited: all, with a caution if some have nothing.
-    images = {
+    images: dict[str, Any] = {
         "data_set": gt.stem,
         "expected": expected,
         "evaluated": list(checked.evaluated or expected),

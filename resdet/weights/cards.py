@@ -147,6 +147,8 @@ class Card:
                 raise TypeError(f"net is {values['net']!r}, expected a name")
             if not isinstance(values.get("net_options", {}), dict):
                 raise TypeError("net_options is no dict")
+            if not isinstance(values.get("norm", {}), dict):
+                raise TypeError("norm is no dict")
             return cls(**values)
         except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
             raise WeightsError(f"{where}: its card cannot be read: {error!r}.") from None
@@ -249,14 +251,14 @@ def card_of_timm(net: TimmNet) -> Card:
         net=PREFIX + net.name.partition(".")[0],
         input=Input.of_unit_range(record["mean"], record["std"], int(height)),
         classes=tuple(names) if names else (),
-        norm=_norm_of(net.model),
+        norm=norm_of_net(net.model),
         data={"name": record.get("tag") or "unknown", "timm": weights},
         origin="timm",
         verified=bool(record.get("tag") and (record.get("hf_hub_id") or record.get("url"))),
     )
 
 
-def _norm_of(model: nn.Module) -> dict[str, Any]:
+def norm_of_net(model: nn.Module) -> dict[str, Any]:
     """Kind of norm and its eps, as cards have it; the first norm stands for all."""
     for module in model.modules():
         if isinstance(module, _BatchNorm):

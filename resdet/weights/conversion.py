@@ -28,10 +28,10 @@ from resdet.weights import files, native_names
 from resdet.weights.cards import Card, path_beside
 from resdet.weights.formats.containers import Tensors
 from resdet.weights.origins.habits import needs_stride_rule
-from resdet.weights.origins.identify import shapes_of
 from resdet.weights.origins.origin import COUNTER
 from resdet.weights.origins.reference_nets import Parity, logits, our_net, parity, reference_net
 from resdet.weights.origins.registry import to_names_of
+from resdet.weights.origins.whole_nets import shapes_of
 from resdet.weights.resolve import WeightFile
 from resdet.weights.tensor_checks import sha256_of
 from resdet.weights.transfer import grouped
@@ -353,5 +353,8 @@ def _against(
     net, why = reference_net(origin, *build)
     if net is None:
         return Parity(what, why=why)
-    net.load_state_dict(file.contents.tensors)
+    own = file.own_tensors
+    if set(own) - set(net.state_dict()):
+        return Parity(what, why="the file has other names than it")
+    net.load_state_dict(own)
     return parity(what, logits(net, size, flip=flip), ours)

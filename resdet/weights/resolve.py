@@ -15,19 +15,21 @@ from pathlib import Path
 from resdet.errors import WeightsError
 from resdet.weights import native_names
 from resdet.weights.cards import CARD_KEY, Card, card_beside, part_of
+from resdet.weights.eps import refuse_other_eps
 from resdet.weights.formats import containers
 from resdet.weights.formats.containers import Contents, Tensors
 from resdet.weights.origins.habits import by_habit, card_of
 from resdet.weights.origins.identify import Identified, identify
 from resdet.weights.origins.origin import Habits
 from resdet.weights.tensor_checks import refuse_not_finite, sha256_of
+from resdet.weights.transfer import grouped
 
 
 class WeightFile:
     """One file, read and hashed once; every attribute raises WeightsError as `load` does.
 
     Args:
-        part: as `formats.read` takes it; default: the one that the card beside the file is of.
+        part: as `containers.read` takes it; default: the one that the card beside the file is of.
         net_given: the user states what the file is; a card beside it is ignored.
     """
 
@@ -90,15 +92,36 @@ class WeightFile:
         return self.identification.origin.name
 
     @property
+    def own_tensors(self) -> Tensors:
+        """The net's tensors, of a foreign file, under the names that its origin gives them."""
+        return self.contents.tensors if self.named else self.identification.own
+
+    @property
     def strangers(self) -> tuple[str, ...]:
         """Names in the file that belong to no net."""
         if self.has_card_inside:
             return ()
         return (*self.contents.left_aside, *(() if self.named else self.identification.extras))
 
+    def left_aside(self) -> str:
+        """How many tensors of the file belong to no net, and their names; "" for none."""
+        names = self.strangers
+        if not names:
+            return ""
+        modules = grouped(names)
+        return (
+            f"left aside, of no net: {len(names)} tensors ({', '.join(modules[:6])}"
+            f"{', …' if len(modules) > 6 else ''})"
+        )
+
     def load(self) -> tuple[Tensors, Card]:
         """Tensors under our names, and their card; raises as `files.load`."""
         refuse_not_finite(self.contents.tensors, self.where)
+        tensors, card = self._loaded()
+        refuse_other_eps(card, self.where)
+        return tensors, card
+
+    def _loaded(self) -> tuple[Tensors, Card]:
         if card := self.card_inside:
             if card.tensors_sha256 != self.digest:
                 raise WeightsError(

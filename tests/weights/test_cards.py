@@ -4,8 +4,12 @@ import pytest
 
 pytest.importorskip("timm")
 
-from resdet import nets
+import torch
+
+from resdet import nets, weights
+from resdet.errors import WeightsError
 from resdet.weights.cards import card_of_timm
+from resdet.weights.doctor.diagnosis import inspect
 
 
 def test_a_record_of_the_usual_input_gives_the_usual_card():
@@ -46,3 +50,30 @@ def test_only_nets_of_timm_have_such_a_record():
         card_of_timm(nets.build("resnet18", width=0.125))
     with pytest.raises(ValueError, match="timm:test_resnet takes 1 channels, expected 3"):
         card_of_timm(nets.build("timm:test_resnet", in_chans=1))
+
+
+@pytest.mark.parametrize("eps", [1e-3, 0, "1e-3"])
+def test_an_eps_that_the_net_would_not_have_is_refused(tmp_path, eps):
+    """F21: (x - mean) / sqrt(variance + eps); torch's default is 1e-5, and so is ours."""
+    tensors = nets.build("resnet18", 3, width=0.125).state_dict()
+    tensors["stem.conv1.norm.running_mean"] += 1
+    norm = {"kind": "BN", "eps": eps, "folded": False}
+    image = weights.Input("RGB", (0, 0, 0), (60, 61, 62))
+    card = weights.Card("resnet18", image, {"width": 0.125}, norm=norm)
+    weights.save(tmp_path / "x.safetensors", tensors, card)
+    with pytest.raises(WeightsError, match="norms with eps .*resnet18 is built with 1e-05"):
+        weights.load(tmp_path / "x.safetensors")
+    report = inspect(tmp_path / "x.safetensors")
+    assert not report.loadable and "norms with eps" in report.problems[0]
+
+
+def test_a_net_that_is_built_with_another_eps_keeps_it(tmp_path):
+    """timm builds tf_efficientnet_b0 with TensorFlow's 1e-3; its card states that, and it loads."""
+    net = nets.build("timm:tf_efficientnet_b0", 3)
+    card = card_of_timm(net)
+    assert card.norm["eps"] == 1e-3
+    weights.save(tmp_path / "x.safetensors", net.state_dict(), card)
+    tensors, back = weights.load(tmp_path / "x.safetensors")
+    assert back.norm == card.norm and len(tensors) == len(net.state_dict())
+    norms = [m for m in net.modules() if isinstance(m, torch.nn.BatchNorm2d)]
+    assert {m.eps for m in norms} == {1e-3}

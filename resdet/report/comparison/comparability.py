@@ -31,7 +31,8 @@ RESULTS_ONLY = "RESULTS ONLY"
 NOT_SET = "(not set)"
 _BACKBONE_PREFIX = "MODEL.NET."
 # TRANSFER.NEW lists what of the net starts at random all the same: a part of its start.
-_BACKBONE = ("MODEL.BACKBONE.NAME", "MODEL.WEIGHTS", "TRANSFER.FROM_SCRATCH", "TRANSFER.NEW")
+_BACKBONE = ("MODEL.BACKBONE.NAME", "MODEL.WEIGHTS", "MODEL.WEIGHTS_PART",
+             "TRANSFER.FROM_SCRATCH", "TRANSFER.NEW")  # fmt: skip
 # Stock Detectron2 nets, where MODEL.NET.NAME is empty, are described under these keys.
 _STOCK_PREFIXES = ("MODEL.RESNETS.",)
 # Set by `detect` from the net itself; a user cannot state another value.

@@ -28,12 +28,14 @@ from resdet.weights.doctor.first_layer import (
     is_folded,
     scale,
 )
+from resdet.weights.eps import refuse_other_eps
 from resdet.weights.formats import containers
 from resdet.weights.formats.containers import Contents
 from resdet.weights.origins import registry
 from resdet.weights.origins.habits import by_habit, card_of, needs_stride_rule, unknown_of
-from resdet.weights.origins.identify import Identified, shapes_of
+from resdet.weights.origins.identify import Identified
 from resdet.weights.origins.origin import COUNTER, Habits
+from resdet.weights.origins.whole_nets import shapes_of
 from resdet.weights.resolve import WeightFile
 from resdet.weights.tensor_checks import not_finite
 from resdet.weights.transfer import grouped
@@ -200,6 +202,7 @@ def _with_card(
     path: Path, contents: Contents, card: Card, problems: list[str], counted: dict[str, Any]
 ) -> Diagnosis:
     """A file with a complete card, whose tensors are named as in its net."""
+    refuse_other_eps(card, str(path))
     if native_names.has_own_names(card.net):
         native_names.check(contents, card.net, card.net_options, path)
     health = norms_of(contents.tensors)
@@ -228,10 +231,13 @@ def _foreign(file: WeightFile, problems: list[str], counted: dict[str, Any]) -> 
     identified = file.identified(of_run) if of_run else file.identification
     habits = by_habit(path, contents, identified)
     card = None
+    if of_run:
+        refuse_other_eps(of_run, file.where)
     if identified.detector and of_run:
         card = of_run
     elif path_beside(path).exists():
         card = card_of(path, contents, identified, file.digest)
+        refuse_other_eps(card, file.where)
     elif not identified.detector and unknown_of(habits):
         problems = [
             *problems,
@@ -261,20 +267,18 @@ def _foreign(file: WeightFile, problems: list[str], counted: dict[str, Any]) -> 
         scale=scale(identified.tensors),
         norms=health,
         verified=card.verified if card else habits.verified,
-        notes=_notes(contents, identified, habits),
+        notes=_notes(file, identified, habits),
         problems=(*problems, *_ill(health), *_missing(identified)),
         fits=fits,
         **counted,
     )
 
 
-def _notes(contents: Contents, identified: Identified, habits: Habits) -> tuple[str, ...]:
+def _notes(file: WeightFile, identified: Identified, habits: Habits) -> tuple[str, ...]:
+    contents = file.contents
     notes = list(identified.notes)
-    if contents.left_aside:
-        notes.append(
-            f"left aside, of no net: {len(contents.left_aside)} tensors ({contents.left_aside[0]}"
-            f"{', …' if len(contents.left_aside) > 1 else ''})"
-        )
+    if aside := file.left_aside():
+        notes.append(aside)
     if identified.detector and unknown_of(habits):
         notes.append(
             "as a detector it loads whole, with the config that it was trained with; its net alone "
@@ -285,11 +289,6 @@ def _notes(contents: Contents, identified: Identified, habits: Habits) -> tuple[
     if contents.averages:
         notes.append(
             f"averaged weights lie beside: --part {contents.averages[0]} takes those instead"
-        )
-    if identified.extras:
-        notes.append(
-            f"left out, no part of the net: {len(identified.extras)} tensors "
-            f"({identified.extras[0]}{', …' if len(identified.extras) > 1 else ''})"
         )
     family = family_of(identified.net)
     if habits.origin == "torchvision" and family is not None and family.name == "resnet":

@@ -17,7 +17,7 @@ from __future__ import annotations
 import pickle
 import re
 import zipfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -51,18 +51,31 @@ WRAPPERS = (
 # Averages of weights over the training, where a file holds them beside the weights themselves.
 AVERAGES = ("state_dict_ema", "model_ema", "ema_state_dict", "ema_state", "ema")
 # Prefixes of every name: DDP, torch.compile, Lightning and the like.
-PREFIXES = ("module.", "_orig_mod.", "model.", "net.", "network.", "encoder.")
+PREFIXES = (
+    "module.",
+    "_orig_mod.",
+    "_fsdp_wrapped_module.",
+    "_checkpoint_wrapped_module.",
+    "model.",
+    "net.",
+    "network.",
+    "encoder.",
+)
+# Those that also wrap modules inside the net: FSDP, activation checkpoints, torch.compile.
+_INSIDE = re.compile(r"(?<=\.)(_fsdp_wrapped_module|_checkpoint_wrapped_module|_orig_mod)\.")
+# `part` for what lies at the top, when something beside it could be taken for a piece of the net.
+TOP = "."
 # What trainers keep beside the tensors that is no code: our stand-ins under their names.
 HARMLESS = tuple(
     (stand_in, f"{module}.{name}")
     for (module, name), stand_in in pickles.ALLOWED.items()
     if name in ("Namespace", "scalar", "dtype", "encode")
 )
-# MoCo keeps a query encoder, whose weights are meant, and a key encoder with a queue.
-# A wrapper's own tensors beside the encoder that is meant (MoCo, MoCo v3, DINO, mmpretrain).
+# A wrapper's own tensors beside its one encoder (MoCo, MoCo v3, DINO, mmpretrain). Where a second
+# encoder lies beside it, `origins.whole_nets` lists both: which is meant is not guessed.
 ENCODERS = {
-    "encoder_q.": ("encoder_k.", "queue"),
-    "base_encoder.": ("momentum_encoder.", "predictor."),
+    "encoder_q.": ("queue",),
+    "base_encoder.": ("predictor.",),
     "backbone.": ("head.", "neck.", "decode_head.", "auxiliary_head.", "data_preprocessor."),
 }
 # torch's averaged models count beside the net; MoCo puts its projection in the last layer's place.
@@ -86,6 +99,7 @@ class Contents:
         beside: plain values that lie beside the tensors (`epoch`, `arch`, `__author__`).
         left_aside: names of tensors that belong to something else (MoCo's key encoder).
         averages: keys under which averaged weights lie beside those read.
+        key, part: what was asked for: the key, and the prefix of names or "."; "" without.
     """
 
     tensors: Tensors
@@ -95,6 +109,8 @@ class Contents:
     beside: dict[str, Any] = field(default_factory=dict)
     left_aside: tuple[str, ...] = ()
     averages: tuple[str, ...] = ()
+    key: str = ""
+    part: str = ""
 
     def full_names(self) -> Tensors:
         """The tensors with the prefixes that were taken off: a net may call itself `encoder`."""
@@ -106,8 +122,9 @@ def read(path: Path | str, *, part: str | None = None) -> Contents:
     """The tensors of a file, whatever it is.
 
     Args:
-        part: a key that holds the tensors, where the rules would take another, such as
-            "model_ema".
+        part: which tensors, where the rules would take others or none: a key that holds them
+            ("model_ema"), a prefix of their names ("encoder_q."), or both ("teacher/backbone.");
+            "." is what lies at the top.
 
     Raises:
         WeightsError: the file is missing, damaged, not weights, or needs to run code; states
@@ -119,6 +136,8 @@ def read(path: Path | str, *, part: str | None = None) -> Contents:
     contents, metadata = _READERS[container](path)
     if CARD_KEY in metadata:
         # Ours: the names are what the card's net has, whatever they start with.
+        if part:
+            raise WeightsError(f"{path} has its card inside: it is one net. Leave the part out.")
         return Contents(dict(contents), container, metadata=metadata)
     return _unwrap(contents, container, metadata, path, part)
 
@@ -289,6 +308,9 @@ def _unwrap(
     wrappers: list[str] = []
     beside: dict[str, Any] = {}
     averages: list[str] = []
+    prefix = key_asked = ""
+    if part and "/" in part and not (isinstance(contents, Mapping) and part in contents):
+        part, _, prefix = part.rpartition("/")
     while isinstance(contents, Mapping) and len(wrappers) < MAX_DEPTH:
         averages += [k for k in AVERAGES if _holds_tensors(contents.get(k)) and k != part]
         keys = (part,) if part and part in contents else WRAPPERS
@@ -298,20 +320,22 @@ def _unwrap(
             key = averages.pop(0)
         if key is None:
             break
+        if key != part:
+            _refuse_twins(contents, key, path)
         beside |= _plain_values(contents)
         wrappers.append(key)
-        part = None if key == part else part
+        if key == part:
+            key_asked, part = key, None
         contents = contents[key]
-    if part:
-        raise WeightsError(
-            f"{path} has no part {part!r} with tensors; it has "
-            f"{', '.join(dict.fromkeys([*wrappers, *averages])) or 'no parts'}."
-        )
     if not isinstance(contents, Mapping):
         raise WeightsError(f"{path} holds a {type(contents).__name__}, not a dict of tensors.")
     # Before anything is copied.
     _refuse_total(sum(v.nbytes for v in contents.values() if isinstance(v, np.ndarray)), path)
     tensors = {str(k): _tensor(v) for k, v in contents.items() if _is_array(v)}
+    keys_here = list(dict.fromkeys([*wrappers, *averages]))
+    if part and (prefix or not tensors):
+        raise WeightsError(_no_part(path, part, keys_here, tensors))
+    prefix = prefix or part or ""
     if not tensors:
         parts = [str(k) for k, v in contents.items() if _holds_tensors(v)]
         raise WeightsError(
@@ -324,16 +348,81 @@ def _unwrap(
     beside |= _plain_values(contents)
     _refuse_claims(tensors, path)
     _refuse_total(sum(t.nbytes for t in tensors.values()), path)
+    stated: list[str] = []
+    others: list[str] = []
+    if prefix and prefix != TOP:
+        found = _under(tensors, prefix)
+        if found is None:
+            raise WeightsError(_no_part(path, prefix, keys_here, tensors))
+        tensors, stated, others = found
     tensors, prefixes, aside = _without_prefixes(tensors)
     return Contents(
         tensors,
         container,
-        (*wrappers, *prefixes),
+        (*wrappers, *stated, *prefixes),
         metadata,
         beside,
-        tuple(aside),
+        (*others, *aside),
         tuple(dict.fromkeys(a for a in averages if a not in wrappers)),
+        key_asked,
+        prefix,
     )
+
+
+def _no_part(path: Path, part: str, keys: list[str], tensors: Tensors) -> str:
+    """Keys and first prefixes that are there."""
+    prefixes = dict.fromkeys(f"{n.partition('.')[0]}." for n in tensors if "." in n)
+    there = [*keys, *prefixes]
+    return (
+        f"{path} has no part {part!r} with tensors; it has {', '.join(there[:8]) or 'no parts'}"
+        f"{', …' if len(there) > 8 else ''}."
+    )
+
+
+def _refuse_twins(contents: Mapping[Any, Any], key: str, path: Path) -> None:
+    """Two parts with the same names and shapes are two whole nets; averages are told by name."""
+    chosen = _shapes(contents[key])
+    twins = [
+        str(k)
+        for k, v in contents.items()
+        if k not in (key, *AVERAGES) and isinstance(v, Mapping) and chosen and _shapes(v) == chosen
+    ]
+    if twins:
+        raise WeightsError(
+            f"{path} holds {len(twins) + 1} nets of the same names: {', '.join([key, *twins])}. "
+            f"Which one is meant is not guessed: {how_to_choose([key, *twins])}"
+        )
+
+
+def _shapes(found: Any) -> dict[str, tuple[int, ...]]:
+    return {str(k): tuple(v.shape) for k, v in found.items() if _is_array(v)}
+
+
+def how_to_choose(parts: Sequence[str]) -> str:
+    """What to type for each part, for every command that loads weights."""
+    return (
+        f"convert_weights takes {' or '.join(f'--part {p}' for p in parts)}; train_det and "
+        f"pretrain_cls take {' or '.join(f'MODEL.WEIGHTS_PART {p}' for p in parts)}."
+    )
+
+
+def _under(tensors: Tensors, part: str) -> tuple[Tensors, list[str], list[str]] | None:
+    """The tensors under a prefix, what was taken off, and the names of the others; or None.
+
+    Prefixes that all names share may stand before it: `encoder_q.` is found under `module.`.
+    """
+    wanted = part if part.endswith(".") else f"{part}."
+    taken: list[str] = []
+    tensors = {_INSIDE.sub("", n): t for n, t in tensors.items()}
+    while True:
+        inside = {n[len(wanted) :]: t for n, t in tensors.items() if n.startswith(wanted)}
+        if inside and "" not in inside:
+            return inside, [*taken, wanted], [n for n in tensors if not n.startswith(wanted)]
+        common = next((p for p in PREFIXES if all(n.startswith(p) for n in tensors)), None)
+        if common is None or common in tensors:
+            return None
+        tensors = {n[len(common) :]: t for n, t in tensors.items()}
+        taken.append(common)
 
 
 def _is_array(value: Any) -> bool:
@@ -415,9 +504,16 @@ def _without_prefixes(tensors: Tensors) -> tuple[Tensors, list[str], list[str]]:
             aside += others
             tensors = {n: t for n, t in tensors.items() if n not in set(others)}
         if prefix is None or any(n == prefix for n in tensors):
-            return tensors, taken, aside
+            break
         tensors = {n[len(prefix) :]: t for n, t in tensors.items()}
         taken.append(prefix)
+    bare = {_INSIDE.sub("", n): t for n, t in tensors.items()}
+    if bare.keys() != tensors.keys() and len(bare) == len(tensors):
+        # Without its dot: it was not in front of all names.
+        names = {m[1] for n in tensors for m in _INSIDE.finditer(n)}
+        tensors, more, others = _without_prefixes(bare)
+        return tensors, [*taken, *sorted(names), *more], [*aside, *others]
+    return tensors, taken, aside
 
 
 def _encoder_in(tensors: Tensors) -> tuple[str | None, list[str]]:

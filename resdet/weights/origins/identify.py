@@ -11,21 +11,21 @@ from names (`doctor`).
 from __future__ import annotations
 
 import fnmatch
-import functools
 import re
 import shlex
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 
-from resdet import nets
 from resdet.errors import WeightsError
 from resdet.weights.cards import Card
 from resdet.weights.formats.containers import Contents, Tensors
+from resdet.weights.origins import whole_nets
 from resdet.weights.origins.origin import COUNTER, Origin
-from resdet.weights.origins.registry import ORIGINS, nets_of, tables, to_our_values
+from resdet.weights.origins.registry import ORIGINS, to_our_values
+from resdet.weights.origins.whole_nets import Candidate, candidates, options_of, shapes_of
 
 # Share of a net that a file may lack and be identified; usual partial files lack a stage.
 MOST_MISSING = 1 / 3
@@ -50,6 +50,7 @@ class Identified:
         extras: names in the file that belong to no net and were left out.
         detector: "" or the kind of Detectron2 detector around the net ("C4", "FPN", "DC5").
         notes: conversions that were done, in sentences.
+        own: the net's tensors under the names that its origin gives them.
     """
 
     origin: Origin
@@ -61,6 +62,7 @@ class Identified:
     extras: tuple[str, ...] = ()
     detector: str = ""
     notes: tuple[str, ...] = field(default=())
+    own: Tensors = field(default_factory=dict)
 
 
 def identify(
@@ -69,23 +71,29 @@ def identify(
     """Whose file this is, and its tensors under our names.
 
     The net is the one whose table covers every name in the file and lacks the fewest: a file may
-    lack tensors (transfer counts them), but not hold unknown ones.
+    lack tensors (transfer counts them), but not hold unknown ones. Where no table covers the file,
+    it is the one net that is whole in it (`whole_nets`).
 
     Args:
         card: of the file, where it has one: its net and options must fit.
         net_given: the user states which net it is, whatever the file states.
 
     Raises:
-        WeightsError: no table covers the file, or its shapes are of another net; shows the first
-            name or shape that does not fit.
+        WeightsError: no table covers the file and no net is whole in it, or several are, or its
+            shapes are of another net; shows the first name or shape that does not fit.
     """
     tensors, detector, extras = _out_of_detector(contents.tensors)
     match = (_as_in_card(tensors, card) if card else None) or _best(tensors)
     if match is None:
-        raise WeightsError(_unknown(tensors, where))
-    (origin, net, table, _), net_extras = match
+        one = whole_nets.the_one(contents, where, card.net if card else None)
+        if one is None:
+            raise WeightsError(_unknown(tensors, where))
+        tensors, extras = one.tensors, list(one.others)
+        match = one.candidate, [n for n in one.tensors if n not in one.candidate.known]
+    (origin, net, table, *_), net_extras = match
     theirs = {t: o for o, t in table.items()}
-    ours = {theirs[name]: t for name, t in tensors.items() if name in theirs}
+    own = {name: t for name, t in tensors.items() if name in theirs}
+    ours = {theirs[name]: t for name, t in own.items()}
     _refuse_odd_types(ours, table, where)
     if not (card or net_given) and (stated := _stated_architecture(contents)) not in ("", net):
         raise WeightsError(
@@ -94,11 +102,15 @@ def identify(
             f"is a {net}, state it: python tools/convert_weights.py card {shlex.quote(where)}"
         )
     ours, notes = to_our_values(origin, ours, tensors, where)
-    options, num_classes = _options(net, ours)
+    options, num_classes = options_of(net, ours)
     if net.startswith("resnet") and origin.stride_in_1x1 is not None:
         options["stride_in_1x1"] = origin.stride_in_1x1
     build_options = {**options, **(card.net_options if card else {})}
     expected = shapes_of(net, num_classes, build_options)
+    if odd := _odd_last_layer(ours, expected):
+        ours = {n: t for n, t in ours.items() if n not in odd}
+        own = {n: t for n, t in own.items() if theirs[n] not in odd}
+        extras = [*extras, *(table[n] for n in odd)]
     _refuse_shapes(ours, expected, net, origin, table, where)
     missing = tuple(n for n in expected if n not in ours and not n.endswith(COUNTER))
     total = sum(not n.endswith(COUNTER) for n in expected)
@@ -120,35 +132,30 @@ def identify(
         (*extras, *(n for n in net_extras if n not in origin.used)),
         detector,
         notes,
+        own,
     )
 
 
-class _Candidate(NamedTuple):
-    origin: Origin
-    net: str
-    table: dict[str, str]
-    known: frozenset[str]
-
-
-@functools.cache
-def _candidates() -> tuple[_Candidate, ...]:
-    return tuple(
-        _Candidate(origin, net, table, frozenset(table.values()))
-        for origin in ORIGINS.values()
-        for net in nets_of(origin.name)
-        for table in tables(origin.name, net)
-    )
+def _odd_last_layer(
+    ours: Mapping[str, torch.Tensor], expected: Mapping[str, torch.Size]
+) -> list[str]:
+    """A last layer of another shape behind a whole trunk, such as a projection in its place."""
+    odd = [n for n, t in ours.items() if t.shape != expected.get(n)]
+    if not odd or not all(n.startswith("linear.") for n in odd):
+        return []
+    whole = all(n in ours for n in expected if not n.endswith(COUNTER) and "linear." not in n)
+    return [n for n in ours if n.startswith("linear.")] if whole else []
 
 
 def _best(
     tensors: Mapping[str, torch.Tensor], net: str | None = None
-) -> tuple[_Candidate, list[str]] | None:
+) -> tuple[Candidate, list[str]] | None:
     """The candidate that covers all names and lacks the fewest, and the extras that it allows.
 
     Of equals the first: timm's ResNets have torchvision's names and conventions.
     """
-    best: tuple[int, _Candidate, list[str]] | None = None
-    for candidate in (c for c in _candidates() if net in (None, c.net)):
+    best: tuple[int, Candidate, list[str]] | None = None
+    for candidate in (c for c in candidates() if net in (None, c.net)):
         unknown = [n for n in tensors if n not in candidate.known]
         extras = [
             n for n in unknown if any(fnmatch.fnmatchcase(n, p) for p in candidate.origin.extras)
@@ -163,7 +170,7 @@ def _best(
 
 def _as_in_card(
     tensors: Mapping[str, torch.Tensor], card: Card
-) -> tuple[_Candidate, list[str]] | None:
+) -> tuple[Candidate, list[str]] | None:
     """The candidate of the card's net, where it lacks nothing under the card's options.
 
     A residual net with option A has the names of a plain one, so names alone cannot decide.
@@ -177,11 +184,19 @@ def _as_in_card(
     return candidate if whole else None
 
 
+def is_detectron2_detector(tensors: Iterable[str]) -> bool:
+    """By its names; torchvision's detectors have `roi_heads.`, too, and `rpn.` beside it."""
+    names = list(tensors)
+    return any(n.startswith(("proposal_generator.", "roi_heads.")) for n in names) and not any(
+        n.startswith(("rpn.", "backbone.body.")) for n in names
+    )
+
+
 def _out_of_detector(
     tensors: Mapping[str, torch.Tensor],
 ) -> tuple[dict[str, torch.Tensor], str, list[str]]:
     """The net inside a Detectron2 detector under bare names; ("", []) for other files."""
-    if not any(n.startswith(("proposal_generator.", "roi_heads.")) for n in tensors):
+    if not is_detectron2_detector(tensors):
         return dict(tensors), "", []
     trunk = "backbone.bottom_up." if any("bottom_up" in n for n in tensors) else "backbone."
     # Tails of ours in the region heads: res5 of residual nets, fc6 and fc7 of VGG.
@@ -234,34 +249,6 @@ def _refuse_odd_types(
             )
 
 
-def _options(net: str, ours: Mapping[str, torch.Tensor]) -> tuple[dict[str, Any], int]:
-    """Options of `nets.build` that shapes state outright, and the number of classes."""
-    options: dict[str, Any] = {}
-    first = ours.get("stem.conv1.weight", ours.get("conv1.0.weight"))
-    if first is not None:
-        width = first.shape[0] / (16 if net.startswith("cifar_") else 64)
-        if width != 1:
-            options["width"] = width
-    if "fc6.bias" in ours and ours["fc6.bias"].shape[0] != 4096:
-        options["fc_channels"] = ours["fc6.bias"].shape[0]
-    last = ours.get("linear.bias")
-    return options, 1000 if last is None else last.shape[0]
-
-
-def shapes_of(net: str, num_classes: int, options: Mapping[str, Any]) -> dict[str, torch.Size]:
-    """Shape of every tensor of a net; nothing is computed.
-
-    Raises:
-        WeightsError: there is no such net, or none with these options.
-    """
-    try:
-        with torch.device("meta"):
-            built: torch.nn.Module = nets.build(net, num_classes, **options)
-    except (ValueError, ImportError) as error:
-        raise WeightsError(f"the net of the file cannot be built: {error}") from None
-    return {name: t.shape for name, t in built.state_dict().items()}
-
-
 def _refuse_shapes(
     ours: Mapping[str, torch.Tensor],
     expected: Mapping[str, torch.Size],
@@ -290,11 +277,11 @@ def _refuse_shapes(
 def _unknown(tensors: Mapping[str, torch.Tensor], where: str) -> str:
     """What is known of a file that no table covers: the nearest table, and what stands out."""
 
-    def likeness(candidate: _Candidate) -> int:
+    def likeness(candidate: Candidate) -> int:
         # Shared names twice, so that a net with more of them wins over a smaller one.
         return 3 * len(candidate.known & tensors.keys()) - len(candidate.known)
 
-    origin, net, _, known = max(_candidates(), key=likeness)
+    origin, net, _, known, _ = max(candidates(), key=likeness)
     more = [n for n in tensors if n not in known]
     if len(more) > len(tensors) / 2:
         return (

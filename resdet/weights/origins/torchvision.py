@@ -1,4 +1,5 @@
-"""torchvision: conv1, bn1, layer1.0.conv1, layer1.0.downsample.0, fc; features.0, classifier.0.
+"""torchvision: conv1, bn1, layer1.0.conv1, layer1.0.downsample.0, fc; features.0, classifier.0;
+0, 1, 4.0.conv1 where a ResNet's children stand in an nn.Sequential.
 
 Others have its names and are timm's by a record beside them.
 """
@@ -37,6 +38,17 @@ def resnet_naming(layer: Layer) -> tuple[str, str]:
     return f"{there}.{leaf}", f"{there}.bn{leaf[4:]}"
 
 
+# Places of its modules in nn.Sequential(*net.children()), as trainers cut off the last layer.
+_PLACES = {"conv1": "0", "bn1": "1", "layer1": "4", "layer2": "5", "layer3": "6", "layer4": "7"}
+
+
+def _numbered(layer: Layer) -> tuple[str, str]:
+    if layer.name == "linear":
+        return "9", ""
+    there, norm = (name.split(".", 1) for name in resnet_naming(layer))
+    return ".".join([_PLACES[there[0]], *there[1:]]), ".".join([_PLACES[norm[0]], *norm[1:]])
+
+
 def habits_by_record(path: Path, contents: Contents, habits: Habits) -> Habits:
     """Conventions by timm's config.json beside the file; without one, the habits as they are.
 
@@ -65,7 +77,11 @@ TORCHVISION = Origin(
     "torchvision",
     IMAGENET_RGB,
     stride_in_1x1=False,
-    names=(Names(RESNETS, resnet_naming), Names(VGGS, every=vgg_naming(_LAST))),
+    names=(
+        Names(RESNETS, resnet_naming),
+        Names(RESNETS, _numbered),
+        Names(VGGS, every=vgg_naming(_LAST)),
+    ),
     habits=habits_by_record,
     library="torchvision",
     build=_build,
