@@ -376,8 +376,7 @@ def test_pictures_that_are_not_read_are_counted_and_named(
     assert data.counts["pictures of other formats ignored"] == 3
     assert data.counts["files that are no images ignored"] == 1
     assert data.notes == (
-        "3 files are no images that can be read here: 1 .avif, 2 .heic; convert them to JPEG or "
-        "PNG",
+        "3 files are no images that can be read here: 1 .avif, 2 .heic; convert to JPEG or PNG",
     )
     (tmp_path / "set" / "pear" / "1.jpg").unlink()
     with pytest.raises(DataError, match=r"pear/ holds no image that can be read here, but 1 .avif"):
