@@ -39,7 +39,8 @@ EXAMPLES = {
     "pretrain_cls": """
   resdet pretrain_cls
   resdet pretrain_cls --config imagenet_resnet50
-  resdet pretrain_cls --config imagenet_resnet50 --resume""",
+  resdet pretrain_cls --config imagenet_resnet50 --resume
+  resdet pretrain_cls --eval-only MODEL.WEIGHTS resnet50.pth PRETRAIN.VAL imagenet/val""",
     "train_det": """
   resdet train_det --config voc07_r50 MODEL.WEIGHTS runs/imagenet_resnet50/model.safetensors
   resdet train_det --config voc07_r50 --explain TRANSFER.FROM_SCRATCH True

@@ -7,6 +7,7 @@ import logging
 from pathlib import Path
 from typing import Any
 
+import yaml
 from detectron2.utils import comm
 
 from resdet import weights
@@ -21,13 +22,16 @@ from resdet.config import (
     refuse_late_flags,
 )
 from resdet.data import DataOptions, catalog
+from resdet.detect import derived_keys
 from resdet.engine import processes
 from resdet.engine.profiling import profiled
 from resdet.engine.speed.torch_compile import require_compiler
 from resdet.errors import ConfigError, RunError
+from resdet.pretrain.file_scores import crops_of, load_classifier, score_file
 from resdet.pretrain.trainer import Pretraining
 from resdet.run import layout
 from resdet.run.folder import Run
+from resdet.weights.resolve import WeightFile
 
 logger = logging.getLogger("resdet.pretrain")
 
@@ -43,7 +47,7 @@ def run(args: argparse.Namespace) -> int:
     refuse_late_flags(args.opts)
     if args.config:
         args.config = str(presets.find(args.config))
-    device = training_command.device_of(args.config or DEFAULT_CONFIG, args.opts)
+    device = training_command.device_of(_config_file(args), args.opts)
     return processes.run_in_processes(main, args, device)
 
 
@@ -53,21 +57,31 @@ def main(args: argparse.Namespace) -> int:
 
 
 def _main(args: argparse.Namespace) -> int:
-    config = training_command.read_config(args.config or DEFAULT_CONFIG, args.opts)
-    if not args.config:
+    config_file = _config_file(args)
+    config = training_command.read_config(config_file, args.opts)
+    cfg = config.cfg
+    if config_file == DEFAULT_CONFIG and not args.eval_only:
         logging.getLogger().warning(IMAGENET_HINT)
-    name = Path(args.config or DEFAULT_CONFIG).stem
+    name = Path(config_file).stem if config_file else f"score_{Path(cfg.MODEL.WEIGHTS).stem}"
     training_command.decide_resume(args, name)
     refuse_keys_of_other(config, "pretrain_cls")
-    cfg = config.cfg
-    if args.eval_only:
-        training_command.as_in_run(config, Run.open(training_command.folder_of(args, name)))
+    training_command.refuse_part_of_nothing(cfg)
+    folder_path = training_command.folder_of(args, name)
+    file = _file_to_score(config, folder_path, args)
+    # A folder that is there has its own values, as they were at first.
+    if file is not None and not (folder_path / layout.RUN).exists():
+        _fill_from_card(config, file)
     _check(cfg)
-    catalog.require([s for s in (cfg.PRETRAIN.TRAIN, cfg.PRETRAIN.VAL, cfg.PRETRAIN.TEST) if s])
+    trains = () if file is not None else (cfg.PRETRAIN.TRAIN,)
+    catalog.require([s for s in (*trains, cfg.PRETRAIN.VAL, cfg.PRETRAIN.TEST) if s])
     with training_command.run_folder(args, config, "classification", name) as folder:
-        scores = (
-            _score_only(config, folder) if args.eval_only else _train(config, folder, args.resume)
-        )
+        if file is not None:
+            options = DataOptions(**data_options(cfg))
+            scores = score_file(cfg, net_options(cfg), file, folder, options)
+        elif args.eval_only:
+            scores = _score_only(config, folder)
+        else:
+            scores = _train(config, folder, args.resume)
     if not comm.is_main_process():
         return 0
     for data_set, values in scores.items():
@@ -76,8 +90,61 @@ def _main(args: argparse.Namespace) -> int:
             f"{data_set}: top-1 error {values['top1_error']:.2f} %, top-5 error "
             f"{values['top5_error']:.2f} % (1-crop, {images} images)"
         )
-    print(f"classifier with its card: {folder.path / layout.CLASSIFIER}")
+    own = folder.path / layout.CLASSIFIER
+    print(f"classifier with its card: {own}" if own.exists() else f"run folder: {folder.path}")
     return 0
+
+
+def _config_file(args: argparse.Namespace) -> str | Path | None:
+    """The config; none for a file that is scored, whose card has what a config would state."""
+    if args.config:
+        return str(args.config)
+    return None if args.eval_only and "MODEL.WEIGHTS" in args.opts[::2] else DEFAULT_CONFIG
+
+
+def _file_to_score(config: Config, folder: Path, args: argparse.Namespace) -> WeightFile | None:
+    """MODEL.WEIGHTS of --eval-only, into a folder of its own; None for a run's own classifier.
+
+    Raises:
+        RunError: there is nothing to score, or the folder is another classifier's.
+    """
+    if not args.eval_only:
+        return None
+    cfg = config.cfg
+    stated, own = cfg.MODEL.WEIGHTS, str(folder / layout.CLASSIFIER)
+    if (folder / layout.RUN).exists():
+        run = Run.open(folder)
+        made_from = yaml.safe_load(run.config_text)["MODEL"]["WEIGHTS"]
+        if stated and stated not in (made_from, own):
+            raise RunError(
+                f"MODEL.WEIGHTS is {stated}, but {folder} is the run of another classifier, made "
+                f"from {made_from or 'random weights'}. Leave MODEL.WEIGHTS out, or score that "
+                "file into a folder of its own: --output DIR."
+            )
+        training_command.as_in_run(config, run)
+        if "scored_file" not in run.info:
+            return None
+    elif not stated:
+        raise RunError(
+            f"{folder} is no run folder, and MODEL.WEIGHTS is empty: nothing to score. Give a "
+            "file, MODEL.WEIGHTS FILE, or the folder of a finished run, --output DIR."
+        )
+    return WeightFile(cfg.MODEL.WEIGHTS, cfg.MODEL.WEIGHTS_PART or None)
+
+
+def _fill_from_card(config: Config, file: WeightFile) -> None:
+    """The net, its input and its crops; of the sets those that the user named.
+
+    Raises:
+        ConfigError: net or input were stated otherwise. WeightsError: the file does not load.
+    """
+    _, card = load_classifier(file)
+    source = f"the card of {file.where}"
+    config.fill(derived_keys.of_card(card), source)
+    crops = {k: v for k, v in crops_of(card).items() if k not in config.stated}
+    config.fill(crops, source)
+    if "PRETRAIN.TEST" in config.stated and "PRETRAIN.VAL" not in config.stated:
+        config.fill({"PRETRAIN.VAL": ""}, "PRETRAIN.TEST alone is named")
 
 
 def _check(cfg: Any) -> None:

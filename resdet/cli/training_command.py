@@ -56,7 +56,7 @@ FREE_ON_EVAL = ("OUTPUT_DIR", "DATASETS.TEST", "PRETRAIN.VAL", "PRETRAIN.TEST", 
                 "ENGINE.KEEP_MEMORY")  # fmt: skip
 
 
-def device_of(config_file: str | Path, opts: list[str]) -> str:
+def device_of(config_file: str | Path | None, opts: list[str]) -> str:
     """MODEL.DEVICE as stated, else "auto", before any process starts.
 
     Raises:
@@ -66,7 +66,7 @@ def device_of(config_file: str | Path, opts: list[str]) -> str:
     return str(config.cfg.MODEL.DEVICE) if "MODEL.DEVICE" in config.stated else "auto"
 
 
-def read_config(config_file: str | Path, opts: list[str]) -> Config:
+def read_config(config_file: str | Path | None, opts: list[str]) -> Config:
     """The resolved config with what every training needs: device, seed, schedule.
 
     Raises:

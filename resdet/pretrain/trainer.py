@@ -9,13 +9,11 @@ Not for: what happens to the file afterwards (`resdet.detect`).
 
 from __future__ import annotations
 
-import functools
 import logging
 import time
 from collections.abc import Iterator
 from typing import Any
 
-import numpy as np
 import torch
 import torch.nn.functional as F
 from detectron2.engine import hooks
@@ -38,8 +36,9 @@ from resdet.engine.start_checks import processes_here, require_disk, require_sha
 from resdet.engine.versions import versions
 from resdet.errors import ConfigError
 from resdet.pretrain import augment
-from resdet.pretrain.image_loading import Batch, Crops, test_batches, train_batches
-from resdet.pretrain.scoring import rank_of, recompute_bn_statistics, score
+from resdet.pretrain.image_loading import Batch, Crops, train_batches
+from resdet.pretrain.scoring import rank_of, recompute_bn_statistics
+from resdet.pretrain.set_scores import Preparation, score_sets
 from resdet.run import layout
 from resdet.run.folder import Run, utc_now
 from resdet.weights.resolve import WeightFile
@@ -81,8 +80,7 @@ class Pretraining:
         self.precision = Precision.of_config(cfg)
         if self.precision.channels_last:
             self.net.to(memory_format=torch.channels_last)
-        self.mean = torch.tensor(cfg.MODEL.PIXEL_MEAN, device=cfg.MODEL.DEVICE).view(1, 3, 1, 1)
-        self.std = torch.tensor(cfg.MODEL.PIXEL_STD, device=cfg.MODEL.DEVICE).view(1, 3, 1, 1)
+        self.prepare = Preparation(cfg, self.precision)
         self.crops = Crops(
             self.train_set,
             augment.TrainCrop(
@@ -169,20 +167,13 @@ class Pretraining:
         parts = passes(len(images), self.cfg.ENGINE.IMAGES_PER_PASS)
         return [(share, (images[s], labels[s], indices[s])) for share, s in parts]
 
-    def prepare(self, images: torch.Tensor) -> torch.Tensor:
-        """(N, 3, H, W) uint8 RGB to the net's input, in the card's colour order."""
-        images = images.to(self.mean.device, non_blocking=True)
-        if self.cfg.INPUT.FORMAT == "BGR":
-            images = images.flip(1)
-        return self.precision.input((images - self.mean).div_(self.std))
-
     def _logits(self, images: torch.Tensor) -> torch.Tensor:
         logits: torch.Tensor = self.model(self.prepare(images))
         return logits
 
     def _losses(self, batch: Batch) -> dict[str, torch.Tensor]:
         images, labels, _ = batch
-        labels = labels.to(self.mean.device, non_blocking=True)
+        labels = labels.to(self.prepare.mean.device, non_blocking=True)
         with self.precision.autocast():
             logits = self.logits(images)
         logits = logits.float()
@@ -296,29 +287,7 @@ class Pretraining:
     def score(self) -> dict[str, Any]:
         """1-crop errors on every test set."""
         average_buffers(self.net)
-        scores = {}
-        for name, images in self.test_sets.items():
-            crop = functools.partial(
-                _test_crop, side=self.cfg.PRETRAIN.TEST_SIDE, crop=self.cfg.PRETRAIN.CROP
-            )
-            batches = test_batches(
-                Crops(images, crop),
-                batch_size=self.cfg.SOLVER.IMS_PER_BATCH,
-                num_workers=num_workers(
-                    self.cfg, images=len(images), in_memory=images.images is not None
-                ),
-                rank=comm.get_rank(),
-                world_size=comm.get_world_size(),
-            )
-            scores[name] = score(self.net, batches, self.prepare, len(images), name)
-            logger.info(
-                "%s: top-1 error %.2f %%, top-5 error %.2f %% (1-crop, %d images)",
-                name,
-                scores[name]["top1_error"],
-                scores[name]["top5_error"],
-                len(images),
-            )
-        return scores
+        return score_sets(self.cfg, self.net, self.prepare, self.test_sets)
 
     def _scalars(self) -> dict[str, float]:
         return {
@@ -373,9 +342,3 @@ class Pretraining:
             versions=versions(),
             created=utc_now(),
         )
-
-
-def _test_crop(
-    image: np.ndarray, generator: np.random.Generator | None, *, side: int, crop: int
-) -> np.ndarray:
-    return augment.centre_crop(image, side, crop)

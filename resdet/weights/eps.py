@@ -22,9 +22,8 @@ def refuse_other_eps(card: Card, where: str) -> None:
     if stated is None:
         return
     try:
-        with torch.device("meta"):
-            built: torch.nn.Module = nets.build(card.net, **card.net_options)
-    except (ValueError, ImportError):
+        built = _built(card)
+    except (ValueError, TypeError, ImportError):
         return  # whoever builds it says why not
     eps = norm_of_net(built).get("eps")
     if eps is None or stated == eps:
@@ -34,3 +33,13 @@ def refuse_other_eps(card: Card, where: str) -> None:
         "the same tensors would be another function. Use it as a net of your own that is built "
         "with this eps (docs/own_net.md); where the card is wrong, mend it."
     )
+
+
+def _built(card: Card) -> torch.nn.Module:
+    try:
+        with torch.device("meta"):
+            net: torch.nn.Module = nets.build(card.net, **card.net_options)
+    except (RuntimeError, NotImplementedError):
+        # A net of the user's may look at values while it is built.
+        net = nets.build(card.net, **card.net_options)
+    return net

@@ -340,7 +340,7 @@ def _unwrap(
         parts = [str(k) for k, v in contents.items() if _holds_tensors(v)]
         raise WeightsError(
             f"{path} holds its tensors in parts of other names: {', '.join(parts[:5])}. Choose "
-            f"one: --part {parts[0]}."
+            f"one: {how_to_choose(parts[:5])}"
             if parts
             else f"{path} holds no tensors (keys: "
             f"{', '.join(map(str, list(contents)[:5])) or 'none'})."
