@@ -130,8 +130,8 @@ def test_a_faulty_ground_truth_is_named_before_anything_is_scored(files: Path) -
     [
         (["--results", "a=x.json"], "with their --gt"),
         (["run", "--results", "a=x.json", "--gt", "g.json"], "in place of run folders"),
-        (["run", "other", "--gt", "g.json"], "--gt and --images belong to"),
-        (["run", "other", "--images", "."], "--gt and --images belong to"),
+        (["run", "other", "--gt", "g.json"], "--gt, --images and --accept belong to"),
+        (["run", "other", "--images", "."], "--gt, --images and --accept belong to"),
         (["--results", "x.json", "--gt", "g.json"], "give NAME=FILE"),
     ],
 )
