@@ -41,7 +41,8 @@ class Bare:
 
     def __init__(self, trainer: Pretraining):
         self.net = copy.deepcopy(trainer.net)
-        self.precision, self.mean, self.std = trainer.precision, trainer.mean, trainer.std
+        self.precision = trainer.precision
+        self.mean, self.std = trainer.prepare.mean, trainer.prepare.std
         solver = trainer.cfg.SOLVER
         self.optimizer = torch.optim.SGD(
             self.net.parameters(),
