@@ -87,7 +87,7 @@ def score_file(
     if card.classes and len(card.classes) != outputs:
         raise WeightsError(
             f"{file.where} has {outputs} outputs, and its card names {len(card.classes)} classes. "
-            "Mend the card."
+            "Correct the card."
         )
     sets = {
         name: _with_classes(catalog.load_classification(name, options=options), card, outputs, file)

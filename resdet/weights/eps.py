@@ -31,7 +31,7 @@ def refuse_other_eps(card: Card, where: str) -> None:
     raise WeightsError(
         f"{where}: its card has norms with eps {stated!r}, and {card.net} is built with {eps:g}: "
         "the same tensors would be another function. Use it as a net of your own that is built "
-        "with this eps (docs/own_net.md); where the card is wrong, mend it."
+        "with this eps (docs/own_net.md); where the card is wrong, correct it."
     )
 
 
