@@ -174,7 +174,8 @@ def _check_scores(columns: Columns) -> list[Finding]:
 def _check_normalised(columns: Columns) -> list[Finding]:
     """F83: coordinates divided by width and height."""
     written = _as_written(columns.boxes, columns.origin)
-    if not ((written >= 0) & (written <= NORMALISED_TO)).all():
+    # Boxes of nothing but zeros were divided by nothing; they are a fault of their own.
+    if not ((written >= 0) & (written <= NORMALISED_TO)).all() or not written.any():
         return []
     count = len(columns)
     return [

@@ -224,7 +224,7 @@ def test_masks_that_cannot_be_read_are_refused(instances: Any, mask: Any, match:
         item["segmentation"] = polygon(item["bbox"])
     results = [{"image_id": 7, "category_id": 1, "segmentation": mask, "score": 0.5}]
     if match is None:  # a whole mask of nothing has no size
-        match = "zero or negative width"
+        match = "zero width or height"
     with pytest.raises(CheckFailed, match=match):
         coco.evaluate(instances, results, task="segm")
 
