@@ -105,6 +105,12 @@ def output_file(text: str) -> str:
     return text
 
 
+def output_file_or_folder(text: str) -> str:
+    if not text.strip():
+        raise argparse.ArgumentTypeError("it is empty; name the file to write")
+    return text
+
+
 def output_folder_path(text: str) -> Path:
     return Path(output_folder(text))
 
@@ -264,9 +270,9 @@ def export(parser: argparse.ArgumentParser) -> None:
         "-o",
         "--output",
         required=True,
-        type=output_file,
+        type=output_file_or_folder,
         metavar="OUT.onnx",
-        help="the file to write",
+        help="the file to write; of a run's detector also the folder for it",
     )
     parser.add_argument(
         "--backbone",

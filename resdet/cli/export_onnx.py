@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import sys
 from pathlib import Path
 from typing import Any
@@ -51,6 +52,8 @@ def _export(args: argparse.Namespace) -> Any:
             normalised_input=args.normalised_input,
             score_threshold=args.score_threshold,
         )
+    if args.output.endswith(os.sep) or Path(args.output).is_dir():
+        raise ConfigError(f"-o {args.output} is a folder; name the file to write in it.")
     if source.is_dir() and (source / layout.CLASSIFIER).exists():
         source = source / layout.CLASSIFIER
     tensors, card = load(source)

@@ -354,7 +354,7 @@ def test_a_folder_without_such_files_is_refused(tmp_path: Path) -> None:
     [
         ("000001 nan 1 1 5 5\n", "line 1: score nan"),
         ("zzz 0.5 1 1 5 5\n", "image zzz is not among the 2 images"),
-        ("000001 0.5 5 1 1 5\n", "zero or negative width"),
+        ("000001 0.5 5 1 1 5\n", "negative width or height"),
         ("000001 0.5 1 1 5 5\n" * 2, "every detection 2 times"),
         (
             "".join(f"000001 0.5 0.1 0.1 0.{i:03d} 0.5\n" for i in range(200, 230)),
