@@ -219,7 +219,7 @@ COUNTS = ("DATASETS.ALLOW_MISSING", "DATASETS.DROP_ORPHANS", "DATASETS.DROP_DEGE
 
 # Beginnings of keys that one of the training commands reads, and the other never.
 ONLY_OF = {
-    "pretrain_cls": ("PRETRAIN.", "ENGINE.COMPILE"),
+    "pretrain_cls": ("PRETRAIN.",),
     "train_det": (
         "MODEL.RPN.",
         "MODEL.ROI_HEADS.",

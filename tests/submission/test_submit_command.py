@@ -86,7 +86,7 @@ def test_several_sets_need_a_choice(submit: Any, make_run: Any, pets: Any, found
         (["coco", "run", "--algorithm", "x", "--set", "none"], "no results on none; it has them"),
         (["coco", "nowhere", "--algorithm", "x"], "nowhere is not a folder"),
         (["voc", "run", "--set", "pets"], "has no VOC year"),
-        (["voc", "run", "--output", "file"], "cannot be written"),
+        (["voc", "run", "--output", "file"], "file is a file; name a folder"),
     ],
 )
 def test_what_the_user_can_fix_is_a_page(
