@@ -95,7 +95,7 @@ RANGES: dict[str, tuple[Check, str]] = {
     "INPUT.MAX_SIZE_TEST": _POSITIVE,
     "INPUT.MAX_PIXELS": _POSITIVE,
     "SOLVER.IMS_PER_BATCH": _POSITIVE,
-    "SOLVER.BASE_LR": (_number(0, 1e6, without_low=True), "a number above 0"),
+    "SOLVER.BASE_LR": (_number(0, 1e6), "0 or more"),
     "SOLVER.MAX_ITER": _POSITIVE,
     "SOLVER.STEPS": (_falling_rate_steps, "steps of 0 or more, rising"),
     "SOLVER.GAMMA": (_number(0, 1e6), "0 or more"),

@@ -23,6 +23,13 @@ from typing import Any
 
 from resdet.errors import RunError
 
+try:
+    from fcntl import LOCK_EX, flock
+
+    CAN_LOCK = True
+except ImportError:  # Windows
+    CAN_LOCK = False
+
 logger = logging.getLogger("resdet.run.lock")
 
 STALE_SECONDS = 600.0
@@ -98,16 +105,34 @@ def _read(path: Path) -> str | None:
 
 
 def _take_away(path: Path, text: str | None) -> None:
-    """Removes the dead lock with this text; one that another process has made since stays."""
-    aside = path.with_name(f"{path.name}.{uuid.uuid4().hex}.tmp")
-    try:
-        path.rename(aside)
-    except FileNotFoundError:
+    """Removes the dead lock with this text; one that another process has made since stays.
+
+    One process at a time: between reading and removing, another could remove it and a third make
+    its own.
+    """
+    with _alone(path.with_name(f"{path.name}.guard")):
+        if text is not None and _read(path) == text:
+            path.unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def _alone(guard: Path) -> Iterator[None]:
+    """Holds the system's own lock on a file, which a process cannot take to its grave."""
+    if not CAN_LOCK:
+        yield
         return
-    if _read(aside) != text:
-        with contextlib.suppress(FileExistsError):
-            os.link(aside, path)
-    aside.unlink(missing_ok=True)
+    while True:
+        handle = os.open(guard, os.O_CREAT | os.O_RDWR)
+        try:
+            flock(handle, LOCK_EX)
+            # The one before may have removed the file that was waited for.
+            with contextlib.suppress(FileNotFoundError):
+                if os.fstat(handle).st_ino == guard.stat().st_ino:
+                    yield
+                    guard.unlink()
+                    return
+        finally:
+            os.close(handle)
 
 
 def _live_owner(path: Path, text: str | None) -> tuple[str, bool]:

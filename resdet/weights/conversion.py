@@ -267,7 +267,8 @@ def _write(out: Path, to: str, tensors: Tensors, card: Card) -> tuple[int, tuple
             _write_detectron2(temporary, plain, out.suffix)
         else:
             torch.save(plain, temporary)
-    beside = dataclasses.replace(card, tensors_sha256=sha256_of(plain))
+    # What was one of several nets is the only one there.
+    beside = dataclasses.replace(card, tensors_sha256=sha256_of(plain), part="")
     write_json(path_beside(out), beside.to_dict())
     return len(plain), notes
 

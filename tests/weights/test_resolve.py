@@ -99,7 +99,7 @@ def _config(path, **transfer):
 
     return CfgNode(
         {
-            "MODEL": {"WEIGHTS": str(path)},
+            "MODEL": {"WEIGHTS": str(path), "WEIGHTS_PART": ""},
             "TRANSFER": {"FROM_SCRATCH": False, "HEAD_CLASSES": "", **transfer},
         }
     )
