@@ -31,7 +31,7 @@ from resdet.data.serialized import SerializedList
 from resdet.detect import derived_keys, expected_results
 from resdet.detect.model import fill_from_weights_and_net
 from resdet.detect.partial_results import Policy
-from resdet.detect.trainer import DetectorTraining, refuse_norms_of_detector
+from resdet.detect.trainer import DetectorTraining
 from resdet.engine import processes
 from resdet.engine.profiling import profiled
 from resdet.errors import (
@@ -46,7 +46,7 @@ from resdet.weights.cards import path_beside
 from resdet.weights.eps import refuse_other_eps
 from resdet.weights.origins.identify import is_detectron2_detector
 from resdet.weights.resolve import WeightFile
-from resdet.weights.tensor_checks import refuse_not_finite
+from resdet.weights.tensor_checks import refuse_norms_of_detector, refuse_not_finite
 
 logger = logging.getLogger("resdet.detect")
 

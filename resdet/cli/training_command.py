@@ -19,8 +19,7 @@ import torch
 import yaml
 from detectron2.utils import comm
 
-from resdet.config import Config, check_reference_batch, flatten, resolve, set_key
-from resdet.config.config import unread
+from resdet.config import Config, check_reference_batch, flatten, resolve, set_key, unread
 from resdet.config.keys import COUNTS
 from resdet.engine import machine_limits
 from resdet.engine.data_workers import usable_cores

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
         refuse_late_flags,
         resolve,
         set_key,
+        unread,
     )
 
 __all__ = [
@@ -42,6 +43,7 @@ __all__ = [
     "refuse_late_flags",
     "resolve",
     "set_key",
+    "unread",
 ]
 
 

@@ -6,7 +6,7 @@ Not for: what a record may hold (`resdet.data` has checked it before).
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -22,6 +22,7 @@ from detectron2.data.detection_utils import (
 from resdet import profile
 from resdet.data.images.reader import ImageReader
 from resdet.data.order import Sample, SampleOrder, seed_global_generators
+from resdet.data.records import all_crowd
 from resdet.data.serialized import SerializedList
 from resdet.engine.data_workers import Loader
 
@@ -174,3 +175,16 @@ def _kept(
             counts["crowd_only" if annotations else "without_objects"] += 1
             continue
         yield {**record, "annotations": annotations}
+
+
+def no_object(images: int, counts: Mapping[str, int]) -> str:
+    """Why a set has nothing to train on, and what helps."""
+    head = f"{images:,} images and 0 objects to train on"
+    if counts["crowds"]:
+        return f"{head}: {all_crowd(counts['crowds'])}."
+    if counts["difficult_dropped"]:
+        return (
+            f"{head}: all {counts['difficult_dropped']:,} are difficult. Set "
+            "DATASETS.VOC_DIFFICULT keep."
+        )
+    return f"{head}. Is it the right annotation file? Name a set whose images have objects."

@@ -29,7 +29,7 @@ from torch import nn
 
 from resdet.config import flatten
 from resdet.data.records import DetectionSet
-from resdet.engine.loop import Checkpoints
+from resdet.engine.checkpoint import Checkpoints
 from resdet.errors import Interrupted, RunError, TrainingStopped, first_few
 from resdet.run import layout
 from resdet.run.folder import read_json, write_json

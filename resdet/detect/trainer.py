@@ -24,17 +24,18 @@ from torch import nn
 
 from resdet import nets, profile, weights
 from resdet.data.images.reader import ImageReader
-from resdet.data.records import DetectionSet, all_crowd
+from resdet.data.records import DetectionSet
 from resdet.detect import inference
 from resdet.detect import partial_results as finished
 from resdet.detect.backbone import NetBackbone
 from resdet.detect.fast.fast_detector import fast, skipped
 from resdet.detect.fast.fast_training import speed_up
-from resdet.detect.loading import Mapper, train_batches, training_records
+from resdet.detect.loading import Mapper, no_object, train_batches, training_records
 from resdet.detect.profile_hooks import watch
+from resdet.engine.checkpoint import Checkpoints, resume
 from resdet.engine.data_hashes import hold_against
 from resdet.engine.data_workers import batches_ahead, num_workers
-from resdet.engine.loop import Checkpoints, Evaluation, Loop, Schedule, passes, resume
+from resdet.engine.loop import Evaluation, Loop, Schedule, passes
 from resdet.engine.metric_writers import build_writers
 from resdet.engine.parallel import average_buffers, distributed
 from resdet.engine.speed.fused_optimizer import with_fused_step
@@ -46,7 +47,7 @@ from resdet.evaluation.inputs.result_folder import FolderResult, evaluate_folder
 from resdet.nets.chain import place
 from resdet.run import layout
 from resdet.run.folder import Run, atomic_path, utc_now, write_json
-from resdet.weights.doctor.first_layer import is_folded
+from resdet.weights.tensor_checks import refuse_untrained_norms
 
 logger = logging.getLogger("resdet.detect")
 
@@ -278,7 +279,7 @@ class DetectorTraining:
             counts["difficult_dropped"],
         )
         if not counts["objects"]:
-            raise ConfigError(f"{names}: {_no_object(every, counts)}")
+            raise ConfigError(f"{names}: {no_object(every, counts)}")
         return records
 
     def _log_trainable_stages(self) -> None:
@@ -438,51 +439,3 @@ class _WithoutBuffers(nn.Module):
     def state_dict(self, *args: Any, **kwargs: Any) -> Any:
         state = super().state_dict(*args, **kwargs)
         return {k: v for k, v in state.items() if "anchor_generator" not in k}
-
-
-def refuse_norms_of_detector(tensors: Mapping[str, torch.Tensor], where: str, norm: str) -> None:
-    """What a classifier's card and norms would have shown, for a whole detector to train on (F21).
-
-    Args:
-        norm: MODEL.NET.NORM.
-
-    Raises:
-        WeightsError: the backbone's norms were never trained. ConfigError: they are folded, and
-            would be live.
-    """
-    backbone = {n: t for n, t in tensors.items() if n.startswith("backbone.")}
-    refuse_untrained_norms(backbone, where)
-    if norm == "BN" and is_folded(backbone):
-        raise ConfigError(
-            f"MODEL.NET.NORM is BN, but the norms of {where} are folded into its convolutions: "
-            "they can only stay frozen. Set MODEL.NET.NORM FrozenBN."
-        )
-
-
-def refuse_untrained_norms(tensors: Mapping[str, torch.Tensor], where: str) -> None:
-    """Norms with mean 0, variance 1 and identity scale hold no statistics at all (F21)."""
-    norms = [n.removesuffix(".running_mean") for n in tensors if n.endswith(".running_mean")]
-    if norms and all(
-        bool((tensors[f"{n}.running_mean"] == 0).all())
-        and bool((tensors[f"{n}.running_var"] == 1).all())
-        and not (f"{n}.bias" in tensors and bool((tensors[f"{n}.bias"] != 0).any()))
-        for n in norms
-    ):
-        raise WeightsError(
-            f"{where}: all {len(norms)} norms have mean 0 and variance 1: they were never trained. "
-            "Train the net with tools/pretrain_cls.py, or start from scratch: "
-            "MODEL.WEIGHTS ''."
-        )
-
-
-def _no_object(images: int, counts: Mapping[str, int]) -> str:
-    """Why a set has nothing to train on, and what helps."""
-    head = f"{images:,} images and 0 objects to train on"
-    if counts["crowds"]:
-        return f"{head}: {all_crowd(counts['crowds'])}."
-    if counts["difficult_dropped"]:
-        return (
-            f"{head}: all {counts['difficult_dropped']:,} are difficult. Set "
-            "DATASETS.VOC_DIFFICULT keep."
-        )
-    return f"{head}. Is it the right annotation file? Name a set whose images have objects."

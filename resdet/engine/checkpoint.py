@@ -4,22 +4,34 @@ A checkpoint is a torch file of tensors, numbers and text, so it loads under tor
 It holds model, optimizer, schedule and the number of steps done. Sample order and random numbers
 need no state: they follow from seed and step (`resdet.data.order`, `resdet.engine.loop`).
 
+`Checkpoints` is the hook that writes them while a `Loop` trains and answers signals; `resume`
+brings the newest back.
+
 Not for: weights that go elsewhere (`resdet.weights`).
 """
 
 from __future__ import annotations
 
+import json
 import logging
 import re
+import signal
 import zipfile
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
+from detectron2.engine import HookBase
+from detectron2.utils import comm
 
-from resdet.errors import RunError, TrainingStopped
+from resdet import profile
+from resdet.errors import Interrupted, RunError, TrainingStopped
 from resdet.run import layout
-from resdet.run.folder import atomic_path, write_text
+from resdet.run.folder import Run, atomic_path, write_text
+
+if TYPE_CHECKING:
+    from resdet.engine.loop import Loop
 
 logger = logging.getLogger("resdet.engine.checkpoint")
 
@@ -104,3 +116,142 @@ def _is_whole(path: Path) -> bool:
 def _broken_member(path: Path) -> str | None:
     with zipfile.ZipFile(path) as archive:
         return archive.testzip()
+
+
+# -- of a training -------------------------------------------------------------------------------
+
+
+class Checkpoints(HookBase):
+    """A checkpoint every `period` steps, at a signal, and at the end; watches for signals (F75).
+
+    SIGINT, SIGTERM and SIGHUP end the training after the step that runs; a second one at once.
+    """
+
+    SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+
+    def __init__(
+        self, run: Run, period: int, *, keep: int = 2, extra: Mapping[str, Any] | None = None
+    ):
+        self.run = run
+        self.period = period
+        self.keep = keep
+        self.extra = dict(extra or {})
+        self._signal: int | None = None
+        self._previous: dict[int, Any] = {}
+
+    def before_train(self) -> None:
+        for number in self.SIGNALS:
+            self._previous[number] = signal.signal(number, self._note)
+
+    def _note(self, number: int, frame: Any) -> None:
+        self._signal = number
+        signal.signal(number, self._previous.get(number) or signal.SIG_DFL)
+
+    def after_step(self) -> None:
+        done = self.trainer.iter + 1
+        asked = (
+            any(comm.all_gather(self._signal is not None))
+            if comm.get_world_size() > 1
+            else self._signal
+        )
+        last = done == self.trainer.max_iter
+        if asked or last or (self.period > 0 and done % self.period == 0):
+            self.save(done)
+        if asked:
+            self._end(done)
+
+    def _end(self, done: int) -> None:
+        number = signal.Signals(self._signal or signal.SIGTERM)
+        if comm.is_main_process():
+            self.run.update(state="interrupted")
+        raise Interrupted(
+            f"stopped by {number.name} after step {done}; go on with --resume",
+            exit_code=128 + number,
+        )
+
+    def on_stop(self) -> None:
+        """Keeps the state before the step that could not be taken.
+
+        A process that stops alone knows no statistics of the others; the last checkpoint has them.
+        """
+        loop = self.trainer
+        if loop.is_alone and comm.get_world_size() > 1 and loop.statistics:
+            return
+        self.save(loop.iter)
+        if self._signal:  # what failed may have been the signal's doing, to a worker
+            self._end(loop.iter)
+
+    def after_train(self) -> None:
+        for number, handler in self._previous.items():
+            signal.signal(number, handler)
+
+    def save(self, steps_done: int) -> None:
+        loop, several = self.trainer, comm.get_world_size() > 1
+        more: dict[str, Any] = {"run": self.run.info["id"], "processes": comm.get_world_size()}
+        if several and loop.statistics and not loop.is_alone:
+            # Each process has its own until the end; the model in the file has the first's.
+            more["statistics"] = comm.gather([b.cpu() for b in loop.statistics])
+        if comm.is_main_process():
+            state = {**loop.state_dict(), **self.extra, **more, "iteration": steps_done}
+            with profile.span("checkpoint"):
+                save(self.run.checkpoints, state, keep=self.keep)
+
+
+def resume(loop: Loop, run: Run) -> int:
+    """Loads the newest whole checkpoint; gives the number of steps done.
+
+    Lines of metrics.json from steps that will run again are removed. With several processes the
+    main one alone looks for the checkpoint and writes.
+
+    Raises:
+        RunError: there is no checkpoint to go on from (F40), or it is of another run.
+    """
+    path = newest(run.checkpoints) if comm.is_main_process() else None
+    if comm.get_world_size() > 1:
+        path = comm.all_gather(path)[0]
+    if path is None:
+        raise RunError(
+            f"{run.path} has no checkpoint to resume. To start there, leave out --resume."
+        )
+    state = load(path)
+    if state.get("run", run.info["id"]) != run.info["id"]:
+        raise RunError(
+            f"{path} is a checkpoint of another run (id {state['run']}, this one is "
+            f"{run.info['id']}). Move it away, or resume the run that it belongs to."
+        )
+    loop.load_state_dict(state)
+    _load_statistics(loop, state, path)
+    if comm.is_main_process():
+        _forget_metrics_from(run.path / layout.METRICS, loop.start_iter)
+    logger.info("resumed from %s: %d steps done", path, loop.start_iter)
+    return int(loop.start_iter)
+
+
+def _load_statistics(loop: Loop, state: Mapping[str, Any], path: Path) -> None:
+    """Each process's own statistics of its live norms, where as many processes saved them."""
+    before, now = state.get("processes", 1), comm.get_world_size()
+    if before == now:
+        own = state["statistics"][comm.get_rank()] if "statistics" in state else []
+        for buffer, tensor in zip(loop.statistics, own, strict=bool(own)):
+            buffer.copy_(tensor)
+    else:
+        logger.warning(
+            "%s was written by %d processes, %d go on: same images in the same steps, but not the "
+            "same to the bit.",
+            path,
+            before,
+            now,
+        )
+
+
+def _forget_metrics_from(path: Path, step: int) -> None:
+    if path.exists():
+        lines = path.read_text(encoding="utf-8").splitlines(keepends=True)
+        kept = []
+        for line in lines:
+            try:
+                if json.loads(line).get("iteration", 0) < step:
+                    kept.append(line)
+            except ValueError:
+                continue  # the line that was cut off by the kill
+        write_text(path, "".join(kept))

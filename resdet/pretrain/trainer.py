@@ -23,9 +23,10 @@ from detectron2.utils import comm
 from resdet import nets, weights
 from resdet.data import catalog
 from resdet.data.records import with_labels_of
+from resdet.engine.checkpoint import Checkpoints, resume
 from resdet.engine.data_hashes import hold_against
 from resdet.engine.data_workers import batches_ahead, num_workers
-from resdet.engine.loop import Checkpoints, Evaluation, Loop, Schedule, passes, resume
+from resdet.engine.loop import Evaluation, Loop, Schedule, passes
 from resdet.engine.metric_writers import build_writers
 from resdet.engine.parallel import average_buffers, distributed
 from resdet.engine.speed.fused_optimizer import is_fused, with_fused_step

@@ -1,4 +1,5 @@
-"""What can be told of tensors alone: their SHA-256, and which hold NaN or infinite values.
+"""What can be told of tensors alone: their SHA-256, and which hold NaN or infinite values,
+and whether norms were trained or folded.
 
 Not for: what tensors mean (`origins`), or files (`files`).
 """
@@ -10,7 +11,7 @@ from collections.abc import Mapping
 
 import torch
 
-from resdet.errors import WeightsError
+from resdet.errors import ConfigError, WeightsError
 
 
 def sha256_of(tensors: Mapping[str, torch.Tensor]) -> str:
@@ -54,6 +55,52 @@ def not_finite(tensors: Mapping[str, torch.Tensor], where: str) -> list[str]:
                 f"(first: index {first}).{hint} The file is spoiled; train or fetch it again."
             )
     return problems
+
+
+def is_folded(tensors: Mapping[str, torch.Tensor]) -> bool:
+    """All norms are the identity plus a bias: their scales lie in the convolutions (F21)."""
+    means = [t for n, t in tensors.items() if n.endswith("norm.running_mean")]
+    scales = [t for n, t in tensors.items() if n.endswith("norm.weight")]
+    biases = [t for n, t in tensors.items() if n.endswith("norm.bias")]
+    if not means:
+        return False
+    identity = all((t == 0).all() for t in means) and all((t == 1).all() for t in scales)
+    return bool(identity and any((t != 0).any() for t in biases))
+
+
+def refuse_norms_of_detector(tensors: Mapping[str, torch.Tensor], where: str, norm: str) -> None:
+    """What a classifier's card and norms would have shown, for a whole detector to train on (F21).
+
+    Args:
+        norm: MODEL.NET.NORM.
+
+    Raises:
+        WeightsError: the backbone's norms were never trained. ConfigError: they are folded, and
+            would be live.
+    """
+    backbone = {n: t for n, t in tensors.items() if n.startswith("backbone.")}
+    refuse_untrained_norms(backbone, where)
+    if norm == "BN" and is_folded(backbone):
+        raise ConfigError(
+            f"MODEL.NET.NORM is BN, but the norms of {where} are folded into its convolutions: "
+            "they can only stay frozen. Set MODEL.NET.NORM FrozenBN."
+        )
+
+
+def refuse_untrained_norms(tensors: Mapping[str, torch.Tensor], where: str) -> None:
+    """Norms with mean 0, variance 1 and identity scale hold no statistics at all (F21)."""
+    norms = [n.removesuffix(".running_mean") for n in tensors if n.endswith(".running_mean")]
+    if norms and all(
+        bool((tensors[f"{n}.running_mean"] == 0).all())
+        and bool((tensors[f"{n}.running_var"] == 1).all())
+        and not (f"{n}.bias" in tensors and bool((tensors[f"{n}.bias"] != 0).any()))
+        for n in norms
+    ):
+        raise WeightsError(
+            f"{where}: all {len(norms)} norms have mean 0 and variance 1: they were never trained. "
+            "Train the net with tools/pretrain_cls.py, or start from scratch: "
+            "MODEL.WEIGHTS ''."
+        )
 
 
 def _half(tensor: torch.Tensor) -> bool:

@@ -76,4 +76,5 @@ def test_parts_work_where_detectron2_is_absent():
 
 def test_evaluation_and_report_import_without_torch():
     code = "import resdet.cli.evaluate, resdet.cli.compare, resdet.cli.main"
-    children.printed_by(code, without=["torch", "detectron2"])
+    code += "; print('imported')"
+    assert children.printed_by(code, without=["torch", "detectron2"]) == "imported\n"

@@ -27,7 +27,7 @@ def test_records_come_back_and_are_copies():
 def test_names_come_back_whatever_their_letters():
     names = ["a b.jpg", "ü/é.jpg", "", "\udcff.jpg", "x" * 300]
     listed = TextList(names)
-    assert listed == names and listed[-1] == names[-1] and listed[1:4] == names[1:4]
+    assert [*listed] == names and listed[-1] == names[-1] and [*listed[1:4]] == names[1:4]
     with pytest.raises(IndexError):
         listed[5]
 

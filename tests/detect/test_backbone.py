@@ -12,10 +12,11 @@ import resdet.detect  # noqa: F401 registers
 from resdet.config import resolve
 from resdet.detect.backbone import build_net_backbone, norm_of_stage
 from resdet.detect.model import fill_from_weights_and_net
-from resdet.detect.trainer import net_part, refuse_norms_of_detector, refuse_untrained_norms
+from resdet.detect.trainer import net_part
 from resdet.errors import ConfigError, WeightsError
 from resdet.nets import build
 from resdet.weights import Card, Input
+from resdet.weights.tensor_checks import refuse_norms_of_detector, refuse_untrained_norms
 from tests.support.detectors import config_of, norms_in
 
 

@@ -17,8 +17,11 @@ def coco(**numbers: float | None) -> Any:
 
 def test_numbers_within_their_tolerance_pass() -> None:
     """In percent, as Detectron2's own tests state them; the bound itself passes."""
-    compare_with([["bbox", "AP", 38.5, 0.25], ("bbox", "AP50", 60, 1)], coco(AP=0.3875, AP50=0.61))
+    rows = [["bbox", "AP", 38.5, 0.25], ("bbox", "AP50", 60, 1)]
+    compare_with(rows, coco(AP=0.3875, AP50=0.61))
     compare_with([], {})
+    with pytest.raises(CheckFailed, match="AP of val is 38.760, expected 38.5 within 0.25"):
+        compare_with(rows, coco(AP=0.3876, AP50=0.61))
 
 
 def test_all_that_are_off_are_listed() -> None:

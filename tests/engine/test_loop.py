@@ -9,7 +9,8 @@ import torch
 pytest.importorskip("detectron2")
 
 
-from resdet.engine.loop import Loop, passes, resume
+from resdet.engine.checkpoint import resume
+from resdet.engine.loop import Loop, passes
 from resdet.engine.speed.precision import Precision
 from resdet.errors import Interrupted, RunError, TrainingStopped
 from resdet.run.folder import Run

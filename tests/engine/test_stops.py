@@ -15,7 +15,7 @@ import torch
 pytest.importorskip("detectron2")
 
 from resdet.engine import checkpoint, machine_limits
-from resdet.engine.loop import resume
+from resdet.engine.checkpoint import resume
 from resdet.errors import DataError, Interrupted, RunError, TrainingStopped
 from resdet.run.folder import Run
 from tests.support import children, tiny, trainings

@@ -8,7 +8,8 @@ import signal
 import torch
 from detectron2.engine import HookBase
 
-from resdet.engine.loop import Checkpoints, Loop, Schedule
+from resdet.engine.checkpoint import Checkpoints
+from resdet.engine.loop import Loop, Schedule
 from resdet.run.folder import Run
 
 

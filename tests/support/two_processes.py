@@ -13,7 +13,7 @@ from pathlib import Path
 import torch
 from detectron2.utils import comm
 
-from resdet.engine.loop import resume
+from resdet.engine.checkpoint import resume
 from resdet.engine.parallel import distributed
 from resdet.errors import TrainingStopped
 from resdet.run.folder import Run

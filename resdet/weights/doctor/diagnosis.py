@@ -25,7 +25,6 @@ from resdet.weights.doctor.first_layer import (
     clashes,
     color_order,
     first_convolution,
-    is_folded,
     scale,
 )
 from resdet.weights.eps import refuse_other_eps
@@ -37,7 +36,7 @@ from resdet.weights.origins.identify import Identified
 from resdet.weights.origins.origin import COUNTER, Habits
 from resdet.weights.origins.whole_nets import shapes_of
 from resdet.weights.resolve import WeightFile
-from resdet.weights.tensor_checks import not_finite
+from resdet.weights.tensor_checks import is_folded, not_finite
 from resdet.weights.transfer import grouped
 
 # A variance this small divides by little but eps.

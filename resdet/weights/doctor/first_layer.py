@@ -15,6 +15,7 @@ from dataclasses import dataclass
 import torch
 
 from resdet.weights.cards import Input
+from resdet.weights.tensor_checks import is_folded
 
 # Energy of the first layer's channel 0 over channel 2. In four files trained on RGB (torchvision's
 # ResNet-18, the ONNX zoo's SqueezeNet, two CIFAR-10 ResNets) it is 1.45 to 1.67: red has more
@@ -107,14 +108,3 @@ def scale(tensors: Mapping[str, torch.Tensor]) -> Evidence:
         f"likely {value}: behind the first layer the variance is {ratio:.2g} times its filters' "
         "energy",
     )
-
-
-def is_folded(tensors: Mapping[str, torch.Tensor]) -> bool:
-    """All norms are the identity plus a bias: their scales lie in the convolutions (F21)."""
-    means = [t for n, t in tensors.items() if n.endswith("norm.running_mean")]
-    scales = [t for n, t in tensors.items() if n.endswith("norm.weight")]
-    biases = [t for n, t in tensors.items() if n.endswith("norm.bias")]
-    if not means:
-        return False
-    identity = all((t == 0).all() for t in means) and all((t == 1).all() for t in scales)
-    return bool(identity and any((t != 0).any() for t in biases))

@@ -14,10 +14,11 @@ from typing import Any
 
 from resdet.errors import WeightsError
 from resdet.weights.cards import Card, path_beside
-from resdet.weights.doctor.first_layer import clashes, is_folded
+from resdet.weights.doctor.first_layer import clashes
 from resdet.weights.formats.containers import Contents
 from resdet.weights.origins.identify import Identified
 from resdet.weights.origins.origin import EPS, Habits
+from resdet.weights.tensor_checks import is_folded
 
 
 def card_of(path: Path, contents: Contents, identified: Identified, digest: str) -> Card:
