@@ -19,7 +19,15 @@ import torch
 import yaml
 from detectron2.utils import comm
 
-from resdet.config import Config, check_reference_batch, flatten, resolve, set_key, unread
+from resdet.config import (
+    Config,
+    check_reference_batch,
+    flatten,
+    get_cfg,
+    resolve,
+    set_key,
+    unread,
+)
 from resdet.config.keys import COUNTS
 from resdet.engine import machine_limits
 from resdet.engine.data_workers import usable_cores
@@ -139,7 +147,7 @@ def as_in_run(config: Config, run: Run) -> None:
     Raises:
         RunError: a stated key differs, and it is not one of `FREE_ON_EVAL`.
     """
-    stored = dict(flatten(yaml.safe_load(run.config_text)))
+    stored = _stored_keys(run)
     now = dict(flatten(yaml.safe_load(config.to_yaml())))
     odd = [
         f"{key} is {now[key]!r} ({where}), the run was made with {stored.get(key)!r}"
@@ -257,8 +265,13 @@ def _device_name(device: str) -> str:
     return f"CPU, {platform.machine()}, {capability}{instruction_limits()}"
 
 
+def _stored_keys(run: Run) -> dict[str, Any]:
+    """Key to value of the run's config; a key that is newer than the run is off, as it was then."""
+    return {**dict(flatten(get_cfg())), **dict(flatten(yaml.safe_load(run.config_text)))}
+
+
 def _refuse_other_config(run: Run, config: Config) -> None:
-    before = dict(flatten(yaml.safe_load(run.config_text)))
+    before = _stored_keys(run)
     after = dict(flatten(yaml.safe_load(config.to_yaml())))
     odd = [
         f"{key} is {after.get(key)!r}, the run was started with {before.get(key)!r}"

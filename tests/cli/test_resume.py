@@ -7,7 +7,10 @@ import torch
 
 pytest.importorskip("detectron2")
 
+from resdet.cli import training_command
 from resdet.cli.arguments import with_bare_resume
+from resdet.config import resolve
+from resdet.errors import RunError
 from resdet.run.folder import Run
 from tests.support import children, tiny, trainings
 
@@ -76,3 +79,14 @@ def test_one_command_starts_goes_on_and_ends(tmp_path: Path) -> None:
     assert all(torch.equal(one[name], other[name]) for name in one)
     again = auto()
     assert again.returncode == 0 and "training from step" not in again.stderr
+
+
+def test_a_run_of_before_a_key_was_there_goes_on(tmp_path: Path) -> None:
+    """What the key does is off, as it was then; another value than that is refused as ever."""
+    text = resolve(None).to_yaml()
+    older = "\n".join(line for line in text.splitlines() if "TF32" not in line)
+    assert older != text
+    run = Run.create(tmp_path / "r", kind="detection", config_text=older, command=[], seed=0)
+    training_command._refuse_other_config(run, resolve(None))
+    with pytest.raises(RunError, match=r"ENGINE\.TF32 is 'on', the run was started with 'off'"):
+        training_command._refuse_other_config(run, resolve(None, ["ENGINE.TF32", "on"]))
