@@ -192,6 +192,7 @@ def _set_report(
         gain_table=tables.gains(columns, gains),
         tables=tuple(t for t in shown if t is not None),
         other_tables=tuple(t for t in others if t is not None),
+        beside_published=tables.beside_published(columns, scores),
         published=tables.published(scores[0].data_set),
         curve=figures.precision_recall(columns, curves),
         figures=tuple(f for g in gains for f in figures.class_gains(columns, g)),

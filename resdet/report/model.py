@@ -42,6 +42,7 @@ class SetReport:
     gain_table: Table | None
     tables: tuple[Table, ...]
     other_tables: tuple[Table, ...]
+    beside_published: Table | None
     published: Table | None
     curve: Figure
     figures: tuple[Figure, ...]

@@ -1,4 +1,4 @@
-"""Pairs, sentences, labels, the paper's numbers, and the command."""
+"""Pairs, sentences, labels, learning curves, and the command."""
 
 from __future__ import annotations
 
@@ -9,19 +9,17 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
-import numpy as np
 import pytest
 
 from resdet.cli import compare
 from resdet.errors import RunError
 from resdet.nets.families import FAMILIES
 from resdet.report import runs, scores
-from resdet.report.comparison import backbone_gains, published_numbers
+from resdet.report.comparison import backbone_gains
 from resdet.report.comparison.backbone_gains import Pair
 from resdet.report.render import figures
 from resdet.report.scores import Metric
 from resdet.run.folder import Run
-from tests.support import fabricate
 from tests.support.fabricate import fabricate_run
 
 
@@ -136,93 +134,13 @@ def test_labels_tell_runs_apart_and_no_further(tmp_path: Path) -> None:
     assert labels({}, wide) == ["ResNet-18 (width 0.5)", "ResNet-18"]
 
 
-# -- the paper's numbers -------------------------------------------------------------------
-
-
-def test_the_papers_means_are_means() -> None:
-    """Tables 10 and 11: the mean over 20 classes gives the number of table 7 (rounding: 0.05)."""
-    with_classes = [n for n in published_numbers.tables()["numbers"] if "per_class" in n]
-    assert len(with_classes) == 4
-    for entry in with_classes:
-        assert len(entry["per_class"]) == 20
-        assert np.mean(entry["per_class"]) == pytest.approx(entry["value"], abs=0.0501)
-
-
-def paper_run(tmp_path: Path, **changes: Any) -> dict[str, Any]:
-    """numbers_for() of a run that repeats table 7's ResNet-101 but for `changes`."""
-    voc = published_numbers.tables()["classes"]["voc"]
-    primary = changes.pop("primary", "VOC 11-point")
-    overrides = {
-        "DATASETS.TRAIN": ["voc_2007_trainval", "voc_2012_trainval"],
-        "MODEL.NET.WIDTH": 1.0, "MODEL.NET.STEM": "",
-        **published_numbers.tables()["settings"],
-        **changes.pop("overrides", {}),
-    }  # fmt: skip
-    options = {"data_set": "voc_2007_test", "classes": voc, "net": "resnet101", "num_samples": 0}
-    options |= {"card_changes": {"data": {"name": "imagenet_train"}}, "num_images": 4952, **changes}
-    folder = fabricate_run(tmp_path / "run", overrides=overrides, **options)
-    other = fabricate_run(tmp_path / "other", num_images=2, num_samples=0)
-    found = runs.read_columns([folder, other])[0]
-    given: Any = SimpleNamespace(
-        data_set=options["data_set"],
-        classes=tuple(options["classes"]),
-        expected=range(options["num_images"]),
-        evaluated=range(changes.get("num_evaluated", options["num_images"])),
-        primary=primary,
-        coco=None,
-    )
-    return published_numbers.numbers_for(found, given)
-
-
-@pytest.fixture
-def small_results(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Results are not what this is about: none are written."""
-    monkeypatch.setattr(fabricate, "write_results", lambda *args: None)
-    monkeypatch.setattr(fabricate, "ground_truth", lambda *args: {})
-
-
-@pytest.mark.usefixtures("small_results")
-def test_the_same_protocol_has_the_papers_number(tmp_path: Path) -> None:
-    """Table 7: 76.4; table 10: sheep 78.6, tvmonitor 72.0."""
-    found = paper_run(tmp_path)["mean_ap"]
-    assert (found.value, found.source) == (0.764, "table 7")
-    assert found.per_class["sheep"] == pytest.approx(0.786)
-    assert found.per_class["tvmonitor"] == pytest.approx(0.72)
-
-
-@pytest.mark.usefixtures("small_results")
-@pytest.mark.parametrize(
-    "changes",
-    [
-        pytest.param({"num_images": 120}, id="subset"),
-        pytest.param({"num_evaluated": 4951}, id="image-missing"),
-        pytest.param({"primary": "VOC area"}, id="other-rule"),
-        pytest.param({"data_set": "voc_2007_val"}, id="other-set"),
-        pytest.param({"classes": tuple("abcdefghijklmnopqrst")}, id="other-classes"),
-        pytest.param({"net": "resnet50"}, id="other-net"),
-        pytest.param({"pretrained": False}, id="from-scratch"),
-        pytest.param({"overrides": {"MODEL.NET.WIDTH": 0.5}}, id="narrow"),
-        pytest.param({"overrides": {"MODEL.NET.STRIDE_IN_1X1": False}}, id="other-stride"),
-        pytest.param({"overrides": {"DATASETS.TRAIN": ["voc_2007_trainval"]}}, id="less-data"),
-        pytest.param({"overrides": {"INPUT.MIN_SIZE_TEST": 800}}, id="other-size"),
-        pytest.param({"overrides": {"MODEL.RPN.POST_NMS_TOPK_TEST": 1000}}, id="more-proposals"),
-        pytest.param({"info": {"leak": "yes"}}, id="leak"),
-        pytest.param({"info": {"state": "interrupted"}}, id="not-finished"),
-        pytest.param({"card_changes": {"data": {"name": "digits_crops_train"}}}, id="no-imagenet"),
-    ],
-)
-def test_another_protocol_has_no_paper_number(tmp_path: Path, changes: dict[str, Any]) -> None:
-    """Issue 8: where, and only where, the protocol is the same."""
-    assert paper_run(tmp_path, **changes) == {}
+# -- rules and learning curves ----------------------------------------------------------------
 
 
 def test_an_unknown_rule_lists_the_known_ones() -> None:
     """Style 3.4: no silent fall-through."""
     with pytest.raises(RunError, match=r"VOC 12-point.*known: VOC 11-point, VOC area"):
         scores.voc_title("VOC 12-point")
-
-
-# -- learning curves -----------------------------------------------------------------------
 
 
 def test_iterations_that_a_resumed_run_repeats_are_drawn_once(tmp_path: Path) -> None:

@@ -1,133 +1,245 @@
-"""The paper's number beside ours where, and only where, the protocol is the same.
+"""The paper's number beside ours where the run had its protocol, with all that is not the same.
 
-The numbers are those of `resdet.evaluation.published`. The same protocol means: the data sets
-trained and tested on, every image of the test set, the classes, the AP rule, the net unchanged
-and pretrained, and the settings on which the papers are explicit (`paper.yaml`). On a subset, on
-the embedded data, on other sizes there is no number, so that none is mistaken for a target.
+A run is held against the experiment that gave the number (`resdet.evaluation.published`): data,
+images tested on, rule, net, pretraining, schedule, and each key on which the number depends.
+Three outcomes: `SAME`; `BUT_FOR`, with each departure listed beside the number; `OTHER`: something
+differs that makes it another experiment, and no number is shown, so that none is mistaken for a
+target. What is so in every run of resdet (`of_every_run`) is named below each number.
 
 Not for: judging whether ours is good; the paper trained in four alternating steps.
 """
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from importlib import resources
+from dataclasses import dataclass, field
 from typing import Any
 
-import yaml
-
+from resdet.evaluation.published import published_protocols as protocols
 from resdet.evaluation.published import published_tables as published
+from resdet.report.comparison.comparability import show
 from resdet.report.runs import Column
 from resdet.report.scores import SetScores
 
-PAPER = published.PAPER
+SAME = "same protocol"
+BUT_FOR = "same protocol but for"
+OTHER = "not the same experiment"
+NOT_KNOWN = "not known"
+# Of the length, that a drop of the rate may lie off: steps of published schedules are round.
+_DROP_SLACK = 0.01
 
 
 @dataclass(frozen=True)
-class PaperNumber:
-    """One published value, a fraction in [0, 1]; `per_class` by class name, where printed."""
+class Departure:
+    """One thing that was otherwise in the paper.
+
+    Attributes:
+        what: in words. paper, run: both values. source: who states the paper's. key: of the
+            resolved config, "" where it is none.
+        decides: it makes the run another experiment.
+    """
+
+    what: str
+    paper: str
+    run: str
+    source: str
+    key: str = ""
+    decides: bool = False
+
+    def __str__(self) -> str:
+        key = f"{self.key}: " if self.key else ""
+        return f"{self.what} ({key}{self.run}; paper: {self.paper}, {self.source})"
+
+
+@dataclass(frozen=True)
+class ProtocolMatch:
+    """A published number that is of the run's net and test set, and what the run did otherwise.
+
+    Attributes:
+        metric: "mean_ap" of the primary VOC rule, "AP", "AP50".
+        value: a fraction in [0, 1], to be shown only where `shown`. per_class: by class name.
+    """
 
     metric: str
     value: float
     source: str
-    per_class: Mapping[str, float]
+    paper: str
+    departures: tuple[Departure, ...] = ()
+    per_class: Mapping[str, float] = field(default_factory=dict)
     per_class_source: str = ""
 
+    @property
+    def outcome(self) -> str:
+        if any(d.decides for d in self.departures):
+            return OTHER
+        return BUT_FOR if self.departures else SAME
 
-@functools.cache
-def tables() -> dict[str, Any]:
-    """The content of paper.yaml, with the classes and the numbers that its protocols name."""
-    file = resources.files("resdet.report.comparison") / "paper.yaml"
-    tree = dict(yaml.safe_load(file.read_text("utf-8")))
-    tree["classes"] = {"voc": list(published.voc_classes())}
-    tree["numbers"] = list(_numbers(tree["protocols"]))
-    return tree
+    @property
+    def shown(self) -> bool:
+        return self.outcome != OTHER
 
-
-def _numbers(protocols: Mapping[str, Mapping[str, Any]]) -> Iterator[dict[str, Any]]:
-    """Percent, as printed; what they were trained on goes into the protocol's side of it."""
-    for name, protocol in protocols.items():
-        for key, rule in protocol["metrics"].items():
-            metric = rule if key == "mean_ap" else key
-            rows = published.published(
-                source=protocol["source"], data_set=protocol["test"], metric=metric
-            )
-            for row in rows:
-                entry = {"protocol": name, "net": row.net, "metric": key, "value": row.value,
-                         "source": row.source, "train": row.train}  # fmt: skip
-                if "per_class" in protocol:
-                    classes = published.the_number(
-                        source=protocol["per_class"], system=row.system, net=row.net
-                    )
-                    entry["per_class"] = list(classes.per_class.values())
-                    entry["per_class_source"] = classes.source
-                yield entry
+    @property
+    def listed(self) -> tuple[Departure, ...]:
+        """What decides, where anything does; else every departure."""
+        deciding = tuple(d for d in self.departures if d.decides)
+        return deciding or self.departures
 
 
-def numbers_for(column: Column, scores: SetScores) -> dict[str, PaperNumber]:
-    """Metric ("mean_ap" of the primary VOC rule, "AP", "AP50") to the paper's number.
+def numbers_for(column: Column, scores: SetScores) -> dict[str, ProtocolMatch]:
+    """The matches whose number may stand beside the run's, by metric; usually none."""
+    return {key: match for key, match in matches_for(column, scores).items() if match.shown}
 
-    Empty where anything of the protocol differs, which is the usual case.
+
+def matches_for(column: Column, scores: SetScores) -> dict[str, ProtocolMatch]:
+    """Metric to the published number of the run's net on this set, with all departures.
+
+    Empty where the papers have none of this net on this set.
     """
-    numbers = {}
-    for entry in tables()["numbers"]:
-        protocol = tables()["protocols"][entry["protocol"]]
-        if entry["net"] == _plain_net(column) and _same_protocol(column, scores, protocol, entry):
-            names = tables()["classes"]["voc"]
-            values = entry.get("per_class", ())
-            numbers[entry["metric"]] = PaperNumber(
-                entry["metric"],
-                entry["value"] / 100,
-                entry["source"],
-                {name: v / 100 for name, v in zip(names, values, strict=False)},
-                entry.get("per_class_source", ""),
-            )
-    return numbers
+    net = str(column.config.get("MODEL.NET.NAME") or "")
+    candidates = [
+        e
+        for e in protocols.experiments()
+        if e.test == scores.data_set and any(n.net == net for n in e.numbers)
+    ]
+    if not candidates:
+        return {}
+    trained = set(column.config.get("DATASETS.TRAIN") or ())
+    experiment = min(candidates, key=lambda e: len(trained ^ set(e.numbers[0].train)))
+    shared = [*_of_data(column, scores, experiment), *_of_start(column, experiment, net)]
+    shared += [*_of_schedule(column, experiment), *_of_settings(column.config, experiment, net)]
+    matches = {}
+    for metric, rule in experiment.metrics.items():
+        number = experiment.number(net, metric)
+        if number is None:
+            continue
+        used = scores.primary if metric == "mean_ap" else "COCO bbox" if scores.coco else None
+        counted = [Departure("AP rule", rule, str(used), number.source, decides=True)]
+        classes = [n for n in experiment.per_class if (n.net, n.value) == (net, number.value)]
+        matches[metric] = ProtocolMatch(
+            metric,
+            number.fraction,
+            number.source,
+            number.paper,
+            tuple(([] if used == rule else counted) + shared),
+            {name: v / 100 for name, v in classes[0].per_class.items()} if classes else {},
+            classes[0].source if classes else "",
+        )
+    return matches
 
 
-def _plain_net(column: Column) -> str | None:
-    """The net's name, if it is the paper's net and not a narrower or reshaped one."""
-    config = column.config
-    trained_on = str((column.card.get("data") or {}).get("name", "imagenet"))
-    plain = (
-        column.pretrained
-        and "imagenet" in trained_on.lower()
-        and config.get("MODEL.NET.WIDTH", 1.0) == 1
-        and config.get("MODEL.NET.SHORTCUT", "") in ("", "B")
-        and config.get("MODEL.NET.STRIDE_IN_1X1", True)
-        and config.get("MODEL.NET.STEM", "") in ("", "imagenet")
-        and config.get("MODEL.NET.POOLS", 0) in (0, 5)
-        and config.get("MODEL.NET.FC_CHANNELS", 0) in (0, 4096)
-        and column.run.state == "finished"
+def _of_data(
+    column: Column, scores: SetScores, experiment: protocols.PublishedExperiment
+) -> Iterator[Departure]:
+    """What was trained and tested on."""
+    number, config = experiment.numbers[0], column.config
+
+    def other(what: str, paper: str, run: str, key: str = "") -> Departure:
+        return Departure(what, paper, run, number.source, key, decides=True)
+
+    trained = [str(name) for name in config.get("DATASETS.TRAIN") or ()]
+    if sorted(trained) != sorted(number.train):
+        yield other("training sets", " + ".join(number.train), " + ".join(trained) or "none",
+                    "DATASETS.TRAIN")  # fmt: skip
+    else:
+        known = [s.get("images") for s in column.run.info.get("train_sets") or []]
+        if known and None not in known and sum(known) != experiment.train_images:
+            yield other("training images", f"{experiment.train_images:,}", f"{sum(known):,}")
+    evaluated, expected = len(set(scores.evaluated)), len(set(scores.expected))
+    if not evaluated == expected == experiment.images:
+        yield other("test images", f"{experiment.images:,}", f"{evaluated:,} of {expected:,}")
+    if len(scores.classes) != experiment.num_classes:
+        yield other("classes", str(experiment.num_classes), str(len(scores.classes)))
+    elif experiment.num_classes == 20 and set(scores.classes) != set(published.voc_classes()):
+        yield other("names of classes", "VOC's", "others")
+    if column.run.info.get("leak"):
+        yield other("test images", "not trained on", "trained on")
+    if column.run.state != "finished":
+        yield other("training", "finished", column.run.state)
+
+
+def _of_start(
+    column: Column, experiment: protocols.PublishedExperiment, net: str
+) -> Iterator[Departure]:
+    """What the net was pretrained on, and for how long."""
+    classifier, source = experiment.pretraining, experiment.pretraining.source
+    if not column.pretrained:
+        yield Departure("start", "pretrained on ImageNet", "random weights", "He appendix A",
+                        "MODEL.WEIGHTS", decides=True)  # fmt: skip
+        return
+    data = column.card.get("data") or {}
+    name, images = data.get("name"), data.get("images")
+    paper = f"ImageNet, {classifier.images:,} images"
+    if images is None and name is None:
+        yield Departure("pretraining data", paper, NOT_KNOWN, "He appendix A")
+    elif (images != classifier.images) if images is not None else name not in classifier.names:
+        run = f"{name or NOT_KNOWN}, {NOT_KNOWN if images is None else f'{images:,}'} images"
+        yield Departure("pretraining data", paper, run, "He appendix A", decides=True)
+    seen, expected = (column.card.get("training") or {}).get("samples"), classifier.samples.get(net)
+    if seen and expected and seen != expected:
+        yield Departure("pretraining images seen", f"{expected:,}", f"{seen:,}", source,
+                        decides=_beyond(seen / expected, classifier.within))  # fmt: skip
+
+
+def _of_schedule(column: Column, experiment: protocols.PublishedExperiment) -> Iterator[Departure]:
+    """Rate, batch, length and drops. Rates are compared for an image, by the linear rule."""
+    config, paper = column.config, experiment.schedule
+    rate, batch, steps = (
+        config.get(f"SOLVER.{name}") for name in ("BASE_LR", "IMS_PER_BATCH", "MAX_ITER")
     )
-    return str(config.get("MODEL.NET.NAME")) if plain else None
+    if not rate or not batch or not steps:
+        yield Departure("schedule", f"{paper.rate:g} for {paper.batch} images", NOT_KNOWN,
+                        paper.source, "SOLVER", decides=True)  # fmt: skip
+        return
+    stated = f"{paper.rate:g} for {paper.batch} images"
+    factor = (rate / batch) / (paper.rate / paper.batch)
+    if abs(factor - 1) > 1e-9:
+        yield Departure("rate", stated, f"{rate:g} for {batch} images", paper.source,
+                        "SOLVER.BASE_LR", decides=_beyond(factor, paper.rate_within))  # fmt: skip
+    elif batch != paper.batch:
+        run = f"{batch}, the rate {rate:g} following by the linear rule"
+        yield Departure("batch", f"{paper.batch} at {paper.rate:g}", run, paper.source,
+                        "SOLVER.IMS_PER_BATCH")  # fmt: skip
+    seen = column.samples_seen if column.samples_seen is not None else steps * batch
+    if seen != paper.images_seen:
+        length = paper.images_seen / paper.batch
+        yield Departure("length", f"{length:,.0f} steps of {paper.batch}",
+                        f"{seen / batch:,.0f} steps of {batch}", paper.source, "SOLVER.MAX_ITER",
+                        decides=_beyond(seen / paper.images_seen, paper.within))  # fmt: skip
+    drops = [step / steps for step in config.get("SOLVER.STEPS") or ()]
+    if len(drops) != len(paper.drops) or any(
+        abs(a - b) > _DROP_SLACK for a, b in zip(drops, paper.drops, strict=False)
+    ):
+        yield Departure("drops of the rate", _shares(paper.drops), _shares(drops), paper.source,
+                        "SOLVER.STEPS")  # fmt: skip
 
 
-def _same_protocol(
-    column: Column, scores: SetScores, protocol: Mapping[str, Any], entry: Mapping[str, Any]
-) -> bool:
-    config, metric = column.config, entry["metric"]
-    classes_fit = len(scores.classes) == protocol["num_classes"] and (
-        protocol["num_classes"] != 20 or _same_names(scores.classes)
-    )
-    rule = scores.primary if metric == "mean_ap" else "COCO bbox" if scores.coco else None
-    return (
-        scores.data_set == protocol["test"]
-        and sorted(config.get("DATASETS.TRAIN", ())) == sorted(entry["train"])
-        and len(set(scores.evaluated)) == len(set(scores.expected)) == protocol["images"]
-        and classes_fit
-        and rule == protocol["metrics"][metric]
-        and not column.run.info.get("leak")
-        and all(_equal(config.get(key), value) for key, value in tables()["settings"].items())
-    )
+def _shares(drops: Sequence[float]) -> str:
+    return f"at {' and '.join(f'{d:.0%}' for d in drops)} of the length" if drops else "none"
 
 
-def _same_names(classes: Sequence[str]) -> bool:
-    return sorted(classes) == sorted(tables()["classes"]["voc"])
+def _beyond(factor: float, limit: float) -> bool:
+    # A factor of exactly the limit is listed; float error must not decide.
+    return not 1 / limit * (1 - 1e-9) <= factor <= limit * (1 + 1e-9)
+
+
+def _of_settings(
+    config: Mapping[str, Any], experiment: protocols.PublishedExperiment, net: str
+) -> Iterator[Departure]:
+    """Each key on which the number depends. One that is missing from a config is not known."""
+    for key, setting in experiment.settings.items():
+        unread = (setting.unless or {}).items()
+        if unread and all(_equal(config.get(other), value) for other, value in unread):
+            continue
+        values = setting.of(net)
+        if not values or (key in config and any(_equal(config[key], v) for v in values)):
+            continue
+        run = show(config[key]) if key in config else NOT_KNOWN
+        yield Departure(setting.what, show(values[0]), run, setting.source, key,
+                        decides=setting.decides)  # fmt: skip
 
 
 def _equal(a: Any, b: Any) -> bool:
-    listed = isinstance(a, list | tuple)
-    return list(a) == list(b) if listed and isinstance(b, list | tuple) else bool(a == b)
+    """As a config has it: lists and tuples alike, 1 and 1.0 alike, true and 1 not."""
+    if isinstance(a, list | tuple) and isinstance(b, list | tuple):
+        return len(a) == len(b) and all(_equal(x, y) for x, y in zip(a, b, strict=True))
+    return isinstance(a, bool) == isinstance(b, bool) and bool(a == b)

@@ -56,6 +56,8 @@ def _markdown(report: ComparisonReport, folder: Path) -> str:
 def _markdown_set(report: ComparisonReport, one: SetReport, folder: Path) -> list[str]:
     lines = _markdown_table(one.ranking, report, 2)
     lines += [escape_markdown(one.two_rules), ""] if one.two_rules else []
+    if one.beside_published:
+        lines += _markdown_table(one.beside_published, report, 3)
     if one.gain_ranking:
         lines += _markdown_table(one.gain_ranking, report, 3)
     if one.gain_table:
@@ -145,6 +147,15 @@ def _file_name(text: str) -> str:
     return "".join(c if c.isalnum() or c in "-_" else "-" for c in text)
 
 
+def _terminal_list(table: Table) -> str:
+    """A table whose last column is long: one line a row, as sentences."""
+    lines = [table.title]
+    for run, number, outcome, differs in table.rows:
+        what = "" if differs.text == "–" else f" {differs.text}"
+        lines.append(f"  {run.text}: {number.text} ({number.note}). {outcome.text}{what}")
+    return "\n".join(lines)
+
+
 def terminal_text(report: ComparisonReport) -> str:
     """The ranking of each set, the differences, the verdict: what a terminal needs."""
     verdict = report.verdict
@@ -153,6 +164,8 @@ def terminal_text(report: ComparisonReport) -> str:
         table = to_text(one.ranking, report.columns)
         blocks.append(f"{one.ranking.title}\n{table}\n{one.ranking.caption}")
         blocks += [one.two_rules] if one.two_rules else []
+        if one.beside_published:
+            blocks.append(_terminal_list(one.beside_published))
         if one.gain_ranking:
             blocks.append(f"{one.gain_ranking.title}\n{to_text(one.gain_ranking, report.columns)}")
         if one.gain_table:

@@ -7,11 +7,13 @@ Not for: people; they have the page.
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from typing import Any
 
 from resdet.report.comparison.backbone_gains import BackboneGain
 from resdet.report.comparison.gain_noise import Bet
+from resdet.report.comparison.published_numbers import ProtocolMatch, matches_for
 from resdet.report.model import ComparisonReport, SetReport
 from resdet.report.runs import Column
 from resdet.report.scores import Metric
@@ -88,6 +90,11 @@ def _set(report: ComparisonReport, one: SetReport) -> dict[str, Any]:
         "classes": list(first.classes),
         "absent_classes": first.absent(one.metric),
         "ground_truth_sha256": {letter: s.truth_hash for letter, s in scores.items()},
+        "published": {
+            column.letter: {key: _match(match) for key, match in matches.items()}
+            for column, s in zip(report.columns, one.scores, strict=True)
+            if (matches := matches_for(column, s))
+        },
         "values": {letter: s.value(one.metric) for letter, s in scores.items()},
         "per_class": {letter: s.per_class(one.metric) for letter, s in scores.items()},
         "voc": {letter: s.voc for letter, s in scores.items()},
@@ -98,6 +105,17 @@ def _set(report: ComparisonReport, one: SetReport) -> dict[str, Any]:
             letter: {"recall_step": 0.01, "mean_precision": [round(float(v), 6) for v in c.mean()]}
             for letter, c in zip(letters, one.curves, strict=True)
         },
+    }
+
+
+def _match(match: ProtocolMatch) -> dict[str, Any]:
+    """A published number, null where it may not stand beside the run's."""
+    return {
+        "outcome": match.outcome,
+        "value": match.value if match.shown else None,
+        "paper": match.paper,
+        "source": match.source,
+        "departures": [dataclasses.asdict(d) for d in match.departures],
     }
 
 

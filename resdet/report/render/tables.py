@@ -12,6 +12,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from resdet.evaluation.published.published_protocols import of_every_run
 from resdet.evaluation.published.published_tables import published as published_numbers
 from resdet.report.comparison.backbone_gains import (
     BackboneGain,
@@ -23,7 +24,13 @@ from resdet.report.comparison.backbone_gains import (
     side,
 )
 from resdet.report.comparison.comparability import Comparability, show
-from resdet.report.comparison.published_numbers import PAPER, numbers_for
+from resdet.report.comparison.published_numbers import (
+    OTHER,
+    SAME,
+    ProtocolMatch,
+    matches_for,
+    numbers_for,
+)
 from resdet.report.runs import Column, net_title
 from resdet.report.scores import COCO_METRICS, Metric, SetScores, voc_title
 from resdet.text_table import aligned
@@ -72,12 +79,55 @@ def ranking(columns: Sequence[Column], scores: Sequence[SetScores], metric: Metr
         row = [run_cell(columns, i), Cell(percent(value))]
         if any(papers):
             paper = papers[i]
-            row.append(Cell(percent(paper.value), paper.source) if paper else Cell("–"))
+            row.append(Cell(percent(paper.value), _where(paper)) if paper else Cell("–"))
         rows.append(tuple(row))
     caption = f"Percent. {mean_caption(scores[0], metric)}"
     if any(papers):
-        caption += f" Paper: {PAPER}, same data, images and rule."
+        named = " and ".join(dict.fromkeys(paper.paper for paper in papers if paper))
+        caption += f" Paper: {named}, same data, images and rule; what else differs is listed."
     return Table(f"{metric.title} on {scores[0].data_set}", tuple(head), tuple(rows), caption)
+
+
+def beside_published(columns: Sequence[Column], scores: Sequence[SetScores]) -> Table | None:
+    """Each run of a published net: the paper's number if it may be shown, and what differs."""
+    rows = []
+    for place, (column, given) in enumerate(zip(columns, scores, strict=True)):
+        matches = list(matches_for(column, given).values())
+        if not matches:
+            continue
+        outcome, listed = _together(matches)
+        first = matches[0]
+        number = ", ".join(percent(m.value) for m in matches) if outcome != OTHER else "not shown"
+        rows.append((
+            run_cell(columns, place),
+            Cell(number, f"{first.paper}, {first.source}", is_text=True),
+            Cell(outcome, is_text=True),
+            Cell("; ".join(listed) or "–", is_text=True),
+        ))  # fmt: skip
+    if not rows:
+        return None
+    head = tuple(_head(text) for text in ("run", "paper", "outcome", "what differs"))
+    always = "; ".join(f"{d.what}: {d.here} (paper: {d.paper})" for d in of_every_run())
+    caption = (
+        "The run against what the number was had with, key by key. An experiment is another one "
+        f"where data, net, start, scale, pooling or length differ. So in every run: {always}."
+    )
+    return Table("Beside the published number", head, tuple(rows), caption)
+
+
+def _together(matches: Sequence[ProtocolMatch]) -> tuple[str, list[str]]:
+    """The outcome of all numbers of a run, and what differs, each once."""
+    others = [m for m in matches if not m.shown]
+    used = others or list(matches)
+    return used[0].outcome, list(dict.fromkeys(str(d) for m in used for d in m.listed))
+
+
+def _where(match: ProtocolMatch) -> str:
+    """The table that has the number, and how much is not as it was there."""
+    if match.outcome == SAME:
+        return match.source
+    number = len(match.departures)
+    return f"{match.source}, but for {number} {'thing' if number == 1 else 'things'}"
 
 
 def gains(columns: Sequence[Column], gains: Sequence[BackboneGain]) -> Table | None:
@@ -140,7 +190,7 @@ def coco(columns: Sequence[Column], scores: Sequence[SetScores]) -> Table | None
         cells = [Cell(percent(t.get(key))) for t in tables]
         for i, paper in enumerate(papers):
             if key in paper:
-                text = f"paper {percent(paper[key].value)}, {paper[key].source}"
+                text = f"paper {percent(paper[key].value)}, {_where(paper[key])}"
                 cells[i] = Cell(cells[i].text, text)
         rows.append((Cell(title, is_text=True), *cells))
     engines = sorted({str(t.get("engine", "not known")) for t in tables})
