@@ -149,7 +149,7 @@ def _next_step(run: Run, data: DetectionSet) -> str:
 
 
 def _load(name: str, options: DataOptions) -> DetectionSet:
-    data = catalog.load_detection(name, options=options)
+    data = processes.one_first(lambda: catalog.load_detection(name, options=options))
     logger.info("%s: %s", name, ", ".join(f"{k} {v}" for k, v in data.counts.items()))
     for note in data.notes:
         logger.warning("%s: %s", name, note)

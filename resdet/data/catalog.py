@@ -128,10 +128,15 @@ def _load_checked(name: str, root: Path | str | None, options: DataOptions) -> D
     if options.check_images and len(data) <= MAX_IMAGES:
         groups = equal_files([r["file_name"] for r in data.records], cache=options.cache)
         if groups:
-            shown = "; ".join(" = ".join(map(os.path.basename, g)) for g in groups[:5])
+            shown = "; ".join(map(_equal, groups[:5]))
             note = f"pictures that occur again under another name: {len(groups)} ({shown})"
             data = replace(data, notes=(*data.notes, note))
     return data
+
+
+def _equal(files: Sequence[str]) -> str:
+    names = " = ".join(map(os.path.basename, files[:4]))
+    return names if len(files) <= 4 else f"{names} and {len(files) - 4:,} more"
 
 
 def _load_detection(name: str, base: Path, options: DataOptions) -> DetectionSet:

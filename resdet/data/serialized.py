@@ -12,9 +12,12 @@ from __future__ import annotations
 
 import pickle
 from collections.abc import Iterable, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
 
 
 class SerializedList(Sequence[Any]):
@@ -25,8 +28,19 @@ class SerializedList(Sequence[Any]):
         for item in items:
             parts += self._packed(item)
             ends.append(len(parts))
-        self._bytes = bytes(parts)
+        self._bytes: bytes | memoryview = bytes(parts)
         self._ends = np.array(ends, dtype=np.int64)
+
+    @classmethod
+    def of(cls, data: np.ndarray, ends: np.ndarray) -> Self:
+        """The list of these `parts`."""
+        made = cls(())
+        made._bytes, made._ends = data.data, ends
+        return made
+
+    def parts(self) -> tuple[np.ndarray, np.ndarray]:
+        """All items as uint8, and where each begins and ends: (N + 1,) int64."""
+        return np.frombuffer(self._bytes, dtype=np.uint8), self._ends
 
     def __len__(self) -> int:
         return len(self._ends) - 1

@@ -67,6 +67,30 @@ def run_in_processes(
     return 0
 
 
+def one_first(work: Callable[[], Any]) -> Any:
+    """What `work` gives in each process; the first of each machine does it before the others.
+
+    For work that leaves something in the user's cache, which the others then find there.
+
+    Raises:
+        ResdetError: what a first process met, in all of them.
+    """
+    if comm.get_world_size() == 1:
+        return work()
+    local = os.environ.get("LOCAL_RANK")  # torchrun's
+    is_first = (comm.get_local_rank() if local is None else int(local)) == 0
+    result, error = None, None
+    if is_first:
+        try:
+            result = work()
+        except ResdetError as met:
+            error = met
+    for met_elsewhere in [error, *comm.all_gather(error)]:
+        if met_elsewhere is not None:
+            raise met_elsewhere
+    return result if is_first else work()
+
+
 def _own_gpu(device: str) -> int:
     """The GPU of this process of torchrun.
 

@@ -22,13 +22,14 @@ from detectron2.utils import comm
 
 from resdet import nets, weights
 from resdet.data import catalog
-from resdet.data.records import with_labels_of
+from resdet.data.records import ClassificationSet, with_labels_of
 from resdet.engine.checkpoint import Checkpoints, resume
 from resdet.engine.data_hashes import hold_against
 from resdet.engine.data_workers import batches_ahead, num_workers
 from resdet.engine.loop import Evaluation, Loop, Schedule, passes
 from resdet.engine.metric_writers import build_writers
 from resdet.engine.parallel import average_buffers, distributed
+from resdet.engine.processes import one_first
 from resdet.engine.speed.fused_optimizer import is_fused, with_fused_step
 from resdet.engine.speed.kept_memory import can_keep
 from resdet.engine.speed.precision import Precision
@@ -64,11 +65,13 @@ class Pretraining:
         self.cfg = cfg
         self.run = run
         self.net_options = net_options
-        self.train_set = catalog.load_classification(cfg.PRETRAIN.TRAIN, options=options)
+
+        def load(name: str) -> ClassificationSet:
+            return one_first(lambda: catalog.load_classification(name, options=options))
+
+        self.train_set = load(cfg.PRETRAIN.TRAIN)
         self.test_sets = {
-            name: with_labels_of(
-                catalog.load_classification(name, options=options), self.train_set.classes
-            )
+            name: with_labels_of(load(name), self.train_set.classes)
             for name in (cfg.PRETRAIN.VAL, cfg.PRETRAIN.TEST)
             if name
         }

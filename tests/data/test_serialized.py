@@ -32,6 +32,12 @@ def test_names_come_back_whatever_their_letters():
         listed[5]
 
 
+def test_a_list_is_made_again_from_its_parts():
+    for listed in (SerializedList(RECORDS), TextList(["a", "ü.jpg", ""]), TextList([])):
+        again = type(listed).of(*listed.parts())
+        assert [*again] == [*listed] and len(again) == len(listed)
+
+
 @pytest.mark.skipif(
     not Path("/proc/self/smaps_rollup").exists(), reason="needs Linux's smaps_rollup"
 )

@@ -2,6 +2,7 @@
 
 import argparse
 import json
+import pickle
 from pathlib import Path
 
 import pytest
@@ -9,9 +10,11 @@ import torch
 
 pytest.importorskip("detectron2")
 
+from detectron2.utils import comm
+
 from resdet import nets, weights
 from resdet.engine import processes
-from resdet.errors import ConfigError, ResdetError
+from resdet.errors import ConfigError, DataError, ResdetError
 from resdet.run.folder import Run
 from tests.support import children, tiny, trainings
 
@@ -82,8 +85,6 @@ def test_what_a_child_refuses_is_a_page_with_its_exit_code(tmp_path: Path) -> No
 
 def test_nothing_holds_the_group_when_it_is_destroyed(monkeypatch):
     """Detectron2 caches it; held until the interpreter ends, it aborted some processes at exit."""
-    from detectron2.utils import comm
-
     for name, value in {"RANK": "0", "LOCAL_RANK": "0", "WORLD_SIZE": "2"}.items():
         monkeypatch.setenv(name, value)
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
@@ -137,3 +138,38 @@ def test_each_process_of_torchrun_takes_its_own_gpu(monkeypatch, device, gpus, r
     else:
         assert start() == 0
         assert (chosen["backend"], chosen.get("gpu")) == expected
+
+
+@pytest.mark.parametrize("local", [0, 1])
+def test_the_first_of_a_machine_reads_before_the_others(monkeypatch, local: int) -> None:
+    """By the order of events: the work, then the exchange, or the other way round."""
+    events: list[str] = []
+    monkeypatch.setenv("LOCAL_RANK", str(local))
+    monkeypatch.setattr(comm, "get_world_size", lambda: 2)
+    monkeypatch.setattr(comm, "all_gather", lambda e: events.append("exchange") or [None, None])
+    assert processes.one_first(lambda: events.append("work") or "set") == "set"
+    assert events == (["work", "exchange"] if local == 0 else ["exchange", "work"])
+
+
+@pytest.mark.parametrize("local", [0, 1])
+def test_what_the_first_is_refused_all_are(monkeypatch, local: int) -> None:
+    """Else the others would wait for it, or read what it refused."""
+    met = DataError("no such folder")
+    monkeypatch.setenv("LOCAL_RANK", str(local))
+    monkeypatch.setattr(comm, "get_world_size", lambda: 2)
+    monkeypatch.setattr(comm, "all_gather", lambda error: [met, None])
+
+    def refuse() -> None:
+        assert local == 0, "the other reads nothing"
+        raise met
+
+    with pytest.raises(DataError, match="no such folder"):
+        processes.one_first(refuse)
+    monkeypatch.setattr(comm, "get_world_size", lambda: 1)
+    assert processes.one_first(lambda: 3) == 3
+
+
+def test_errors_survive_the_exchange() -> None:
+    """Between processes they go as pickles."""
+    again = pickle.loads(pickle.dumps(DataError("a page\nof two lines")))
+    assert isinstance(again, DataError) and str(again) == "a page\nof two lines"

@@ -25,6 +25,7 @@ from resdet.data.checks.faults import Faults
 from resdet.data.images.reader import IMAGE_SUFFIXES, ImageReader
 from resdet.data.images.scan import Progress, read_headers
 from resdet.data.options import DataOptions
+from resdet.data.readers.folder_index import FolderIndex, Indexed
 from resdet.data.readers.listed_files import native, portable
 from resdet.data.records import ClassificationSet
 from resdet.data.serialized import TextList
@@ -69,6 +70,26 @@ def load_folder(
     """
     options = options or DataOptions()
     root = root.absolute()
+    index = FolderIndex(root, options)
+    found = index.read()
+    if found is None:
+        found = _scanned(root, name, options)
+        index.write(found)
+    return ClassificationSet(
+        name=name,
+        labels=found.labels,
+        classes=found.classes,
+        files=found.files,
+        hash=found.hash,
+        counts=found.counts,
+        sources=sources,
+        reader=ImageReader(options),
+        notes=found.notes,
+    )
+
+
+def _scanned(root: Path, name: str, options: DataOptions) -> Indexed:
+    """What lies in the folders, all files looked at; raises as `load_folder`."""
     faults = Faults(name, str(root))
     classes, hidden = _classes(root, name)
     listing = _list_images(root, classes, faults)
@@ -80,15 +101,12 @@ def load_folder(
         _check_headers(listing, faults, options)
     faults.stop()
     counts = {"images": len(listing.files), "classes": len(classes), **listing.left_out}
-    return ClassificationSet(
-        name=name,
-        labels=np.array(listing.labels, dtype=np.int64),
+    return Indexed(
         classes=tuple(classes),
         files=TextList(listing.files),
+        labels=np.array(listing.labels, dtype=np.int64),
         hash=_hash(root, classes, listing),
         counts={k: v for k, v in counts.items() if v},
-        sources=sources,
-        reader=ImageReader(options),
         notes=(*_notes(classes), *_notes_on_others(listing.other_pictures)),
     )
 
@@ -120,19 +138,21 @@ def _list_images(root: Path, classes: list[str], faults: Faults) -> _Listing:
     progress = Progress("class folders", len(classes), logger)
     for label, class_name in enumerate(classes):
         progress.show(label)
-        entries = sorted(os.scandir(root / native(class_name)), key=lambda e: e.name)
-        visible = [e for e in entries if not e.name.startswith(".")]
-        images = [e for e in visible if e.name.lower().endswith(IMAGE_SUFFIXES) and e.is_file()]
-        listing.left_out["hidden files ignored"] += len(entries) - len(visible)
-        others = Counter(
-            suffix
-            for e in visible
-            if (suffix := os.path.splitext(e.name)[1].lower()) in OTHER_PICTURES and e.is_file()
-        )
-        listing.other_pictures.update(others)
-        listing.left_out["pictures of other formats ignored"] += others.total()
-        left = len(visible) - len(images) - others.total()
-        listing.left_out["files that are no images ignored"] += left
+        with os.scandir(root / native(class_name)) as folder:
+            entries = sorted(folder, key=lambda e: e.name)
+        images = [
+            e
+            for e in entries
+            if e.name.lower().endswith(IMAGE_SUFFIXES) and e.name[0] != "." and e.is_file()
+        ]
+        visible, others = images, Counter[str]()
+        if len(images) < len(entries):
+            visible, others = _beside(entries)
+            listing.left_out["hidden files ignored"] += len(entries) - len(visible)
+            listing.other_pictures.update(others)
+            listing.left_out["pictures of other formats ignored"] += others.total()
+            left = len(visible) - len(images) - others.total()
+            listing.left_out["files that are no images ignored"] += left
         if not images:
             inside = sum(e.is_dir() for e in visible)
             hint = f" (but {inside} folders: is the root one level deeper?)" if inside else ""
@@ -142,11 +162,17 @@ def _list_images(root: Path, classes: list[str], faults: Faults) -> _Listing:
                 f"{class_name}/ holds no image{hint}",
                 fix="Every class folder needs an image: fill or remove these.",
             )
-        for entry in images:
-            listing.files.append(entry.path)
-            listing.labels.append(label)
-            listing.sizes.append(entry.stat().st_size)
+        listing.files += [e.path for e in images]
+        listing.labels += [label] * len(images)
+        listing.sizes += [e.stat().st_size for e in images]
     return listing
+
+
+def _beside(entries: list[os.DirEntry[str]]) -> tuple[list[os.DirEntry[str]], Counter[str]]:
+    """The entries that are not hidden, and pictures of other formats among them, by suffix."""
+    visible = [e for e in entries if not e.name.startswith(".")]
+    suffixes = ((os.path.splitext(e.name)[1].lower(), e) for e in visible)
+    return visible, Counter(s for s, e in suffixes if s in OTHER_PICTURES and e.is_file())
 
 
 def _check_headers(listing: _Listing, faults: Faults, options: DataOptions) -> None:

@@ -1,0 +1,91 @@
+"""Arrays about a large set, kept in the user's cache folder as one file without objects.
+
+    head      JSON: what the arrays are about, and everything that they depend on
+    arrays    by name, any type but objects, so that reading runs nothing
+
+Whoever keeps something here looks at the files that it came from before it is used
+(`docs/faults.md` F10). A cache folder that cannot be written only costs time.
+
+Not for: facts about single files (`cache`).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+import os
+import time
+import zipfile
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from resdet.atomic import atomic_path
+from resdet.data.cache import SETTLED_SECONDS, cache_folder
+
+logger = logging.getLogger(__name__)
+
+Arrays = dict[str, np.ndarray]
+_HEAD = "head"
+
+
+def path_of(kind: str, what: str) -> Path:
+    """Where the arrays of `what`, such as the path of a folder, are kept."""
+    key = hashlib.sha1(what.encode("utf-8", "surrogateescape")).hexdigest()
+    return cache_folder() / kind / f"{key}.npz"
+
+
+def read_arrays(path: Path, expected: Mapping[str, Any]) -> tuple[dict[str, Any], Arrays] | None:
+    """Head and arrays, if the head has all that is expected; None otherwise."""
+    try:
+        with np.load(path, allow_pickle=False) as archive:
+            head = json.loads(archive[_HEAD].tobytes())
+            if {k: head[k] for k in expected} != expected:
+                return None
+            return head, {name: archive[name] for name in archive.files if name != _HEAD}
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError, KeyError, TypeError, EOFError, zipfile.BadZipFile) as error:
+        logger.info("%s is not readable and is made anew (%s)", path, error)
+        return None
+
+
+def write_arrays(path: Path, head: Mapping[str, Any], arrays: Mapping[str, np.ndarray]) -> None:
+    try:
+        text = np.frombuffer(json.dumps(head).encode(), dtype=np.uint8)
+        with atomic_path(path) as temporary, temporary.open("wb") as file:
+            np.savez(file, **{_HEAD: text, **arrays})  # type: ignore[arg-type]
+    except (OSError, ValueError) as error:
+        logger.info("%s cannot be written (%s); files are read again next time", path, error)
+
+
+def stats_of(paths: Sequence[str]) -> np.ndarray:
+    """(N, 3) int64: size, time of change in ns and inode of each file or folder.
+
+    Raises:
+        OSError: one is not there.
+    """
+    rows = np.empty((len(paths), 3), dtype=np.int64)
+    for row, path in enumerate(paths):
+        stat = os.stat(path)
+        rows[row] = stat.st_size, stat.st_mtime_ns, stat.st_ino & (2**63 - 1)
+    return rows
+
+
+def are_settled(stats: np.ndarray) -> bool:
+    """Whether nothing changed so lately that a second change could have the same time."""
+    latest = int(stats[:, 1].max(initial=0))
+    return time.time() - latest / 1e9 > SETTLED_SECONDS
+
+
+def are_equal(paths: Sequence[str], stats: np.ndarray) -> bool:
+    """Whether all these files and folders are as they were."""
+    if len(paths) != len(stats):
+        return False
+    try:
+        return bool((stats_of(paths) == stats).all())
+    except OSError:
+        return False
