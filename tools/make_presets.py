@@ -1,6 +1,6 @@
 """Writes the presets in configs/ from their record; `--check` names those that differ from it.
 
-Made: the leaves at the top, in modern/, fpn/ and dc5/, and those of pretrain/. Their bases
+Made: the leaves at the top, in stated/, modern/, fpn/ and dc5/, and those of pretrain/. Their bases
 (configs/base, pretrain/base_*) and the demo's are written by hand. A file is replaced whole or not
 at all, and only where its text changes.
 
@@ -12,7 +12,9 @@ Exit code 1: with --check a preset differs; with or without it, a file is not in
 from __future__ import annotations
 
 import argparse
+import functools
 import sys
+import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -37,6 +39,7 @@ from preset_record import (
 
 from resdet import nets
 from resdet.atomic import write_text
+from resdet.config import flatten, resolve
 from resdet.config.config_file import read_file
 from resdet.evaluation.published.published_tables import PAPER, Published, published
 
@@ -57,6 +60,8 @@ def presets() -> dict[str, str]:
     for data, rows in PRETRAINING.items():
         for row in rows:
             name = f"{data}_{row.net.removeprefix('cifar_')}"
+            if row.shortcut:
+                name += f"_{row.shortcut.lower()}"
             texts[f"pretrain/{name}.yaml"] = classifier(data, row, name)
     return texts
 
@@ -71,13 +76,15 @@ def detector(recipe: Recipe, data: str, net: str) -> str:
     up = "../" if recipe.folder else ""
     numbers = papers_numbers(recipe, data, name)
     ending = f", {recipe.recipe}."
-    if numbers and numbers[0].paper == PAPER:
+    if numbers and numbers[0].paper == PAPER and recipe.base == "paper":
         side = "left" if net == "vgg16" else "right"
         ending = f": the paper's main comparison, {side}-hand side."
     bases = [f"{up}base/{data}_{recipe.base}.yaml"]
     if recipe.over:
         bases.append(f"{up}base/{recipe.over}.yaml")
     run = f"{recipe.folder}/{stem}" if recipe.folder else stem
+    base = bases[0] if len(bases) == 1 else f"[{', '.join(bases)}]"
+    resolved = resolved_of(base.replace(up, ""), f"  NET: {{NAME: {name}}}\n")
     weights = (
         f"python tools/pretrain_cls.py --config configs/pretrain/imagenet_{name}.yaml, then",
         f"MODEL.WEIGHTS runs/imagenet_{name}/model.safetensors",
@@ -91,20 +98,21 @@ def detector(recipe: Recipe, data: str, net: str) -> str:
                 "differs in MODEL.NET.NAME and MODEL.WEIGHTS only (tested)"
             ],
             "Differs": _differs(recipe, data, net),
+            "Trains": _trains(resolved, resolved["DATASETS.TRAIN"]) + _detects(resolved),
             "Weights": weights,
             "Run": [f"python tools/train_det.py --config configs/{run}.yaml MODEL.WEIGHTS FILE"],
             "Needs": [
                 f"{sets.needs}; hours and hardware by the rule in docs/cost.md, not measured"
             ],
         },
-        bases[0] if len(bases) == 1 else f"[{', '.join(bases)}]",
-        name,
+        base,
+        f"NAME: {name}",
     )
 
 
 def papers_numbers(recipe: Recipe, data: str, net: str) -> list[Published]:
     """The papers' number for this net, trained on the sets of the preset's base."""
-    if recipe.base != "paper":
+    if recipe.base not in ("paper", "stated"):
         return []
     sets = DATA_SETS[data]
     rows = published(
@@ -155,7 +163,58 @@ def _differs(recipe: Recipe, data: str, net: str) -> list[str]:
     return [
         f"{what}; rate {rate:g} for {batch} images",
         f"({STATED_RATE:g} for {STATED_BATCH} by the linear rule) where the paper states "
-        f"{STATED_RATE:g}; see docs/protocol.md",
+        f"{STATED_RATE:g}{_stated_twin(data, net)};",
+        "see docs/protocol.md",
+    ]
+
+
+def _stated_twin(data: str, net: str) -> str:
+    """The preset that has the paper's own rate, for the nets of its tables."""
+    for recipe in RECIPES:
+        if recipe.base == "stated" and data in recipe.data and net in recipe.nets:
+            return f" ({recipe.folder}/{_stem(recipe, data, net)})"
+    return ""
+
+
+# -- what a preset resolves to -----------------------------------------------------------------
+
+
+@functools.cache
+def resolved_of(base: str, leaf: str) -> dict[str, Any]:
+    """Every key of a preset with this base, within configs, and these lines under MODEL."""
+    up = (CONFIGS / "x").resolve().parent.as_posix()
+    bases = [f"{up}/{name.strip(' []')}" for name in base.split(",")]
+    with tempfile.TemporaryDirectory() as folder:
+        file = Path(folder) / "leaf.yaml"
+        file.write_text(f"_BASE_: [{', '.join(bases)}]\nMODEL:\n{leaf}", encoding="utf-8")
+        return dict(flatten(resolve(file).cfg))
+
+
+def _trains(keys: Mapping[str, Any], sets: Sequence[str]) -> list[str]:
+    """Data and schedule, as the loop has them."""
+    *first, last = (f"{step:,}" for step in keys["SOLVER.STEPS"])
+    drops = f"{', '.join(first)} and {last}" if first else last
+    warm_up = keys["SOLVER.WARMUP_ITERS"]
+    return [
+        f"{' + '.join(sets)};",
+        f"{keys['SOLVER.MAX_ITER']:,} steps of {keys['SOLVER.IMS_PER_BATCH']} images at "
+        f"{keys['SOLVER.BASE_LR']:g}, times {keys['SOLVER.GAMMA']:g} at {drops}; "
+        + (f"{warm_up:,} steps of warm-up;" if warm_up else "no warm-up;"),
+    ]
+
+
+def _detects(keys: Mapping[str, Any]) -> list[str]:
+    """Image sizes, pooling, and what is kept of the detections."""
+    sides, tested = keys["INPUT.MIN_SIZE_TRAIN"], keys["INPUT.MIN_SIZE_TEST"]
+    trained = (
+        f"{sides[0]}" if len(sides) == 1 else f"one of {len(sides)}, {sides[0]} to {sides[-1]}"
+    )
+    longest = keys["INPUT.MAX_SIZE_TRAIN"], keys["INPUT.MAX_SIZE_TEST"]
+    return [
+        f"shorter side {trained} (at most {longest[0]}), in test {tested} ({longest[1]});",
+        f"{keys['MODEL.ROI_BOX_HEAD.POOLER_TYPE']}, "
+        f"{keys['MODEL.RPN.POST_NMS_TOPK_TRAIN']} proposals, in test "
+        f"{keys['MODEL.RPN.POST_NMS_TOPK_TEST']}; NMS {keys['MODEL.ROI_HEADS.NMS_THRESH_TEST']:g}",
     ]
 
 
@@ -165,15 +224,34 @@ def _differs(recipe: Recipe, data: str, net: str) -> list[str]:
 def classifier(data: str, row: Pretraining, name: str) -> str:
     """A preset of `pretrain_cls`."""
     titles = {"imagenet": "ImageNet", "cifar10": "CIFAR-10"}
-    number = {"imagenet": _top1, "cifar10": _cifar_error}[data](row.net) if row.numbered else ""
+    number = {"imagenet": _top1, "cifar10": _cifar_error}[data](row) if row.numbered else ""
     source = [f"{row.source};", number] if row.source and number else [row.source or number]
     header: dict[str, Sequence[str]] = {"Source": source}
     if differs := [text for text in (row.differs, _other_shortcut(row)) if text]:
         header["Differs"] = differs
+    leaf = f"NAME: {row.net}" + (f", SHORTCUT: {row.shortcut}" if row.shortcut else "")
+    keys = resolved_of(f"pretrain/base_{data}.yaml", f"  NET: {{{leaf}}}\n{row.body}")
+    header["Trains"] = [*_trains(keys, [keys["PRETRAIN.TRAIN"]]), *_crops(keys, row)]
     header["Run"] = [f"python tools/pretrain_cls.py --config configs/pretrain/{name}.yaml"]
     header["Needs"] = [f"{PRETRAINING_NEEDS[data]} by the rule in docs/cost.md, not measured"]
-    title = f"{row.net} on {titles[data]}."
-    return _text(title, header, f"base_{data}.yaml", row.net) + row.body
+    option = f" with shortcuts of option {row.shortcut}" if row.shortcut else ""
+    title = f"{row.net}{option} on {titles[data]}."
+    return _text(title, header, f"base_{data}.yaml", leaf) + row.body
+
+
+def _crops(keys: Mapping[str, Any], row: Pretraining) -> list[str]:
+    """Input, test and shortcuts."""
+    option = built_shortcut(row)
+    return [
+        f"crops of {keys['PRETRAIN.CROP']}; tested on one of side {keys['PRETRAIN.TEST_SIDE']} of "
+        f"{keys['PRETRAIN.VAL']}"
+        + (f"; shortcuts of option {option}" if option else "; no shortcuts")
+    ]
+
+
+def built_shortcut(row: Pretraining) -> str | None:
+    """Option A, B or C of the preset's net; None where it has no shortcuts."""
+    return row.shortcut or shortcut(row.net)
 
 
 def shortcut(net: str) -> str | None:
@@ -183,15 +261,18 @@ def shortcut(net: str) -> str | None:
     return None if option == "none" else option
 
 
-def top1(net: str) -> tuple[Published, bool]:
+def top1(preset: Pretraining) -> tuple[Published, bool]:
     """The paper's 10-crop number, that of our shortcuts before others; whether to name theirs."""
-    rows = published(data_set="imagenet_val", protocol="10-crop", metric="top-1 error", net=net)
-    ours = [row for row in rows if row.shortcut == shortcut(net)]
-    return (ours or rows)[0], {row.shortcut for row in rows} != {shortcut(net)}
+    rows = published(
+        data_set="imagenet_val", protocol="10-crop", metric="top-1 error", net=preset.net
+    )
+    option = built_shortcut(preset)
+    ours = [row for row in rows if row.shortcut == option]
+    return (ours or rows)[0], {row.shortcut for row in rows} != {option}
 
 
-def _top1(net: str) -> str:
-    row, named = top1(net)
+def _top1(preset: Pretraining) -> str:
+    row, named = top1(preset)
     option = f" (option {row.shortcut})" if named else ""
     return f"{_table(row)}{option}: top-1 {row.value:.2f}, {ONE_CROP}"
 
@@ -200,18 +281,20 @@ def _other_shortcut(row: Pretraining) -> str:
     """The note where the paper has no number for the shortcuts that our net is built with."""
     if not row.numbered or row.net.startswith("cifar"):
         return ""
-    number, ours = top1(row.net)[0], shortcut(row.net)
+    number, ours = top1(row)[0], built_shortcut(row)
     if number.shortcut == ours:
         return ""
     return (
         f"shortcuts are option {ours}, as in the paper's deeper nets; {number.source}'s are "
-        f"MODEL.NET.SHORTCUT {number.shortcut}"
+        f"option {number.shortcut}, which is imagenet_{row.net}_{str(number.shortcut).lower()}"
     )
 
 
-def _cifar_error(net: str) -> str:
+def _cifar_error(preset: Pretraining) -> str:
     """With mean and deviation where the paper trained it several times."""
-    rows = published(source="table 6", net=net, metric="error", shortcut=shortcut(net))
+    rows = published(
+        source="table 6", net=preset.net, metric="error", shortcut=built_shortcut(preset)
+    )
     single, *runs = (f"{row.value:.2f}" for row in rows)
     return f"{_table(rows[0])}: error {single}" + (f" ({' +- '.join(runs)})" if runs else "")
 
@@ -220,10 +303,11 @@ def _cifar_error(net: str) -> str:
 
 
 def _text(title: str, header: Mapping[str, Sequence[str]], base: str, net: str) -> str:
+    """Args: net: what stands in MODEL.NET."""
     lines = [f"# {title}"]
     for name, texts in header.items():
         lines += [f"# {name if i == 0 else '':<9}{text}" for i, text in enumerate(texts)]
-    lines += [f"_BASE_: {base}", "MODEL:", f"  NET: {{NAME: {net}}}"]
+    lines += [f"_BASE_: {base}", "MODEL:", f"  NET: {{{net}}}"]
     return "\n".join(lines) + "\n"
 
 

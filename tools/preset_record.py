@@ -123,6 +123,14 @@ RECIPES = (
         differs="one joint training instead of four alternating steps",
     ),
     Recipe(
+        folder="stated",
+        base="stated",
+        recipe="the paper's recipe at the rate that it states",
+        differs="one joint training of 16 images instead of four alternating steps, 8 for RPN",
+        nets=("r101", "vgg16"),
+        data=("coco",),
+    ),
+    Recipe(
         folder="modern",
         base="modern",
         recipe=STOCK,
@@ -172,10 +180,12 @@ class Pretraining:
     Attributes:
         source: cited before, or in place of, the paper's number. differs: a line of the header.
         numbered: whether the papers have a number for it. body: what follows the net's name.
+        shortcut: option A, B or C of MODEL.NET.SHORTCUT; "" leaves it to the net.
     """
 
     net: str
     source: str = ""
+    shortcut: str = ""
     numbered: bool = True
     differs: str = ""
     body: str = ""
@@ -205,7 +215,9 @@ PRETRAINING = {
         Pretraining("plain18"),
         Pretraining("plain34"),
         Pretraining("resnet18"),
+        Pretraining("resnet18", shortcut="A"),
         Pretraining("resnet34"),
+        Pretraining("resnet34", shortcut="A"),
         Pretraining("resnet50"),
         Pretraining("resnet101"),
         Pretraining("resnet152"),

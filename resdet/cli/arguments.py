@@ -63,7 +63,7 @@ EXAMPLES = {
 # The folders of presets that a training command offers.
 FOLDERS = {
     "pretrain_cls": ("pretrain",),
-    "train_det": (".", "modern", "fpn", "dc5"),
+    "train_det": (".", "stated", "modern", "fpn", "dc5"),
 }
 
 

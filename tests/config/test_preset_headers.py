@@ -2,6 +2,7 @@
 
 import re
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -10,11 +11,13 @@ pytest.importorskip("detectron2")
 import torch
 
 from resdet import nets
-from resdet.config import resolve
+from resdet.config import check_reference_batch, flatten, resolve
 from resdet.evaluation.published.published_tables import published
 from tests.support.preset_files import (
+    CONFIGS,
     DC5_LEAVES,
     FPN_LEAVES,
+    LEAVES,
     MODERN_LEAVES,
     PAPER_LEAVES,
     PRETRAIN,
@@ -85,12 +88,14 @@ def test_a_rate_that_the_paper_does_not_state_is_named(path):
     solver = resolve(path).cfg.SOLVER
     found = re.search(
         r"rate ([\d.]+) for (\d+) images \(([\d.]+) for (\d+) by the linear rule\) "
-        r"where the paper states 0\.001;",
+        r"where the paper states 0\.001(?: \(stated/(\w+)\))?;",
         header_of(path)["Differs"],
     )
     assert (found is None) == (solver.BASE_LR == 0.001)
     if found:
-        rate, batch, of_few, few = map(float, found.groups())
+        rate, batch, of_few, few = map(float, found.groups()[:4])
+        tables = path.stem in ("coco_r101", "coco_vgg16")
+        assert found[5] == (f"{path.stem}_stated" if tables else None)
         assert (rate, batch) == (solver.BASE_LR, solver.IMS_PER_BATCH)
         assert rate / batch == pytest.approx(of_few / few, rel=1e-12)
         assert (of_few, few) == (0.001, 2)
@@ -107,22 +112,38 @@ def test_an_imagenet_header_has_a_number_of_its_net_and_names_other_shortcuts(pa
     if name == "vgg16_bn":
         assert found is None
         return
-    rows = published(source=found[1], net=name, metric="top-1 error", value=float(found[3]))
-    (row,) = rows
+    (row,) = published(source=found[1], net=name, metric="top-1 error", value=float(found[3]))
+    option = resolve(path).cfg.MODEL.NET.SHORTCUT
     with torch.device("meta"):
-        ours = getattr(nets.build(name), "shortcut", "none")
-    theirs = row.shortcut or "none"
-    assert found[2] in (None, theirs)
+        ours = getattr(nets.build(name, **({"shortcut": option} if option else {})), "shortcut", "")
+    ours, theirs = ours.replace("none", ""), row.shortcut or ""
+    assert found[2] in (None, theirs or None)
     if ours == theirs:
         assert "shortcuts" not in header.get("Differs", "")
     else:
-        assert (name, ours, theirs, found[2]) == ("resnet18", "B", "A", "A")
-        message = f"shortcuts are option B, .*; {row.source}'s are MODEL.NET.SHORTCUT A"
+        assert (path.stem, ours, theirs, found[2]) == ("imagenet_resnet18", "B", "A", "A")
+        message = f"shortcuts are option B, .*; {row.source}'s are option A, .* imagenet_resnet18_a"
         assert re.search(message, header["Differs"])
 
 
-def test_with_the_key_that_its_header_names_resnet18_is_table_2s():
-    """Option A adds no parameters: three projections of 1x1 with their norms less."""
+@pytest.mark.parametrize(("depth", "number"), [(18, 27.88), (34, 25.03)])
+def test_table_2s_residual_nets_have_a_preset_of_option_a(depth, number):
+    """Its comparison with the plain nets: no extra parameter, beside plain18 and plain34."""
+    path = CONFIGS / "pretrain" / f"imagenet_resnet{depth}_a.yaml"
+    header = header_of(path)
+    (row,) = published(source="table 2", net=f"resnet{depth}")
+    assert (row.shortcut, row.value) == ("A", number)
+    assert f": top-1 {number:.2f}, " in header["Source"]
+    assert "Differs" not in header
+    a, b = (
+        dict(flatten(resolve(p).cfg))
+        for p in (path, path.with_name(f"imagenet_resnet{depth}.yaml"))
+    )
+    assert {key: a[key] for key in a if a[key] != b[key]} == {"MODEL.NET.SHORTCUT": "A"}
+
+
+def test_option_a_adds_no_parameters():
+    """Three projections of 1x1 with their norms less."""
     with torch.device("meta"):
         ours, theirs = (
             sum(p.numel() for p in nets.build("resnet18", shortcut=option).parameters())
@@ -143,3 +164,77 @@ def test_a_cifar_header_has_table_6s_error(path):
     source = header_of(path)["Source"]
     assert re.findall(r"\d\.\d\d", source) == [f"{row.value:.2f}" for row in rows]
     assert ("figure 6" in source) == (rows == ())
+
+
+# -- what a header states of the config --------------------------------------------------------
+
+
+def numbers(text: str) -> list[float]:
+    return [float(n.replace(",", "")) for n in re.findall(r"\d[\d,]*(?:\.\d+)?", text)]
+
+
+SCHEDULE = re.compile(
+    r"^(?P<sets>[^;]+); (?P<steps>[\d,]+) steps of (?P<batch>\d+) images at (?P<rate>[\d.]+), "
+    r"times (?P<gamma>[\d.]+) at (?P<drops>[\d, and]+); "
+    r"(?P<warm>no|[\d,]+) (?:steps of )?warm-up; (?P<rest>.*)$"
+)
+
+
+def trains_line(path: Path) -> tuple[re.Match[str], Any]:
+    """The schedule in a header's Trains, held against the config that the file resolves to."""
+    config = resolve(path)
+    check_reference_batch(config)
+    cfg = config.cfg
+    found = SCHEDULE.match(header_of(path)["Trains"])
+    assert found is not None, header_of(path)["Trains"]
+    (steps,), (warm,) = numbers(found["steps"]), numbers(found["warm"]) or [0.0]
+    drops = [int(d.replace(",", "")) for d in re.split(r", | and ", found["drops"])]
+    assert (steps, float(found["batch"])) == (cfg.SOLVER.MAX_ITER, cfg.SOLVER.IMS_PER_BATCH)
+    assert (float(found["rate"]), float(found["gamma"])) == (cfg.SOLVER.BASE_LR, cfg.SOLVER.GAMMA)
+    assert (tuple(drops), warm) == (tuple(cfg.SOLVER.STEPS), cfg.SOLVER.WARMUP_ITERS)
+    return found, cfg
+
+
+@pytest.mark.parametrize("path", LEAVES, ids=lambda p: p.stem)
+def test_a_detectors_header_states_what_its_config_resolves_to(path):
+    """Sets, schedule, sizes, pooling, proposals, NMS: each word of the line from the config."""
+    found, cfg = trains_line(path)
+    assert found["sets"] == " + ".join(cfg.DATASETS.TRAIN)
+    sides = cfg.INPUT.MIN_SIZE_TRAIN
+    several = f"one of {len(sides)}, {min(sides)} to {max(sides)}"
+    rpn, head = cfg.MODEL.RPN, cfg.MODEL.ROI_BOX_HEAD
+    assert found["rest"] == (
+        f"shorter side {several if len(sides) > 1 else sides[0]} (at most "
+        f"{cfg.INPUT.MAX_SIZE_TRAIN}), in test {cfg.INPUT.MIN_SIZE_TEST} "
+        f"({cfg.INPUT.MAX_SIZE_TEST}); {head.POOLER_TYPE}, {rpn.POST_NMS_TOPK_TRAIN} proposals, "
+        f"in test {rpn.POST_NMS_TOPK_TEST}; NMS {cfg.MODEL.ROI_HEADS.NMS_THRESH_TEST}"
+    )
+
+
+@pytest.mark.parametrize("path", PRETRAIN, ids=lambda p: p.stem)
+def test_a_classifiers_header_states_what_its_config_resolves_to(path):
+    """Set, schedule, crops, test, and the shortcuts of the net that is built."""
+    found, cfg = trains_line(path)
+    assert found["sets"] == cfg.PRETRAIN.TRAIN
+    options = {"shortcut": cfg.MODEL.NET.SHORTCUT} if cfg.MODEL.NET.SHORTCUT else {}
+    with torch.device("meta"):
+        net = nets.build(cfg.MODEL.NET.NAME, **options)
+    option = getattr(net, "shortcut", "none")
+    last = "no shortcuts" if option == "none" else f"shortcuts of option {option}"
+    assert found["rest"] == (
+        f"crops of {cfg.PRETRAIN.CROP}; tested on one of side {cfg.PRETRAIN.TEST_SIDE} of "
+        f"{cfg.PRETRAIN.VAL}; {last}"
+    )
+
+
+@pytest.mark.parametrize("net", ["r101", "vgg16"])
+def test_the_stated_preset_is_the_papers_with_the_rate_of_appendix_a(net):
+    """0.001 for 240k steps of 16, 0.0001 for 80k, no warm-up; all else as in coco_<net>."""
+    stated, linear = (
+        dict(flatten(resolve(CONFIGS / name).cfg))
+        for name in (f"stated/coco_{net}_stated.yaml", f"coco_{net}.yaml")
+    )
+    differing = {key: stated[key] for key in stated if stated[key] != linear[key]}
+    assert differing == {"SOLVER.BASE_LR": 0.001, "SOLVER.WARMUP_ITERS": 0}
+    schedule = (stated["SOLVER.IMS_PER_BATCH"], stated["SOLVER.STEPS"], stated["SOLVER.MAX_ITER"])
+    assert schedule == (16, (240_000,), 320_000)

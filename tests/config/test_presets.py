@@ -26,7 +26,7 @@ BACKBONES = ("r18", "r34", "r50", "r101", "r152", "vgg16")
 
 
 def test_every_protocol_has_every_net_in_both_recipes():
-    """Four protocols, six nets, paper and modern; three nets with FPN, two with DC5."""
+    """Four protocols, six nets, paper and modern; three nets with FPN, two with DC5, two stated."""
     expected = {
         f"{protocol}_{net}{recipe}"
         for protocol in ("voc07", "voc0712", "voc0712pp", "coco")
@@ -38,9 +38,9 @@ def test_every_protocol_has_every_net_in_both_recipes():
         for protocol in ("voc07", "voc0712", "coco")
         for net in ("r50", "r101", "vgg16")
     }
-    expected |= {"coco_r50_dc5", "coco_r101_dc5"}
+    expected |= {"coco_r50_dc5", "coco_r101_dc5", "coco_r101_stated", "coco_vgg16_stated"}
     assert {p.stem for p in LEAVES} == expected
-    assert len(PRETRAIN) == 14
+    assert len(PRETRAIN) == 16
 
 
 @pytest.mark.parametrize("path", [*LEAVES, *PRETRAIN], ids=lambda p: p.stem)
@@ -63,7 +63,7 @@ def test_header_lines_stand_in_their_order(path):
     """The Run line names the file itself."""
     lines = path.read_text(encoding="utf-8").splitlines()
     named = re.findall(r"^# (\w+) {2,}\S", "\n".join(lines), flags=re.MULTILINE)
-    assert named == ["Source", "Twin", "Differs", "Weights", "Run", "Needs"]
+    assert named == ["Source", "Twin", "Differs", "Trains", "Weights", "Run", "Needs"]
     run = next(line for line in lines if line.startswith("# Run"))
     assert f" {path.relative_to(CONFIGS.parent).as_posix()} " in run
 
@@ -89,7 +89,7 @@ def test_the_files_are_the_records_byte_for_byte(tool):
         if path.parent.name in ("base", "demo") or path.name.startswith("base")
     }
     assert set(CONFIGS.rglob("*.yaml")) - by_hand == set(made)
-    assert (len(LEAVES), len(made), len(by_hand)) == (59, 73, 21)
+    assert (len(LEAVES), len(made), len(by_hand)) == (61, 77, 22)
 
 
 def test_a_preset_that_differs_is_named_and_then_written(tool, tmp_path, capsys):
