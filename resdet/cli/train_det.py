@@ -120,7 +120,7 @@ def _main(args: argparse.Namespace) -> int:
         if not args.eval_only:
             training.train(resuming=args.resume)
         numbers = training.evaluate(Policy(resuming=args.resume, refuses_others=args.eval_only))
-        training.finish()
+        training.finish(numbers)
     if not comm.is_main_process():
         return 0
     for name, result in numbers.items():

@@ -116,6 +116,11 @@ def _add_engine_keys(cfg: CfgNode) -> None:
     # Gradients are scaled down to this total norm; 0 = off.
     engine.CLIP_GRADIENT_NORM = 0.0
 
+    # The best model so far is kept as model_best.safetensors or model_best.pth, by this number:
+    # AP or AP50 (the largest) for train_det, top1_error or top5_error (the smallest) for
+    # pretrain_cls; of the first test set, or SET/NAME. Measured every TEST.EVAL_PERIOD steps and at
+    # the end. "" = off: the last model alone (F37).
+    cfg.TEST.BEST_METRIC = ""
     # Images of each process that are detected on at once. 1 = off, as Detectron2. More suit a GPU;
     # smaller images are padded to the largest, which may change boxes near their edges.
     cfg.TEST.IMS_PER_BATCH = 1

@@ -59,6 +59,8 @@ def _shorter_sides(value: Any) -> bool:
     return _all(_number(1))((value,) if isinstance(value, int) else value)
 
 
+# What TEST.BEST_METRIC may name, of any set.
+BEST_METRICS = ("AP", "AP50", "top1_error", "top5_error")
 # torch's threads take memory each; more than these help nobody.
 MOST_THREADS = 4 * (os.cpu_count() or 1)
 _NATURAL = (_number(0), "0 or more")
@@ -109,6 +111,10 @@ RANGES: dict[str, tuple[Check, str]] = {
     "DATALOADER.NUM_WORKERS": _NATURAL,
     "TEST.DETECTIONS_PER_IMAGE": (_number(-1), "-1 (all) or more"),
     "TEST.EVAL_PERIOD": _NATURAL,
+    "TEST.BEST_METRIC": (
+        lambda v: v == "" or v.rpartition("/")[2] in BEST_METRICS,
+        f'"" or one of {", ".join(BEST_METRICS)}, with SET/ before it where it is another set\'s',
+    ),
     "TEST.IMS_PER_BATCH": _POSITIVE,
     "EVAL.SAMPLES": _NATURAL,
     "ENGINE.THREADS": (_number(0, MOST_THREADS), f"0 to {MOST_THREADS}, four a core here"),

@@ -197,3 +197,23 @@ def net_backbone(cfg: Any, net: nets.Net, out_features: Sequence[str]) -> NetBac
         stages.replace(name, freeze(stage, name))
     precision = Precision.of_config(cfg)
     return NetBackbone(stages, out_features, shapes, precision, left_behind)
+
+
+def net_part(model: nn.Module) -> nn.Module:
+    """The net inside a detector, stage by stage under the net's own names: trunk, then tail.
+
+    Region heads that are not the net's own (FPN, DC5) have no tail of it.
+    """
+    net = nn.Module()
+    trunk = trunk_of(model)
+    region_heads: Any = model.roi_heads
+    for name in trunk.stage_names:
+        place(net, name, trunk.get_submodule(name))
+    for name in getattr(region_heads, "tail_names", ()):
+        place(net, name, region_heads.get_submodule(name))
+    return net
+
+
+def trunk_of(model: nn.Module) -> NetBackbone:
+    """The net's stages in a detector, be they its backbone or what its pyramid stands on."""
+    return next(m for m in model.modules() if isinstance(m, NetBackbone))

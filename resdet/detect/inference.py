@@ -27,7 +27,7 @@ from resdet.data.records import DetectionSet
 from resdet.detect.loading import Mapper, identity
 from resdet.detect.partial_results import Parts
 from resdet.engine.data_workers import Loader
-from resdet.engine.evaluation_mode import evaluating
+from resdet.engine.evaluation import evaluating
 from resdet.errors import CheckFailed
 from resdet.evaluation.voc.detection_files import write_detections
 from resdet.evaluation.voc.voc_arrays import detections_from_boxes

@@ -27,15 +27,16 @@ from resdet.data.images.reader import ImageReader
 from resdet.data.records import DetectionSet
 from resdet.detect import inference
 from resdet.detect import partial_results as finished
-from resdet.detect.backbone import NetBackbone
+from resdet.detect.backbone import net_part, trunk_of
 from resdet.detect.fast.fast_detector import fast, skipped
 from resdet.detect.fast.fast_training import speed_up
 from resdet.detect.loading import Mapper, no_object, train_batches, training_records
 from resdet.detect.profile_hooks import watch
-from resdet.engine.checkpoint import Checkpoints, resume
+from resdet.engine.checkpoint import Checkpoints, is_whole, resume
 from resdet.engine.data_hashes import hold_against
 from resdet.engine.data_workers import batches_ahead, num_workers
-from resdet.engine.loop import Evaluation, Loop, Schedule, passes
+from resdet.engine.evaluation import BestModel, Evaluation, Record, metric_of
+from resdet.engine.loop import Loop, Schedule, passes
 from resdet.engine.metric_writers import build_writers
 from resdet.engine.parallel import average_buffers, distributed
 from resdet.engine.speed.fused_optimizer import with_fused_step
@@ -44,7 +45,6 @@ from resdet.engine.start_checks import processes_here, require_disk, require_sha
 from resdet.engine.versions import versions
 from resdet.errors import ConfigError, WeightsError
 from resdet.evaluation.inputs.result_folder import FolderResult, evaluate_folder
-from resdet.nets.chain import place
 from resdet.run import layout
 from resdet.run.folder import Run, atomic_path, utc_now, write_json
 from resdet.weights.tensor_checks import refuse_untrained_norms
@@ -81,6 +81,7 @@ class DetectorTraining:
         self.train_sets = train_sets
         self.test_sets = test_sets
         self.reader = reader
+        self.best: BestModel | None = None
         # One seed for all new layers (RPN, predictors): the same start for every backbone.
         torch.manual_seed(cfg.SEED)
         self.model = build_model(cfg)
@@ -178,6 +179,7 @@ class DetectorTraining:
             TrainingStopped, Interrupted: the state is saved.
         """
         cfg = self.cfg
+        self.best = self._best_model()
         self._require_room()
         records = self._training_records()
         mapper = Mapper.of(cfg, self.reader, is_train=True)
@@ -216,6 +218,8 @@ class DetectorTraining:
         if resuming:
             hold_against(self.run, sets, changed_allowed=cfg.ENGINE.ALLOW_CHANGED_DATA)
         start = resume(loop, self.run) if resuming else 0
+        if self.best and resuming and comm.is_main_process():
+            self.best.resume()
         loop.register_hooks(
             [
                 hooks.IterationTimer(),
@@ -223,7 +227,7 @@ class DetectorTraining:
                 Checkpoints(
                     self.run, cfg.SOLVER.CHECKPOINT_PERIOD, keep=cfg.ENGINE.KEEP_CHECKPOINTS
                 ),
-                Evaluation(cfg.TEST.EVAL_PERIOD, self._scalars),
+                Evaluation(self.run, cfg.TEST.EVAL_PERIOD, self._scalars, self.best),
                 *build_writers(self.run, cfg.SOLVER.MAX_ITER),
             ]
         )
@@ -241,14 +245,34 @@ class DetectorTraining:
         self.run.update(train_seconds=before + time.monotonic() - began)
         average_buffers(self.model)
         if comm.is_main_process():
-            with atomic_path(self.run.path / layout.DETECTOR) as temporary:
-                state = {"model": self.model.state_dict(), "iteration": cfg.SOLVER.MAX_ITER}
-                torch.save({**state, "classes": list(self.train_sets[0].classes)}, temporary)
+            self._write(self.run.path / layout.DETECTOR, cfg.SOLVER.MAX_ITER)
+
+    def _write(self, path: Path, steps: int, **more: Any) -> None:
+        state = {"model": self.model.state_dict(), "iteration": steps, **more}
+        with atomic_path(path) as temporary:
+            torch.save({**state, "classes": list(self.train_sets[0].classes)}, temporary)
+
+    def _best_model(self) -> BestModel | None:
+        """Keeps the best detector by TEST.BEST_METRIC; None where that is off (F37)."""
+        sets = {s.name: s for s in self.test_sets if s.annotated}
+        metric = metric_of(self.cfg, {name: _headline_names(s) for name, s in sets.items()})
+        if not metric:
+            return None
+        return BestModel(
+            self.run,
+            self.run.path / layout.BEST_DETECTOR,
+            metric,
+            sets[metric.rpartition("/")[0]].hash,
+            write=lambda path, record: self._write(path, record["step"], best=record),
+            read=_record_in,
+        )
 
     def _require_room(self) -> None:
         """Raises RunError where disk or shared memory is too small."""
         cfg = self.cfg
-        require_disk(self.run.path, self.model, cfg.ENGINE.KEEP_CHECKPOINTS)
+        require_disk(
+            self.run.path, self.model, cfg.ENGINE.KEEP_CHECKPOINTS, keeps_best=self.best is not None
+        )
         images = sum(len(s) for s in self.train_sets)
         share = cfg.SOLVER.IMS_PER_BATCH // comm.get_world_size()
         pixels = max(cfg.INPUT.MIN_SIZE_TRAIN) * cfg.INPUT.MAX_SIZE_TRAIN
@@ -370,15 +394,13 @@ class DetectorTraining:
         return fast(self.model, bf16=Precision.of_config(self.cfg).bf16)
 
     def _scalars(self) -> dict[str, float]:
-        return {
-            f"{name}/{key}": value
-            for name, result in self.evaluate().items()
-            if result is not None
-            for key, value in headline(result).items()
-        }
+        return _scalars_of(self.evaluate())
 
-    def finish(self) -> None:
+    def finish(self, numbers: Mapping[str, FolderResult | None]) -> None:
+        """Notes the end of the run; `numbers` are those of the trained detector."""
         if comm.is_main_process():
+            if self.best:
+                self.best.offer(self.cfg.SOLVER.MAX_ITER, _scalars_of(numbers))
             self.run.update(
                 state="finished",
                 finished=utc_now(),
@@ -398,6 +420,27 @@ def headline(result: FolderResult) -> dict[str, float]:
     return {key: 100 * value for key, value in numbers.items() if value is not None}
 
 
+def _scalars_of(numbers: Mapping[str, FolderResult | None]) -> dict[str, float]:
+    return {
+        f"{name}/{key}": value
+        for name, result in numbers.items()
+        if result is not None
+        for key, value in headline(result).items()
+    }
+
+
+def _headline_names(data: DetectionSet) -> tuple[str, ...]:
+    """The names that `headline` has for this set."""
+    return ("AP", "AP50") if "coco" in data.evaluators else ("AP50",)
+
+
+def _record_in(path: Path) -> Record | None:
+    if not is_whole(path):
+        return None
+    state = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
+    return dict(state["best"]) if state.get("best") else None
+
+
 def _describe(data: DetectionSet) -> dict[str, Any]:
     return {
         "name": data.name,
@@ -406,26 +449,6 @@ def _describe(data: DetectionSet) -> dict[str, Any]:
         "classes": list(data.classes),
         "counts": dict(data.counts),
     }
-
-
-def net_part(model: nn.Module) -> nn.Module:
-    """The net inside a detector, stage by stage under the net's own names: trunk, then tail.
-
-    Region heads that are not the net's own (FPN, DC5) have no tail of it.
-    """
-    net = nn.Module()
-    trunk = trunk_of(model)
-    region_heads: Any = model.roi_heads
-    for name in trunk.stage_names:
-        place(net, name, trunk.get_submodule(name))
-    for name in getattr(region_heads, "tail_names", ()):
-        place(net, name, region_heads.get_submodule(name))
-    return net
-
-
-def trunk_of(model: nn.Module) -> NetBackbone:
-    """The net's stages in a detector, be they its backbone or what its pyramid stands on."""
-    return next(m for m in model.modules() if isinstance(m, NetBackbone))
 
 
 class _WithoutBuffers(nn.Module):

@@ -75,7 +75,7 @@ def newest(folder: Path) -> Path | None:
     for leftover in folder.glob("*.tmp"):
         leftover.unlink(missing_ok=True)
     for path in reversed(_numbered(folder)):
-        if _is_whole(path):
+        if is_whole(path):
             return path
         bad = path.with_suffix(".bad")
         path.rename(bad)
@@ -99,7 +99,8 @@ def _numbered(folder: Path) -> list[Path]:
     return sorted(paths, key=lambda p: int(NAME.fullmatch(p.name)[1]))  # type: ignore[index]
 
 
-def _is_whole(path: Path) -> bool:
+def is_whole(path: Path) -> bool:
+    """Whether a file of torch can be loaded; raises RunError where it may not be read."""
     try:
         with open(path, "rb"):
             pass
@@ -129,13 +130,10 @@ class Checkpoints(HookBase):
 
     SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
-    def __init__(
-        self, run: Run, period: int, *, keep: int = 2, extra: Mapping[str, Any] | None = None
-    ):
+    def __init__(self, run: Run, period: int, *, keep: int = 2):
         self.run = run
         self.period = period
         self.keep = keep
-        self.extra = dict(extra or {})
         self._signal: int | None = None
         self._previous: dict[int, Any] = {}
 
@@ -192,7 +190,8 @@ class Checkpoints(HookBase):
             # Each process has its own until the end; the model in the file has the first's.
             more["statistics"] = comm.gather([b.cpu() for b in loop.statistics])
         if comm.is_main_process():
-            state = {**loop.state_dict(), **self.extra, **more, "iteration": steps_done}
+            more["best"] = self.run.info.get("best")
+            state = {**loop.state_dict(), **more, "iteration": steps_done}
             with profile.span("checkpoint"):
                 save(self.run.checkpoints, state, keep=self.keep)
 

@@ -309,22 +309,3 @@ class Schedule(HookBase):
         loop = self.trainer
         loop.storage.put_scalar("lr", loop.optimizer.param_groups[0]["lr"], smoothing_hint=False)
         loop.scheduler.step()
-
-
-class Evaluation(HookBase):
-    """Scalars of `evaluate` every `period` steps, but not after the last: the trainer does that.
-
-    Random numbers are drawn per step, so measuring changes nothing in the training.
-    """
-
-    def __init__(self, period: int, evaluate: Callable[[], Mapping[str, float]]):
-        self.period = period
-        self.evaluate = evaluate
-
-    def after_step(self) -> None:
-        done = self.trainer.iter + 1
-        if self.period > 0 and done % self.period == 0 and done < self.trainer.max_iter:
-            scalars = self.evaluate()
-            comm.synchronize()
-            if scalars:
-                self.trainer.storage.put_scalars(**scalars, smoothing_hint=False)

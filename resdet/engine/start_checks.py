@@ -20,11 +20,12 @@ SHARED_MEMORY = Path("/dev/shm")
 BESIDE_BYTES = 100 << 20
 
 
-def require_disk(folder: Path, model: nn.Module, keep: int) -> None:
+def require_disk(folder: Path, model: nn.Module, keep: int, *, keeps_best: bool = False) -> None:
     """Room for the checkpoints that are kept, one that is being written, and the final file.
 
     Args:
         keep: ENGINE.KEEP_CHECKPOINTS.
+        keeps_best: TEST.BEST_METRIC is on: one more file of weights, and one while it is written.
 
     Raises:
         RunError: the disk of `folder` has less; states both.
@@ -32,7 +33,8 @@ def require_disk(folder: Path, model: nn.Module, keep: int) -> None:
     tensors = [*model.parameters(), *model.buffers()]
     weights = sum(t.numel() * t.element_size() for t in tensors)
     # A checkpoint has the weights and SGD's momentum.
-    need = (max(keep, 2) + 1) * 2 * weights + weights + BESIDE_BYTES
+    results = weights * (3 if keeps_best else 1)
+    need = (max(keep, 2) + 1) * 2 * weights + results + BESIDE_BYTES
     free = shutil.disk_usage(folder).free
     if free < need:
         raise RunError(

@@ -14,7 +14,7 @@ from fvcore.nn.precise_bn import get_bn_modules, update_bn_stats
 from torch import nn
 
 from resdet import profile
-from resdet.engine.evaluation_mode import evaluating
+from resdet.engine.evaluation import evaluating
 from resdet.errors import CheckFailed
 from resdet.pretrain.image_loading import Batch
 

@@ -9,9 +9,11 @@ Not for: what happens to the file afterwards (`resdet.detect`).
 
 from __future__ import annotations
 
+import dataclasses
 import logging
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -26,7 +28,8 @@ from resdet.data.records import ClassificationSet, with_labels_of
 from resdet.engine.checkpoint import Checkpoints, resume
 from resdet.engine.data_hashes import hold_against
 from resdet.engine.data_workers import batches_ahead, num_workers
-from resdet.engine.loop import Evaluation, Loop, Schedule, passes
+from resdet.engine.evaluation import BestModel, Evaluation, Record, metric_of
+from resdet.engine.loop import Loop, Schedule, passes
 from resdet.engine.metric_writers import build_writers
 from resdet.engine.parallel import average_buffers, distributed
 from resdet.engine.processes import one_first
@@ -36,7 +39,7 @@ from resdet.engine.speed.precision import Precision
 from resdet.engine.speed.torch_compile import compiled
 from resdet.engine.start_checks import processes_here, require_disk, require_shared_memory
 from resdet.engine.versions import versions
-from resdet.errors import ConfigError
+from resdet.errors import ConfigError, WeightsError
 from resdet.pretrain import augment
 from resdet.pretrain.image_loading import Batch, Crops, train_batches
 from resdet.pretrain.scoring import rank_of, recompute_bn_statistics
@@ -46,6 +49,8 @@ from resdet.run.folder import Run, utc_now
 from resdet.weights.resolve import WeightFile
 
 logger = logging.getLogger("resdet.pretrain")
+
+SCALARS = ("top1_error", "top5_error")
 
 
 class Pretraining:
@@ -98,6 +103,9 @@ class Pretraining:
             cache_mb=cfg.PRETRAIN.CACHE_MB,
             by_region=cfg.PRETRAIN.SCALED_DECODE == "on",
         )
+        self._statistics = "moving average"
+        self._scores: dict[str, Any] = {}
+        self._began = time.monotonic()
         optimizer = with_fused_step(build_optimizer(cfg, self.net), cfg.ENGINE.FUSED_OPTIMIZER)
         self.model = distributed(self.net)
         self.logits = compiled(self._logits, cfg.ENGINE.COMPILE, cfg.MODEL.DEVICE)
@@ -194,7 +202,8 @@ class Pretraining:
             TrainingStopped, Interrupted: the state is saved.
         """
         cfg = self.cfg
-        self._require_room()
+        best = self._best_model()
+        self._require_room(keeps_best=best is not None)
         if not resuming:
             self.run.update(parent=self._start_from_weights())
         data = self.train_set
@@ -202,6 +211,8 @@ class Pretraining:
         if resuming:
             hold_against(self.run, sets, changed_allowed=cfg.ENGINE.ALLOW_CHANGED_DATA)
         start = resume(self.loop, self.run) if resuming else 0
+        if best and resuming and comm.is_main_process():
+            best.resume()
         checkpoints = Checkpoints(
             self.run, cfg.SOLVER.CHECKPOINT_PERIOD, keep=cfg.ENGINE.KEEP_CHECKPOINTS
         )
@@ -210,7 +221,7 @@ class Pretraining:
                 hooks.IterationTimer(),
                 Schedule(),
                 checkpoints,
-                Evaluation(cfg.TEST.EVAL_PERIOD, self._scalars),
+                Evaluation(self.run, cfg.TEST.EVAL_PERIOD, self._scalars, best),
                 *build_writers(self.run, cfg.SOLVER.MAX_ITER),
             ]
         )
@@ -225,23 +236,47 @@ class Pretraining:
         )
         settings = ", ".join(self._settings_of_speed()) or "all keys off"
         logger.info("speed: %s (docs/speed.md has what each key does)", settings)
-        before = float(self.run.info.get("train_seconds", 0.0))
-        began = time.monotonic()
+        self._began = time.monotonic() - float(self.run.info.get("train_seconds", 0.0))
         self.run.update(state="training", net=self._describe_net(), train_sets=sets)
         if start < cfg.SOLVER.MAX_ITER:
             self.loop.train(start, cfg.SOLVER.MAX_ITER)
-        seconds = before + time.monotonic() - began
+        seconds = self._seconds()
         self.run.update(train_seconds=seconds)
         self._recompute_statistics()
         scores = self.score()
         if comm.is_main_process():
             self._hand_over(scores, seconds)
+            if best:
+                best.offer(cfg.SOLVER.MAX_ITER, _scalars_of(scores))
+            self.run.update(state="finished", finished=utc_now(), versions=versions())
         return scores
 
-    def _require_room(self) -> None:
+    def _best_model(self) -> BestModel | None:
+        """Keeps the best classifier by TEST.BEST_METRIC; None where that is off (F37)."""
+        metric = metric_of(self.cfg, dict.fromkeys(self.test_sets, SCALARS))
+        if not metric:
+            return None
+        return BestModel(
+            self.run,
+            self.run.path / layout.BEST_CLASSIFIER,
+            metric,
+            self.test_sets[metric.rpartition("/")[0]].hash,
+            write=self._write_best,
+            read=_record_in,
+        )
+
+    def _seconds(self) -> float:
+        return time.monotonic() - self._began
+
+    def _write_best(self, path: Path, record: Record) -> None:
+        card = self.card(self._scores, record["step"], self._seconds())
+        card = dataclasses.replace(card, training={**card.training, "best": record})
+        weights.save(path, self.net.state_dict(), card)
+
+    def _require_room(self, *, keeps_best: bool) -> None:
         """Raises RunError where disk or shared memory is too small."""
         cfg = self.cfg
-        require_disk(self.run.path, self.net, cfg.ENGINE.KEEP_CHECKPOINTS)
+        require_disk(self.run.path, self.net, cfg.ENGINE.KEEP_CHECKPOINTS, keeps_best=keeps_best)
         share = cfg.SOLVER.IMS_PER_BATCH // comm.get_world_size()
         require_shared_memory(
             processes_here(comm.get_world_size()) * self._num_workers(),
@@ -286,34 +321,29 @@ class Pretraining:
             return
         layers = recompute_bn_statistics(self.net, self._batches(0), self.prepare, num_batches)
         average_buffers(self.net)
+        self._statistics = f"over {num_batches * batch_size} training images"
         logger.info("statistics of %d BN layers over %d images", layers, num_batches * batch_size)
 
     def score(self) -> dict[str, Any]:
         """1-crop errors on every test set."""
         average_buffers(self.net)
-        return score_sets(self.cfg, self.net, self.prepare, self.test_sets)
+        self._scores = score_sets(self.cfg, self.net, self.prepare, self.test_sets)
+        return self._scores
 
     def _scalars(self) -> dict[str, float]:
-        return {
-            f"{name}/{key}": values[key]
-            for name, values in self.score().items()
-            for key in ("top1_error", "top5_error")
-        }
+        return _scalars_of(self.score())
 
     def _hand_over(self, scores: dict[str, Any], seconds: float) -> None:
-        card = self.card(scores, seconds)
+        card = self.card(scores, self.cfg.SOLVER.MAX_ITER, seconds)
         card = weights.save(self.run.path / layout.CLASSIFIER, self.net.state_dict(), card)
         self.run.write(layout.CARD, card.to_dict())
         self.run.write(layout.CLASSIFICATION, scores)
-        self.run.update(state="finished", finished=utc_now(), versions=versions())
 
-    def card(self, scores: dict[str, Any], seconds: float) -> weights.Card:
-        """Provenance and conventions of the net as it stands."""
+    def card(self, scores: dict[str, Any], steps: int, seconds: float) -> weights.Card:
+        """Provenance and conventions of the net as it stands after `steps`."""
         cfg = self.cfg
         main: dict[str, Any] = next(iter(scores.values()), {})
         has_norm = any(isinstance(m, torch.nn.BatchNorm2d) for m in self.net.modules())
-        counted = self._statistics_batches() * cfg.SOLVER.IMS_PER_BATCH
-        statistics = f"over {counted} training images" if counted else "moving average"
         return weights.Card(
             net=cfg.MODEL.NET.NAME,
             net_options=self.net_options,
@@ -325,7 +355,7 @@ class Pretraining:
                 cfg.INPUT.EXIF,
             ),
             classes=self.train_set.classes,
-            norm={"kind": "BN", "eps": 1e-5, "statistics": statistics, "folded": False}
+            norm={"kind": "BN", "eps": 1e-5, "statistics": self._statistics, "folded": False}
             if has_norm
             else {"kind": "none"},
             data={
@@ -333,10 +363,10 @@ class Pretraining:
                 "images": len(self.train_set),
                 "hash": self.train_set.hash,
             },
-            metrics={k: main[k] for k in ("top1_error", "top5_error") if k in main},
+            metrics={k: main[k] for k in SCALARS if k in main},
             training={
-                "samples": cfg.SOLVER.MAX_ITER * cfg.SOLVER.IMS_PER_BATCH,
-                "iterations": cfg.SOLVER.MAX_ITER,
+                "samples": steps * cfg.SOLVER.IMS_PER_BATCH,
+                "iterations": steps,
                 "seconds": round(seconds, 1),
                 "seed": cfg.SEED,
                 "run": self.run.info["id"],
@@ -346,3 +376,15 @@ class Pretraining:
             versions=versions(),
             created=utc_now(),
         )
+
+
+def _scalars_of(scores: Mapping[str, Mapping[str, Any]]) -> dict[str, float]:
+    return {f"{name}/{key}": values[key] for name, values in scores.items() for key in SCALARS}
+
+
+def _record_in(path: Path) -> Record | None:
+    try:
+        _, card = weights.load(path)
+    except WeightsError:
+        return None
+    return card.training.get("best")

@@ -157,7 +157,8 @@ class Run:
 
     def is_empty(self) -> bool:
         """Nothing of it can be used again: no checkpoint, no weights, no result."""
-        made = (layout.CLASSIFIER, layout.DETECTOR, layout.RESULTS)
+        best = (layout.BEST_CLASSIFIER, layout.BEST_DETECTOR)
+        made = (layout.CLASSIFIER, layout.DETECTOR, layout.RESULTS, *best)
         return not any(self.checkpoints.glob("*.pth")) and not any(
             (self.path / name).exists() for name in made
         )

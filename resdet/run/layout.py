@@ -10,6 +10,7 @@
       checkpoints/           step_0000800.pth …, newest two; `last` names the newest
       model.safetensors      a finished classifier, its card inside
       model_final.pth        a finished detector, loadable by stock Detectron2
+      model_best.safetensors, model_best.pth   the best by TEST.BEST_METRIC, with its value and step
       results/<data set>/    what evaluation reads, and what it reported ("/" of a name is %2F here;
                              a long name is cut, and ends in a hash)
         images.json          the set's name; ids that were evaluated, in order, and those expected
@@ -46,6 +47,8 @@ EVENTS = "events.out.tfevents.*"
 
 CLASSIFIER = "model.safetensors"
 DETECTOR = "model_final.pth"
+BEST_CLASSIFIER = "model_best.safetensors"
+BEST_DETECTOR = "model_best.pth"
 
 CHECKPOINTS = "checkpoints"
 NEWEST_CHECKPOINT = "last"

@@ -10,9 +10,8 @@ from detectron2.modeling import build_model
 
 import resdet.detect  # noqa: F401 registers
 from resdet.config import resolve
-from resdet.detect.backbone import build_net_backbone, norm_of_stage
+from resdet.detect.backbone import build_net_backbone, net_part, norm_of_stage
 from resdet.detect.model import fill_from_weights_and_net
-from resdet.detect.trainer import net_part
 from resdet.errors import ConfigError, WeightsError
 from resdet.nets import build
 from resdet.weights import Card, Input

@@ -53,6 +53,39 @@ def test_killed_and_resumed_equals_one_go_to_the_bit(place):
     assert results(place / "one", name) == results(place / "two", name)
 
 
+def test_the_best_is_kept_and_equal_after_a_kill(place):
+    """F37: never below the final AP50, and its file alone is scored to its value."""
+    keys = ("TEST.EVAL_PERIOD", "2", "TEST.BEST_METRIC", "voc:voc:test/AP50")
+    done = children.run_cli(*train("best"), *keys, cwd=place)
+    assert done.returncode == 0, done.stderr
+    run = Run.open(place / "best")
+    record = run.info["best"]
+    assert record["step"] in (2, 4, 6, 8, 10)
+    assert record["value"] >= ap50(run.path)
+    killed = children.run_cli(*train("best2"), *keys, cwd=place, kill_at=7)
+    assert killed.returncode == -9, killed.stderr
+    again = children.run_cli(*train("best2", "--resume"), *keys, cwd=place)
+    assert again.returncode == 0, again.stderr
+    one, two = (torch.load(place / n / "model_best.pth", weights_only=True)
+                for n in ("best", "best2"))  # fmt: skip
+    assert one["iteration"] == two["iteration"] == record["step"]
+    assert all(torch.equal(one["model"][k], two["model"][k]) for k in one["model"])
+    scored = children.run_cli(
+        *("train_det", "--config", "c.yaml", "--output", "best_scored", "--eval-only"),
+        *("MODEL.WEIGHTS", "best/model_best.pth"),
+        cwd=place,
+    )
+    assert scored.returncode == 0, scored.stderr
+    assert ap50(place / "best_scored") == pytest.approx(record["value"], abs=1e-9)
+
+
+def ap50(run_path):
+    """In percent, by the rule that the set's year asks for."""
+    voc = json.loads((folder_of(run_path) / "voc.json").read_text(encoding="utf-8"))
+    (rule,) = (r for r in ("11-point", "area") if voc[r]["protocol"] == voc["primary"])
+    return 100 * voc[rule]["mean_ap"]
+
+
 def folder_of(run_path):
     run = Run.open(run_path)
     (name,) = run.result_sets()

@@ -1,5 +1,7 @@
 """The whole of pretraining on tiny class folders: exact resume, the card, scoring, refusals."""
 
+import re
+
 import pytest
 import torch
 
@@ -45,6 +47,35 @@ def test_killed_and_resumed_equals_one_go_to_the_bit(place):
     assert Run.open(place / "one").read("classification.json") == Run.open(place / "two").read(
         "classification.json"
     )
+
+
+def test_the_best_is_kept_and_equal_after_a_kill(place):
+    """F37: by the errors in the log, every two steps; its file is scored to its value."""
+    keys = ("TEST.EVAL_PERIOD", "2", "TEST.BEST_METRIC", "top1_error")
+    command = ["pretrain_cls", "--config", "c.yaml", "--output"]
+    done = children.run_cli(*command, "best", *keys, cwd=place)
+    assert done.returncode == 0, done.stderr
+    log = (place / "best" / "log.txt").read_text(encoding="utf-8")
+    errors = [float(text) for text in re.findall(r"data/val: top-1 error ([\d.]+) %", log)]
+    value, step = min((error, step) for step, error in zip((2, 4, 6, 8, 10), errors, strict=True))
+    record = Run.open(place / "best").info["best"]
+    assert (record["step"], round(record["value"], 2)) == (step, value)
+    killed = children.run_cli(*command, "best2", *keys, cwd=place, kill_at=7)
+    assert killed.returncode == -9, killed.stderr
+    again = children.run_cli(*command, "best2", "--resume", *keys, cwd=place)
+    assert again.returncode == 0, again.stderr
+    (one, card), (two, _) = (
+        weights.load(place / n / "model_best.safetensors") for n in ("best", "best2")
+    )
+    assert one.keys() == two.keys() and all(torch.equal(one[k], two[k]) for k in one)
+    assert (card.training["iterations"], card.training["best"]) == (step, record)
+    scored = children.run_cli(
+        "pretrain_cls", "--eval-only", "--output", "best_scored",
+        "MODEL.WEIGHTS", "best/model_best.safetensors", "PRETRAIN.VAL", "data/val",
+        "PRETRAIN.TEST_SIDE", "18", "SOLVER.IMS_PER_BATCH", "6", "MODEL.DEVICE", "cpu", cwd=place,
+    )  # fmt: skip
+    assert scored.returncode == 0, scored.stderr
+    assert f"top-1 error {value:.2f} %" in scored.stdout
 
 
 def test_the_card_states_what_the_net_was_trained_on(place):

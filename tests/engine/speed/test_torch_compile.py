@@ -7,7 +7,7 @@ import torch
 
 pytest.importorskip("detectron2")
 
-from resdet.engine.evaluation_mode import evaluating
+from resdet.engine.evaluation import evaluating
 from resdet.engine.loop import Loop
 from resdet.engine.speed import torch_compile as module
 from resdet.engine.speed.cpu_features import ATEN_LIMIT
