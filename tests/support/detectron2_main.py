@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import Any
 
 import torch
+from detectron2 import solver
 from detectron2.layers import FrozenBatchNorm2d
 from detectron2.modeling.proposal_generator import proposal_utils
 
@@ -40,4 +41,12 @@ def convert_frozen_batchnorm(module: torch.nn.Module) -> torch.nn.Module:
     made = CONVERT(module)
     if isinstance(module, torch.nn.modules.batchnorm._BatchNorm):
         made.register_buffer("num_batches_tracked", module.num_batches_tracked)
+    return made
+
+
+def build_optimizer(cfg: Any, model: torch.nn.Module) -> torch.optim.Optimizer:
+    """Asks for torch's step over lists of tensors (`foreach`); 0.6 leaves the choice to torch."""
+    made = solver.build_optimizer(cfg, model)
+    for options in (made.defaults, *made.param_groups):
+        options["foreach"] = True
     return made

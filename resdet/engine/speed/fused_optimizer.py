@@ -16,6 +16,8 @@ from resdet.errors import ConfigError
 logger = logging.getLogger("resdet.engine.speed.fused_optimizer")
 
 DEVICES = ("cpu", "cuda")
+# Detectron2's main asks for the step over lists of tensors, which does not go with this one.
+_FUSED = {"fused": True, "foreach": False}
 
 
 def with_fused_step(optimizer: torch.optim.Optimizer, setting: str) -> torch.optim.Optimizer:
@@ -37,9 +39,9 @@ def with_fused_step(optimizer: torch.optim.Optimizer, setting: str) -> torch.opt
     fused = setting != "off" and not obstacle
     if fused:
         for group in optimizer.param_groups:
-            group["fused"] = True
+            group.update(_FUSED)
         # Built anew, so that torch makes its own checks of what fused goes with.
-        defaults = {**optimizer.defaults, "fused": True}
+        defaults = {**optimizer.defaults, **_FUSED}
         optimizer = type(optimizer)(optimizer.param_groups, **defaults)
         _lay_out_momentum(optimizer)
     optimizer.register_load_state_dict_post_hook(_keep)

@@ -10,6 +10,7 @@ from detectron2.solver import build_optimizer
 from resdet.config import get_cfg
 from resdet.engine.speed.fused_optimizer import is_fused, with_fused_step
 from resdet.errors import ConfigError
+from tests.support import detectron2_main
 
 pytestmark = pytest.mark.numeric
 
@@ -64,6 +65,17 @@ def test_fused_steps_are_torchs_steps_within_rounding(setting, clip):
     net, optimizer = make(setting, clip=clip)
     assert is_fused(optimizer) and len(optimizer.param_groups) > 1
     for ours, theirs in zip(steps(net, optimizer, 0, 5), torchs_own(5, clip=clip), strict=True):
+        torch.testing.assert_close(ours, theirs, rtol=ROUNDING, atol=ROUNDING)
+
+
+def test_a_step_over_lists_gives_way_to_the_fused_one():
+    """As Detectron2's main builds SGD; torch refuses both at once."""
+    net, _ = make("off")
+    cfg = get_cfg()
+    cfg.SOLVER.BASE_LR, cfg.SOLVER.NESTEROV = 0.1, True
+    optimizer = with_fused_step(detectron2_main.build_optimizer(cfg, net), "on")
+    assert is_fused(optimizer)
+    for ours, theirs in zip(steps(net, optimizer, 0, 5), torchs_own(5), strict=True):
         torch.testing.assert_close(ours, theirs, rtol=ROUNDING, atol=ROUNDING)
 
 
