@@ -30,12 +30,13 @@ from resdet.config import (
 )
 from resdet.config.keys import COUNTS
 from resdet.engine import machine_limits
-from resdet.engine.data_workers import usable_cores
+from resdet.engine.data_workers import Loader, usable_cores
 from resdet.engine.metric_writers import set_up_log, start_log
 from resdet.engine.profiling import left_in
 from resdet.engine.speed.cpu_features import instruction_limits
 from resdet.engine.speed.kept_memory import keep_freed
 from resdet.engine.speed.precision import set_arithmetic
+from resdet.engine.start_checks import raise_open_files
 from resdet.engine.versions import versions
 from resdet.errors import (
     ConfigError,
@@ -55,12 +56,13 @@ AUTO = "auto"
 FREE_ON_RESUME = ("OUTPUT_DIR", "SOLVER.MAX_ITER", "SOLVER.CHECKPOINT_PERIOD", "TEST.", "EVAL.",
                   "DATALOADER.NUM_WORKERS", "ENGINE.KEEP_CHECKPOINTS", "ENGINE.THREADS",
                   "ENGINE.WORKERS", "ENGINE.FUSED_OPTIMIZER", "ENGINE.COMPILE",
-                  "ENGINE.KEEP_MEMORY", "ENGINE.ALLOW_CHANGED_DATA", "DATASETS.TEST")  # fmt: skip
+                  "ENGINE.KEEP_MEMORY", "ENGINE.ALLOW_CHANGED_DATA", "ENGINE.WORKER_TIMEOUT",
+                  "ENGINE.DISK_WAIT", "DATASETS.TEST")  # fmt: skip
 # Keys that may differ when a finished run is scored again: they do not shape what it detects.
 FREE_ON_EVAL = ("OUTPUT_DIR", "DATASETS.TEST", "PRETRAIN.VAL", "PRETRAIN.TEST", "EVAL.SAMPLES",
                 "EVAL.ALLOW_LEAK", "MODEL.DEVICE", "DATALOADER.NUM_WORKERS",
                 "ENGINE.THREADS", "ENGINE.WORKERS", "ENGINE.FUSED_OPTIMIZER", "ENGINE.COMPILE",
-                "ENGINE.KEEP_MEMORY")  # fmt: skip
+                "ENGINE.KEEP_MEMORY", "ENGINE.WORKER_TIMEOUT", "ENGINE.DISK_WAIT")  # fmt: skip
 
 
 def device_of(config_file: str | Path | None, opts: list[str]) -> str:
@@ -108,6 +110,8 @@ def read_config(config_file: str | Path | None, opts: list[str]) -> Config:
         )
     if cfg.ENGINE.THREADS > 0:
         torch.set_num_threads(cfg.ENGINE.THREADS)
+    raise_open_files()
+    Loader.silent_seconds = cfg.ENGINE.WORKER_TIMEOUT
     keep_freed(cfg.ENGINE.KEEP_MEMORY)
     set_arithmetic(cfg.ENGINE.TF32, cfg.ENGINE.DETERMINISTIC, cfg.CUDNN_BENCHMARK)
     return config

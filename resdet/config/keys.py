@@ -104,6 +104,12 @@ def _add_engine_keys(cfg: CfgNode) -> None:
     # Loader workers of each process. "off": DATALOADER.NUM_WORKERS. "auto": the cores that the
     # net leaves (one core serves a GPU; on a CPU, THREADS), at most 16, and 0 for sets in memory.
     engine.WORKERS = "off"
+    # Seconds after which a loader worker that gives no batch stops the training (exit code 3, the
+    # state saved). 0 = off: it is waited for, as in Detectron2 (F66).
+    engine.WORKER_TIMEOUT = 0.0
+    # Seconds for which a training waits for space where the disk is too full for a checkpoint.
+    # 0 = off: it stops at once, with exit code 3 (F38).
+    engine.DISK_WAIT = 0.0
     # Checkpoints kept beside the final one; at least 2.
     engine.KEEP_CHECKPOINTS = 2
     # True: --resume goes on though the training images or annotations are not those it began with;

@@ -119,6 +119,8 @@ RANGES: dict[str, tuple[Check, str]] = {
     "EVAL.SAMPLES": _NATURAL,
     "ENGINE.THREADS": (_number(0, MOST_THREADS), f"0 to {MOST_THREADS}, four a core here"),
     "ENGINE.IMAGES_PER_PASS": _NATURAL,
+    "ENGINE.WORKER_TIMEOUT": (_number(0, 1e9), "0 or more seconds"),
+    "ENGINE.DISK_WAIT": (_number(0, 1e9), "0 or more seconds"),
     "ENGINE.KEEP_CHECKPOINTS": _NATURAL,
     "ENGINE.CLIP_GRADIENT_NORM": (_number(0, 1e30), "0 or more"),
     "PRETRAIN.CROP": _POSITIVE,

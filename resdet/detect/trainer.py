@@ -225,7 +225,10 @@ class DetectorTraining:
                 hooks.IterationTimer(),
                 Schedule(),
                 Checkpoints(
-                    self.run, cfg.SOLVER.CHECKPOINT_PERIOD, keep=cfg.ENGINE.KEEP_CHECKPOINTS
+                    self.run,
+                    cfg.SOLVER.CHECKPOINT_PERIOD,
+                    keep=cfg.ENGINE.KEEP_CHECKPOINTS,
+                    disk_wait=cfg.ENGINE.DISK_WAIT,
                 ),
                 Evaluation(self.run, cfg.TEST.EVAL_PERIOD, self._scalars, self.best),
                 *build_writers(self.run, cfg.SOLVER.MAX_ITER),

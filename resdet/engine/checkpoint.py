@@ -15,9 +15,11 @@ from __future__ import annotations
 import json
 import logging
 import re
+import shutil
 import signal
+import time
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -26,6 +28,7 @@ from detectron2.engine import HookBase
 from detectron2.utils import comm
 
 from resdet import profile
+from resdet.engine.start_checks import size_in_words
 from resdet.errors import Interrupted, RunError, TrainingStopped
 from resdet.run import layout
 from resdet.run.folder import Run, atomic_path, write_text
@@ -36,34 +39,79 @@ if TYPE_CHECKING:
 logger = logging.getLogger("resdet.engine.checkpoint")
 
 NAME = re.compile(layout.CHECKPOINT_NAME)
+DISK_POLL_SECONDS = 5.0
 
 
-def save(folder: Path, state: dict[str, Any], *, keep: int) -> Path:
+def save(
+    folder: Path,
+    state: dict[str, Any],
+    *,
+    keep: int,
+    wait: float = 0.0,
+    is_asked_to_end: Callable[[], bool] = lambda: False,
+) -> Path:
     """Writes `state` (with "iteration" = steps done) and removes older ones beyond `keep`.
+
+    Args:
+        wait: ENGINE.DISK_WAIT, the seconds for which a full disk may be freed.
+        is_asked_to_end: ends the wait where it gives True.
 
     Raises:
         TrainingStopped: the disk is full; the last good checkpoint is named and untouched.
     """
     path = folder / layout.checkpoint_name(state["iteration"])
+    failed = _write(path, state)
+    need, until = _bytes_in(state), time.monotonic() + wait
+    if failed and wait > 0 and _free(folder) < need:
+        logger.warning(
+            "%s could not be written: %s needed, %s free. Waiting at most %g s (ENGINE.DISK_WAIT) "
+            "for space.",
+            path,
+            size_in_words(need),
+            size_in_words(_free(folder)),
+            wait,
+        )
+        while failed and time.monotonic() < until and not is_asked_to_end():
+            time.sleep(min(DISK_POLL_SECONDS, max(0.0, until - time.monotonic())))
+            if _free(folder) >= need:
+                failed = _write(path, state)
+    if failed:
+        last = newest(folder)
+        raise TrainingStopped(
+            f"checkpoint {path} could not be written ({size_in_words(need)} needed, "
+            f"{size_in_words(_free(folder))} free): {failed}. Last good: "
+            f"{last.name if last else 'none'}. Free space and run the same command with --resume."
+        )
+    for old in _numbered(folder)[: -max(keep, 2)]:
+        old.unlink()
+    return path
+
+
+def _write(path: Path, state: Mapping[str, Any]) -> str:
+    """Writes, verifies and names a checkpoint; gives why it failed, or ""."""
     failed = ""
     try:
         with atomic_path(path) as temporary:
             torch.save(state, temporary)
             if broken := _broken_member(temporary):
                 raise OSError(f"{broken} fails its checksum right after writing")
-        write_text(folder / layout.NEWEST_CHECKPOINT, path.name + "\n")
+        write_text(path.parent / layout.NEWEST_CHECKPOINT, path.name + "\n")
     except (OSError, RuntimeError) as error:
-        failed = str(error)
-    # Outside of the handler: the error keeps torch's writer, and its open file keeps the space.
-    if failed:
-        last = newest(folder)
-        raise TrainingStopped(
-            f"checkpoint {path} could not be written: {failed}. Last good: "
-            f"{last.name if last else 'none'}. Free space and run the same command with --resume."
-        )
-    for old in _numbered(folder)[: -max(keep, 2)]:
-        old.unlink()
-    return path
+        # The text alone: the error keeps torch's writer, and its open file keeps the space.
+        failed = str(error) or type(error).__name__
+    return failed
+
+
+def _bytes_in(state: Any) -> int:
+    """Of all tensors in a state, however deep."""
+    if isinstance(state, torch.Tensor):
+        return state.numel() * state.element_size()
+    parts = state.values() if isinstance(state, Mapping) else state
+    return sum(map(_bytes_in, parts)) if isinstance(state, Mapping | list | tuple) else 0
+
+
+def _free(folder: Path) -> int:
+    return shutil.disk_usage(folder).free
 
 
 def newest(folder: Path) -> Path | None:
@@ -130,8 +178,9 @@ class Checkpoints(HookBase):
 
     SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
-    def __init__(self, run: Run, period: int, *, keep: int = 2):
+    def __init__(self, run: Run, period: int, *, keep: int = 2, disk_wait: float = 0.0):
         self.run = run
+        self.disk_wait = disk_wait
         self.period = period
         self.keep = keep
         self._signal: int | None = None
@@ -193,7 +242,13 @@ class Checkpoints(HookBase):
             more["best"] = self.run.info.get("best")
             state = {**loop.state_dict(), **more, "iteration": steps_done}
             with profile.span("checkpoint"):
-                save(self.run.checkpoints, state, keep=self.keep)
+                save(
+                    self.run.checkpoints,
+                    state,
+                    keep=self.keep,
+                    wait=self.disk_wait,
+                    is_asked_to_end=lambda: self._signal is not None,
+                )
 
 
 def resume(loop: Loop, run: Run) -> int:

@@ -14,7 +14,7 @@ import signal
 import sys
 import threading
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from detectron2.utils import comm
@@ -80,8 +80,12 @@ class Loader(torch.utils.data.DataLoader[Any]):
             ahead, pinned memory where a GPU is in use.
     """
 
+    # ENGINE.WORKER_TIMEOUT, of every loader in this process: set once, as threads are.
+    silent_seconds: ClassVar[float] = 0.0
+
     def __init__(self, dataset: Any, workers: int, share: int, **options: Any):
         if workers > 0:
+            options["timeout"] = self.silent_seconds
             options["prefetch_factor"] = batches_ahead(share)
             options["worker_init_fn"] = start_worker
         super().__init__(

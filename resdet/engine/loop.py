@@ -32,7 +32,13 @@ Batch = Any
 Losses = dict[str, torch.Tensor]
 TOTAL, GRADIENT_NORM = "total_loss", "gradient norm"
 # What torch's loader reports where a worker is gone, or has no handles or shared memory left.
-LOST_WORKER = ("DataLoader worker", "Too many open files", "shared memory", "ancdata")
+LOST_WORKER = (
+    "DataLoader worker",
+    "DataLoader timed out",
+    "Too many open files",
+    "shared memory",
+    "ancdata",
+)
 # What gloo and NCCL report where a process of the group is gone.
 LOST_PEER = ("Connection closed by peer", "Connection reset by peer", "Broken pipe", "Timed out",
              "Connection refused", "NCCL", "Socket closed")  # fmt: skip
@@ -251,7 +257,8 @@ class Loop(TrainerBase):
             f"{what} at step {self.iter} (images {images}; "
             f"lr {self.optimizer.param_groups[0]['lr']:g}; last total losses {last}). "
             "Usual causes, in this order: learning rate, weights, a box. The step was not "
-            "taken; the state before it is in checkpoints/."
+            "taken; the state before it is in checkpoints/, and --resume runs the same step again: "
+            "the same images and random numbers."
         )
 
     def _record(self, rows: Sequence[Mapping[str, float]]) -> None:

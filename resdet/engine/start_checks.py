@@ -7,6 +7,7 @@ Not for: a machine in general (`resdet doctor`), or what goes wrong all the same
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
 from pathlib import Path
@@ -18,6 +19,8 @@ from resdet.errors import RunError
 SHARED_MEMORY = Path("/dev/shm")
 # Log, metrics, results and pictures beside the checkpoints.
 BESIDE_BYTES = 100 << 20
+# More would slow down what closes every handle that it might have.
+MOST_OPEN_FILES = 65_536
 
 
 def require_disk(folder: Path, model: nn.Module, keep: int, *, keeps_best: bool = False) -> None:
@@ -38,9 +41,9 @@ def require_disk(folder: Path, model: nn.Module, keep: int, *, keeps_best: bool 
     free = shutil.disk_usage(folder).free
     if free < need:
         raise RunError(
-            f"the disk of {folder} has {_size(free)} free; this training needs about "
-            f"{_size(need)} ({max(keep, 2)} checkpoints of {_size(2 * weights)}, one more while it "
-            "is written, and the result). Free space, or choose another --output."
+            f"the disk of {folder} has {size_in_words(free)} free; this training needs about "
+            f"{size_in_words(need)} ({max(keep, 2)} checkpoints of {size_in_words(2 * weights)}, "
+            "one more while it is written, and the result). Free space, or choose another --output."
         )
 
 
@@ -60,10 +63,27 @@ def require_shared_memory(workers: int, ahead: int, batch_bytes: int) -> None:
     need, free = workers * (ahead + 1) * batch_bytes, shutil.disk_usage(SHARED_MEMORY).free
     if free < need:
         raise RunError(
-            f"{SHARED_MEMORY} has {_size(free)} free; {workers} loader workers may need "
-            f"{_size(need)} of it. Give the container more (docker run --shm-size=8g), or use "
-            "fewer workers: DATALOADER.NUM_WORKERS 0."
+            f"{SHARED_MEMORY} has {size_in_words(free)} free; {workers} loader workers may need "
+            f"{size_in_words(need)} of it. Give the container more (docker run --shm-size=8g), or "
+            "use fewer workers: DATALOADER.NUM_WORKERS 0."
         )
+
+
+def raise_open_files() -> None:
+    """Raises the limit of open files to the most that this user may have (F76).
+
+    Loader workers, result files and event files add up; many systems begin with 1024.
+    """
+    try:
+        import resource
+    except ModuleNotFoundError:  # Windows
+        return
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    most = MOST_OPEN_FILES if hard == resource.RLIM_INFINITY else min(hard, MOST_OPEN_FILES)
+    if soft != resource.RLIM_INFINITY and soft < most:
+        # A container may refuse what it states.
+        with contextlib.suppress(OSError, ValueError):
+            resource.setrlimit(resource.RLIMIT_NOFILE, (most, hard))
 
 
 def processes_here(world_size: int) -> int:
@@ -71,5 +91,6 @@ def processes_here(world_size: int) -> int:
     return int(os.environ.get("LOCAL_WORLD_SIZE", str(world_size)))
 
 
-def _size(number: float) -> str:
+def size_in_words(number: float) -> str:
+    """Bytes as "28 MB" or "1.5 GB", of 1024."""
     return f"{number / 2**30:.1f} GB" if number >= 2**30 else f"{number / 2**20:.0f} MB"

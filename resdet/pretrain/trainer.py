@@ -214,7 +214,10 @@ class Pretraining:
         if best and resuming and comm.is_main_process():
             best.resume()
         checkpoints = Checkpoints(
-            self.run, cfg.SOLVER.CHECKPOINT_PERIOD, keep=cfg.ENGINE.KEEP_CHECKPOINTS
+            self.run,
+            cfg.SOLVER.CHECKPOINT_PERIOD,
+            keep=cfg.ENGINE.KEEP_CHECKPOINTS,
+            disk_wait=cfg.ENGINE.DISK_WAIT,
         )
         self.loop.register_hooks(
             [

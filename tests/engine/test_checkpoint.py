@@ -1,5 +1,7 @@
 """Checkpoints: verified, two kept, a damaged one set aside, a full disk harmless."""
 
+from types import SimpleNamespace
+
 import pytest
 import torch
 
@@ -42,9 +44,69 @@ def test_a_failed_write_leaves_the_last_good_one(tmp_path, monkeypatch):
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(torch, "save", full)
-    with pytest.raises(TrainingStopped, match=r"No space left.*Last good: step_0000005\.pth"):
+    with pytest.raises(
+        TrainingStopped, match=r"\(0 MB needed, .* free\).*No space left.*good: step_0000005\.pth"
+    ):
         checkpoint.save(tmp_path, state(10), keep=2)
     assert [p.name for p in tmp_path.glob("step*")] == ["step_0000005.pth"]
+
+
+class FullDisk:
+    """No space until `polls` looks at it, or for ever; time passes by sleeping alone."""
+
+    def __init__(self, monkeypatch, polls):
+        self.now, self.slept, self.polls = 1000.0, [], polls
+        save = torch.save
+
+        def write(*args):
+            if not self.has_space:
+                raise OSError(28, "No space left on device")
+            save(*args)
+
+        def sleep(seconds):
+            self.now += seconds
+            self.slept.append(seconds)
+
+        monkeypatch.setattr(torch, "save", write)
+        monkeypatch.setattr(checkpoint.time, "sleep", sleep)
+        monkeypatch.setattr(checkpoint.time, "monotonic", lambda: self.now)
+        monkeypatch.setattr(
+            checkpoint.shutil,
+            "disk_usage",
+            lambda path: SimpleNamespace(free=4000 if self.has_space else 3999),
+        )
+
+    @property
+    def has_space(self):
+        return len(self.slept) >= self.polls
+
+
+def test_a_full_disk_is_waited_for(tmp_path, monkeypatch, caplog):
+    """F38: 1000 floats need 4,000 bytes, which are there after the third look, 15 s later."""
+    disk = FullDisk(monkeypatch, polls=3)
+    path = checkpoint.save(tmp_path, state(10), keep=2, wait=60)
+    assert disk.slept == [5, 5, 5]
+    assert checkpoint.load(path)["iteration"] == 10
+    assert "Waiting at most 60 s (ENGINE.DISK_WAIT)" in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("wait", "signal_after", "slept"),
+    [(12, 99, [5, 5, 2]), (0, 99, []), (60, 2, [5, 5])],
+    ids=["too long", "off", "signal"],
+)
+def test_the_wait_for_a_full_disk_ends(tmp_path, monkeypatch, wait, signal_after, slept):
+    """F38: after ENGINE.DISK_WAIT, or at a signal."""
+    disk = FullDisk(monkeypatch, polls=99)
+    with pytest.raises(TrainingStopped, match="No space left"):
+        checkpoint.save(
+            tmp_path,
+            state(10),
+            keep=2,
+            wait=wait,
+            is_asked_to_end=lambda: len(disk.slept) >= signal_after,
+        )
+    assert disk.slept == slept
 
 
 def test_a_file_with_more_than_tensors_is_refused(tmp_path):

@@ -2,6 +2,7 @@
 
 import os
 import signal
+import time
 from types import SimpleNamespace
 
 import pytest
@@ -107,3 +108,30 @@ def test_opencv_gets_one_thread_where_it_is_loaded(monkeypatch):
     monkeypatch.setattr(data_workers, "_CAN_WAIT", False)
     data_workers.start_worker(0)
     assert asked == [1, 1]
+
+
+class _Stuck(torch.utils.data.Dataset):
+    """Gives the first image at once and never the second."""
+
+    def __len__(self):
+        return 2
+
+    def __getitem__(self, index):
+        if index:
+            time.sleep(3600)
+        return torch.zeros(1)
+
+
+def test_a_silent_worker_is_an_error_after_a_while(monkeypatch):
+    """F66: ENGINE.WORKER_TIMEOUT; torch itself waits for ever."""
+    monkeypatch.setattr(data_workers.Loader, "silent_seconds", 120.0)
+    batches = iter(data_workers.Loader(_Stuck(), 1, 1, batch_size=1))
+    assert next(batches).tolist() == [[0.0]]
+    assert batches._timeout == 120.0
+    batches._timeout = 1.0  # not 120 s of a test
+    with pytest.raises(RuntimeError, match="DataLoader timed out after 1"):
+        next(batches)
+    (worker,) = batches._workers
+    os.kill(worker.pid, signal.SIGTERM)
+    worker.join(60)
+    assert not worker.is_alive()

@@ -99,6 +99,31 @@ def test_a_loss_that_is_not_finite_stops_before_the_step(tmp_path):
         )
 
 
+def test_a_resume_replays_the_step_that_was_not_finite(tmp_path):
+    """F35: the images and the random numbers are those of (seed, step), so nothing is kept aside;
+    dropout draws the same."""
+    run = make_run(tmp_path / "r")
+    pages, inputs = [], []
+    for resuming in (False, True):
+        loop = make_loop()
+
+        def spoiled(x, loop=loop):
+            if loop.iter < 3:
+                return {"loss": loop.model(x).square().mean()}
+            inputs.append((x, torch.random.get_rng_state()))
+            return {"loss": loop.model(x).square().mean() * float("nan")}
+
+        loop.losses = spoiled
+        start = resume(loop, run) if resuming else 0
+        with pytest.raises(TrainingStopped) as error:
+            train(loop, run, start, 10)
+        pages.append(str(error.value).partition(";")[0])
+    assert pages[0] == pages[1] == "loss became nan at step 3 (images image 7"
+    assert "--resume runs the same step again" in str(error.value)
+    (x, random), (x_again, random_again) = inputs
+    assert torch.equal(x, x_again) and torch.equal(random, random_again)
+
+
 def test_a_gradient_that_is_not_finite_stops_without_clipping_too(tmp_path):
     """F35: the square root has an infinite slope at 0, its value is 0."""
     loop = make_loop()

@@ -41,3 +41,18 @@ def test_shared_memory_must_hold_what_workers_have_ready(monkeypatch, tmp_path):
     with pytest.raises(RunError, match="has 1 MB free; 2 loader workers may need 57 MB.*shm-size"):
         start_checks.require_shared_memory(2, 2, 10_000_000)
     start_checks.require_shared_memory(0, 2, 10_000_000)  # no workers, no need
+
+
+@pytest.mark.parametrize(
+    ("soft", "hard", "expected"),
+    [(1024, 4096, 4096), (1024, 1 << 20, 65_536), (1024, -1, 65_536), (-1, -1, None),
+     (4096, 4096, None)],
+)  # fmt: skip
+def test_the_limit_of_open_files_is_raised_as_far_as_it_may(monkeypatch, soft, hard, expected):
+    """F76: never lowered, and the hard limit stays."""
+    resource = pytest.importorskip("resource")
+    limits = []
+    monkeypatch.setattr(resource, "getrlimit", lambda kind: (soft, hard))
+    monkeypatch.setattr(resource, "setrlimit", lambda kind, limit: limits.append(limit))
+    start_checks.raise_open_files()
+    assert limits == ([] if expected is None else [(expected, hard)])

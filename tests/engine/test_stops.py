@@ -27,10 +27,10 @@ def test_a_checkpoint_that_fails_leaves_the_one_before(tmp_path, monkeypatch):
     run = make_run(tmp_path / "r")
     save = checkpoint.save
 
-    def full_at_ten(folder, state, *, keep):
+    def full_at_ten(folder, state, **options):
         if state["iteration"] == 10:
             raise TrainingStopped("no space left")
-        return save(folder, state, keep=keep)
+        return save(folder, state, **options)
 
     monkeypatch.setattr(checkpoint, "save", full_at_ten)
     with pytest.raises(TrainingStopped, match="no space left"):
@@ -50,6 +50,7 @@ def test_a_checkpoint_that_fails_leaves_the_one_before(tmp_path, monkeypatch):
         (DataError("a.jpg ends too early"), "a.jpg ends too early"),
         (RuntimeError("DataLoader worker (pid 7) is killed by signal: Killed."), "pid 7.*Killed"),
         (OSError(errno.EMFILE, "Too many open files"), "Too many open files"),
+        (RuntimeError("DataLoader timed out after 300 seconds"), "timed out after 300 seconds"),
         (
             DataError(
                 "Caught DataError in DataLoader worker process 0.\nOriginal Traceback (most recent "
