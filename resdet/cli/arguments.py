@@ -119,12 +119,12 @@ def output_file_path(text: str) -> Path:
     return Path(output_file(text))
 
 
-def accept(parser: argparse.ArgumentParser) -> None:
+def accept(parser: argparse.ArgumentParser, metavar: str = "RULE=COUNT", more: str = "") -> None:
     """--accept, of every command that refuses results by the checks of `resdet.evaluation`."""
     parser.add_argument(
-        "--accept", action="append", default=[], metavar="RULE=COUNT",
+        "--accept", action="append", default=[], metavar=metavar,
         help="score results that the checks refuse: exactly COUNT faults of the kind RULE, which "
-        "the page of the refusal names; may be given several times",
+        f"the page of the refusal names{more}; may be given several times",
     )  # fmt: skip
 
 

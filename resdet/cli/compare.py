@@ -17,11 +17,10 @@ import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
-from resdet.cli.arguments import accept, output_folder
+from resdet.cli.arguments import IMAGE_IDS, accept, output_folder
 from resdet.errors import UserError
-from resdet.evaluation.inputs.findings import accepted_counts
 from resdet.report.document import compare
-from resdet.report.foreign_results import as_runs, split_name
+from resdet.report.foreign_results import as_runs, read_stated, split_name
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -52,17 +51,27 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="what ranks the runs: the protocol of each set (VOC's AP50 on VOC sets), or COCO's AP "
         "at .50 to .95 on every set (default: set)",
     )
-    accept(parser)
+    accept(
+        parser,
+        "[NAME:]RULE=COUNT",
+        "; with NAME: of the files of one name (or of one FILE) alone, else of every file that has "
+        "such faults",
+    )
+    parser.add_argument(
+        "--image-ids", action="append", default=[], metavar="[NAME:]WAY",
+        help="with --results: what image_id is in the files, or in those of a NAME: "
+        f"{', '.join(IMAGE_IDS)} (exact), as for evaluate coco",
+    )  # fmt: skip
     parser.add_argument("--json", action="store_true", help="print report.json and nothing else")
 
 
 def run(args: argparse.Namespace) -> int:
     """Writes the report, prints its summary; 0, or 1 for NOT COMPARABLE."""
     if not args.results:
-        if args.gt or args.images or args.accept:
+        if args.gt or args.images or args.accept or args.image_ids:
             raise UserError(
-                "--gt, --images and --accept belong to --results; run folders hold their ground "
-                "truth and know their images."
+                "--gt, --images, --accept and --image-ids belong to --results; run folders hold "
+                "their ground truth and know their images."
             )
         return _report(args, args.runs, args.runs)
     if args.runs or not args.gt:
@@ -72,8 +81,8 @@ def run(args: argparse.Namespace) -> int:
         )
     named = [split_name(text) for text in args.results]
     with tempfile.TemporaryDirectory() as folder:
-        accepted = accepted_counts(args.accept)
-        runs = as_runs(named, args.gt, Path(folder), images=args.images, accepted=accepted)
+        stated = read_stated(args.accept, args.image_ids, named)
+        runs = as_runs(named, args.gt, Path(folder), images=args.images, stated=stated)
         return _report(args, runs, list(dict.fromkeys(name for name, _ in named)))
 
 

@@ -86,7 +86,7 @@ def check_page(checked: Checked) -> str:
     for item in sorted(checked.findings, key=lambda f: f.severity != REFUSE):
         what, *rest = item.lines()
         lines += [f"- [{item.rule}] {what}", *rest]
-    return "\n".join(lines)
+    return "\n".join(filter(None, [*lines, checked.how_to_accept()]))
 
 
 # -- packages -----------------------------------------------------------------------------------

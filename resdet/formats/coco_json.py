@@ -284,7 +284,7 @@ def as_box(value: object) -> list[float] | None:
 
 
 def as_flag(value: object) -> int | None:
-    """0 or 1, also as 1.0 or true; else None, and so for null, which is not "missing"."""
+    """0 or 1, also as 1.0 or true; else None."""
     if not isinstance(value, bool | np.bool_) and not is_number(value):
         return None
     return int(value) if value in (0, 1) else None
@@ -295,16 +295,64 @@ def judge_area(value: object, width: float, height: float) -> str:
 
     Returns:
         "right"; "rounded" for a tiny box whose sides, or whose area, were rounded to whole
-        pixels; "wrong" for anything else. A box without area may have 0.
+        pixels; "other" for an area that no mask in the box has, which COCO's metric takes as it is
+        (it decides between small, medium and large); "wrong" for what is no area. A box without
+        area may have 0.
     """
     if not is_number(value) or value < 0:
         return "wrong"
     by_box = width * height
     if 0 < value <= by_box * AREA_SLACK + AREA_ROUNDING or value == by_box == 0:
         return "right"
-    if by_box <= TINY_AREA and (value > 0 or by_box < 1):
-        return "rounded" if value <= (width + 1) * (height + 1) else "wrong"
-    return "wrong"
+    if by_box <= TINY_AREA and (value > 0 or by_box < 1) and value <= (width + 1) * (height + 1):
+        return "rounded"
+    return "other"
+
+
+# What is counted where an area is taken though it is not its mask's; by `judge_area`.
+AREA_REPAIRS = {
+    "rounded": "area above its tiny box's by rounding, kept",
+    "other": "area that no mask in its box has, kept",
+}
+
+
+def read_flag(entry: Mapping[str, Any], key: str) -> tuple[int | None, str]:
+    """A flag of an annotation, 0 where it is missing or null; and what was repaired, "" for none.
+
+    None where the value is neither 0 nor 1.
+    """
+    value = entry.get(key, MISSING)
+    if value is MISSING:
+        return 0, f"{key} missing, read as 0"
+    if value is None:
+        return 0, f"{key} null, read as 0"
+    return as_flag(value), ""
+
+
+class RejectedIds:
+    """Ids of entries that have a fault; with an entry whose id is not known, any id may be.
+
+    What refers to them is not called unknown: one fault is one statement.
+    """
+
+    def __init__(self, faults: Sequence[Fault] = ()) -> None:
+        self.ids: set[Any] = set()
+        self.any = False
+        for fault in faults:
+            self.add(fault)
+
+    def add(self, fault: Fault) -> None:
+        if fault.rule in ("object", "id"):
+            self.any = True
+        elif fault.rule == "half":
+            value = as_id(fault.entry.get("id"))
+            self.ids.add(value)
+            self.any |= value is None
+        else:
+            self.ids.add(fault.value)
+
+    def __contains__(self, value: object) -> bool:
+        return self.any or value in self.ids
 
 
 # -- what COCO's metric does not know -----------------------------------------------------------

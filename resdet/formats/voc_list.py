@@ -8,6 +8,7 @@ Not for: finding the images (`resdet.data.readers.listed_files`).
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 
 from resdet.errors import DataError
@@ -77,9 +78,51 @@ def _no_list(root: Path, split: str, error: OSError) -> str:
     if not folder.is_dir():
         return (
             f"{folder} does not exist. VOC's layout is ImageSets/Main/{split}.txt, "
-            f"Annotations/<id>.xml and JPEGImages/<id>.jpg in {root}."
+            f"Annotations/<id>.xml and JPEGImages/<id>.jpg in {root}.{to_make_layout(root, split)}"
         )
     if not isinstance(error, FileNotFoundError):
         return f"{path} cannot be read: {error.strerror}."
     there = sorted(p.stem for p in folder.glob("*.txt") if "_" not in p.stem)
-    return f"{path} does not exist. The folder has these splits: {', '.join(there) or 'none'}."
+    more = "" if there else to_make_layout(root, split)
+    return (
+        f"{path} does not exist. The folder has these splits: {', '.join(there) or 'none'}.{more}"
+    )
+
+
+def to_make_layout(root: Path, split: str) -> str:
+    """What to type so that the VOC export of a tool gets VOC's layout; "" where there is no XML.
+
+    Label Studio writes Annotations/ and images/, FiftyOne labels/ and data/; Roboflow and
+    MakeSense write XML and images into one folder, Roboflow into one for each split.
+    """
+    root = root.absolute()
+    found = [
+        (xml, images)
+        for xml, images in (
+            *((root / a, root / b) for a in _ANNOTATIONS for b in _IMAGES),
+            (root, root),
+            (root / split, root / split),
+        )
+        if images.is_dir() and next(xml.glob("*.xml"), None)
+    ]
+    if not found:
+        return ""
+    xml, images = found[0]
+    target = root
+    if (xml.name, xml.parent) != ("Annotations", root) or images.name != "JPEGImages":
+        target = root.with_name(f"{root.name}-voc")
+    main = target / "ImageSets" / "Main"
+    lines = [f"mkdir -p {shlex.quote(str(main))}"]
+    if target != root:
+        for name, place in (("Annotations", xml), ("JPEGImages", images)):
+            lines.append(f"ln -s {shlex.quote(str(place))} {shlex.quote(str(target / name))}")
+    listed = shlex.quote(str(main / f"{split}.txt"))
+    lines.append(f"(cd {shlex.quote(str(xml))} && ls | sed -n 's/\\.xml$//p') > {listed}")
+    number = sum(1 for _ in xml.glob("*.xml"))
+    typed = "".join(f"\n  {line}" for line in lines)
+    named = f"\nThen the root is {target}." if target != root else ""
+    return f" To make it of the {number:,} XML files in {xml}, type:{typed}{named}"
+
+
+_ANNOTATIONS = ("Annotations", "annotations", "labels")
+_IMAGES = ("JPEGImages", "images", "data")

@@ -27,6 +27,8 @@ VOC_CLASSES = (
     "diningtable", "dog", "horse", "motorbike", "person", "pottedplant", "sheep", "sofa",
     "train", "tvmonitor",
 )  # fmt: skip
+# VOC has it as a pose; MakeSense writes it for each flag that it does not know.
+UNSPECIFIED = "Unspecified"
 CORNERS = ("xmin", "ymin", "xmax", "ymax")
 # Of expat itself; texts in other encodings are decoded first.
 NATIVE_ENCODINGS = ("utf-8", "utf-16", "us-ascii", "ascii", "iso-8859-1")
@@ -254,6 +256,9 @@ def _flag(element: ElementTree.Element, where: str, parsed: VocFile) -> int:
     if text is None:
         parsed.repairs["difficult missing, read as 0"] += 1
         return 0
+    if text.strip() == UNSPECIFIED:
+        parsed.repairs["difficult Unspecified, read as 0"] += 1
+        return 0
     value = _as_number(text)
     if value not in (0.0, 1.0):
         parsed.faults.append(f'{where}: difficult is "{text.strip()}". Write 0 or 1.')
@@ -263,7 +268,7 @@ def _flag(element: ElementTree.Element, where: str, parsed: VocFile) -> int:
 def _truncated(element: ElementTree.Element, where: str, parsed: VocFile) -> int:
     # Some tools write how much is cut off, as a fraction; any cut is a cut.
     text = element.findtext("truncated")
-    value = 0.0 if text is None else _as_number(text)
+    value = 0.0 if text is None or text.strip() == UNSPECIFIED else _as_number(text)
     if value is None or value < 0:
         parsed.faults.append(f'{where}: truncated is "{(text or "").strip()}". Write 0 or 1.')
         return 0

@@ -10,20 +10,37 @@ Not for: scoring (`resdet.evaluation` does that on the folder, as on any run's).
 from __future__ import annotations
 
 import hashlib
+import shlex
+from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from resdet.errors import CheckFailed, DataError, UserError
+import numpy as np
+
+from resdet.errors import CheckFailed, ConfigError, DataError, UserError
 from resdet.evaluation.inputs.arrays import ImageId, read_json
-from resdet.evaluation.inputs.detections import load_columns
-from resdet.evaluation.inputs.findings import REFUSE, Finding, refuse_if_any
-from resdet.evaluation.inputs.ground_truth import SetIndex, read_ground_truth
+from resdet.evaluation.inputs.detections import Columns, load_columns
+from resdet.evaluation.inputs.findings import (
+    REFUSE,
+    TRUTH,
+    Finding,
+    ResultsRefused,
+    accepted_counts,
+    how_to_accept,
+    note_on_accepted,
+    of_results,
+    refuse_if_any,
+)
+from resdet.evaluation.inputs.ground_truth import GroundTruth, SetIndex, read_ground_truth
+from resdet.evaluation.inputs.image_ids import EXACT, WAYS
 from resdet.evaluation.inputs.result_folder import evaluated_beside
 from resdet.evaluation.inputs.validation import check_columns
 from resdet.run.folder import Run, utc_now, write_json
 from resdet.run.layout import COCO_RESULTS, GROUND_TRUTH, IMAGES
+
+SIDES = ("width", "height")
 
 
 def split_name(text: str) -> tuple[str, Path]:
@@ -42,13 +59,74 @@ def split_name(text: str) -> tuple[str, Path]:
     return name, Path(file)
 
 
+@dataclass(frozen=True)
+class StatedOptions:
+    """What was stated for all files ("") or for those of a NAME or FILE, word by word.
+
+    accepted: by scope, counts by rule. image_ids: by scope, one of `image_ids.WAYS`.
+    """
+
+    accepted: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
+    image_ids: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def for_all(self) -> Mapping[str, int]:
+        return self.accepted.get("", {})
+
+    def words(self) -> list[str]:
+        """As they are typed."""
+        return [
+            _accept_word(scope, rule, count)
+            for scope, counts in self.accepted.items()
+            for rule, count in counts.items()
+        ]
+
+
+def _accept_word(scope: str, rule: str, count: int) -> str:
+    return "--accept " + shlex.quote(f"{scope}:{rule}={count}" if scope else f"{rule}={count}")
+
+
+def read_stated(
+    accept: Sequence[str], image_ids: Sequence[str], named: Sequence[tuple[str, Path]]
+) -> StatedOptions:
+    """The words of --accept, [NAME:]RULE=COUNT, and of --image-ids, [NAME:]WAY.
+
+    Raises:
+        ConfigError: a word has another form, or names what is not among `named`.
+    """
+    scopes = {""} | {name for name, _ in named} | {str(file) for _, file in named}
+    words: dict[str, list[str]] = {}
+    for text in accept:
+        scope, _, word = text.rpartition(":")
+        words.setdefault(scope, []).append(word)
+    ways = {scope: way for scope, _, way in (text.rpartition(":") for text in image_ids)}
+    for option, given in (("--accept", words), ("--image-ids", ways)):
+        strange = sorted(set(given) - scopes)
+        if strange:
+            raise ConfigError(
+                f"{option} {strange[0]}: no file of --results has this name. The names: "
+                f"{', '.join(dict.fromkeys(name for name, _ in named))}."
+            )
+    for way in ways.values():
+        if way not in WAYS:
+            raise ConfigError(f"--image-ids {way}: give one of {', '.join(WAYS)}.")
+    accepted = {scope: accepted_counts(given) for scope, given in words.items()}
+    for scope, counts in accepted.items():
+        if scope and any(rule.startswith(TRUTH) for rule in counts):
+            raise ConfigError(
+                f"--accept {scope}: rules that begin with {TRUTH} are about the ground truth of "
+                f"all files. Leave {scope}: out."
+            )
+    return StatedOptions(accepted, ways)
+
+
 def as_runs(
     named: Sequence[tuple[str, Path]],
     gt: Path,
     folder: Path,
     *,
     images: Path | None = None,
-    accepted: Mapping[str, int] | None = None,
+    stated: StatedOptions | None = None,
 ) -> list[Path]:
     """One run folder within `folder` for each (name, results file).
 
@@ -56,38 +134,79 @@ def as_runs(
 
     Args:
         images: where the files that the ground truth names lie, for the report's pictures.
-        accepted: by rule of the checks, exactly so many faults are accepted, in every file that
-            has such faults (`findings.accept`).
+        stated: exactly so many faults are accepted, and how files name images. A count for all
+            files is of every file that has such faults.
 
     Raises:
         UserError: two files of a name have the same content; `images` is no folder.
         DataError: a file is missing or the ground truth is none.
+        CheckFailed: results are refused; the page has all files, and what accepts them.
     """
     if images is not None and not images.is_dir():
         raise UserError(f"--images {images} is no folder. Give the one that holds the image files.")
+    stated = stated or StatedOptions()
     contents = _contents(named)
-    index = read_ground_truth(gt).index
-    truth = read_json(gt, DataError)
-    if not isinstance(truth, dict) or not isinstance(truth.get("images"), list):
-        raise DataError(f'{gt} has no list "images": --gt takes COCO\'s instances JSON.')
-    info = truth.get("info")
-    truth["info"] = {
-        **(info if isinstance(info, dict) else {}),
-        "data_set": gt.stem,
-        "evaluators": ["coco"],
-    }
-    checked = [_checked(file, index, accepted or {}) for _, file in named]
-    unused = set(accepted or {}).difference(*({*c.accepted, *c.beside} for c in checked))
-    if unused:
-        raise CheckFailed(
-            f"--accept {', '.join(sorted(unused))}: no file given has such a fault. Leave it out."
-        )
+    truth = read_ground_truth(gt, stated.for_all)
+    checked = _checked_files(named, truth.index, stated)
+    instances = _instances(truth, gt.stem)
     return [
-        _as_run(name, file, content, found, truth, gt, folder / f"{number:02d}", images)
+        _as_run(name, file, content, found, instances, gt, folder / f"{number:02d}", images)
         for number, ((name, file), content, found) in enumerate(
             zip(named, contents, checked, strict=True)
         )
     ]
+
+
+def _instances(truth: GroundTruth, data_set: str) -> dict[str, Any]:
+    """What is scored against, as COCO's instances JSON without a fault or a gap.
+
+    Exporters leave out, write null, or add what is no class; here all have read the same.
+    """
+    index = truth.index
+    notes = [*truth.notes]
+    notes += [f"Repaired in reading: {n:,} x {what}." for what, n in truth.repairs.items()]
+    ids = [index.image_ids[i] for i in truth.image.tolist()]
+    classes = [index.category_ids[k] for k in truth.category.tolist()]
+    entries: list[dict[str, Any]] = [
+        {
+            "id": row + 1, "image_id": ids[row], "category_id": classes[row], "bbox": box,
+            "area": area, "iscrowd": int(crowd), "difficult": int(difficult),
+        }
+        for row, (box, area, crowd, difficult) in enumerate(
+            zip(
+                truth.boxes.tolist(), truth.area.tolist(), truth.crowd, truth.difficult,
+                strict=True,
+            )
+        )
+    ]  # fmt: skip
+    for row, entry in enumerate(entries):
+        if truth.segmentations[row] is not None:
+            entry["segmentation"] = truth.segmentations[row]
+        if row in truth.members:
+            entry["members"] = truth.members[row].tolist()
+    return {
+        "info": {
+            **truth.info,
+            "data_set": data_set,
+            "evaluators": ["coco"],
+            "notes": [note.removesuffix(".") for note in notes],
+        },
+        "images": [
+            {
+                "id": image_id,
+                **({} if np.isnan(size).any() else dict(zip(SIDES, map(int, size), strict=True))),
+                **({"file_name": name} if name else {}),
+            }
+            for image_id, size, name in zip(
+                index.image_ids, index.sizes, index.file_names, strict=True
+            )
+        ],
+        "categories": [
+            {"id": number, "name": name}
+            for number, name in zip(index.category_ids, index.category_names, strict=True)
+        ],
+        "annotations": entries,
+    }
 
 
 @dataclass(frozen=True)
@@ -101,20 +220,79 @@ class _CheckedFile:
     beside: dict[str, int]  # of entries that were left out, and of warnings that were stated
 
 
-def _checked(file: Path, index: SetIndex, accepted: Mapping[str, int]) -> _CheckedFile:
-    evaluated = evaluated_beside(file)
-    columns, findings, _ = load_columns(file, index)
-    findings += check_columns(columns, index, evaluated)
-    rules = {f.rule for f in findings}
-    mine = {rule: count for rule, count in accepted.items() if rule in rules}
-    warnings = refuse_if_any(str(file), findings, mine)
-    entries = read_json(file, DataError)
-    if columns.left_out:
-        entries = [entries[row] for row in columns.entries]
-    refused = {f.rule for f in findings if f.severity == REFUSE and not f.leaves_out}
-    there = {rule: count for rule, count in mine.items() if rule in refused}
-    beside = {rule: count for rule, count in mine.items() if rule not in refused}
-    return _CheckedFile(entries, evaluated, warnings, there, beside)
+def _checked_files(
+    named: Sequence[tuple[str, Path]], index: SetIndex, stated: StatedOptions
+) -> list[_CheckedFile]:
+    """Every file checked before the first is refused: one page, one line to add."""
+    checked: list[_CheckedFile] = []
+    refused: list[tuple[tuple[str, Path], ResultsRefused]] = []
+    counts: dict[str, set[int]] = {}
+    of_truth = {r: n for r, n in stated.for_all.items() if r.startswith(TRUTH)}
+    for name, file in named:
+        way = stated.image_ids.get(str(file), stated.image_ids.get(name))
+        way = way or stated.image_ids.get("", EXACT)
+        evaluated = evaluated_beside(file)
+        columns, findings, _ = load_columns(file, index, image_ids=way)
+        findings += check_columns(columns, index, evaluated)
+        there: Counter[str] = Counter()
+        for item in findings:
+            there[item.rule] += item.count
+        for rule, count in there.items():
+            counts.setdefault(rule, set()).add(count)
+        own = {r: n for r, n in of_results(stated.for_all).items() if r in there}
+        own |= {**stated.accepted.get(name, {}), **stated.accepted.get(str(file), {})}
+        try:
+            warnings = refuse_if_any(str(file), findings, own)
+        except ResultsRefused as error:
+            refused.append(((name, file), error))
+            continue
+        except CheckFailed as error:  # another count
+            alone = shlex.quote(f"{file}:RULE=COUNT")
+            raise CheckFailed(f"{error} For this file alone: --accept {alone}.") from None
+        harsh = {f.rule for f in findings if f.severity == REFUSE and not f.leaves_out}
+        checked.append(
+            _CheckedFile(
+                _entries(file, columns, index, way), evaluated, warnings,
+                {rule: n for rule, n in own.items() if rule in harsh},
+                {**of_truth, **{rule: n for rule, n in own.items() if rule not in harsh}},
+            )
+        )  # fmt: skip
+    unused = set(of_results(stated.for_all)) - set(counts)
+    if unused:
+        raise CheckFailed(
+            f"--accept {', '.join(sorted(unused))}: no file given has such a fault. Leave it out."
+        )
+    if refused:
+        raise CheckFailed(_refusals(refused, counts, stated))
+    return checked
+
+
+def _refusals(
+    refused: Sequence[tuple[tuple[str, Path], ResultsRefused]],
+    counts: Mapping[str, set[int]],
+    stated: StatedOptions,
+) -> str:
+    """The pages of all refused files, and one line with what accepts them."""
+    page = "\n".join(error.page for _, error in refused)
+    if not all(error.counts for _, error in refused):
+        return page
+    words = stated.words()
+    for (_, file), error in refused:
+        for rule, count in error.counts.items():
+            scope = "" if len(counts[rule]) == 1 else str(file)
+            words.append(_accept_word(scope, rule, count))
+    left_out = sum(error.left_out for _, error in refused)
+    return f"{page}\n{how_to_accept(left_out, ' '.join(dict.fromkeys(words)))}"
+
+
+def _entries(file: Path, columns: Columns, index: SetIndex, way: str) -> list[Any]:
+    """The file's entries that are scored, with the set's own image ids."""
+    entries: list[Any] = read_json(file, DataError)
+    if columns.left_out or way != EXACT:
+        ids = [index.image_ids[place] for place in columns.image.tolist()]
+        rows = list(columns.entries)
+        entries = [{**entries[r], "image_id": i} for r, i in zip(rows, ids, strict=True)]
+    return entries
 
 
 def _contents(named: Sequence[tuple[str, Path]]) -> list[str]:
@@ -154,7 +332,10 @@ def _as_run(
         file=str(file),
         file_sha256=content,
         ground_truth=str(gt),
-        cautions=[f"{w.what} {w.fix}" for w in checked.warnings],
+        cautions=[
+            *note_on_accepted({**checked.beside, **checked.accepted}),
+            *(f"{w.what} {w.fix}" for w in checked.warnings),
+        ],
     )
     results = run.results(gt.stem)
     write_json(results / COCO_RESULTS, checked.entries, indent=None)

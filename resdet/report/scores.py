@@ -193,8 +193,9 @@ class SetScores:
 
     def size_of(self, image_id: Any) -> tuple[int, int] | None:
         """Width and height that boxes of this image are measured in."""
-        image = self._images.get(image_id)
-        return (image["width"], image["height"]) if image else None
+        image = self._images.get(image_id, {})
+        width, height = image.get("width"), image.get("height")
+        return (width, height) if width and height else None
 
     @functools.cached_property
     def samples(self) -> dict[Any, Path]:

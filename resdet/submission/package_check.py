@@ -25,6 +25,10 @@ from resdet.evaluation.inputs.findings import (
     SHOWN,
     Finding,
     accept,
+    accept_words,
+    how_to_accept,
+    of_results,
+    to_accept,
     without_consequences,
 )
 from resdet.evaluation.inputs.ground_truth import SetIndex, read_index
@@ -59,6 +63,16 @@ class Checked:
         """Nothing was found but what is legal or accepted; a warning of evaluation's is neither."""
         legal = (*LEGAL, *self.accepted)
         return all(f.rule in legal and f.severity != REFUSE for f in self.findings)
+
+    def how_to_accept(self) -> str:
+        """The line that names what would call the file clean; "" where it is, or nothing can."""
+        if self.ok or self.detections is None:
+            return ""
+        legal = (*LEGAL, *self.accepted)
+        found = [f for f in self.findings if f.rule not in legal or f.severity == REFUSE]
+        counts, left_out = to_accept(found)
+        words = accept_words({**self.accepted, **counts})
+        return how_to_accept(left_out, words, "To call it clean") if counts else ""
 
     def to_json(self) -> dict[str, Any]:
         return {
@@ -96,13 +110,13 @@ def check_file(
         raise DataError(f"{path.absolute()} is a folder. Give a results file, or a zip of one.")
     if not path.is_file():
         raise DataError(f"{path} does not exist. Give a results file, or a zip of one.")
-    index = gt if isinstance(gt, SetIndex) else read_index(gt)
+    index = gt if isinstance(gt, SetIndex) else read_index(gt, accepted or {})
     if evaluated is None:
         evaluated = evaluated_beside(path)
     checked = _check(path, index, evaluated, task)
     if not accepted:
         return checked
-    findings = accept(checked.findings, accepted, checked.title)
+    findings = accept(checked.findings, of_results(accepted), checked.title)
     return replace(checked, findings=tuple(findings), accepted=dict(accepted))
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,7 @@ import pytest
 from PIL import Image
 
 from resdet.cli.compare import add_arguments, run
-from resdet.errors import CheckFailed, DataError, UserError
+from resdet.errors import CheckFailed, ConfigError, DataError, UserError
 from resdet.report.foreign_results import split_name
 from tests.support import children, coco_json
 
@@ -130,8 +131,8 @@ def test_a_faulty_ground_truth_is_named_before_anything_is_scored(files: Path) -
     [
         (["--results", "a=x.json"], "with their --gt"),
         (["run", "--results", "a=x.json", "--gt", "g.json"], "in place of run folders"),
-        (["run", "other", "--gt", "g.json"], "--gt, --images and --accept belong to"),
-        (["run", "other", "--images", "."], "--gt, --images and --accept belong to"),
+        (["run", "other", "--gt", "g.json"], "--accept and --image-ids belong to"),
+        (["run", "other", "--images", "."], "--accept and --image-ids belong to"),
         (["--results", "x.json", "--gt", "g.json"], "give NAME=FILE"),
     ],
 )
@@ -161,24 +162,115 @@ def test_a_box_without_area_is_scored_and_cautioned(files: Path) -> None:
     assert f"{2 / 3:.6f}" in text
 
 
-def test_refused_results_are_accepted_by_their_count(
-    files: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    """The page's own words are typed; entries that are none are left out, a repeat stays."""
-    bad = with_results(
-        files, "bad", {"image_id": 1, "category_id": 1, "bbox": [1, 2, 3, 4], "score": "x"},
-        coco_json.detection(1, 1, [10, 10, 30, 30], 0.9),
-    )  # fmt: skip
-    both = f"both={files / 'both.json'}"
-    with pytest.raises(CheckFailed, match="--accept text-for-number=1 --accept duplicates=1$"):
+NO_NUMBER = {"image_id": 1, "category_id": 1, "bbox": [1, 2, 3, 4], "score": "x"}
+
+
+def typed(files: Path, *words: str) -> dict[str, Any]:
+    """The report of `compare --results`, typed with these words."""
+    known = ["--gt", str(files / "gt.json"), "--output", str(files / "report")]
+    assert run(arguments("--results", *words, *known)) == 0
+    report: dict[str, Any] = json.loads((files / "report" / "report.json").read_text("utf-8"))
+    return report
+
+
+def remedy(page: str) -> list[str]:
+    """The words that the last line of a refusal says to add."""
+    line = page.strip().splitlines()[-1]
+    return shlex.split(line[line.index("--accept") :])
+
+
+def test_refused_results_are_accepted_by_their_count(files: Path) -> None:
+    """The page's own words are typed; entries that are none are left out, swapped boxes stay."""
+    swapped = coco_json.detection(1, 1, [10, 10, -30, 30], 0.9)
+    bad, both = with_results(files, "bad", NO_NUMBER, swapped), f"both={files / 'both.json'}"
+    with pytest.raises(CheckFailed) as refusal:
         compare(files, bad, both)
-    words = ["--results", bad, both, "--gt", str(files / "gt.json"), "--output",
-             str(files / "report"), "--accept", "text-for-number=1"]  # fmt: skip
-    assert run(arguments(*words, "--accept", "duplicates=1")) == 0
-    text = (files / "report" / "report.json").read_text(encoding="utf-8")
+    words = remedy(str(refusal.value))
+    assert words == ["--accept", "text-for-number=1", "--accept", "size=1"]
+    report = typed(files, bad, both, *words)
+    text = json.dumps(report)
     assert "Accepted: left out." in text
     assert "Accepted: scored as they stand." in text
+    # Recorded with the number of the file that has them, and beside it.
+    assert report["sets"]["gt"]["coco"]["A"]["accepted"] == {
+        "text-for-number": 1, "size": 1
+    }  # fmt: skip
+    assert "accepted" not in report["sets"]["gt"]["coco"]["B"]
+    for name in ("report.md", "report.html"):
+        page = (files / "report" / name).read_text(encoding="utf-8")
+        assert "Accepted by rule and count: text-for-number=1, size=1." in page
     with pytest.raises(CheckFailed, match="--accept corners: no file given has such a fault"):
-        run(arguments(*words, "--accept", "duplicates=1", "--accept", "corners=1"))
-    with pytest.raises(UserError, match="--accept belong to --results"):
+        typed(files, bad, both, *words, "--accept", "corners=1")
+    with pytest.raises(UserError, match="--image-ids belong to --results"):
         run(arguments("a", "b", "--accept", "duplicates=1"))
+
+
+def test_files_with_different_counts_are_refused_on_one_page(files: Path) -> None:
+    """Two files with one and two such entries: the page names each file, and its words work."""
+    one, two = with_results(files, "one", NO_NUMBER), with_results(files, "two", *[NO_NUMBER] * 2)
+    with pytest.raises(CheckFailed) as refusal:
+        compare(files, one, two)
+    page = str(refusal.value)
+    assert f"{files / 'one.json'} is not scored:" in page
+    assert f"{files / 'two.json'} is not scored:" in page
+    words = remedy(page)
+    assert words[1::2] == [
+        f"{files / 'one.json'}:text-for-number=1", f"{files / 'two.json'}:text-for-number=2"
+    ]  # fmt: skip
+    report = typed(files, one, two, *words)
+    counts = [report["sets"]["gt"]["coco"][c]["accepted"] for c in "AB"]
+    assert counts == [{"text-for-number": 1}, {"text-for-number": 2}]
+    # By name too; one count for all is not right for both.
+    names = ["--accept", "one:text-for-number=1", "--accept", "two:text-for-number=2"]
+    assert typed(files, one, two, *names)["sets"] == report["sets"]
+    with pytest.raises(CheckFailed, match="it has 2 of text(.|\n)*two.json:RULE=COUNT"):
+        typed(files, one, two, "--accept", "text-for-number=1")
+    with pytest.raises(ConfigError, match="no file of --results has this name"):
+        typed(files, one, two, "--accept", "three:text-for-number=1")
+
+
+def test_files_may_name_images_each_in_their_way(files: Path) -> None:
+    """One by the stem of the file, one by its name, one by the set's ids: all score alike."""
+    both = json.loads((files / "both.json").read_text(encoding="utf-8"))
+    words = [f"own={files / 'both.json'}"]
+    for name, write in (("stems", "{}"), ("files", "{}.jpg")):
+        entries = [{**e, "image_id": write.format(e["image_id"])} for e in both]
+        (files / f"{name}.json").write_text(json.dumps(entries), encoding="utf-8")
+        words.append(f"{name}={files / name}.json")
+    with pytest.raises(CheckFailed, match="--image-ids stem to (.|\n)*compare --results"):
+        compare(files, *words[:2])
+    assert typed(files, *words[:2], "--image-ids", "stem")["verdict"] == "RESULTS ONLY"
+    report = typed(files, *words, "--image-ids", "stem", "--image-ids", "files:name")
+    scores = [report["sets"]["gt"]["coco"][c]["AP"] for c in "ABC"]
+    assert scores == pytest.approx([1, 1, 1])
+    with pytest.raises(ConfigError, match="--image-ids text: give one of exact, stem"):
+        typed(files, *words, "--image-ids", "text")
+
+
+def test_a_ground_truth_with_gaps_is_compared_as_it_is_scored(files: Path) -> None:
+    """No sizes, iscrowd null, a root category: what exporters write, in every part of the page."""
+    truth = json.loads((files / "gt.json").read_text(encoding="utf-8"))
+    for image in truth["images"]:
+        del image["width"], image["height"]
+    for entry in truth["annotations"]:
+        entry["iscrowd"] = None
+    truth["categories"] = [
+        {"id": 0, "name": "cat", "supercategory": "none"},
+        {"id": 1, "name": "cat", "supercategory": "cat"},
+    ]
+    truth["annotations"].append({**truth["annotations"][0], "id": 9, "bbox": [1, 2]})
+    (files / "gt.json").write_text(json.dumps(truth), encoding="utf-8")
+    named = [f"a={files / 'both.json'}", f"b={files / 'half.json'}"]
+    with pytest.raises(DataError) as refusal:
+        compare(files, *named)
+    words = remedy(str(refusal.value))
+    assert words == ["--accept", "gt-boxes=1"]
+    report = typed(files, *named, *words)
+    scores = [report["sets"]["gt"]["coco"][c] for c in "AB"]
+    assert [s["AP"] for s in scores] == pytest.approx([1, 0.5 * 51 / 101])
+    assert [s["accepted"] for s in scores] == [{"gt-boxes": 1}] * 2
+    html = (files / "report" / "report.html").read_text(encoding="utf-8")
+    assert "iscrowd null, read as 0" in html
+    assert "Accepted in gt.json: 1 x boxes that are none" in html
+    with pytest.raises(ConfigError, match="about the ground truth of all files"):
+        typed(files, *named, "--accept", "a:gt-boxes=1")

@@ -27,6 +27,9 @@ SUSPICIOUS_SHARE = 0.01
 TOLERATED_PER_THOUSAND = 1
 
 
+NUMBERS = "Write four finite numbers, [x, y, width, height]."
+
+
 class Item(NamedTuple):
     """One object: `annotation` will belong to `record`, which has width and height."""
 
@@ -56,6 +59,7 @@ def check_boxes(
     *,
     written_as: str = "",
     is_published: bool = False,
+    no_boxes: Sequence[str] = (),
 ) -> tuple[list[Item], Counter[str]]:
     """The items that are used, clipped where that is set, and what was done.
 
@@ -63,6 +67,8 @@ def check_boxes(
         written_as: "corners" or "sizes", what the format expects; where faulty boxes all fit as the
             other, the page reports it (F14).
         is_published: an official set, of which one box in a thousand may be odd.
+        no_boxes: a sentence for each object that has no box at all; counted with those without
+            area.
     """
     counts: Counter[str] = Counter()
     kept: list[Item] = []
@@ -81,11 +87,12 @@ def check_boxes(
         counts["boxes under 1 px"] += min(x1 - x0, y1 - y0) < 1
     tolerated = len(items) * TOLERATED_PER_THOUSAND // 1000 if is_published else 0
     stated = count_for(options.drop_degenerate, faults.name)
-    if len(empty) > tolerated and len(empty) != stated:
-        _refuse_empty(empty, items, words, faults, options, written_as)
+    dropped = len(empty) + len(no_boxes)
+    if dropped > tolerated and dropped != stated:
+        _refuse_empty(empty, items, words, faults, options, written_as, no_boxes)
     if len(leaving) > tolerated:
         _refuse_leaving(leaving, items, words, faults, written_as)
-    counts["objects without area dropped"] = len(empty)
+    counts["objects without area dropped"] = dropped
     counts["boxes that leave their image, kept"] = len(leaving)
     if options.clip_boxes:
         counts["boxes clipped"] = sum(map(_clip, kept))
@@ -109,15 +116,20 @@ def _refuse_empty(
     faults: Faults,
     options: DataOptions,
     written_as: str,
+    no_boxes: Sequence[str],
 ) -> None:
-    kind, number = "boxes without area", len(empty)
+    kind, number = "boxes without area", len(empty) + len(no_boxes)
+    for line in no_boxes:
+        faults.add(kind, line)
     for item in empty:
         faults.add(kind, f"{words.where(item)}: {words.no_area(item)}")
     stated = count_for(options.drop_degenerate, faults.name)
     typed = to_type("DATASETS.DROP_DEGENERATE", options.drop_degenerate, faults.name, number)
     faults.explain(
         kind,
-        fix="Swap what is swapped, or delete the object; to leave out "
+        fix=f"{NUMBERS} "
+        * bool(no_boxes)
+        + "Swap what is swapped, or delete the object; to leave out "
         f"{'this object' if number == 1 else f'all {number:,} such objects'}: "
         f"{typed}{f' (not {stated})' if stated else ''}.",
     )

@@ -15,6 +15,7 @@ from pathlib import Path
 
 from resdet.data.names import COCO, IMAGENET, VARIABLE, VOC, needs, split_path_name
 from resdet.errors import DataError
+from resdet.formats.voc_list import to_make_layout
 
 FETCH = {
     "VOC2007": "VOCtrainval_06-Nov-2007.tar and VOCtest_06-Nov-2007.tar (0.9 GB) from\n"
@@ -44,6 +45,7 @@ def page(missing: dict[str, list[Path]], base: Path, origin: str) -> str:
     lines = _first_lines(missing)
     named = [name for name in missing if split_path_name(name) is None]
     if not named:
+        lines += _layouts(missing)
         return "\n".join([*lines, "", "The paths are those of the name. Nothing was started."])
     lines += ["", f"  root      {base}", f"            ({origin})", f"  found     {found_in(base)}"]
     trees = list(dict.fromkeys(tree for name in named for tree in _tree(name, base)))
@@ -59,6 +61,15 @@ def page(missing: dict[str, list[Path]], base: Path, origin: str) -> str:
         lines += [f"  {key}: {FETCH[key]}" for key in keys]
     lines += ["", "All trees, and your own data: datasets/README.md. Nothing was started."]
     return "\n".join(lines)
+
+
+def _layouts(missing: dict[str, list[Path]]) -> list[str]:
+    """What makes VOC's layout of the folders of voc:ROOT:SPLIT, where they hold XML files."""
+    lines = []
+    for parts in map(split_path_name, missing):
+        if parts is not None and parts[0] == "voc":
+            lines += [to_make_layout(parts[1], parts[2]).strip()]
+    return [line for line in lines if line]
 
 
 def _first_lines(missing: dict[str, list[Path]]) -> list[str]:

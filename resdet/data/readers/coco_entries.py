@@ -27,6 +27,7 @@ from resdet.data.options import Counts, count_for, to_type
 from resdet.errors import DataError
 from resdet.formats import coco_json, foreign
 from resdet.formats.coco_json import Id, Size
+from resdet.formats.other_tools import describe_json
 
 
 @dataclass
@@ -42,6 +43,7 @@ class CocoFile:
         repairs: what was fixed, and how often.
         box_areas: annotations whose area is exactly their box's.
         orphans: annotations of images that are not there, left out.
+        no_boxes: a sentence for each annotation whose bbox is none.
         notes: sentences that belong beside every number from this file.
     """
 
@@ -53,6 +55,7 @@ class CocoFile:
     repairs: Counter[str] = field(default_factory=Counter)
     box_areas: int = 0
     orphans: int = 0
+    no_boxes: list[str] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
 
     def where(self, annotation_id: int, category_id: int, image_id: Id) -> str:
@@ -91,9 +94,10 @@ def read_json(path: Path) -> dict[str, Any]:
             f"{path} is cut off or damaged: after {len(data):,} bytes, {error}. Fetch it again."
         ) from None
     if not isinstance(content, dict):
+        what = describe_json(content) or "Is it a results file? Give the instances file."
         raise DataError(
             f"{path} holds a {type(content).__name__}, not an object with images, annotations and "
-            "categories. Is it a results file? Give the instances file."
+            f"categories. {what}"
         )
     return content
 
@@ -115,7 +119,8 @@ def parse_coco(
     """
     reader = _EntryReader(CocoFile(title), faults, masks)
     if key := coco_json.lacking_list(content, ("images", "categories")):
-        faults.add("file", f'{title} has no list "{key}"', fix="Is it an instances file?")
+        what = describe_json(content) or "Is it an instances file?"
+        faults.add("file", f'{title} has no list "{key}"', fix=what)
         return reader.file
     reader.read_images(content["images"])
     reader.read_categories(content["categories"], content.get("annotations"))
@@ -134,8 +139,8 @@ class _EntryReader:
         self.faults = faults
         self.masks = masks
         # Entries with a fault of their own: what refers to them is not called unknown as well.
-        self.rejected_images = _Rejected()
-        self.rejected_categories = _Rejected()
+        self.rejected_images = coco_json.RejectedIds()
+        self.rejected_categories = coco_json.RejectedIds()
 
     def read_images(self, entries: list[Any]) -> None:
         read = coco_json.read_images(entries)
@@ -340,11 +345,7 @@ class _EntryReader:
         where = self.file.where(number, category_id, image_id)
         box = coco_json.as_box(entry.get("bbox"))
         if box is None:
-            self.faults.add(
-                "boxes",
-                f"{where}: bbox is {_shown(entry.get('bbox'))}",
-                fix="Write four finite numbers, [x, y, width, height].",
-            )
+            self.file.no_boxes.append(f"{where}: bbox is {_shown(entry.get('bbox'))}")
             return
         flags = [self._flag(entry, key, where) for key in ("iscrowd", "difficult", "truncated")]
         segmentation = self._segmentation(entry.get("segmentation"))
@@ -363,17 +364,14 @@ class _EntryReader:
         )
 
     def _flag(self, entry: Mapping[str, Any], key: str, where: str) -> int:
-        if key not in entry:
-            if key == "iscrowd":
-                self.file.repairs["iscrowd missing, read as 0"] += 1
-            return 0
-        value = entry[key]
-        flag = coco_json.as_flag(value)
+        flag, repair = coco_json.read_flag(entry, key)
+        if repair and (key == "iscrowd" or key in entry):
+            self.file.repairs[repair] += 1
         if flag is None:
+            value = entry[key]
             kind = " (text)" if isinstance(value, str) else ""
-            shown = "null" if value is None else _shown(value)
             self.faults.add(
-                "flags", f"{where}: {key} is {shown}{kind}", fix="Write the number 0 or 1."
+                "flags", f"{where}: {key} is {_shown(value)}{kind}", fix="Write the number 0 or 1."
             )
         return flag or 0
 
@@ -383,16 +381,18 @@ class _EntryReader:
             self.file.repairs["area missing, box area used"] += 1
             self.file.box_areas += 1
             return by_box
-        # A box without area is a fault of its own.
         judged = coco_json.judge_area(area, box[2], box[3])
-        if not coco_json.is_number(area) or (by_box > 0 and judged == "wrong"):
+        # A box without area is a fault of its own.
+        if judged == "wrong" and (by_box > 0 or not coco_json.is_number(area)):
             self.faults.add(
                 "areas",
                 f"{where}: area is {_shown(area)}, its box has {by_box:g}",
                 fix="Write the area of the mask, or leave it out: the box's is used then.",
             )
+        if judged == "wrong":
             return by_box
-        self.file.repairs["area above its tiny box's by rounding, kept"] += judged == "rounded"
+        if repair := coco_json.AREA_REPAIRS.get(judged):
+            self.file.repairs[repair] += 1
         self.file.box_areas += math.isclose(area, by_box, rel_tol=1e-6)
         return float(area)
 
@@ -420,27 +420,6 @@ class _EntryReader:
         hint = f"; write the number {value}" if isinstance(value, str) and value.isdigit() else ""
         kind = " (text)" if isinstance(value, str) else ""
         self.faults.add("ids", f"{where}: {key} is {_shown(value)}{kind}{hint}", fix=fix)
-
-
-class _Rejected:
-    """Ids of entries that have a fault; with an entry whose id is not known, any id may be."""
-
-    def __init__(self) -> None:
-        self.ids: set[Any] = set()
-        self.any = False
-
-    def add(self, fault: coco_json.Fault) -> None:
-        if fault.rule in ("object", "id"):
-            self.any = True
-        elif fault.rule == "half":
-            value = coco_json.as_id(fault.entry.get("id"))
-            self.ids.add(value)
-            self.any |= value is None
-        else:
-            self.ids.add(fault.value)
-
-    def __contains__(self, value: object) -> bool:
-        return self.any or value in self.ids
 
 
 def _printable(value: Id) -> str:

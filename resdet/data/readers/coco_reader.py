@@ -224,7 +224,13 @@ def _place(
 ) -> None:
     """Checks all boxes and puts those that are used into their records."""
     kept, done = check_boxes(
-        items, words, faults, options, written_as="sizes", is_published=is_published
+        items,
+        words,
+        faults,
+        options,
+        written_as="sizes",
+        is_published=is_published,
+        no_boxes=words.file.no_boxes,
     )
     counts.update(done)
     for item in kept:

@@ -153,10 +153,11 @@ def explain(
         CheckFailed: the results are refused, or the fast engine differs from pycocotools; the
             page gives the reason.
     """
-    truth = read_ground_truth(gt)
+    accepted = accepted or {}
+    truth = read_ground_truth(gt, accepted)
     columns, findings, title = load_columns(results, truth.index, image_ids=image_ids)
     findings += check_columns(columns, truth.index, evaluated_ids)
-    warnings = refuse_if_any(title, findings, {} if accepted is None else accepted)
+    warnings = refuse_if_any(title, findings, accepted)
     table = _Table(columns)
     with profile.span("COCO's rules"):
         engine = _coco_rules(table, truth)
@@ -173,9 +174,9 @@ def explain(
             "difficult": int(truth.difficult.sum()),
         },
         tuple(warnings),
-        tuple(notes_on_zero(table.heads["coco"].ap50, truth, columns)),
+        (*truth.notes, *notes_on_zero(table.heads["coco"].ap50, truth, columns)),
         engine,
-        dict(accepted or {}),
+        {**truth.accepted, **accepted},
     )
 
 

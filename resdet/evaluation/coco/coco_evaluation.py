@@ -139,15 +139,18 @@ def evaluate(
     if task not in TASKS:
         raise ValueError(f"task is {task!r}, expected one of {TASKS}")
     _refuse_unknown(engine)
-    truth = read_ground_truth(gt)
+    accepted = accepted or {}
+    truth = read_ground_truth(gt, accepted)
     columns, findings, title = load_columns(results, truth.index, task, image_ids=image_ids)
     findings += check_columns(columns, truth.index, evaluated_ids, subset)
-    warnings = refuse_if_any(title, findings, {} if accepted is None else accepted)
+    warnings = refuse_if_any(title, findings, accepted)
     result = evaluate_columns(truth, columns, warnings, task=task, subset=subset, engine=engine)
     notes = result.notes
     if image_ids != EXACT:
         notes = (*notes, f"Image ids of the results were read as {WORDS[image_ids]}.")
-    return replace(result, accepted=dict(accepted or {}), image_ids=image_ids, notes=notes)
+    return replace(
+        result, accepted={**truth.accepted, **accepted}, image_ids=image_ids, notes=notes
+    )
 
 
 def _refuse_unknown(engine: str) -> None:

@@ -112,8 +112,8 @@ class Tally:
         way = self._unknown_images.way if self._unknown_images else None
         if way is not None:
             fault.fix = (
-                f"All of these are {WORDS[way]}: add --image-ids {way} to resdet evaluate coco, or "
-                f"write {self._own_form()}."
+                f"All of these are {WORDS[way]}: add --image-ids {way} to evaluate coco, evaluate "
+                f"explain or compare --results, or write {self._own_form()}."
             )
 
     def _own_form(self) -> str:

@@ -13,6 +13,8 @@ from resdet.evaluation.inputs.arrays import IntArray
 
 SHOWN = 5
 REFUSE, WARN = "refuse", "warn"
+# Of rules that are about the ground truth; all others are about results.
+TRUTH = "gt-"
 # Not stated beside entries that are left out: these may be all that the images have.
 OF_ENTRIES_LEFT_OUT = ("images-without-detections",)
 
@@ -103,6 +105,30 @@ def accepted_counts(words: Sequence[str]) -> dict[str, int]:
     return counts
 
 
+def accept_words(counts: Mapping[str, int]) -> str:
+    """What to type so that these are accepted.
+
+    >>> accept_words({"size": 2, "corners": 1})
+    '--accept size=2 --accept corners=1'
+    """
+    return " ".join(f"--accept {rule}={count}" for rule, count in counts.items())
+
+
+def note_on_accepted(counts: Mapping[str, int]) -> list[str]:
+    """The sentence that stands beside a number; none where nothing was accepted.
+
+    >>> note_on_accepted({"size": 2})
+    ['Accepted by rule and count: size=2.']
+    """
+    listed = ", ".join(f"{rule}={count}" for rule, count in counts.items())
+    return [f"Accepted by rule and count: {listed}."] if listed else []
+
+
+def of_results(accepted: Mapping[str, int] | None) -> dict[str, int]:
+    """The counts of faults in results, without those of the ground truth."""
+    return {r: n for r, n in (accepted or {}).items() if not r.startswith(TRUTH)}
+
+
 def accept(findings: Sequence[Finding], counts: Mapping[str, int], title: str) -> list[Finding]:
     """The findings, those of accepted rules as warnings.
 
@@ -132,19 +158,36 @@ def _accepted(item: Finding) -> str:
     return f"Accepted: {'left out' if item.leaves_out else 'scored as they stand'}."
 
 
+class ResultsRefused(CheckFailed):
+    """Results that are not scored.
+
+    page: every refusal, then the warnings. counts: what would have to be accepted; empty where
+    the caller has no way to state it, or nothing would be left. left_out: entries among them.
+    """
+
+    def __init__(self, page: str, counts: Mapping[str, int], left_out: int, words: str):
+        super().__init__(f"{page}\n{how_to_accept(left_out, words)}" if words else page)
+        self.page, self.counts, self.left_out = page, dict(counts), left_out
+        self.words = words
+
+    def __reduce__(self) -> tuple[type[ResultsRefused], tuple[object, ...]]:
+        return ResultsRefused, (self.page, self.counts, self.left_out, self.words)
+
+
 def refuse_if_any(
     title: str, findings: Sequence[Finding], accepted: Mapping[str, int] | None = None
 ) -> list[Finding]:
     """The warnings among the findings; faulty results are refused, never scored.
 
     Args:
-        accepted: `accept`'s counts; None where the caller has no way to state them, and the page
-            names none.
+        accepted: `accept`'s counts, and those of the ground truth, which are not looked at; None
+            where the caller has no way to state them, and the page names none.
 
     Raises:
-        CheckFailed: a finding refuses; the page has every refusal, then the warnings.
+        ResultsRefused: a finding refuses; the page has every refusal, then the warnings.
+        CheckFailed: another number of faults was accepted than there is.
     """
-    findings = without_consequences(accept(findings, accepted or {}, title))
+    findings = without_consequences(accept(findings, of_results(accepted), title))
     refusals = [f for f in findings if f.severity == REFUSE]
     warnings = [f for f in findings if f.severity != REFUSE]
     if not refusals:
@@ -153,19 +196,28 @@ def refuse_if_any(
     for item in [*refusals, *warnings]:
         head, *rest = item.lines()
         lines += [f"- {head}", *rest]
+    counts, left_out = to_accept(refusals)
+    words = accept_words({**(accepted or {}), **counts}) if accepted is not None and counts else ""
+    raise ResultsRefused("\n".join(lines), counts, left_out, words)
+
+
+def to_accept(refusals: Sequence[Finding]) -> tuple[dict[str, int], int]:
+    """What would have to be accepted, by rule; empty where nothing would be left to score.
+
+    Also how many entries are left out then.
+    """
     left_out = sum(f.count for f in refusals if f.leaves_out)
-    is_all = left_out and left_out >= max(f.total for f in refusals)
-    if accepted is not None and not is_all:
-        lines.append(_how_to_accept(refusals, left_out, accepted))
-    raise CheckFailed("\n".join(lines))
-
-
-def _how_to_accept(refusals: Sequence[Finding], left_out: int, accepted: Mapping[str, int]) -> str:
-    counts = dict(accepted)
+    if left_out and left_out >= max(f.total for f in refusals):
+        return {}, left_out
+    counts: dict[str, int] = {}
     for item in refusals:
         counts[item.rule] = counts.get(item.rule, 0) + item.count
-    words = " ".join(f"--accept {rule}={count}" for rule, count in counts.items())
+    return counts, left_out
+
+
+def how_to_accept(left_out: int, words: str, aim: str = "To score it") -> str:
+    """The last line of a refusal: `words` is what to type."""
     how = "as they stand"
     if left_out:
         how = f"without {left_out:,} {'entry' if left_out == 1 else 'entries'} named above"
-    return f"To score it all the same, {how}, with this stated beside the number: {words}"
+    return f"{aim} all the same, {how}, with this stated beside the number: {words}"

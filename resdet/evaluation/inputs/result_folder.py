@@ -25,7 +25,7 @@ from resdet.errors import CheckFailed, DataError
 from resdet.evaluation.coco import coco_evaluation as coco
 from resdet.evaluation.inputs.arrays import ImageId, is_id, read_json
 from resdet.evaluation.inputs.detections import Columns, load_columns
-from resdet.evaluation.inputs.findings import Finding, refuse_if_any
+from resdet.evaluation.inputs.findings import Finding, note_on_accepted, refuse_if_any
 from resdet.evaluation.inputs.ground_truth import GroundTruth, read_ground_truth
 from resdet.evaluation.inputs.validation import check_columns
 from resdet.evaluation.voc import voc_evaluation as voc
@@ -131,7 +131,10 @@ def evaluate_folder(
     pair = coco_result = None
     if "coco" in metrics:
         coco_result = coco.evaluate_columns(truth, columns, warnings, subset=subset)
-        coco_result = replace(coco_result, accepted={**beside, **accepted})
+        stated = {**beside, **accepted}
+        coco_result = replace(
+            coco_result, accepted=stated, notes=(*coco_result.notes, *note_on_accepted(stated))
+        )
     if "voc" in metrics:
         pair = _both_rules(folder, truth, columns, evaluated, style, subset)
     data_set = str(truth.info.get("data_set", folder.name))

@@ -29,8 +29,10 @@ from resdet.evaluation.inputs.ground_truth import GroundTruth, SetIndex, read_gr
 from resdet.evaluation.inputs.image_ids import EXACT
 
 DETECTIONS_PER_IMAGE = 100
-# A few boxes in the first pixel may be an accident; more than this never (F83).
+# What all boxes of a file have in common may be an accident of a few; of more than this never.
 MANY_BOXES = 20
+# So many different detections, each as often as all others, are a list written several times.
+COPIED = 3
 NORMALISED_TO = 1.5
 # xywh or corners (F14, F82): share of boxes that leave their image, and by how much at least.
 LEAVING_SHARE = 0.01
@@ -190,7 +192,8 @@ def _check_normalised(columns: Columns) -> list[Finding]:
 def _check_sizes(columns: Columns) -> list[Finding]:
     """F82: boxes that match nothing. pycocotools scores them as wrong detections.
 
-    A width or height of 0 comes from rounding or clipping; it is refused only where all have it.
+    A width or height of 0 comes from rounding or clipping; it is refused only where all of many
+    boxes have it.
     Negative ones have their corners swapped, and mean another box.
     """
     sides = columns.boxes[:, 2:]
@@ -205,7 +208,7 @@ def _check_sizes(columns: Columns) -> list[Finding]:
                 f"Boxes of zero width or height: {share(len(rows), len(columns))}.",
                 "Write [x, y, width, height]; no box has an area." if every else
                 "They match no object, so each counts as wrong. Leave them out when writing.",
-                REFUSE if every else WARN,
+                REFUSE if every and len(columns) > MANY_BOXES else WARN,
             )
         )  # fmt: skip
     rows = np.flatnonzero(negative)
@@ -235,6 +238,7 @@ def _check_place(columns: Columns, index: SetIndex) -> list[Finding]:
                 f"{share(len(rows), len(columns), 'boxes')} leave their image as "
                 "[x, y, width, height]; read as corners all fit.",
                 "COCO expects width and height: write [x1, y1, x2 - x1, y2 - y1].",
+                REFUSE if len(columns) > MANY_BOXES else WARN,
             )
         ]  # fmt: skip
     resized = _check_resized(columns, index, known)
@@ -310,7 +314,10 @@ def _check_resized(columns: Columns, index: SetIndex, known: IntArray) -> list[F
 
 
 def _check_duplicates(columns: Columns) -> list[Finding]:
-    """F84: the same image, class, box and score more than once."""
+    """F84: the same image, class, box and score more than once.
+
+    A few repeats are scored as pycocotools does; a file of many that has all of them is another.
+    """
     suspects = _suspects(columns)
     if len(suspects) == 0:
         return []
@@ -322,13 +329,16 @@ def _check_duplicates(columns: Columns) -> list[Finding]:
     rows = np.setdiff1d(order, order[firsts])
     what = f"Detections that stand more than once: {share(len(rows), len(columns))} are repeats."
     times = "several"
-    if len(suspects) == len(columns) and (counts == counts[0]).all():
+    whole = len(suspects) == len(columns) and (counts == counts[0]).all()
+    if whole:
         times = str(counts[0])
         what = f"The file contains every detection {times} times."
     return [
         finding(
             "duplicates", rows, lambda r: _box_text(columns, r), what,
-            f"Was it written by {times} processes, or joined twice? Keep each detection once.",
+            f"Was it written by {times} processes, or joined twice? Keep each detection once: each "
+            "repeat counts as wrong.",
+            REFUSE if whole and len(counts) >= COPIED else WARN,
         )
     ]  # fmt: skip
 

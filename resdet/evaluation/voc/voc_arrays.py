@@ -25,7 +25,7 @@ from resdet.evaluation.inputs.arrays import BoolArray, FloatArray, ImageId, IntA
 from resdet.evaluation.inputs.detections import Columns
 from resdet.evaluation.inputs.ground_truth import GroundTruth, SetIndex, read_ground_truth
 from resdet.evaluation.voc.annotation_files import check_boxes, name_of, read_annotation
-from resdet.formats.voc_list import read_list
+from resdet.formats.voc_list import read_list, to_make_layout
 from resdet.formats.voc_xml import VOC_CLASSES, VocFile
 
 
@@ -104,7 +104,7 @@ def read_devkit_ground_truth(
             faulty, a class name is not among the classes.
     """
     root = Path(root)
-    _find_tree(root)
+    _find_tree(root, split)
     image_ids = read_list(root, split)
     annotations = [read_annotation(root / "Annotations" / f"{i}.xml") for i in image_ids]
     faults = [fault for annotation in annotations for fault in check_boxes(annotation)]
@@ -136,7 +136,7 @@ def read_devkit_ground_truth(
     )
 
 
-def _find_tree(root: Path) -> None:
+def _find_tree(root: Path, split: str) -> None:
     if (root / "Annotations").is_dir():
         return
     near = [
@@ -148,6 +148,7 @@ def _find_tree(root: Path) -> None:
     hint = f" Give --root {near[0].parent}." if near else ""
     if not near and (root.parent / "Annotations").is_dir():
         hint = f" Give --root {root.parent}."
+    hint = hint or to_make_layout(root, split)
     raise DataError(
         f"No VOC set at {root.absolute()}: expected Annotations/<id>.xml and "
         f"ImageSets/Main/<split>.txt in it.{hint}"

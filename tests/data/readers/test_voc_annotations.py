@@ -184,7 +184,7 @@ def test_flags_in_any_spelling_of_a_number(voc_tree, more, difficult, truncated)
         ("<difficult>yes</difficult>", 'difficult is "yes". Write 0 or 1.'),
         ("<difficult>2</difficult>", 'difficult is "2"'),
         ("<difficult></difficult>", 'difficult is ""'),
-        ("<truncated>Unspecified</truncated>", 'truncated is "Unspecified"'),
+        ("<truncated>yes</truncated>", 'truncated is "yes"'),
     ],
 )
 def test_other_flags_are_refused(voc_tree, more: str, message: str) -> None:

@@ -70,7 +70,7 @@ def test_a_box_without_area_is_scored_as_pycocotools_scores_it(
 
 
 def test_random_results_with_empty_boxes_and_repeats_equal_pycocotools(random_scene: Any) -> None:
-    """Oracle: pycocotools, in both engines, once the repeats are accepted by their count."""
+    """Oracle: pycocotools, in both engines; each is scored with a counted warning."""
     for seed in range(6):
         instances, results = random_scene(seed)
         results = copy.deepcopy(results)
@@ -78,45 +78,46 @@ def test_random_results_with_empty_boxes_and_repeats_equal_pycocotools(random_sc
         for entry in rng.choice(len(results), 3, replace=False):
             results[entry]["bbox"][2 + int(rng.integers(2))] = 0
         results += copy.deepcopy(results[:2])
-        rules = {
-            f.rule: f.count for f in check_results(results, instances) if f.severity == "refuse"
-        }
         expected = coco_json.by_pycocotools(instances, results).stats
         for engine in coco.ENGINES:
-            result = coco.evaluate(instances, results, engine=engine, accepted=rules)
+            result = coco.evaluate(instances, results, engine=engine)
+            rules = {f.rule: f.count for f in result.warnings}
+            assert (rules["zero-boxes"], rules["duplicates"]) == (3, 2)
             numbers = [-1.0 if v is None else v for v in result.numbers.values()]
             assert numbers == pytest.approx(expected.tolist(), abs=1e-12)
 
 
 def test_results_of_empty_boxes_alone_are_refused(typed: Any, perfect: Any) -> None:
-    """Nothing in the file can match; the count is accepted as any other."""
-    for entry in perfect:
-        entry["bbox"][2] = 0
-    code, page, _ = typed(perfect)
-    assert (code, "3 of 3 entries" in page) == (1, True)
-    code, _, output = typed(perfect, *remedy(page))
-    assert (code, output["AP"], output["accepted"]) == (0, 0.0, {"zero-boxes": 3})
+    """Nothing in the file can match; the count is accepted as any other. A few are an accident."""
+    empty = [coco_json.detection(7, 1, [x, 10, 0, 20], 0.01 * x) for x in range(1, 22)]
+    code, page, _ = typed(empty)
+    assert (code, "21 of 21 entries" in page) == (1, True)
+    code, _, output = typed(empty, *remedy(page))
+    assert (code, output["AP"], output["accepted"]) == (0, 0.0, {"zero-boxes": 21})
+    code, page, output = typed(empty[:20])
+    assert (code, output["AP"]) == (0, 0.0)
+    assert "Boxes of zero width or height: 20 of 20 entries." in page
 
 
 def test_every_refusal_names_what_accepts_it_and_that_works(
     typed: Any, instances: Any, perfect: Any
 ) -> None:
-    """A repeat, a swapped box and a score that is text: the page's own words are typed."""
+    """All twice, a swapped box and a score that is text: the page's own words are typed."""
     swapped = coco_json.detection(7, 1, [40, 40, -20, 10], 0.6)
     text = coco_json.detection(9, 3, [1, 1, 5, 5], 0.5) | {"score": "high"}
-    code, page, _ = typed([*perfect, perfect[0], swapped, text])
+    code, page, _ = typed([*perfect, *perfect, swapped, swapped, text])
     assert code == 1
     assert remedy(page) == [
-        "--accept", "text-for-number=1", "--accept", "size=1", "--accept", "duplicates=1"
+        "--accept", "text-for-number=1", "--accept", "size=2", "--accept", "duplicates=4"
     ]  # fmt: skip
     assert "without 1 entry named above" in page
-    code, notes, output = typed([*perfect, perfect[0], swapped, text], *remedy(page))
+    code, notes, output = typed([*perfect, *perfect, swapped, swapped, text], *remedy(page))
     assert code == 0
-    assert output["accepted"] == {"text-for-number": 1, "size": 1, "duplicates": 1}
+    assert output["accepted"] == {"text-for-number": 1, "size": 2, "duplicates": 4}
     assert notes.count("Accepted: scored as they stand.") == 2
     assert notes.count("Accepted: left out.") == 1
     # The same by hand: the entry with text away, all others as they are.
-    stats = coco_json.by_pycocotools(instances, [*perfect, perfect[0], swapped]).stats
+    stats = coco_json.by_pycocotools(instances, [*perfect, *perfect, swapped, swapped]).stats
     assert output["AP"] == pytest.approx(stats[0], abs=1e-12)
 
 
@@ -170,13 +171,17 @@ def test_submit_check_takes_a_box_without_area(typed: Any, perfect: Any) -> None
 
 
 def test_voc_detections_are_accepted_by_rule_and_count(voc_problem: Any) -> None:
-    """A repeat by hand: the cow is found twice, so the second is wrong and AP stays 1."""
-    found = [("1", "cow", 0.9, [1, 1, 10, 10])] * 2
+    """Repeats by hand: the cow is found twice, so the second is wrong and AP stays 1."""
+    found = [("1", "cow", 0.9 - 0.1 * x, [1 + x, 1, 10 + x, 10]) for x in (0, 1, 2)] * 2
     truth, detections = voc_problem([("1", "cow", [1, 1, 10, 10])], found)
-    with pytest.raises(CheckFailed, match="stands? more than once|every detection 2 times"):
-        voc.evaluate(truth, detections)
-    result = voc.evaluate(truth, detections, accepted={"duplicates": 1})
-    assert (result.mean_ap, result.to_json()["accepted"]) == (1.0, {"duplicates": 1})
+    with pytest.raises(CheckFailed, match="every detection 2 times(.|\n)*--accept duplicates=3$"):
+        voc.evaluate(truth, detections, accepted={})
+    result = voc.evaluate(truth, detections, accepted={"duplicates": 3})
+    assert (result.mean_ap, result.to_json()["accepted"]) == (1.0, {"duplicates": 3})
+    # One repeat is scored, with a warning.
+    truth, detections = voc_problem([("1", "cow", [1, 1, 10, 10])], [found[0], found[0]])
+    result = voc.evaluate(truth, detections)
+    assert (result.mean_ap, [w.rule for w in result.warnings]) == (1.0, ["duplicates"])
 
 
 def test_counts_are_read_strictly() -> None:

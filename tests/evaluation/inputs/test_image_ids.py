@@ -49,7 +49,7 @@ def test_the_way_is_named_and_maps_them_all(
     page = capsys.readouterr().err
     assert "3 of 3 entries" in page
     assert "Is it the right --gt?" not in page
-    (words,) = re.findall(r"add (--image-ids \w+) to resdet evaluate coco", page)
+    (words,) = re.findall(r"add (--image-ids \w+) to evaluate coco", page)
     assert typed(tmp_path, named, other, *words.split()) == 0
     captured = capsys.readouterr()
     output = json.loads(captured.out)
