@@ -60,9 +60,10 @@ FREE_ON_RESUME = ("OUTPUT_DIR", "SOLVER.MAX_ITER", "SOLVER.CHECKPOINT_PERIOD", "
                   "ENGINE.DISK_WAIT", "DATASETS.TEST")  # fmt: skip
 # Keys that may differ when a finished run is scored again: they do not shape what it detects.
 FREE_ON_EVAL = ("OUTPUT_DIR", "DATASETS.TEST", "PRETRAIN.VAL", "PRETRAIN.TEST", "EVAL.SAMPLES",
-                "EVAL.ALLOW_LEAK", "MODEL.DEVICE", "DATALOADER.NUM_WORKERS",
-                "ENGINE.THREADS", "ENGINE.WORKERS", "ENGINE.FUSED_OPTIMIZER", "ENGINE.COMPILE",
-                "ENGINE.KEEP_MEMORY", "ENGINE.WORKER_TIMEOUT", "ENGINE.DISK_WAIT")  # fmt: skip
+                "EVAL.ENGINE", "EVAL.ALLOW_LEAK", "TEST.EVAL_IMAGES", "MODEL.DEVICE",
+                "DATALOADER.NUM_WORKERS", "ENGINE.THREADS", "ENGINE.WORKERS",
+                "ENGINE.FUSED_OPTIMIZER", "ENGINE.COMPILE", "ENGINE.KEEP_MEMORY",
+                "ENGINE.WORKER_TIMEOUT", "ENGINE.DISK_WAIT")  # fmt: skip
 
 
 def device_of(config_file: str | Path | None, opts: list[str]) -> str:

@@ -115,6 +115,7 @@ RANGES: dict[str, tuple[Check, str]] = {
         lambda v: v == "" or v.rpartition("/")[2] in BEST_METRICS,
         f'"" or one of {", ".join(BEST_METRICS)}, with SET/ before it where it is another set\'s',
     ),
+    "TEST.EVAL_IMAGES": _NATURAL,
     "TEST.IMS_PER_BATCH": _POSITIVE,
     "EVAL.SAMPLES": _NATURAL,
     "ENGINE.THREADS": (_number(0, MOST_THREADS), f"0 to {MOST_THREADS}, four a core here"),

@@ -11,7 +11,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 from PIL import Image
@@ -19,6 +19,7 @@ from PIL import Image
 from resdet.data.images.reader import ImageReader
 from resdet.data.images.resize import Region, resized
 from resdet.data.readers.listed_files import portable
+from resdet.data.serialized import SerializedList, TextList
 from resdet.errors import DataError
 from resdet.formats.coco_json import counted_in_coco
 
@@ -103,6 +104,37 @@ class ClassificationSet:
     def name_of(self, index: int) -> str:
         """How messages call image `index`."""
         return "/".join(Path(self.files[index]).parts[-2:]) if self.files else f"record {index}"
+
+
+AnySet = TypeVar("AnySet", DetectionSet, ClassificationSet)
+
+
+def part_of(data: AnySet, number: int) -> AnySet:
+    """So many images, evenly spread over the set and the same each time; 0, or as many: all.
+
+    The name of a part has the number, and its hash is none.
+
+    Example:
+        >>> data = ClassificationSet("mine", np.arange(10), tuple("abcdefghij"))
+        >>> part = part_of(data, 4)
+        >>> part.name, part.labels.tolist()
+        ('mine (4 of 10 images)', [0, 3, 6, 9])
+    """
+    if not 0 < number < len(data):
+        return data
+    places = np.linspace(0, len(data) - 1, number).round().astype(int)
+    name = f"{data.name} ({number} of {len(data)} images)"
+    if isinstance(data, DetectionSet):
+        records = SerializedList(data.records[i] for i in places.tolist())
+        return replace(data, name=name, records=records, hash="")  # type: ignore[call-arg]
+    return replace(
+        data,
+        name=name,
+        labels=data.labels[places],
+        files=TextList(data.files[i] for i in places.tolist()) if data.files else (),
+        images=None if data.images is None else data.images[places],
+        hash="",
+    )
 
 
 def hash_of_records(

@@ -41,7 +41,7 @@ PART_IMAGES = 200
 PART_SECONDS = 60.0
 # Keys that change no detection; what a set is read with is in its hash.
 FREE = ("OUTPUT_DIR", "SOLVER.", "DATASETS.", "DATALOADER.", "EVAL.", "TEST.EVAL_PERIOD",
-        "MODEL.WEIGHTS")  # fmt: skip
+        "TEST.EVAL_IMAGES", "MODEL.WEIGHTS")  # fmt: skip
 
 
 @dataclass(frozen=True)

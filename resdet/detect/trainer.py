@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import logging
 import shutil
+import tempfile
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -24,7 +25,7 @@ from torch import nn
 
 from resdet import nets, profile, weights
 from resdet.data.images.reader import ImageReader
-from resdet.data.records import DetectionSet
+from resdet.data.records import DetectionSet, part_of
 from resdet.detect import inference
 from resdet.detect import partial_results as finished
 from resdet.detect.backbone import net_part, trunk_of
@@ -332,6 +333,8 @@ class DetectorTraining:
     def evaluate(self, policy: finished.Policy | None = None) -> dict[str, FolderResult | None]:
         """Detects on every test set, writes its result folder, and scores the files.
 
+        Several processes share the images; the first scores what all have found.
+
         A set without annotations has no score: its entry is None.
 
         Args:
@@ -344,7 +347,6 @@ class DetectorTraining:
         """
         cfg = self.cfg
         average_buffers(self.model)
-        mapper = Mapper.of(cfg, self.reader, is_train=False)
         digest = finished.weights_digest(self.model) if policy else ""
         model = self._model_for_detecting()
         numbers: dict[str, FolderResult | None] = {}
@@ -354,38 +356,68 @@ class DetectorTraining:
             if policy:
                 mark = finished.fingerprint_of(cfg, digest, data)
                 parts = finished.Parts.open(self.run.parts(data.name), data, mark, policy)
-            results, visited, seconds = inference.detect(
-                model,
-                data,
-                mapper,
-                num_workers=num_workers(cfg, images=len(data)),
-                batch_size=cfg.TEST.IMS_PER_BATCH,
-                parts=parts,
-            )
+            result = self._detect_and_score(model, data, folder, parts, cfg.EVAL.SAMPLES)
             if not comm.is_main_process():
                 continue
-            with profile.section("writing results"):
-                inference.write_results(
-                    folder,
-                    data,
-                    results,
-                    visited,
-                    seconds,
-                    num_samples=cfg.EVAL.SAMPLES,
-                    reader=self.reader,
-                )
-            if not data.annotated:
-                numbers[data.name] = None
-                continue
-            with profile.section("evaluation"):
-                result = numbers[data.name] = evaluate_folder(folder, style=cfg.EVAL.VOC_STYLE)
-            for metric, values in result.to_json().items():
+            numbers[data.name] = result
+            for metric, values in (result.to_json() if result else {}).items():
                 if values is not None:
                     write_json(folder / layout.SCORES[metric], values)
         # Only now: a stop in the last set must not cost the first.
         if policy and comm.is_main_process():
             for data in self.test_sets:
                 shutil.rmtree(self.run.parts(data.name), ignore_errors=True)
+        return numbers
+
+    def _detect_and_score(
+        self,
+        model: nn.Module,
+        data: DetectionSet,
+        folder: Path,
+        parts: finished.Parts | None = None,
+        num_samples: int = 0,
+    ) -> FolderResult | None:
+        """One set's result files and numbers; None without annotations, and but for the first
+        process."""
+        cfg = self.cfg
+        results, visited, seconds = inference.detect(
+            model,
+            data,
+            Mapper.of(cfg, self.reader, is_train=False),
+            num_workers=num_workers(cfg, images=len(data)),
+            batch_size=cfg.TEST.IMS_PER_BATCH,
+            parts=parts,
+        )
+        if not comm.is_main_process():
+            return None
+        with profile.section("writing results"):
+            inference.write_results(
+                folder,
+                data,
+                results,
+                visited,
+                seconds,
+                num_samples=num_samples,
+                reader=self.reader,
+            )
+        if not data.annotated:
+            return None
+        del results  # the files have them
+        with profile.section("evaluation"):
+            return evaluate_folder(folder, style=cfg.EVAL.VOC_STYLE, engine=cfg.EVAL.ENGINE)
+
+    def _evaluate_parts(self) -> dict[str, FolderResult | None]:
+        """The numbers of TEST.EVAL_IMAGES of each test set, by a name that has this number.
+
+        Nothing is left of them in the run folder: only a whole set's results may lie there.
+        """
+        average_buffers(self.model)
+        model = self._model_for_detecting()
+        numbers = {}
+        for whole in self.test_sets:
+            data = part_of(whole, self.cfg.TEST.EVAL_IMAGES)
+            with tempfile.TemporaryDirectory() as folder:
+                numbers[data.name] = self._detect_and_score(model, data, Path(folder))
         return numbers
 
     def _model_for_detecting(self) -> nn.Module:
@@ -397,7 +429,8 @@ class DetectorTraining:
         return fast(self.model, bf16=Precision.of_config(self.cfg).bf16)
 
     def _scalars(self) -> dict[str, float]:
-        return _scalars_of(self.evaluate())
+        part = self.cfg.TEST.EVAL_IMAGES
+        return _scalars_of(self._evaluate_parts() if part else self.evaluate())
 
     def finish(self, numbers: Mapping[str, FolderResult | None]) -> None:
         """Notes the end of the run; `numbers` are those of the trained detector."""

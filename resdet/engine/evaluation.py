@@ -159,6 +159,11 @@ def metric_of(cfg: Any, measured: Mapping[str, Sequence[str]]) -> str:
             f"TEST.BEST_METRIC is {stated!r}, and TEST.EVAL_PERIOD is 0: nothing is measured "
             "before the end. Set TEST.EVAL_PERIOD to a number of steps."
         )
+    if cfg.TEST.EVAL_IMAGES:
+        raise ConfigError(
+            f"TEST.BEST_METRIC is {stated!r}, and TEST.EVAL_IMAGES {cfg.TEST.EVAL_IMAGES}: the "
+            "best by a part of a set is not the best by the set. Leave one of the two out."
+        )
     return f"{data_set}/{name}"
 
 
@@ -205,6 +210,7 @@ class Evaluation(HookBase):
     def _measure(self, done: int) -> None:
         statistics = self.trainer.statistics if comm.get_world_size() > 1 else []
         own = [b.clone() for b in statistics]
+        self.trainer.end_workers()
         scalars = self.evaluate()
         if comm.is_main_process():
             if self.best is not None:

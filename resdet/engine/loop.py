@@ -145,7 +145,15 @@ class Loop(TrainerBase):
                         getattr(hook, "on_stop", lambda: None)()
                 raise stopped from None
             finally:
+                self.end_workers()
                 self.after_train()
+
+    def end_workers(self) -> None:
+        """Ends the loader's workers, so that their memory serves what comes between two steps.
+
+        The next step starts others, at its own batch; the order of images is what it was.
+        """
+        self._stream = None
 
     def _undo_statistics(self) -> None:
         if self._statistics:

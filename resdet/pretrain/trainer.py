@@ -24,7 +24,7 @@ from detectron2.utils import comm
 
 from resdet import nets, weights
 from resdet.data import catalog
-from resdet.data.records import ClassificationSet, with_labels_of
+from resdet.data.records import ClassificationSet, part_of, with_labels_of
 from resdet.engine.checkpoint import Checkpoints, resume
 from resdet.engine.data_hashes import hold_against
 from resdet.engine.data_workers import batches_ahead, num_workers
@@ -327,14 +327,17 @@ class Pretraining:
         self._statistics = f"over {num_batches * batch_size} training images"
         logger.info("statistics of %d BN layers over %d images", layers, num_batches * batch_size)
 
-    def score(self) -> dict[str, Any]:
-        """1-crop errors on every test set."""
+    def score(self, images: int = 0) -> dict[str, Any]:
+        """1-crop errors on every test set, or on so many images of each (`part_of`)."""
         average_buffers(self.net)
-        self._scores = score_sets(self.cfg, self.net, self.prepare, self.test_sets)
-        return self._scores
+        sets = [part_of(data, images) for data in self.test_sets.values()]
+        scores = score_sets(self.cfg, self.net, self.prepare, {data.name: data for data in sets})
+        if not images:
+            self._scores = scores
+        return scores
 
     def _scalars(self) -> dict[str, float]:
-        return _scalars_of(self.score())
+        return _scalars_of(self.score(self.cfg.TEST.EVAL_IMAGES))
 
     def _hand_over(self, scores: dict[str, Any], seconds: float) -> None:
         card = self.card(scores, self.cfg.SOLVER.MAX_ITER, seconds)

@@ -129,6 +129,20 @@ def test_the_result_folder_holds_what_evaluation_and_report_read(place):
     assert len(list((folder / "samples").iterdir())) == 3
 
 
+def test_a_part_of_a_set_is_scored_while_training_and_marked(place):
+    """Two of three images, by the fast engine; the end has the numbers of the run without it, and
+    no file of a part."""
+    keys = ("TEST.EVAL_PERIOD", "5", "TEST.EVAL_IMAGES", "2", "EVAL.ENGINE", "fast")
+    done = children.run_cli(*train("parts"), *keys, cwd=place)
+    assert done.returncode == 0, done.stderr
+    lines = (place / "parts" / "metrics.json").read_text(encoding="utf-8").splitlines()
+    names = {name for line in lines for name in json.loads(line) if "AP50" in name}
+    assert names == {"voc:voc:test (2 of 3 images)/AP50"}
+    assert results(place / "parts", "voc.json") == results(place / "one", "voc.json")
+    assert results(place / "parts", "images.json")["evaluated"] == ["000003", "000004", "000005"]
+    assert Run.open(place / "parts").result_sets() == Run.open(place / "one").result_sets()
+
+
 def test_eval_only_gives_the_same_numbers(place):
     before = results(place / "one", "voc.json")
     done = children.run_cli(

@@ -164,16 +164,18 @@ def test_another_metric_starts_anew(tmp_path, caplog):
 
 
 @pytest.mark.parametrize(
-    ("stated", "period", "words"),
+    ("stated", "period", "images", "words"),
     [
-        ("AP", 5, r"'AP', which is not measured here. There are a/AP50, b/AP, b/AP50\."),
-        ("c/AP50", 5, "'c/AP50', which is not measured here"),
-        ("AP50", 0, "TEST.EVAL_PERIOD is 0: nothing is measured before the end"),
+        ("AP", 5, 0, r"'AP', which is not measured here. There are a/AP50, b/AP, b/AP50\."),
+        ("c/AP50", 5, 0, "'c/AP50', which is not measured here"),
+        ("AP50", 0, 0, "TEST.EVAL_PERIOD is 0: nothing is measured before the end"),
+        ("AP50", 5, 9, "TEST.EVAL_IMAGES 9: the best by a part of a set is not the best by the"),
     ],
 )
-def test_what_is_never_measured_is_refused(stated, period, words):
+def test_what_is_never_measured_is_refused(stated, period, images, words):
     """F37: a setting is read or refused."""
-    cfg = SimpleNamespace(TEST=SimpleNamespace(BEST_METRIC=stated, EVAL_PERIOD=period))
+    test = {"BEST_METRIC": stated, "EVAL_PERIOD": period, "EVAL_IMAGES": images}
+    cfg = SimpleNamespace(TEST=SimpleNamespace(**test))
     with pytest.raises(ConfigError, match=words):
         metric_of(cfg, {"a": ("AP50",), "b": ("AP", "AP50")})
 
@@ -185,5 +187,7 @@ def test_the_first_set_is_meant_where_none_is_named():
         ("top1_error", "data/val/top1_error"),
         ("data/test/top1_error", "data/test/top1_error"),
     ):
-        cfg = SimpleNamespace(TEST=SimpleNamespace(BEST_METRIC=stated, EVAL_PERIOD=5))
+        cfg = SimpleNamespace(
+            TEST=SimpleNamespace(BEST_METRIC=stated, EVAL_PERIOD=5, EVAL_IMAGES=0)
+        )
         assert metric_of(cfg, measured) == expected

@@ -1,5 +1,6 @@
 """How many data workers there are, and how they behave."""
 
+import multiprocessing
 import os
 import signal
 import time
@@ -12,6 +13,8 @@ pytest.importorskip("detectron2")
 
 from resdet.config import get_cfg
 from resdet.engine import data_workers
+from resdet.engine.evaluation import Evaluation
+from tests.support.loops import make_loop, make_run, train
 
 
 def cfg_of(**keys):
@@ -135,3 +138,36 @@ def test_a_silent_worker_is_an_error_after_a_while(monkeypatch):
     os.kill(worker.pid, signal.SIGTERM)
     worker.join(60)
     assert not worker.is_alive()
+
+
+class Numbers(torch.utils.data.Dataset):
+    """Sample n is a batch's input drawn from n."""
+
+    def __len__(self):
+        return 1000
+
+    def __getitem__(self, number):
+        return torch.randn(4, generator=torch.Generator().manual_seed(number))
+
+
+def test_workers_are_gone_while_a_net_is_scored_and_the_order_stays(tmp_path):
+    """To the bit: with and without an evaluation after steps 3 and 6, which end the workers."""
+    finals, workers = [], []
+    for period in (0, 3):
+        loop = make_loop()
+
+        def batches(start):
+            order = (range(6 * n, 6 * n + 6) for n in range(start, 100))
+            return iter(data_workers.Loader(Numbers(), 2, 6, batch_sampler=order))
+
+        def evaluate():
+            workers.append(len(multiprocessing.active_children()))
+            return {"set/AP": 1.0}
+
+        loop.batches = batches
+        run = make_run(tmp_path / str(period))
+        train(loop, run, 0, 7, Evaluation(run, period, evaluate))
+        workers.append(len(multiprocessing.active_children()))
+        finals.append(loop.state_dict()["model"])
+    assert workers == [0, 0, 0, 0]
+    assert all(torch.equal(finals[0][k], finals[1][k]) for k in finals[0])

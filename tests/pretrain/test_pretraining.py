@@ -1,5 +1,6 @@
 """The whole of pretraining on tiny class folders: exact resume, the card, scoring, refusals."""
 
+import json
 import re
 
 import pytest
@@ -88,6 +89,19 @@ def test_the_card_states_what_the_net_was_trained_on(place):
     assert card.norm["statistics"] == "over 12 training images"
     assert "BASE_LR: 0.05" in card.config
     assert tensors["linear.weight"].shape[0] == 3
+
+
+def test_a_part_of_a_set_is_scored_while_training_and_marked(place):
+    """Six of 18 images; the end is that of the run without it."""
+    keys = ("TEST.EVAL_PERIOD", "5", "TEST.EVAL_IMAGES", "6")
+    command = ("pretrain_cls", "--config", "c.yaml", "--output", "parts", *keys)
+    done = children.run_cli(*command, cwd=place)
+    assert done.returncode == 0, done.stderr
+    lines = (place / "parts" / "metrics.json").read_text(encoding="utf-8").splitlines()
+    names = {name for line in lines for name in json.loads(line) if name.startswith("data/val")}
+    assert names == {f"data/val (6 of 18 images)/{k}" for k in ("top1_error", "top5_error")}
+    one, parts = (Run.open(place / n).read("classification.json") for n in ("one", "parts"))
+    assert parts == one
 
 
 def test_a_finished_run_scores_again_to_the_same_numbers(place):

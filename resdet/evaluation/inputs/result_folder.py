@@ -101,7 +101,11 @@ def _ids(value: Any, key: str, path: Path) -> tuple[ImageId, ...]:
 
 
 def evaluate_folder(
-    folder: Path | str, *, style: str = "d2", subset: Sequence[ImageId] | None = None
+    folder: Path | str,
+    *,
+    style: str = "d2",
+    subset: Sequence[ImageId] | None = None,
+    engine: str = "official",
 ) -> FolderResult:
     """Both metrics of a result folder, validated first; nothing is written.
 
@@ -109,10 +113,13 @@ def evaluate_folder(
         folder: RUN/results/<data set>.
         style: of VOC's comparison, "d2" or "devkit" (`voc_evaluation`).
         subset: score these images only, with a note.
+        engine: of COCO's numbers, "official" (pycocotools) or "fast", which is held against
+            pycocotools on a sample of the images (`coco_evaluation`).
 
     Raises:
         DataError: a file of the folder is missing; the ground truth is faulty.
-        CheckFailed: the results are refused, or the files of the folder contradict each other.
+        CheckFailed: the results are refused, the files of the folder contradict each other, or the
+            fast engine differs from pycocotools.
     """
     folder = Path(folder)
     for name in (IMAGES, GROUND_TRUTH, COCO_RESULTS):
@@ -130,7 +137,7 @@ def evaluate_folder(
     metrics = truth.info.get("evaluators") or METRICS
     pair = coco_result = None
     if "coco" in metrics:
-        coco_result = coco.evaluate_columns(truth, columns, warnings, subset=subset)
+        coco_result = coco.evaluate_columns(truth, columns, warnings, subset=subset, engine=engine)
         stated = {**beside, **accepted}
         coco_result = replace(
             coco_result, accepted=stated, notes=(*coco_result.notes, *note_on_accepted(stated))

@@ -54,6 +54,8 @@ _BOOKKEEPING = (
     "SOLVER.CHECKPOINT_PERIOD",
     "ENGINE.KEEP_CHECKPOINTS",
     "EVAL.SAMPLES",
+    # The report computes every number anew.
+    "EVAL.ENGINE",
     # Of the machine; what it may change is named with the environment.
     "MODEL.DEVICE",
     "DATALOADER.NUM_WORKERS",
@@ -63,6 +65,7 @@ _BOOKKEEPING = (
     # Sets that not all runs were scored on are left out of the report, which lists them.
     "DATASETS.TEST",
     "TEST.EVAL_PERIOD",
+    "TEST.EVAL_IMAGES",
 )
 _FEW = 5
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import gzip
 import json
 from pathlib import Path
@@ -10,6 +11,7 @@ from typing import Any
 import pytest
 
 from resdet.errors import CheckFailed, DataError
+from resdet.evaluation.coco import coco_evaluation
 from resdet.evaluation.inputs.result_folder import evaluate_folder, evaluated_beside
 from resdet.evaluation.voc import voc_evaluation as voc
 
@@ -84,6 +86,30 @@ def test_a_missing_file_is_named(folder: Path, name: str) -> None:
     (folder / name).unlink()
     with pytest.raises(DataError, match=f"has no {name}.*--eval-only"):
         evaluate_folder(folder)
+
+
+def test_the_fast_engine_gives_pycocotools_numbers_and_is_named(folder: Path) -> None:
+    """EVAL.ENGINE fast; VOC's numbers have no other engine."""
+    official, fast = evaluate_folder(folder), evaluate_folder(folder, engine="fast")
+    assert official.coco is not None and fast.coco is not None
+    assert official.coco.engine == "official"
+    assert fast.coco.engine == "fast (cross-checked on 2 images)"
+    assert fast.coco.numbers == pytest.approx(official.coco.numbers, abs=1e-12)
+    assert fast.to_json()["voc"] == official.to_json()["voc"]
+
+
+def test_a_fast_engine_that_differs_gives_no_number(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As in `evaluate coco --engine fast`."""
+
+    def other(*given: Any) -> Any:
+        counted = coco_evaluation.official(*given)
+        return dataclasses.replace(counted, precision=counted.precision * 0.999)
+
+    monkeypatch.setattr(coco_evaluation, "fast", other)
+    with pytest.raises(CheckFailed, match="pycocotools differ by .* in the precision array of 2"):
+        evaluate_folder(folder, engine="fast")
 
 
 def test_an_incomplete_evaluation_is_refused(folder: Path, perfect: Any) -> None:
