@@ -26,7 +26,7 @@ from resdet.nets.vgg import VGG
 from resdet.run.folder import atomic_path, write_json
 from resdet.weights import files, native_names
 from resdet.weights.cards import Card, path_beside
-from resdet.weights.formats.containers import Tensors
+from resdet.weights.formats.contents import Tensors
 from resdet.weights.origins.habits import needs_stride_rule
 from resdet.weights.origins.origin import COUNTER
 from resdet.weights.origins.reference_nets import Parity, logits, our_net, parity, reference_net

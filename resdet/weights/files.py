@@ -19,7 +19,7 @@ from safetensors.torch import save_file
 from resdet.run.folder import atomic_path
 from resdet.weights.cards import CARD_KEY, Card
 from resdet.weights.formats import containers
-from resdet.weights.formats.containers import Contents, Tensors
+from resdet.weights.formats.contents import Contents, Tensors
 from resdet.weights.resolve import WeightFile
 from resdet.weights.tensor_checks import refuse_not_finite, sha256_of
 

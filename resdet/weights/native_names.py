@@ -18,7 +18,7 @@ import torch
 from resdet import nets
 from resdet.errors import WeightsError, first_few
 from resdet.weights.cards import Card, card_of_timm, path_beside, timm_input, timm_record
-from resdet.weights.formats.containers import Contents, Tensors
+from resdet.weights.formats.contents import Contents, Tensors
 from resdet.weights.origins.origin import COUNTER
 from resdet.weights.transfer import grouped
 

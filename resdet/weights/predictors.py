@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 import torch
 
 from resdet.errors import WeightsError
-from resdet.weights.formats.containers import Tensors
+from resdet.weights.formats.contents import Tensors
 
 HOW = ("new", "by_name")
 SCORES = "roi_heads.box_predictor.cls_score"

@@ -17,7 +17,7 @@ from resdet.weights import native_names
 from resdet.weights.cards import CARD_KEY, Card, card_beside, part_of
 from resdet.weights.eps import refuse_other_eps
 from resdet.weights.formats import containers
-from resdet.weights.formats.containers import Contents, Tensors
+from resdet.weights.formats.contents import Contents, Tensors
 from resdet.weights.origins.habits import by_habit, card_of
 from resdet.weights.origins.identify import Identified, identify
 from resdet.weights.origins.origin import Habits

@@ -47,6 +47,8 @@ class TruthFaults:
         self.title = title
         self.accepted = accepted
         self.lines: list[tuple[str, str]] = []
+        # Lists of which every entry has a fault: accepting that leaves nothing to score.
+        self.emptied: list[str] = []
 
     def add(self, rule: str, line: str) -> None:
         """A fault of one of `RULES`, without its prefix; "" for one that cannot be accepted."""
@@ -72,6 +74,11 @@ class TruthFaults:
         rest = [(rule, line) for rule, line in self.lines if rule not in stated]
         if rest:
             raise DataError(self._page(rest))
+        if self.emptied:
+            raise DataError(
+                f'{self.title}: every entry of "{self.emptied[0]}" has a fault, so nothing is left '
+                "to score. Fix the file."
+            )
         return [f"Accepted in {self.title}: {n:,} x {RULES[rule]}." for rule, n in stated.items()]
 
     def _page(self, faults: Sequence[tuple[str, str]]) -> str:
@@ -81,7 +88,7 @@ class TruthFaults:
             f"scored against. Fix the file.\n{first_few([line for _, line in faults])}"
         )
         counts = Counter(rule for rule, _ in faults)
-        if self.accepted is None or "" in counts:
+        if self.accepted is None or self.emptied or "" in counts:
             return page
         means = "; ".join(f"{rule}: {RULES[rule]}" for rule in counts)
         words = accept_words({**self.accepted, **counts})

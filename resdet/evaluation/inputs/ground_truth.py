@@ -9,7 +9,7 @@ Not for: detections (`validation`), or VOC's XML (`annotation_files`).
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sized
 from dataclasses import dataclass, field, replace
 from itertools import chain
 from operator import itemgetter
@@ -209,8 +209,7 @@ class _GroundTruthReader:
             # An image whose size is none is there, without a size.
             if fault.rule != "size":
                 self.rejected[0].add(fault)
-        if not read.images:
-            self.faults.add("", '"images" is empty: there is nothing to score.')
+        self._refuse_empty("images", read.images, read.faults)
         sizes = [image.size or (np.nan, np.nan) for image in read.images]
         return (
             tuple(image.id for image in read.images),
@@ -222,6 +221,12 @@ class _GroundTruthReader:
         for what, number in read.repairs.items():
             self.repairs[what] = self.repairs.get(what, 0) + number
 
+    def _refuse_empty(self, key: str, good: Sized, faults: Sized) -> None:
+        if not good and not faults:
+            self.faults.add("", f'"{key}" is empty: there is nothing to score.')
+        elif not good:
+            self.faults.emptied.append(key)
+
     def _categories(self) -> tuple[tuple[int, ...], tuple[str, ...]]:
         """In the order of ids, as pycocotools takes them."""
         annotations = self.source.get("annotations")
@@ -231,8 +236,7 @@ class _GroundTruthReader:
         for fault in read.faults:
             self.faults.add("categories", category_fault(fault))
             self.rejected[1].add(fault)
-        if not read.names:
-            self.faults.add("", '"categories" is empty: there is nothing to score.')
+        self._refuse_empty("categories", read.names, read.faults)
         return tuple(read.names), tuple(read.names.values())
 
     def _plain_annotations(self, index: SetIndex) -> GroundTruth | None:

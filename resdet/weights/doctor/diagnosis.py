@@ -29,7 +29,7 @@ from resdet.weights.doctor.first_layer import (
 )
 from resdet.weights.eps import refuse_other_eps
 from resdet.weights.formats import containers
-from resdet.weights.formats.containers import Contents
+from resdet.weights.formats.contents import Contents
 from resdet.weights.origins import registry
 from resdet.weights.origins.habits import by_habit, card_of, needs_stride_rule, unknown_of
 from resdet.weights.origins.identify import Identified

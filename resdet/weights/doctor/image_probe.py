@@ -20,7 +20,7 @@ from torch import nn
 
 from resdet.errors import WeightsError
 from resdet.weights.cards import Input
-from resdet.weights.formats.containers import Tensors
+from resdet.weights.formats.contents import Tensors
 from resdet.weights.origins.origin import IMAGENET_RGB
 from resdet.weights.origins.reference_nets import our_net
 

@@ -25,7 +25,7 @@ from torch import nn
 from resdet import nets
 from resdet.errors import CheckFailed, WeightsError
 from resdet.weights.cards import Card, Input
-from resdet.weights.formats.containers import Tensors
+from resdet.weights.formats.contents import Tensors
 from resdet.weights.onnx.onnx_file import (
     OPSET,
     about,

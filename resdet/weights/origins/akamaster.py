@@ -11,7 +11,7 @@ import torch
 
 from resdet.errors import WeightsError
 from resdet.weights.cards import Input
-from resdet.weights.formats.containers import Tensors
+from resdet.weights.formats.contents import Tensors
 from resdet.weights.origins.origin import CIFARS, IMAGENET_RGB, Layer, Names, Notes, Origin
 from resdet.weights.origins.torchvision import resnet_naming
 

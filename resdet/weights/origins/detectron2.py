@@ -20,7 +20,7 @@ import torch
 
 from resdet.errors import WeightsError
 from resdet.weights.cards import Input
-from resdet.weights.formats.containers import Contents, Tensors
+from resdet.weights.formats.contents import Contents, Tensors
 from resdet.weights.origins.origin import (
     BGR_MEAN,
     BOTTLENECKS,

@@ -15,7 +15,7 @@ from typing import Any
 from resdet.errors import WeightsError
 from resdet.weights.cards import Card, path_beside
 from resdet.weights.doctor.first_layer import clashes
-from resdet.weights.formats.containers import Contents
+from resdet.weights.formats.contents import Contents
 from resdet.weights.origins.identify import Identified
 from resdet.weights.origins.origin import EPS, Habits
 from resdet.weights.tensor_checks import is_folded

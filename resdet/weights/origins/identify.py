@@ -21,7 +21,7 @@ import torch
 
 from resdet.errors import WeightsError
 from resdet.weights.cards import Card
-from resdet.weights.formats.containers import Contents, Tensors
+from resdet.weights.formats.contents import Contents, Tensors
 from resdet.weights.origins import whole_nets
 from resdet.weights.origins.origin import COUNTER, Origin
 from resdet.weights.origins.registry import ORIGINS, to_our_values

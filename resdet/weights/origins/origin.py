@@ -19,7 +19,7 @@ from torch import nn
 
 from resdet.nets import families
 from resdet.weights.cards import Input
-from resdet.weights.formats.containers import Contents, Tensors
+from resdet.weights.formats.contents import Contents, Tensors
 
 BN_NAMES = ("weight", "bias", "running_mean", "running_var", "num_batches_tracked")
 COUNTER = "num_batches_tracked"

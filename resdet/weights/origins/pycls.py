@@ -6,7 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from resdet.weights.cards import Input
-from resdet.weights.formats.containers import Contents
+from resdet.weights.formats.contents import Contents
 from resdet.weights.origins.origin import BGR_MEAN, BOTTLENECKS, Habits, Layer, Names, Origin
 
 

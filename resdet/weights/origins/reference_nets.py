@@ -18,7 +18,7 @@ import torch
 from torch import nn
 
 from resdet import nets
-from resdet.weights.formats.containers import Tensors
+from resdet.weights.formats.contents import Tensors
 from resdet.weights.origins.registry import ORIGINS, nets_of
 
 # Two fixed inputs, as normal noise: as large as standardised pictures.

@@ -13,7 +13,7 @@ from collections.abc import Mapping
 import torch
 
 from resdet.errors import WeightsError
-from resdet.weights.formats.containers import Tensors
+from resdet.weights.formats.contents import Tensors
 from resdet.weights.origins.akamaster import AKAMASTER
 from resdet.weights.origins.detectron2 import CAFFE2, DETECTRON2, MSRA
 from resdet.weights.origins.huggingface import HUGGINGFACE

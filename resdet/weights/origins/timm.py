@@ -10,7 +10,7 @@ from typing import Any
 
 from torch import nn
 
-from resdet.weights.formats.containers import Tensors
+from resdet.weights.formats.contents import Tensors
 from resdet.weights.origins.origin import (
     IMAGENET_RGB,
     RESNETS,

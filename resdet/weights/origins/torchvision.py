@@ -13,7 +13,7 @@ from torch import nn
 
 from resdet.errors import WeightsError
 from resdet.weights.cards import timm_input, timm_record
-from resdet.weights.formats.containers import Contents
+from resdet.weights.formats.contents import Contents
 from resdet.weights.origins.origin import (
     IMAGENET_RGB,
     RESNETS,

@@ -27,7 +27,8 @@ import torch
 
 from resdet import nets
 from resdet.errors import WeightsError, first_few
-from resdet.weights.formats.containers import TOP, Contents, Tensors, how_to_choose
+from resdet.weights.formats.contents import Contents, Tensors
+from resdet.weights.formats.wrappers import TOP, how_to_choose
 from resdet.weights.origins.origin import COUNTER, Origin, to_linear
 from resdet.weights.origins.registry import ORIGINS, nets_of, tables
 from resdet.weights.transfer import grouped

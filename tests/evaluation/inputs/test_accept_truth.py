@@ -137,7 +137,11 @@ def test_an_empty_set_is_never_offered(instances: Any) -> None:
     instances["images"] = [{"id": [7]}]
     with pytest.raises(DataError) as refusal:
         read_ground_truth(instances, {})
-    assert "--accept" not in str(refusal.value)
+    page = str(refusal.value)
+    assert ": 1 fault, so it" in page
+    assert "--accept" not in page
+    with pytest.raises(DataError, match='every entry of "images" has a fault'):
+        read_ground_truth(instances, {"gt-images": 1})
 
 
 def test_callers_state_what_a_ground_truth_was_read_with(instances: Any, perfect: Any) -> None:

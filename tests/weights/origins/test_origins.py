@@ -11,6 +11,7 @@ from resdet import nets
 from resdet.errors import WeightsError
 from resdet.weights import Input
 from resdet.weights.formats import containers
+from resdet.weights.formats.contents import Contents
 from resdet.weights.origins import detectron2, registry
 from resdet.weights.origins.identify import identify
 from resdet.weights.origins.origin import COUNTER
@@ -26,7 +27,7 @@ TOLERANCE = 1e-10  # float64, the same operations
 
 
 def contents(tensors, **more):
-    return containers.Contents(dict(tensors), "torch", **more)
+    return Contents(dict(tensors), "torch", **more)
 
 
 def image(side=64):
