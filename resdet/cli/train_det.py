@@ -43,7 +43,7 @@ from resdet.run import layout
 from resdet.run.folder import Run
 from resdet.weights import Card
 from resdet.weights.cards import path_beside
-from resdet.weights.eps import refuse_other_eps
+from resdet.weights.eps import with_its_eps
 from resdet.weights.origins.identify import is_detectron2_detector
 from resdet.weights.resolve import WeightFile
 from resdet.weights.tensor_checks import refuse_norms_of_detector, refuse_not_finite
@@ -321,9 +321,7 @@ def _card_beside(model: Path) -> Card | None:
         path = path_beside(model)
     if not path.exists():
         return None
-    card = Card.read(path)
-    refuse_other_eps(card, str(model))
-    return card
+    return with_its_eps(Card.read(path), str(model))
 
 
 def explain(config: Config, card: Card | None) -> str:

@@ -350,6 +350,7 @@ def net_options(cfg: Any) -> dict[str, Any]:
         ("dropout", net.DROPOUT, -1.0),
         ("pooled_size", net.POOLED_SIZE, 0),
         ("res5_dilation", net.RES5_DILATION, 1),
+        ("norm_eps", net.NORM_EPS, 0.0),
     )
     return options | {option: value for option, value, off in choices if value != off}
 

@@ -50,6 +50,8 @@ def _add_net_keys(cfg: CfgNode) -> None:
     # 2: res5 stays at the stride of res4 and its 3x3 convolutions are dilated (the DC5 detector).
     # 1 = off. Residual and plain nets only.
     net.RES5_DILATION = 1
+    # What norms add to the variance; 0 = off: the net's own (1e-5 for ours). Set from the card.
+    net.NORM_EPS = 0.0
     # Batch norm in detection. "FrozenBN": fixed everywhere (the paper, appendix A); refused where
     # weights are random. "BN": live everywhere. "auto": FrozenBN where weights arrive, BN in what
     # is new.

@@ -79,6 +79,7 @@ RANGES: dict[str, tuple[Check, str]] = {
     ),
     "MODEL.PIXEL_MEAN": (_all(lambda v: True, least=3, most=3), "three numbers"),
     "MODEL.PIXEL_STD": (_all(_ABOVE[0], least=3, most=3), "three numbers above 0"),
+    "MODEL.NET.NORM_EPS": (lambda v: 0 <= v < 1, "0 or more, below 1"),
     "MODEL.ANCHOR_GENERATOR.SIZES": (_sizes, "lists of numbers above 0"),
     "MODEL.ANCHOR_GENERATOR.ASPECT_RATIOS": (_sizes, "lists of numbers above 0"),
     "MODEL.ROI_HEADS.BATCH_SIZE_PER_IMAGE": _POSITIVE,

@@ -29,6 +29,7 @@ OPTION_KEYS = {
     "dropout": "DROPOUT",
     "pooled_size": "POOLED_SIZE",
     "res5_dilation": "RES5_DILATION",
+    "norm_eps": "NORM_EPS",
 }
 
 

@@ -13,10 +13,15 @@ import inspect
 from collections.abc import Callable
 from typing import Any
 
+from torch import nn
+from torch.nn.modules.batchnorm import _BatchNorm
+
 from resdet.nets.families import FAMILIES, depth_and_ending, family_of
 from resdet.nets.net import Net
 from resdet.nets.registry import build_registered, registered
 from resdet.nets.timm import PREFIX, build_timm
+
+NORMS = (_BatchNorm, nn.LayerNorm, nn.GroupNorm)
 
 
 def names() -> tuple[str, ...]:
@@ -32,7 +37,8 @@ def build(name: str, num_classes: int = 1000, **options: Any) -> Net:
             a net of timm, untrained (it takes `pooled_size` and timm's own options); a name given
             to `register`, whose builder takes the options.
         num_classes: K, at least 1.
-        options: `width` (factor on all channels, 1.0), and what the family takes:
+        options: `norm_eps` (eps of all norms, in (0, 1), instead of the net's own, which is 1e-5
+            for ours), `width` (factor on all channels, 1.0), and what the family takes:
             `shortcut`, `stride_in_1x1`, `stem`, `pooled_size`, `res5_dilation` for residual and
             plain nets;
             `pools`, `pooled_size`, `fc_channels`, `dropout` for VGG.
@@ -47,6 +53,22 @@ def build(name: str, num_classes: int = 1000, **options: Any) -> Net:
     """
     if num_classes < 1:
         raise ValueError(f"num_classes is {num_classes}, expected at least 1")
+    eps = options.pop("norm_eps", None)
+    net = _build(name, num_classes, options)
+    if eps is not None:
+        _set_eps(net, eps)
+    return net
+
+
+def _set_eps(net: Net, eps: float) -> None:
+    if not isinstance(eps, float) or not 0 < eps < 1:
+        raise ValueError(f"norm_eps is {eps!r}, expected a number above 0 and below 1")
+    for module in net.modules():
+        if isinstance(module, NORMS):
+            module.eps = eps
+
+
+def _build(name: str, num_classes: int, options: dict[str, Any]) -> Net:
     if name.startswith(PREFIX):
         return build_timm(name.removeprefix(PREFIX), num_classes, **options)
     if name in registered():

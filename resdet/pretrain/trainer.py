@@ -46,6 +46,7 @@ from resdet.pretrain.scoring import rank_of, recompute_bn_statistics
 from resdet.pretrain.set_scores import Preparation, score_sets
 from resdet.run import layout
 from resdet.run.folder import Run, utc_now
+from resdet.weights.cards import norm_of_net
 from resdet.weights.resolve import WeightFile
 
 logger = logging.getLogger("resdet.pretrain")
@@ -153,6 +154,7 @@ class Pretraining:
                 f"The norms of {where} are folded into its convolutions: they can only stay "
                 "frozen, and a classifier trains them. Use weights with their statistics."
             )
+        self._refuse_other_arithmetic(card, where)
         new = list(self.cfg.TRANSFER.NEW)
         if card.classes != self.train_set.classes:
             new.append("linear.*")
@@ -160,6 +162,18 @@ class Pretraining:
         logger.info("%s: %s\n%s", where, received, received.table())
         self.run.write(layout.TRANSFER, {"file": where, **received.to_dict()})
         return card.tensors_sha256 or None
+
+    def _refuse_other_arithmetic(self, card: weights.Card, where: str) -> None:
+        """Options that change what the same tensors compute, and no shape (F20, F21)."""
+        for option, key in (("stride_in_1x1", "STRIDE_IN_1X1"), ("norm_eps", "NORM_EPS")):
+            theirs, ours = card.net_options.get(option), self.net_options.get(option)
+            is_told = option == "norm_eps" or None not in (theirs, ours)
+            if is_told and theirs != ours:
+                own = "0.0" if option == "norm_eps" else "the family's"
+                raise ConfigError(
+                    f"MODEL.NET.{key} is {own if ours is None else ours}, but the card of {where} "
+                    f"has {own if theirs is None else theirs}. Use the card's."
+                )
 
     # -- what the loop calls --------------------------------------------------------------
 
@@ -361,7 +375,7 @@ class Pretraining:
                 cfg.INPUT.EXIF,
             ),
             classes=self.train_set.classes,
-            norm={"kind": "BN", "eps": 1e-5, "statistics": self._statistics, "folded": False}
+            norm={**norm_of_net(self.net), "statistics": self._statistics}
             if has_norm
             else {"kind": "none"},
             data={

@@ -1,13 +1,15 @@
-"""The eps of a card against the eps of the net that it names.
+"""The eps of a card, given to the net that it names.
 
 A norm divides by sqrt(variance + eps), so the same tensors under another eps are another function.
-Files do not contain it; a card does, and `nets.build` decides it: ours have 1e-5, a net of timm or
-of the user has its own.
+Files do not contain it; a card does. `nets.build` gives our nets 1e-5, and a net of timm or of the
+user its own; where the card states another one, the net is built with that (`norm_eps`).
 
 Not for: what a card may hold (`cards`).
 """
 
 from __future__ import annotations
+
+import dataclasses
 
 import torch
 
@@ -16,23 +18,27 @@ from resdet.errors import WeightsError
 from resdet.weights.cards import Card, norm_of_net
 
 
-def refuse_other_eps(card: Card, where: str) -> None:
-    """Raises WeightsError where the card states an eps that its net would not have (F21)."""
+def with_its_eps(card: Card, where: str) -> Card:
+    """The card, its net options such that the net is built with the eps that it states (F21).
+
+    Raises:
+        WeightsError: the card states an eps that is none.
+    """
     stated = card.norm.get("eps")
     if stated is None:
-        return
+        return card
     try:
-        built = _built(card)
+        eps = norm_of_net(_built(card)).get("eps")
     except (ValueError, TypeError, ImportError):
-        return  # whoever builds it says why not
-    eps = norm_of_net(built).get("eps")
+        return card  # whoever builds it says why not
     if eps is None or stated == eps:
-        return
-    raise WeightsError(
-        f"{where}: its card has norms with eps {stated!r}, and {card.net} is built with {eps:g}: "
-        "the same tensors would be another function. Use it as a net of your own that is built "
-        "with this eps (docs/own_net.md); where the card is wrong, correct it."
-    )
+        return card
+    if not isinstance(stated, float) or not 0 < stated < 1:
+        raise WeightsError(
+            f"{where}: its card has norms with eps {stated!r}, expected a number above 0 and below "
+            "1, such as 1e-05. Correct the card."
+        )
+    return dataclasses.replace(card, net_options={**card.net_options, "norm_eps": stated})
 
 
 def _built(card: Card) -> torch.nn.Module:

@@ -15,7 +15,7 @@ from pathlib import Path
 from resdet.errors import WeightsError
 from resdet.weights import native_names
 from resdet.weights.cards import CARD_KEY, Card, card_beside, part_of
-from resdet.weights.eps import refuse_other_eps
+from resdet.weights.eps import with_its_eps
 from resdet.weights.formats import containers
 from resdet.weights.formats.contents import Contents, Tensors
 from resdet.weights.origins.habits import by_habit, card_of
@@ -118,8 +118,7 @@ class WeightFile:
         """Tensors under our names, and their card; raises as `files.load`."""
         refuse_not_finite(self.contents.tensors, self.where)
         tensors, card = self._loaded()
-        refuse_other_eps(card, self.where)
-        return tensors, card
+        return tensors, with_its_eps(card, self.where)
 
     def _loaded(self) -> tuple[Tensors, Card]:
         if card := self.card_inside:

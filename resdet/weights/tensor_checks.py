@@ -98,8 +98,9 @@ def refuse_untrained_norms(tensors: Mapping[str, torch.Tensor], where: str) -> N
     ):
         raise WeightsError(
             f"{where}: all {len(norms)} norms have mean 0 and variance 1: they were never trained. "
-            "Train the net with tools/pretrain_cls.py, or start from scratch: "
-            "MODEL.WEIGHTS ''."
+            "Train the net with tools/pretrain_cls.py; or compute them alone, over your images and "
+            "with all weights as they are: pretrain_cls with MODEL.WEIGHTS and SOLVER.BASE_LR 0.0 "
+            "SOLVER.MAX_ITER 1 PRETRAIN.BN_IMAGES 10000; or start from scratch: MODEL.WEIGHTS ''."
         )
 
 

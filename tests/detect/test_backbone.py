@@ -31,6 +31,23 @@ def test_norms_freeze_where_weights_arrive_and_live_where_new():
     assert norms_in(model.roi_heads.res5) == {torch.nn.BatchNorm2d}
 
 
+def test_frozen_norms_have_the_eps_of_the_card():
+    """F21: the config gets it from the card, and refuses another; so do live norms."""
+    card = Card(
+        "resnet18", Input("RGB", (0.0,) * 3, (1.0,) * 3), {"width": 0.125, "norm_eps": 1e-3}
+    )
+    opts = ("MODEL.WEIGHTS", "x", "MODEL.NET.WIDTH", "0.125")
+    config = resolve(None, ["MODEL.BACKBONE.NAME", "build_net_backbone", *opts])
+    fill_from_weights_and_net(config, card)
+    assert config.cfg.MODEL.NET.NORM_EPS == 1e-3
+    model = build_model(cfg_of("MODEL.WEIGHTS", "x", "MODEL.NET.NORM_EPS", "0.001"))
+    norms = [m for m in model.modules() if isinstance(m, FrozenBatchNorm2d)]
+    assert {m.eps for m in norms} == {1e-3} and len(norms) == 20
+    with pytest.raises(ConfigError, match=r"NORM_EPS.*0\.01"):
+        other = resolve(None, [*opts, "MODEL.NET.NORM_EPS", "0.01"])
+        fill_from_weights_and_net(other, card)
+
+
 def test_from_scratch_every_norm_lives_and_nothing_is_frozen():
     model = build_model(cfg_of())
     assert norms_in(model) == {torch.nn.BatchNorm2d}

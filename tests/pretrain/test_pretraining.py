@@ -3,13 +3,17 @@
 import json
 import re
 
+import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 pytest.importorskip("detectron2")
 
-from resdet import weights
+from resdet import nets, weights
+from resdet.errors import WeightsError
 from resdet.run.folder import Run
+from resdet.weights.tensor_checks import refuse_untrained_norms
 from tests.support import children, tiny, trainings
 
 CONFIG = trainings.classifier({
@@ -170,6 +174,35 @@ def test_a_classifier_can_start_from_another(place):
     assert torch.equal(child["res4.1.conv2.weight"], parent["res4.1.conv2.weight"])
     assert card.parent == parents_card.tensors_sha256
     assert Run.open(place / "child").read("transfer.json")["arrived"] == 102
+
+
+def test_statistics_alone_can_be_computed(place):
+    """F21: as the page says on norms that were never trained. The first norm's are those of its
+    convolution over all 18 images, by hand; weights stay as they were."""
+    net = nets.build("resnet18", 3, width=0.125, stem="small")
+    options = {"width": 0.125, "stem": "small"}
+    card = weights.Card("resnet18", weights.Input("RGB", (60.0,) * 3, (50.0,) * 3), options)
+    weights.save(place / "fresh.safetensors", net.state_dict(), card)
+    with pytest.raises(WeightsError, match="all 20 norms .*BASE_LR 0.0 SOLVER.MAX_ITER 1 PRETR"):
+        refuse_untrained_norms(net.state_dict(), "fresh.safetensors")
+    done = children.run_cli(
+        "pretrain_cls", "--config", "c.yaml", "--output", "statistics",
+        "MODEL.WEIGHTS", "fresh.safetensors", "SOLVER.BASE_LR", "0.0", "SOLVER.MAX_ITER", "1",
+        "PRETRAIN.BN_IMAGES", "18", "PRETRAIN.AUGMENTATION", "none", "PRETRAIN.FLIP", "False",
+        "PRETRAIN.COLOR_STD", "0.0", "SOLVER.IMS_PER_BATCH", "18", "TRANSFER.NEW", "()", cwd=place,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    tensors, _ = weights.load(place / "statistics" / "model.safetensors")
+    refuse_untrained_norms(tensors, "model.safetensors")
+    before = net.state_dict()
+    assert torch.equal(tensors["res4.1.conv2.weight"], before["res4.1.conv2.weight"])
+    files = sorted((place / "data" / "train").rglob("*.*"))
+    pixels = [np.asarray(Image.open(f).convert("RGB").resize((18, 18)))[1:17, 1:17] for f in files]
+    x = torch.from_numpy(np.stack(pixels)).permute(0, 3, 1, 2).float().sub(60).div(50)
+    maps = torch.nn.functional.conv2d(x, before["stem.conv1.weight"], padding=1)
+    mean = maps.mean((0, 2, 3))
+    assert mean.abs().max() > 0.3  # or 0 would pass
+    torch.testing.assert_close(tensors["stem.conv1.norm.running_mean"], mean, rtol=0.2, atol=0.05)
 
 
 def test_the_log_opens_with_what_was_found_before_the_folder_was_made(place):

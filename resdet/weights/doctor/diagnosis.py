@@ -27,7 +27,7 @@ from resdet.weights.doctor.first_layer import (
     first_convolution,
     scale,
 )
-from resdet.weights.eps import refuse_other_eps
+from resdet.weights.eps import with_its_eps
 from resdet.weights.formats import containers
 from resdet.weights.formats.contents import Contents
 from resdet.weights.origins import registry
@@ -201,7 +201,7 @@ def _with_card(
     path: Path, contents: Contents, card: Card, problems: list[str], counted: dict[str, Any]
 ) -> Diagnosis:
     """A file with a complete card, whose tensors are named as in its net."""
-    refuse_other_eps(card, str(path))
+    card = with_its_eps(card, str(path))
     if native_names.has_own_names(card.net):
         native_names.check(contents, card.net, card.net_options, path)
     health = norms_of(contents.tensors)
@@ -226,17 +226,17 @@ def _foreign(file: WeightFile, problems: list[str], counted: dict[str, Any]) -> 
     path, contents = file.path, file.contents
     # A run of ours: the card of the classifier that its detector started from lies in its folder.
     run_card = path.parent / layout.CARD
-    of_run = Card.read(run_card) if run_card.exists() and path.name == layout.DETECTOR else None
+    is_own = run_card.exists() and path.name in (layout.DETECTOR, layout.BEST_DETECTOR)
+    of_run = Card.read(run_card) if is_own else None
     identified = file.identified(of_run) if of_run else file.identification
     habits = by_habit(path, contents, identified)
     card = None
     if of_run:
-        refuse_other_eps(of_run, file.where)
+        of_run = with_its_eps(of_run, file.where)
     if identified.detector and of_run:
         card = of_run
     elif path_beside(path).exists():
-        card = card_of(path, contents, identified, file.digest)
-        refuse_other_eps(card, file.where)
+        card = with_its_eps(card_of(path, contents, identified, file.digest), file.where)
     elif not identified.detector and unknown_of(habits):
         problems = [
             *problems,
