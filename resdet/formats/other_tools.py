@@ -22,8 +22,8 @@ LOOKED_AT = 20
 def describe_json(content: object) -> str:
     """What the value of a JSON file is, and what to do; "" where it is not known.
 
-    >>> describe_json([{"image_id": 1, "category_id": 2, "bbox": [1, 2, 3, 4], "score": 0.5}])[:45]
-    'It is a list of results: give it as RESULTS, '
+    >>> describe_json([{"image_id": 1, "category_id": 2, "bbox": [1, 2, 3, 4], "score": 0.5}])[:44]
+    'It is a list of results, as RESULTS takes it'
     """
     if isinstance(content, Mapping):
         return _of_object(content)
@@ -70,7 +70,7 @@ def _of_object(content: Mapping[str, Any]) -> str:
 
 def _of_list(entries: Sequence[Mapping[str, Any]]) -> str:
     if all(_has(e, "image_id", "category_id", "score") for e in entries):
-        return "It is a list of results: give it as RESULTS, and the set's instances in its place."
+        return "It is a list of results, as RESULTS takes it: give the set's instances here."
     if all(_has(e, "annotations", "data") or _has(e, "completions", "data") for e in entries):
         return (
             "It is Label Studio's own format: choose Export, COCO, or type label-studio-converter "

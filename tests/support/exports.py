@@ -539,7 +539,7 @@ OWN: dict[str, tuple[Any, str]] = {
     ),
     "results": (
         [{"image_id": 1, "category_id": 1, "bbox": BOX, "score": 0.5}],
-        "give it as RESULTS",
+        "give the set's instances here",
     ),
     "panoptic": (
         {"images": [], "annotations": [{"segments_info": [], "file_name": "a.png"}]},

@@ -123,7 +123,9 @@ def test_a_results_file_as_ground_truth_is_recognised(tmp_path: Path, perfect: A
     """The two paths in the wrong order."""
     path = tmp_path / "results.json"
     path.write_text(json.dumps(perfect), encoding="utf-8")
-    with pytest.raises(DataError, match="Is it a results file"):
+    with pytest.raises(
+        DataError, match="list of results, as RESULTS takes it: give the set's instances here"
+    ):
         read_ground_truth(path)
 
 
