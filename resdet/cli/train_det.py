@@ -118,7 +118,8 @@ def _main(args: argparse.Namespace) -> int:
         _fill(training, start, run, args)
         del start  # The model has its tensors; a training need not hold them twice.
         if not args.eval_only:
-            training.train(resuming=args.resume)
+            is_decided = "DATALOADER.FILTER_EMPTY_ANNOTATIONS" in config.stated
+            training.train(resuming=args.resume, may_leave_out_many=is_decided)
         numbers = training.evaluate(Policy(resuming=args.resume, refuses_others=args.eval_only))
         training.finish(numbers)
     if not comm.is_main_process():

@@ -144,16 +144,24 @@ def train_batches(
 
 
 def training_records(
-    records: Iterable[dict[str, Any]], *, drop_difficult: bool, filter_empty: bool
+    records: Iterable[dict[str, Any]],
+    *,
+    drop_difficult: bool,
+    filter_empty: bool,
+    left_out: dict[str, list[Any]] | None = None,
 ) -> tuple[SerializedList, dict[str, int]]:
     """The records that train; how many were left out and why, and their objects (F15, F44).
 
     The counts are of images, but for `difficult_dropped`, `objects` (that are no crowd) and
     `crowds`.
+
+    Args:
+        left_out: gets the ids of the images that are left out, by reason.
     """
     names = ("difficult_dropped", "without_objects", "crowd_only", "objects", "crowds")
     counts = dict.fromkeys(names, 0)
-    return SerializedList(_kept(records, drop_difficult, filter_empty, counts)), counts
+    ids = {} if left_out is None else left_out
+    return SerializedList(_kept(records, drop_difficult, filter_empty, counts, ids)), counts
 
 
 def _kept(
@@ -161,6 +169,7 @@ def _kept(
     drop_difficult: bool,
     filter_empty: bool,
     counts: dict[str, int],
+    left_out: dict[str, list[Any]],
 ) -> Iterator[dict[str, Any]]:
     for record in records:
         annotations = record["annotations"]
@@ -172,7 +181,9 @@ def _kept(
         counts["crowds"] += crowds
         counts["objects"] += len(annotations) - crowds
         if filter_empty and all(a.get("iscrowd", 0) for a in annotations):
-            counts["crowd_only" if annotations else "without_objects"] += 1
+            reason = "crowd_only" if annotations else "without_objects"
+            counts[reason] += 1
+            left_out.setdefault(reason, []).append(record["image_id"])
             continue
         yield {**record, "annotations": annotations}
 
@@ -188,3 +199,18 @@ def no_object(images: int, counts: Mapping[str, int]) -> str:
             "DATASETS.VOC_DIFFICULT keep."
         )
     return f"{head}. Is it the right annotation file? Name a set whose images have objects."
+
+
+# Share of images without objects above which FILTER_EMPTY_ANNOTATIONS must be stated (F44).
+MOST_LEFT_OUT = 0.2
+
+
+def too_many_empty(names: str, images: int, counts: Mapping[str, int]) -> str:
+    """That many images would be left out, and what decides it (F44)."""
+    empty, crowds = counts["without_objects"], counts["crowd_only"]
+    return (
+        f"{names}: {empty + crowds:,} of {images:,} images would not train: {empty:,} without "
+        f"objects, {crowds:,} with crowd only. Train on them as images of background: "
+        "DATALOADER.FILTER_EMPTY_ANNOTATIONS False; or leave them out: "
+        "DATALOADER.FILTER_EMPTY_ANNOTATIONS True."
+    )

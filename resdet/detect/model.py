@@ -5,10 +5,12 @@ Not for: building (`detectron2.modeling.build_model`), or the weights themselves
 
 from __future__ import annotations
 
+import importlib.util
 import logging
+from typing import Any
 
 from resdet import nets
-from resdet.config import Config
+from resdet.config import Config, get_key
 from resdet.detect import derived_keys
 from resdet.detect.backbone import build_net
 from resdet.errors import ConfigError
@@ -21,9 +23,11 @@ def fill_from_weights_and_net(config: Config, card: Card | None) -> nets.Net | N
     """Fills the keys that card and net determine; refuses contradictions.
 
     Raises:
-        ConfigError: a stated key differs, or live norms would get folded statistics (F21).
+        ConfigError: a stated key differs, live norms would get folded statistics (F21), or the
+            model needs what Detectron2 was installed without (F61).
     """
     cfg = config.cfg
+    _refuse_without_operators(cfg)
     if card is not None:
         config.fill(derived_keys.of_card(card), f"the card of {cfg.MODEL.WEIGHTS}")
         if warning := derived_keys.other_exif(card, cfg.INPUT.EXIF):
@@ -41,3 +45,25 @@ def fill_from_weights_and_net(config: Config, card: Card | None) -> nets.Net | N
     maps = derived_keys.of_net(net, cfg.MODEL.BACKBONE.NAME, cfg.MODEL.ROI_HEADS.NAME)
     config.fill(maps, f"the net {cfg.MODEL.NET.NAME}")
     return net
+
+
+# What Detectron2 computes by its own compiled operators alone, by key.
+COMPILED_ONLY = {
+    "MODEL.ROI_HEADS.NAME": "RROIHeads",
+    "MODEL.PROPOSAL_GENERATOR.NAME": "RRPN",
+    "MODEL.ANCHOR_GENERATOR.NAME": "RotatedAnchorGenerator",
+    "MODEL.ROI_BOX_HEAD.POOLER_TYPE": "ROIAlignRotated",
+}
+
+
+def _refuse_without_operators(cfg: Any) -> None:
+    """Raises ConfigError for what needs compiled operators, where there are none (F61)."""
+    asked = [f"{key} {name}" for key, name in COMPILED_ONLY.items() if get_key(cfg, key) == name]
+    if any(cfg.MODEL.RESNETS.DEFORM_ON_PER_STAGE) and not cfg.MODEL.NET.NAME:
+        asked.append(f"MODEL.RESNETS.DEFORM_ON_PER_STAGE {cfg.MODEL.RESNETS.DEFORM_ON_PER_STAGE}")
+    if asked and importlib.util.find_spec("detectron2._C") is None:
+        raise ConfigError(
+            f"{', '.join(asked)}: Detectron2 computes this by its compiled operators, which this "
+            "installation lacks (resdet doctor shows it). Build Detectron2 with them, or leave "
+            "that out; nets, RoIAlign and NMS of all presets need none."
+        )

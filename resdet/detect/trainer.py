@@ -31,7 +31,14 @@ from resdet.detect import partial_results as finished
 from resdet.detect.backbone import net_part, trunk_of
 from resdet.detect.fast.fast_detector import fast, skipped
 from resdet.detect.fast.fast_training import speed_up
-from resdet.detect.loading import Mapper, no_object, train_batches, training_records
+from resdet.detect.loading import (
+    MOST_LEFT_OUT,
+    Mapper,
+    no_object,
+    too_many_empty,
+    train_batches,
+    training_records,
+)
 from resdet.detect.profile_hooks import watch
 from resdet.engine.checkpoint import Checkpoints, is_whole, resume
 from resdet.engine.data_hashes import hold_against
@@ -173,16 +180,21 @@ class DetectorTraining:
 
     # -- training --------------------------------------------------------------------------
 
-    def train(self, *, resuming: bool) -> None:
+    def train(self, *, resuming: bool, may_leave_out_many: bool = True) -> None:
         """Trains to SOLVER.MAX_ITER and writes model_final.pth.
 
+        Args:
+            may_leave_out_many: FILTER_EMPTY_ANNOTATIONS was decided on, so more than a fifth of the
+                images may be without objects.
+
         Raises:
-            TrainingStopped, Interrupted: the state is saved.
+            TrainingStopped, Interrupted: the state is saved. ConfigError: nothing, or too little,
+                would train.
         """
         cfg = self.cfg
         self.best = self._best_model()
         self._require_room()
-        records = self._training_records()
+        records = self._training_records(may_leave_out_many or resuming)
         mapper = Mapper.of(cfg, self.reader, is_train=True)
         optimizer = with_fused_step(build_optimizer(cfg, self.model), cfg.ENGINE.FUSED_OPTIMIZER)
         model = distributed(self.model)
@@ -286,12 +298,14 @@ class DetectorTraining:
             3 * pixels * share,
         )
 
-    def _training_records(self) -> Sequence[dict[str, Any]]:
+    def _training_records(self, may_leave_out_many: bool) -> Sequence[dict[str, Any]]:
         cfg = self.cfg
+        left_out: dict[str, list[Any]] = {}
         records, counts = training_records(
             (r for s in self.train_sets for r in s.records),
             drop_difficult=cfg.DATASETS.VOC_DIFFICULT == "drop",
             filter_empty=cfg.DATALOADER.FILTER_EMPTY_ANNOTATIONS,
+            left_out=left_out,
         )
         every = sum(len(s.records) for s in self.train_sets)
         names = ", ".join(s.name for s in self.train_sets)
@@ -308,6 +322,11 @@ class DetectorTraining:
         )
         if not counts["objects"]:
             raise ConfigError(f"{names}: {no_object(every, counts)}")
+        empty = every - len(records)
+        if empty > MOST_LEFT_OUT * every and not may_leave_out_many:
+            raise ConfigError(too_many_empty(names, every, counts))
+        if left_out and comm.is_main_process():
+            self.run.write(layout.LEFT_OUT, left_out)
         return records
 
     def _log_trainable_stages(self) -> None:

@@ -33,8 +33,8 @@ STATES = ("created", "training", "interrupted", "stopped", "finished")
 # In bytes, as file systems count; a quoted name is ASCII.
 LONGEST_FOLDER_NAME = 255
 # What a run writes before it has a checkpoint or a result.
-STARTED_WITH = (layout.CONFIG, layout.CARD, layout.TRANSFER, layout.LOG, layout.METRICS,
-                layout.PROFILE, layout.PROFILE_PICTURE)  # fmt: skip
+STARTED_WITH = (layout.CONFIG, layout.CARD, layout.TRANSFER, layout.LEFT_OUT, layout.LOG,
+                layout.METRICS, layout.PROFILE, layout.PROFILE_PICTURE)  # fmt: skip
 
 
 def write_json(path: Path | str, value: Any, *, indent: int | None = 1) -> None:

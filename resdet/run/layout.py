@@ -5,6 +5,7 @@
       config.yaml            the resolved config, complete
       card.json              the card of the weights that came in (detection) or went out
       transfer.json          tensors expected, arrived, declared new, left over
+      left_out.json          images without objects, which did not train, by reason
       classification.json    errors of a classifier, by set
       log.txt, metrics.json  Detectron2's log and its JSON lines, one per period
       checkpoints/           step_0000800.pth …, newest two; `last` names the newest
@@ -36,6 +37,7 @@ RUN = "run.json"
 CONFIG = "config.yaml"
 CARD = "card.json"
 TRANSFER = "transfer.json"
+LEFT_OUT = "left_out.json"
 CLASSIFICATION = "classification.json"
 LOG = "log.txt"
 METRICS = "metrics.json"

@@ -1,5 +1,7 @@
 """Which norms are frozen, which stages, and what is refused (F21, F45)."""
 
+import importlib.util
+
 import pytest
 import torch
 
@@ -10,6 +12,7 @@ from detectron2.modeling import build_model
 
 import resdet.detect  # noqa: F401 registers
 from resdet.config import resolve
+from resdet.detect import model
 from resdet.detect.backbone import build_net_backbone, net_part, norm_of_stage
 from resdet.detect.model import fill_from_weights_and_net
 from resdet.errors import ConfigError, WeightsError
@@ -29,6 +32,32 @@ def test_norms_freeze_where_weights_arrive_and_live_where_new():
     model = build_model(cfg)
     assert norms_in(model.backbone) == {FrozenBatchNorm2d}
     assert norms_in(model.roi_heads.res5) == {torch.nn.BatchNorm2d}
+
+
+@pytest.mark.parametrize(
+    "opts",
+    [
+        ("MODEL.RESNETS.DEFORM_ON_PER_STAGE", "[False, False, True, True]", "MODEL.NET.NAME", ""),
+        ("MODEL.ROI_HEADS.NAME", "RROIHeads"),
+        ("MODEL.PROPOSAL_GENERATOR.NAME", "RRPN"),
+        ("MODEL.ROI_BOX_HEAD.POOLER_TYPE", "ROIAlignRotated"),
+    ],
+)
+def test_what_needs_compiled_operators_is_refused_without_them(monkeypatch, opts):
+    """F61: before anything is built; with them it is Detectron2's affair."""
+    config = resolve(None, ["TRANSFER.FROM_SCRATCH", "True", *opts])
+    find = importlib.util.find_spec
+    for has_operators in (False, True):
+        monkeypatch.setattr(
+            importlib.util,
+            "find_spec",
+            lambda name, has=has_operators: has or None if name == "detectron2._C" else find(name),
+        )
+        if has_operators:
+            model._refuse_without_operators(config.cfg)
+        else:
+            with pytest.raises(ConfigError, match=f"^{opts[0]} .*which this installation lacks"):
+                fill_from_weights_and_net(config, None)
 
 
 def test_frozen_norms_have_the_eps_of_the_card():

@@ -54,3 +54,19 @@ def test_crowds_alone_are_refused_and_the_remedy_leads_on(place: Path) -> None:
     text = file.read_text(encoding="utf-8").replace('"iscrowd": 1', '"iscrowd": 0')
     file.write_text(text, encoding="utf-8")
     assert train(place).returncode == 0
+
+
+def test_many_images_without_objects_need_a_decision(place: Path) -> None:
+    """F44: one of two images has a crowd alone; Detectron2 leaves it out with a line in the log."""
+    file = place / "crowds.json"
+    content = json.loads(file.read_text(encoding="utf-8"))
+    content["annotations"][0]["iscrowd"] = 0
+    file.write_text(json.dumps(content), encoding="utf-8")
+    done = train(place)
+    assert done.returncode == 2
+    assert "1 of 2 images would not train: 0 without objects, 1 with crowd only." in done.stderr
+    assert not (place / "run").exists()
+    done = train(place, "DATALOADER.FILTER_EMPTY_ANNOTATIONS", "True")
+    assert done.returncode == 0, done.stderr
+    text = (place / "run" / "left_out.json").read_text(encoding="utf-8")
+    assert json.loads(text) == {"crowd_only": [1]}
