@@ -94,16 +94,17 @@ def _profiled(args: argparse.Namespace) -> Iterator[None]:
 def _run_voc(args: argparse.Namespace) -> int:
     if not 0 < args.iou <= 1:
         raise ConfigError(f"--iou is {args.iou:g}. Give an overlap above 0 and at most 1.")
-    truth = voc.read_devkit_ground_truth(args.root, args.split)
+    accepted = accepted_counts(args.accept)
+    truth = voc.read_devkit_ground_truth(args.root, args.split, accepted=accepted)
     detections = voc.read_detections(
         args.detections, truth.classes, evaluated=evaluated_beside(args.detections)
     )
     result = voc.evaluate(
         truth, detections, ap=args.ap, iou=args.iou, style=args.style,
-        accepted=accepted_counts(args.accept),
+        accepted=accepted,
     )  # fmt: skip
     repaired = [f"Repaired in reading: {n:,} x {what}." for what, n in truth.repairs.items()]
-    _print_notes(result.warnings, [*result.notes, *repaired])
+    _print_notes(result.warnings, [*result.notes, *truth.notes, *repaired])
     print(json.dumps(result.to_json(), allow_nan=False) if args.json else voc_table(result))
     return 0
 

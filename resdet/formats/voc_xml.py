@@ -57,6 +57,7 @@ class VocFile:
         size: (width, height); None where it is missing or 0 x 0.
         faults: sentences that start with `where`.
         repairs: what was fixed, and how often.
+        is_whole: the file is an annotation, whatever its objects are.
     """
 
     where: str
@@ -64,6 +65,7 @@ class VocFile:
     objects: list[VocObject] = field(default_factory=list)
     faults: list[str] = field(default_factory=list)
     repairs: Counter[str] = field(default_factory=Counter)
+    is_whole: bool = False
 
 
 class _Refused(Exception):
@@ -101,6 +103,7 @@ def parse_voc(data: bytes, where: str) -> VocFile:
             "Is it another format?"
         )
         return parsed
+    parsed.is_whole = True
     _read_size(root, parsed)
     for number, element in enumerate(root.findall("object"), 1):
         _read_object(element, number, parsed)

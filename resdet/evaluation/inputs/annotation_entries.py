@@ -25,7 +25,7 @@ from resdet.formats import coco_json
 RULES = {
     f"{TRUTH}images": "images with a fault, left out with their annotations",
     f"{TRUTH}categories": "categories with a fault, left out with their annotations",
-    f"{TRUTH}entries": "annotations that are no objects, left out",
+    f"{TRUTH}entries": "annotations that cannot be read, left out",
     f"{TRUTH}ids": "annotation ids with a fault, numbered anew",
     f"{TRUTH}orphans": "annotations of images that are not there, left out",
     f"{TRUTH}unknown-categories": "annotations of categories that are not there, left out",

@@ -8,17 +8,18 @@ Not for: the set as a whole (`voc_arrays`).
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 
-from resdet.errors import DataError, first_few
+from resdet.errors import DataError
 from resdet.formats.voc_xml import VocFile, VocObject, parse_voc
 
 
 def read_annotation(path: Path | str) -> VocFile:
-    """The annotation in one VOC XML file.
+    """The annotation in one VOC XML file; what is wrong with it is among its faults.
 
     Raises:
-        DataError: no such file, or one that is not a whole VOC annotation; names file and object.
+        DataError: the path is none that a file can have.
     """
     path = Path(path)
     # Enough to find a file of a devkit tree, short enough to read.
@@ -26,17 +27,15 @@ def read_annotation(path: Path | str) -> VocFile:
     try:
         data = path.read_bytes()
     except FileNotFoundError:
-        raise DataError(
+        fault = (
             f"{path} does not exist. Add the annotation, or take {path.stem} out of the image list."
-        ) from None
+        )
+        return VocFile(where, faults=[fault])
     except OSError as error:
-        raise DataError(f"{path} cannot be read: {error.strerror}.") from None
+        return VocFile(where, faults=[f"{path} cannot be read: {error.strerror}."])
     except ValueError:  # a zero byte, which no file has in its name
         raise DataError(f"image id {path.stem!r} is no file name. Fix the image list.") from None
-    annotation = parse_voc(data, where)
-    if annotation.faults:
-        raise DataError(first_few(annotation.faults, indent=""))
-    return annotation
+    return parse_voc(data, where)
 
 
 def name_of(annotation: VocFile, item: VocObject) -> str:
@@ -44,31 +43,20 @@ def name_of(annotation: VocFile, item: VocObject) -> str:
     return f"{annotation.where}, object {item.number} ({item.name})"
 
 
-def check_boxes(annotation: VocFile) -> list[str]:
-    """What is wrong with the boxes, one sentence each: corners swapped, out of the image.
+def swapped(annotation: VocFile, item: VocObject) -> str:
+    """What is wrong with a box whose corners are swapped; "" for any other."""
+    xmin, ymin, xmax, ymax = item.box
+    for low, high, axis in ((xmin, xmax, "x"), (ymin, ymax, "y")):
+        if low > high:
+            return (
+                f"{name_of(annotation, item)}: {axis}min {low:g} is greater than {axis}max "
+                f"{high:g}. Swap them or delete the object."
+            )
+    return ""
 
-    Pixels are counted from 1, both ends inside; home-made files that count from 0 pass too.
-    """
-    faults = []
-    width, height = annotation.size or (None, None)
-    stem = Path(annotation.where).stem
-    for item in annotation.objects:
-        xmin, ymin, xmax, ymax = item.box
-        where = name_of(annotation, item)
-        for low, high, axis, size, word in (
-            (xmin, xmax, "x", width, "wide"),
-            (ymin, ymax, "y", height, "high"),
-        ):
-            if low > high:
-                faults.append(
-                    f"{where}: {axis}min {low:g} is greater than {axis}max {high:g}. "
-                    "Swap them or delete the object."
-                )
-            if low < 0:
-                faults.append(f"{where}: {axis}min is {low:g}. VOC counts pixels from 1.")
-            if size is not None and high > size:
-                faults.append(
-                    f"{where}: {axis}max is {high:g}, the image is {size} {word}. "
-                    f"Fix the file, or take {stem} out of the image list."
-                )
-    return faults
+
+def leaves_image(annotation: VocFile, item: VocObject) -> bool:
+    """Whether a box has a part outside its image; home-made files may count from 0."""
+    xmin, ymin, xmax, ymax = item.box
+    width, height = annotation.size or (math.inf, math.inf)
+    return min(xmin, ymin) < 0 or xmax > width or ymax > height

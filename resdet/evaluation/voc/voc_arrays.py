@@ -21,12 +21,21 @@ import numpy as np
 
 from resdet import profile
 from resdet.errors import DataError, first_few
+from resdet.evaluation.inputs.annotation_entries import TruthFaults
 from resdet.evaluation.inputs.arrays import BoolArray, FloatArray, ImageId, IntArray
 from resdet.evaluation.inputs.detections import Columns
+from resdet.evaluation.inputs.findings import TRUTH
 from resdet.evaluation.inputs.ground_truth import GroundTruth, SetIndex, read_ground_truth
-from resdet.evaluation.voc.annotation_files import check_boxes, name_of, read_annotation
+from resdet.evaluation.voc.annotation_files import (
+    leaves_image,
+    name_of,
+    read_annotation,
+    swapped,
+)
 from resdet.formats.voc_list import read_list, to_make_layout
 from resdet.formats.voc_xml import VOC_CLASSES, VocFile
+
+OUTSIDE = "boxes that leave their image, kept"
 
 
 def inclusive(half_open: FloatArray) -> FloatArray:
@@ -46,6 +55,8 @@ class VocGroundTruth:
     boxes: FloatArray  # (objects, 4), VOC's way
     difficult: BoolArray
     repairs: dict[str, int] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()  # on faults that were accepted
+    accepted: Mapping[str, int] = field(default_factory=dict)  # faults by rule
 
     @property
     def classes(self) -> tuple[str, ...]:
@@ -92,31 +103,44 @@ def voc_index(
 
 @profile.timed("read annotations")
 def read_devkit_ground_truth(
-    root: Path | str, split: str, classes: Sequence[str] | None = None
+    root: Path | str,
+    split: str,
+    classes: Sequence[str] | None = None,
+    accepted: Mapping[str, int] | None = None,
 ) -> VocGroundTruth:
     """The objects of ROOT/ImageSets/Main/<split>.txt, from ROOT/Annotations.
 
     Without `classes`, the twenty of VOC when every name is one of them; else the names found,
     with those that have a list of their own in ImageSets/Main (a home-made set).
 
+    Args:
+        accepted: by rule, exactly so many faults of annotations are accepted (`gt-images`: files
+            that are none; `gt-entries`, `gt-boxes`: objects), other rules are of detections; None
+            where the caller cannot state any.
+
     Raises:
         DataError: the tree is not there (a near match is named), the list or an annotation is
             faulty, a class name is not among the classes.
+        CheckFailed: another number of faults was accepted than there is.
     """
     root = Path(root)
     _find_tree(root, split)
     image_ids = read_list(root, split)
-    annotations = [read_annotation(root / "Annotations" / f"{i}.xml") for i in image_ids]
-    faults = [fault for annotation in annotations for fault in check_boxes(annotation)]
-    if faults:
-        count = f"{len(faults):,} {'box is' if len(faults) == 1 else 'boxes are'} faulty."
-        raise DataError(f"{root}: {count}\n{first_few(faults)}")
+    title = f"{root.name} {split}"
+    faults = TruthFaults(title, accepted)
+    files = {i: read_annotation(root / "Annotations" / f"{i}.xml") for i in image_ids}
+    left = {i: a for i, a in files.items() if _is_usable(a, faults)}
+    if not left:
+        faults.emptied.append(f"ImageSets/Main/{split}.txt")
+    notes = faults.settle()
+    image_ids, annotations = tuple(left), list(left.values())
     names = {item.name for a in annotations for item in a.objects}
     chosen = tuple(classes) if classes is not None else _classes_of(root, names)
     _refuse_unknown_names(annotations, chosen)
     repairs: dict[str, int] = {}
     for annotation in annotations:
-        for what, times in annotation.repairs.items():
+        counts = {**annotation.repairs, OUTSIDE: _outside(annotation)}
+        for what, times in counts.items():
             repairs[what] = repairs.get(what, 0) + times
     places = {name: i for i, name in enumerate(chosen)}
     rows = [
@@ -125,15 +149,35 @@ def read_devkit_ground_truth(
         for item in annotation.objects
     ]
     sizes = [a.size or (math.nan, math.nan) for a in annotations]
-    index = voc_index(f"{root.name} {split}", chosen, image_ids, np.array(sizes, dtype=np.float64))
+    index = voc_index(title, chosen, image_ids, np.array(sizes, dtype=np.float64))
     return VocGroundTruth(
         index,
         np.array([r[0] for r in rows], dtype=np.int64),
         np.array([r[1] for r in rows], dtype=np.int64),
         np.array([r[2] for r in rows], dtype=np.float64).reshape(-1, 4),
         np.array([r[3] for r in rows], dtype=np.bool_),
-        repairs,
+        {what: times for what, times in repairs.items() if times},
+        tuple(notes),
+        {r: n for r, n in (accepted or {}).items() if r.startswith(TRUTH)},
     )
+
+
+def _is_usable(annotation: VocFile, faults: TruthFaults) -> bool:
+    """Whether the file is an annotation; its faults are added, faulty objects taken out."""
+    if not annotation.is_whole:
+        faults.add("images", annotation.faults[0])
+        return False
+    for line in annotation.faults:
+        faults.add("entries", line)
+    for item in list(annotation.objects):
+        if line := swapped(annotation, item):
+            faults.add("boxes", line)
+            annotation.objects.remove(item)
+    return True
+
+
+def _outside(annotation: VocFile) -> int:
+    return sum(leaves_image(annotation, item) for item in annotation.objects)
 
 
 def _find_tree(root: Path, split: str) -> None:

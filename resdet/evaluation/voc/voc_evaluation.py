@@ -27,7 +27,7 @@ from resdet.errors import CheckFailed
 from resdet.evaluation.analysis.zero_ap import notes_on_zero
 from resdet.evaluation.inputs.arrays import ImageId, IntArray
 from resdet.evaluation.inputs.detections import Columns
-from resdet.evaluation.inputs.findings import Finding, finding, refuse_if_any, share
+from resdet.evaluation.inputs.findings import TRUTH, Finding, finding, refuse_if_any, share
 from resdet.evaluation.inputs.validation import check_columns
 from resdet.evaluation.voc.class_scores import (
     AP_RULES,
@@ -108,6 +108,12 @@ def evaluate_at(
     The mean of the results' `mean_ap` over OVERLAPS is Detectron2's "AP" of a VOC set.
     """
     _refuse_unknown_choices(ap, ious, style)
+    stated = {r: n for r, n in (accepted or {}).items() if r.startswith(TRUTH)}
+    if stated and stated != dict(ground_truth.accepted):
+        raise CheckFailed(
+            f"{ground_truth.index.title} was read with {dict(ground_truth.accepted) or 'nothing'} "
+            f"accepted, and {stated} is stated now. State the same, or nothing."
+        )
     columns, kept, findings = _columns(ground_truth, detections)
     findings += check_columns(columns, ground_truth.index, detections.evaluated, subset)
     warnings = refuse_if_any(detections.title, findings, accepted)
@@ -137,7 +143,13 @@ def evaluate_at(
     for place, iou in enumerate(ious):
         classes = {name: each[place] for name, each in scores.items()}
         result = VocResult(
-            ap, iou, style, classes, images, tuple(warnings), accepted=dict(accepted or {})
+            ap,
+            iou,
+            style,
+            classes,
+            images,
+            tuple(warnings),
+            accepted={**ground_truth.accepted, **(accepted or {})},
         )
         if iou == 0.5:  # what a zero means elsewhere is another question
             causes = notes_on_zero(result.mean_ap, ground_truth, columns, used)

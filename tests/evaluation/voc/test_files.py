@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import gzip
+import json
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
+from resdet.cli import main
 from resdet.errors import CheckFailed, DataError
+from resdet.evaluation.inputs.annotation_entries import RULES
 from resdet.evaluation.voc import voc_evaluation as voc
-from resdet.evaluation.voc.annotation_files import check_boxes, read_annotation
+from resdet.evaluation.voc.annotation_files import read_annotation
 from tests.support.voc_xml import annotation, tags, voc_object
 
 
@@ -75,8 +78,9 @@ def test_blanks_around_a_class_name_are_fixed_and_counted(devkit: Path) -> None:
 )
 def test_faulty_objects_are_named(devkit: Path, objects: str, match: str) -> None:
     """F11, F15: file, object, class and value."""
+    parsed(devkit, objects)
     with pytest.raises(DataError, match=match):
-        parsed(devkit, objects)
+        voc.read_devkit_ground_truth(devkit, "test")
 
 
 @pytest.mark.parametrize(
@@ -97,32 +101,78 @@ def test_files_that_are_no_annotation_are_refused(devkit: Path, text: str, match
     """F16, F87: names which file and what it is instead."""
     path = devkit / "Annotations" / "000001.xml"
     path.write_text(text, encoding="utf-8")
+    (fault,) = read_annotation(path).faults
+    assert match in fault
     with pytest.raises(DataError, match=match):
-        read_annotation(path)
+        voc.read_devkit_ground_truth(devkit, "test")
 
 
 def test_a_missing_annotation_is_named(devkit: Path) -> None:
     """F1: the file and the way out."""
-    with pytest.raises(DataError, match=r"zzz.xml does not exist.*take zzz out"):
-        read_annotation(devkit / "Annotations" / "zzz.xml")
+    (devkit / "Annotations" / "000002.xml").unlink()
+    with pytest.raises(DataError, match=r"000002.xml does not exist.*take 000002 out"):
+        voc.read_devkit_ground_truth(devkit, "test")
 
 
 @pytest.mark.parametrize(
     ("box", "match"),
-    [
-        ((9, 1, 3, 5), r"xmin 9 is greater than xmax 3"),
-        ((1, 1, 51, 5), "xmax is 51, the image is 50 wide"),
-        ((1, 1, 5, 41), "ymax is 41, the image is 40 high"),
-        ((-1, 1, 5, 5), "xmin is -1"),
-    ],
+    [((9, 1, 3, 5), "xmin 9 is greater than xmax 3"), ((1, 9, 5, 3), "ymin 9 is greater than")],
 )
-def test_boxes_swapped_or_outside_are_found(devkit: Path, box: Any, match: str) -> None:
-    """F11, F12: with the object, both values and the image's size (50 x 40)."""
-    faults = check_boxes(parsed(devkit, voc_object("cow", box)))
-    assert len(faults) == 1
-    assert match in faults[0]
+def test_swapped_boxes_are_found(devkit: Path, box: Any, match: str) -> None:
+    """F11: with the object and both values."""
+    parsed(devkit, voc_object("cow", box))
     with pytest.raises(DataError, match=match):
         voc.read_devkit_ground_truth(devkit, "test")
+
+
+@pytest.mark.parametrize("box", [(1, 1, 51, 5), (1, 1, 5, 41), (-1, 1, 5, 5)])
+def test_boxes_that_leave_their_image_are_scored_and_counted(devkit: Path, box: Any) -> None:
+    """F12: the devkit and Detectron2 score them as they stand; the image is 50 x 40."""
+    parsed(devkit, voc_object("cow", box))
+    truth = voc.read_devkit_ground_truth(devkit, "test", ["cow"])
+    assert truth.repairs["boxes that leave their image, kept"] == 1
+    assert truth.boxes.tolist() == [list(box)]
+    found = voc.detections_from_boxes(
+        ["cow"], ["000001"], [0], [(box[0] - 1, box[1] - 1, box[2], box[3])], [0.9],
+        evaluated=truth.image_ids,
+    )  # fmt: skip
+    assert voc.evaluate(truth, found).mean_ap == pytest.approx(1)
+
+
+COW = voc_object("cow", (1, 1, 9, 9))
+
+
+@pytest.mark.parametrize(
+    ("text", "rule", "left"),
+    [
+        ("<annotation><object>", "gt-images", 0),
+        (None, "gt-images", 0),
+        (annotation(voc_object("cow", (9, 1, 3, 5)), COW), "gt-boxes", 1),
+        (annotation(voc_object("cow", ("x", 1, 3, 5)), COW), "gt-entries", 1),
+    ],
+)
+def test_faults_of_annotations_are_accepted_by_their_count(
+    devkit: Path, tmp_path: Path, capsys: Any, text: str | None, rule: str, left: int
+) -> None:
+    """`evaluate voc`: the page's words are typed, and stand in the JSON."""
+    path = devkit / "Annotations" / "000001.xml"
+    path.unlink()
+    if text is not None:
+        path.write_text(text, encoding="utf-8")
+    dets = written(tmp_path, cow="000002 0.5 1 1 5 5\n")
+    words = ["evaluate", "voc", str(dets), "--root", str(devkit), "--split", "test"]
+    words += ["--ap", "area", "--json"]
+    assert main.main(words) == 2
+    page = capsys.readouterr().err
+    assert page.strip().endswith(f": --accept {rule}=1")
+    assert main.main([*words, "--accept", f"{rule}=1"]) == 0
+    captured = capsys.readouterr()
+    output = json.loads(captured.out)
+    assert output["accepted"] == {rule: 1}
+    assert output["images"]["expected"] == (1 if rule == "gt-images" else 2)
+    assert output["classes"]["cow"]["positives"] == left
+    assert f"1 x {RULES[rule]}" in captured.err
+    assert main.main([*words, "--accept", f"{rule}=2"]) == 1
 
 
 # -- lists ------------------------------------------------------------------------------------
