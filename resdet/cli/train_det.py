@@ -154,6 +154,8 @@ def _load(name: str, options: DataOptions) -> DetectionSet:
     logger.info("%s: %s", name, ", ".join(f"{k} {v}" for k, v in data.counts.items()))
     for note in data.notes:
         logger.warning("%s: %s", name, note)
+    if isinstance(data.records, SerializedList):
+        return data
     return dataclasses.replace(data, records=SerializedList(data.records))
 
 

@@ -11,6 +11,7 @@ Not for: facts about single files (`cache`).
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import json
 import logging
@@ -22,14 +23,26 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import PIL
 
 from resdet.atomic import atomic_path
 from resdet.data.cache import SETTLED_SECONDS, cache_folder
+from resdet.formats import foreign
 
 logger = logging.getLogger(__name__)
 
 Arrays = dict[str, np.ndarray]
 _HEAD = "head"
+
+
+@functools.cache
+def code_version() -> str:
+    """Of all code that reads data: another version may make something else of the same files."""
+    digest = hashlib.sha1()
+    for package in (Path(__file__).parent, Path(foreign.__file__).parent):
+        for path in sorted(package.rglob("*.py")):
+            digest.update(path.read_bytes())
+    return f"{digest.hexdigest()[:12]}, Pillow {PIL.__version__}"
 
 
 def path_of(kind: str, what: str) -> Path:

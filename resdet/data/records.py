@@ -150,11 +150,20 @@ def hash_of_records(
     for record in records:
         name = portable(Path(record["file_name"]).name)
         row = [name, str(record["image_id"]), record["width"], record["height"]]
-        for a in record.get("annotations", ()):
-            row.append([*map(float, a["bbox"]), a["category_id"], a["iscrowd"], a["difficult"]])
-            row.append(float(a["area"]))
-        digest.update(json.dumps(row).encode())
+        digest.update(_row_text(row, record.get("annotations", ())).encode())
     return digest.hexdigest()
+
+
+def _row_text(row: Sequence[Any], annotations: Sequence[Mapping[str, Any]]) -> str:
+    """JSON of an image and its objects, as `json.dumps` has it; most of the time of a hash."""
+    parts = [json.dumps(row)[:-1]]
+    for a in annotations:
+        x0, y0, x1, y1 = map(float, a["bbox"])
+        parts.append(
+            f", [{x0!r}, {y0!r}, {x1!r}, {y1!r}, {a['category_id']}, {a['iscrowd']}, "
+            f"{a['difficult']}], {float(a['area'])!r}"
+        )
+    return "".join(parts) + "]"
 
 
 def count_records(records: Sequence[Mapping[str, Any]]) -> dict[str, int]:

@@ -10,6 +10,7 @@ Not for: objects that change; what is taken out is a copy.
 
 from __future__ import annotations
 
+import io
 import pickle
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
@@ -42,6 +43,10 @@ class SerializedList(Sequence[Any]):
         """All items as uint8, and where each begins and ends: (N + 1,) int64."""
         return np.frombuffer(self._bytes, dtype=np.uint8), self._ends
 
+    def __reduce__(self) -> Any:
+        # A memoryview cannot be pickled, as a worker that is spawned would need.
+        return type(self).of, self.parts()
+
     def __len__(self) -> int:
         return len(self._ends) - 1
 
@@ -59,6 +64,36 @@ class SerializedList(Sequence[Any]):
     @staticmethod
     def _unpacked(data: memoryview) -> Any:
         return pickle.loads(data)
+
+
+class PlainList(SerializedList):
+    """A sequence of texts, numbers, None, and lists, tuples and dicts of these: what `of` gets may
+    come from a file, and nothing in it is executed."""
+
+    @staticmethod
+    def _unpacked(data: memoryview) -> Any:
+        return _PlainUnpickler(io.BytesIO(data)).load()
+
+
+class _PlainUnpickler(pickle.Unpickler):
+    def find_class(self, module: str, name: str) -> Any:
+        raise pickle.UnpicklingError(f"{module}.{name} is no plain value")
+
+
+class Chosen(Sequence[Any]):
+    """Some items of a list, which stays as it is."""
+
+    def __init__(self, items: SerializedList, places: Iterable[int]):
+        self._items = items
+        self._places = np.fromiter(places, dtype=np.int64)
+
+    def __len__(self) -> int:
+        return len(self._places)
+
+    def __getitem__(self, index: Any) -> Any:
+        if isinstance(index, slice):
+            return Chosen(self._items, self._places[index])
+        return self._items[int(self._places[index])]
 
 
 class TextList(SerializedList):

@@ -23,7 +23,7 @@ from resdet import profile
 from resdet.data.images.reader import ImageReader
 from resdet.data.order import Sample, SampleOrder, seed_global_generators
 from resdet.data.records import all_crowd
-from resdet.data.serialized import SerializedList
+from resdet.data.serialized import Chosen, SerializedList
 from resdet.engine.data_workers import Loader
 
 
@@ -149,8 +149,10 @@ def training_records(
     drop_difficult: bool,
     filter_empty: bool,
     left_out: dict[str, list[Any]] | None = None,
-) -> tuple[SerializedList, dict[str, int]]:
+) -> tuple[Sequence[dict[str, Any]], dict[str, int]]:
     """The records that train; how many were left out and why, and their objects (F15, F44).
+
+    Those of a serialised list are not copied where none of them changes.
 
     The counts are of images, but for `difficult_dropped`, `objects` (that are no crowd) and
     `crowds`.
@@ -161,7 +163,10 @@ def training_records(
     names = ("difficult_dropped", "without_objects", "crowd_only", "objects", "crowds")
     counts = dict.fromkeys(names, 0)
     ids = {} if left_out is None else left_out
-    return SerializedList(_kept(records, drop_difficult, filter_empty, counts, ids)), counts
+    kept = _kept(records, drop_difficult, filter_empty, counts, ids)
+    if isinstance(records, SerializedList) and not drop_difficult:
+        return Chosen(records, (place for place, _ in kept)), counts
+    return SerializedList(record for _, record in kept), counts
 
 
 def _kept(
@@ -170,8 +175,8 @@ def _kept(
     filter_empty: bool,
     counts: dict[str, int],
     left_out: dict[str, list[Any]],
-) -> Iterator[dict[str, Any]]:
-    for record in records:
+) -> Iterator[tuple[int, dict[str, Any]]]:
+    for place, record in enumerate(records):
         annotations = record["annotations"]
         if drop_difficult:
             used = [a for a in annotations if not a.get("difficult", 0)]
@@ -185,7 +190,7 @@ def _kept(
             counts[reason] += 1
             left_out.setdefault(reason, []).append(record["image_id"])
             continue
-        yield {**record, "annotations": annotations}
+        yield place, {**record, "annotations": annotations}
 
 
 def no_object(images: int, counts: Mapping[str, int]) -> str:

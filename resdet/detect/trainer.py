@@ -302,7 +302,9 @@ class DetectorTraining:
         cfg = self.cfg
         left_out: dict[str, list[Any]] = {}
         records, counts = training_records(
-            (r for s in self.train_sets for r in s.records),
+            self.train_sets[0].records
+            if len(self.train_sets) == 1
+            else (r for s in self.train_sets for r in s.records),
             drop_difficult=cfg.DATASETS.VOC_DIFFICULT == "drop",
             filter_empty=cfg.DATALOADER.FILTER_EMPTY_ANNOTATIONS,
             left_out=left_out,

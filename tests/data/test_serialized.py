@@ -1,11 +1,12 @@
 """Records and names as bytes: the same things, one at a time."""
 
 import multiprocessing
+import pickle
 from pathlib import Path
 
 import pytest
 
-from resdet.data.serialized import SerializedList, TextList
+from resdet.data.serialized import Chosen, PlainList, SerializedList, TextList
 
 RECORDS = [
     {"file_name": f"{i}.jpg", "annotations": [{"bbox": [0.0, 1.0, i, 3.0]}]} for i in range(5)
@@ -36,6 +37,28 @@ def test_a_list_is_made_again_from_its_parts():
     for listed in (SerializedList(RECORDS), TextList(["a", "ü.jpg", ""]), TextList([])):
         again = type(listed).of(*listed.parts())
         assert [*again] == [*listed] and len(again) == len(listed)
+
+
+def test_lists_go_to_workers_that_are_spawned():
+    """F66: what they get is pickled, also where it came from a file."""
+    for listed in (SerializedList(RECORDS), PlainList.of(*PlainList(RECORDS).parts())):
+        for given in (listed, Chosen(listed, [3, 1])):
+            assert [*pickle.loads(pickle.dumps(given))] == [*given]
+
+
+def test_a_plain_list_makes_plain_values_alone():
+    values = [{"a": (1, 2.5, None, True)}, ["ü", "\udcff"], {}]
+    assert [*PlainList(values)] == values
+    with pytest.raises(pickle.UnpicklingError, match="Path is no plain value"):
+        PlainList([Path("x")])[0]
+
+
+def test_chosen_items_are_those_of_the_list():
+    chosen = Chosen(SerializedList(RECORDS), iter([4, 0, 2]))
+    assert [*chosen] == [RECORDS[i] for i in (4, 0, 2)] and len(chosen) == 3
+    assert chosen[-1] == RECORDS[2] and [*chosen[1:]] == [RECORDS[0], RECORDS[2]]
+    with pytest.raises(IndexError):
+        chosen[3]
 
 
 @pytest.mark.skipif(

@@ -27,6 +27,7 @@ from resdet.data.options import Counts, count_for, to_type
 from resdet.errors import DataError
 from resdet.formats import coco_json, foreign
 from resdet.formats.coco_json import Id, Size
+from resdet.formats.json_decoding import loads
 from resdet.formats.other_tools import describe_json
 
 
@@ -78,7 +79,7 @@ def read_json(path: Path) -> dict[str, Any]:
         raise DataError(f"{path} cannot be read: {error.strerror}.") from None
     try:
         data = gzip.decompress(data) if data.startswith(b"\x1f\x8b") else data
-        content = json.loads(data.decode("utf-8-sig"))
+        content = loads(data.removeprefix(b"\xef\xbb\xbf"))
     except (EOFError, OSError, zlib.error) as error:
         raise DataError(f"{path} is cut off or damaged: {error}. Fetch it again.") from None
     except RecursionError:

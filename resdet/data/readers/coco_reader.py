@@ -19,6 +19,7 @@ from resdet.data.checks.boxes import Item, check_boxes
 from resdet.data.checks.faults import Faults
 from resdet.data.images.reader import IMAGE_SUFFIXES
 from resdet.data.options import DataOptions
+from resdet.data.readers.coco_cache import CocoCache
 from resdet.data.readers.coco_entries import CocoFile, parse_coco, read_json
 from resdet.data.readers.listed_files import locate, refuse_missing
 from resdet.data.records import (
@@ -55,6 +56,21 @@ def load_coco(
             or sizes are wrong; one page with all of it.
     """
     options = options or DataOptions()
+    cache = CocoCache(
+        json_file,
+        image_root,
+        # Faults that may be passed over are counted by the set's name.
+        options,
+        name=name,
+        evaluators=evaluators,
+        voc_year=voc_year,
+        sources=sources,
+        is_published=is_published,
+        repeats_objects=repeats_objects,
+    )
+    data = cache.read(name)
+    if data is not None:
+        return data
     faults = Faults(name, str(json_file))
     content = read_json(json_file)
     repeated = _without_repeats(content) if repeats_objects else 0
@@ -83,18 +99,20 @@ def load_coco(
     if not records:
         raise DataError(f"{name} has 0 usable images: {len(file.images)} are listed, all missing.")
     classes = tuple(file.categories.values())
-    return DetectionSet(
-        name=name,
-        records=records,
-        classes=classes,
-        category_ids=tuple(file.categories),
-        evaluators=evaluators,
-        voc_year=voc_year,
-        annotated=file.annotated,
-        hash=hash_of_records(records, classes, exif=options.exif),
-        counts={**count_records(records), **{k: v for k, v in counts.items() if v}},
-        sources=sources,
-        notes=tuple(_notes(file, records, classes, evaluators)),
+    return cache.write(
+        DetectionSet(
+            name=name,
+            records=records,
+            classes=classes,
+            category_ids=tuple(file.categories),
+            evaluators=evaluators,
+            voc_year=voc_year,
+            annotated=file.annotated,
+            hash=hash_of_records(records, classes, exif=options.exif),
+            counts={**count_records(records), **{k: v for k, v in counts.items() if v}},
+            sources=sources,
+            notes=tuple(_notes(file, records, classes, evaluators)),
+        )
     )
 
 

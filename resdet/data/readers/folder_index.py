@@ -20,12 +20,12 @@ import numpy as np
 from resdet.data.array_cache import (
     are_equal,
     are_settled,
+    code_version,
     path_of,
     read_arrays,
     stats_of,
     write_arrays,
 )
-from resdet.data.images.scan import VERSION
 from resdet.data.options import DataOptions
 from resdet.data.readers.listed_files import native
 from resdet.data.serialized import TextList
@@ -52,7 +52,7 @@ class FolderIndex:
         self.is_used = options.cache
         reading = (options.exif, options.sixteen_bit, options.alpha_over, options.max_pixels)
         self.head = {
-            "version": f"1, headers {VERSION}",
+            "version": code_version(),
             "root": os.fsencode(root).decode("utf-8", "surrogateescape"),
             "reading": repr((reading, options.check_images)),
         }

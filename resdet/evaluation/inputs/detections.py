@@ -26,7 +26,6 @@ from resdet.evaluation.inputs.arrays import (
     FloatArray,
     IntArray,
     as_text,
-    msgspec_module,
     places,
     read_json,
     shorten,
@@ -38,6 +37,7 @@ from resdet.evaluation.inputs.image_ids import EXACT
 from resdet.evaluation.inputs.json_stream import NotAnArray, Quick, array_pieces
 from resdet.evaluation.inputs.malformed_entries import Former, Part
 from resdet.evaluation.inputs.masks import are_whole, mask_boxes
+from resdet.formats.json_decoding import msgspec_module
 
 TASKS = ("bbox", "segm")
 # Entries of a list that are looked at together.

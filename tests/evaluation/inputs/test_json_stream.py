@@ -21,6 +21,7 @@ from resdet.evaluation.inputs import arrays, detections, ground_truth, json_stre
 from resdet.evaluation.inputs.findings import Finding
 from resdet.evaluation.inputs.ground_truth import SetIndex, read_ground_truth
 from resdet.evaluation.inputs.validation import check_results
+from resdet.formats import json_decoding
 
 BLOCKS = (1, 2, 7, 40, 1000)
 Outcome = tuple[str, Any]
@@ -206,7 +207,7 @@ def decoder(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> 
         pytest.importorskip("msgspec", reason="msgspec is not installed here")
     else:
         monkeypatch.setattr(detections, "msgspec_module", lambda: None)
-        monkeypatch.setattr(arrays, "msgspec_module", lambda: None)
+        monkeypatch.setattr(json_decoding, "msgspec_module", lambda: None)
     detections._typed_decoder.cache_clear()
     yield request.param
     detections._typed_decoder.cache_clear()
