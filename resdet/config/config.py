@@ -23,7 +23,7 @@ from detectron2.config import get_cfg as get_detectron2_cfg
 
 from resdet.config import ranges
 from resdet.config.config_file import parse_text, read_file
-from resdet.config.detectron2_keys import READ, REFUSED, fate_of
+from resdet.config.detectron2_keys import DETECTOR, META_ARCHITECTURES, READ, REFUSED, fate_of
 from resdet.config.keys import ALLOWED, COUNTS, ONLY_OF, add_keys
 from resdet.errors import ConfigError, first_few
 from resdet.nets.families import family_of
@@ -130,9 +130,21 @@ def _check_values(config: Config) -> None:
         f"{config.stated.get(key, 'default')}: {key} is {_show(value)}, expected {expected}."
         for key, value, expected in ranges.faults(config.cfg, get_key)
     ]
-    faults += [f"{n.text} Leave it out." for n in unread(config) if not n.is_stock]
+    faults += _other_architecture(config) or [
+        f"{n.text} {n.fix}" for n in unread(config) if not n.is_stock
+    ]
     if faults:
         raise ConfigError(first_few(faults, indent=""))
+
+
+def _other_architecture(config: Config) -> list[str]:
+    """A fault where the config is of no Faster R-CNN. Its other keys need no second one."""
+    key, architecture = "MODEL.META_ARCHITECTURE", config.cfg.MODEL.META_ARCHITECTURE
+    if architecture == DETECTOR:
+        return []
+    why = META_ARCHITECTURES.get(architecture, "no detector of this name is known here")
+    where = config.stated.get(key, "default")
+    return [f"{where}: {key} is {architecture}, expected {DETECTOR}: {why}."]
 
 
 class Unread(NamedTuple):
@@ -140,25 +152,30 @@ class Unread(NamedTuple):
 
     Attributes:
         is_stock: it asks for nothing by itself and stands in a file, as in Detectron2's own bases.
+        fix: what to do.
     """
 
     text: str
     is_stock: bool
+    fix: str = "Leave it out."
 
 
 def unread(config: Config) -> Iterator[Unread]:
     """Keys of Detectron2 that were given a value which nothing here would read."""
     defaults = get_detectron2_cfg()
-    is_retinanet = config.cfg.MODEL.META_ARCHITECTURE == "RetinaNet"
     for key, where in config.stated.items():
         fate = fate_of(key)
-        if fate.kind == READ or (is_retinanet and key.startswith("MODEL.RETINANET.")):
+        if fate.kind == READ:
             continue
         value = get_key(config.cfg, key)
         if not _same(value, get_key(defaults, key)):
             verb = "not read" if fate.kind == REFUSED else "without meaning here"
             text = f"{where}: {key} {_show(value)} is {verb}: {fate.note}."
-            yield Unread(text, fate.kind != REFUSED and where != "command line")
+            is_stock = fate.kind != REFUSED and where != "command line"
+            default = get_key(defaults, key)
+            typed = f"{key} {default!r}".replace("'", "") if default != () else f'{key} "()"'
+            fix = "Leave it out." if where == "command line" else f"Leave it out, or add: {typed}"
+            yield Unread(text, is_stock, fix)
 
 
 def refuse_keys_of_other(config: Config, command: str) -> None:

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import ast
 import difflib
+import operator
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,15 @@ from resdet.errors import ConfigError
 
 # Far above any config; beyond them a file is something else, or made to exhaust a reader.
 MOST_BYTES, MOST_VALUES = 1_000_000, 100_000
+EVAL_TAG = "tag:yaml.org,2002:python/object/apply:eval"
+OPERATORS: dict[type[ast.operator], Any] = {
+    ast.Add: operator.add,
+    ast.Sub: operator.sub,
+    ast.Mult: operator.mul,
+    ast.Div: operator.truediv,
+    ast.Pow: operator.pow,
+}
+MOST_POWER = 64
 SAFE_TAGS = ("seq", "str", "int", "float", "bool", "null", "map", "python/tuple")
 
 
@@ -70,6 +80,12 @@ def read_file(path: Path, chain: tuple[Path, ...] = ()) -> Iterator[tuple[str, A
 
 
 def _text_of(path: Path, chain: tuple[Path, ...]) -> str:
+    if path.suffix == ".py" and path.is_file():
+        raise ConfigError(
+            f"{path} is Python, which would have to be run (Detectron2's lazy configs). Its YAML "
+            "configs and the presets of resdet are read: --config faster_rcnn_R_50_FPN_1x.yaml, "
+            "--config coco_r50_fpn."
+        )
     try:
         # A pipe or a device would wait for ever, or never end.
         if path.exists() and not path.is_file():
@@ -123,6 +139,9 @@ def _entries(node: yaml.MappingNode, path: Path, prefix: str) -> Iterator[tuple[
                 f"{where}: {prefix}{key} stands twice (first in line {seen[key]}). Keep one."
             )
         seen[key] = line
+        if value_node.tag == EVAL_TAG:
+            yield prefix + key, _arithmetic(value_node, where), where
+            continue
         _refuse_unsafe_tag(value_node, where)
         if isinstance(value_node, yaml.MappingNode):
             yield from _entries(value_node, path, f"{prefix}{key}.")
@@ -133,7 +152,60 @@ def _entries(node: yaml.MappingNode, path: Path, prefix: str) -> Iterator[tuple[
 def _refuse_unsafe_tag(node: yaml.Node, where: str) -> None:
     tag = node.tag.removeprefix("tag:yaml.org,2002:")
     if tag not in SAFE_TAGS:
-        raise ConfigError(f"{where}: the tag !!{tag} would run code; refused.")
+        raise ConfigError(
+            f"{where}: the tag !!{tag} would run code; refused. Write out the value that it stands "
+            "for."
+        )
+
+
+def _arithmetic(node: yaml.Node, where: str) -> Any:
+    """The value of an expression of numbers, lists, + - * / ** and one loop over a list of numbers.
+
+    Detectron2's Base-RetinaNet.yaml has its anchors so. Nothing is run: what is not one of these
+    is refused, and so is a power beyond 64.
+    """
+    texts = node.value if isinstance(node, yaml.SequenceNode) else []
+    if len(texts) == 1 and isinstance(texts[0], yaml.ScalarNode):
+        try:
+            tree = ast.parse(texts[0].value, mode="eval")
+            return _computed(tree.body, {})
+        except (SyntaxError, ValueError, ArithmeticError, MemoryError, RecursionError):
+            pass
+    _refuse_unsafe_tag(node, where)
+    return None
+
+
+def _computed(node: ast.expr, names: dict[str, float]) -> Any:
+    """Raises ValueError for what is no arithmetic."""
+    match node:
+        case ast.Constant(value=int() | float() as value) if not isinstance(value, bool):
+            return value
+        case ast.Name(id=name) if name in names:
+            return names[name]
+        case ast.List(elts=items):
+            return [_computed(item, names) for item in items]
+        case ast.UnaryOp(op=ast.USub(), operand=inner):
+            return -_number(inner, names)
+        case ast.BinOp(left=left, op=sign, right=right) if type(sign) in OPERATORS:
+            first, second = _number(left, names), _number(right, names)
+            if isinstance(sign, ast.Pow) and not abs(second) <= MOST_POWER:
+                raise ValueError("a power of that size")
+            return OPERATORS[type(sign)](first, second)
+        case ast.ListComp(
+            elt=item,
+            generators=[
+                ast.comprehension(target=ast.Name(id=name), iter=ast.List(elts=over), ifs=[])
+            ],
+        ) if not names:
+            return [_computed(item, {name: _number(value, {})}) for value in over]
+    raise ValueError("no arithmetic")
+
+
+def _number(node: ast.expr, names: dict[str, float]) -> Any:
+    value = _computed(node, names)
+    if isinstance(value, list | complex):
+        raise ValueError("no number")
+    return value
 
 
 def _size_of(node: yaml.Node, sizes: dict[int, int]) -> int:

@@ -29,9 +29,16 @@ _LATER = "not built yet"
 FATES: dict[str, Fate] = {
     "SOLVER.AMP.ENABLED": Fate(REFUSED, "set ENGINE.BF16 auto: mixed precision is bfloat16 here"),
     "SOLVER.REFERENCE_WORLD_SIZE": Fate(REFUSED, "set SOLVER.REFERENCE_BATCH and SCALE_LR"),
-    "MODEL.MASK_ON": Fate(REFUSED, f"masks are {_LATER}"),
-    "MODEL.KEYPOINT_ON": Fate(REFUSED, "keypoints are not trained here"),
-    "MODEL.LOAD_PROPOSALS": Fate(REFUSED, "proposal files are pickles, which run what is in them"),
+    "MODEL.MASK_ON": Fate(
+        REFUSED, f"masks are {_LATER}; without them this detector trains its boxes alone"
+    ),
+    "MODEL.KEYPOINT_ON": Fate(
+        REFUSED, "keypoints are not trained here; without them this detector trains its boxes alone"
+    ),
+    "MODEL.LOAD_PROPOSALS": Fate(
+        REFUSED,
+        "proposal files are pickles, which run what is in them; a Faster R-CNN makes its own",
+    ),
     "DATASETS.PROPOSAL_FILES_TRAIN": Fate(REFUSED, "as MODEL.LOAD_PROPOSALS"),
     "DATASETS.PROPOSAL_FILES_TEST": Fate(REFUSED, "as MODEL.LOAD_PROPOSALS"),
     "TEST.AUG.ENABLED": Fate(REFUSED, f"testing at several scales is {_LATER}"),
@@ -40,7 +47,8 @@ FATES: dict[str, Fate] = {
     ),
     "INPUT.CROP.ENABLED": Fate(REFUSED, f"crops for detection are {_LATER}"),
     "DATALOADER.SAMPLER_TRAIN": Fate(
-        REFUSED, f"samplers by class are {_LATER}; images come in a seeded order"
+        REFUSED,
+        f"samplers by class are {_LATER}; with TrainingSampler images come in a seeded order",
     ),
     "VIS_PERIOD": Fate(REFUSED, "EVAL.SAMPLES keeps pictures, which the report shows"),
     "GLOBAL.HACK": Fate(REFUSED, "no code here looks at it"),
@@ -57,9 +65,25 @@ FATES: dict[str, Fate] = {
     "MODEL.SEM_SEG_HEAD.": Fate(NONE, "only for semantic segmentation"),
     "MODEL.PANOPTIC_FPN.": Fate(NONE, "only for panoptic segmentation"),
     "MODEL.RETINANET.": Fate(NONE, "only for MODEL.META_ARCHITECTURE RetinaNet"),
-    "MODEL.ROI_BOX_CASCADE_HEAD.": Fate(NONE, "only for CascadeROIHeads, which are not tried"),
 }
 
+
+# MODEL.META_ARCHITECTURE: the detector here, and what the others are.
+DETECTOR = "GeneralizedRCNN"
+_OTHERS_TOOL = (
+    "Train it with Detectron2's own tools/train_net.py, and score its results file with resdet "
+    "evaluate coco"
+)
+META_ARCHITECTURES = {
+    "RetinaNet": f"RetinaNet, a detector without regions, is {_LATER}. {_OTHERS_TOOL}",
+    "FCOS": f"FCOS, a detector without regions, is {_LATER}. {_OTHERS_TOOL}",
+    "ProposalNetwork": "an RPN alone gives proposals without classes, which have no AP. The Faster "
+    "R-CNN of the same net has the same RPN: give --config faster_rcnn_R_50_C4_1x.yaml or "
+    "faster_rcnn_R_50_FPN_1x.yaml",
+    "PanopticFPN": "panoptic segmentation is not trained here. Its boxes are those of "
+    "faster_rcnn_R_50_FPN_1x.yaml",
+    "SemanticSegmentor": "semantic segmentation has no boxes",
+}
 
 # Of Detectron2's main alone, by its last name, as 0.6 does not have the key.
 ONLY_MAIN = {"REPEAT_SQRT": Fate(NONE, "only for a sampler by class")}

@@ -14,7 +14,7 @@ from typing import Any
 
 import torch
 from detectron2.layers import ShapeSpec
-from detectron2.modeling import BACKBONE_REGISTRY, Backbone
+from detectron2.modeling import BACKBONE_REGISTRY, Backbone, ResNet
 from torch import nn
 
 from resdet import nets
@@ -202,18 +202,31 @@ def net_backbone(cfg: Any, net: nets.Net, out_features: Sequence[str]) -> NetBac
 def net_part(model: nn.Module) -> nn.Module:
     """The net inside a detector, stage by stage under the net's own names: trunk, then tail.
 
-    Region heads that are not the net's own (FPN, DC5) have no tail of it.
+    Region heads that are not the net's own (FPN, DC5) have no tail of it. Detectron2's own ResNet
+    has the names of ours.
     """
     net = nn.Module()
     trunk = trunk_of(model)
     region_heads: Any = model.roi_heads
-    for name in trunk.stage_names:
+    is_stock = isinstance(trunk, ResNet)
+    for name in ("stem", *trunk.stage_names) if is_stock else trunk.stage_names:
         place(net, name, trunk.get_submodule(name))
-    for name in getattr(region_heads, "tail_names", ()):
-        place(net, name, region_heads.get_submodule(name))
+    for name in ("res5",) if is_stock else getattr(region_heads, "tail_names", ()):
+        if hasattr(region_heads, name.split(".")[0]):
+            place(net, name, region_heads.get_submodule(name))
     return net
 
 
-def trunk_of(model: nn.Module) -> NetBackbone:
-    """The net's stages in a detector, be they its backbone or what its pyramid stands on."""
-    return next(m for m in model.modules() if isinstance(m, NetBackbone))
+def trunk_of(model: nn.Module) -> NetBackbone | ResNet:
+    """The net's stages in a detector, be they its backbone or what its pyramid stands on.
+
+    Raises:
+        ConfigError: the backbone is neither ours nor Detectron2's ResNet.
+    """
+    for module in model.modules():
+        if isinstance(module, NetBackbone | ResNet):
+            return module
+    raise ConfigError(
+        "MODEL.BACKBONE.NAME builds neither a net of MODEL.NET nor Detectron2's ResNet, so a "
+        "classifier has no place in it. Give a whole detector in MODEL.WEIGHTS."
+    )

@@ -56,6 +56,36 @@ def of_card(card: Card) -> dict[str, Any]:
     return facts
 
 
+def of_card_for_stock(card: Card, backbone: str) -> dict[str, Any]:
+    """The same for a config of Detectron2's own ResNet, whose keys are under MODEL.RESNETS.
+
+    Raises:
+        ConfigError: the weights are of a net that Detectron2's backbone does not build.
+    """
+    depth = card.net.removeprefix("resnet")
+    # Its frozen norms have this eps, whatever a config states.
+    usual = {"shortcut": ("", "B"), "norm_eps": (1e-5,)}
+    odd = {
+        name
+        for name, value in card.net_options.items()
+        if name != "stride_in_1x1" and value not in usual.get(name, ())
+    }
+    if not depth.isdecimal() or odd:
+        options = f" with {', '.join(sorted(odd))}" if odd else ""
+        raise ConfigError(
+            f"MODEL.BACKBONE.NAME is {backbone}, Detectron2's own ResNet, but the weights are of "
+            f"{card.net}{options}. Give weights of a ResNet, or take a preset around {card.net}: "
+            "MODEL.BACKBONE.NAME build_net_backbone has any net."
+        )
+    return {
+        "INPUT.FORMAT": card.input.color_order,
+        "MODEL.PIXEL_MEAN": list(card.input.mean),
+        "MODEL.PIXEL_STD": list(card.input.std),
+        "MODEL.RESNETS.DEPTH": int(depth),
+        "MODEL.RESNETS.STRIDE_IN_1X1": card.net_options.get("stride_in_1x1", True),
+    }
+
+
 def other_exif(card: Card, exif: str) -> str:
     """A warning where the classifier's images were rotated by another rule than the detector's.
 

@@ -33,7 +33,7 @@ def check_form(rows: Sequence[Any], test_sets: Sequence[str]) -> None:
         if not well_formed:
             raise ConfigError(
                 f"{KEY} has {row!r}, expected ['bbox', METRIC, percent, tolerance] with one of "
-                f"{', '.join(NUMBERS)}."
+                f"{', '.join(NUMBERS)}. Leave it out, or add: {KEY} ()"
             )
 
 

@@ -19,6 +19,12 @@ from resdet.weights import Card
 logger = logging.getLogger("resdet.detect")
 
 
+def is_stock(cfg: Any) -> bool:
+    """Whether the backbone is one of Detectron2's own, be it named or its default."""
+    backbone = cfg.MODEL.BACKBONE.NAME
+    return not cfg.MODEL.NET.NAME and not backbone.startswith("build_net_")
+
+
 def fill_from_weights_and_net(config: Config, card: Card | None) -> nets.Net | None:
     """Fills the keys that card and net determine; refuses contradictions.
 
@@ -28,8 +34,13 @@ def fill_from_weights_and_net(config: Config, card: Card | None) -> nets.Net | N
     """
     cfg = config.cfg
     _refuse_without_operators(cfg)
+    stock = is_stock(cfg)
     if card is not None:
-        config.fill(derived_keys.of_card(card), f"the card of {cfg.MODEL.WEIGHTS}")
+        backbone = cfg.MODEL.BACKBONE.NAME
+        keys = (
+            derived_keys.of_card_for_stock(card, backbone) if stock else derived_keys.of_card(card)
+        )
+        config.fill(keys, f"the card of {cfg.MODEL.WEIGHTS}")
         if warning := derived_keys.other_exif(card, cfg.INPUT.EXIF):
             logger.warning(warning)
         if card.norm.get("folded") and cfg.MODEL.NET.NORM == "BN":
@@ -38,7 +49,10 @@ def fill_from_weights_and_net(config: Config, card: Card | None) -> nets.Net | N
                 "convolutions: they can only stay frozen. Say MODEL.NET.NORM auto."
             )
     elif not cfg.MODEL.WEIGHTS:
-        config.fill({"MODEL.BACKBONE.FREEZE_AT": 0}, "random weights are never frozen")
+        random: dict[str, Any] = {"MODEL.BACKBONE.FREEZE_AT": 0}
+        if stock and cfg.MODEL.RESNETS.NORM == "FrozenBN":
+            random["MODEL.RESNETS.NORM"] = "BN"
+        config.fill(random, "random weights are never frozen")
     if not cfg.MODEL.NET.NAME:
         return None
     net = build_net(cfg)

@@ -106,18 +106,14 @@ class DetectorTraining:
             WeightsError: one is missing, of another shape or left over, or no norm was ever
                 trained.
         """
-        if not self.cfg.MODEL.NET.NAME:
-            raise ConfigError(
-                f"{where} holds a classifier, and MODEL.NET.NAME is empty: the stock model "
-                f"{self.cfg.MODEL.BACKBONE.NAME} takes a whole detector. Name a net, or give one."
-            )
         refuse_untrained_norms(tensors, where)
         received = weights.transfer(
             net_part(self.model),
             tensors,
             where=where,
             declared_new=tuple(self.cfg.TRANSFER.NEW),
-            optional=trunk_of(self.model).left_behind,
+            # Detectron2's own ResNet leaves the last layer behind.
+            optional=getattr(trunk_of(self.model), "left_behind", ("linear.*",)),
         )
         logger.info("%s: %s\n%s", where, received, received.table())
         self.run.write(layout.TRANSFER, {"file": where, **received.to_dict()})

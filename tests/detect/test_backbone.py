@@ -73,7 +73,7 @@ def test_frozen_norms_have_the_eps_of_the_card():
     norms = [m for m in model.modules() if isinstance(m, FrozenBatchNorm2d)]
     assert {m.eps for m in norms} == {1e-3} and len(norms) == 20
     with pytest.raises(ConfigError, match=r"NORM_EPS.*0\.01"):
-        other = resolve(None, [*opts, "MODEL.NET.NORM_EPS", "0.01"])
+        other = resolve(None, [*OURS, *opts, "MODEL.NET.NORM_EPS", "0.01"])
         fill_from_weights_and_net(other, card)
 
 
@@ -132,6 +132,9 @@ def test_freeze_at_out_of_range_names_the_stages():
         build_net_backbone(cfg_of("MODEL.WEIGHTS", "x", "MODEL.BACKBONE.FREEZE_AT", "9"), None)
 
 
+OURS = ["MODEL.BACKBONE.NAME", "build_net_backbone", "MODEL.ROI_HEADS.NAME", "RegionHeads"]
+
+
 def test_freezing_random_weights_is_refused():
     config = resolve(None, ["MODEL.BACKBONE.FREEZE_AT", "2"])
     with pytest.raises(ConfigError, match=r"FREEZE_AT is 2 \(command line\), but random weights"):
@@ -145,7 +148,7 @@ def test_the_card_sets_preprocessing_and_net():
         Input("RGB", (1.0, 2.0, 3.0), (4.0, 5.0, 6.0)),
         {"stride_in_1x1": False, "width": 0.5},
     )
-    config = resolve(None, [])
+    config = resolve(None, OURS)
     fill_from_weights_and_net(config, card)
     cfg = config.cfg
     assert (cfg.INPUT.FORMAT, cfg.MODEL.PIXEL_MEAN, cfg.MODEL.PIXEL_STD) == (
@@ -178,7 +181,7 @@ def test_a_config_that_contradicts_the_card_is_refused(opts, message):
         norm={"folded": True},
     )
     with pytest.raises(ConfigError, match=message):
-        fill_from_weights_and_net(resolve(None, opts), card)
+        fill_from_weights_and_net(resolve(None, [*OURS, *opts]), card)
 
 
 def test_vgg_trunk_and_tail_keep_the_nets_names():

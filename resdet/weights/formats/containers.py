@@ -73,8 +73,12 @@ def refuse_address(path: Path | str) -> None:
     """Raises WeightsError for what is no path but an address."""
     # Path("https://host") prints one slash; a folder "a:", or a drive, is a path.
     if re.match(r"\w+://|(https?|ftp|file|s3|gs|hf|detectron2|torchvision|timm):/", str(path)):
+        text = str(path).replace(":/", "://").replace(":///", "://")
+        name = text.removeprefix("detectron2://")
+        where = "" if name == text else f" from https://dl.fbaipublicfiles.com/detectron2/{name}"
         raise WeightsError(
-            f"{path} is an address, and nothing is fetched. Download the file, and give its path."
+            f"{path} is an address, and nothing is fetched. Download the file{where}, and give its "
+            "path."
         )
 
 
