@@ -258,6 +258,40 @@ def as_id(value: object, *, text: bool = True) -> Id | None:
     return int(value) if math.isfinite(as_float) and value == int(value) else None
 
 
+def number_of(value: object) -> int | None:
+    """The number that an annotation's id is as text, "7"; None for any other text, such as "007".
+
+    Exporters write the same id as a number in one list and as text in the other.
+    """
+    if isinstance(value, str) and value.isascii() and value.isdigit() and len(value) < 16:
+        return int(value) if str(int(value)) == value else None
+    return None
+
+
+TEXT_REPAIR = "ids as text, read as the number"
+BOX_REPAIR = "bbox missing, taken from the polygons"
+
+
+def box_of_polygons(value: object) -> list[float] | None:
+    """The box around polygons, [x, y, width, height]; None where they are none, or have no area."""
+    polygons = value if isinstance(value, list) else []
+    if polygons and all(map(is_number, polygons)):  # one polygon, not a list of them
+        polygons = [polygons]
+    points = [v for p in polygons if isinstance(p, list) and len(p) >= 6 for v in p]
+    if not points or len(points) % 2 or not all(map(is_number, points)):
+        return None
+    x, y = min(points[::2]), min(points[1::2])
+    width, height = max(points[::2]) - x, max(points[1::2]) - y
+    return [float(x), float(y), float(width), float(height)] if width > 0 < height else None
+
+
+def read_box(entry: Mapping[str, Any]) -> tuple[list[float] | None, str]:
+    """An annotation's box, from its polygons where it has none; and what was repaired."""
+    if entry.get("bbox") in (None, []) and (box := box_of_polygons(entry.get("segmentation"))):
+        return box, BOX_REPAIR
+    return as_box(entry.get("bbox")), ""
+
+
 def is_half_text(value: object) -> bool:
     """Half a pair of UTF-16, which JSON lets pass and no file or terminal takes."""
     return isinstance(value, str) and any("\ud800" <= c <= "\udfff" for c in value)

@@ -71,6 +71,11 @@ def _of_object(content: Mapping[str, Any]) -> str:
 def _of_list(entries: Sequence[Mapping[str, Any]]) -> str:
     if all(_has(e, "image_id", "category_id", "score") for e in entries):
         return "It is a list of results, as RESULTS takes it: give the set's instances here."
+    if all(_has(e, "image_id", "category_id") for e in entries):
+        return (
+            "It is the list of annotations alone: an instances file has images and categories "
+            "beside it."
+        )
     if all(_has(e, "annotations", "data") or _has(e, "completions", "data") for e in entries):
         return (
             "It is Label Studio's own format: choose Export, COCO, or type label-studio-converter "

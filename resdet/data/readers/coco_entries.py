@@ -12,22 +12,17 @@ Not for: files and boxes against images (`coco_reader`); results
 
 from __future__ import annotations
 
-import gzip
 import json
 import math
-import zlib
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 from resdet.data.checks.faults import Faults
 from resdet.data.options import Counts, count_for, to_type
-from resdet.errors import DataError
-from resdet.formats import coco_json, foreign
+from resdet.formats import coco_json
 from resdet.formats.coco_json import Id, Size
-from resdet.formats.json_decoding import loads
 from resdet.formats.other_tools import describe_json
 
 
@@ -63,44 +58,6 @@ class CocoFile:
         """How messages name an annotation."""
         name = self.categories[category_id]
         return f"{self.title}, annotation {annotation_id} ({name}, image {image_id})"
-
-
-def read_json(path: Path) -> dict[str, Any]:
-    """The object in a .json or .json.gz file.
-
-    Raises:
-        DataError: no such file, not JSON (states what it is), or not an object.
-    """
-    try:
-        data = path.read_bytes()
-    except FileNotFoundError:
-        raise DataError(f"{path} does not exist. Put it there; see datasets/README.md.") from None
-    except OSError as error:
-        raise DataError(f"{path} cannot be read: {error.strerror}.") from None
-    try:
-        data = gzip.decompress(data) if data.startswith(b"\x1f\x8b") else data
-        content = loads(data.removeprefix(b"\xef\xbb\xbf"))
-    except (EOFError, OSError, zlib.error) as error:
-        raise DataError(f"{path} is cut off or damaged: {error}. Fetch it again.") from None
-    except RecursionError:
-        raise DataError(
-            f"{path} is nested too deeply for an instances file. Fetch it again."
-        ) from None
-    except ValueError as error:
-        head = data[: foreign.HEAD_BYTES]
-        if not head.removeprefix(b"\xef\xbb\xbf").lstrip().startswith((b"{", b"[")):
-            description = foreign.describe(head, len(data), expected="JSON")
-            raise DataError(f"{path} {description}") from None
-        raise DataError(
-            f"{path} is cut off or damaged: after {len(data):,} bytes, {error}. Fetch it again."
-        ) from None
-    if not isinstance(content, dict):
-        what = describe_json(content) or "Is it a results file? Give the instances file."
-        raise DataError(
-            f"{path} holds a {type(content).__name__}, not an object with images, annotations and "
-            f"categories. {what}"
-        )
-    return content
 
 
 def parse_coco(
@@ -266,8 +223,14 @@ class _EntryReader:
             if annotation_id is None:
                 continue
             where = f"{self.file.title}, annotation {annotation_id}"
-            image_id = self._id(entry.get("image_id"), where, "image_id", text=True)
-            category_id = self._id(entry.get("category_id"), where, "category_id")
+            image, category = (
+                self._as_number(entry.get(key), there)
+                for key, there in (
+                    ("image_id", self.file.images), ("category_id", self.file.categories)
+                )
+            )  # fmt: skip
+            image_id = self._id(image, where, "image_id", text=True)
+            category_id = self._id(category, where, "category_id")
             if image_id is None or not isinstance(category_id, int):
                 continue
             if image_id not in self.file.images:
@@ -344,7 +307,9 @@ class _EntryReader:
         self, entry: Mapping[str, Any], number: int, image_id: Id, category_id: int
     ) -> None:
         where = self.file.where(number, category_id, image_id)
-        box = coco_json.as_box(entry.get("bbox"))
+        box, repair = coco_json.read_box(entry)
+        if repair:
+            self.file.repairs[repair] += 1
         if box is None:
             self.file.no_boxes.append(f"{where}: bbox is {_shown(entry.get('bbox'))}")
             return
@@ -406,6 +371,14 @@ class _EntryReader:
         if value and len(good) < len(polygons or [value]):
             self.file.repairs["masks that are no polygons, dropped"] += 1
         return good or None
+
+    def _as_number(self, value: Any, there: Mapping[Any, Any]) -> Any:
+        """The value, or its number where it is text and only the number is there."""
+        number = coco_json.number_of(value)
+        if number is None or value in there or number not in there:
+            return value
+        self.file.repairs[coco_json.TEXT_REPAIR] += 1
+        return number
 
     def _id(self, value: Any, where: str, key: str = "id", *, text: bool = False) -> Id | None:
         result = coco_json.as_id(value, text=text)

@@ -20,7 +20,8 @@ from resdet.data.checks.faults import Faults
 from resdet.data.images.reader import IMAGE_SUFFIXES
 from resdet.data.options import DataOptions
 from resdet.data.readers.coco_cache import CocoCache
-from resdet.data.readers.coco_entries import CocoFile, parse_coco, read_json
+from resdet.data.readers.coco_entries import CocoFile, parse_coco
+from resdet.data.readers.instances_file import read_json
 from resdet.data.readers.listed_files import locate, refuse_missing
 from resdet.data.records import (
     BOX_MODE_XYXY,

@@ -272,6 +272,8 @@ class AnnotationReader:
         value = item.get(key)
         result = self._id(value)
         place = -1 if result is None else places.get(result, -1)
+        if place < 0 and (place := places.get(coco_json.number_of(value), -1)) >= 0:
+            self._repair(coco_json.TEXT_REPAIR)
         if place < 0 and result is not None and result in rejected:
             return None
         if place < 0:
@@ -284,6 +286,9 @@ class AnnotationReader:
 
     def _box(self, item: Mapping[str, Any], name: str) -> list[float] | None:
         box = item.get("bbox")
+        if box in (None, []) and (around := coco_json.box_of_polygons(item.get("segmentation"))):
+            self._repair(coco_json.BOX_REPAIR)
+            return around
         if not isinstance(box, list | tuple) or len(box) != 4:
             line = f"{name}: bbox is {as_text(box)}. Write [x, y, width, height]."
             self.faults.add("boxes", line)

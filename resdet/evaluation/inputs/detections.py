@@ -11,6 +11,7 @@ Not for: whether the boxes make sense (`validation`), or scores (`coco_evaluatio
 from __future__ import annotations
 
 import functools
+import shlex
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import chain, repeat
@@ -73,16 +74,37 @@ def read_results(source: Any) -> tuple[Sequence[Any], str]:
         DataError: no such file.
         CheckFailed: it is not JSON, or not a list (F87).
     """
-    title = "the results"
+    title, path = "the results", None
     if isinstance(source, str | Path):
-        title = Path(source).name
+        path, title = Path(source), Path(source).name
         source = read_json(source, CheckFailed)
+    if path is not None and isinstance(source, Mapping) and (key := _list_within(source)):
+        target = path.with_name(f"{path.stem}.list.json")
+        code = f"import json, sys; json.dump(json.load(sys.stdin)['{key}'], sys.stdout)"
+        raise CheckFailed(
+            f'{title} holds an object, and the detections under "{key}". Make the bare list:\n'
+            f'  python -c "{code}" < {shlex.quote(str(path))} > {shlex.quote(str(target))}'
+        )
     if not isinstance(source, list | tuple):
         raise CheckFailed(
             f"{title} holds {_kind(source)}, not a list of detections. Write the bare list: "
             '[{"image_id": …, "category_id": …, "bbox": [x, y, width, height], "score": …}, …].'
         )
     return source, title
+
+
+# Where tools put the list of detections in an object.
+_WITHIN = ("annotations", "predictions", "detections", "results", "bbox")
+
+
+def _list_within(content: Mapping[str, Any]) -> str | None:
+    """The key under which an object has a list of detections."""
+    for key in _WITHIN:
+        entries = content.get(key)
+        first = entries[0] if isinstance(entries, list) and entries else None
+        if isinstance(first, Mapping) and {"image_id", "score"} <= set(first):
+            return key
+    return None
 
 
 def _kind(value: object) -> str:

@@ -131,7 +131,13 @@ class Tally:
                 f"category ids {low} to {high} in the file, {_id_range(ids)}. "
                 "These are contiguous class numbers."
             )
-            fault.fix = "Write category ids; resdet's own results do."
+            names = self.index.category_names
+            first = 0 if low == 0 else 1
+            few = [f"{first + k} is {ids[k]} ({names[k]})" for k in range(min(SHOWN, len(ids)))]
+            fault.fix = (
+                "Write category ids; resdet's own results do. In the order of the set, "
+                f"{', '.join(few)}{', …' if len(ids) > len(few) else ''}."
+            )
         else:
             fault.what = f"Categories that the set does not have ({_id_range(ids)}):"
 
