@@ -5,7 +5,8 @@ none, so nothing else should run beside. All figures are written to `benchmarks/
 as a table, into the README between its two marks. With --quick (small and short, under three
 minutes) nothing is kept: it shows that everything runs and computes the same.
 
-Not for: `coverage`, which measures statistics and takes hours.
+Not for: GPUs, which --gpu measures (`benchmarks.gpu`); `coverage`, which measures statistics and
+takes hours.
 """
 
 from __future__ import annotations
@@ -40,19 +41,19 @@ NAMES = (
 ROOT = Path(__file__).resolve().parents[1]
 RESULTS = ROOT / "benchmarks" / "results.json"
 README = ROOT / "README.md"
-# A benchmark's exit code where the machine lacks what it needs.
-NOT_HERE = 3
-FIRST, LAST = "<!-- benchmarks -->", "<!-- /benchmarks -->"
+MARKS = "<!-- benchmarks -->", "<!-- /benchmarks -->"
 
 
 def run_one(name: str, quick: bool) -> tuple[list[dict[str, Any]], int]:
     """Its claims and its exit code."""
+    found: list[dict[str, Any]] = []
     with tempfile.TemporaryDirectory() as folder:
         page = Path(folder) / "found.json"
         command = [sys.executable, "-W", "ignore", "-m", f"benchmarks.{name}", "--json", str(page)]
         done = subprocess.run([*command, *(["--quick"] if quick else [])], check=False, cwd=ROOT)
-        claims = json.loads(page.read_text(encoding="utf-8")) if page.exists() else []
-    return claims, done.returncode
+        if page.exists():
+            found = json.loads(page.read_text(encoding="utf-8"))
+    return found, done.returncode
 
 
 def tables(every: list[dict[str, Any]]) -> str:
@@ -66,59 +67,26 @@ def tables(every: list[dict[str, Any]]) -> str:
             "medians and peak memory, each line within one run (`python -m benchmarks`)."
         )
         alike.setdefault(where, []).extend(record["claims"])
-    return "\n\n".join(f"{where}\n\n{table(rows)}" for where, rows in alike.items())
-
-
-def table(claims: list[dict[str, Any]]) -> str:
-    """A line for each claim: the peer, and how many times as fast those are that it shows."""
-    lines = ["| what | peer | times as fast |", "| --- | --- | --- |"]
-    for claim in claims:
-        peer, *others = claim["rows"]
-        shown = claim.get("shown") or [row["name"] for row in others]
-        ways = [
-            f"{row['name']} **{row['ratio']:.2f}**{_memory(row, ' ({})')}"
-            for row in others
-            if row["name"] in shown
-        ]
-        lines.append(
-            f"| {claim['name']} | {peer['name']}: {_seconds(peer)}{_memory(peer, ', {}')} | "
-            f"{'; '.join(ways)} |"
-        )
-    return "\n".join(lines)
-
-
-def _seconds(row: dict[str, Any]) -> str:
-    seconds = row["seconds"]
-    return f"{seconds:.3g} s" if seconds >= 0.1 else f"{1000 * seconds:.3g} ms"
-
-
-def _memory(row: dict[str, Any], form: str) -> str:
-    return form.format(f"{row['peak_mb']:,.0f} MB") if row["peak_mb"] else ""
-
-
-def put_between(text: str, part: str, where: str) -> str:
-    """The text with `part` between its two marks.
-
-    Raises:
-        ValueError: the marks are not there, once each and in order.
-    """
-    before, first, rest = text.partition(FIRST)
-    _, last, after = rest.partition(LAST)
-    if not first or not last or FIRST in rest or LAST in after:
-        raise ValueError(f"{where} needs the marks {FIRST} and {LAST}, once each, in this order")
-    return f"{before}{FIRST}\n{part}\n{LAST}{after}"
+    return "\n\n".join(f"{where}\n\n{claims.table(rows)}" for where, rows in alike.items())
 
 
 def main(argv: Sequence[str] | None = None) -> int:
+    given = sys.argv[1:] if argv is None else list(argv)
+    if "--gpu" in given:
+        from benchmarks.gpu import command  # its torch would count in what processes here take
+
+        return command.main([word for word in given if word != "--gpu"])
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--quick", action="store_true", help="small and short; nothing is kept")
     parser.add_argument("--only", nargs="+", choices=NAMES, default=list(NAMES), metavar="NAME",
                         help=f"of {', '.join(NAMES)}; others keep what they have")  # fmt: skip
-    args = parser.parse_args(argv)
+    parser.add_argument("--gpu", action="store_true", help="measure on NVIDIA GPUs instead; "
+                        "--gpu --help has its parts")  # fmt: skip
+    args = parser.parse_args(given)
     by_name: dict[str, Any] = {}
     if not args.quick:
         # Before the hours of work: is there a place for the results?
-        put_between(README.read_text(encoding="utf-8"), "", README.name)
+        claims.put_between(README.read_text(encoding="utf-8"), "", MARKS, README.name)
     if RESULTS.exists() and not args.quick:
         by_name = json.loads(RESULTS.read_text(encoding="utf-8"))["benchmarks"]
     failed = []
@@ -127,7 +95,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         start = time.monotonic()
         claims_of_one, code = run_one(name, args.quick)
         print(f"({time.monotonic() - start:.0f} s)", flush=True)
-        if code == NOT_HERE:
+        if code == claims.NOT_HERE:
             print(f"{name} does not apply to this machine")
             continue
         if code or not claims_of_one:
@@ -148,7 +116,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     if not args.quick:
         every = [by_name[name] for name in NAMES if name in by_name]
         text = README.read_text(encoding="utf-8")
-        write_text(README, put_between(text, tables(every), README.name))
+        write_text(README, claims.put_between(text, tables(every), MARKS, README.name))
         print(f"\nwritten: {RESULTS.relative_to(ROOT)}, the table in {README.name}")
     return 0
 

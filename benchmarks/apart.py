@@ -50,19 +50,34 @@ def print_measured(work: Callable[[], Any]) -> None:
 def forget_peak() -> None:
     """What comes counts from here on, so that making ready does not (Linux; elsewhere it does)."""
     gc.collect()
+    if _on_gpu():
+        sys.modules["torch"].cuda.reset_peak_memory_stats()
     mark = Path("/proc/self/clear_refs")
     if mark.exists():
         mark.write_text("5", encoding="ascii")
 
 
-def print_peak() -> int:
-    """In a process of its own, after the work: its largest size since `forget_peak`, as JSON."""
+def peak_mb() -> float:
+    """The most since `forget_peak`, in MB: tensors on the GPU where this process uses one, else the
+    size of the process."""
+    if _on_gpu():
+        return float(sys.modules["torch"].cuda.max_memory_allocated()) / 2**20
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
     status = Path("/proc/self/status")
     if status.exists():
         line = next(x for x in status.read_text("ascii").splitlines() if "VmHWM" in x)
         peak = int(line.split()[1]) / 1024
-    print(json.dumps({"peak_mb": peak}))
+    return peak
+
+
+def _on_gpu() -> bool:
+    # Without importing torch into processes that measure the memory of something else.
+    return "torch" in sys.modules and sys.modules["torch"].cuda.is_initialized()
+
+
+def print_peak() -> int:
+    """In a process of its own, after the work: `peak_mb`, as JSON."""
+    print(json.dumps({"peak_mb": peak_mb()}))
     return 0
 
 

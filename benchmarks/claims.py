@@ -12,13 +12,15 @@ import platform
 import statistics
 import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from importlib import metadata
 from pathlib import Path
 from typing import Any
 
 from resdet.engine.speed.cpu_features import instruction_limits
 
+# A benchmark's exit code where the machine lacks what it needs.
+NOT_HERE = 3
 PACKAGES = ("torch", "torchvision", "timm", "Pillow", "pycocotools", "numpy", "msgspec")
 
 
@@ -31,6 +33,8 @@ class Row:
         seconds: the middle of the rounds; least and most are their spread.
         ratio: how many times as long the first row takes.
         peak_mb: of a process that does this alone; None where it was not measured.
+        ratio_least, ratio_most: of the rounds, in each of which the first row had its turn; None
+            where it had other numbers of them.
     """
 
     name: str
@@ -39,6 +43,8 @@ class Row:
     most: float
     ratio: float
     peak_mb: float | None = None
+    ratio_least: float | None = None
+    ratio_most: float | None = None
 
 
 @dataclass(frozen=True)
@@ -51,6 +57,7 @@ class Claim:
         checked: what was compared to know that all computed the same, and what came out.
         agrees: whether that is within its bound; a ratio without it is none.
         shown: names of the rows that the README's table has; all, where none is named.
+        left_out: ways that could not be measured, and why.
     """
 
     name: str
@@ -60,6 +67,7 @@ class Claim:
     checked: str
     agrees: bool
     shown: Sequence[str] = ()
+    left_out: Mapping[str, str] = field(default_factory=dict)
 
 
 def rows(
@@ -67,12 +75,19 @@ def rows(
 ) -> list[Row]:
     """From the seconds of every round; the first name is the peer."""
     middle = {name: statistics.median(values) for name, values in seconds.items()}
-    peer = next(iter(middle.values()))
-    return [
-        Row(name, middle[name], min(values), max(values), peer / middle[name],
-            (peaks or {}).get(name))
-        for name, values in seconds.items()
-    ]  # fmt: skip
+    peer, peers_rounds = next((middle[name], values) for name, values in seconds.items())
+
+    def row(name: str, values: Sequence[float]) -> Row:
+        spread: tuple[float | None, float | None] = (None, None)
+        if len(values) == len(peers_rounds):
+            ratios = [one / other for one, other in zip(peers_rounds, values, strict=True)]
+            spread = (min(ratios), max(ratios))
+        return Row(
+            name, middle[name], min(values), max(values), peer / middle[name],
+            (peaks or {}).get(name), *spread,
+        )  # fmt: skip
+
+    return [row(name, values) for name, values in seconds.items()]
 
 
 def add_arguments(parser: argparse.ArgumentParser, rounds: int) -> None:
@@ -86,15 +101,22 @@ def add_arguments(parser: argparse.ArgumentParser, rounds: int) -> None:
 def report(claims: Sequence[Claim], args: argparse.Namespace) -> int:
     """Prints all, writes `--json`; 1 where one did not compute the same as its peer."""
     for claim in claims:
-        print(f"{claim.name}: {claim.what}, {claim.rounds} rounds")
-        for row in claim.rows:
-            spread = f"({row.least:.3g} to {row.most:.3g})"
-            peak = f"{row.peak_mb:7.0f} MB" if row.peak_mb else ""
-            print(f"  {row.name:28} {row.seconds:8.3g} s {spread:20} x{row.ratio:5.2f} {peak}")
-        print(f"  {'checked' if claim.agrees else 'NOT THE SAME'}: {claim.checked}")
+        show(claim)
     if args.json:
         args.json.write_text(json.dumps([asdict(c) for c in claims], indent=1), encoding="utf-8")
     return 0 if all(claim.agrees for claim in claims) else 1
+
+
+def show(claim: Claim) -> None:
+    """Prints a claim, row by row."""
+    print(f"{claim.name}: {claim.what}{f', {claim.rounds} rounds' if claim.rounds else ''}")
+    for row in claim.rows:
+        spread = f"({row.least:.3g} to {row.most:.3g})"
+        peak = f"{row.peak_mb:7.0f} MB" if row.peak_mb else ""
+        print(f"  {row.name:28} {row.seconds:8.3g} s {spread:20} x{row.ratio:5.2f} {peak}")
+    for name, why in claim.left_out.items():
+        print(f"  {name:28} not measured: {why}")
+    print(f"  {'checked' if claim.agrees else 'NOT THE SAME'}: {claim.checked}")
 
 
 def versions() -> dict[str, str]:
@@ -125,3 +147,52 @@ def machine() -> dict[str, Any]:
         "torch_threads": torch.get_num_threads(),
         "capability": torch.backends.cpu.get_cpu_capability() + instruction_limits(),
     }
+
+
+def table(claims: Sequence[Mapping[str, Any]], *, with_spread: bool = False) -> str:
+    """A line for each claim: the peer, and how many times as fast those are that it shows.
+
+    with_spread: each ratio with the least and the most of its rounds.
+    """
+    lines = ["| what | peer | times as fast |", "| --- | --- | --- |"]
+    for claim in claims:
+        peer, *others = claim["rows"]
+        shown = claim.get("shown") or [row["name"] for row in others]
+        ways = [
+            f"{row['name']} **{row['ratio']:.2f}**{_spread(row) if with_spread else ''}"
+            f"{_memory(row, ' ({})')}"
+            for row in others
+            if row["name"] in shown
+        ]
+        lines.append(
+            f"| {claim['name']} | {peer['name']}: {_seconds(peer)}{_memory(peer, ', {}')} | "
+            f"{'; '.join(ways)} |"
+        )
+    return "\n".join(lines)
+
+
+def _seconds(row: Mapping[str, Any]) -> str:
+    seconds = row["seconds"]
+    return f"{seconds:.3g} s" if seconds >= 0.1 else f"{1000 * seconds:.3g} ms"
+
+
+def _spread(row: Mapping[str, Any]) -> str:
+    return f" [{row['ratio_least']:.2f} to {row['ratio_most']:.2f}]"
+
+
+def _memory(row: Mapping[str, Any], form: str) -> str:
+    return form.format(f"{row['peak_mb']:,.0f} MB") if row["peak_mb"] else ""
+
+
+def put_between(text: str, part: str, marks: tuple[str, str], where: str) -> str:
+    """The text with `part` between its two marks; `where` it stands, for the message.
+
+    Raises:
+        ValueError: the marks are not there, once each and in order.
+    """
+    first, last = marks
+    before, has_first, rest = text.partition(first)
+    _, has_last, after = rest.partition(last)
+    if not has_first or not has_last or first in rest or last in after:
+        raise ValueError(f"{where} needs the marks {first} and {last}, once each, in this order")
+    return f"{before}{first}\n{part}\n{last}{after}"

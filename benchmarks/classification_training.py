@@ -45,7 +45,9 @@ LOSS_BOUND = 1e-5
 OURS = [*AUTO, "PRETRAIN.SCALED_DECODE", "on"]
 
 
-def torchvision_reference(order: Order, images: Path, batch_size: int, workers: int) -> None:
+def torchvision_reference(
+    order: Order, images: Path, batch_size: int, workers: int, device: str = "cpu"
+) -> None:
     """references/classification/train.py and presets.py with backend "pil", without options."""
     crop = v2.RandomResizedCrop(CROP, interpolation=v2.InterpolationMode.BILINEAR, antialias=True)
     mirror = v2.RandomHorizontalFlip(0.5)
@@ -55,15 +57,16 @@ def torchvision_reference(order: Order, images: Path, batch_size: int, workers: 
     )
     loader = torch.utils.data.DataLoader(
         data, batch_size, sampler=torch.utils.data.RandomSampler(data), num_workers=workers,
-        drop_last=True,
+        drop_last=True, pin_memory=device != "cpu",
     )  # fmt: skip
-    net = torchvision.models.resnet18(num_classes=len(data.classes)).train()
+    net = torchvision.models.resnet18(num_classes=len(data.classes)).train().to(device)
     optimizer = torch.optim.SGD(net.parameters(), RATE, momentum=MOMENTUM, weight_decay=DECAY)
     criterion = torch.nn.CrossEntropyLoss()
     order.step_done()
     while True:
         for inputs, labels in loader:
-            loss = criterion(net(inputs), labels)
+            inputs = inputs.to(device, non_blocking=True)
+            loss = criterion(net(inputs), labels.to(device, non_blocking=True))
             optimizer.zero_grad()
             loss.backward()
             optimizer.step()
@@ -71,8 +74,9 @@ def torchvision_reference(order: Order, images: Path, batch_size: int, workers: 
 
 
 def timm_training(
-    order: Order, images: Path, batch_size: int, workers: int, fused: bool = False
-) -> None:
+    order: Order, images: Path, batch_size: int, workers: int, fused: bool = False,
+    device: str = "cpu",
+) -> None:  # fmt: skip
     """train.py of timm with --channels-last --amp --amp-dtype bfloat16, plain augmentation.
 
     Its loader normalises whole batches (prefetcher, the default). fused: torch's SGD step, too.
@@ -84,11 +88,11 @@ def timm_training(
     data = create_dataset("", root=str(images), is_training=True)
     loader = create_loader(
         data, (3, CROP, CROP), batch_size, is_training=True, color_jitter=0.0,
-        interpolation="bilinear", num_workers=workers, device=torch.device("cpu"),
-        persistent_workers=workers > 0,
+        interpolation="bilinear", num_workers=workers, device=torch.device(device),
+        persistent_workers=workers > 0, pin_memory=device != "cpu",
     )  # fmt: skip
     net = timm.create_model("resnet18", num_classes=len(data.reader.class_to_idx)).train()
-    net.to(memory_format=torch.channels_last)
+    net.to(device, memory_format=torch.channels_last)
     options = {"fused": True} if fused else {}
     optimizer = create_optimizer_v2(
         net, "momentum", lr=RATE, momentum=MOMENTUM, weight_decay=DECAY, **options
@@ -97,7 +101,7 @@ def timm_training(
     while True:
         for inputs, labels in loader:
             inputs = inputs.contiguous(memory_format=torch.channels_last)
-            with torch.autocast("cpu", torch.bfloat16):
+            with torch.autocast(device, torch.bfloat16):
                 loss = F.cross_entropy(net(inputs), labels)
             optimizer.zero_grad()
             loss.backward()

@@ -7,7 +7,7 @@ by image, and the median of each is compared. The detections of both must match:
 0.1 px and scores within 1e-3 in float32; how many do is printed, and for bf16, which orders
 regions otherwise, how far the sorted scores lie apart.
 
-Not for: a GPU; its clock needs events.
+Not for: a GPU (`benchmarks.gpu`).
 """
 
 from __future__ import annotations
@@ -41,11 +41,15 @@ MOST_PIXELS, MOST_SCORE = 0.1, 1e-3
 MOST_OF_SPREAD = 0.3
 
 
+def keys(proposals: int) -> list[str]:
+    """So many proposals are kept, and every detection of them."""
+    return ["MODEL.RPN.NMS_THRESH", "1.0", "MODEL.RPN.POST_NMS_TOPK_TEST", str(proposals),
+            "MODEL.ROI_HEADS.SCORE_THRESH_TEST", "0.0"]  # fmt: skip
+
+
 def models(net: str, proposals: int, only: str | None = None) -> dict[str, nn.Module]:
     """The peer and fast ones for detecting, by name, or one of them; so many proposals are kept."""
-    keys = ["MODEL.RPN.NMS_THRESH", "1.0", "MODEL.RPN.POST_NMS_TOPK_TEST", str(proposals),
-            "MODEL.ROI_HEADS.SCORE_THRESH_TEST", "0.0"]  # fmt: skip
-    peer, ours = (model.eval() for model in pair(net, keys))
+    peer, ours = (model.eval() for model in pair(net, keys(proposals)))
     made = {
         peer_of(net): lambda: peer,
         "fast": lambda: fast(ours),
@@ -74,7 +78,7 @@ def measure(net: str, proposals: int, rounds: int, *, with_memory: bool) -> Clai
                 if number:  # the first round warms up
                     seconds[name].append(time.perf_counter() - start)
     same, of = matched(instances[peer_of(net)], instances["fast"])
-    half = _sorted_apart(instances[peer_of(net)], instances["fast, bf16"])
+    half = sorted_apart(instances[peer_of(net)], instances["fast, bf16"])
     arguments = ("--net", net, "--proposals", proposals)
     peaks = peaks_of(MODULE, list(every), *arguments) if with_memory else None
     return Claim(
@@ -90,7 +94,7 @@ def measure(net: str, proposals: int, rounds: int, *, with_memory: bool) -> Clai
 
 def main(argv: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--net", nargs="+", choices=NETS, default=list(NETS))
+    parser.add_argument("--net", nargs="+", choices=NETS, default=sorted({c[0] for c in CASES}))
     parser.add_argument("--proposals", type=int, nargs="+", help="default: as suits each net")
     add_arguments(parser, rounds=3)
     args = parser.parse_args(argv)
@@ -109,7 +113,7 @@ def main(argv: list[str] | None = None) -> int:
     return report([measure(*c, rounds, with_memory=not args.quick) for c in cases], args)
 
 
-def _sorted_apart(one: Any, other: Any) -> float:
+def sorted_apart(one: Any, other: Any) -> float:
     """As a share of the spread of the first; infinite where one has detections that the other has
     not."""
     if not len(one) == len(other) > 0:

@@ -7,14 +7,17 @@ boxes. Both take whole steps (forward, backward, SGD) in turns, and the median o
 Before, the gradients of the first step must agree: in float32 to 5e-3 of their norm (random
 weights rank boxes so closely that rounding may exchange some); for bf16 the difference is printed.
 
-Not for: loading, or a GPU; its clock needs events.
+Not for: loading, or a GPU (`benchmarks.gpu`).
 """
 
 from __future__ import annotations
 
 import argparse
+import contextlib
 import sys
 import time
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 from typing import Any
 
 import torch
@@ -24,7 +27,7 @@ from torch import nn
 
 from benchmarks.apart import forget_peak, peaks_of, print_peak
 from benchmarks.claims import Claim, add_arguments, report, rows
-from benchmarks.detectors import NETS, image_of_noise, pair, peer_of
+from benchmarks.detectors import NETS, SIZE, image_of_noise, pair, peer_of
 from resdet.detect.fast.fast_training import speed_up
 from resdet.engine.speed.precision import Precision
 
@@ -39,12 +42,13 @@ SETTINGS = {
 }
 
 
-def batch_of_one(seed: int = 0) -> list[dict[str, Any]]:
-    """An image with ten objects."""
-    (image,) = image_of_noise(seed)
+def batch_of_one(seed: int = 0, size: tuple[int, int] = SIZE) -> list[dict[str, Any]]:
+    """An image with ten objects, as wide and tall as a tenth to a third of it."""
+    (image,) = image_of_noise(seed, size)
+    share = torch.tensor([size[1] / SIZE[1], size[0] / SIZE[0]])
     generator = torch.Generator().manual_seed(seed)
-    corners = torch.rand(10, 2, generator=generator) * torch.tensor([600.0, 400.0])
-    sides = 60 + torch.rand(10, 2, generator=generator) * 140
+    corners = torch.rand(10, 2, generator=generator) * torch.tensor([600.0, 400.0]) * share
+    sides = (60 + torch.rand(10, 2, generator=generator) * 140) * share
     objects = Instances((image["height"], image["width"]))
     objects.gt_boxes = Boxes(torch.cat([corners, corners + sides], dim=1))
     objects.gt_classes = torch.randint(0, 80, (10,), generator=generator)
@@ -52,22 +56,33 @@ def batch_of_one(seed: int = 0) -> list[dict[str, Any]]:
 
 
 class Trained:
-    """A detector that takes steps in one setting."""
+    """A detector that takes steps in one setting.
 
-    def __init__(self, model: nn.Module, precision: Precision | None):
+    Args:
+        precision: of ENGINE.FAST_TRAINING; None leaves the model as it is.
+        around: what the model runs in, such as an autocast.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        precision: Precision | None,
+        around: Callable[[], AbstractContextManager[Any]] = contextlib.nullcontext,
+    ):
         self.model = model.train()
+        self.around = around
         if precision is not None:
             speed_up(self.model, precision)
         trained = [p for p in self.model.parameters() if p.requires_grad]
         # No rate: the weights, and so the work, stay the same from step to step.
-        self.optimizer = torch.optim.SGD(trained, 0.0, momentum=0.9)
+        self.optimizer: torch.optim.Optimizer = torch.optim.SGD(trained, 0.0, momentum=0.9)
 
     def step(self, batch: list[dict[str, Any]]) -> tuple[dict[str, float], float]:
-        """Losses and seconds of one step."""
+        """Losses and seconds of one step, whose end is waited for: the losses are read."""
         start = time.perf_counter()
         torch.manual_seed(0)  # the sampling of anchors and regions
         self.optimizer.zero_grad()
-        with EventStorage():
+        with EventStorage(), self.around():
             losses = self.model(batch)
         sum(losses.values()).backward()
         self.optimizer.step()

@@ -1,4 +1,4 @@
-"""What ENGINE.BF16 and ENGINE.CHANNELS_LAST gain in classification training on this device.
+"""What ENGINE.BF16 and ENGINE.CHANNELS_LAST gain in classification training on a CPU.
 
     python -m benchmarks.precision [--net resnet18] [--side 224] [--batch 32] [--rounds 5]
 
@@ -6,7 +6,7 @@ The settings take turns, step by step, on one net and one batch of noise; the me
 compared with float32. Before, one step of each from the same weights: the losses must agree to
 the bound of bfloat16's eight bits.
 
-Not for: data loading, or whole runs.
+Not for: data loading, whole runs, or a GPU (`benchmarks.gpu`).
 """
 
 from __future__ import annotations
@@ -28,13 +28,12 @@ MODULE = "benchmarks.precision"
 LOSS_BOUND = 0.05
 
 
-def settings(device: str) -> dict[str, Precision]:
-    return {
-        "float32": Precision(device),
-        "channels_last": Precision(device, channels_last=True),
-        "bf16": Precision(device, bf16=True),
-        "bf16, channels_last": Precision(device, bf16=True, channels_last=True),
-    }
+SETTINGS = {
+    "float32": Precision(),
+    "channels_last": Precision(channels_last=True),
+    "bf16": Precision(bf16=True),
+    "bf16, channels_last": Precision(bf16=True, channels_last=True),
+}
 
 
 class Trained:
@@ -42,7 +41,7 @@ class Trained:
 
     def __init__(self, name: str, precision: Precision):
         torch.manual_seed(0)
-        self.net = nets.build(name, 1000).to(precision.device).train()
+        self.net = nets.build(name, 1000).train()
         if precision.channels_last:
             self.net.to(memory_format=torch.channels_last)
         self.precision = precision
@@ -57,14 +56,12 @@ class Trained:
         self.optimizer.zero_grad()
         loss.backward()
         self.optimizer.step()
-        value = loss.item()  # waits for the device
-        return value, time.perf_counter() - start
+        return loss.item(), time.perf_counter() - start
 
 
 def measure(net: str, side: int, batch: int, rounds: int, *, with_memory: bool) -> Claim:
-    device = "cuda" if torch.cuda.is_available() else "cpu"
-    images, labels = batch_of_noise(batch, side, device)
-    trained = {name: Trained(net, p) for name, p in settings(device).items()}
+    images, labels = batch_of_noise(batch, side)
+    trained = {name: Trained(net, p) for name, p in SETTINGS.items()}
     losses = {name: t.step(images, labels)[0] for name, t in trained.items()}
     apart = max(abs(loss / losses["float32"] - 1) for loss in losses.values())
     seconds: dict[str, list[float]] = {name: [] for name in trained}
@@ -75,7 +72,7 @@ def measure(net: str, side: int, batch: int, rounds: int, *, with_memory: bool) 
     peaks = peaks_of(MODULE, list(trained), *arguments) if with_memory else None
     return Claim(
         f"a classification training step, {net}",
-        f"{side} x {side}, batch {batch}, {device}, SGD",
+        f"{side} x {side}, batch {batch}, cpu, SGD",
         rows(seconds, peaks),
         rounds,
         f"losses of the first step within {apart:.1e} (bound {LOSS_BOUND})",
@@ -83,10 +80,10 @@ def measure(net: str, side: int, batch: int, rounds: int, *, with_memory: bool) 
     )
 
 
-def batch_of_noise(batch: int, side: int, device: str) -> tuple[torch.Tensor, torch.Tensor]:
+def batch_of_noise(batch: int, side: int) -> tuple[torch.Tensor, torch.Tensor]:
     generator = torch.Generator().manual_seed(0)
-    images = torch.randn(batch, 3, side, side, generator=generator).to(device)
-    return images, torch.randint(1000, (batch,), generator=generator).to(device)
+    images = torch.randn(batch, 3, side, side, generator=generator)
+    return images, torch.randint(1000, (batch,), generator=generator)
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -97,11 +94,10 @@ def main(argv: list[str] | None = None) -> int:
     add_arguments(parser, rounds=5)
     args = parser.parse_args(argv)
     if args.peak_of:
-        device = "cuda" if torch.cuda.is_available() else "cpu"
-        one = Trained(args.net, settings(device)[args.peak_of])
-        one.step(*batch_of_noise(args.batch, args.side, device))  # momentum comes at its end
+        one = Trained(args.net, SETTINGS[args.peak_of])
+        one.step(*batch_of_noise(args.batch, args.side))  # momentum comes at its end
         forget_peak()
-        one.step(*batch_of_noise(args.batch, args.side, device))
+        one.step(*batch_of_noise(args.batch, args.side))
         return print_peak()
     rounds, batch = (1, 8) if args.quick else (args.rounds, args.batch)
     return report([measure(args.net, args.side, batch, rounds, with_memory=not args.quick)], args)

@@ -17,10 +17,10 @@ from resdet.pretrain.trainer import Pretraining
 from resdet.run.folder import Run
 
 CONFIG = Path(__file__).resolve().parents[1] / "configs" / "pretrain" / "imagenet_resnet18.yaml"
-# What the preset does beside plain steps of a short training.
-PLAIN = ["SOLVER.REFERENCE_BATCH", "0", "SOLVER.STEPS", "()", "SOLVER.CHECKPOINT_PERIOD", "0",
-         "TEST.EVAL_PERIOD", "0", "PRETRAIN.BN_IMAGES", "0", "SOLVER.MAX_ITER", "1000000",
-         "DATALOADER.NUM_WORKERS", "0"]  # fmt: skip
+# What the preset does beside plain steps of a short training; on the CPU unless stated.
+PLAIN = ["MODEL.DEVICE", "cpu", "SOLVER.REFERENCE_BATCH", "0", "SOLVER.STEPS", "()",
+         "SOLVER.CHECKPOINT_PERIOD", "0", "TEST.EVAL_PERIOD", "0", "PRETRAIN.BN_IMAGES", "0",
+         "SOLVER.MAX_ITER", "1000000", "DATALOADER.NUM_WORKERS", "0"]  # fmt: skip
 OFF = ["ENGINE.BF16", "off", "ENGINE.CHANNELS_LAST", "off", "ENGINE.FUSED_OPTIMIZER", "off",
        "ENGINE.KEEP_MEMORY", "off"]  # fmt: skip
 BF16 = [*OFF, "ENGINE.BF16", "auto", "ENGINE.CHANNELS_LAST", "auto"]

@@ -12,14 +12,15 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-import resource
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from types import TracebackType
 from typing import IO, Any
+
+from benchmarks.apart import peak_mb
 
 
 class Order:
@@ -53,8 +54,7 @@ class Order:
         self._began = time.perf_counter()
 
     def _answer(self, page: dict[str, Any]) -> None:
-        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-        print(json.dumps({**page, "peak_mb": peak}), file=self._answers, flush=True)
+        print(json.dumps({**page, "peak_mb": peak_mb()}), file=self._answers, flush=True)
 
 
 @dataclass(frozen=True)
@@ -64,7 +64,7 @@ class Turn:
     Attributes:
         seconds: of one step, the mean over the turn.
         losses: of every step.
-        peak_mb: of the process so far.
+        peak_mb: of the process so far (`apart.peak_mb`).
     """
 
     seconds: float
@@ -107,7 +107,7 @@ class Training:
 
 
 def in_turns(
-    ways: dict[str, Callable[[], Training]], rounds: int, steps: int, warm_up: int
+    ways: Mapping[str, Callable[[], Training]], rounds: int, steps: int, warm_up: int
 ) -> dict[str, list[Turn]]:
     """Rounds of every way, by name; the first entry of each is its warm-up."""
     with contextlib.ExitStack() as stack:
@@ -127,7 +127,7 @@ def stream(order: Order, items: Iterator[Any], loss: Callable[[], float | None])
 
 
 def seconds_and_peaks(
-    turns: dict[str, Sequence[Turn]],
+    turns: Mapping[str, Sequence[Turn]],
 ) -> tuple[dict[str, list[float]], dict[str, float]]:
     """Of the turns behind the warm-up, for `claims.rows`."""
     seconds = {name: [turn.seconds for turn in taken[1:]] for name, taken in turns.items()}

@@ -16,15 +16,17 @@ Not for: GPUs, or machines with one core.
 from __future__ import annotations
 
 import argparse
+import functools
 import json
 import math
 import os
 import subprocess
 import sys
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 
-from benchmarks.claims import Claim, add_arguments, report, rows
+from benchmarks.claims import NOT_HERE, Claim, add_arguments, report, rows
 from benchmarks.loading import make_folder
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -34,17 +36,17 @@ COMMON = ["MODEL.DEVICE", "cpu", "ENGINE.THREADS", "1", "DATALOADER.NUM_WORKERS"
           "TEST.EVAL_PERIOD", "0"]  # fmt: skip
 
 
-def classification(folder: Path) -> list[str]:
+def classification(folder: Path, keys: Sequence[str] = COMMON) -> list[str]:
     config = ROOT / "configs" / "pretrain" / "imagenet_resnet18.yaml"
     images = str(folder / "images")
-    return ["tools/pretrain_cls.py", "--config", str(config), *COMMON,
+    return ["tools/pretrain_cls.py", "--config", str(config), *keys,
             "PRETRAIN.TRAIN", images, "PRETRAIN.VAL", images, "PRETRAIN.BN_IMAGES", "0",
             "SOLVER.REFERENCE_BATCH", "0"]  # fmt: skip
 
 
-def detection(folder: Path) -> list[str]:
+def detection(folder: Path, keys: Sequence[str] = COMMON) -> list[str]:
     config = ROOT / "configs" / "demo" / "resnet.yaml"
-    return ["tools/train_det.py", "--config", str(config), *COMMON, "TRANSFER.FROM_SCRATCH", "True",
+    return ["tools/train_det.py", "--config", str(config), *keys, "TRANSFER.FROM_SCRATCH", "True",
             "DATASETS.TEST", "()"]  # fmt: skip
 
 
@@ -55,21 +57,36 @@ TASKS = {
 
 
 def seconds_per_image(
-    command: list[str], folder: Path, processes: int, images: int, steps: int
+    command: list[str],
+    folder: Path,
+    processes: int,
+    images: int,
+    steps: int,
+    *,
+    on_cpu: bool = True,
 ) -> tuple[float, float]:
-    """Of one run, whose output is thrown away; and its last loss."""
+    """Of one run, whose output is thrown away; and its last loss.
+
+    Args:
+        images: of a process and step. on_cpu: each process has one core and one thread.
+    """
     start = [sys.executable]
     if processes > 1:
         start += ["-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={processes}"]
     output = folder / f"run{len(list(folder.iterdir()))}"
     solver = ["SOLVER.MAX_ITER", str(steps), "SOLVER.IMS_PER_BATCH", str(processes * images),
               "SOLVER.STEPS", "()"]  # fmt: skip
-    cores = sorted(os.sched_getaffinity(0))[:processes]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    pin = None
+    if on_cpu:
+        cores = sorted(os.sched_getaffinity(0))[:processes]
+        environment["OMP_NUM_THREADS"] = "1"
+        pin = functools.partial(os.sched_setaffinity, 0, cores)
     done = subprocess.run(
         [*start, *command[:3], "--output", str(output), *command[3:], *solver],
         cwd=ROOT,
-        env={**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)},
-        preexec_fn=lambda: os.sched_setaffinity(0, cores),
+        env=environment,
+        preexec_fn=pin,
         capture_output=True,
         text=True,
         check=False,
@@ -111,7 +128,7 @@ def main(argv: list[str] | None = None) -> int:
     args = parser.parse_args(argv)
     if sys.platform != "linux" or len(os.sched_getaffinity(0)) < 2:
         print("two processes need two cores of a Linux machine: nothing to measure here")
-        return 3
+        return NOT_HERE
     names, rounds, steps = list(TASKS), args.rounds, args.steps
     if args.quick:
         names, rounds, steps = names[1:], 1, 5

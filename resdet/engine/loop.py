@@ -229,7 +229,8 @@ class Loop(TrainerBase):
         """The values of each process, in the order of ranks: one wait of the host, one exchange."""
         device = values[TOTAL].device
         row = torch.stack([v.to(device, torch.double) for v in values.values()])
-        row = torch.cat([row, torch.tensor([data_time], dtype=torch.double).to(device)])
+        # Filled there: a copy from this side would be a wait of its own.
+        row = torch.cat([row, row.new_full((1,), data_time)])
         rows = [torch.empty_like(row) for _ in range(comm.get_world_size())]
         if len(rows) > 1:
             torch.distributed.all_gather(rows, row)

@@ -15,6 +15,8 @@ from benchmarks import __main__ as runner
 from benchmarks import claims
 from benchmarks.claims import Claim, Row
 
+FIRST, LAST = runner.MARKS
+
 
 def claim(agrees: bool = True) -> Claim:
     rows = claims.rows({"peer": [4.0, 8.0, 6.0], "ours": [2.0, 1.0, 3.0]}, {"ours": 100.0})
@@ -22,10 +24,10 @@ def claim(agrees: bool = True) -> Claim:
 
 
 def test_ratio_is_of_the_middle_rounds() -> None:
-    """6 s against 2 s by hand: three times."""
+    """6 s against 2 s by hand: three times; round by round 2, 8 and 2 times."""
     assert claim().rows == [
-        Row("peer", 6.0, 4.0, 8.0, 1.0, None),
-        Row("ours", 2.0, 1.0, 3.0, 3.0, 100.0),
+        Row("peer", 6.0, 4.0, 8.0, 1.0, None, 1.0, 1.0),
+        Row("ours", 2.0, 1.0, 3.0, 3.0, 100.0, 2.0, 8.0),
     ]
 
 
@@ -60,7 +62,7 @@ def test_the_table_has_the_rows_that_a_claim_shows() -> None:
     rows = [Row(name, 0.02, 0.02, 0.02, ratio) for name, ratio in (("peer", 1), ("a", 2), ("b", 3))]
     every = Claim("a thing", "done so", rows, 3, "10 of 10", True)
     lines = [
-        runner.table([json.loads(json.dumps(replace(every, shown=shown), default=vars))])
+        claims.table([json.loads(json.dumps(replace(every, shown=shown), default=vars))])
         for shown in ((), ("b",))
     ]
     assert [text.splitlines()[-1] for text in lines] == [
@@ -70,18 +72,18 @@ def test_the_table_has_the_rows_that_a_claim_shows() -> None:
 
 
 def test_the_table_stands_between_its_marks() -> None:
-    text = f"before\n{runner.FIRST}\nold\n{runner.LAST}\nafter\n"
-    new = runner.put_between(text, "new", "x")
-    assert new == f"before\n{runner.FIRST}\nnew\n{runner.LAST}\nafter\n"
-    assert runner.put_between(new, "new", "x") == new
-    for broken in ("no marks", runner.LAST + runner.FIRST, text + text):
+    text = f"before\n{FIRST}\nold\n{LAST}\nafter\n"
+    new = claims.put_between(text, "new", runner.MARKS, "x")
+    assert new == f"before\n{FIRST}\nnew\n{LAST}\nafter\n"
+    assert claims.put_between(new, "new", runner.MARKS, "x") == new
+    for broken in ("no marks", LAST + FIRST, text + text):
         with pytest.raises(ValueError, match=r"README.md needs the marks"):
-            runner.put_between(broken, "new", "README.md")
+            claims.put_between(broken, "new", runner.MARKS, "README.md")
 
 
 def test_the_readme_has_the_marks() -> None:
     text = runner.README.read_text(encoding="utf-8")
-    assert runner.put_between(text, "new", "README.md").count("new") >= 1
+    assert claims.put_between(text, "new", runner.MARKS, "README.md").count("new") >= 1
 
 
 @pytest.mark.parametrize("name", runner.NAMES)
@@ -102,7 +104,7 @@ def test_every_benchmark_has_the_common_flags(name, capsys) -> None:
 def test_what_is_not_the_same_is_not_kept(tmp_path, monkeypatch, capsys) -> None:
     """One of two fails: the other is kept, README stays, and the exit code is 1."""
     results, readme = tmp_path / "results.json", tmp_path / "README.md"
-    readme.write_text(f"{runner.FIRST}\n{runner.LAST}\n", encoding="utf-8")
+    readme.write_text(f"{FIRST}\n{LAST}\n", encoding="utf-8")
     monkeypatch.setattr(runner, "RESULTS", results)
     monkeypatch.setattr(runner, "README", readme)
     monkeypatch.setattr(runner, "ROOT", tmp_path)
@@ -114,7 +116,7 @@ def test_what_is_not_the_same_is_not_kept(tmp_path, monkeypatch, capsys) -> None
     assert runner.main(["--only", "precision", "loading"]) == 1
     assert list(json.loads(results.read_text())["benchmarks"]) == ["loading"]
     assert "failed: precision" in capsys.readouterr().out
-    assert readme.read_text() == f"{runner.FIRST}\n{runner.LAST}\n"
+    assert readme.read_text() == f"{FIRST}\n{LAST}\n"
     codes["precision"] = 0
     assert runner.main(["--only", "precision"]) == 0
     assert set(json.loads(results.read_text())["benchmarks"]) == {"precision", "loading"}
@@ -126,7 +128,7 @@ def test_the_tables_in_the_docs_are_what_was_found() -> None:
     found = json.loads(runner.RESULTS.read_text(encoding="utf-8"))["benchmarks"]
     text = runner.README.read_text(encoding="utf-8")
     every = runner.tables([found[name] for name in runner.NAMES if name in found])
-    assert runner.put_between(text, every, "README.md") == text
+    assert claims.put_between(text, every, runner.MARKS, "README.md") == text
     lines = (runner.ROOT / "RESULTS.md").read_text(encoding="utf-8").splitlines()
     for claim in found["detection_inference"]["claims"] + found["detection_training"]["claims"]:
         *_, net, number = claim["name"].split(", ")

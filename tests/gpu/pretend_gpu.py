@@ -17,6 +17,7 @@ Not for: speed, memory, streams, rounding of CUDA's kernels, NCCL, torch.compile
 from __future__ import annotations
 
 import contextlib
+import functools
 import sys
 import types
 from collections import Counter
@@ -105,6 +106,8 @@ class _Devices(TorchFunctionMode):
         kwargs = {k: self.named(v) if k == "device" else v for k, v in (kwargs or {}).items()}
         if func is torch.Tensor.cuda:
             return args[0].to(Place.here)
+        if func is torch.Tensor.pin_memory:
+            return Place.gpu.pin(args[0])  # type: ignore[union-attr]
         if func is torch.Tensor.to:
             args = [args[0], *map(self.named, args[1:])]
         return func(*args, **kwargs)
@@ -137,6 +140,8 @@ class PretendGPU(TorchDispatchMode):
 
     Attributes:
         waits, launches, copies: (line of code, operation) to times.
+        pinned: memory of the host, by its address, that the GPU reads by itself.
+        current: number of the GPU that was chosen; tensors say 0 of every one.
     """
 
     def __init__(self, count: int = 1, capability: tuple[int, int] = (9, 0)):
@@ -144,6 +149,13 @@ class PretendGPU(TorchDispatchMode):
         self.count = count
         self.capability = capability
         self.waits, self.launches, self.copies = Counter(), Counter(), Counter()
+        self.pinned: dict[int, torch.Tensor] = {}
+        self.current = 0
+
+    def pin(self, tensor: torch.Tensor) -> torch.Tensor:
+        """The tensor, from now on in pinned memory; held, so that nothing else takes its place."""
+        self.pinned[tensor.untyped_storage().data_ptr()] = tensor
+        return tensor
 
     def forget(self) -> None:
         for counter in (self.waits, self.launches, self.copies):
@@ -185,7 +197,7 @@ class PretendGPU(TorchDispatchMode):
     ) -> None:
         """Checks and counts one operation."""
         if name in MOVES:
-            return self._move(name, args, to_gpu, target)
+            return self._move(name, args, kwargs, to_gpu, target)
         if any(type(t) is OnGPU for t in tensors):
             self._check(func, name, args, tensors)
         masks = name in INDEXED and any(
@@ -198,8 +210,9 @@ class PretendGPU(TorchDispatchMode):
             self.launches[line(), name] += 1
         return None
 
-    def _move(self, name: str, args: Any, to_gpu: bool, target: Any) -> None:
-        on_gpu = [type(t) is OnGPU for t in tree.tree_leaves(args) if isinstance(t, torch.Tensor)]
+    def _move(self, name: str, args: Any, kwargs: Any, to_gpu: bool, target: Any) -> None:
+        tensors = [t for t in tree.tree_leaves(args) if isinstance(t, torch.Tensor)]
+        on_gpu = [type(t) is OnGPU for t in tensors]
         if name == "aten::_to_copy":
             source, goal = on_gpu[0], to_gpu or (target is None and on_gpu[0])
         else:
@@ -210,6 +223,11 @@ class PretendGPU(TorchDispatchMode):
             self.copies[line(), "to the CPU" if source else "to the GPU"] += 1
             if source:
                 self.waits[line(), "copy to the CPU"] += 1
+            elif not (self._is_pinned(tensors[-1]) and _is_non_blocking(args, kwargs)):
+                self.waits[line(), "copy to the GPU"] += 1
+
+    def _is_pinned(self, tensor: torch.Tensor) -> bool:
+        return tensor.untyped_storage().data_ptr() in self.pinned
 
     def _check(self, func: Any, name: str, args: Any, tensors: Any) -> None:
         if not has_kernel(func):
@@ -225,6 +243,10 @@ class PretendGPU(TorchDispatchMode):
         if others and (writes or any(t.dim() or not numbers for t in others)):
             shapes = ", ".join(f"{tuple(t.shape)} on {t.device}" for t in tensors[:6])
             raise Refused(f"Expected all tensors on the same device, {func}: {shapes} ({line()})")
+
+
+def _is_non_blocking(args: Any, kwargs: Any) -> bool:
+    return bool(kwargs.get("non_blocking") or (len(args) > 2 and args[2] is True))
 
 
 _KNOWN: dict[Any, bool] = {}
@@ -342,8 +364,10 @@ def pretend(count: int = 1, capability: tuple[int, int] = (9, 0)) -> Iterator[Pr
         return leave(self, *error)
 
     def set_device(device: Any) -> None:
-        if isinstance(device, int) and device >= count:
+        index = device if isinstance(device, int) else torch.device(device).index or 0
+        if index >= count:
             raise Refused(f"CUDA error: invalid device ordinal ({device})")
+        gpu.current = index
 
     def synchronize(device: Any = None) -> None:
         gpu.waits[line(), "synchronize"] += 1
@@ -353,10 +377,11 @@ def pretend(count: int = 1, capability: tuple[int, int] = (9, 0)) -> Iterator[Pr
     )
     no_effect = ("_lazy_init", "empty_cache", "manual_seed", "manual_seed_all",
                  "reset_peak_memory_stats")  # fmt: skip
-    zeros = ("current_device", "max_memory_allocated", "memory_allocated")
+    zeros = ("max_memory_allocated", "memory_allocated")
     functions = {
         "is_available": lambda: True, "is_initialized": lambda: True,
-        "device_count": lambda: count, "set_device": set_device, "synchronize": synchronize,
+        "device_count": lambda: count, "current_device": lambda: gpu.current,
+        "set_device": set_device, "synchronize": synchronize,
         "get_device_name": lambda *a: properties.name,
         "get_device_properties": lambda *a: properties,
         "get_device_capability": lambda *a: capability,
@@ -372,7 +397,9 @@ def pretend(count: int = 1, capability: tuple[int, int] = (9, 0)) -> Iterator[Pr
         stack.enter_context(mock.patch.object(torch, "load", strict_load))
         # Pinned memory is CUDA's; what is copied from it is the same.
         pinning = torch.utils.data._utils.pin_memory
-        stack.enter_context(mock.patch.object(pinning, "pin_memory", lambda data, *a, **k: data))
+        pin = functools.partial(tree.tree_map_only, torch.Tensor, gpu.pin)
+        stack.enter_context(mock.patch.object(pinning, "pin_memory", lambda data, *a: pin(data)))
+        stack.enter_context(mock.patch.object(torch.accelerator, "is_available", lambda: True))
         stack.enter_context(mock.patch.object(torch.autocast, "__enter__", enter_autocast))
         stack.enter_context(mock.patch.object(torch.autocast, "__exit__", leave_autocast))
         for module in ("torch.optim.optimizer", "torch.utils._foreach_utils"):
