@@ -8,7 +8,6 @@ from __future__ import annotations
 import argparse
 import contextlib
 import logging
-import os
 import platform
 import sys
 from collections.abc import Iterator
@@ -35,8 +34,8 @@ from resdet.engine.metric_writers import set_up_log, start_log
 from resdet.engine.profiling import left_in
 from resdet.engine.speed.cpu_features import instruction_limits
 from resdet.engine.speed.kept_memory import keep_freed
-from resdet.engine.speed.precision import set_arithmetic
-from resdet.engine.start_checks import raise_open_files
+from resdet.engine.speed.precision import describe_arithmetic, set_arithmetic
+from resdet.engine.start_checks import processes_here, raise_open_files
 from resdet.engine.versions import versions
 from resdet.errors import (
     ConfigError,
@@ -96,7 +95,7 @@ def read_config(config_file: str | Path | None, opts: list[str]) -> Config:
         config.fill({"SEED": 0}, "a run must be repeatable")
     if "DATALOADER.NUM_WORKERS" not in config.stated:
         # On a CPU the net needs every core; a GPU needs data workers.
-        spare = usable_cores() // int(os.environ.get("LOCAL_WORLD_SIZE", "1")) - 1
+        spare = usable_cores() // processes_here(comm.get_world_size()) - 1
         workers = max(0, min(4, spare)) if cfg.MODEL.DEVICE.startswith("cuda") else 0
         config.fill({"DATALOADER.NUM_WORKERS": workers}, "the cores found here")
     for note in unread(config):
@@ -115,6 +114,11 @@ def read_config(config_file: str | Path | None, opts: list[str]) -> Config:
     Loader.silent_seconds = cfg.ENGINE.WORKER_TIMEOUT
     keep_freed(cfg.ENGINE.KEEP_MEMORY)
     set_arithmetic(cfg.ENGINE.TF32, cfg.ENGINE.DETERMINISTIC, cfg.CUDNN_BENCHMARK)
+    if cfg.MODEL.DEVICE.startswith("cuda"):
+        logger.info("%s: %s", _device_name(cfg.MODEL.DEVICE), describe_arithmetic())
+        if (index := torch.device(cfg.MODEL.DEVICE).index) is not None:
+            # What waits for "the" GPU, or pins memory for it, then means this one.
+            torch.cuda.set_device(index)
     return config
 
 

@@ -14,6 +14,7 @@ from typing import Any
 
 import torch
 from detectron2.engine import launch
+from detectron2.engine.launch import DEFAULT_TIMEOUT
 from detectron2.utils import comm
 
 from resdet.errors import ConfigError, ResdetError
@@ -29,13 +30,15 @@ def run_in_processes(
         device: MODEL.DEVICE of the config; "auto" is a GPU where there is one.
 
     Raises:
-        ConfigError: more GPUs asked for than there are, or one by its number for all processes.
+        ConfigError: more GPUs asked for than there are, one by its number for all processes, or a
+            launcher that does not tell which is whose.
     """
     on_gpu = device.startswith("cuda") or (device == "auto" and torch.cuda.is_available())
     if "RANK" in os.environ and int(os.environ.get("WORLD_SIZE", "1")) > 1:
         if on_gpu:
             torch.cuda.set_device(_own_gpu(device))
-        torch.distributed.init_process_group("nccl" if on_gpu else "gloo")
+        # As long as Detectron2's launch: one process may read, score or write while others wait.
+        torch.distributed.init_process_group("nccl" if on_gpu else "gloo", timeout=DEFAULT_TIMEOUT)
         try:
             return main(args)
         finally:
@@ -45,6 +48,7 @@ def run_in_processes(
             torch.distributed.destroy_process_group()
     if args.num_gpus * args.num_machines <= 1:
         return main(args)
+    _refuse_launch(args, device)
     if torch.cuda.device_count() < args.num_gpus:
         raise ConfigError(
             f"--num-gpus is {args.num_gpus}, but this machine has {torch.cuda.device_count()}. "
@@ -91,12 +95,33 @@ def one_first(work: Callable[[], Any]) -> Any:
     return result if is_first else work()
 
 
+def _refuse_launch(args: argparse.Namespace, device: str) -> None:
+    """Raises ConfigError for a device or an address that Detectron2's launch cannot serve."""
+    if device != "auto" and device != "cuda":
+        raise ConfigError(
+            f"--num-gpus {args.num_gpus} starts a process on each GPU, and MODEL.DEVICE is "
+            f"{device}. Set MODEL.DEVICE cuda, or start processes on CPUs with torchrun."
+        )
+    if args.num_machines > 1 and any(
+        w in args.dist_url for w in ("auto", "127.0.0.1", "localhost")
+    ):
+        raise ConfigError(
+            f"--num-machines is {args.num_machines}, and --dist-url {args.dist_url} is an address "
+            "on each machine alone. Give all the same: --dist-url tcp://FIRST_MACHINE:PORT."
+        )
+
+
 def _own_gpu(device: str) -> int:
     """The GPU of this process of torchrun.
 
     Raises:
         ConfigError: there is none for it.
     """
+    if "LOCAL_RANK" not in os.environ:
+        raise ConfigError(
+            "RANK and WORLD_SIZE are set, and LOCAL_RANK is not: which GPU is this process's? "
+            "Start with torchrun, or let the launcher set it (srun: LOCAL_RANK=$SLURM_LOCALID)."
+        )
     local, here = int(os.environ["LOCAL_RANK"]), torch.cuda.device_count()
     if ":" in device:
         raise ConfigError(
@@ -106,7 +131,8 @@ def _own_gpu(device: str) -> int:
     if local >= here:
         raise ConfigError(
             f"process {local} of this machine finds {here} GPUs: start at most as many processes "
-            "as there are (torchrun --nproc-per-node), or set MODEL.DEVICE cpu."
+            "as there are (torchrun --nproc-per-node), each of which sees all of them "
+            "(CUDA_VISIBLE_DEVICES), or set MODEL.DEVICE cpu."
         )
     return local
 

@@ -12,6 +12,7 @@ import os
 import shutil
 from pathlib import Path
 
+from detectron2.utils import comm
 from torch import nn
 
 from resdet.errors import RunError
@@ -87,8 +88,14 @@ def raise_open_files() -> None:
 
 
 def processes_here(world_size: int) -> int:
-    """Processes of this training on this machine, as torchrun tells."""
-    return int(os.environ.get("LOCAL_WORLD_SIZE", str(world_size)))
+    """Processes of this training on this machine: torchrun tells, or Detectron2's `launch`; all,
+    where neither does."""
+    if "LOCAL_WORLD_SIZE" in os.environ:
+        return int(os.environ["LOCAL_WORLD_SIZE"])
+    try:
+        return comm.get_local_size() if world_size > 1 else 1
+    except AssertionError:  # no group of this machine
+        return world_size
 
 
 def size_in_words(number: float) -> str:

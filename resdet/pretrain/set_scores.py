@@ -19,7 +19,7 @@ from resdet.engine.data_workers import num_workers
 from resdet.engine.speed.precision import Precision
 from resdet.pretrain import augment
 from resdet.pretrain.image_loading import Crops, test_batches
-from resdet.pretrain.scoring import Prepare, score
+from resdet.pretrain.scoring import score
 
 logger = logging.getLogger("resdet.pretrain")
 
@@ -42,7 +42,7 @@ class Preparation:
 
 
 def score_sets(
-    cfg: Any, net: nn.Module, prepare: Prepare, sets: Mapping[str, Any]
+    cfg: Any, net: nn.Module, prepare: Preparation, sets: Mapping[str, Any]
 ) -> dict[str, Any]:
     """1-crop errors on every set, by name; raises CheckFailed as `scoring.score`."""
     scores = {}
@@ -55,7 +55,9 @@ def score_sets(
             rank=comm.get_rank(),
             world_size=comm.get_world_size(),
         )
-        scores[name] = score(net, batches, prepare, len(images), name)
+        # As the net trains: ENGINE.BF16 holds for what is measured, too.
+        with prepare.precision.autocast():
+            scores[name] = score(net, batches, prepare, len(images), name)
         logger.info(
             "%s: top-1 error %.2f %%, top-5 error %.2f %% (1-crop, %d images)",
             name,

@@ -336,7 +336,8 @@ class Pretraining:
         num_batches = self._statistics_batches()
         if num_batches == 0:
             return
-        layers = recompute_bn_statistics(self.net, self._batches(0), self.prepare, num_batches)
+        with self.precision.autocast():
+            layers = recompute_bn_statistics(self.net, self._batches(0), self.prepare, num_batches)
         average_buffers(self.net)
         self._statistics = f"over {num_batches * batch_size} training images"
         logger.info("statistics of %d BN layers over %d images", layers, num_batches * batch_size)

@@ -13,7 +13,7 @@ pytest.importorskip("detectron2")
 from detectron2.utils import comm
 
 from resdet import nets, weights
-from resdet.engine import processes
+from resdet.engine import parallel, processes
 from resdet.errors import ConfigError, DataError, ResdetError
 from resdet.run.folder import Run
 from tests.support import children, tiny, trainings
@@ -88,7 +88,7 @@ def test_nothing_holds_the_group_when_it_is_destroyed(monkeypatch):
     for name, value in {"RANK": "0", "LOCAL_RANK": "0", "WORLD_SIZE": "2"}.items():
         monkeypatch.setenv(name, value)
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
-    monkeypatch.setattr(torch.distributed, "init_process_group", lambda backend: None)
+    monkeypatch.setattr(torch.distributed, "init_process_group", lambda backend, **_: None)
     monkeypatch.setattr(torch.distributed, "get_backend", lambda *_: "gloo")
     cached = []
     monkeypatch.setattr(
@@ -125,7 +125,9 @@ def test_each_process_of_torchrun_takes_its_own_gpu(monkeypatch, device, gpus, r
     monkeypatch.setattr(torch.cuda, "device_count", lambda: gpus)
     monkeypatch.setattr(torch.cuda, "set_device", lambda number: chosen.update(gpu=number))
     monkeypatch.setattr(
-        torch.distributed, "init_process_group", lambda backend: chosen.update(backend=backend)
+        torch.distributed,
+        "init_process_group",
+        lambda backend, timeout: chosen.update(backend=backend, timeout=timeout),
     )
     monkeypatch.setattr(torch.distributed, "destroy_process_group", lambda: None)
 
@@ -138,6 +140,61 @@ def test_each_process_of_torchrun_takes_its_own_gpu(monkeypatch, device, gpus, r
     else:
         assert start() == 0
         assert (chosen["backend"], chosen.get("gpu")) == expected
+        # torch's 10 minutes for NCCL end a training whose first process scores a large set.
+        assert chosen["timeout"].total_seconds() == 30 * 60
+
+
+def test_a_launcher_that_does_not_tell_which_gpu_is_a_page(monkeypatch):
+    """SLURM's srun sets RANK where a user maps it, and no LOCAL_RANK."""
+    monkeypatch.delenv("LOCAL_RANK", raising=False)
+    for name, value in {"RANK": "1", "WORLD_SIZE": "2"}.items():
+        monkeypatch.setenv(name, value)
+    with pytest.raises(ConfigError, match=r"LOCAL_RANK is not: .*srun: LOCAL_RANK=\$SLURM_LOCALID"):
+        processes.run_in_processes(lambda args: 0, argparse.Namespace(), "cuda")
+
+
+@pytest.mark.parametrize(
+    ("device", "options", "expected"),
+    [
+        ("cpu", {}, "MODEL.DEVICE is cpu. Set MODEL.DEVICE cuda, or start processes on CPUs"),
+        ("cuda:1", {}, "MODEL.DEVICE is cuda:1. Set MODEL.DEVICE cuda"),
+        ("cuda", {"num_machines": 2, "dist_url": "auto"}, "--dist-url auto is an address on each"),
+        ("auto", {"num_machines": 2}, "--dist-url tcp://127.0.0.1:9 is an address on each"),
+    ],
+)
+def test_num_gpus_starts_on_gpus_alone(monkeypatch, device, options, expected):
+    """Detectron2's launch takes NCCL and a GPU for each process, whatever MODEL.DEVICE is."""
+    monkeypatch.delenv("RANK", raising=False)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 8)
+    monkeypatch.setattr(processes, "launch", lambda *_, **__: pytest.fail("started"))
+    given = {"num_gpus": 2, "num_machines": 1, "machine_rank": 0, "dist_url": "tcp://127.0.0.1:9"}
+    args = argparse.Namespace(**{**given, **options})
+    with pytest.raises(ConfigError, match=expected):
+        processes.run_in_processes(lambda args: 0, args, device)
+
+
+def test_the_mean_of_equal_buffers_is_theirs_to_the_bit(monkeypatch):
+    """By hand: three processes with the same frozen statistics, and other live ones; thirds of a
+    float32's sum miss by a bit."""
+    model = torch.nn.BatchNorm1d(1000)
+    generator = torch.Generator().manual_seed(0)
+    mean = torch.rand(1000, generator=generator)
+    model.running_mean.copy_(mean)
+    sums = (mean + mean + mean) / 3
+    assert not torch.equal(sums, mean)
+    exchanges = []
+
+    def all_reduce(tensor):
+        exchanges.append(tensor.dtype)
+        tensor.mul_(3)
+        tensor[1000:] += 3  # the others' variances are 2.5
+
+    monkeypatch.setattr(parallel.comm, "get_world_size", lambda: 3)
+    monkeypatch.setattr(torch.distributed, "all_reduce", all_reduce)
+    parallel.average_buffers(model)
+    assert exchanges == [torch.double]
+    assert torch.equal(model.running_mean, mean)
+    assert model.running_var.unique().tolist() == [2.0]
 
 
 @pytest.mark.parametrize("local", [0, 1])

@@ -8,7 +8,9 @@ import torch
 pytest.importorskip("detectron2")
 
 from resdet import weights
+from resdet.cli.main import run_command
 from resdet.engine.speed.kept_memory import can_keep
+from resdet.pretrain import set_scores, trainer
 from resdet.run.folder import Run
 from tests.support import children, tiny, trainings
 
@@ -70,6 +72,27 @@ def test_a_run_goes_on_with_keys_that_it_was_not_started_with(place):
     pretrain(place, "across", "--resume", *EXACT)
     assert_same_net(place, "off", "across")
     assert "FUSED_OPTIMIZER: auto" in Run.open(place / "across").config_text
+
+
+@pytest.mark.parametrize("bf16", ["off", "on"])
+def test_statistics_and_scores_are_computed_as_the_net_trains(tmp_path, monkeypatch, bf16):
+    """The key is of the net, not of its training alone."""
+    monkeypatch.chdir(tmp_path)
+    tiny.class_folders(tmp_path / "data")
+    text = trainings.classifier({"ENGINE.BF16": bf16, "PRETRAIN.BN_IMAGES": 6})
+    (tmp_path / "c.yaml").write_text(text, encoding="utf-8")
+    seen = []
+    for module, name in ((set_scores, "score"), (trainer, "recompute_bn_statistics")):
+        work = getattr(module, name)
+
+        def noting(*args, name=name, work=work):
+            seen.append((name, torch.is_autocast_enabled("cpu")))
+            return work(*args)
+
+        monkeypatch.setattr(module, name, noting)
+    words = ["--config", "c.yaml", "--output", "r", "SOLVER.MAX_ITER", "1"]
+    assert run_command("pretrain_cls", words) == 0
+    assert seen == [("recompute_bn_statistics", bf16 == "on"), ("score", bf16 == "on")]
 
 
 def test_compile_without_a_compiler_is_refused_before_anything_starts(place, monkeypatch):

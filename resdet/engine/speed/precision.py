@@ -47,6 +47,22 @@ def set_arithmetic(tf32: str, deterministic: bool, cudnn_benchmark: bool) -> Non
         torch.use_deterministic_algorithms(True)
 
 
+def describe_arithmetic() -> str:
+    """What torch may use on a GPU in this process, for the log."""
+    cudnn = torch.backends.cudnn
+    tf32 = {
+        "convolutions": cudnn.allow_tf32,
+        "matrix products": torch.backends.cuda.matmul.allow_tf32,
+    }
+    where = " and ".join(name for name, allowed in tf32.items() if allowed) or "nothing"
+    choice = "by trying all" if cudnn.benchmark else "by rule"
+    bits = "the same" if torch.are_deterministic_algorithms_enabled() else "not always the same"
+    return (
+        f"TensorFloat-32 in {where} (ENGINE.TF32), cuDNN's algorithms chosen {choice} "
+        f"(CUDNN_BENCHMARK), {bits} bits in every run (ENGINE.DETERMINISTIC)"
+    )
+
+
 @dataclass(frozen=True)
 class Precision:
     """How the net's layers compute on `device` ("cpu", "cuda")."""
