@@ -300,6 +300,7 @@ def export(parser: argparse.ArgumentParser) -> None:
         metavar="S",
         help="detector: what a detection must exceed (default: as in the run)",
     )
+    _part(parser)
     parser.add_argument("--json", action="store_true", help="one JSON object on standard output")
 
 

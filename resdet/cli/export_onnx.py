@@ -56,7 +56,7 @@ def _export(args: argparse.Namespace) -> Any:
         raise ConfigError(f"-o {args.output} is a folder; name the file to write in it.")
     if source.is_dir() and (source / layout.CLASSIFIER).exists():
         source = source / layout.CLASSIFIER
-    tensors, card = load(source)
+    tensors, card = load(source, part=args.part)
     size = tuple(args.size * 2 if len(args.size) == 1 else args.size) if args.size else None
     if args.backbone is None:
         net = build_filled(card, tensors, str(source))
@@ -87,6 +87,11 @@ def _refuse_contradictions(args: argparse.Namespace) -> None:
     if args.score_threshold is not None and not 0 <= args.score_threshold < 1:
         raise ConfigError(f"--score-threshold is {args.score_threshold}, expected 0 to 1.")
     detector = _is_detector(Path(args.source))
+    if detector and args.part:
+        raise ConfigError(
+            f"--part is for files with several nets, {args.source} is the run of one detector. "
+            "Leave it out."
+        )
     if detector and (args.backbone is not None or args.size):
         given = "--backbone" if args.backbone is not None else "--size"
         raise ConfigError(

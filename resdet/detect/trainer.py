@@ -170,9 +170,10 @@ class DetectorTraining:
         if classes is None:
             return
         logger.info("%s: %s", where, fitted.sentence)
-        carried = [list(pair) for pair in fitted.carried]
-        report = {"file": where, **received.to_dict(), "heads": fitted.sentence, "carried": carried}
-        self.run.write(layout.TRANSFER, report)
+        report = {"file": where, **received.to_dict(), "heads": fitted.sentence}
+        # (class in the file, class here) of every predictor that arrived.
+        copied = [list(pair) for pair in fitted.copied]
+        self.run.write(layout.TRANSFER, {**report, "head_classes": copied})
 
     # -- training --------------------------------------------------------------------------
 

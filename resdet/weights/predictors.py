@@ -38,13 +38,13 @@ class Heads:
     Attributes:
         tensors: to load in place of the file's.
         new: patterns of tensors that start fresh.
-        carried: (class in the file, class here) of copied rows, without background.
+        copied: (class in the file, class here) of copied rows, without background.
         sentence: what was done, for the log.
     """
 
     tensors: Tensors = field(default_factory=dict)
     new: tuple[str, ...] = ()
-    carried: tuple[tuple[str, str], ...] = ()
+    copied: tuple[tuple[str, str], ...] = ()
     sentence: str = ""
 
 
@@ -85,20 +85,20 @@ def fit(
     same_set = set(file_classes) == set(classes)
     if how == "new" and not same_set:
         return _fresh(f"{rows} classes in the file, {len(classes)} others here")
-    carried = _pairs(file_classes, classes)
-    if not carried:
+    copied = _pairs(file_classes, classes)
+    if not copied:
         raise WeightsError(
             f"{where}: none of its {rows} classes ({', '.join(file_classes[:4])}, …) is among the "
             f"{len(classes)} here ({', '.join(classes[:4])}, …). Set TRANSFER.HEADS new."
         )
-    tensors = _copy_rows(given, fresh, file_classes, classes, carried)
-    renamed = [f"{a} as {b}" for a, b in carried if a != b]
+    tensors = _copy_rows(given, fresh, file_classes, classes, copied)
+    renamed = [f"{a} as {b}" for a, b in copied if a != b]
     return Heads(
         tensors,
-        carried=tuple(carried),
-        sentence=f"heads: {len(carried)} of {len(classes)} classes copied by name"
+        copied=tuple(copied),
+        sentence=f"heads: {len(copied)} of {len(classes)} classes copied by name"
         f"{' (' + ', '.join(renamed) + ')' if renamed else ''}, background too; "
-        f"fresh: {', '.join(c for c in classes if c not in dict(carried).values()) or 'none'}",
+        f"fresh: {', '.join(c for c in classes if c not in dict(copied).values()) or 'none'}",
     )
 
 
@@ -135,10 +135,10 @@ def _copy_rows(
     fresh: Mapping[str, torch.Tensor],
     file_classes: Sequence[str],
     classes: Sequence[str],
-    carried: Sequence[tuple[str, str]],
+    pairs: Sequence[tuple[str, str]],
 ) -> Tensors:
-    from_rows = torch.tensor([file_classes.index(a) for a, _ in carried])
-    to_rows = torch.tensor([classes.index(b) for _, b in carried])
+    from_rows = torch.tensor([file_classes.index(a) for a, _ in pairs])
+    to_rows = torch.tensor([classes.index(b) for _, b in pairs])
     copied = {}
     for leaf in ("weight", "bias"):
         name = f"{SCORES}.{leaf}"

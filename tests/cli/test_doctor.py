@@ -88,6 +88,18 @@ def test_a_package_that_breaks_while_importing_gives_a_line(tmp_path, monkeypatc
     assert import_error("json") is None
 
 
+def test_an_extension_for_another_numpy_is_refused(monkeypatch):
+    """F62: cocodataset/cocoapi#509's sentence, with what to type; the others stay fine."""
+    words = "ValueError: numpy.dtype size changed, may indicate binary incompatibility"
+    monkeypatch.setattr(
+        software, "import_error", lambda module: words if module == "pycocotools.mask" else None
+    )
+    levels = {check.name: check for check in software.check_needed()}
+    assert levels["pycocotools"].level == REFUSE and words in levels["pycocotools"].text
+    assert levels["pycocotools"].fix == software.SETUP
+    assert {c.level for name, c in levels.items() if name != "pycocotools"} == {FINE}
+
+
 @pytest.mark.parametrize(
     ("installed", "imports", "level", "words"),
     [

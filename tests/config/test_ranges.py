@@ -65,6 +65,7 @@ def test_schedulers_are_those_that_detectron2_builds() -> None:
 @pytest.mark.parametrize(
     ("key", "value", "words"),
     [
+        # F50: no float16, so no scale of the loss that could collapse.
         ("SOLVER.AMP.ENABLED", "True", "is not read: set ENGINE.BF16 auto"),
         ("MODEL.MASK_ON", "True", "is not read: masks are not built yet"),
         ("TEST.AUG.ENABLED", "True", "is not read: testing at several scales"),

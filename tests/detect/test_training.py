@@ -170,6 +170,10 @@ def test_explain_trains_nothing(place):
         (["MODEL.NET.NAME", "resnet34", *WEIGHTS], "has 'resnet18'"),
         (["MODEL.ROI_HEADS.NUM_CLASSES", "80", *WEIGHTS], "NUM_CLASSES is 80 (command line)"),
         (["DATASETS.TEST", "('voc:voc:none',)", *WEIGHTS], "none.txt"),
+        (  # F6: the very set, stated on both sides
+            ["DATASETS.TEST", "('voc:voc:train',)", *WEIGHTS],
+            "3 of 3 test images of voc:voc:train are also training images (same file: 3)",
+        ),
     ],
 )
 def test_contradictions_are_refused_before_a_run_folder_is_made(place, opts, words):
@@ -296,7 +300,7 @@ def test_a_training_that_starts_from_a_detector_fits_its_heads_by_class(place):
     assert len(fresh["new"]) == 4 and fresh["expected"] == fresh["arrived"] + 4
     assert fresh["heads"] == "heads: new, 2 classes in the file, 3 others here"
     assert named["new"] == [] and named["expected"] == named["arrived"] == fresh["expected"]
-    assert sorted(named["carried"]) == [["ape", "ape"], ["bee", "bee"]]
+    assert sorted(named["head_classes"]) == [["ape", "ape"], ["bee", "bee"]]
     assert "background too; fresh: cat" in named["heads"]
 
 

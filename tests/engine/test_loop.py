@@ -2,6 +2,7 @@
 
 import json
 import signal
+import time
 
 import pytest
 import torch
@@ -130,6 +131,24 @@ def test_a_gradient_that_is_not_finite_stops_without_clipping_too(tmp_path):
     loop.losses = lambda x: {"loss": (loop.model(x) * 0).sum().abs().sqrt()}
     with pytest.raises(TrainingStopped, match="gradient norm became nan at step 0"):
         train(loop, make_run(tmp_path / "r"), 0, 2)
+
+
+def test_a_clock_that_is_set_changes_nothing(tmp_path, monkeypatch):
+    """F50: time.time jumps back a day at every look; weights and checkpoints are the same."""
+    reference = make_loop()
+    train(reference, make_run(tmp_path / "reference"), 0, 5)
+    now = [1.8e9]
+
+    def jumps():
+        now[0] -= 86_400
+        return now[0]
+
+    monkeypatch.setattr(time, "time", jumps)
+    loop, run = make_loop(), make_run(tmp_path / "r")
+    train(loop, run, 0, 5)
+    assert resume(make_loop(), run) == 5
+    expected = reference.model.state_dict()
+    assert all(torch.equal(t, expected[name]) for name, t in loop.model.state_dict().items())
 
 
 def test_a_whole_training_ends_with_a_checkpoint(tmp_path):

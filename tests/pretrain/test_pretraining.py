@@ -229,3 +229,32 @@ def test_a_profiled_training_is_the_same_to_the_bit(place):
     assert list(sections["scoring"]["steps"]["parts"]) == ["wait for data", "forward"]
     assert "Where the time of pretrain_cls went" in done.stdout
     assert before.read("profile.json") is None
+
+
+NO_NETWORK = """
+import socket, sys
+def connect(self, address):
+    if self.family != socket.AF_UNIX:
+        print("CONNECTS", address)
+        raise OSError(101, "Network is unreachable")
+    return unix(self, address)
+unix = socket.socket.connect
+socket.socket.connect = connect
+socket.getaddrinfo = lambda *a, **k: connect(socket.socket(socket.AF_INET), a)
+from resdet.cli.main import main
+sys.exit(main(sys.argv[1:]))
+"""
+
+
+def test_nothing_is_fetched_and_an_address_is_refused(place):
+    """F73: a training without a network is one with it; weights are a file, never an address."""
+    words = ("pretrain_cls", "--config", "c.yaml", "--output")
+    done = children.python(
+        "-c", NO_NETWORK, *words, "offline", "SOLVER.MAX_ITER", "1", cwd=place, OMP_NUM_THREADS="1"
+    )
+    assert done.returncode == 0, done.stderr
+    assert "CONNECTS" not in done.stdout
+    address = "https://download.pytorch.org/models/resnet18-f37072fd.pth"
+    done = children.python("-c", NO_NETWORK, *words, "no", "MODEL.WEIGHTS", address, cwd=place)
+    assert done.returncode == 2 and "CONNECTS" not in done.stdout
+    assert address in done.stderr

@@ -18,7 +18,7 @@ from resdet.report import compare
 from resdet.report.comparison import contrasts
 from resdet.report.comparison.backbone_gains import percent, points
 from resdet.report.document import gather
-from resdet.report.render import pictures
+from resdet.report.render import pictures, report_json
 from resdet.run.folder import Run, write_json
 from tests.support import children
 from tests.support.fabricate import fabricate_run
@@ -419,3 +419,12 @@ def test_cocos_ap_is_refused_where_a_set_has_none(tmp_path: Path) -> None:
     ]
     with pytest.raises(RunError, match="digits_test is not scored by COCO's rules.*Leave --by out"):
         compare(runs, tmp_path / "report", by="coco")
+
+
+def test_a_run_of_before_has_its_transfer_under_todays_names() -> None:
+    """The classes of the predictors that arrived had another name in transfer.json at first."""
+    pairs = [["ape", "ape"]]
+    for name in ("carried", "head_classes"):
+        stored = report_json._transfer({"file": "x.pth", name: pairs})
+        assert stored == {"file": "x.pth", "head_classes": pairs}
+    assert report_json._transfer(None) is None

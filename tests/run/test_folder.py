@@ -1,6 +1,7 @@
 """The run folder: atomic, owned by one run, refused with words where it is not one."""
 
 import ast
+import datetime
 import json
 import os
 import time
@@ -160,3 +161,12 @@ def test_the_names_come_without_any_other_module():
     tree = ast.parse(Path(layout.__file__).read_text(encoding="utf-8"))
     names = [node for node in ast.walk(tree) if isinstance(node, ast.Import | ast.ImportFrom)]
     assert not names and layout.checkpoint_name(800) == "step_0000800.pth"
+
+
+def test_ids_are_random_and_times_have_a_zone(tmp_path):
+    """F50: two runs of one second are two runs; a stored time is UTC and states it."""
+    infos = [make(tmp_path / name).info for name in ("a", "b")]
+    assert len({info["id"] for info in infos}) == 2
+    for info in infos:
+        created = datetime.datetime.fromisoformat(info["created"])
+        assert created.utcoffset() == datetime.timedelta(0)

@@ -30,7 +30,7 @@ def test_cocos_80_give_vocs_20():
     coco = tuple(catalog.get("coco_2017_val").thing_classes)
     assert len(coco) == 80 and set(SYNONYMS) <= set(coco)
     found = fitted(coco, VOC_CLASSES)
-    assert len(found.carried) == 20 and found.new == ()
+    assert len(found.copied) == 20 and found.new == ()
     by_name = {v: k for k, v in SYNONYMS.items()}
     expected = [float(coco.index(by_name.get(c, c))) for c in VOC_CLASSES] + [80.0]
     assert found.tensors[f"{SCORES}.bias"].tolist() == expected
@@ -42,7 +42,7 @@ def test_cocos_80_give_vocs_20():
 def test_classes_that_only_one_side_has_start_fresh():
     """By hand: b and the background arrive, c keeps the model's row."""
     found = fitted(("a", "b"), ("b", "c"))
-    assert found.carried == (("b", "b"),)
+    assert found.copied == (("b", "b"),)
     assert found.tensors[f"{SCORES}.bias"].tolist() == [1.0, 1001.0, 2.0]
     assert found.tensors[f"{DELTAS}.bias"].tolist() == [4, 5, 6, 7, 1004, 1005, 1006, 1007]
     assert "fresh: c" in found.sentence
@@ -86,7 +86,7 @@ def test_boxes_for_all_classes_at_once_stay():
         (("a", "b", "c"), ("a", "b"), "scores 2 classes, but 3 names are given"),
     ],
 )
-def test_what_cannot_be_carried_is_refused(there, here, message):
+def test_what_cannot_be_copied_is_refused(there, here, message):
     with pytest.raises(WeightsError, match=message):
         fit(heads(2, 0), heads(len(here), 0), there, here, how="by_name", where="x.pth")
 

@@ -63,13 +63,20 @@ def _run(column: Column) -> dict[str, Any]:
             "metrics": card.get("metrics") or {},
             "training": card.get("training") or {},
         },
-        "transfer": column.run.read(layout.TRANSFER),
+        "transfer": _transfer(column.run.read(layout.TRANSFER)),
         "versions": info.get("versions") or {},
         "device": info.get("device"),
         "host": info.get("host"),
         "created": info.get("created"),
         "command": info.get("command"),
     }
+
+
+def _transfer(stored: dict[str, Any] | None) -> dict[str, Any] | None:
+    """transfer.json as it is written now; "head_classes" had another name at first."""
+    if not stored or "carried" not in stored:
+        return stored
+    return {("head_classes" if k == "carried" else k): v for k, v in stored.items()}
 
 
 def _set(report: ComparisonReport, one: SetReport) -> dict[str, Any]:

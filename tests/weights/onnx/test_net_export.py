@@ -264,6 +264,23 @@ def test_a_backbone_needs_no_classifier_in_the_file(weight_file, tmp_path, capsy
     assert not (tmp_path / "no.onnx").exists()
 
 
+def test_of_a_file_with_two_nets_the_part_is_exported(tmp_path, capsys):
+    """The second's logits, by torchvision's own net; without --part both are named."""
+    torchvision = pytest.importorskip("torchvision")
+    torch.manual_seed(5)
+    first, second = (torchvision.models.resnet18(num_classes=3).eval() for _ in range(2))
+    source = tmp_path / "two.pth"
+    torch.save({"student": first.state_dict(), "teacher": second.state_dict()}, source)
+    with pytest.raises(WeightsError, match="--part student"):
+        export(source, "-o", tmp_path / "no.onnx")
+    words = ("--part", "teacher", "--size", "64", "--normalised-input")
+    assert export(source, "-o", tmp_path / "out.onnx", *words) == 0
+    image = np.random.default_rng(0).normal(size=(1, 3, 64, 64)).astype(np.float32)
+    with torch.no_grad():
+        expected = second(torch.from_numpy(image)).numpy()
+    assert np.abs(run(tmp_path / "out.onnx", image)[0] - expected).max() <= 1e-3
+
+
 @pytest.mark.parametrize(
     ("words", "message"),
     [
