@@ -17,7 +17,7 @@ from resdet.errors import DataError
 from resdet.evaluation.coco import coco_evaluation as coco
 from resdet.evaluation.inputs.ground_truth import read_ground_truth
 from resdet.evaluation.voc import voc_evaluation as voc
-from tests.support import coco_json, exports
+from tests.support import coco_json, exports, own_formats, voc_exports
 
 
 @pytest.fixture(autouse=True)
@@ -145,10 +145,10 @@ def test_groups_that_open_images_does_not_know_are_accepted_as_pycocotools_takes
     assert numbers == pytest.approx(stats.tolist(), abs=1e-12)
 
 
-@pytest.mark.parametrize("kind", exports.OWN)
+@pytest.mark.parametrize("kind", own_formats.OWN)
 def test_formats_of_the_tools_own_are_named_with_what_writes_cocos(folder: Path, kind: str) -> None:
     """Not "is it an instances file?": the tool, and its command or menu."""
-    content, expected = exports.OWN[kind]
+    content, expected = own_formats.OWN[kind]
     folder.mkdir()
     path = folder / "export.json"
     path.write_text(json.dumps(content), encoding="utf-8")
@@ -166,17 +166,17 @@ def test_formats_of_the_tools_own_are_named_with_what_writes_cocos(folder: Path,
 # -- VOC ---------------------------------------------------------------------------------------
 
 
-def load_voc(root: Path, export: exports.VocExport) -> Any:
+def load_voc(root: Path, export: voc_exports.VocExport) -> Any:
     return load(f"voc:{root}:{export.split}", voc_origin=export.origin)
 
 
-def score_voc(root: Path, export: exports.VocExport) -> voc.VocGroundTruth:
+def score_voc(root: Path, export: voc_exports.VocExport) -> voc.VocGroundTruth:
     return voc.read_devkit_ground_truth(root, export.split)
 
 
-@pytest.mark.parametrize("build", exports.VOC, ids=lambda b: b.__name__)
+@pytest.mark.parametrize("build", voc_exports.VOC, ids=lambda b: b.__name__)
 def test_voc_exports_are_read_once_they_have_vocs_layout(
-    folder: Path, build: Callable[[Path], exports.VocExport]
+    folder: Path, build: Callable[[Path], voc_exports.VocExport]
 ) -> None:
     """The page's commands are typed as they stand; then training and scoring read the same."""
     folder.mkdir()
@@ -207,7 +207,7 @@ def test_voc_exports_are_read_once_they_have_vocs_layout(
 
 def test_files_that_count_from_0_name_the_key(folder: Path) -> None:
     """Label Studio's corners; the key on the page is typed."""
-    export = exports.cvat_voc(folder)
+    export = voc_exports.cvat_voc(folder)
     with pytest.raises(DataError, match="DATASETS.VOC_ORIGIN 0"):
         load(f"voc:{export.root}:default")
     assert load(f"voc:{export.root}:default", voc_origin=0).counts["objects"] == 2

@@ -3,21 +3,18 @@
 Every builder writes a small export into a folder, pictures of 100 x 80 and annotations, and gives
 where they lie. The values are made up; keys, types and oddities are the tool's.
 
-Not for: damage done by hand (`tests/data/readers/test_field_inputs.py`).
+Not for: VOC's form (`voc_exports`), formats of their own (`own_formats`), or damage done by hand
+(`tests/data/readers/test_field_inputs.py`).
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from PIL import Image
-
-from tests.support.voc_xml import annotation as voc_annotation
-from tests.support.voc_xml import tags, voc_object
 
 SIZE = (100, 80)
 # x, y, width, height; whole within the pictures.
@@ -54,7 +51,7 @@ class CocoExport:
         self.json.write_text(json.dumps(content), encoding="utf-8")
 
 
-def _pictures(folder: Path, *names: str) -> Path:
+def pictures(folder: Path, *names: str) -> Path:
     for number, name in enumerate(names):
         path = folder / name
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -75,7 +72,7 @@ def cvat(folder: Path) -> CocoExport:
     Boxes have `segmentation: []` and attributes; masks are crowds of run lengths; all of `info` is
     "", `license` 0, `date_captured` 0; a frame without an object is listed.
     """
-    images = _pictures(folder / "images" / "default", "a.jpg", "b.jpg")
+    images = pictures(folder / "images" / "default", "a.jpg", "b.jpg")
     entry = lambda i, name: {  # noqa: E731
         "id": i, "width": 100, "height": 80, "file_name": name, "license": 0, "flickr_url": "",
         "coco_url": "", "date_captured": 0,
@@ -123,7 +120,7 @@ def label_studio(folder: Path) -> CocoExport:
 
     Names begin with the folder `images`; all ids from 0; `ignore` beside `iscrowd`.
     """
-    images = _pictures(folder / "images", "1f2c-a.jpg", "9d00-b.jpg")
+    images = pictures(folder / "images", "1f2c-a.jpg", "9d00-b.jpg")
     entry = lambda i, name: {"width": 100, "height": 80, "id": i, "file_name": name}  # noqa: E731
     plain = {"image_id": 0, "ignore": 0, "iscrowd": 0}
     content = {
@@ -147,7 +144,7 @@ def roboflow(folder: Path) -> CocoExport:
     A root category with id 0 above all others; ids from 0; the file lies among its pictures.
     """
     names = [f"{n}_jpg.rf.{n * 16}.jpg" for n in "ab"]
-    images = _pictures(folder / "train", *names)
+    images = pictures(folder / "train", *names)
     content = {
         "info": {"year": "2026", "version": "1", "description": "Exported from roboflow.com",
                  "contributor": "", "url": "https://public.roboflow.com/object-detection/undefined",
@@ -180,7 +177,7 @@ def labelme2coco(folder: Path) -> CocoExport:
 
     Category ids from 0, whole-numbered areas, `imagePath` as labelme has it, with Windows' slashes.
     """
-    images = _pictures(folder / "images", "a.jpg", "b.jpg")
+    images = pictures(folder / "images", "a.jpg", "b.jpg")
     content = {
         "images": [
             {"id": 1, "file_name": "..\\images\\a.jpg", "height": 80, "width": 100},
@@ -206,7 +203,7 @@ def via(folder: Path) -> CocoExport:
 
     `license` 0, the file's name in both URLs, circles and polygons with their box's area.
     """
-    images = _pictures(folder, "a.jpg", "b.jpg")
+    images = pictures(folder, "a.jpg", "b.jpg")
     entry = lambda i, name: {  # noqa: E731
         "id": i, "width": 100, "height": 80, "file_name": name, "license": 0, "flickr_url": name,
         "coco_url": name, "date_captured": "",
@@ -246,7 +243,7 @@ def supervisely(folder: Path) -> CocoExport:
     Areas count the pixels of both edges, (width + 1) x (height + 1), where boxes do not; ids of
     categories from 0, "None" as text.
     """
-    images = _pictures(folder / "images", "a.jpg", "b.jpg")
+    images = pictures(folder / "images", "a.jpg", "b.jpg")
     plain = {"segmentation": [], "iscrowd": 0, "image_id": 1}
     content = {
         "info": {"description": "COCO dataset converted from Supervisely", "url": "None",
@@ -275,7 +272,7 @@ def lvis(folder: Path) -> CocoExport:
 
     No file_name but a URL, no iscrowd, lists of categories that were looked for.
     """
-    images = _pictures(folder, "val2017/000000000001.jpg", "val2017/000000000002.jpg")
+    images = pictures(folder, "val2017/000000000001.jpg", "val2017/000000000002.jpg")
     entry = lambda i: {  # noqa: E731
         "id": i, "date_captured": "2013-11-14 16:28:13", "license": 4, "height": 80, "width": 100,
         "flickr_url": "http://farm4.staticflickr.com/x.jpg", "neg_category_ids": [7],
@@ -309,7 +306,7 @@ def open_images(folder: Path) -> CocoExport:
 
     Ids of images are text; groups are crowds without a mask; more flags than COCO has.
     """
-    images = _pictures(folder / "validation", "0001eeaf4aed83f9.jpg", "0004886b7d043cfd.jpg")
+    images = pictures(folder / "validation", "0001eeaf4aed83f9.jpg", "0004886b7d043cfd.jpg")
     entry = lambda i: {  # noqa: E731
         "id": i, "file_name": f"{i}.jpg", "original_url": "https://farm6.staticflickr.com/x.jpg",
         "neg_category_ids": [2], "pos_category_ids": [1], "license": 0, "width": 100, "height": 80,
@@ -340,7 +337,7 @@ def fiftyone(folder: Path) -> CocoExport:
 
     Everything that a detection does not have is null; `data/` beside `labels.json`.
     """
-    images = _pictures(folder / "data", "a.jpg", "b.jpg")
+    images = pictures(folder / "data", "a.jpg", "b.jpg")
     unknown = {"segmentation": None, "keypoints": None, "num_keypoints": None, "iscrowd": None}
     content = {
         "info": {"year": "", "version": "", "description": "Exported from FiftyOne",
@@ -367,7 +364,7 @@ def make_sense(folder: Path) -> CocoExport:
 
     Annotations are numbered from 0; nothing but polygons; no licenses.
     """
-    images = _pictures(folder / "images", "a.jpg", "b.jpg")
+    images = pictures(folder / "images", "a.jpg", "b.jpg")
     corners = [10, 10, 50, 10, 50, 40, 10, 40]
     content = {
         "info": {"description": "my-project-name"},
@@ -388,161 +385,3 @@ COCO = (
     cvat, datumaro, label_studio, roboflow, labelme2coco, via, supervisely, lvis, open_images,
     fiftyone, make_sense,
 )  # fmt: skip
-
-
-# -- VOC ---------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True)
-class VocExport:
-    """An export in VOC's form: its root, the split to ask for, and the options that it needs."""
-
-    root: Path
-    split: str
-    origin: int = 0
-    counts: dict[str, int] = field(default_factory=dict)
-
-
-def _xml(
-    folder: Path,
-    name: str,
-    boxes: Sequence[tuple[str, Sequence[object]]],
-    more: str,
-    head: str = "",
-) -> None:
-    objects = "".join(voc_object(label, box, more) for label, box in boxes)
-    text = voc_annotation(objects, size=("100", "80")).replace(
-        "<annotation>", f"<annotation>{head}"
-    )
-    folder.mkdir(parents=True, exist_ok=True)
-    (folder / f"{name}.xml").write_text(text, encoding="utf-8")
-
-
-def cvat_voc(folder: Path) -> VocExport:
-    """CVAT, "PASCAL VOC 1.1": cvat-ai/datumaro, plugins/voc_format/converter.py.
-
-    The layout is VOC's; corners are fractions counted from 0, attributes follow each object.
-    """
-    _pictures(folder / "JPEGImages", "a.jpg", "b.jpg")
-    value = (
-        "<attributes><attribute><name>rotation</name><value>0.0</value></attribute></attributes>"
-    )
-    more = tags(truncated=0, occluded=0, difficult=0) + value
-    head = "<folder/><filename>a.jpg</filename><segmented>0</segmented>"
-    boxes = [("cat", (0.0, 10.5, 40.25, 40.0)), ("dog", (55.5, 20.25, 100.0, 80.0))]
-    _xml(folder / "Annotations", "a", boxes, more, head)
-    _xml(folder / "Annotations", "b", [], more, head)
-    (folder / "ImageSets" / "Main").mkdir(parents=True)
-    (folder / "ImageSets" / "Main" / "default.txt").write_text("a\nb\n", encoding="utf-8")
-    (folder / "labelmap.txt").write_text("# label:color_rgb:parts:actions\ncat:1,2,3::\n")
-    return VocExport(folder, "default")
-
-
-def label_studio_voc(folder: Path) -> VocExport:
-    """Label Studio, "Pascal VOC XML": label-studio-converter, converter.py, convert_to_voc.
-
-    Pictures in `images`, no image list, corners counted from 0.
-    """
-    _pictures(folder / "images", "a.jpg", "b.jpg")
-    more = tags(pose="Unspecified", truncated=0, difficult=0)
-    head = "<folder>images</folder><owner><name>Label Studio</name></owner>"
-    boxes = [("cat", (0, 10, 40, 40)), ("dog", (55, 20, 85, 70))]
-    _xml(folder / "Annotations", "a", boxes, more, head)
-    _xml(folder / "Annotations", "b", boxes[:1], more, head)
-    return VocExport(folder, "all")
-
-
-def roboflow_voc(folder: Path) -> VocExport:
-    """Roboflow, "Pascal VOC": one folder a split with XML and pictures together.
-
-    The form is that of its exports in datumaro's tests (assets/roboflow_dataset/roboflow_voc).
-    """
-    name = "a_jpg.rf." + "a" * 16
-    _pictures(folder / "train", f"{name}.jpg")
-    more = tags(pose="Unspecified", truncated=0, difficult=0, occluded=0)
-    head = f"<folder/><filename>{name}.jpg</filename><path>{name}.jpg</path>"
-    boxes = [("cat", (1, 10, 40, 40)), ("dog", (55, 20, 85, 70))]
-    _xml(folder / "train", name, boxes, more, head)
-    return VocExport(folder, "train", origin=1)
-
-
-def make_sense_voc(folder: Path) -> VocExport:
-    """MakeSense, "VOC XML": src/logic/export/RectLabelsExporter.ts; the zip beside the pictures.
-
-    `truncated` and `difficult` are "Unspecified".
-    """
-    _pictures(folder, "a.jpg", "b.jpg")
-    more = tags(pose="Unspecified", truncated="Unspecified", difficult="Unspecified")
-    boxes = [("cat", (0, 10, 40, 40)), ("dog", (55, 20, 85, 70))]
-    _xml(folder, "a", boxes, more)
-    _xml(folder, "b", boxes[:1], more)
-    return VocExport(folder, "all", counts={"difficult Unspecified, read as 0": 3})
-
-
-def fiftyone_voc(folder: Path) -> VocExport:
-    """FiftyOne, VOCDetectionDataset: docs.voxel51.com, export_datasets; `data/` and `labels/`."""
-    _pictures(folder / "data", "a.jpg", "b.jpg")
-    more = tags(pose="Unspecified", truncated=0, difficult=0, occluded=0)
-    boxes = [("cat", (0, 10, 40, 40)), ("dog", (55, 20, 85, 70))]
-    _xml(folder / "labels", "a", boxes, more, "<folder/>")
-    _xml(folder / "labels", "b", [], more, "<folder/>")
-    return VocExport(folder, "all")
-
-
-VOC = (cvat_voc, label_studio_voc, roboflow_voc, make_sense_voc, fiftyone_voc)
-
-
-# -- formats of the tools' own -------------------------------------------------------------------
-
-POINTS = {"exterior": [[10, 10], [50, 40]], "interior": []}
-OWN: dict[str, tuple[Any, str]] = {
-    # labelme: labelmeai/labelme, labelme/_label_file.py.
-    "labelme": (
-        {"version": "5.4.1", "flags": {}, "imagePath": "a.jpg", "imageData": None,
-         "imageHeight": 80, "imageWidth": 100, "shapes": [
-             {"label": "cat", "points": [[10, 10], [50, 40]], "group_id": None,
-              "shape_type": "rectangle", "flags": {}}]},
-        "labelme2coco FOLDER",
-    ),
-    # VIA's project and its JSON of annotations: via.js, _via_img_metadata.
-    "via project": (
-        {"_via_settings": {}, "_via_img_metadata": {"a.jpg123": {"filename": "a.jpg"}},
-         "_via_attributes": {}},
-        "Export Annotations (COCO format)",
-    ),
-    "via json": (
-        {"a.jpg123": {"filename": "a.jpg", "size": 123, "regions": [], "file_attributes": {}}},
-        "Export Annotations (COCO format)",
-    ),
-    # Datumaro: openvinotoolkit.github.io/datumaro, data formats, "Datumaro".
-    "datumaro": (
-        {"info": {}, "categories": {"label": {"labels": [{"name": "cat", "parent": ""}]}},
-         "items": [{"id": "a", "annotations": [], "image": {"path": "a.jpg"}}]},
-        "datum convert -if datumaro",
-    ),
-    # Supervisely: developer.supervisely.com, supervisely-annotation-format/objects.
-    "supervisely": (
-        {"description": "", "tags": [], "size": {"height": 80, "width": 100}, "objects": [
-            {"classTitle": "cat", "geometryType": "rectangle", "tags": [], "points": POINTS}]},
-        "Export to COCO",
-    ),
-    # Label Studio: labelstud.io/guide/export, the raw JSON.
-    "label studio": (
-        [{"id": 1, "data": {"image": "/data/upload/a.jpg"}, "annotations": [{"result": []}]}],
-        "choose Export, COCO",
-    ),
-    # CreateML, as Roboflow writes it.
-    "createml": (
-        [{"image": "a.jpg", "annotations": [
-            {"label": "cat", "coordinates": {"x": 30, "y": 25, "width": 40, "height": 30}}]}],
-        "export the set as COCO JSON",
-    ),
-    "results": (
-        [{"image_id": 1, "category_id": 1, "bbox": BOX, "score": 0.5}],
-        "give the set's instances here",
-    ),
-    "panoptic": (
-        {"images": [], "annotations": [{"segments_info": [], "file_name": "a.png"}]},
-        "panoptic file",
-    ),
-}  # fmt: skip
