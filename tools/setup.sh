@@ -3,7 +3,8 @@
 #
 #   bash tools/setup.sh [--print-python] [--docs]
 #
-#   RESDET_PYTHON        the Python of an environment to use as it is; what it lacks is added.
+#   RESDET_PYTHON        the Python of an environment to use as it is; what it lacks is added. A
+#                        Detectron2 in it stays, 0.6 or main; without one 0.6 is installed.
 #                        Without it everything goes into .venv of this checkout.
 #   RESDET_TORCH_INDEX   a package index for torch and torchvision alone, such as PyTorch's own
 #                        index of builds without CUDA.

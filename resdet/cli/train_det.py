@@ -88,7 +88,8 @@ def _main(args: argparse.Namespace) -> int:
         )
     if args.eval_only:
         # No training set is read, and the annotations may be a server's alone.
-        catalog.require(list(cfg.DATASETS.TEST))
+        if not args.explain:
+            catalog.require(list(cfg.DATASETS.TEST))
         start = _detector_to_score(config, args)
     else:
         if not args.explain:  # which asks for no data
@@ -97,6 +98,7 @@ def _main(args: argparse.Namespace) -> int:
         start = _start_of_training(cfg)
     fill_from_weights_and_net(config, start.card)
     if args.explain:
+        config.fill(_known_classes(cfg), "the data sets")
         print(explain(config, start.card))
         return 0
     options = DataOptions(**data_options(cfg), masks=False)
@@ -222,6 +224,19 @@ def _classes_of_heads(name: str) -> tuple[str, ...]:
     return tuple(classes)
 
 
+def _known_classes(cfg: Any) -> dict[str, Any]:
+    """The number of classes without any file: of sets whose names are registered with theirs."""
+    names = (*cfg.DATASETS.TRAIN, *cfg.DATASETS.TEST)
+    classes = {
+        tuple(MetadataCatalog.get(name).get("thing_classes") or ())
+        if name in DatasetCatalog
+        else ()
+        for name in names
+    }
+    known = classes.pop() if len(classes) == 1 else ()
+    return {"MODEL.ROI_HEADS.NUM_CLASSES": len(known)} if known else {}
+
+
 def _start_of_training(cfg: Any) -> _StartingPoint:
     """From MODEL.WEIGHTS: a classifier with its card, a whole detector, or nothing.
 
@@ -334,12 +349,19 @@ def explain(config: Config, card: Card | None) -> str:
         f"Train {cfg.MODEL.NET.NAME or cfg.MODEL.BACKBONE.NAME} on "
         f"{', '.join(cfg.DATASETS.TRAIN)}: "
         f"{cfg.SOLVER.MAX_ITER} steps of {cfg.SOLVER.IMS_PER_BATCH} images, on {cfg.MODEL.DEVICE}; "
-        f"test on {', '.join(cfg.DATASETS.TEST)}.",
+        + (
+            f"test on {', '.join(cfg.DATASETS.TEST)}."
+            if cfg.DATASETS.TEST
+            else "DATASETS.TEST is empty, so nothing is scored."
+        ),
         f"Weights: {cfg.MODEL.WEIGHTS or 'none, from scratch'}"
         + (f" ({card.net}, trained on {card.data.get('name', 'unknown data')})" if card else ""),
         "",
         config.explain(),
     ]
+    key = "MODEL.ROI_HEADS.NUM_CLASSES"
+    if key not in config.derived and key not in config.stated:
+        lines.append(f"{key:45} {'?':32} the data sets, which are not read here")
     return "\n".join(lines)
 
 
