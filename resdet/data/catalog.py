@@ -36,6 +36,7 @@ from resdet.data.names import (
     DIGITS_CROPS,
     IMAGENET,
     VOC,
+    LabelledSet,
     has_annotations,
     known,
     needs,
@@ -72,6 +73,10 @@ __all__ = [
     "with_classes",
     "with_labels_of",
 ]
+
+
+# Class folders of ImageNet whose files `status` counts.
+LOOKED_AT = 20
 
 
 def require(
@@ -125,6 +130,9 @@ def _load_checked(name: str, root: Path | str | None, options: DataOptions) -> D
         )
     require([name], root=root)
     data = _load_detection(name, root_folder(root)[0], options)
+    if name in VOC or name in COCO:
+        published = VOC[name].size if name in VOC else COCO[name].size
+        data = replace(data, notes=(*data.notes, *_note_on_size(len(data), published)))
     if options.check_images and len(data) <= MAX_IMAGES:
         groups = equal_files([r["file_name"] for r in data.records], cache=options.cache)
         if groups:
@@ -262,7 +270,9 @@ def _load_labelled(name: str, root: Path | str | None, options: DataOptions) -> 
         )
     if name in IMAGENET:
         folder = base / "imagenet" / name.removeprefix("imagenet_")
-        return load_folder(folder, name=name, options=options)
+        images = load_folder(folder, name=name, options=options)
+        notes = _note_on_size(len(images), IMAGENET[name].size)
+        return replace(images, notes=(*images.notes, *notes))
     if name in CIFAR:
         kind, split = name.split("_")
         return load_cifar(base, kind, split)
@@ -283,7 +293,8 @@ def register() -> None:
 
 
 def status(root: Path | str | None = None) -> list[dict[str, Any]]:
-    """Per known set: name, state "whole", "missing" or "broken", images found, and a hint.
+    """Per known set: name, state "whole", "incomplete" (fewer images than were published),
+    "missing" or "broken", images found, and a hint.
 
     Looks at folders and lists alone, so it takes a second; `load_detection` checks everything.
     """
@@ -328,11 +339,29 @@ def _images_there(name: str, base: Path) -> dict[str, Any]:
             return {"state": "broken", "images": 0, "hint": f"{folder} is empty"}
         return _compared(number, number, COCO[name].size)
     if name in IMAGENET:
-        number = sum(e.is_dir() for e in os.scandir(base / "imagenet" / name[len("imagenet_") :]))
-        hint = "" if number == 1000 else f"{number} class folders; ImageNet has 1,000"
-        return {"state": "whole" if number else "broken", "images": 0, "hint": hint}
+        return _imagenet_state(base / "imagenet" / name[len("imagenet_") :], IMAGENET[name])
     data = load_cifar(base, *name.split("_"))
     return {"state": "whole", "images": len(data), "hint": "; ".join(data.notes)}
+
+
+def _imagenet_state(folder: Path, published: LabelledSet) -> dict[str, Any]:
+    """By the number of class folders and of files in a few of them: all have 1.3 million."""
+    classes = sorted(e.name for e in os.scandir(folder) if e.is_dir())
+    hint = "" if len(classes) == 1000 else f"{len(classes):,} class folders; ImageNet has 1,000"
+    fewest = published.fewest_in_class
+    for name in classes[:: max(1, len(classes) // LOOKED_AT)]:
+        number = len(os.listdir(folder / name))
+        if number < fewest and not hint:
+            hint = f"{name} has {number:,} files; a class of ImageNet has {fewest:,} or more there"
+    state = "broken" if not classes else "incomplete" if hint else "whole"
+    return {"state": state, "images": 0, "hint": hint}
+
+
+def _note_on_size(there: int, published: int) -> tuple[str, ...]:
+    """The sentence on a set of an official name that is not the official set."""
+    if there == published:
+        return ()
+    return (f"{there:,} of the {published:,} images of the published set",)
 
 
 def _compared(there: int, listed: int, published: int) -> dict[str, Any]:
@@ -340,4 +369,4 @@ def _compared(there: int, listed: int, published: int) -> dict[str, Any]:
         hint = f"{listed - there:,} of {listed:,} listed images are missing"
         return {"state": "broken", "images": there, "hint": hint}
     hint = "" if there >= published else f"{there:,} images; the published set has {published:,}"
-    return {"state": "whole", "images": there, "hint": hint}
+    return {"state": "incomplete" if hint else "whole", "images": there, "hint": hint}

@@ -45,6 +45,14 @@ class CocoSet:
     repeats_objects: bool = False
 
 
+@dataclass(frozen=True)
+class LabelledSet:
+    """`size` is the number of images published, and no class has fewer than `fewest_in_class`."""
+
+    size: int
+    fewest_in_class: int
+
+
 def _voc(year: int, **sizes: int) -> dict[str, VocSet]:
     return {
         f"voc_{year}_{split}": VocSet(year, split, size, (year, split) != (2012, "test"))
@@ -80,7 +88,10 @@ COCO = {
 }
 DIGITS = tuple(f"digits_{split}" for split in SPLITS)
 DIGITS_CROPS = tuple(f"digits_crops_{split}" for split in SPLITS)
-IMAGENET = ("imagenet_train", "imagenet_val")
+IMAGENET = {
+    "imagenet_train": LabelledSet(1_281_167, fewest_in_class=732),
+    "imagenet_val": LabelledSet(50_000, fewest_in_class=50),
+}
 CIFAR = tuple(f"{kind}_{split}" for kind in LAYOUTS for split in ("train", "test"))
 DETECTION = (*DIGITS, *VOC, *COCO)
 CLASSIFICATION = (*DIGITS_CROPS, *IMAGENET, *CIFAR)

@@ -33,6 +33,7 @@ from resdet.engine.checkpoint import Checkpoints
 from resdet.errors import Interrupted, RunError, TrainingStopped, first_few
 from resdet.run import layout
 from resdet.run.folder import read_json, write_json
+from resdet.weights.transfer import COUNTER
 
 logger = logging.getLogger("resdet.detect.partial_results")
 
@@ -67,9 +68,18 @@ class Finished:
 
 
 def weights_digest(model: nn.Module) -> str:
-    """SHA-256 over every tensor of the model with its name, type and shape."""
+    """SHA-256 over every tensor of the model with its name, type and shape, and the kinds of norms.
+
+    But for the steps that live norms have counted: no file of weights brings these back, and
+    nothing that is detected depends on them.
+    """
     digest = hashlib.sha256()
+    for name, module in model.named_modules():
+        if hasattr(module, "running_mean"):  # live or frozen, which rounds otherwise
+            digest.update(f"{name} {type(module).__name__}\n".encode())
     for name, tensor in model.state_dict().items():
+        if name.endswith(COUNTER):
+            continue
         digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
         raw = tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8)
         digest.update(raw.numpy().data)

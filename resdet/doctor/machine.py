@@ -144,7 +144,8 @@ def check_data() -> Iterator[CheckResult]:
     if embedded:
         yield CheckResult("data sets", FINE, f"made on first use: {families(embedded)}")
     if len(absent) > len(embedded):
-        names = families([name for name in absent if name not in embedded])
+        others = [row["name"] for row in rows if row["state"] != "missing"]
+        names = families([name for name in absent if name not in embedded], but=others)
         fix = "only if you want them: export DETECTRON2_DATASETS=FOLDER; see datasets/README.md"
         yield CheckResult("data sets", FINE, f"not there: {names}", fix)
     for row in rows:
@@ -153,12 +154,24 @@ def check_data() -> Iterator[CheckResult]:
             yield CheckResult(row["name"], WARN, f"{row['state']}: {row.get('hint', '')}", fix)
 
 
-def families(names: Sequence[str]) -> str:
-    """voc_2007_*, coco_2017_* for the names of their splits; a lone name stays as it is."""
+def families(names: Sequence[str], but: Sequence[str] = ()) -> str:
+    """voc_2007_*, coco_2017_* for the names of their splits; a lone name stays as it is.
+
+    Args:
+        but: names that are not meant: splits of one family with them are each named.
+
+    Example:
+        >>> families(["a_1_x", "a_1_y", "b_2_x", "b_2_y", "c_3_x"], but=["b_2_z"])
+        'a_1_*, b_2_x, b_2_y, c_3_x'
+    """
     groups: dict[str, list[str]] = {}
     for name in names:
         groups.setdefault(name.rpartition("_")[0], []).append(name)
-    return ", ".join(f"{stem}_*" if len(of) > 1 else of[0] for stem, of in groups.items())
+    others = {name.rpartition("_")[0] for name in but}
+    return ", ".join(
+        f"{stem}_*" if len(of) > 1 and stem not in others else ", ".join(of)
+        for stem, of in groups.items()
+    )
 
 
 def data_root() -> str:

@@ -218,14 +218,20 @@ def test_data_sets_are_told_by_family_and_broken_ones_one_by_one(monkeypatch):
         {"name": "voc_2007_train", "state": "missing", "hint": ""},
         {"name": "voc_2007_test", "state": "missing", "hint": ""},
         {"name": "voc_2012_val", "state": "broken", "hint": "5822 of 5823 images"},
+        {"name": "voc_2012_train", "state": "missing", "hint": ""},
+        {"name": "coco_2017_train", "state": "incomplete", "hint": "10,000 images"},
+        {"name": "coco_2017_test", "state": "missing", "hint": ""},
+        {"name": "coco_2017_test-dev", "state": "missing", "hint": ""},
     ]
     monkeypatch.setattr(catalog, "status", lambda: rows)
     findings = list(machine.check_data())
     texts = [f.text for f in findings]
     assert "found: coco_2017_val" in texts
     assert "made on first use: digits_*" in texts
-    assert "not there: voc_2007_*" in texts
-    assert [f.name for f in findings if f.level == WARN] == ["voc_2012_val"]
+    expected = "voc_2007_*, voc_2012_train, coco_2017_test, coco_2017_test-dev"
+    assert f"not there: {expected}" in texts
+    assert [f.name for f in findings if f.level == WARN] == ["voc_2012_val", "coco_2017_train"]
+    assert "incomplete: 10,000 images" in texts
 
 
 def test_the_commit_and_its_changes_are_told(tmp_path):

@@ -181,13 +181,15 @@ def test_the_real_sets_by_name(shared_data, monkeypatch) -> None:
     voc = catalog.load_detection("voc_2007_test")
     assert (len(voc), voc.counts["objects"], voc.counts["difficult"]) == (120, 668, 183)
     assert (voc.evaluators, voc.voc_year) == (("voc",), 2007)
+    assert "120 of the 4,952 images of the published set" in voc.notes
     coco = catalog.load_detection("coco_2017_val")
     assert (len(coco), coco.counts["objects"], coco.counts["crowd"]) == (100, 970, 21)
     assert (coco.evaluators, coco.voc_year) == (("coco",), None)
+    assert "100 of the 5,000 images of the published set" in coco.notes
     assert len(catalog.load_classification("cifar10_test")) == 1000
     assert len(catalog.load_classification(shared_data / "imagenet_sample")) == 60
     state = {row["name"]: row for row in catalog.status()}
-    assert state["voc_2007_test"]["state"] == "whole"
+    assert state["voc_2007_test"]["state"] == "incomplete"
     assert state["voc_2007_test"]["images"] == 120
     assert "4,952" in state["voc_2007_test"]["hint"]
     assert state["voc_2012_val"]["state"] == "missing"
@@ -211,7 +213,8 @@ def test_status_tells_missing_from_broken(voc_tree) -> None:
     voc_tree.list("val", "a", "b")
     rows = {row["name"]: row for row in catalog.status(voc_tree.root.parent)}
     assert len(rows) == 28
-    assert rows["voc_2007_train"]["state"] == "whole"
+    assert rows["voc_2007_train"]["state"] == "incomplete"
+    assert rows["voc_2007_train"]["hint"] == "1 images; the published set has 2,501"
     assert rows["voc_2007_val"] == {
         "name": "voc_2007_val",
         "state": "broken",
@@ -227,6 +230,36 @@ def test_status_tells_missing_from_broken(voc_tree) -> None:
         "images": 0,
         "hint": "made on first use",
     }
+
+
+@pytest.mark.parametrize(
+    ("classes", "files", "state", "hint"),
+    [
+        (1000, 50, "whole", ""),
+        (1000, 49, "incomplete", "n0000 has 49 files; a class of ImageNet has 50 or more there"),
+        (3, 50, "incomplete", "3 class folders; ImageNet has 1,000"),
+    ],
+)
+def test_an_imagenet_of_fewer_images_is_incomplete(
+    tmp_path, monkeypatch, make_picture, classes, files, state, hint
+) -> None:
+    """Neither is refused: other counts are named, by the doctor and beside every number."""
+    root = tmp_path / "imagenet" / "val"
+    for label in range(classes):
+        (root / f"n{label:04}").mkdir(parents=True)
+    for label in range(0, classes, max(1, classes // catalog.LOOKED_AT)):
+        for number in range(files):
+            (root / f"n{label:04}" / f"{number}.JPEG").touch()
+    rows = {row["name"]: row for row in catalog.status(tmp_path)}
+    assert (rows["imagenet_val"]["state"], rows["imagenet_val"]["hint"]) == (state, hint)
+    assert rows["imagenet_train"]["state"] == "missing"
+    if classes == 3:
+        for label in range(3):
+            make_picture((8, 6), seed=label).save(root / f"n{label:04}" / "0.JPEG")
+            for number in range(1, files):
+                (root / f"n{label:04}" / f"{number}.JPEG").unlink(missing_ok=True)
+        notes = catalog.load_classification("imagenet_val", root=tmp_path).notes
+        assert notes == ("3 of the 50,000 images of the published set",)
 
 
 def test_the_digits_through_their_own_maker(coco_tree, tmp_path, monkeypatch, make_picture) -> None:

@@ -10,6 +10,7 @@ import torch
 
 pytest.importorskip("detectron2")
 
+from detectron2.layers import FrozenBatchNorm2d
 from detectron2.structures import Boxes, Instances
 
 from resdet.data.records import DetectionSet
@@ -215,6 +216,18 @@ def test_the_digest_tells_one_changed_number_and_a_changed_name():
     assert partial_results.weights_digest(net) != before
 
 
+def test_the_digest_of_norms_is_of_their_kind_and_not_of_their_count():
+    """A file of weights has no count of steps; a frozen norm rounds otherwise than a live one."""
+    net = torch.nn.Sequential(torch.nn.BatchNorm2d(4))
+    before = partial_results.weights_digest(net)
+    net[0].num_batches_tracked += 3
+    assert partial_results.weights_digest(net) == before
+    frozen = torch.nn.Sequential(FrozenBatchNorm2d.convert_frozen_batchnorm(net[0]))
+    assert partial_results.weights_digest(frozen) != before
+    net[0].running_mean += 1
+    assert partial_results.weights_digest(net) != before
+
+
 # -- from the command line ----------------------------------------------------------------------
 
 CONFIG = trainings.detector(trainings.FROM_SCRATCH)
@@ -249,8 +262,8 @@ def trained(tmp_path_factory):
     (place / "c.yaml").write_text(CONFIG, encoding="utf-8")
     stopped = signalled(place, signal.SIGTERM, 3, command=TRAIN)
     _keep(place / "stopped.json", stopped)
+    shutil.copytree(place / "run", place / "stopped")
     _keep(place / "again.json", children.run_cli(*TRAIN, "--resume", cwd=place))
-    # Evaluated alone: norms that start at random are live in training and frozen afterwards.
     done = children.run_cli(*EVALUATE, cwd=place)
     assert done.returncode == 0, done.stderr
     shutil.copytree(place / "run" / SCORES, place / "one_go")
@@ -299,6 +312,17 @@ def test_a_stop_in_the_last_evaluation_of_a_training(trained):
     code, output, state = json.loads((trained / "again.json").read_text(encoding="utf-8"))
     assert (code, state) == (0, "finished"), output
     assert "3 of 7 images are there already" in output
+
+
+def test_eval_only_goes_on_with_the_last_evaluation_of_a_training(trained):
+    """From scratch, with live norms: the same images to the byte as by --resume of the training."""
+    command = ("train_det", "--config", "c.yaml", "--output", "stopped", "--eval-only", "--resume")
+    done = children.run_cli(*command, cwd=trained)
+    assert done.returncode == 0, done.stderr
+    assert "3 of 7 images are there already" in done.stderr
+    name = "coco_instances_results.json"
+    one, other = (trained / f / name for f in ("one_go", f"stopped/{SCORES}"))
+    assert one.read_bytes() == other.read_bytes()
 
 
 def test_a_stop_of_an_evaluation_leaves_the_run_finished(trained):

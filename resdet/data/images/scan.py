@@ -27,7 +27,7 @@ from resdet.errors import DataError
 logger = logging.getLogger(__name__)
 
 VERSION = f"1 Pillow {PIL.__version__}"
-SECONDS_PER_LINE = 10.0
+FIRST_LINE_SECONDS, SECONDS_PER_LINE = 2.0, 10.0
 
 
 @dataclass
@@ -112,7 +112,7 @@ def _inspect(file: str, cache: FolderCache) -> ImageFacts | str:
 
 
 class Progress:
-    """A line with what is done and an ETA, at most every `SECONDS_PER_LINE`.
+    """A line with what is done and an ETA, after `FIRST_LINE_SECONDS` and every `SECONDS_PER_LINE`.
 
     Args:
         what: things that are counted, such as "image headers".
@@ -123,11 +123,12 @@ class Progress:
         self.what = what
         self.total = total
         self.log = log
-        self.start = self.last_line = time.monotonic()
+        self.start = time.monotonic()
+        self.next_line = self.start + FIRST_LINE_SECONDS
 
     def show(self, done: int) -> None:
         now = time.monotonic()
-        if now - self.last_line > SECONDS_PER_LINE and done:
-            self.last_line = now
+        if now >= self.next_line and done:
+            self.next_line = now + SECONDS_PER_LINE
             left = (now - self.start) / done * (self.total - done)
             self.log.info("%s: %d of %d, eta %.0f s", self.what, done, self.total, left)

@@ -9,6 +9,7 @@ Not for: where sets lie (`catalog`), or the JSON itself (`coco_entries`).
 
 from __future__ import annotations
 
+import logging
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -31,6 +32,11 @@ from resdet.data.records import (
     notes_on,
 )
 from resdet.errors import DataError
+
+logger = logging.getLogger(__name__)
+
+# A larger file takes more than a second or two.
+LARGE_BYTES = 50_000_000
 
 
 def load_coco(
@@ -73,6 +79,8 @@ def load_coco(
     if data is not None:
         return data
     faults = Faults(name, str(json_file))
+    if json_file.is_file() and json_file.stat().st_size > LARGE_BYTES:
+        logger.info("%s: reading %.0f MB of JSON", json_file, json_file.stat().st_size / 1e6)
     content = read_json(json_file)
     repeated = _without_repeats(content) if repeats_objects else 0
     file = parse_coco(
