@@ -14,8 +14,10 @@ from resdet.config.config import flatten, get_cfg
 PACKAGE = Path(main.__file__).parents[1]
 OPTION = re.compile(r"(?<![\w-])--[a-z][a-z-]+")
 KEY = re.compile(r"\b(?:[A-Z][A-Z0-9_]+\.)+[A-Z][A-Z0-9_]+\b")
-# Of pip, of tools/install_detectron2.py, of git, and of torchrun.
-OTHERS = {"--force-reinstall", "--force", "--short", "--porcelain", "--nproc-per-node"}
+# Of pip, of tools/install_detectron2.py, of git, of torchrun, and of docker.
+OTHERS = {
+    "--force-reinstall", "--force", "--short", "--porcelain", "--nproc-per-node", "--shm-size"
+}  # fmt: skip
 # Its variables of CSS are written alike.
 STYLES = "profile_view.py"
 
