@@ -19,6 +19,7 @@ import contextlib
 import gc
 import os
 import re
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -134,12 +135,21 @@ def _load_checked(name: str, root: Path | str | None, options: DataOptions) -> D
         published = VOC[name].size if name in VOC else COCO[name].size
         data = replace(data, notes=(*data.notes, *_note_on_size(len(data), published)))
     if options.check_images and len(data) <= MAX_IMAGES:
-        groups = equal_files([r["file_name"] for r in data.records], cache=options.cache)
-        if groups:
-            shown = "; ".join(map(_equal, groups[:5]))
-            note = f"pictures that occur again under another name: {len(groups)} ({shown})"
-            data = replace(data, notes=(*data.notes, note))
+        data = replace(data, notes=(*data.notes, *_repeats(data, cache=options.cache)))
     return data
+
+
+def _repeats(data: DetectionSet, *, cache: bool) -> Iterator[str]:
+    """Sentences on files that have several ids, and on files with the same bytes (F5)."""
+    files = [record["file_name"] for record in data.records]
+    several = [file for file, number in Counter(files).items() if number > 1]
+    if several:
+        shown = ", ".join(map(os.path.basename, several[:5]))
+        yield f"files that are listed under several ids: {len(several)} ({shown})"
+    groups = equal_files(files, cache=cache)
+    if groups:
+        shown = "; ".join(map(_equal, groups[:5]))
+        yield f"pictures that occur again under another name: {len(groups)} ({shown})"
 
 
 def _equal(files: Sequence[str]) -> str:

@@ -236,6 +236,17 @@ def test_training_images_in_the_test_set_are_refused(pictures, train, test, mess
     assert "EVAL.ALLOW_LEAK True" in str(caught.value)
 
 
+def test_one_file_under_several_ids_is_noted(coco_tree) -> None:
+    """F5: legal, but the image would count as often as it is listed."""
+    coco_tree.image(1, "a.jpg")
+    coco_tree.image(2, "a.jpg")
+    coco_tree.image(3, "b.jpg")
+    coco_tree.annotation()
+    file, images = coco_tree.write()
+    data = catalog.load_detection(f"coco:{file}:{images}")
+    assert "files that are listed under several ids: 1 (a.jpg)" in data.notes
+
+
 def test_ids_of_ones_own_sets_prove_nothing(pictures) -> None:
     """F6: many tools count every folder from 1, and VOC's ids are not COCO's."""
     for train, test in (("mine", "yours"), ("coco_2017_train", "voc_2007_test")):
