@@ -158,9 +158,10 @@ def prepare(engine: str) -> None:
     import pycocotools.cocoeval  # noqa: F401
 
     if engine != "pycocotools":
-        import resdet.evaluation.coco
+        import resdet.evaluation.coco  # noqa: F401
+        from resdet.formats.json_decoding import msgspec_module
 
-        resdet.evaluation.inputs.arrays.msgspec_module()
+        msgspec_module()
 
 
 def describe(folder: Path, num_images: int) -> str:
