@@ -275,6 +275,8 @@ def test_detectors_pyramid_computes_in_bf16_as_on_a_cpu(tmp_path):
                 maps[device] = {name: t.cpu() for name, t in backbone(x).items()}
     for name, level in maps["cpu"].items():
         assert torch.equal(level, maps["cuda"][name]), name
+        # What left a layer in bfloat16 has its eight bits; in float32 it would have more.
+        assert torch.equal(level.bfloat16().float(), level), name
 
 
 # -- counts --------------------------------------------------------------------------------------
