@@ -206,7 +206,19 @@ def test_equal_pictures_in_one_set_are_noted(voc_tree) -> None:
     voc_tree.list("train", "a", "b", "c")
     data = catalog.load_detection("voc_2007_train", root=voc_tree.root.parent)
     note = "pictures that occur again under another name: 1 (a.jpg = b.jpg)"
-    assert data.notes == (note,)
+    assert data.notes == ("3 of the 2,501 images of the published set", note)
+
+
+def test_of_many_equal_pictures_the_first_are_named(voc_tree) -> None:
+    """A note is one line, however often a picture occurs."""
+    names = [f"a{i}" for i in range(7)]
+    voc_tree.add("a0")
+    for name in names[1:]:
+        shutil.copy(voc_tree.root / "JPEGImages/a0.jpg", voc_tree.root / f"JPEGImages/{name}.jpg")
+        voc_tree.xml(name)
+    voc_tree.list("train", *names)
+    data = catalog.load_detection(f"voc:{voc_tree.root}:train")
+    assert data.notes[-1].endswith(": 1 (a0.jpg = a1.jpg = a2.jpg = a3.jpg and 3 more)")
 
 
 @pytest.mark.parametrize(
