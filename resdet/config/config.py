@@ -164,7 +164,7 @@ def unread(config: Config) -> Iterator[Unread]:
     """Keys of Detectron2 that were given a value which nothing here would read."""
     defaults = get_detectron2_cfg()
     for key, where in config.stated.items():
-        fate = fate_of(key)
+        fate = fate_of(key, config.cfg)
         if fate.kind == READ:
             continue
         value = get_key(config.cfg, key)

@@ -7,7 +7,8 @@ Not for: keys of ours (`keys`).
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from collections.abc import Callable
+from typing import Any, NamedTuple
 
 READ, REFUSED, NONE = "read", "refused", "no meaning here"
 
@@ -85,13 +86,104 @@ META_ARCHITECTURES = {
     "SemanticSegmentor": "semantic segmentation has no boxes",
 }
 
+
+def is_stock(cfg: Any) -> bool:
+    """Whether the backbone is one of Detectron2's own, be it named or its default."""
+    return not cfg.MODEL.NET.NAME and not cfg.MODEL.BACKBONE.NAME.startswith("build_net_")
+
+
+class Condition(NamedTuple):
+    """Keys that the code reads only beside certain values of others.
+
+    Attributes:
+        keys: whole, or beginnings that end with a dot.
+        holds: of a config: they are read. note: when that is.
+    """
+
+    keys: tuple[str, ...]
+    holds: Callable[[Any], bool]
+    note: str
+
+
+_BOX_HEAD = tuple(
+    f"MODEL.ROI_BOX_HEAD.{name}"
+    for name in ("NAME", "NUM_FC", "FC_DIM", "NUM_CONV", "CONV_DIM", "NORM")
+)
+_CLIPPING = tuple(
+    f"SOLVER.CLIP_GRADIENTS.{name}" for name in ("CLIP_TYPE", "CLIP_VALUE", "NORM_TYPE")
+)
+CONDITIONS = (
+    Condition(("MODEL.RESNETS.",), is_stock, "only for Detectron2's own ResNet; MODEL.NET is ours"),
+    Condition(
+        ("MODEL.FPN.",),
+        lambda cfg: "fpn" in cfg.MODEL.BACKBONE.NAME,
+        "only with a MODEL.BACKBONE.NAME that has a pyramid",
+    ),
+    Condition(
+        _BOX_HEAD,
+        lambda cfg: cfg.MODEL.ROI_HEADS.NAME not in ("RegionHeads", "Res5ROIHeads"),
+        "only with StandardROIHeads or CascadeROIHeads; else the net's last stage is the head",
+    ),
+    Condition(
+        ("MODEL.ROI_BOX_CASCADE_HEAD.",),
+        lambda cfg: cfg.MODEL.ROI_HEADS.NAME == "CascadeROIHeads",
+        "only with MODEL.ROI_HEADS.NAME CascadeROIHeads",
+    ),
+    Condition(
+        ("MODEL.ROI_BOX_HEAD.POOLER_SAMPLING_RATIO",),
+        lambda cfg: cfg.MODEL.ROI_BOX_HEAD.POOLER_TYPE != "ROIPool",
+        "only for RoIAlign; RoI pooling takes the largest value of each cell",
+    ),
+    Condition(
+        ("MODEL.ANCHOR_GENERATOR.ANGLES",),
+        lambda cfg: cfg.MODEL.ANCHOR_GENERATOR.NAME == "RotatedAnchorGenerator",
+        "only for rotated anchors",
+    ),
+    Condition(
+        ("SOLVER.STEPS",),
+        lambda cfg: cfg.SOLVER.LR_SCHEDULER_NAME == "WarmupMultiStepLR",
+        "only with SOLVER.LR_SCHEDULER_NAME WarmupMultiStepLR",
+    ),
+    Condition(
+        ("SOLVER.GAMMA",),
+        lambda cfg: cfg.SOLVER.LR_SCHEDULER_NAME != "WarmupCosineLR",
+        "only where the rate falls in steps",
+    ),
+    Condition(
+        ("SOLVER.WARMUP_FACTOR", "SOLVER.WARMUP_METHOD"),
+        lambda cfg: cfg.SOLVER.WARMUP_ITERS > 0,
+        "only with SOLVER.WARMUP_ITERS above 0",
+    ),
+    Condition(
+        _CLIPPING,
+        lambda cfg: cfg.SOLVER.CLIP_GRADIENTS.ENABLED,
+        "only with SOLVER.CLIP_GRADIENTS.ENABLED True",
+    ),
+)
+
+
 # Of Detectron2's main alone, by its last name, as 0.6 does not have the key.
 ONLY_MAIN = {"REPEAT_SQRT": Fate(NONE, "only for a sampler by class")}
 
 
-def fate_of(key: str) -> Fate:
-    """Of any key; those that no entry names are read."""
+def fate_of(key: str, cfg: Any = None) -> Fate:
+    """Of any key; those that no entry names are read.
+
+    Args:
+        cfg: the config around it, for keys that are read beside certain values of others alone.
+            Without it they are read, with that as their note.
+    """
     if (name := key.rpartition(".")[2]) in ONLY_MAIN:
         return ONLY_MAIN[name]
-    fits = [name for name in FATES if key == name or (name[-1] == "." and key.startswith(name))]
-    return FATES[max(fits, key=len)] if fits else Fate(READ)
+    fits = [name for name in FATES if _fits(name, key)]
+    if fits:
+        return FATES[max(fits, key=len)]
+    for condition in CONDITIONS:
+        if any(_fits(name, key) for name in condition.keys):
+            holds = cfg is None or condition.holds(cfg)
+            return Fate(READ if holds else NONE, condition.note)
+    return Fate(READ)
+
+
+def _fits(name: str, key: str) -> bool:
+    return key == name or (name[-1] == "." and key.startswith(name))

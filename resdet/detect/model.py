@@ -10,19 +10,14 @@ import logging
 from typing import Any
 
 from resdet import nets
-from resdet.config import Config, get_key
+from resdet.config import Config, get_cfg, get_key
+from resdet.config.detectron2_keys import is_stock
 from resdet.detect import derived_keys
 from resdet.detect.backbone import build_net
-from resdet.errors import ConfigError
+from resdet.errors import ConfigError, first_few
 from resdet.weights import Card
 
 logger = logging.getLogger("resdet.detect")
-
-
-def is_stock(cfg: Any) -> bool:
-    """Whether the backbone is one of Detectron2's own, be it named or its default."""
-    backbone = cfg.MODEL.BACKBONE.NAME
-    return not cfg.MODEL.NET.NAME and not backbone.startswith("build_net_")
 
 
 def fill_from_weights_and_net(config: Config, card: Card | None) -> nets.Net | None:
@@ -34,7 +29,8 @@ def fill_from_weights_and_net(config: Config, card: Card | None) -> nets.Net | N
     """
     cfg = config.cfg
     _refuse_without_operators(cfg)
-    stock = is_stock(cfg)
+    if stock := is_stock(cfg):
+        _refuse_keys_of_net(config)
     if card is not None:
         backbone = cfg.MODEL.BACKBONE.NAME
         keys = (
@@ -68,6 +64,23 @@ COMPILED_ONLY = {
     "MODEL.ANCHOR_GENERATOR.NAME": "RotatedAnchorGenerator",
     "MODEL.ROI_BOX_HEAD.POOLER_TYPE": "ROIAlignRotated",
 }
+
+
+def _refuse_keys_of_net(config: Config) -> None:
+    """Raises ConfigError for keys of MODEL.NET, where the backbone is Detectron2's own."""
+    defaults = get_cfg()
+    stated = {
+        key: where
+        for key, where in config.stated.items()
+        if key.startswith("MODEL.NET.") and get_key(config.cfg, key) != get_key(defaults, key)
+    }
+    if stated:
+        keys = first_few([f"{where}: {key}" for key, where in stated.items()], indent="")
+        raise ConfigError(
+            f"{keys}\nMODEL.BACKBONE.NAME is {config.cfg.MODEL.BACKBONE.NAME}, which reads no key "
+            "of MODEL.NET. Leave them out, or give the net too: MODEL.NET.NAME resnet50 "
+            "MODEL.BACKBONE.NAME build_net_backbone (or build_net_fpn_backbone)."
+        )
 
 
 def _refuse_without_operators(cfg: Any) -> None:

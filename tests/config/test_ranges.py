@@ -54,7 +54,7 @@ def test_schedulers_are_those_that_detectron2_builds() -> None:
 
     optimizer = torch.optim.SGD([torch.zeros(1)], 0.1)
     for name in schedulers():
-        cfg = resolve(None, ["SOLVER.LR_SCHEDULER_NAME", name, "SOLVER.STEPS", "(3,)"]).cfg
+        cfg = resolve(None, ["SOLVER.LR_SCHEDULER_NAME", name]).cfg
         build_lr_scheduler(cfg, optimizer)
     assert len(schedulers()) in (2, 3)
 
@@ -84,6 +84,62 @@ def test_a_key_that_nothing_reads_is_refused(key: str, value: str, words: str) -
     resolve(None, [key, repr(get_key(get_cfg(), key))])
 
 
+@pytest.mark.parametrize(
+    ("key", "value", "beside", "words"),
+    [
+        (
+            "MODEL.RESNETS.DEPTH",
+            "101",
+            ["MODEL.NET.NAME", "resnet50"],
+            "only for Detectron2's own ResNet",
+        ),
+        ("MODEL.FPN.OUT_CHANNELS", "64", ["MODEL.BACKBONE.NAME", "build_net_backbone"], "pyramid"),
+        ("MODEL.ROI_BOX_HEAD.NUM_FC", "2", ["MODEL.ROI_HEADS.NAME", "RegionHeads"], "last stage"),
+        (
+            "MODEL.ROI_BOX_CASCADE_HEAD.IOUS",
+            "(0.4, 0.5, 0.6)",
+            ["MODEL.ROI_HEADS.NAME", "StandardROIHeads"],
+            "CascadeROIHeads",
+        ),
+        (
+            "MODEL.ROI_BOX_HEAD.POOLER_SAMPLING_RATIO",
+            "2",
+            ["MODEL.ROI_BOX_HEAD.POOLER_TYPE", "ROIPool"],
+            "only for RoIAlign",
+        ),
+        (
+            "SOLVER.STEPS",
+            "(3,)",
+            ["SOLVER.LR_SCHEDULER_NAME", "WarmupCosineLR"],
+            "WarmupMultiStepLR",
+        ),
+        (
+            "SOLVER.GAMMA",
+            "0.5",
+            ["SOLVER.LR_SCHEDULER_NAME", "WarmupCosineLR"],
+            "falls in steps",
+        ),
+        ("SOLVER.WARMUP_FACTOR", "0.1", ["SOLVER.WARMUP_ITERS", "0"], "WARMUP_ITERS above 0"),
+        ("SOLVER.CLIP_GRADIENTS.CLIP_VALUE", "2.0", [], "CLIP_GRADIENTS.ENABLED True"),
+    ],
+)
+def test_a_key_that_is_read_beside_others_alone_is_refused_without_them(
+    key: str, value: str, beside: list[str], words: str
+) -> None:
+    """In Detectron2's own builders, which name each of these keys in one branch alone."""
+    with pytest.raises(ConfigError, match=rf"command line: {key} .*without meaning.*{words}"):
+        resolve(None, [key, value, *beside])
+    assert table.fate_of(key).kind == table.READ
+
+
+def test_keys_beside_what_reads_them_are_taken() -> None:
+    read = ["MODEL.RESNETS.DEPTH", "101", "SOLVER.STEPS", "(3,)", "SOLVER.GAMMA", "0.5"]
+    read += ["SOLVER.CLIP_GRADIENTS.ENABLED", "True", "SOLVER.CLIP_GRADIENTS.CLIP_VALUE", "2.0"]
+    read += ["MODEL.ROI_HEADS.NAME", "CascadeROIHeads", "MODEL.ROI_BOX_HEAD.NUM_FC", "1"]
+    cfg = resolve(None, read).cfg
+    assert cfg.MODEL.RESNETS.DEPTH == 101 and cfg.SOLVER.STEPS == (3,)
+
+
 def test_what_stock_bases_state_is_noted(tmp_path) -> None:
     """Base-RCNN-FPN.yaml sets up a mask head that a box detector does not build."""
     path = tmp_path / "base.yaml"
@@ -97,7 +153,8 @@ def test_what_stock_bases_state_is_noted(tmp_path) -> None:
 def test_every_entry_of_the_table_is_about_a_key_of_detectron2() -> None:
     """Those that only main has are looked for by their last name."""
     keys = [key for key, _ in flatten(get_cfg())]
-    for name in table.FATES:
+    conditional = [name for condition in table.CONDITIONS for name in condition.keys]
+    for name in [*table.FATES, *conditional]:
         assert any(k == name or (name[-1] == "." and k.startswith(name)) for k in keys), name
 
 

@@ -12,6 +12,7 @@ pytest.importorskip("detectron2")
 
 from resdet.cli import train_det
 from resdet.config import flatten, get_cfg, resolve
+from resdet.errors import ConfigError
 from tests.support.preset_files import CONFIGS
 
 # Of each recipe and data set; the number of classes is VOC's or COCO's own.
@@ -80,3 +81,17 @@ def test_classes_of_a_set_that_is_not_read_are_not_guessed(
     assert re.search(
         r"NUM_CLASSES +\? +the data sets, which are not read here", capsys.readouterr().out
     )
+
+
+def test_keys_of_a_net_of_ours_beside_detectron2s_own_backbone_are_refused(tmp_path: Path) -> None:
+    """Nothing would read them there; what the page says to give leads on."""
+    stock = tmp_path / "stock.yaml"
+    stock.write_text(
+        "MODEL: {MASK_ON: False}\nDATASETS: {TRAIN: \"('voc_2007_trainval',)\"}\n", "utf-8"
+    )
+    with pytest.raises(ConfigError, match="command line: MODEL.NET.WIDTH") as refused:
+        explain(stock, "TRANSFER.FROM_SCRATCH", "True", "MODEL.NET.WIDTH", "0.5")
+    assert "MODEL.BACKBONE.NAME is build_resnet_backbone" in str(refused.value)
+    net = ("MODEL.NET.NAME", "resnet50", "MODEL.BACKBONE.NAME", "build_net_fpn_backbone")
+    heads = ("MODEL.ROI_HEADS.NAME", "StandardROIHeads")
+    explain(stock, "TRANSFER.FROM_SCRATCH", "True", "MODEL.NET.WIDTH", "0.5", *net, *heads)
