@@ -78,9 +78,9 @@ def run_command(name: str, argv: Sequence[str]) -> int:
             traceback.print_exc()
         sys.stderr.write(f"\n{error}\n")
         return error.exit_code
-    except KeyboardInterrupt:
+    except KeyboardInterrupt as error:
         sys.stderr.write("\nstopped before anything was to be saved\n")
-        return 130
+        return 128 + int(getattr(error, "number", 2))
     except BrokenPipeError:
         sys.stderr.close()
         return 141

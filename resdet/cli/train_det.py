@@ -33,6 +33,7 @@ from resdet.detect.model import fill_from_weights_and_net
 from resdet.detect.partial_results import Policy
 from resdet.detect.trainer import DetectorTraining
 from resdet.engine import processes
+from resdet.engine.data_workers import lost_images_stop
 from resdet.engine.profiling import profiled
 from resdet.errors import (
     ConfigError,
@@ -119,10 +120,14 @@ def _main(args: argparse.Namespace) -> int:
         training = DetectorTraining(cfg, run, train_sets, test_sets, ImageReader(options))
         _fill(training, start, run, args)
         del start  # The model has its tensors; a training need not hold them twice.
-        if not args.eval_only:
+        policy = Policy(resuming=args.resume, refuses_others=args.eval_only)
+        if args.eval_only:
+            numbers = training.evaluate(policy)
+        else:
             is_decided = "DATALOADER.FILTER_EMPTY_ANNOTATIONS" in config.stated
             training.train(resuming=args.resume, may_leave_out_many=is_decided)
-        numbers = training.evaluate(Policy(resuming=args.resume, refuses_others=args.eval_only))
+            with lost_images_stop():
+                numbers = training.evaluate(policy)
         training.finish(numbers)
     if not comm.is_main_process():
         return 0

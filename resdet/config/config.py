@@ -38,6 +38,9 @@ def get_cfg() -> CfgNode:
 
 # -- reading -------------------------------------------------------------------------------
 
+# Of a value of another type, in characters.
+LONGEST_SHOWN = 60
+
 
 @dataclass
 class Config:
@@ -267,16 +270,20 @@ def _coerced(value: Any, old: Any, where: str) -> Any:
     if isinstance(old, bool) or isinstance(value, bool):
         fits = isinstance(value, bool) and isinstance(old, bool)
     elif isinstance(old, float) and isinstance(value, int):
-        return float(value)
+        try:
+            return float(value)
+        except OverflowError:
+            fits = False
     elif isinstance(old, tuple | list) and isinstance(value, tuple | list):
         return type(old)(value)
     else:
-        fits = old is None or value is None or type(value) is type(old)
+        fits = old is None or type(value) is type(old)
         if isinstance(old, str) and not isinstance(value, str):
             fits = False
     if not fits:
+        shown = repr(value) if len(repr(value)) <= LONGEST_SHOWN else f"{repr(value)[:40]}…"
         raise ConfigError(
-            f"{where} is {value!r} ({type(value).__name__}), "
+            f"{where} is {shown} ({type(value).__name__}), "
             f"expected {type(old).__name__} such as {old!r}."
         )
     return value

@@ -31,7 +31,7 @@ from resdet.config import flatten
 from resdet.data.records import DetectionSet
 from resdet.engine.checkpoint import Checkpoints
 from resdet.errors import Interrupted, RunError, TrainingStopped, first_few
-from resdet.run import layout
+from resdet.run import layout, shapes
 from resdet.run.folder import read_json, write_json
 from resdet.weights.transfer import COUNTER
 
@@ -223,8 +223,8 @@ class Parts:
 
 def _fingerprint_in(folder: Path) -> dict[str, Any] | None:
     try:
-        return dict(read_json(folder / layout.FINGERPRINT))
-    except (RunError, TypeError, ValueError):
+        return dict(read_json(folder / layout.FINGERPRINT, shapes.FILES[layout.FINGERPRINT]))
+    except RunError:
         return None
 
 
@@ -243,9 +243,9 @@ def _read(folder: Path) -> Finished:
         leftover.unlink(missing_ok=True)
     for path in sorted(folder.glob(layout.PART_FILES)):
         try:
-            part = read_json(path)
+            part = read_json(path, shapes.PART)
             images, results, seconds = part["images"], part["results"], part["seconds"]
-        except (RunError, TypeError, KeyError):
+        except RunError:
             logger.warning("%s is damaged; removed, its images run again", path)
             path.unlink()
             continue

@@ -41,7 +41,7 @@ from resdet.detect.loading import (
 )
 from resdet.detect.profile_hooks import watch
 from resdet.engine.checkpoint import Checkpoints, is_whole, resume
-from resdet.engine.data_hashes import hold_against
+from resdet.engine.data_hashes import hash_of_files, hold_against
 from resdet.engine.data_workers import batches_ahead, num_workers
 from resdet.engine.evaluation import BestModel, Evaluation, Record, metric_of
 from resdet.engine.loop import Loop, Schedule, passes
@@ -224,7 +224,10 @@ class DetectorTraining:
             ],
         )
         model.train()
-        sets = [_describe(s) for s in self.train_sets]
+        sets = [
+            {**_describe(s), "files": hash_of_files([r["file_name"] for r in s.records])}
+            for s in self.train_sets
+        ]
         if resuming:
             hold_against(self.run, sets, changed_allowed=cfg.ENGINE.ALLOW_CHANGED_DATA)
         start = resume(loop, self.run) if resuming else 0
@@ -253,8 +256,7 @@ class DetectorTraining:
             samples=cfg.SOLVER.MAX_ITER * cfg.SOLVER.IMS_PER_BATCH,
             train_sets=sets,
         )
-        if start < cfg.SOLVER.MAX_ITER:
-            loop.train(start, cfg.SOLVER.MAX_ITER)
+        loop.train(start, cfg.SOLVER.MAX_ITER)
         self.run.update(train_seconds=before + time.monotonic() - began)
         average_buffers(self.model)
         if comm.is_main_process():
@@ -408,6 +410,7 @@ class DetectorTraining:
         )
         if not comm.is_main_process():
             return None
+        self.run.require()
         with profile.section("writing results"):
             inference.write_results(
                 folder,

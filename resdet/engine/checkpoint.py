@@ -28,6 +28,7 @@ from detectron2.engine import HookBase
 from detectron2.utils import comm
 
 from resdet import profile
+from resdet.engine.machine_limits import SIGNALS
 from resdet.engine.start_checks import size_in_words
 from resdet.errors import Interrupted, RunError, TrainingStopped
 from resdet.run import layout
@@ -176,7 +177,7 @@ class Checkpoints(HookBase):
     SIGINT, SIGTERM and SIGHUP end the training after the step that runs; a second one at once.
     """
 
-    SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+    SIGNALS = SIGNALS
 
     def __init__(self, run: Run, period: int, *, keep: int = 2, disk_wait: float = 0.0):
         self.run = run
@@ -203,7 +204,7 @@ class Checkpoints(HookBase):
         )
         last = done == self.trainer.max_iter
         if asked or last or (self.period > 0 and done % self.period == 0):
-            self.save(done)
+            self.save(done, is_step_over=False)
         if asked:
             self._end(done)
 
@@ -224,7 +225,7 @@ class Checkpoints(HookBase):
         loop = self.trainer
         if loop.is_alone and comm.get_world_size() > 1 and loop.statistics:
             return
-        self.save(loop.iter)
+        self.save(loop.iter, is_step_over=True)
         if self._signal:  # what failed may have been the signal's doing, to a worker
             self._end(loop.iter)
 
@@ -232,7 +233,9 @@ class Checkpoints(HookBase):
         for number, handler in self._previous.items():
             signal.signal(number, handler)
 
-    def save(self, steps_done: int) -> None:
+    def save(self, steps_done: int, *, is_step_over: bool) -> None:
+        """Writes a checkpoint; `is_step_over` is `Loop.recorded`'s."""
+        self.run.require()
         loop, several = self.trainer, comm.get_world_size() > 1
         more: dict[str, Any] = {"run": self.run.info["id"], "processes": comm.get_world_size()}
         if several and loop.statistics and not loop.is_alone:
@@ -240,6 +243,8 @@ class Checkpoints(HookBase):
             more["statistics"] = comm.gather([b.cpu() for b in loop.statistics])
         if comm.is_main_process():
             more["best"] = self.run.info.get("best")
+            more["record"] = loop.recorded(is_step_over=is_step_over)
+            more["metrics_bytes"] = _size_of(self.run.path / layout.METRICS)
             state = {**loop.state_dict(), **more, "iteration": steps_done}
             with profile.span("checkpoint"):
                 save(
@@ -254,7 +259,7 @@ class Checkpoints(HookBase):
 def resume(loop: Loop, run: Run) -> int:
     """Loads the newest whole checkpoint; gives the number of steps done.
 
-    Lines of metrics.json from steps that will run again are removed. With several processes the
+    metrics.json becomes what it was when the checkpoint was written. With several processes the
     main one alone looks for the checkpoint and writes.
 
     Raises:
@@ -276,7 +281,7 @@ def resume(loop: Loop, run: Run) -> int:
     loop.load_state_dict(state)
     _load_statistics(loop, state, path)
     if comm.is_main_process():
-        _forget_metrics_from(run.path / layout.METRICS, loop.start_iter)
+        _forget_metrics(run.path / layout.METRICS, loop.start_iter, state.get("metrics_bytes"))
     logger.info("resumed from %s: %d steps done", path, loop.start_iter)
     return int(loop.start_iter)
 
@@ -298,14 +303,27 @@ def _load_statistics(loop: Loop, state: Mapping[str, Any], path: Path) -> None:
         )
 
 
-def _forget_metrics_from(path: Path, step: int) -> None:
-    if path.exists():
-        lines = path.read_text(encoding="utf-8").splitlines(keepends=True)
-        kept = []
-        for line in lines:
-            try:
-                if json.loads(line).get("iteration", 0) < step:
-                    kept.append(line)
-            except ValueError:
-                continue  # the line that was cut off by the kill
-        write_text(path, "".join(kept))
+def _size_of(path: Path) -> int:
+    return path.stat().st_size if path.exists() else 0
+
+
+def _forget_metrics(path: Path, step: int, size: int | None) -> None:
+    """Leaves the lines that were there when the checkpoint was written: `size` bytes.
+
+    Where the file does not have them whole, and for checkpoints of before: lines of steps below
+    `step`.
+    """
+    if not path.exists():
+        return
+    raw = path.read_bytes()
+    if size is not None and len(raw) >= size and (size == 0 or raw[size - 1 : size] == b"\n"):
+        write_text(path, raw[:size].decode("utf-8", "replace"))
+        return
+    kept = []
+    for line in raw.decode("utf-8", "replace").splitlines(keepends=True):
+        try:
+            if json.loads(line).get("iteration", 0) < step:
+                kept.append(line)
+        except (ValueError, AttributeError, TypeError, RecursionError):
+            continue  # cut off by the kill, or damaged
+    write_text(path, "".join(kept))

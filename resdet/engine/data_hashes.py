@@ -5,9 +5,13 @@ Not for: what a hash covers (`resdet.data.records`), or whether two runs had the
 
 from __future__ import annotations
 
+import hashlib
 import logging
+import os
 from collections.abc import Mapping, Sequence
 from typing import Any
+
+import numpy as np
 
 from resdet.errors import RunError
 from resdet.run.folder import Run
@@ -15,11 +19,33 @@ from resdet.run.folder import Run
 logger = logging.getLogger("resdet.engine.data_hashes")
 
 
+# So many files are read whole; of the others the size counts.
+READ_FILES = 64
+
+
+def hash_of_files(files: Sequence[str]) -> str:
+    """SHA-256 over the sizes of files, in their order, and the content of a few spread over them.
+
+    Their names are in a set's own hash. A file that is not there counts as one of another size.
+    """
+    digest = hashlib.sha256()
+    read = set(np.linspace(0, len(files) - 1, READ_FILES).astype(int)) if len(files) else set()
+    for place, file in enumerate(files):
+        try:
+            digest.update(f"{os.stat(file).st_size}\n".encode())
+            if place in read:
+                with open(file, "rb") as f:
+                    digest.update(hashlib.sha256(f.read()).digest())
+        except OSError:
+            digest.update(b"none\n")
+    return digest.hexdigest()
+
+
 def hold_against(run: Run, sets: Sequence[Mapping[str, Any]], *, changed_allowed: bool) -> None:
     """Compares the training sets with those of run.json, if a training wrote some.
 
     Args:
-        sets: "name", "hash" and "images" (their number) of each.
+        sets: "name", "hash", "images" (their number) and "files" (`hash_of_files`) of each.
         changed_allowed: ENGINE.ALLOW_CHANGED_DATA: a difference is a warning, and is recorded.
 
     Raises:
@@ -47,7 +73,10 @@ def _change(name: str, before: Mapping[str, Any] | None, now: Mapping[str, Any] 
     if before is None or now is None:
         return f"{name} was {'not there' if before is None else 'there'} at the start"
     if before["hash"] == now["hash"]:
-        return ""
+        # "files" is newer than some runs.
+        if before.get("files", now.get("files")) == now.get("files"):
+            return ""
+        return f"{name} has the same names and annotations, but other image files"
     if before["images"] != now["images"]:
         return f"{name} had {before['images']:,} images, and has {now['images']:,}"
     return f"{name} has the hash {now['hash'][:12]}, it had {before['hash'][:12]}"

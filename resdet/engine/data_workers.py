@@ -7,17 +7,22 @@ Not for: what they read (`resdet.pretrain.image_loading`, `resdet.detect.loading
 
 from __future__ import annotations
 
+import contextlib
 import gc
 import math
 import os
 import signal
 import sys
 import threading
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, ClassVar
 
 import torch
 from detectron2.utils import comm
+
+from resdet.engine.machine_limits import is_full
+from resdet.errors import DataError, TrainingStopped
 
 # More are limited by memory and disk.
 MOST_WORKERS = 16
@@ -26,6 +31,15 @@ _IMAGES_AHEAD = 16
 _SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 # Not on macOS: there a signal to the group ends the workers, too, and the step is lost.
 _CAN_WAIT = hasattr(signal, "sigwaitinfo")
+# What torch's loader reports where a worker is gone, or has no handles or shared memory left: it
+# has no error of its own for that.
+_LOST_WORKER = (
+    "DataLoader worker",
+    "DataLoader timed out",
+    "Too many open files",
+    "shared memory",
+    "ancdata",
+)
 _QUOTA = Path("/sys/fs/cgroup/cpu.max")
 
 
@@ -121,3 +135,37 @@ def _end_with_the_trainer() -> None:
     while signal.sigwaitinfo(_SIGNALS).si_pid != os.getppid():
         pass
     os._exit(0)
+
+
+def why_lost(error: Exception) -> str:
+    """Why images could not be had, the error's own message alone; "" for an error of another kind.
+
+    A worker of the loader puts its traceback before it.
+    """
+    text = str(error)
+    is_loaders = any(sign in text for sign in _LOST_WORKER)
+    if not isinstance(error, DataError | OSError) and not is_loaders:
+        return ""
+    if "Original Traceback" in text:
+        text = text.rpartition(f"{type(error).__name__}: ")[2]
+    return text.strip() or type(error).__name__
+
+
+@contextlib.contextmanager
+def lost_images_stop() -> Iterator[None]:
+    """Images that are lost while a trained net is measured end the training as others do.
+
+    Raises:
+        TrainingStopped: they could not be read.
+    """
+    try:
+        yield
+        return
+    except (DataError, RuntimeError, OSError) as error:
+        why = why_lost(error)
+        if not why or is_full(error):
+            raise
+    raise TrainingStopped(
+        f"the images to measure on could not be read: {why}\nThe training is in checkpoints/. "
+        "Go on with --resume."
+    )

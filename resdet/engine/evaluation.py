@@ -21,6 +21,7 @@ from detectron2.engine import HookBase
 from detectron2.utils import comm
 from torch import nn
 
+from resdet.engine.data_workers import lost_images_stop
 from resdet.errors import ConfigError
 from resdet.run.folder import Run
 
@@ -189,6 +190,8 @@ class Evaluation(HookBase):
 
     def before_train(self) -> None:
         loop = self.trainer
+        if loop.ends_its_last_step:
+            return  # with the evaluation, and all other hooks, that were due in it
         done = loop.start_iter
         is_missing = self._is_due(done) and self.run.info.get("evaluated") != done
         if comm.get_world_size() > 1:
@@ -211,13 +214,27 @@ class Evaluation(HookBase):
         statistics = self.trainer.statistics if comm.get_world_size() > 1 else []
         own = [b.clone() for b in statistics]
         self.trainer.end_workers()
-        scalars = self.evaluate()
+        scalars = self._measured_before(done)
+        if scalars is None:
+            with lost_images_stop():
+                scalars = self.evaluate()
         if comm.is_main_process():
             if self.best is not None:
                 self.best.offer(done, scalars)
-            self.run.update(evaluated=done)
+            is_finite = all(map(math.isfinite, scalars.values()))
+            self.run.update(evaluated=done, evaluated_as=dict(scalars) if is_finite else None)
         comm.synchronize()
         if own:
             torch._foreach_copy_(statistics, own)
         if scalars:
             self.trainer.storage.put_scalars(**scalars, smoothing_hint=False)
+
+    def _measured_before(self, done: int) -> Mapping[str, float] | None:
+        """What this evaluation gave before the resume that ends its step; None where it is due."""
+        info = self.run.info
+        scalars = info.get("evaluated_as") if info.get("evaluated") == done else None
+        if not self.trainer.ends_its_last_step:
+            scalars = None
+        if comm.get_world_size() > 1:
+            scalars = comm.all_gather(scalars)[0]
+        return scalars

@@ -24,24 +24,19 @@ from detectron2.utils.events import EventStorage
 from torch import nn
 
 from resdet import profile
-from resdet.errors import DataError, TrainingStopped
+from resdet.engine.data_workers import why_lost
+from resdet.engine.parallel import is_lost_peer
+from resdet.errors import ConfigError, DataError, TrainingStopped
 
 logger = logging.getLogger("resdet.engine.loop")
 
 Batch = Any
 Losses = dict[str, torch.Tensor]
+# Values that Detectron2's writers take the median of.
+WINDOW = 20
+# Scalars that Detectron2's timer takes up some steps after a start.
+CLOCKS = ("time", "eta_seconds")
 TOTAL, GRADIENT_NORM = "total_loss", "gradient norm"
-# What torch's loader reports where a worker is gone, or has no handles or shared memory left.
-LOST_WORKER = (
-    "DataLoader worker",
-    "DataLoader timed out",
-    "Too many open files",
-    "shared memory",
-    "ancdata",
-)
-# What gloo and NCCL report where a process of the group is gone.
-LOST_PEER = ("Connection closed by peer", "Connection reset by peer", "Broken pipe", "Timed out",
-             "Connection refused", "NCCL", "Socket closed")  # fmt: skip
 
 
 class Loop(TrainerBase):
@@ -86,13 +81,19 @@ class Loop(TrainerBase):
         # Statistics of live norms as they were before the step: a loss that is not finite has
         # spoiled them by the time it is seen.
         norms = (m for m in model.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm))
-        self._statistics = [b for m in norms for b in m.buffers() if b.is_floating_point()]
+        buffers = [b for m in norms for b in m.buffers()]
+        self._statistics = [b for b in buffers if b.is_floating_point()]
         self._statistics_before = [b.clone() for b in self._statistics]
+        # How many batches the statistics are of.
+        self._counts = [b for b in buffers if not b.is_floating_point()]
+        self._counts_before = [b.clone() for b in self._counts]
         self._stream: Iterator[Batch] | None = None
         self._last_totals: list[float] = []
         self._step_taken = False
         # This process stops, or a peer is gone, without the others taking part.
         self.is_alone = False
+        # Of the checkpoint that a resume begins with (`recorded`).
+        self._earlier: Mapping[str, Any] = {}
 
     @property
     def statistics(self) -> list[torch.Tensor]:
@@ -114,6 +115,47 @@ class Loop(TrainerBase):
         self.optimizer.load_state_dict(state["optimizer"])
         self.scheduler.load_state_dict(state["scheduler"])
         self.start_iter = self.iter = state["iteration"]
+        self._earlier = state.get("record", {})
+
+    @property
+    def ends_its_last_step(self) -> bool:
+        """What the checkpoint of a resume left to do is known, and done before the next step."""
+        return bool(self._earlier)
+
+    def recorded(self, *, is_step_over: bool) -> dict[str, Any]:
+        """The scalars that the writers have yet to see, and whether hooks have yet to run.
+
+        Args:
+            is_step_over: every hook has run; else those behind the one that asks have not.
+        """
+        hints = self.storage.smoothing_hints()
+        # Detectron2's heads record within a step, also within one that is not taken then.
+        steps = self.iter + (not is_step_over)
+        scalars = []
+        for name, history in self.storage.histories().items():
+            values = [list(pair) for pair in history.values()[-WINDOW - 1 :] if pair[1] < steps]
+            if values and name not in CLOCKS:
+                scalars.append((name, values[-WINDOW:], bool(hints[name])))
+        return {"scalars": scalars, "is_step_over": is_step_over}
+
+    def _go_on(self) -> None:
+        """Ends the step before `start_iter` as it would have ended without a stop.
+
+        A checkpoint is written before the evaluation and the writers of its step: both may take
+        long or fail.
+        """
+        for name, values, is_smoothed in self._earlier.get("scalars", []):
+            for value, iteration in values:
+                self.storage.iter = iteration
+                self.storage.put_scalar(name, value, smoothing_hint=is_smoothed)
+        if not self._earlier.get("is_step_over", True):
+            self.iter = self.storage.iter = self.start_iter - 1
+            self._step_taken = True
+            places = [n for n, hook in enumerate(self._hooks) if hasattr(hook, "on_stop")]
+            for hook in self._hooks[max(places) + 1 :] if places else []:
+                hook.after_step()
+        self._earlier = {}
+        self.iter = self.storage.iter = self.start_iter
 
     def train(self, start_iter: int, max_iter: int) -> None:
         """Steps `start_iter` to `max_iter` - 1, hooks around them.
@@ -122,31 +164,42 @@ class Loop(TrainerBase):
         told of a training that stops itself (`on_stop`).
         """
         self.iter, self.start_iter, self.max_iter = start_iter, start_iter, max_iter
-        logger.info("training from step %d to %d", start_iter, max_iter)
+        if start_iter < max_iter:
+            logger.info("training from step %d to %d", start_iter, max_iter)
         with EventStorage(start_iter) as self.storage, profile.section("training", "step"):
             try:
-                self.before_train()
-                for self.iter in range(start_iter, max_iter):
-                    with profile.step():
-                        self.before_step()
-                        self.run_step()
-                        with profile.span("log and checkpoints"):
-                            self.after_step()
-                self.iter = max_iter
-            except (TrainingStopped, RuntimeError) as error:
-                stopped = _as_stopped(error, self.iter)
-                if stopped is None:
-                    raise
-                self.is_alone = self.is_alone or stopped is not error
-                # Once the step is taken its checkpoint is the hooks' affair, not the one before it.
-                if not self._step_taken:
-                    self._undo_statistics()
-                    for hook in self._hooks:
-                        getattr(hook, "on_stop", lambda: None)()
-                raise stopped from None
-            finally:
+                self._steps(start_iter, max_iter)
+            except BaseException:
+                # What ended the training is what counts, and writers may fail for the same reason.
                 self.end_workers()
-                self.after_train()
+                with contextlib.suppress(Exception):
+                    self.after_train()
+                raise
+            self.end_workers()
+            self.after_train()
+
+    def _steps(self, start_iter: int, max_iter: int) -> None:
+        try:
+            self.before_train()
+            self._go_on()
+            for self.iter in range(start_iter, max_iter):
+                with profile.step():
+                    self.before_step()
+                    self.run_step()
+                    with profile.span("log and checkpoints"):
+                        self.after_step()
+            self.iter = max_iter
+        except (TrainingStopped, RuntimeError) as error:
+            stopped = _as_stopped(error, self.iter)
+            if stopped is None:
+                raise
+            self.is_alone = self.is_alone or stopped is not error
+            # Once the step is taken its checkpoint is the hooks' affair, not the one before it.
+            if not self._step_taken:
+                self._undo_statistics()
+                for hook in self._hooks:
+                    getattr(hook, "on_stop", lambda: None)()
+            raise stopped from None
 
     def end_workers(self) -> None:
         """Ends the loader's workers, so that their memory serves what comes between two steps.
@@ -158,6 +211,8 @@ class Loop(TrainerBase):
     def _undo_statistics(self) -> None:
         if self._statistics:
             torch._foreach_copy_(self._statistics, self._statistics_before)
+        if self._counts:
+            torch._foreach_copy_(self._counts, self._counts_before)
 
     def _next_batch(self) -> Batch:
         """Raises TrainingStopped where the images of the next step cannot be had."""
@@ -166,11 +221,9 @@ class Loop(TrainerBase):
                 self._stream = iter(self.batches(self.iter))
             return next(self._stream)
         except (DataError, OSError, RuntimeError) as error:
-            # torch's loader has no error of its own for a worker that is gone.
-            is_loaders = any(sign in str(error) for sign in LOST_WORKER)
-            if isinstance(error, RuntimeError) and not is_loaders:
+            why = why_lost(error)
+            if not why:
                 raise
-            why = _reason(error)
         # Outside of the handler: the error holds the worker's traceback and open files.
         self.is_alone = True
         raise TrainingStopped(
@@ -182,6 +235,8 @@ class Loop(TrainerBase):
         self._step_taken = False
         if self._statistics:
             torch._foreach_copy_(self._statistics_before, self._statistics)
+        if self._counts:
+            torch._foreach_copy_(self._counts_before, self._counts)
         with profile.span(profile.WAIT):
             start = time.perf_counter()
             batch = self._next_batch()
@@ -211,6 +266,14 @@ class Loop(TrainerBase):
         try:
             with profile.span("forward"):
                 values = self.losses(part)
+        except ValueError as error:
+            if "more than 1 value per channel" not in str(error):
+                raise
+            raise ConfigError(
+                "a live batch norm has the values of one image alone, of 1 x 1 pixel, to take its "
+                "statistics from. Give each process two images or more: SOLVER.IMS_PER_BATCH over "
+                "the number of processes, or ENGINE.IMAGES_PER_PASS."
+            ) from None
         except FloatingPointError as error:  # Detectron2's, of boxes that are not finite
             self.is_alone = True
             raise TrainingStopped(self._page(str(error), self.describe(part))) from None
@@ -284,21 +347,12 @@ def _as_stopped(error: Exception, step: int) -> TrainingStopped | None:
     """The error as one that stops a training with a page; None for a bug."""
     if isinstance(error, TrainingStopped):
         return error
-    text = str(error)
-    if comm.get_world_size() == 1 or not any(sign in text for sign in LOST_PEER):
+    if not is_lost_peer(error):
         return None
     return TrainingStopped(
         f"another process of this training ended at step {step}: see its own page. "
         "Go on with --resume."
     )
-
-
-def _reason(error: Exception) -> str:
-    """An error's own message, also where a worker of the loader has put its traceback before."""
-    text = str(error)
-    if "Original Traceback" in text:
-        text = text.rpartition(f"{type(error).__name__}: ")[2]
-    return text.strip() or type(error).__name__
 
 
 def passes(images: int, per_pass: int) -> list[tuple[float, slice]]:

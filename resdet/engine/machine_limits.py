@@ -1,4 +1,4 @@
-"""What ends a training from outside, as a page: memory that is not enough, a disk that is full.
+"""What ends a training from outside, as a page: too little memory, a full disk, signals.
 
 Not for: a checkpoint that fails (`checkpoint`), or checks before the start.
 """
@@ -7,15 +7,53 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import signal
+import threading
 from collections.abc import Iterator
+from typing import Any
 
 import torch
 
-from resdet.errors import TrainingStopped
+from resdet.errors import ResdetError, TrainingStopped
 
-FULL = (errno.ENOSPC, errno.EDQUOT)
+# What ends a command in order: Ctrl-C, a scheduler or systemd, a terminal that goes.
+SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+
+FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+_FULL_SIGNS = ("No space left on device", "Disk quota exceeded", "File too large",
+               "PytorchStreamWriter failed writing")  # fmt: skip
 # torch's allocator for the CPU raises a plain RuntimeError.
 _NO_MEMORY = ("out of memory", "can't allocate memory", "not enough memory")
+
+
+class SignalCame(KeyboardInterrupt):
+    """A signal, wherever the process was; passes by all that catches errors."""
+
+    def __init__(self, number: int):
+        super().__init__(number)
+        self.number = signal.Signals(number)
+
+
+@contextlib.contextmanager
+def signals_raised() -> Iterator[None]:
+    """Signals end the block by `SignalCame`, so that locks are given back and states are written.
+
+    The loop and the evaluation, which end after a step or an image, take signals themselves
+    meanwhile.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def came(number: int, frame: Any) -> None:
+        raise SignalCame(number)
+
+    before = {number: signal.signal(number, came) for number in SIGNALS}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 @contextlib.contextmanager
@@ -31,7 +69,7 @@ def as_pages(folder: object) -> Iterator[None]:
     try:
         yield
         return
-    except (MemoryError, OSError, RuntimeError) as error:
+    except Exception as error:
         page = _page(error, folder)
         if page is None:
             raise
@@ -39,14 +77,24 @@ def as_pages(folder: object) -> Iterator[None]:
     raise TrainingStopped(page)
 
 
+def is_full(error: BaseException) -> bool:
+    """Whether a disk, or a user's share of it, is full."""
+    if isinstance(error, OSError) and error.errno in FULL:
+        return True
+    # torch's writer and safetensors have errors of their own.
+    return not isinstance(error, ResdetError) and any(sign in str(error) for sign in _FULL_SIGNS)
+
+
 def _page(error: BaseException, folder: object) -> str | None:
     text = str(error).strip().partition("\n")[0] or type(error).__name__
-    if isinstance(error, OSError) and error.errno in FULL:
-        place = error.filename or folder
+    if is_full(error):
+        place = getattr(error, "filename", None) or folder
         return (
-            f"no space is left on the disk of {place}: {error.strerror}. What is in {folder} is "
+            f"no space is left on the disk of {place}: {text}. What is in {folder} is "
             "whole. Free space and run the same command with --resume."
         )
+    if isinstance(error, ResdetError):
+        return None
     lacks_memory = isinstance(error, MemoryError | torch.OutOfMemoryError) or any(
         sign in text for sign in _NO_MEMORY
     )

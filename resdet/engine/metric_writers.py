@@ -21,10 +21,19 @@ def build_writers(run: Run, max_iter: int) -> list[HookBase]:
     """The hook that writes, to stand last; empty on other processes than the main one."""
     if not comm.is_main_process():
         return []
-    writers = [CommonMetricPrinter(max_iter), JSONWriter(str(run.path / layout.METRICS))]
+    writers = [CommonMetricPrinter(max_iter), MetricLines(run)]
     if importlib.util.find_spec("tensorboard"):
         writers.append(TensorboardXWriter(str(run.path)))
     return [hooks.PeriodicWriter(writers, period=PERIOD)]
+
+
+class MetricLines(JSONWriter):
+    """Detectron2's, that also knows what was written before a resume."""
+
+    def __init__(self, run: Run):
+        super().__init__(str(run.path / layout.METRICS))
+        iterations = [row.get("iteration", -1) for row in run.metrics()]
+        self._last_write = max(iterations, default=-1)
 
 
 _LOGGERS = ("resdet", "detectron2", "fvcore", "py.warnings")

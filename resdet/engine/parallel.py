@@ -7,6 +7,16 @@ from detectron2.utils import comm
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
+# What gloo and NCCL report where a process of the group is gone.
+LOST_PEER = ("Connection closed by peer", "Connection reset by peer", "Broken pipe", "Timed out",
+             "Connection refused", "NCCL", "Socket closed")  # fmt: skip
+
+
+def is_lost_peer(error: Exception) -> bool:
+    """Whether an exchange failed because another process of the group is gone."""
+    several = comm.get_world_size() > 1
+    return several and any(sign in str(error) for sign in LOST_PEER)
+
 
 def distributed(model: nn.Module) -> nn.Module:
     """The model in DistributedDataParallel where there are several processes, else itself."""

@@ -17,7 +17,8 @@ from detectron2.engine import launch
 from detectron2.engine.launch import DEFAULT_TIMEOUT
 from detectron2.utils import comm
 
-from resdet.errors import ConfigError, ResdetError
+from resdet.engine.parallel import is_lost_peer
+from resdet.errors import ConfigError, ResdetError, TrainingStopped
 from resdet.run.folder import read_json, write_json
 
 
@@ -37,10 +38,25 @@ def run_in_processes(
     if "RANK" in os.environ and int(os.environ.get("WORLD_SIZE", "1")) > 1:
         if on_gpu:
             torch.cuda.set_device(_own_gpu(device))
-        # As long as Detectron2's launch: one process may read, score or write while others wait.
-        torch.distributed.init_process_group("nccl" if on_gpu else "gloo", timeout=DEFAULT_TIMEOUT)
+        try:
+            # As long as Detectron2's launch: one may read, score or write while others wait.
+            torch.distributed.init_process_group(
+                "nccl" if on_gpu else "gloo", timeout=DEFAULT_TIMEOUT
+            )
+        except RuntimeError as error:
+            first = str(error).strip().partition("\n")[0]
+            raise TrainingStopped(
+                f"the {os.environ['WORLD_SIZE']} processes could not be connected: {first}\nIs one "
+                "of them gone, or an address or port not reachable? Start all of them again."
+            ) from None
         try:
             return main(args)
+        except RuntimeError as error:
+            if not is_lost_peer(error):
+                raise
+            raise TrainingStopped(
+                "another process of this command ended: see its own page."
+            ) from None
         finally:
             # Detectron2 keeps the group in a cache. It would end with the interpreter, after the
             # threads that it joins: the process then sometimes aborted after its work.

@@ -26,8 +26,8 @@ from resdet import nets, weights
 from resdet.data import catalog
 from resdet.data.records import ClassificationSet, part_of, with_labels_of
 from resdet.engine.checkpoint import Checkpoints, resume
-from resdet.engine.data_hashes import hold_against
-from resdet.engine.data_workers import batches_ahead, num_workers
+from resdet.engine.data_hashes import hash_of_files, hold_against
+from resdet.engine.data_workers import batches_ahead, lost_images_stop, num_workers
 from resdet.engine.evaluation import BestModel, Evaluation, Record, metric_of
 from resdet.engine.loop import Loop, Schedule, passes
 from resdet.engine.metric_writers import build_writers
@@ -221,7 +221,8 @@ class Pretraining:
         if not resuming:
             self.run.update(parent=self._start_from_weights())
         data = self.train_set
-        sets = [{"name": data.name, "hash": data.hash, "images": len(data)}]
+        described = {"name": data.name, "hash": data.hash, "images": len(data)}
+        sets = [{**described, "files": hash_of_files(data.files)}]
         if resuming:
             hold_against(self.run, sets, changed_allowed=cfg.ENGINE.ALLOW_CHANGED_DATA)
         start = resume(self.loop, self.run) if resuming else 0
@@ -255,12 +256,12 @@ class Pretraining:
         logger.info("speed: %s (docs/speed.md has what each key does)", settings)
         self._began = time.monotonic() - float(self.run.info.get("train_seconds", 0.0))
         self.run.update(state="training", net=self._describe_net(), train_sets=sets)
-        if start < cfg.SOLVER.MAX_ITER:
-            self.loop.train(start, cfg.SOLVER.MAX_ITER)
+        self.loop.train(start, cfg.SOLVER.MAX_ITER)
         seconds = self._seconds()
         self.run.update(train_seconds=seconds)
-        self._recompute_statistics()
-        scores = self.score()
+        with lost_images_stop():
+            self._recompute_statistics()
+            scores = self.score()
         if comm.is_main_process():
             self._hand_over(scores, seconds)
             if best:

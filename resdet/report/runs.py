@@ -184,10 +184,10 @@ def read_config(run: Run) -> dict[str, Any]:
     where = run.path / layout.CONFIG
     try:
         tree = yaml.safe_load(run.config_text)
-    except OSError:
-        raise RunError(f"{where} does not exist. The run folder is not complete.") from None
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
+    except (yaml.YAMLError, ValueError) as error:
         raise RunError(f"{where} is not plain YAML: {error}.") from None
+    except RecursionError:
+        raise RunError(f"{where} is not plain YAML: it is nested too deeply.") from None
     if not isinstance(tree, dict):
         raise RunError(f"{where} holds no keys. The run folder is not complete.")
     return dict(flatten(tree))

@@ -25,7 +25,7 @@ from resdet.evaluation.analysis.image_noise import Ranked, rank_coco
 from resdet.evaluation.inputs.arrays import IntArray
 from resdet.evaluation.inputs.result_folder import FolderResult, evaluate_folder
 from resdet.report.runs import Column
-from resdet.run import layout
+from resdet.run import layout, shapes
 from resdet.run.folder import read_json
 
 # The same files and the same code give the same number; versions of numpy may round a last bit.
@@ -203,7 +203,10 @@ class SetScores:
         index = self.folder / layout.SAMPLES_INDEX
         if not index.exists():
             return {}
-        return {s["image_id"]: self.folder / s["file"] for s in read_json(index)}
+        return {
+            s["image_id"]: self.folder / s["file"]
+            for s in read_json(index, shapes.FILES[index.name])
+        }
 
     def picture_of(self, image_id: Any) -> Path | None:
         """A file of this image: the run's own copy, or the data set's where that is still there."""
@@ -241,7 +244,7 @@ def read_scores(column: Column, data_set: str, by: str = "set") -> SetScores:
         DataError, CheckFailed: a file is missing, broken, or refused by validation.
     """
     folder = column.run.results(data_set)
-    images = read_json(folder / layout.IMAGES)
+    images = read_json(folder / layout.IMAGES, shapes.IMAGE_LIST)
     expected, evaluated = tuple(images["expected"]), tuple(images["evaluated"])
     whole = set(expected) == set(evaluated)
     style = str(column.config.get("EVAL.VOC_STYLE", "d2"))
@@ -296,7 +299,7 @@ def _refuse_other_numbers(folder: Path, tables: Mapping[str, Any]) -> None:
         file = folder / layout.SCORES[name]
         if not file.exists() or tables[name] is None:
             continue
-        stored, computed = read_json(file), tables[name]
+        stored, computed = read_json(file, shapes.FILES[file.name]), tables[name]
         for key in path:
             stored, computed = (stored or {}).get(key), computed[key]
         if (stored is None) != (computed is None) or (

@@ -12,10 +12,12 @@ import contextlib
 import datetime
 import gzip
 import hashlib
+import io
 import json
 import re
 import socket
 import uuid
+import zlib
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote, unquote
@@ -23,8 +25,8 @@ from urllib.parse import quote, unquote
 # For code that writes into a run folder.
 from resdet.atomic import atomic_path as atomic_path
 from resdet.atomic import write_text as write_text
-from resdet.errors import RunError
-from resdet.run import layout
+from resdet.errors import RunError, TrainingStopped
+from resdet.run import layout, shapes
 from resdet.run.lock import held
 
 # "results": of another tool, of which nothing but its results is known.
@@ -32,6 +34,8 @@ KINDS = ("classification", "detection", "results")
 STATES = ("created", "training", "interrupted", "stopped", "finished")
 # In bytes, as file systems count; a quoted name is ASCII.
 LONGEST_FOLDER_NAME = 255
+# Packed JSON that holds more than both is no result: numbers and ids pack to a tenth.
+LEAST_UNPACKED, MOST_TIMES_PACKED = 256 << 20, 200
 # What a run writes before it has a checkpoint or a result.
 STARTED_WITH = (layout.CONFIG, layout.CARD, layout.TRANSFER, layout.LEFT_OUT, layout.LOG,
                 layout.METRICS, layout.PROFILE, layout.PROFILE_PICTURE)  # fmt: skip
@@ -49,20 +53,42 @@ def write_json(path: Path | str, value: Any, *, indent: int | None = 1) -> None:
             temporary.write_text(text, encoding="utf-8")
 
 
-def read_json(path: Path | str) -> Any:
+def read_json(path: Path | str, shape: shapes.Shape = object) -> Any:
     """The value in a .json or .json.gz file.
 
+    Args:
+        shape: what it must hold (`resdet.run.shapes`).
+
     Raises:
-        RunError: there is no such file, or it does not hold JSON; states where it breaks.
+        RunError: there is no such file, it cannot be read, or it does not hold JSON of that shape;
+            states where it breaks.
     """
     path = Path(path)
     try:
         raw = path.read_bytes()
-        return json.loads(gzip.decompress(raw) if path.suffix == ".gz" else raw)
+        value = json.loads(_unpacked(raw) if path.suffix == ".gz" else raw)
     except FileNotFoundError:
         raise RunError(f"{path} does not exist.") from None
-    except (ValueError, OSError, EOFError) as error:
+    except (ValueError, OSError, EOFError, zlib.error) as error:
         raise RunError(f"{path} is not readable as JSON: {error}.") from None
+    except RecursionError:
+        raise RunError(f"{path} is not readable as JSON: it is nested too deeply.") from None
+    if wrong := shapes.misfit(value, shape):
+        raise RunError(
+            f"{path} is damaged: {wrong}. Bring back a copy of it, or make the run or its results "
+            "again."
+        )
+    return value
+
+
+def _unpacked(raw: bytes) -> bytes:
+    """Raises ValueError where a small file would fill the memory."""
+    most = max(LEAST_UNPACKED, len(raw) * MOST_TIMES_PACKED)
+    with gzip.GzipFile(fileobj=io.BytesIO(raw)) as f:
+        text = f.read(most + 1)
+    if len(text) > most:
+        raise ValueError(f"{len(raw):,} bytes hold more than {most:,}, which no results do")
+    return text
 
 
 def utc_now() -> str:
@@ -70,11 +96,17 @@ def utc_now() -> str:
 
 
 class Run:
-    """A run folder. `create` makes one, `open` reads one; both refuse what is not theirs."""
+    """A run folder. `create` makes one, `open` reads one; both refuse what is not theirs.
+
+    Attributes:
+        info: run.json.
+        writes: whether this process writes into it; of several that train, the main one alone.
+    """
 
     def __init__(self, path: Path, info: dict[str, Any]):
         self.path = path
         self.info = info
+        self.writes = True
 
     # -- making and opening ---------------------------------------------------------------
 
@@ -135,7 +167,14 @@ class Run:
                 f"{path} is not a run folder: it has no {layout.RUN} (it holds "
                 f"{', '.join(inside) or 'nothing'}). Give a folder that train_det wrote."
             )
-        return cls(path, read_json(path / layout.RUN))
+        info = read_json(path / layout.RUN, shapes.INFO)
+        for key, known in (("kind", KINDS), ("state", STATES)):
+            if info[key] not in known:
+                raise RunError(
+                    f"{path / layout.RUN} is damaged: {key} is {info[key]!r}, expected one of "
+                    f"{', '.join(known)}. Bring back a copy of it, or make the run again."
+                )
+        return cls(path, info)
 
     @property
     def kind(self) -> str:
@@ -149,11 +188,21 @@ class Run:
         """Changes entries of run.json; `state` must be one of `STATES`."""
         if "state" in values and values["state"] not in STATES:
             raise ValueError(f"state is {values['state']!r}, expected one of {STATES}")
+        self.require()
         self.info.update(values)
         self._save()
 
+    def require(self) -> None:
+        """Raises TrainingStopped where the folder was removed or moved since it was opened."""
+        if not (self.path / layout.RUN).exists():
+            raise TrainingStopped(
+                f"{self.path} is gone: its {layout.RUN} was removed or moved while it was in use. "
+                "What was moved can be resumed there; else start again."
+            )
+
     def _save(self) -> None:
-        write_json(self.path / layout.RUN, self.info)
+        if self.writes:
+            write_json(self.path / layout.RUN, self.info)
 
     def is_empty(self) -> bool:
         """Nothing of it can be used again: no checkpoint, no weights, no result."""
@@ -182,7 +231,14 @@ class Run:
 
     @property
     def config_text(self) -> str:
-        return (self.path / layout.CONFIG).read_text(encoding="utf-8")
+        """Raises RunError where config.yaml is missing or no text."""
+        path = self.path / layout.CONFIG
+        try:
+            return path.read_text(encoding="utf-8")
+        except FileNotFoundError:
+            raise RunError(f"{path} does not exist. The run folder is not complete.") from None
+        except (OSError, UnicodeDecodeError) as error:
+            raise RunError(f"{path} is not plain YAML: {error}.") from None
 
     @property
     def checkpoints(self) -> Path:
@@ -191,10 +247,12 @@ class Run:
     def read(self, name: str, default: Any = None) -> Any:
         """What is in a JSON file of the folder (of `layout`), or `default` without that file."""
         path = self._json_file(name)
-        return read_json(path) if path.exists() else default
+        return read_json(path, shapes.FILES.get(name, object)) if path.exists() else default
 
     def write(self, name: str, value: Any) -> None:
-        write_json(self._json_file(name), value)
+        path = self._json_file(name)
+        if self.writes:
+            write_json(path, value)
 
     def _json_file(self, name: str) -> Path:
         # Another name would read as a file that is not there.
@@ -213,15 +271,20 @@ class Run:
         if not path.exists():
             return []
         rows: list[dict[str, Any]] = []
-        lines = path.read_text(encoding="utf-8").splitlines()
+        try:
+            lines = path.read_bytes().splitlines()
+        except OSError as error:
+            raise RunError(f"{path} cannot be read: {error.strerror}.") from None
         for number, line in enumerate(lines, 1):
             try:
-                rows.append(json.loads(line))
-            except ValueError:
-                if number < len(lines):
-                    raise RunError(
-                        f"{path}, line {number} is not JSON. Fix or remove it."
-                    ) from None
+                row = json.loads(line)
+                wrong = shapes.misfit(row, shapes.METRIC_LINE, finite=False)
+            except (ValueError, RecursionError):
+                wrong = "it is not JSON"
+            if not wrong:
+                rows.append(row)
+            elif number < len(lines):
+                raise RunError(f"{path}, line {number} is damaged: {wrong}. Fix or remove it.")
         return rows
 
     def detected_sets(self) -> list[str]:

@@ -62,13 +62,17 @@ def held(path: Path, since: str, *, wait: bool = False) -> Iterator[None]:
             raise RunError(page)
         else:
             _take_away(path, text)
-    ended = threading.Event()
+    ended, name = threading.Event(), os.fspath(path)
     threading.Thread(target=_touch, args=(path, ended), daemon=True).start()
     try:
         yield
     finally:
+        # One call into the system first: a signal that raises can strike in any function of Python.
+        try:  # noqa: SIM105
+            os.unlink(name)
+        except FileNotFoundError:
+            pass
         ended.set()
-        path.unlink(missing_ok=True)
 
 
 def _create(path: Path, text: str) -> bool:

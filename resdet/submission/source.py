@@ -18,6 +18,7 @@ from resdet.evaluation.inputs.ground_truth import (
     read_ground_truth,
     read_index,
 )
+from resdet.run import shapes
 from resdet.run.folder import Run, read_json
 from resdet.run.layout import GROUND_TRUTH, IMAGE_INFO, IMAGES
 
@@ -48,7 +49,7 @@ def read_source(run: Run, data_set: str) -> Source:
         DataError: its ground truth is faulty.
     """
     folder = run.results(data_set)
-    images = read_json(folder / IMAGES)
+    images = read_json(folder / IMAGES, shapes.IMAGE_LIST)
     if (folder / GROUND_TRUTH).is_file():
         truth = read_ground_truth(folder / GROUND_TRUTH)
         return Source(data_set, folder, truth.index, truth, truth.info, images["evaluated"])
@@ -57,7 +58,7 @@ def read_source(run: Run, data_set: str) -> Source:
             f"{folder} has neither {GROUND_TRUTH} nor {IMAGE_INFO}: it is not whole. Detect again: "
             "train_det --eval-only."
         )
-    info = read_json(folder / IMAGE_INFO).get("info") or {}
+    info = read_json(folder / IMAGE_INFO, {"info?": dict}).get("info") or {}
     index = read_index(folder / IMAGE_INFO)
     return Source(data_set, folder, index, None, info, images["evaluated"])
 

@@ -114,7 +114,7 @@ def test_an_unfinished_last_line_of_metrics_is_left_out(tmp_path):
     path.write_text('{"iteration": 19}\n{"iteration": 3', encoding="utf-8")
     assert run.metrics() == [{"iteration": 19}]
     path.write_text('{"iterat\n{"iteration": 39}\n', encoding="utf-8")
-    with pytest.raises(RunError, match="line 1 is not JSON"):
+    with pytest.raises(RunError, match="line 1 is damaged: it is not JSON"):
         run.metrics()
 
 

@@ -1,0 +1,203 @@
+"""Every file of a run folder, damaged in every way: commands that read it end with a page.
+
+A damage may be harmless (0, or 1 for NOT COMPARABLE) where the file is not needed; it is never
+"a bug in resdet" with a traceback, and never something that waits for ever.
+"""
+
+from __future__ import annotations
+
+import gzip
+import json
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from resdet.cli.main import run_command
+from resdet.errors import ResdetError
+from resdet.evaluation.inputs.result_folder import evaluate_folder
+from resdet.report.provenance import provenance
+from resdet.report.runs import read_columns
+from resdet.report.scores import read_scores
+from resdet.run import layout
+from resdet.run.folder import Run, write_json
+from resdet.submission.source import read_source
+from tests.support import fabricate
+
+TEXTS = {
+    "empty": b"",
+    "object": b"{}",
+    "list": b"[]",
+    "null": b"null",
+    "number": b"5",
+    "text": b'"x"',
+    "list of null": b"[null]",
+    "nested": b"[" * 50_000,
+    "nested objects": b'{"a":' * 50_000,
+    "long number": b"9" * 5_000,
+    "binary": bytes(range(256)),
+    "zeros": bytes(300),
+}
+OTHER_TYPES = (None, 5, "x", [], {}, [None], {"a": None}, -1.5, True, "\ud800")
+
+
+def changed(content: Any, depth: int) -> Iterator[tuple[str, Any]]:
+    """The JSON with one value after the other missing or of another type."""
+    number = 0
+    for path in _paths(content, depth):
+        for _ in range(2):
+            number += 1
+            other = OTHER_TYPES[number % len(OTHER_TYPES)]
+            yield f"{'.'.join(map(str, path))} {other!r}", _with(content, path, other)
+        if isinstance(path[-1], str):
+            yield f"{'.'.join(map(str, path))} missing", _with(content, path, KeyError)
+
+
+def _paths(node: Any, depth: int) -> Iterator[tuple[Any, ...]]:
+    items = node.items() if isinstance(node, dict) else enumerate(node[:1])
+    for key, value in items:
+        yield (key,)
+        if depth > 1 and isinstance(value, dict | list):
+            yield from ((key, *rest) for rest in _paths(value, depth - 1))
+
+
+def _with(content: Any, path: tuple[Any, ...], value: Any) -> Any:
+    copy = json.loads(json.dumps(content))
+    place = copy
+    for key in path[:-1]:
+        place = place[key]
+    if value is KeyError:
+        del place[path[-1]]
+    else:
+        place[path[-1]] = value
+    return copy
+
+
+def damages(path: Path) -> Iterator[tuple[str, bytes | None]]:
+    """What the file holds instead; None: it is gone."""
+    raw = path.read_bytes()
+    yield "gone", None
+    yield "half", raw[: len(raw) // 2]
+    for name, text in TEXTS.items():
+        yield name, gzip.compress(text) if path.suffix == ".gz" else text
+    if path.suffix == ".gz":
+        yield "not packed", gzip.decompress(raw)
+        yield "flipped", raw[:20] + bytes([raw[20] ^ 255]) + raw[21:]
+    if path.name.endswith((".json", ".json.gz")) and path.name != layout.METRICS:
+        content = json.loads(gzip.decompress(raw) if path.suffix == ".gz" else raw)
+        # Of stored scores nothing but the headline is read.
+        depth = 2 if path.name in layout.SCORES.values() else 3
+        for name, other in changed(content, depth):
+            text = json.dumps(other).encode()
+            yield name, gzip.compress(text) if path.suffix == ".gz" else text
+    if path.name == layout.METRICS:
+        for line in TEXTS.values():
+            yield f"a line {line[:8]!r}", raw + line + b"\n" + raw
+    if path.name == layout.CONFIG:
+        for text in (
+            "a: &a [*a]\n",
+            "MODEL: 5\n",
+            "MODEL: {NET: []}\n",
+            "- 1\n",
+            "A: !!python/x 1",
+        ):
+            yield text.strip(), text.encode()
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+    folder = tmp_path_factory.mktemp("whole")
+    made = {"num_images": 3, "num_samples": 1}
+    one = fabricate.fabricate_run(folder / "one", **made)
+    place = Run.open(one).results("digits_test")
+    for metric, values in evaluate_folder(place).to_json().items():
+        write_json(place / layout.SCORES[metric], values)
+    return one, fabricate.fabricate_run(folder / "two", net="vgg11", **made)
+
+
+def files_of(run: Path) -> list[Path]:
+    return sorted(p.relative_to(run) for p in run.rglob("*") if p.is_file())
+
+
+FILES = (
+    "card.json", "config.yaml", "metrics.json", "run.json", "transfer.json",
+    "results/digits_test/coco.json", "results/digits_test/coco_instances_results.json",
+    "results/digits_test/comp4_det_test_0.txt", "results/digits_test/ground_truth.json.gz",
+    "results/digits_test/images.json", "results/digits_test/samples.json",
+    "results/digits_test/voc.json",
+)  # fmt: skip
+
+
+def test_the_list_of_files_is_whole(runs: tuple[Path, Path]) -> None:
+    there = {str(p) for p in files_of(runs[0])}
+    there -= {p for p in there if ("comp4" in p and not p.endswith("_0.txt")) or p.endswith(".jpg")}
+    assert there == set(FILES)
+
+
+def put(path: Path, content: bytes | None) -> None:
+    path.unlink()
+    if content is not None:
+        path.write_bytes(content)
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_a_damaged_file_is_read_or_refused(
+    runs: tuple[Path, Path], name: str, tmp_path: Path
+) -> None:
+    """Every damage, by what reads the folder for `compare` and `submit`."""
+    one, two = runs
+    copy = tmp_path / "one"
+    shutil.copytree(one, copy)
+    path = copy / name
+    whole, wrong, count = path.read_bytes(), [], 0
+    for damage, content in damages(path):
+        put(path, content)
+        for read in (read_for_report, read_for_submission):
+            count += 1
+            try:
+                read(copy, two)
+            except ResdetError as error:
+                str(error).encode()
+            except Exception as error:
+                wrong.append(f"{read.__name__}, {damage}: {error!r}"[:200])
+        path.write_bytes(whole)
+    assert count > 25
+    assert not wrong, f"{len(wrong)} of {count}:\n" + "\n".join(wrong)
+
+
+def read_for_report(run: Path, other: Path) -> None:
+    columns = read_columns([run, other])
+    for column in columns:
+        provenance(column)
+    for data_set in columns[0].run.result_sets():
+        scores = read_scores(columns[0], data_set)
+        assert scores.samples is not None
+    columns[0].run.metrics()
+
+
+def read_for_submission(run: Path, other: Path) -> None:
+    for data_set in Run.open(run).detected_sets():
+        read_source(Run.open(run), data_set)
+
+
+@pytest.mark.parametrize("name", FILES)
+@pytest.mark.parametrize("damage", ["binary", "nested", "a folder"])
+def test_the_command_ends_with_a_page(
+    runs: tuple[Path, Path],
+    name: str,
+    damage: str,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    one, two = runs
+    copy = tmp_path / "one"
+    shutil.copytree(one, copy)
+    content = dict(damages(copy / name)).get(damage)
+    put(copy / name, content)
+    if damage == "a folder":
+        (copy / name).mkdir()
+    code = run_command("compare", [str(copy), str(two), "--output", str(tmp_path / "report")])
+    assert code in (0, 1, 2)
+    assert "Traceback" not in capsys.readouterr().err
