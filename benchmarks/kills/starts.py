@@ -31,7 +31,8 @@ from resdet.cli.main import run_command
 ROOT = Path(__file__).resolve().parents[2]
 # Set by --cold.
 COLD: list[bool] = []
-LONGEST_SECONDS = 240.0
+# torchrun waits up to 300 s at its end for agents that are gone.
+LONGEST_SECONDS = 400.0
 
 
 class Forked:

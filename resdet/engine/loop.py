@@ -257,8 +257,9 @@ class Loop(TrainerBase):
             if self.clip_norm > 0:
                 nn.utils.clip_grads_with_norm_(self.model.parameters(), self.clip_norm, norm)
         with profile.span("optimizer step"):
-            self.optimizer.step()
+            # From here on the state is no longer the one before, also where this is cut short.
             self._step_taken = True
+            self.optimizer.step()
         self._record(rows)
 
     def _add_gradients(self, part: Batch, share: float, is_last: bool) -> Losses:
@@ -347,6 +348,11 @@ def _as_stopped(error: Exception, step: int) -> TrainingStopped | None:
     """The error as one that stops a training with a page; None for a bug."""
     if isinstance(error, TrainingStopped):
         return error
+    if why := why_lost(error):
+        # torch raises it wherever the process is when it hears of it.
+        return TrainingStopped(
+            f"a loader worker was lost at step {step}: {why}\nGo on with --resume."
+        )
     if not is_lost_peer(error):
         return None
     return TrainingStopped(

@@ -162,3 +162,30 @@ def test_a_step_that_is_not_taken_leaves_no_trace(tmp_path):
     expected, output = whole.model.state_dict(), again.model.state_dict()
     assert expected.keys() == output.keys() and any("tracked" in name for name in expected)
     assert all(torch.equal(output[name], expected[name]) for name in expected)
+
+
+@pytest.mark.parametrize(("place", "kept"), [("losses", 7), ("step", 5)])
+def test_a_worker_that_dies_while_a_step_is_computed_stops_with_a_true_state(tmp_path, place, kept):
+    """torch raises it in the main process wherever that is; within the optimizer's step nothing
+    of this step can be kept."""
+    run, loop = make_run(tmp_path / "r"), make_loop()
+    of = loop if place == "losses" else loop.optimizer
+    inner = getattr(of, place)
+
+    def struck(*args):
+        made = inner(*args)
+        if loop.iter == 7:
+            raise RuntimeError("DataLoader worker (pid 7) is killed by signal: Killed.")
+        return made
+
+    setattr(of, place, struck)
+    with pytest.raises(
+        TrainingStopped, match=r"worker was lost at step 7: DataLoader worker \(pid"
+    ):
+        train(run, 0, loop=loop)
+    again, whole = make_loop(), make_loop()
+    assert resume(again, run) == kept
+    whole.register_hooks([Schedule()])
+    whole.train(0, kept)
+    expected, output = whole.model.state_dict(), again.model.state_dict()
+    assert all(torch.equal(output[name], expected[name]) for name in expected)
