@@ -7,7 +7,8 @@ Image indices are those of ImageSets/DET/val.txt, from 1; LOC's lines follow the
 are the devkit's (meta_det.mat 1 to 200, meta_clsloc.mat 1 to 1000), not the order of sorted
 wnids. Boxes count from 1, both ends inside, as in VOC.
 
-Not for: scores (`ilsvrc_metrics`), or the annotations, which are VOC's XML (`annotation_files`).
+Not for: classification (`cls_files`), scores (`ilsvrc_metrics`), or annotations, which are VOC's
+XML (`annotation_files`).
 """
 
 from __future__ import annotations
@@ -93,16 +94,18 @@ def read_det_results(path: Path | str) -> DetResults:
     rows: list[list[float]] = []
     lines: list[int] = []
     faults = []
-    for number, line in enumerate(_lines(path), 1):
+    for number, line in enumerate(lines_in(path), 1):
         if not line.strip():
             continue
-        values = _numbers(line)
-        if values is None or len(values) != 7 or not _whole(values[:2]):
+        values = numbers_in(line)
+        if values is None or len(values) != 7 or not are_whole(values[:2]):
             faults.append(f'line {number}: "{line.strip()[:60]}"')
         else:
             rows.append(values)
             lines.append(number)
-    _refuse(path, faults, "`image_index DET_id score xmin ymin xmax ymax`, the first two whole")
+    refuse_lines(
+        path, faults, "`image_index DET_id score xmin ymin xmax ymax`, the first two whole"
+    )
     table = np.array(rows, dtype=np.float64).reshape(-1, 7)
     return DetResults(
         table[:, 0].astype(np.int64), table[:, 1].astype(np.int64), table[:, 2], table[:, 3:],
@@ -120,16 +123,16 @@ def read_loc_results(path: Path | str) -> LocResults:
     images: list[int] = []
     rows: list[list[float]] = []
     faults = []
-    lines = _lines(path)
+    lines = lines_in(path)
     for number, line in enumerate(lines, 1):
-        values = _numbers(line)
-        if values is None or len(values) % 5 or not _whole(values[::5]):
+        values = numbers_in(line)
+        if values is None or len(values) % 5 or not are_whole(values[::5]):
             faults.append(f'line {number}: "{line.strip()[:60]}"')
             continue
         for start in range(0, len(values), 5):
             images.append(number)
             rows.append(values[start : start + 5])
-    _refuse(path, faults, "groups of `label xmin ymin xmax ymax` with a whole label")
+    refuse_lines(path, faults, "groups of `label xmin ymin xmax ymax` with a whole label")
     table = np.array(rows, dtype=np.float64).reshape(-1, 5)
     image = np.array(images, dtype=np.int64)
     return LocResults(
@@ -137,7 +140,12 @@ def read_loc_results(path: Path | str) -> LocResults:
     )
 
 
-def _lines(path: Path | str) -> list[str]:
+def lines_in(path: Path | str) -> list[str]:
+    """The lines of a result file.
+
+    Raises:
+        DataError: no such file. CheckFailed: it is no text.
+    """
     try:
         return Path(path).read_text(encoding="utf-8-sig").splitlines()
     except FileNotFoundError:
@@ -146,18 +154,21 @@ def _lines(path: Path | str) -> list[str]:
         raise CheckFailed(f"{path} is not readable as text: {error}.") from None
 
 
-def _numbers(line: str) -> list[float] | None:
+def numbers_in(line: str) -> list[float] | None:
+    """The numbers of a line; None where something else is in it."""
     try:
         return [float(part) for part in line.split()]
     except ValueError:
         return None
 
 
-def _whole(values: Iterable[float]) -> bool:
+def are_whole(values: Iterable[float]) -> bool:
+    """Whether all are whole numbers, of a size that a float holds exactly."""
     return all(abs(v) < 1e15 and v == int(v) for v in values)
 
 
-def _refuse(path: Path | str, faults: Sequence[str], form: str) -> None:
+def refuse_lines(path: Path | str, faults: Sequence[str], form: str) -> None:
+    """Raises CheckFailed for lines that have not this form; shows the first."""
     if faults:
         raise CheckFailed(
             f"{path}: {len(faults):,} {'line is' if len(faults) == 1 else 'lines are'} not {form}."
@@ -175,9 +186,9 @@ def check_det_results(
     columns = (results.image, results.label, results.scores, results.boxes)
     _refuse_unequal_lengths(columns, "image, label, scores, boxes")
     findings = [
-        *_outside("unknown-image", results.image, num_images, results.name, "Image indices",
+        *outside_range("unknown-image", results.image, num_images, results.name, "Image indices",
                   "They are the numbers in the list of images (ImageSets/DET/val.txt)."),
-        *_outside("unknown-category", results.label, num_classes, results.name, "DET ids",
+        *outside_range("unknown-category", results.label, num_classes, results.name, "DET ids",
                   "Write ILSVRC2015_DET_ID, as in meta_det.mat."),
         *_check_numbers(results.boxes, results.scores, results.name),
     ]  # fmt: skip
@@ -227,7 +238,7 @@ def check_loc_results(
             )
         )  # fmt: skip
     findings += [
-        *_outside("unknown-category", results.label, num_classes, results.name, "Labels",
+        *outside_range("unknown-category", results.label, num_classes, results.name, "Labels",
                   "Write ILSVRC2015_CLSLOC_ID, as in meta_clsloc.mat."),
         *_check_numbers(results.boxes, None, results.name),
     ]  # fmt: skip
@@ -274,7 +285,7 @@ def _refuse_disorder(results: LocResults) -> None:
         )
 
 
-def _outside(
+def outside_range(
     rule: str,
     values: IntArray,
     count: int,
