@@ -48,7 +48,9 @@ EXAMPLES = {
     "evaluate": """
   resdet evaluate voc detections/ --root VOC2007 --split test --ap 11-point
   resdet evaluate coco results.json --gt instances_val2017.json --task bbox
-  resdet evaluate explain results.json --gt instances_val2017.json""",
+  resdet evaluate explain results.json --gt instances_val2017.json
+  resdet evaluate cls resnet50.pth --data imagenet_val --protocol 10-crop
+  resdet evaluate cls runs/a runs/b --data imagenet_val --protocol dense --output runs/ab""",
     "compare": """
   resdet compare runs/voc07_vgg16 runs/voc07_r101
   resdet compare --results a=a.json b=b.json --gt instances_val2017.json""",
@@ -58,7 +60,8 @@ EXAMPLES = {
   resdet convert_weights export runs/imagenet_resnet50 -o resnet50.onnx""",
     "submit": """
   resdet submit check results.json --gt instances_val2017.json
-  resdet submit coco runs/coco_r101 --algorithm NAME""",
+  resdet submit coco runs/coco_r101 --algorithm NAME
+  resdet submit ilsvrc-cls runs/imagenet_resnet50/cls/scores/resnet50-test.npz""",
 }
 # The folders of presets that a training command offers.
 FOLDERS = {
@@ -175,7 +178,7 @@ def _training(parser: argparse.ArgumentParser, example: str) -> None:
         action="store_true",
         help="where the time went: a table, and profile.json and profile.svg in the run folder",
     )
-    _processes(parser)
+    processes(parser)
     parser.add_argument("opts", nargs=argparse.REMAINDER, metavar="KEY VALUE", help="config keys")
 
 
@@ -190,7 +193,7 @@ def with_bare_resume(argv: Sequence[str]) -> list[str]:
     return words
 
 
-def _processes(parser: argparse.ArgumentParser) -> None:
+def processes(parser: argparse.ArgumentParser) -> None:
     """Detectron2's flags for several processes."""
     parser.add_argument("--num-gpus", type=int, default=1, help="GPUs on this machine")
     parser.add_argument("--num-machines", type=int, default=1)

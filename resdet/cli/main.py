@@ -26,7 +26,7 @@ COMMANDS = {
     "doctor": ("resdet.cli.doctor", "what is installed, found and missing, and what to type"),
     "pretrain_cls": ("resdet.cli.pretrain_cls", "train or score a classifier"),
     "train_det": ("resdet.cli.train_det", "train or score a detector"),
-    "evaluate": ("resdet.cli.evaluate", "score result files: VOC or COCO"),
+    "evaluate": ("resdet.cli.evaluate", "score result files, VOC or COCO, and classifiers"),
     "compare": ("resdet.cli.compare", "a report that sets runs side by side"),
     "convert_weights": (
         "resdet.cli.convert_weights",

@@ -1,8 +1,9 @@
-"""`resdet submit check`, `submit coco`, `submit voc`, `submit ledger`: files for servers.
+"""`resdet submit check`, `coco`, `voc`, `ilsvrc-cls`, `ledger`: files for servers.
 
 Exit codes: 0 when clean; 1 when something was found; 2 when there is nothing to work on.
 
-Not for: making or checking anything (`coco_package`, `voc_package`, `package_check`).
+Not for: making or checking anything (`coco_package`, `voc_package`, `ilsvrc_package`,
+`package_check`).
 """
 
 from __future__ import annotations
@@ -15,28 +16,37 @@ from pathlib import Path
 from typing import Any
 
 from resdet.cli.arguments import accept, output_folder_path
-from resdet.cli.evaluate import percent
+from resdet.cli.evaluate.detections import percent
 from resdet.errors import ConfigError
 from resdet.evaluation.inputs.detections import TASKS
 from resdet.evaluation.inputs.findings import REFUSE, Finding, accepted_counts
 from resdet.run.folder import Run, utc_now
-from resdet.submission import coco_package, ledger, servers, voc_package
+from resdet.submission import coco_package, ilsvrc_package, ledger, servers, voc_package
+from resdet.submission.ilsvrc_package import check_cls_file
 from resdet.submission.package_check import Checked, check_file
 from resdet.submission.servers import TestSet
 from resdet.submission.source import choose_set
 from resdet.text_table import ruled
 
+ILSVRC_TEST_IMAGES = 100_000
 NUMBERS = ("AP", "AP50", "AP75", "APs", "APm", "APl")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The arguments of `submit`; docs/commands.md promises them."""
-    actions = parser.add_subparsers(dest="action", required=True, metavar="{check,coco,voc,ledger}")
+    actions = parser.add_subparsers(
+        dest="action", required=True, metavar="{check,coco,voc,ilsvrc-cls,ledger}"
+    )
     check = actions.add_parser("check", help="is this file or zip clean?", allow_abbrev=False)
     add = check.add_argument
-    add("file", type=Path, metavar="FILE", help="results in COCO's format, or a zip of them")
-    add("--gt", type=Path, required=True, metavar="INSTANCES.json",
+    add("file", type=Path, metavar="FILE",
+        help="results in COCO's format, or a zip of them; ImageNet's text file")  # fmt: skip
+    about = check.add_mutually_exclusive_group(required=True)
+    about.add_argument("--gt", type=Path, metavar="INSTANCES.json",
         help="the set: instances, or image_info without annotations")  # fmt: skip
+    about.add_argument("--ilsvrc-cls", type=int, nargs="?", const=ILSVRC_TEST_IMAGES,
+        metavar="IMAGES",
+        help="it is a file for ImageNet's server, of so many images (100000)")  # fmt: skip
     add("--task", choices=TASKS, default="bbox", help="boxes (bbox) or masks")
     add("--json", action="store_true", help="one JSON object on standard output")
     accept(check)
@@ -57,28 +67,53 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--set", metavar="DATASET", help="such as voc_2012_test; needed where there are more")
     add("--output", type=output_folder_path, metavar="DIR", help="default: RUN/submissions/voc")
 
+    for_ilsvrc = actions.add_parser(
+        "ilsvrc-cls", help="a text file for ImageNet's server", allow_abbrev=False
+    )
+    add = for_ilsvrc.add_argument
+    add("scores", type=Path, metavar="SCORES.npz", help="made by evaluate cls, of a net or several")
+    add("--output", type=output_folder_path, metavar="DIR",
+        help="default: submissions/ilsvrc-cls beside the folder of the scores")  # fmt: skip
+
     made = actions.add_parser("ledger", help="the packages made here", allow_abbrev=False)
     made.add_argument("--json", action="store_true", help="one JSON object on standard output")
 
 
 def run(args: argparse.Namespace) -> int:
     """Does it, prints, gives the exit code; errors are raised for the caller's page."""
-    actions = {"check": _check, "coco": _coco, "voc": _voc, "ledger": _ledger}
+    actions = {"check": _check, "coco": _coco, "voc": _voc, "ilsvrc-cls": _ilsvrc,
+               "ledger": _ledger}  # fmt: skip
     return actions[args.action](args)
 
 
 def _check(args: argparse.Namespace) -> int:
+    if args.ilsvrc_cls is not None:
+        return _check_cls(args)
     checked = check_file(args.file, args.gt, task=args.task, accepted=accepted_counts(args.accept))
     print(json.dumps(checked.to_json(), allow_nan=False) if args.json else check_page(checked))
     return 0 if checked.ok else 1
 
 
-def check_page(checked: Checked) -> str:
+def _check_cls(args: argparse.Namespace) -> int:
+    if args.accept or args.task != "bbox":
+        raise ConfigError("--accept and --task are for detections, not for --ilsvrc-cls.")
+    if args.ilsvrc_cls < 1:
+        raise ConfigError(f"--ilsvrc-cls is {args.ilsvrc_cls}: give the number of images.")
+    checked = check_cls_file(args.file, args.ilsvrc_cls)
+    if args.json:
+        # The key of all checks; here it counts labels.
+        print(json.dumps(checked.to_json(), allow_nan=False))
+    else:
+        print(check_page(checked, "labels"))
+    return 0 if checked.ok else 1
+
+
+def check_page(checked: Checked, what: str = "detections") -> str:
     """The findings, for people: first those that evaluation would refuse."""
     images = checked.images
     seen = "an unknown number" if images["evaluated"] is None else f"{images['evaluated']:,}"
     number = "no list of" if checked.detections is None else f"{checked.detections:,}"
-    head = f"{checked.title}: {number} detections on {seen} of {images['expected']:,} images"
+    head = f"{checked.title}: {number} {what} on {seen} of {images['expected']:,} images"
     verdict = (
         "not clean:" if not checked.ok else "clean; legal, but:" if checked.findings else "clean"
     )
@@ -107,7 +142,8 @@ def _coco(args: argparse.Namespace) -> int:
     lines += ["", *_score_lines(made)]
     lines += ["", *_server_lines(made.server, made.test_set, made.images)]
     _warn(made.warnings)
-    _note(run, made.server, made.test_set, lines, made, algorithm=made.algorithm)
+    entry = _entry(made.server, made.test_set, made, run, algorithm=made.algorithm)
+    _note(entry, lines, made.server, made.test_set)
     return 0
 
 
@@ -185,7 +221,31 @@ def _voc(args: argparse.Namespace) -> int:
     if not made.has_vocs_classes:
         lines.append("The classes are not VOC's twenty: this is a rehearsal, no server takes it.")
     _warn(made.warnings)
-    _note(run, "voc", test_set, lines, made, algorithm=None)
+    _note(_entry("voc", test_set, made, run), lines, "voc", test_set)
+    return 0
+
+
+def _ilsvrc(args: argparse.Namespace) -> int:
+    made = ilsvrc_package.package(args.scores, output=args.output)
+    test_set = made.test_set
+    lines = [
+        str(made.path),
+        f"  {size_text(made.path.stat().st_size)}, sha256 {made.sha256}",
+        f"  {made.images:,} lines of at most five ids, in the order of the file names; read again "
+        "and checked: nothing refused",
+        "",
+        f"Not scored: the classes of {made.data_set} are not known here.",
+    ]
+    if made.errors is not None:
+        first, fifth = (100 * wrong / made.images for wrong in made.errors)
+        lines[-1] = f"Of the file, read back: top-1 error {first:.2f} %, top-5 error {fifth:.2f} %."
+    if test_set is None:
+        test_set = TestSet(made.data_set, made.images, "not known")
+        lines += ["", "No image is named as ImageNet's test or validation images: a rehearsal."]
+    lines += ["", *_server_lines("ilsvrc-cls", test_set, made.images)]
+    _warn(made.warnings)
+    entry = _entry("ilsvrc-cls", test_set, made, None)
+    _note(entry, lines, "ilsvrc-cls", test_set)
     return 0
 
 
@@ -225,19 +285,17 @@ def _warn(warnings: Sequence[Finding]) -> None:
         print("Warning: " + "\n".join(item.lines()), file=sys.stderr)
 
 
-def _note(
-    run: Run,
+def _entry(
     server: str,
     test_set: TestSet,
-    lines: list[str],
-    made: coco_package.CocoPackage | voc_package.VocPackage,
+    made: coco_package.CocoPackage | voc_package.VocPackage | ilsvrc_package.ClsPackage,
+    run: Run | None,
     *,
-    algorithm: str | None,
-) -> None:
-    """Prints what was made, and puts it into the ledger; a ledger that fails costs no package."""
-    now = utc_now()
-    entry = {
-        "time": now,
+    algorithm: str | None = None,
+) -> dict[str, Any]:
+    """What the ledger keeps of a package."""
+    return {
+        "time": utc_now(),
         "sha256": made.sha256,
         "server": server,
         "set": test_set.name,
@@ -246,16 +304,20 @@ def _note(
         "path": str(made.path.absolute()),
         "bytes": made.path.stat().st_size,
         "images": made.images,
-        "detections": made.detections,
-        "run": run.info["id"],
+        "detections": getattr(made, "detections", None),
+        "run": run.info["id"] if run else None,
     }
+
+
+def _note(entry: dict[str, Any], lines: list[str], server: str, test_set: TestSet) -> None:
+    """Prints what was made, and puts it into the ledger; a ledger that fails costs no package."""
     try:
         path = ledger.note(entry)
     except OSError as error:
         print(f"Warning: the ledger could not be written: {error}.", file=sys.stderr)
     else:
         entries = ledger.read(path)
-        today = ledger.count(entries, server, test_set, now[:10])
+        today = ledger.count(entries, server, test_set, entry["time"][:10])
         ever = ledger.count(entries, server, test_set)
         lines.append(
             f"Different packages of {test_set.name} made here: {today} today (UTC), {ever} in all "
@@ -273,7 +335,7 @@ def _ledger(args: argparse.Namespace) -> int:
     lines = [f"{path}: {len(entries):,} packages", ""]
     if rows:
         lines += [*ruled(_COLUMNS, rows), ""]
-    lines += [f"{servers.state_of(name)}\n" for name in ("coco-bbox", "voc")]
+    lines += [f"{servers.state_of(name)}\n" for name in ("coco-bbox", "voc", "ilsvrc-cls")]
     lines += ["Limits when these servers take packages:", *ruled(("", "limit"), _limits())]
     print("\n".join(lines))
     return 0
@@ -286,4 +348,5 @@ def _limits() -> list[list[str]]:
     known: dict[str, Any] = servers.facts()
     sets = [(name, about) for name, about in known["coco"].items()]
     sets += [(f"VOC{year}", about) for year, about in known["voc"].items()]
+    sets += [(f"ILSVRC2012_{part}", about) for part, about in known["ilsvrc-cls"].items()]
     return [[name, about["limit"]["text"]] for name, about in sets]

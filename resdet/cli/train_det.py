@@ -17,7 +17,7 @@ from detectron2.utils import comm
 from resdet import weights
 from resdet.cli import training_command
 from resdet.cli.arguments import train_det as add_arguments  # noqa: F401 as all commands have
-from resdet.cli.evaluate import coco_table, voc_table
+from resdet.cli.evaluate.detections import coco_table, voc_table
 from resdet.config import (
     Config,
     data_options,

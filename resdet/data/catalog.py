@@ -38,6 +38,7 @@ from resdet.data.names import (
     IMAGENET,
     VOC,
     LabelledSet,
+    flat_folder,
     has_annotations,
     known,
     needs,
@@ -47,7 +48,7 @@ from resdet.data.names import (
 )
 from resdet.data.options import DataOptions
 from resdet.data.readers.cifar import load_cifar
-from resdet.data.readers.class_folders import load_folder
+from resdet.data.readers.class_folders import load_flat_folder, load_folder
 from resdet.data.readers.coco_reader import load_coco
 from resdet.data.readers.voc_reader import load_voc
 from resdet.data.records import (
@@ -235,14 +236,30 @@ def _name_members(coco: DetectionSet, voc: DetectionSet) -> None:
 
 
 def load_classification(
-    name: str | Path, *, root: Path | str | None = None, options: DataOptions | None = None
+    name: str | Path,
+    *,
+    root: Path | str | None = None,
+    options: DataOptions | None = None,
+    needs_classes: bool = True,
 ) -> ClassificationSet:
     """The labelled images of this name, or of this folder of class folders.
+
+    Args:
+        needs_classes: images:FOLDER, which has none, is refused.
 
     Raises:
         DataError: it is missing or broken; one page that names its files.
     """
+    folder = flat_folder(str(name))
+    if folder is not None and needs_classes:
+        raise DataError(
+            f"{name} has images without classes: only evaluate cls takes it, to score them for a "
+            f"server. Give a folder of class folders, such as {folder} with its images sorted."
+        )
     with _collector_off():
+        if folder is not None:
+            require([str(name)])
+            return load_flat_folder(folder, name=str(name), options=options)
         return _load_labelled(str(name), root, options or DataOptions())
 
 

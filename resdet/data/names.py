@@ -88,6 +88,8 @@ COCO = {
 }
 DIGITS = tuple(f"digits_{split}" for split in SPLITS)
 DIGITS_CROPS = tuple(f"digits_crops_{split}" for split in SPLITS)
+# images:FOLDER, images without classes.
+IMAGES = "images"
 IMAGENET = {
     "imagenet_train": LabelledSet(1_281_167, fewest_in_class=732),
     "imagenet_val": LabelledSet(50_000, fewest_in_class=50),
@@ -139,6 +141,20 @@ def split_path_name(name: str) -> tuple[str, Path, str] | None:
     return kind, Path(first).expanduser().absolute(), second
 
 
+def flat_folder(name: str) -> Path | None:
+    """The folder of images without classes in `images:FOLDER`; None for other names.
+
+    Raises:
+        DataError: no folder is named.
+    """
+    kind, colon, folder = name.partition(":")
+    if not colon or kind != IMAGES:
+        return None
+    if not folder:
+        raise DataError(f"{name!r} is not of the form images:FOLDER.")
+    return Path(folder).expanduser().absolute()
+
+
 def needs(name: str, base: Path) -> list[Path]:
     """Files and folders without which `name` cannot be loaded; none for what is made on first use.
 
@@ -159,6 +175,10 @@ def needs(name: str, base: Path) -> list[Path]:
             return [first, Path(second).expanduser().absolute()]
         lists = [first / "ImageSets" / "Main" / f"{second}.txt"]
         return [*lists, first / "JPEGImages", first / "Annotations"]
+    if (images := flat_folder(name)) is not None:
+        if images.is_dir():
+            return []
+        raise DataError(f"{images} does not exist. Give a folder of images.")
     if name in IMAGENET:
         return [base / "imagenet" / name.removeprefix("imagenet_")]
     if name in CIFAR:

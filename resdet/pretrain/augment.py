@@ -95,13 +95,15 @@ def shorter_to(size: tuple[int, int], side: int) -> tuple[int, int]:
     return max(side, round(width * scale)), max(side, round(height * scale))
 
 
-def resize_shorter(image: np.ndarray, side: int) -> np.ndarray:
-    """The shorter side becomes `side` pixels, the ratio stays; bilinear, antialiased."""
+def resize_shorter(
+    image: np.ndarray, side: int, resample: Image.Resampling = Image.Resampling.BILINEAR
+) -> np.ndarray:
+    """The shorter side becomes `side` pixels, the ratio stays; antialiased."""
     height, width = image.shape[:2]
     size = shorter_to((width, height), side)
     if size == (width, height):
         return image
-    return np.asarray(Image.fromarray(image).resize(size, Image.Resampling.BILINEAR))
+    return np.asarray(Image.fromarray(image).resize(size, resample))
 
 
 def random_corner(
@@ -126,7 +128,11 @@ def centre_corner(width: int, height: int, crop: int) -> tuple[int, int]:
 
 def centre_crop(image: np.ndarray, side: int, crop: int) -> np.ndarray:
     """The centre `crop` x `crop` of the image with shorter side `side` (1-crop test)."""
-    image = resize_shorter(image, side)
+    return centre_of(resize_shorter(image, side), crop)
+
+
+def centre_of(image: np.ndarray, crop: int) -> np.ndarray:
+    """The `crop` x `crop` in the middle of an image."""
     height, width = image.shape[:2]
     left, top = centre_corner(width, height, crop)
     return image[top : top + crop, left : left + crop]

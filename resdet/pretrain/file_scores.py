@@ -9,6 +9,8 @@ Not for: a run's own classifier (`trainer`), or whose file it is (`resdet.weight
 from __future__ import annotations
 
 import logging
+import math
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -25,11 +27,15 @@ from resdet.pretrain.set_scores import Preparation, score_sets
 from resdet.run import layout
 from resdet.run.folder import Run, utc_now
 from resdet.weights import Card
+from resdet.weights.cards import timm_record
 from resdet.weights.formats.contents import Tensors
 from resdet.weights.origins.identify import is_detectron2_detector
 from resdet.weights.resolve import WeightFile
 
 logger = logging.getLogger("resdet.pretrain")
+
+# What timm's record states of its test.
+_TIMM_TEST = ("crop_pct", "interpolation")
 
 
 def load_classifier(file: WeightFile) -> tuple[Tensors, Card]:
@@ -44,6 +50,10 @@ def load_classifier(file: WeightFile) -> tuple[Tensors, Card]:
             "with train_det --eval-only."
         )
     tensors, card = file.load()
+    has_record = card.origin == "timm" and "timm" not in card.data
+    if has_record and (record := timm_record(file.path)):
+        stated = {k: v for k, v in record["pretrained_cfg"].items() if k in _TIMM_TEST}
+        card = replace(card, data={**card.data, "timm": stated})
     if aside := file.left_aside():
         logger.info("%s: %s", file.where, aside)
     return tensors, card
@@ -64,8 +74,10 @@ def crops_of(card: Card) -> dict[str, Any]:
     except (yaml.YAMLError, KeyError, TypeError, ValueError):
         pass  # no file of ours
     share = card.data.get("timm", {}).get("crop_pct")
-    if not isinstance(share, float) or not 0 < share <= 1:
-        share = 1 if card.net.startswith("cifar_") else 224 / 256
+    if isinstance(share, int | float) and 0 < share <= 1:
+        # Downwards, as timm's own transform.
+        return {**facts, "PRETRAIN.TEST_SIDE": math.floor(size / share)}
+    share = 1 if card.net.startswith("cifar_") else 224 / 256
     return {**facts, "PRETRAIN.TEST_SIDE": round(size / share)}
 
 
@@ -83,7 +95,7 @@ def score_file(
         DataError: a set is missing or broken, or has classes that the file does not name.
     """
     tensors, card = load_classifier(file)
-    outputs = _outputs(tensors, cfg.MODEL.NET.NAME, net_options, file)
+    outputs = number_of_outputs(tensors, cfg.MODEL.NET.NAME, net_options, file)
     if card.classes and len(card.classes) != outputs:
         raise WeightsError(
             f"{file.where} has {outputs} outputs, and its card names {len(card.classes)} classes. "
@@ -126,8 +138,29 @@ def score_file(
     return scores
 
 
-def _outputs(tensors: Tensors, name: str, options: dict[str, Any], file: WeightFile) -> int:
-    """How many classes the last layer tells apart."""
+def load_net(file: WeightFile) -> tuple[nets.Net, Card]:
+    """The classifier of a file in evaluation mode, every tensor counted, and its card.
+
+    Raises:
+        WeightsError: it does not load, has no last layer, or not every tensor has a place.
+        ConfigError: the card's net cannot be built.
+    """
+    tensors, card = load_classifier(file)
+    outputs = number_of_outputs(tensors, card.net, card.net_options, file)
+    net = nets.build(card.net, outputs, **card.net_options)
+    received = weights.transfer(net, tensors, where=file.where, optional=())
+    logger.info("%s: %s", file.where, received)
+    return net.eval(), card
+
+
+def number_of_outputs(
+    tensors: Tensors, name: str, options: dict[str, Any], file: WeightFile
+) -> int:
+    """How many classes the last layer tells apart.
+
+    Raises:
+        WeightsError: there is no last layer. ConfigError: the net cannot be built.
+    """
     try:
         with torch.device("meta"):
             last = getattr(nets.build(name, **options), "classifier", "linear")

@@ -62,13 +62,7 @@ def _places(
                 "name of its folder."
             )
         return np.arange(num_outputs)
-    try:
-        lines = classes.read_text(encoding="utf-8").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        raise DataError(f"{classes} cannot be read: {error}.") from None
-    words = [line.split() for line in lines if line.strip()]
-    # "0 n01440764 tench" or "n01440764 tench" or "tench".
-    listed = [w[1] if len(w) > 1 and w[0].isdigit() else w[0] for w in words]
+    listed = listed_classes(classes)
     if len(listed) != num_outputs:
         raise DataError(
             f"{classes} has {len(listed)} lines, the classifier {num_outputs} outputs: expected a "
@@ -81,3 +75,17 @@ def _places(
             f"(first: {unknown[0]})."
         )
     return np.array([listed.index(name) for name in data.classes])
+
+
+def listed_classes(path: Path) -> list[str]:
+    """The names in a file with a line per output: "0 n01440764 tench", "n01440764 tench", "tench".
+
+    Raises:
+        DataError: it cannot be read.
+    """
+    try:
+        lines = path.read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise DataError(f"{path} cannot be read: {error}.") from None
+    words = [line.split() for line in lines if line.strip()]
+    return [w[1] if len(w) > 1 and w[0].isdigit() else w[0] for w in words]

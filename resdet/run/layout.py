@@ -24,6 +24,7 @@
           fingerprint.json   the weights, the config and the set that the parts are of
           part_0000123.json  images, results and seconds; named by the place of its first image
       profile.json, .svg     where the time of the last command with --profile went
+      cls/                   scores of every image, and pages: `resdet evaluate cls`
       submissions/<server>/  packages for a server, made by `resdet submit`
       lock.json              the process that has the folder now
 
@@ -71,6 +72,8 @@ FINGERPRINT = "fingerprint.json"
 PART_FILES = "part_*.json"
 
 SUBMISSIONS = "submissions"
+# Of `resdet evaluate cls`.
+CLASSIFIER_SCORES = "cls"
 
 
 def checkpoint_name(steps: int) -> str:

@@ -3,6 +3,7 @@
     check      is this file, or this zip, what a server takes? (`resdet submit check`)
     coco       a run's results as COCO's zip: official ids, best 100 an image, rounded boxes
     voc        a run's results as VOC's tar.gz: one file per class, counted from 1
+    ilsvrc     a classifier's scores as ImageNet's text file: five ids per image
     archive    the same bytes each time; a stranger's zip, read with care
     source     what a run folder holds of a data set
     servers    what is known about the servers, with dates (`servers.yaml`)

@@ -52,7 +52,7 @@ def state_of(server: str) -> str:
     """What is known about a server, in two lines, the date first.
 
     Args:
-        server: "coco-bbox", "coco-segm" or "voc".
+        server: "coco-bbox", "coco-segm", "voc" or "ilsvrc-cls".
     """
     known = facts()["servers"][server]
     head = f"{known['title']}: {known['state']} when last seen, {known['as_of']}."
@@ -104,6 +104,15 @@ def voc_test_set(year: int) -> TestSet | None:
     """VOC's test set of a year; None for a year that is not in the table."""
     about = facts()["voc"].get(year)
     return _test_set(f"VOC{year}", about) if about else None
+
+
+def ilsvrc_test_set(part: str) -> TestSet:
+    """ImageNet's set of 2012 whose files are named ILSVRC2012_<part>_00000001.JPEG.
+
+    Args:
+        part: "test" or "val".
+    """
+    return _test_set(f"ILSVRC2012_{part}", facts()["ilsvrc-cls"][part])
 
 
 def _test_set(name: str, about: Mapping[str, Any]) -> TestSet:

@@ -186,16 +186,17 @@ def test_commands_at_once_lose_no_line(ledger_path: Path) -> None:
 
 
 def test_every_server_has_a_state_with_a_date_and_sources() -> None:
-    """COCO closed when last seen in April 2026, VOC uncertain since
-    September 2025; every line of a history names where it is from."""
+    """COCO closed when last seen in April 2026, VOC uncertain since September 2025, ImageNet's
+    since June 2015; every line of a history names where it is from."""
     known = servers.facts()["servers"]
     assert {n: (s["state"], s["as_of"]) for n, s in known.items()} == {
         "coco-bbox": ("closed", "April 2026"),
         "coco-segm": ("closed", "April 2026"),
         "voc": ("uncertain", "September 2025"),
+        "ilsvrc-cls": ("uncertain", "June 2015"),
     }
     lines = [line for s in known.values() for line in s["history"]]
-    assert len(lines) == 12
+    assert len(lines) == 14
     assert all(set(line) == {"when", "what", "source"} and line["source"] for line in lines)
 
 

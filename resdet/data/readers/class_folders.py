@@ -94,12 +94,7 @@ def _scanned(root: Path, name: str, options: DataOptions) -> Indexed:
     classes, hidden = _classes(root, name)
     listing = _list_images(root, classes, faults)
     listing.left_out["hidden folders ignored"] = hidden
-    for file, size in zip(listing.files, listing.sizes, strict=True):
-        if size == 0:
-            faults.add("images", f"{file} is empty (0 bytes)", fix="Fetch these files again.")
-    if options.check_images and len(listing.files) <= MAX_HEADERS:
-        _check_headers(listing, faults, options)
-    faults.stop()
+    _check_files(listing, faults, options)
     counts = {"images": len(listing.files), "classes": len(classes), **listing.left_out}
     return Indexed(
         classes=tuple(classes),
@@ -109,6 +104,53 @@ def _scanned(root: Path, name: str, options: DataOptions) -> Indexed:
         counts={k: v for k, v in counts.items() if v},
         notes=(*_notes(classes), *_notes_on_others(listing.other_pictures)),
     )
+
+
+def load_flat_folder(
+    root: Path, *, name: str, options: DataOptions | None = None
+) -> ClassificationSet:
+    """The images in a folder without class folders, by name: all labels are -1, `classes` is ().
+
+    Other files and folders in it are left out and counted.
+
+    Raises:
+        DataError: no such folder, no image in it, or files that are no images; one page.
+    """
+    options = options or DataOptions()
+    root = root.absolute()
+    if not root.is_dir():
+        raise DataError(f"{root} is not a folder. Give a folder of images.")
+    faults = Faults(name, str(root))
+    listing = _Listing()
+    for entry in sorted(os.scandir(root), key=lambda e: e.name):
+        if entry.name.lower().endswith(IMAGE_SUFFIXES) and entry.is_file():
+            listing.files.append(entry.path)
+            listing.sizes.append(entry.stat().st_size)
+        else:
+            listing.left_out["files and folders that are no images ignored"] += 1
+    if not listing.files:
+        raise DataError(f"{name}: {root} holds no image. Give a folder of images.")
+    _check_files(listing, faults, options)
+    counts = {"images": len(listing.files), **listing.left_out}
+    return ClassificationSet(
+        name=name,
+        labels=np.full(len(listing.files), -1, dtype=np.int64),
+        classes=(),
+        files=TextList(listing.files),
+        hash=_hash(root, [], listing),
+        counts={k: v for k, v in counts.items() if v},
+        reader=ImageReader(options),
+    )
+
+
+def _check_files(listing: _Listing, faults: Faults, options: DataOptions) -> None:
+    """Raises DataError for empty files, and for headers that cannot be read where they are."""
+    for file, size in zip(listing.files, listing.sizes, strict=True):
+        if size == 0:
+            faults.add("images", f"{file} is empty (0 bytes)", fix="Fetch these files again.")
+    if options.check_images and len(listing.files) <= MAX_HEADERS:
+        _check_headers(listing, faults, options)
+    faults.stop()
 
 
 def _classes(root: Path, name: str) -> tuple[list[str], int]:

@@ -165,7 +165,7 @@ def bar_chart(
         parts.append(text(column, bottom + 16, number(x), "middle"))
     for i, row in enumerate(rows):
         y, middle = top + group * i + 3, top + group * i + group / 2 + 4
-        parts.append(text(name_width - 6, middle, _fitted(row.name, name_width - 8), "end", "name"))
+        parts.append(text(name_width - 6, middle, fitted(row.name, name_width - 8), "end", "name"))
         for j, (look, value) in enumerate(zip(looks, row.values, strict=True)):
             if value is not None:
                 length = max(1.0, plot * value / x_max)
@@ -232,7 +232,7 @@ def stacked_chart(stacks: Sequence[Stack], names: Sequence[str], *, label: str) 
         parts.append(text(x + 20, line, name, "start", "name"))
     y += 2
     for stack in stacks:
-        parts.append(text(0, y + 12, _fitted(stack.look.name, WIDTH), "start", "name"))
+        parts.append(text(0, y + 12, fitted(stack.look.name, WIDTH), "start", "name"))
         y += 18
         x = 0.0
         for i, share in enumerate(stack.shares):
@@ -356,7 +356,7 @@ def _width(words: str) -> float:
     return len(words) * _FONT * _LETTER
 
 
-def _fitted(words: str, width: float) -> str:
+def fitted(words: str, width: float) -> str:
     """The words, cut with an ellipsis where they would run into the plot."""
     most = int(width / (_FONT * _LETTER))
     return words if len(words) <= most else words[: max(1, most - 1)] + "…"

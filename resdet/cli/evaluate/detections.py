@@ -6,14 +6,12 @@ Not for: computing them (`resdet.evaluation`).
 from __future__ import annotations
 
 import argparse
-import contextlib
 import json
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
-from resdet import profile, profile_view
-from resdet.atomic import write_text
 from resdet.cli.arguments import accept, image_ids
 from resdet.errors import ConfigError
 from resdet.evaluation.analysis.explain import explain, explain_table
@@ -25,9 +23,8 @@ from resdet.evaluation.voc import voc_evaluation as voc
 from resdet.text_table import ruled
 
 
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """The arguments of `evaluate`; docs/commands.md promises them."""
-    metrics = parser.add_subparsers(dest="metric", required=True, metavar="{voc,coco,explain}")
+def add_arguments(metrics: Any) -> None:
+    """`voc`, `coco` and `explain` among the metrics; docs/commands.md promises them."""
     voc_parser = metrics.add_parser(
         "voc", help="score comp4_det_*_<class>.txt files", allow_abbrev=False
     )
@@ -60,35 +57,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     image_ids(explain_parser)
     for each in (voc_parser, coco_parser, explain_parser):
         accept(each)
-        each.add_argument(
-            "--profile",
-            action="store_true",
-            help="where the time went: a table on standard error, and profile.json and "
-            "profile.svg in the current folder",
-        )
 
 
 def run(args: argparse.Namespace) -> int:
     """Scores, prints, returns 0; errors are raised for the caller's page."""
-    with _profiled(args):
-        return {"voc": _run_voc, "coco": _run_coco, "explain": _run_explain}[args.metric](args)
-
-
-@contextlib.contextmanager
-def _profiled(args: argparse.Namespace) -> Iterator[None]:
-    if not args.profile:
-        yield
-        return
-    recorded = profile.Profile(f"evaluate {args.metric}")
-    try:
-        with profile.recording(recorded), profile.section("evaluation"):
-            yield
-    finally:
-        report = recorded.report()
-        print("\n" + profile_view.table(report), file=sys.stderr)
-        numbers = json.dumps(report.to_json(), indent=1, allow_nan=False) + "\n"
-        write_text("profile.json", numbers)
-        write_text("profile.svg", profile_view.picture(report))
+    return {"voc": _run_voc, "coco": _run_coco, "explain": _run_explain}[args.metric](args)
 
 
 def _run_voc(args: argparse.Namespace) -> int:
