@@ -16,7 +16,6 @@ import hashlib
 import json
 import logging
 import os
-import time
 import zipfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -88,10 +87,15 @@ def stats_of(paths: Sequence[str]) -> np.ndarray:
     return rows
 
 
-def are_settled(stats: np.ndarray) -> bool:
-    """Whether nothing changed so lately that a second change could have the same time."""
+def are_settled(stats: np.ndarray, before: float) -> bool:
+    """Whether nothing changed while it was read, or so shortly before that a second change could
+    have the same time.
+
+    Args:
+        before: `time.time()` as reading began; what was read may be older than `stats`.
+    """
     latest = int(stats[:, 1].max(initial=0))
-    return time.time() - latest / 1e9 > SETTLED_SECONDS
+    return before - latest / 1e9 > SETTLED_SECONDS
 
 
 def are_equal(paths: Sequence[str], stats: np.ndarray) -> bool:

@@ -19,7 +19,6 @@ import contextlib
 import gc
 import os
 import re
-from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -141,13 +140,8 @@ def _load_checked(name: str, root: Path | str | None, options: DataOptions) -> D
 
 
 def _repeats(data: DetectionSet, *, cache: bool) -> Iterator[str]:
-    """Sentences on files that have several ids, and on files with the same bytes (F5)."""
-    files = [record["file_name"] for record in data.records]
-    several = [file for file, number in Counter(files).items() if number > 1]
-    if several:
-        shown = ", ".join(map(os.path.basename, several[:5]))
-        yield f"files that are listed under several ids: {len(several)} ({shown})"
-    groups = equal_files(files, cache=cache)
+    """A sentence on files with the same bytes (F5)."""
+    groups = equal_files([record["file_name"] for record in data.records], cache=cache)
     if groups:
         shown = "; ".join(map(_equal, groups[:5]))
         yield f"pictures that occur again under another name: {len(groups)} ({shown})"

@@ -11,6 +11,7 @@ from __future__ import annotations
 import logging
 import os
 import pickle
+import time
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -50,6 +51,7 @@ class CocoCache:
             "files": [_text(json_file), _text(image_root)],
             "how": repr((options, sorted(how.items()))),
         }
+        self.began = time.time()
         self.path = path_of("coco", f"{json_file}\n{image_root}")
 
     def read(self, name: str) -> DetectionSet | None:
@@ -81,7 +83,7 @@ class CocoCache:
         except OSError:
             return data
         records = PlainList(data.records)
-        if are_settled(stats):
+        if are_settled(stats, self.began):
             about = {
                 "classes": data.classes,
                 "category_ids": data.category_ids,

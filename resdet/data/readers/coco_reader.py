@@ -10,6 +10,7 @@ Not for: where sets lie (`catalog`), or the JSON itself (`coco_entries`).
 from __future__ import annotations
 
 import logging
+import os
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -275,10 +276,11 @@ def _notes(
         notes.append(
             "every area is its box's: sizes small, medium and large are not comparable with COCO's"
         )
-    twice = [name for name, n in Counter(n for n, _ in file.images.values()).items() if n > 1]
-    if twice:
+    # By the file that was found: two spellings of a name may be one.
+    several = [f for f, n in Counter(r["file_name"] for r in records).items() if n > 1]
+    if several:
         notes.append(
-            f"files that stand under two image ids: {len(twice)} ({', '.join(twice[:5])}"
-            f"{', …' if len(twice) > 5 else ''})"
+            f"files that are listed under several ids: {len(several)} "
+            f"({', '.join(map(os.path.basename, several[:5]))}{', …' if len(several) > 5 else ''})"
         )
     return notes

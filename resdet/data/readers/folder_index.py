@@ -11,6 +11,7 @@ Not for: listing folders (`class_folders`).
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -56,6 +57,7 @@ class FolderIndex:
             "root": os.fsencode(root).decode("utf-8", "surrogateescape"),
             "reading": repr((reading, options.check_images)),
         }
+        self.began = time.time()
         self.path = path_of("class_folders", str(root))
 
     def read(self) -> Indexed | None:
@@ -84,7 +86,7 @@ class FolderIndex:
             files = stats_of([found.files[i] for i in watched])
         except OSError:
             return
-        if not (are_settled(folders) and are_settled(files)):
+        if not (are_settled(folders, self.began) and are_settled(files, self.began)):
             return
         head = {
             **self.head,

@@ -7,7 +7,9 @@ import json
 import os
 import pickle
 import shutil
+import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -136,6 +138,25 @@ def test_a_kept_file_cannot_run_anything(tree, private_cache, tmp_path, monkeypa
     np.savez(path, **arrays)
     assert contents(load(tree)) == contents(first)
     assert not (tmp_path / "made by a pickle").exists()
+
+
+def test_what_changes_while_it_is_read_is_not_kept(tree, monkeypatch) -> None:
+    """F10: the cache would have the old boxes with the times of the new file."""
+    now = time.time()
+    read = coco_reader.read_json
+
+    def meanwhile(path: Path):
+        content = read(path)
+        change(tree, "a box")
+        os.utime(path, (now - 900, now - 900))
+        return content
+
+    with monkeypatch.context() as reading:
+        reading.setattr(coco_reader, "read_json", meanwhile)
+        clock = SimpleNamespace(time=lambda: now - 1800)
+        reading.setattr(coco_cache, "time", clock, raising=False)
+        before = load(tree)
+    assert load(tree).hash != before.hash
 
 
 def test_small_sets_are_not_kept(tree, private_cache, monkeypatch) -> None:

@@ -190,7 +190,7 @@ def test_one_file_under_two_ids_is_noted(coco_tree) -> None:
     """F5: legal, but reported."""
     coco_tree.image(1, "a.jpg")
     coco_tree.image(2, "a.jpg")
-    assert load(coco_tree).notes == ("files that stand under two image ids: 1 (a.jpg)",)
+    assert load(coco_tree).notes == ("files that are listed under several ids: 1 (a.jpg)",)
 
 
 def test_sizes(coco_tree, make_exif, make_picture) -> None:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import os
 import shutil
+import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -145,3 +147,23 @@ def test_a_cache_that_cannot_be_written_costs_time_alone(root, tmp_path, monkeyp
     (tmp_path / "taken").write_text("a file in its place")
     monkeypatch.setenv("RESDET_CACHE", str(tmp_path / "taken"))
     assert same(load_folder(root, name="mine"), load_folder(root, name="mine"))
+
+
+def test_what_changes_while_it_is_read_is_not_kept(root, monkeypatch, make_picture) -> None:
+    """F10: a large set is read for minutes; the index would have the old list with new times."""
+    scanned, now = class_folders._scanned, time.time()
+    began, late = now - 1800, now - 900
+
+    def meanwhile(*given):
+        found = scanned(*given)
+        make_picture((8, 6), seed=9).save(root / "ant" / "late.png")
+        for path in (root / "ant" / "late.png", root / "ant"):
+            os.utime(path, (late, late))
+        return found
+
+    with monkeypatch.context() as reading:
+        reading.setattr(class_folders, "_scanned", meanwhile)
+        clock = SimpleNamespace(time=lambda: began)
+        reading.setattr(folder_index, "time", clock, raising=False)
+        assert len(load_folder(root, name="mine")) == 8
+    assert len(load_folder(root, name="mine")) == 9
