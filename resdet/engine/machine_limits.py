@@ -21,7 +21,7 @@ SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 _FULL_SIGNS = ("No space left on device", "Disk quota exceeded", "File too large",
-               "PytorchStreamWriter failed writing")  # fmt: skip
+               "PytorchStreamWriter failed writing", "inline_container")  # fmt: skip
 # torch's allocator for the CPU raises a plain RuntimeError.
 _NO_MEMORY = ("out of memory", "can't allocate memory", "not enough memory")
 

@@ -97,8 +97,7 @@ def one_first(work: Callable[[], Any]) -> Any:
     """
     if comm.get_world_size() == 1:
         return work()
-    local = os.environ.get("LOCAL_RANK")  # torchrun's
-    is_first = (comm.get_local_rank() if local is None else int(local)) == 0
+    is_first = _rank_here() == 0
     result, error = None, None
     if is_first:
         try:
@@ -109,6 +108,17 @@ def one_first(work: Callable[[], Any]) -> Any:
         if met_elsewhere is not None:
             raise met_elsewhere
     return result if is_first else work()
+
+
+def _rank_here() -> int:
+    """Among the processes of this machine, as torchrun or Detectron2's launch tells; among all,
+    where neither does."""
+    if "LOCAL_RANK" in os.environ:
+        return int(os.environ["LOCAL_RANK"])
+    try:
+        return comm.get_local_rank()
+    except AssertionError:  # no group of this machine
+        return comm.get_rank()
 
 
 def _refuse_launch(args: argparse.Namespace, device: str) -> None:

@@ -226,6 +226,19 @@ def test_what_the_first_is_refused_all_are(monkeypatch, local: int) -> None:
     assert processes.one_first(lambda: 3) == 3
 
 
+@pytest.mark.parametrize("rank", [0, 1])
+def test_without_a_local_rank_the_first_of_all_reads_first(monkeypatch, rank: int) -> None:
+    """srun on CPUs sets RANK and WORLD_SIZE alone: Detectron2 knows no group of this machine."""
+    events: list[str] = []
+    monkeypatch.delenv("LOCAL_RANK", raising=False)
+    monkeypatch.setattr(torch.distributed, "is_initialized", lambda: True)
+    monkeypatch.setattr(torch.distributed, "get_rank", lambda *group: rank)
+    monkeypatch.setattr(comm, "get_world_size", lambda: 2)
+    monkeypatch.setattr(comm, "all_gather", lambda e: events.append("exchange") or [None, None])
+    assert processes.one_first(lambda: events.append("work") or "set") == "set"
+    assert events == (["work", "exchange"] if rank == 0 else ["exchange", "work"])
+
+
 def test_errors_survive_the_exchange() -> None:
     """Between processes they go as pickles."""
     again = pickle.loads(pickle.dumps(DataError("a page\nof two lines")))

@@ -14,6 +14,7 @@ import torch
 
 pytest.importorskip("detectron2")
 
+from resdet.atomic import atomic_path
 from resdet.engine import checkpoint, machine_limits
 from resdet.engine.checkpoint import resume
 from resdet.errors import DataError, Interrupted, RunError, TrainingStopped
@@ -173,6 +174,29 @@ def test_a_machine_that_is_too_small_is_a_page(error, words):
         machine_limits.as_pages("runs/r"),
     ):
         raise error
+
+
+@pytest.fixture
+def small_files():
+    """A process that may write 64 KB to a file and gets an error for more, as on a full disk."""
+    resource = pytest.importorskip("resource")
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    handler = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1 << 16, before[1]))
+    yield
+    resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    signal.signal(signal.SIGXFSZ, handler)
+
+
+def test_weights_that_cannot_be_written_are_a_page(tmp_path, small_files):
+    """F38: torch raises a RuntimeError without a number, for the best and the last model alike."""
+    with (
+        pytest.raises(TrainingStopped, match="no space is left.*Free space"),
+        machine_limits.as_pages(tmp_path),
+        atomic_path(tmp_path / "model_best.pth") as temporary,
+    ):
+        torch.save({"w": torch.zeros(1 << 20), "v": torch.zeros(1 << 20)}, temporary)
+    assert not [*tmp_path.iterdir()]
 
 
 def test_other_errors_stay_what_they_are():
