@@ -42,7 +42,8 @@ PART_IMAGES = 200
 PART_SECONDS = 60.0
 # Keys that change no detection; what a set is read with is in its hash.
 FREE = ("OUTPUT_DIR", "SOLVER.", "DATASETS.", "DATALOADER.", "EVAL.", "TEST.EVAL_PERIOD",
-        "TEST.EVAL_IMAGES", "MODEL.WEIGHTS")  # fmt: skip
+        "TEST.EVAL_IMAGES", "TEST.BEST_METRIC", "ENGINE.WORKER_TIMEOUT", "ENGINE.DISK_WAIT",
+        "ENGINE.KEEP_CHECKPOINTS", "MODEL.WEIGHTS")  # fmt: skip
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from resdet.cli.training_command import as_in_run
-from resdet.config import resolve
+from resdet.config import get_key, resolve
 from resdet.errors import RunError
 from resdet.run.folder import Run
 
@@ -35,3 +35,14 @@ def test_a_key_that_shapes_detections_is_refused(run: Run) -> None:
     config = resolve(None, ["INPUT.MIN_SIZE_TEST", "36"])
     with pytest.raises(RunError, match=r"MIN_SIZE_TEST is 36 \(command line\), .* with 72"):
         as_in_run(config, run)
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [("TEST.BEST_METRIC", "AP"), ("TEST.EVAL_PERIOD", "50"), ("ENGINE.DISK_WAIT", "60.0")],
+)
+def test_a_key_that_shapes_no_detection_may_differ(run: Run, key: str, value: str) -> None:
+    """The page would say that the results are another detector's."""
+    config = resolve(None, [key, value])
+    as_in_run(config, run)
+    assert str(get_key(config.cfg, key)) == value

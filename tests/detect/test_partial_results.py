@@ -13,6 +13,7 @@ pytest.importorskip("detectron2")
 from detectron2.layers import FrozenBatchNorm2d
 from detectron2.structures import Boxes, Instances
 
+from resdet.config import get_cfg
 from resdet.data.records import DetectionSet
 from resdet.detect import inference, partial_results
 from resdet.errors import CheckFailed, Interrupted, RunError, TrainingStopped
@@ -129,6 +130,16 @@ def test_a_worker_that_the_signal_ended_is_no_crash(tmp_path, data):
 
     with pytest.raises(Interrupted, match="0 of 5 images"):
         detect(Model(die), data, tmp_path, ANEW)
+
+
+def test_keys_that_change_no_detection_are_no_part_of_the_mark(data):
+    """A resume that waits for space, or keeps the best model too, need not detect anew."""
+    cfg = get_cfg()
+    before = partial_results.fingerprint_of(cfg, "w", data)
+    cfg.ENGINE.DISK_WAIT, cfg.ENGINE.WORKER_TIMEOUT, cfg.TEST.BEST_METRIC = 60.0, 60.0, "AP"
+    assert partial_results.fingerprint_of(cfg, "w", data) == before
+    cfg.TEST.DETECTIONS_PER_IMAGE = 7
+    assert partial_results.fingerprint_of(cfg, "w", data) != before
 
 
 def test_other_weights_or_keys_are_refused(tmp_path, data):

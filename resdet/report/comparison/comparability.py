@@ -53,6 +53,7 @@ _BOOKKEEPING = (
     "VIS_PERIOD",
     "SOLVER.CHECKPOINT_PERIOD",
     "ENGINE.KEEP_CHECKPOINTS",
+    "ENGINE.DISK_WAIT",
     "EVAL.SAMPLES",
     # The report computes every number anew.
     "EVAL.ENGINE",
@@ -61,10 +62,13 @@ _BOOKKEEPING = (
     "DATALOADER.NUM_WORKERS",
     "ENGINE.THREADS",
     "ENGINE.WORKERS",
+    "ENGINE.WORKER_TIMEOUT",
     "ENGINE.KEEP_MEMORY",
     # Sets that not all runs were scored on are left out of the report, which lists them.
     "DATASETS.TEST",
     "TEST.EVAL_PERIOD",
+    # The report is about the last model, which this keeps nothing of.
+    "TEST.BEST_METRIC",
     "TEST.EVAL_IMAGES",
 )
 _FEW = 5
