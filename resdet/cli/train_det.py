@@ -29,7 +29,7 @@ from resdet.data import DataOptions, DetectionSet, catalog
 from resdet.data.images.reader import ImageReader
 from resdet.data.serialized import SerializedList
 from resdet.detect import derived_keys, expected_results
-from resdet.detect.model import fill_from_weights_and_net
+from resdet.detect.model import build_faults_as_pages, fill_from_weights_and_net
 from resdet.detect.partial_results import Policy
 from resdet.detect.trainer import DetectorTraining
 from resdet.engine import processes
@@ -97,7 +97,8 @@ def _main(args: argparse.Namespace) -> int:
             catalog.require(list(cfg.DATASETS.TRAIN), annotated=True)
             catalog.require(list(cfg.DATASETS.TEST), annotated=True)
         start = _start_of_training(cfg)
-    fill_from_weights_and_net(config, start.card)
+    with build_faults_as_pages(config):
+        fill_from_weights_and_net(config, start.card)
     if args.explain:
         config.fill(_known_classes(cfg), "the data sets")
         print(explain(config, start.card))
@@ -117,7 +118,8 @@ def _main(args: argparse.Namespace) -> int:
     with training_command.run_folder(args, config, "detection", Path(args.config).stem) as run:
         if leak:
             run.update(leak=leak)
-        training = DetectorTraining(cfg, run, train_sets, test_sets, ImageReader(options))
+        with build_faults_as_pages(config):
+            training = DetectorTraining(cfg, run, train_sets, test_sets, ImageReader(options))
         _fill(training, start, run, args)
         del start  # The model has its tensors; a training need not hold them twice.
         policy = Policy(resuming=args.resume, refuses_others=args.eval_only)

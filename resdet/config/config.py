@@ -13,6 +13,7 @@ Not for: what the keys do (classes get plain values, never the config), or YAML 
 from __future__ import annotations
 
 import difflib
+import functools
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -21,7 +22,7 @@ from typing import Any, NamedTuple
 from detectron2.config import CfgNode
 from detectron2.config import get_cfg as get_detectron2_cfg
 
-from resdet.config import ranges
+from resdet.config import leaves, ranges
 from resdet.config.config_file import parse_text, read_file
 from resdet.config.detectron2_keys import DETECTOR, META_ARCHITECTURES, READ, REFUSED, fate_of
 from resdet.config.keys import ALLOWED, COUNTS, ONLY_OF, add_keys
@@ -120,13 +121,10 @@ def resolve(config_file: Path | str | None, opts: Sequence[str] = ()) -> Config:
 
 def _check_values(config: Config) -> None:
     """Raises ConfigError for all values that are unknown for their key."""
-    allowed = dict(ALLOWED)
-    if config.cfg.MODEL.NET.NAME:
-        allowed["INPUT.FORMAT"] = ("RGB", "BGR")
     faults = [
         f"{config.stated.get(key, 'default')}: {key} is {_show(get_key(config.cfg, key))}, "
         f"expected one of {', '.join(map(_show, choices))}."
-        for key, choices in allowed.items()
+        for key, choices in ALLOWED.items()
         if get_key(config.cfg, key) not in choices
     ]
     faults += [
@@ -246,6 +244,12 @@ def _show(value: Any) -> str:
     return repr(value)
 
 
+@functools.cache
+def _defaults() -> dict[str, Any]:
+    """What each key is where no file states it; a base may have put another kind of list there."""
+    return dict(flatten(get_cfg()))
+
+
 def _apply(config: Config, key: str, value: Any, where: str) -> None:
     node: Any = config.cfg
     for part in key.split("."):
@@ -261,6 +265,8 @@ def _apply(config: Config, key: str, value: Any, where: str) -> None:
             f"such as {key}.{next(iter(node), '')}."
         )
     where_key = f"{where}: {key}"
+    if wrong := leaves.misfit(value, _defaults().get(key)):
+        raise ConfigError(f"{where_key} {wrong}.")
     fitting = _counted(value, where_key) if key in COUNTS else _coerced(value, node, where_key)
     parent[key.rpartition(".")[2]] = fitting
     config.stated[key] = where

@@ -229,6 +229,8 @@ ALLOWED: dict[str, tuple[Any, ...]] = {
     "PRETRAIN.SCALED_DECODE": ("off", "on"),
     "DATASETS.VOC_DIFFICULT": ("keep", "drop"),
     "DATASETS.VOC_ORIGIN": (1, 0),
+    # Another one of Detectron2's would be read as RGB.
+    "INPUT.FORMAT": ("RGB", "BGR"),
     "INPUT.EXIF": ("apply", "ignore"),
     "INPUT.SIXTEEN_BIT": ("refuse", "high_byte", "stretch"),
     "EVAL.VOC_STYLE": ("d2", "devkit"),

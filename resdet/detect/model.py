@@ -5,8 +5,10 @@ Not for: building (`detectron2.modeling.build_model`), or the weights themselves
 
 from __future__ import annotations
 
+import contextlib
 import importlib.util
 import logging
+from collections.abc import Iterator
 from typing import Any
 
 from resdet import nets
@@ -14,7 +16,7 @@ from resdet.config import Config, get_cfg, get_key
 from resdet.config.detectron2_keys import is_stock
 from resdet.detect import derived_keys
 from resdet.detect.backbone import build_net
-from resdet.errors import ConfigError, first_few
+from resdet.errors import ConfigError, ResdetError, first_few
 from resdet.weights import Card
 
 logger = logging.getLogger("resdet.detect")
@@ -55,6 +57,41 @@ def fill_from_weights_and_net(config: Config, card: Card | None) -> nets.Net | N
     maps = derived_keys.of_net(net, cfg.MODEL.BACKBONE.NAME, cfg.MODEL.ROI_HEADS.NAME)
     config.fill(maps, f"the net {cfg.MODEL.NET.NAME}")
     return net
+
+
+@contextlib.contextmanager
+def build_faults_as_pages(config: Config) -> Iterator[None]:
+    """Gives a page to what Detectron2 and torch raise while they build from stated keys.
+
+    Detectron2 checks few of its keys: a map that the backbone lacks is a KeyError, a name that it
+    does not know an AssertionError.
+
+    Raises:
+        ConfigError: the block raised anything but a page of ours; names the stated keys of MODEL.
+    """
+    try:
+        yield
+    except (ResdetError, OSError):
+        raise
+    except Exception as error:
+        defaults = get_cfg()
+        # Those of the command line first: they are what was changed last.
+        stated = sorted(
+            (
+                (where, key)
+                for key, where in config.stated.items()
+                if key.startswith("MODEL.") and get_key(config.cfg, key) != get_key(defaults, key)
+            ),
+            key=lambda entry: entry[0] != "command line",
+        )
+        if not stated:
+            raise
+        keys = first_few([f"{where}: {key} {get_key(config.cfg, key)!r}" for where, key in stated])
+        cause = str(error).partition("\n")[0][:300] or "no reason given"
+        raise ConfigError(
+            f"no detector can be built from these keys: {cause} ({type(error).__name__}). "
+            f"Detectron2 got\n{keys}\nChange what does not fit; --debug shows where it failed."
+        ) from error
 
 
 # What Detectron2 computes by its own compiled operators alone, by key.

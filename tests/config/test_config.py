@@ -174,7 +174,9 @@ def test_words_that_no_key_knows_are_refused_at_the_start(opts, message):
 @pytest.mark.parametrize("images", ["0", "-1"])
 def test_a_batch_of_no_images_is_refused(images):
     """No step would ever end."""
-    with pytest.raises(ConfigError, match=rf"SOLVER.IMS_PER_BATCH is {images}, expected 1 or more"):
+    with pytest.raises(
+        ConfigError, match=rf"SOLVER.IMS_PER_BATCH is {images}, expected 1 to 65,536"
+    ):
         resolve(None, ["SOLVER.IMS_PER_BATCH", images])
 
 
