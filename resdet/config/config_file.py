@@ -30,7 +30,7 @@ OPERATORS: dict[type[ast.operator], Any] = {
     ast.Div: operator.truediv,
     ast.Pow: operator.pow,
 }
-MOST_POWER = 64
+MOST_POWER, MOST_BASE = 64, 1_000_000
 SAFE_TAGS = ("seq", "str", "int", "float", "bool", "null", "map", "python/tuple")
 
 
@@ -162,7 +162,7 @@ def _arithmetic(node: yaml.Node, where: str) -> Any:
     """The value of an expression of numbers, lists, + - * / ** and one loop over a list of numbers.
 
     Detectron2's Base-RetinaNet.yaml has its anchors so. Nothing is run: what is not one of these
-    is refused, and so is a power beyond 64.
+    is refused, and so is a power beyond 64 or of more than a million.
     """
     texts = node.value if isinstance(node, yaml.SequenceNode) else []
     if len(texts) == 1 and isinstance(texts[0], yaml.ScalarNode):
@@ -188,7 +188,10 @@ def _computed(node: ast.expr, names: dict[str, float]) -> Any:
             return -_number(inner, names)
         case ast.BinOp(left=left, op=sign, right=right) if type(sign) in OPERATORS:
             first, second = _number(left, names), _number(right, names)
-            if isinstance(sign, ast.Pow) and not abs(second) <= MOST_POWER:
+            # A power of a power of whole numbers has soon a billion digits.
+            if isinstance(sign, ast.Pow) and not (
+                abs(first) <= MOST_BASE and abs(second) <= MOST_POWER
+            ):
                 raise ValueError("a power of that size")
             return OPERATORS[type(sign)](first, second)
         case ast.ListComp(
