@@ -26,7 +26,7 @@ INFO = {
     "max_iter?": int, "threads?": int, "cautions?": [str], "data_changes?": [str], "title?": str,
     "file?": str, "evaluated?": int, "evaluated_as?": {...: NUMBER},
     "net?": {"name?": str, "parameters?": int}, "versions?": {...: str},
-    "train_sets?": [{"name": str, "hash": str, "images": int, "files?": str}], "derived?": dict,
+    "train_sets?": [{"name": str, "hash": str, "images?": int, "files?": str}], "derived?": dict,
 }  # fmt: skip
 IMAGE_LIST = {
     "expected": [ID], "evaluated": [ID], "data_set?": str, "hash?": str, "image_folder?": str,
