@@ -393,6 +393,22 @@ def test_every_key_of_a_protocol_is_a_key_of_the_config() -> None:
             assert set(setting.unless or {}) <= set(known)
 
 
+def test_every_key_of_proposals_and_regions_is_held() -> None:
+    """ "same protocol" is a claim about all that trains; a GIoU loss or another weight had it."""
+    pytest.importorskip("detectron2")
+    from resdet.config import flatten, get_cfg
+    from resdet.config.detectron2_keys import READ, fate_of
+
+    cfg = get_cfg()
+    cfg.MODEL.ROI_HEADS.NAME = "RegionHeads"
+    places = ("MODEL.RPN.", "MODEL.ROI_HEADS.", "MODEL.ROI_BOX_HEAD.")
+    keys = [key for key, _ in flatten(cfg) if key.startswith(places)]
+    # Of the net and the data, which are held elsewhere.
+    held = {"MODEL.RPN.IN_FEATURES", "MODEL.ROI_HEADS.IN_FEATURES", "MODEL.ROI_HEADS.NUM_CLASSES"}
+    held |= set(VOC0712.settings)
+    assert [key for key in keys if key not in held and fate_of(key, cfg).kind == READ] == []
+
+
 @pytest.mark.parametrize(
     ("entry", "message"),
     [
