@@ -60,7 +60,9 @@ def read_arrays(path: Path, expected: Mapping[str, Any]) -> tuple[dict[str, Any]
             return head, {name: archive[name] for name in archive.files if name != _HEAD}
     except FileNotFoundError:
         return None
-    except (OSError, ValueError, KeyError, TypeError, EOFError, zipfile.BadZipFile) as error:
+    # RuntimeError: a damaged head of the archive asks for a password, or for another packing.
+    except (OSError, ValueError, KeyError, TypeError, EOFError, RuntimeError,
+            zipfile.BadZipFile) as error:  # fmt: skip
         logger.info("%s is not readable and is made anew (%s)", path, error)
         return None
 

@@ -11,6 +11,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
+from resdet.data import array_cache
 from resdet.data.options import DataOptions
 from resdet.data.readers import class_folders, folder_index
 from resdet.data.readers.class_folders import load_folder
@@ -167,3 +168,14 @@ def test_what_changes_while_it_is_read_is_not_kept(root, monkeypatch, make_pictu
         reading.setattr(folder_index, "time", clock, raising=False)
         assert len(load_folder(root, name="mine")) == 8
     assert len(load_folder(root, name="mine")) == 9
+
+
+def test_an_index_with_any_damaged_byte_is_made_anew(tmp_path) -> None:
+    """Whatever zipfile takes it for: no archive, an encrypted one, one of another packing."""
+    path, arrays = tmp_path / "index.npz", {"a": np.arange(4)}
+    array_cache.write_arrays(path, {"v": 1}, arrays)
+    whole = path.read_bytes()
+    for place in range(len(whole)):
+        path.write_bytes(whole[:place] + bytes([whole[place] ^ 1]) + whole[place + 1 :])
+        found = array_cache.read_arrays(path, {"v": 1})
+        assert found is None or np.array_equal(found[1]["a"], arrays["a"])
