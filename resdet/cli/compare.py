@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import sys
 import tempfile
 from collections.abc import Sequence
@@ -105,5 +106,5 @@ def _report(args: argparse.Namespace, runs: Sequence[Path | str], names: Sequenc
 
 def default_output(runs: Sequence[str]) -> Path:
     """reports/ and the names of the runs, so that two comparisons are not in one folder."""
-    names = [Path(name).resolve().name for name in runs]
+    names = [Path(os.path.realpath(name)).name for name in runs]
     return Path("reports") / "-".join(names)[:100]

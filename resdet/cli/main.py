@@ -6,6 +6,7 @@ Not for: what a command does; each has a file of its own here.
 from __future__ import annotations
 
 import argparse
+import errno
 import importlib
 import os
 import sys
@@ -39,6 +40,9 @@ BUG = (
     "`resdet doctor`: see CONTRIBUTING.md."
 )
 
+# What the system answers to a path that no code of ours can make usable.
+_UNUSABLE = (errno.ENAMETOOLONG, errno.ELOOP, errno.EACCES, errno.EPERM, errno.EROFS)
+
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs one command; gives its exit code."""
@@ -71,6 +75,8 @@ def run_command(name: str, argv: Sequence[str]) -> int:
             "Run: bash tools/setup.sh (or: resdet doctor)\n"
         )
         return 2
+    except OSError as error:  # an argument that is a path is looked at while it is parsed
+        return _exit_code_of(error)
     try:
         return int(module.run(args))
     except ResdetError as error:
@@ -84,10 +90,29 @@ def run_command(name: str, argv: Sequence[str]) -> int:
     except BrokenPipeError:
         sys.stderr.close()
         return 141
+    except OSError as error:
+        if args.debug:
+            traceback.print_exc()
+        return _exit_code_of(error)
     except Exception:
-        traceback.print_exc()
-        sys.stderr.write(f"\n{BUG}\n")
-        return 70
+        return _bug()
+
+
+def _exit_code_of(error: OSError) -> int:
+    """Prints the page of an error that nobody caught; 2 where its path is to blame, else 70."""
+    if error.errno not in _UNUSABLE or error.filename is None:
+        return _bug()
+    paths = [str(name) for name in (error.filename, error.filename2) if name is not None]
+    sys.stderr.write(
+        f"\n{' or '.join(paths)}: {error.strerror}. Name another path, or repair this one.\n"
+    )
+    return 2
+
+
+def _bug() -> int:
+    traceback.print_exc()
+    sys.stderr.write(f"\n{BUG}\n")
+    return 70
 
 
 def _parser_of(name: str, commands: Any = None) -> argparse.ArgumentParser:

@@ -5,7 +5,9 @@ Not for: multi-crop protocols; a number here is 1-crop.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+import logging
+import time
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 import torch
@@ -17,6 +19,8 @@ from resdet import profile
 from resdet.engine.evaluation import evaluating
 from resdet.errors import CheckFailed
 from resdet.pretrain.image_loading import Batch
+
+logger = logging.getLogger("resdet.pretrain")
 
 Prepare = Callable[[torch.Tensor], torch.Tensor]
 
@@ -86,9 +90,27 @@ def recompute_bn_statistics(
     layers = len(get_bn_modules(net.train()))
     if layers:
         with profile.section("statistics of norms", "batch"):
-            images = (images for images, _, _ in profile.stepwise(batches))
+            images = _with_progress(profile.stepwise(batches), num_batches)
             update_bn_stats(_Prepared(net, prepare), images, num_batches)
     return layers
+
+
+def _with_progress(batches: Iterable[Batch], total: int) -> Iterator[torch.Tensor]:
+    """The images of each batch, with a line with ETA at most every ten seconds."""
+    start = last_line = time.monotonic()
+    for done, (images, _, _) in enumerate(batches, 1):
+        yield images
+        now = time.monotonic()
+        if now - last_line > 10:
+            last_line = now
+            seconds = (now - start) / done
+            logger.info(
+                "statistics of norms: %d of %d batches, %.3f s a batch, eta %.0f s",
+                done,
+                total,
+                seconds,
+                seconds * (total - done),
+            )
 
 
 class _Prepared(nn.Module):

@@ -15,6 +15,7 @@ Not for: the results of a run (`scores`), or whether two runs may be compared (`
 from __future__ import annotations
 
 import dataclasses
+import os
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -116,7 +117,7 @@ def read_columns(paths: Sequence[Path | str]) -> list[Column]:
         raise RunError(f"{len(folders)} run folder given; a comparison needs at least two.")
     if len(folders) > len(LETTERS):
         raise RunError(f"{len(folders)} run folders given; a report holds {len(LETTERS)} at most.")
-    resolved = [folder.resolve() for folder in folders]
+    resolved = [os.path.realpath(folder) for folder in folders]
     for i, folder in enumerate(resolved):
         if folder in resolved[:i]:
             raise RunError(f"{folders[i]} is given twice. Name each run folder once.")

@@ -2,6 +2,7 @@
 
 import pytest
 
+from resdet.cli.main import run_command
 from tests.support import children
 from tests.support.children import ROOT
 
@@ -78,3 +79,43 @@ def test_evaluation_and_report_import_without_torch():
     code = "import resdet.cli.evaluate, resdet.cli.compare, resdet.cli.main"
     code += "; print('imported')"
     assert children.printed_by(code, without=["torch", "detectron2"]) == "imported\n"
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("evaluate", "coco", "LONG", "--gt", "gt.json", "--task", "bbox"),
+        ("evaluate", "voc", ".", "--root", "LONG", "--split", "test", "--ap", "area"),
+        ("compare", "LONG", "."),
+        ("compare", "loop", "loop"),
+        ("compare", "--results", "a=x", "b=y", "--gt", "gt.json", "--output", "LONG"),
+        ("submit", "check", "LONG", "--gt", "gt.json"),
+        ("submit", "coco", "LONG", "--algorithm", "a"),
+    ],
+)
+def test_a_path_that_the_system_refuses_is_a_page(tmp_path, words):
+    """A name of 300 characters, a link to itself: no file system here has them, nor is it a bug."""
+    (tmp_path / "loop").symlink_to("loop")
+    (tmp_path / "gt.json").write_text("{}", encoding="utf-8")
+    done = resdet(*(word.replace("LONG", "x" * 300) for word in words), cwd=tmp_path)
+    assert done.returncode == 2, done.stderr
+    assert "Traceback" not in done.stderr
+    assert ("loop" if "loop" in words else "File name too long") in done.stderr
+
+
+def test_an_error_of_the_system_without_a_path_stays_a_bug(monkeypatch, capsys):
+    """It names nothing that a user could change."""
+    monkeypatch.setattr("resdet.cli.doctor.run", _fails(PermissionError(13, "Permission denied")))
+    assert run_command("doctor", []) == 70
+    assert "This is a bug in resdet" in capsys.readouterr().err
+    named = PermissionError(13, "Permission denied", "secret.json")
+    monkeypatch.setattr("resdet.cli.doctor.run", _fails(named))
+    assert run_command("doctor", []) == 2
+    assert "secret.json: Permission denied." in capsys.readouterr().err
+
+
+def _fails(error):
+    def run(args):
+        raise error
+
+    return run

@@ -1,5 +1,8 @@
 """Errors by hand, and BN statistics against the whole population."""
 
+import itertools
+import logging
+
 import pytest
 import torch
 from torch import nn
@@ -42,3 +45,18 @@ def test_recomputed_statistics_are_the_populations():
     population = x.var((0, 2, 3), unbiased=False)
     # Squares are at most 25 times the variance: 25 * 6e-5 = 1.5e-3. Unbiased it differs by 4e-3.
     torch.testing.assert_close(net[0].running_var, population, rtol=2e-3, atol=0)
+
+
+def test_recomputing_statistics_shows_how_far_it_is(monkeypatch, caplog):
+    """51,200 images take minutes: a line at most every ten seconds, here of 6 s a batch."""
+    clock = itertools.count(0, 6)
+    monkeypatch.setattr("resdet.pretrain.scoring.time.monotonic", lambda: float(next(clock)))
+    net = nn.Sequential(nn.BatchNorm2d(3))
+    batches = [(torch.randn(2, 3, 4, 4), None, [])] * 6
+    with caplog.at_level(logging.INFO, logger="resdet.pretrain"):
+        recompute_bn_statistics(net, batches, lambda t: t, 6)
+    lines = [r.getMessage() for r in caplog.records if r.name == "resdet.pretrain"]
+    assert lines == [
+        "statistics of norms: 2 of 6 batches, 6.000 s a batch, eta 24 s",
+        "statistics of norms: 4 of 6 batches, 6.000 s a batch, eta 12 s",
+    ]
