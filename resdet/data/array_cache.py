@@ -31,7 +31,7 @@ from resdet.formats import foreign
 logger = logging.getLogger(__name__)
 
 Arrays = dict[str, np.ndarray]
-_HEAD = "head"
+_HEAD, _NAMES = "head", "arrays"
 
 
 @functools.cache
@@ -57,7 +57,7 @@ def read_arrays(path: Path, expected: Mapping[str, Any]) -> tuple[dict[str, Any]
             head = json.loads(archive[_HEAD].tobytes())
             if {k: head[k] for k in expected} != expected:
                 return None
-            return head, {name: archive[name] for name in archive.files if name != _HEAD}
+            return head, {name: archive[name] for name in head[_NAMES]}
     except FileNotFoundError:
         return None
     # RuntimeError: a damaged head of the archive asks for a password, or for another packing.
@@ -69,7 +69,7 @@ def read_arrays(path: Path, expected: Mapping[str, Any]) -> tuple[dict[str, Any]
 
 def write_arrays(path: Path, head: Mapping[str, Any], arrays: Mapping[str, np.ndarray]) -> None:
     try:
-        text = np.frombuffer(json.dumps(head).encode(), dtype=np.uint8)
+        text = np.frombuffer(json.dumps({**head, _NAMES: [*arrays]}).encode(), dtype=np.uint8)
         with atomic_path(path) as temporary, temporary.open("wb") as file:
             np.savez(file, **{_HEAD: text, **arrays})  # type: ignore[arg-type]
     except (OSError, ValueError) as error:
