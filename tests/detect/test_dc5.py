@@ -76,7 +76,8 @@ def test_weights_without_dilation_may_be_dilated_and_a_dilated_card_is_kept():
     plain = Card("resnet50", image, {"width": 0.125})
     assert config_of(card=plain).cfg.MODEL.NET.RES5_DILATION == 2
     dilated = Card("resnet50", image, {"width": 0.125, "res5_dilation": 2})
-    config = resolve(None, ["MODEL.ROI_HEADS.NAME", "StandardROIHeads"])
+    parts = ["MODEL.BACKBONE.NAME", "build_net_backbone"]
+    config = resolve(None, [*parts, "MODEL.ROI_HEADS.NAME", "StandardROIHeads"])
     fill_from_weights_and_net(config, dilated)
     assert config.cfg.MODEL.NET.RES5_DILATION == 2
     with pytest.raises(ConfigError, match=r"RES5_DILATION is 1 \(command line\).*has 2"):

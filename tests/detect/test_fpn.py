@@ -25,11 +25,13 @@ from tests.support.detectors import norms_in
 
 CONFIGS = Path(__file__).resolve().parents[2] / "configs"
 NARROW = ["MODEL.DEVICE", "cpu", "MODEL.NET.WIDTH", "0.125", "MODEL.FPN.OUT_CHANNELS", "16"]
-NARROW += ["MODEL.ROI_BOX_HEAD.FC_DIM", "16", "MODEL.RPN.POST_NMS_TOPK_TRAIN", "30"]
+NARROW += ["MODEL.RPN.POST_NMS_TOPK_TRAIN", "30"]
+NARROW_HEAD = ["MODEL.ROI_BOX_HEAD.FC_DIM", "16"]
 
 
 def cfg_of(*opts, preset="fpn/coco_r50_fpn.yaml", filled=True):
-    config = resolve(CONFIGS / preset, [*NARROW, *opts])
+    head = [] if "RegionHeads" in opts else NARROW_HEAD
+    config = resolve(CONFIGS / preset, [*NARROW, *head, *opts])
     if filled:
         fill_from_weights_and_net(config, None)
     return config.cfg

@@ -32,6 +32,7 @@ ZOO = {
     for depth, schedule in ((50, "1x"), (101, "3x"))
 }
 # Few regions, and a box head that is quickly built; in both.
+NARROW_HEAD = ("MODEL.ROI_BOX_HEAD.FC_DIM", 64)
 SMALL = [
     ("MODEL.DEVICE", "cpu"),
     ("MODEL.WEIGHTS", "given below"),
@@ -39,7 +40,6 @@ SMALL = [
     ("MODEL.RPN.POST_NMS_TOPK_TRAIN", 40),
     ("MODEL.RPN.POST_NMS_TOPK_TEST", 20),
     ("MODEL.ROI_HEADS.SCORE_THRESH_TEST", 0.0),
-    ("MODEL.ROI_BOX_HEAD.FC_DIM", 64),
 ]
 # A quarter of all channels, in stock's keys; in ours one.
 STOCK_QUARTER = [
@@ -82,8 +82,9 @@ def models(request):
     stock_net += STOCK_QUARTER if width == 0.25 else []
     our_net = [("MODEL.NET.STRIDE_IN_1X1", stride_in_1x1), ("MODEL.NET.WIDTH", width)]
     torch.manual_seed(0)
-    stock = build_model(stock_cfg(kind, 50, SMALL + stock_net))
-    ours = build_model(our_cfg(kind, 50, SMALL + our_net))
+    small = SMALL if kind == "C4" else [*SMALL, NARROW_HEAD]
+    stock = build_model(stock_cfg(kind, 50, small + stock_net))
+    ours = build_model(our_cfg(kind, 50, small + our_net))
     state = stock.state_dict()
     for name, tensor in state.items():
         if name.endswith("running_var"):

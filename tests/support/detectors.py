@@ -19,7 +19,7 @@ PRESETS = {
     "vgg fpn": "fpn/coco_vgg16_fpn.yaml",
     "resnet dc5": "dc5/coco_r50_dc5.yaml",
 }
-FEW = ["MODEL.WEIGHTS", "given here", "MODEL.NET.WIDTH", "0.25", "MODEL.FPN.OUT_CHANNELS", "128",
+FEW = ["MODEL.WEIGHTS", "given here", "MODEL.NET.WIDTH", "0.25",
        "MODEL.RPN.POST_NMS_TOPK_TEST", "60", "MODEL.ROI_HEADS.SCORE_THRESH_TEST", "0.0",
        "MODEL.ROI_BOX_HEAD.FC_DIM", "32", "MODEL.ROI_HEADS.NUM_CLASSES", "5"]  # fmt: skip
 NETS = {
@@ -70,6 +70,8 @@ def norms_in(module):
 def detector_on_standard_heads(case):
     """Detectron2's own region heads on our nets, wide enough for Winograd's way."""
     few = [*FEW, "MODEL.NET.FC_CHANNELS", "32"] if case.startswith("vgg") else FEW
+    if case.endswith("fpn"):
+        few = [*few, "MODEL.FPN.OUT_CHANNELS", "128"]
     config = resolve(CONFIGS / PRESETS[case], ["MODEL.DEVICE", "cpu", *few])
     fill_from_weights_and_net(config, None)
     return with_frozen_norms(config.cfg)
