@@ -176,7 +176,7 @@ def _two_agents(place: Path, trainer: Trainer) -> list[Attempt]:
         free.bind(("127.0.0.1", 0))
         port = str(free.getsockname()[1])
     return [
-        train(place, trainer, cold=True, launch=torchrun(1, "--nnodes=2", f"--node-rank={rank}",
+        train(place, trainer, launch=torchrun(1, "--nnodes=2", f"--node-rank={rank}",
               "--master-addr=127.0.0.1", f"--master-port={port}"), GLOO_SOCKET_IFNAME="lo")
         for rank in (0, 1)
     ]  # fmt: skip
@@ -185,7 +185,7 @@ def _two_agents(place: Path, trainer: Trainer) -> list[Attempt]:
 def elastic(place: Path, trainer: Trainer, reference: Reference, chance: random.Random) -> str:
     """`--max-restarts`: torchrun itself starts both again when one was killed."""
     make_place(place, trainer)
-    attempt = train(place, trainer, cold=True, launch=torchrun(2, "--max-restarts=3"))
+    attempt = train(place, trainer, launch=torchrun(2, "--max-restarts=3"))
     attempt.wait_for(attempt.is_started)
     time.sleep(chance.uniform(0, reference.whole))
     trainers = attempt.trainers()
@@ -204,6 +204,6 @@ ROWS: dict[str, tuple[Row, bool, float]] = {
     "kill -9, two processes": (kill_9_of_two, True, 1.0),
     "SIGTERM to the group, 2 loader workers": (term_to_the_group, False, 1.0),
     "one signal, in training or final scoring": (one_signal, False, 1.0),
-    "two agents on 127.0.0.1, one killed": (agent_killed, True, 0.25),
-    "--max-restarts, one of two killed": (elastic, True, 0.25),
+    "two agents on 127.0.0.1, one killed": (agent_killed, True, 1.0),
+    "--max-restarts, one of two killed": (elastic, True, 1.0),
 }

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import atexit
 import contextlib
+import functools
 import os
 import signal
 import subprocess
@@ -25,14 +26,18 @@ from pathlib import Path
 from typing import Any
 
 import torch.distributed.run
+from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
+from torch.distributed.launcher import api as launcher
 
 from resdet.cli.main import run_command
 
 ROOT = Path(__file__).resolve().parents[2]
 # Set by --cold.
 COLD: list[bool] = []
-# torchrun waits up to 300 s at its end for agents that are gone.
+# torchrun waits up to 300 s at its end for agents that are gone; here, where its processes have
+# ended by then and are looked at, as long as this.
 LONGEST_SECONDS = 400.0
+LAST_WAIT_SECONDS = 30.0
 
 
 class Forked:
@@ -241,7 +246,14 @@ def _agent(launch: Sequence[str], words: Sequence[str], first: Callable[[], None
         return made(config, lambda *_: sys.exit(_train(words, first)))
 
     torch.distributed.run.elastic_launch = with_forks  # type: ignore[misc, assignment]
-    torch.distributed.run.main([*launch, "resdet"])
+    launcher.LocalElasticAgent = functools.partial(  # type: ignore[misc, assignment]
+        launcher.LocalElasticAgent, exit_barrier_timeout=LAST_WAIT_SECONDS
+    )
+    try:
+        torch.distributed.run.main([*launch, "resdet"])
+    except ChildFailedError as error:
+        sys.stderr.write(f"\n{error}\n")
+        return 1
     return 0
 
 

@@ -17,7 +17,7 @@ from detectron2.engine import launch
 from detectron2.engine.launch import DEFAULT_TIMEOUT
 from detectron2.utils import comm
 
-from resdet.engine.parallel import is_lost_peer
+from resdet.engine.parallel import connect, is_lost_peer
 from resdet.errors import ConfigError, ResdetError, TrainingStopped
 from resdet.run.folder import read_json, write_json
 
@@ -40,9 +40,7 @@ def run_in_processes(
             torch.cuda.set_device(_own_gpu(device))
         try:
             # As long as Detectron2's launch: one may read, score or write while others wait.
-            torch.distributed.init_process_group(
-                "nccl" if on_gpu else "gloo", timeout=DEFAULT_TIMEOUT
-            )
+            connect("nccl" if on_gpu else "gloo", DEFAULT_TIMEOUT)
         except RuntimeError as error:
             first = str(error).strip().partition("\n")[0]
             raise TrainingStopped(

@@ -2,7 +2,12 @@
 
 import argparse
 import json
+import multiprocessing
+import os
 import pickle
+import signal
+import sys
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
@@ -243,3 +248,47 @@ def test_errors_survive_the_exchange() -> None:
     """Between processes they go as pickles."""
     again = pickle.loads(pickle.dumps(DataError("a page\nof two lines")))
     assert isinstance(again, DataError) and str(again) == "a page\nof two lines"
+
+
+def meet(rank: int, port: int, dies: bool, found) -> None:
+    """A process of torchrun: connects, adds its number to the others', and ends or is killed."""
+    os.environ |= {"RANK": str(rank), "WORLD_SIZE": "2", "TORCHELASTIC_USE_AGENT_STORE": "True",
+                   "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}  # fmt: skip
+    parallel.connect("gloo", timedelta(seconds=30))
+    number = torch.tensor([rank + 1.0])
+    torch.distributed.all_reduce(number)
+    found.put(number.item())
+    found.close()
+    found.join_thread()
+    if dies:
+        os.kill(os.getpid(), signal.SIGKILL)
+    torch.distributed.destroy_process_group()
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="forks processes that hold torch")
+def test_processes_that_torchrun_restarts_meet_each_other_not_the_dead(monkeypatch) -> None:
+    """--max-restarts: the store of torchrun outlives them, with the addresses of the killed."""
+    monkeypatch.setenv("GLOO_SOCKET_IFNAME", "lo")
+    context = multiprocessing.get_context("fork")
+    store = torch.distributed.TCPStore("127.0.0.1", 0, is_master=True, wait_for_workers=False)
+    # One that was killed after it had asked, and one that had been answered.
+    store.set("resdet/asks/1", "resdet/dead")
+    store.set("resdet/dead", "resdet/dead0")
+    found = context.Queue()
+    for dies in (True, True, False):
+        both = [
+            context.Process(target=meet, args=(rank, store.port, dies, found), daemon=True)
+            for rank in (0, 1)
+        ]
+        for process in both:
+            process.start()
+        assert [found.get(timeout=60), found.get(timeout=60)] == [3.0, 3.0]
+        for process in both:
+            process.join()
+            assert process.exitcode == (-signal.SIGKILL if dies else 0)
+
+
+def test_a_process_that_does_not_come_is_named() -> None:
+    store = torch.distributed.HashStore()
+    with pytest.raises(RuntimeError, match=r"processes \[1, 2\] did not come within 0:00:00"):
+        parallel.attempt_of(store, 0, 3, timedelta(0))
