@@ -142,6 +142,9 @@ def why_lost(error: Exception) -> str:
 
     A worker of the loader puts its traceback before it.
     """
+    if type(error) is EOFError and not str(error):
+        # Of the connection over which a worker hands its tensors over; Python's has no words.
+        return "a loader worker was gone while it handed images over"
     text = str(error)
     is_loaders = any(sign in text for sign in _LOST_WORKER)
     if not isinstance(error, DataError | OSError) and not is_loaders:
@@ -161,7 +164,7 @@ def lost_images_stop() -> Iterator[None]:
     try:
         yield
         return
-    except (DataError, RuntimeError, OSError) as error:
+    except (DataError, RuntimeError, OSError, EOFError) as error:
         why = why_lost(error)
         if not why or is_full(error):
             raise

@@ -220,7 +220,7 @@ class Loop(TrainerBase):
             if self._stream is None:
                 self._stream = iter(self.batches(self.iter))
             return next(self._stream)
-        except (DataError, OSError, RuntimeError) as error:
+        except (DataError, OSError, EOFError, RuntimeError) as error:
             why = why_lost(error)
             if not why:
                 raise

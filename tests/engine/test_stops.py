@@ -52,6 +52,7 @@ def test_a_checkpoint_that_fails_leaves_the_one_before(tmp_path, monkeypatch):
         (RuntimeError("DataLoader worker (pid 7) is killed by signal: Killed."), "pid 7.*Killed"),
         (OSError(errno.EMFILE, "Too many open files"), "Too many open files"),
         (RuntimeError("DataLoader timed out after 300 seconds"), "timed out after 300 seconds"),
+        (EOFError(), "a loader worker was gone while it handed images over"),
         (
             DataError(
                 "Caught DataError in DataLoader worker process 0.\nOriginal Traceback (most recent "
