@@ -82,7 +82,7 @@ def run_command(name: str, argv: Sequence[str]) -> int:
     except ResdetError as error:
         if args.debug:
             traceback.print_exc()
-        sys.stderr.write(f"\n{error}\n")
+        sys.stderr.write(f"\n{_shown(str(error))}\n")
         return error.exit_code
     except KeyboardInterrupt as error:
         sys.stderr.write("\nstopped before anything was to be saved\n")
@@ -102,7 +102,7 @@ def _exit_code_of(error: OSError) -> int:
     """Prints the page of an error that nobody caught; 2 where its path is to blame, else 70."""
     if error.errno not in _UNUSABLE or error.filename is None:
         return _bug()
-    paths = [str(name) for name in (error.filename, error.filename2) if name is not None]
+    paths = [_shown(str(n)) for n in (error.filename, error.filename2) if n is not None]
     sys.stderr.write(
         f"\n{' or '.join(paths)}: {error.strerror}. Name another path, or repair this one.\n"
     )
@@ -113,6 +113,14 @@ def _bug() -> int:
     traceback.print_exc()
     sys.stderr.write(f"\n{BUG}\n")
     return 70
+
+
+def _shown(page: str) -> str:
+    """A page without what would steer the terminal: names of data may hold any character."""
+    return "".join(
+        c if c.isprintable() or c in "\n\t\u00a0" else c.encode("unicode-escape").decode()
+        for c in page
+    )
 
 
 def _parser_of(name: str, commands: Any = None) -> argparse.ArgumentParser:

@@ -27,13 +27,15 @@ _OTHER = (
 )
 
 
-def describe(head: bytes, size: int, *, expected: str) -> str:
+def describe(head: bytes, size: int, *, expected: str, quotes: bool = False) -> str:
     """The rest of a sentence that starts with the file's name: what it is, what to do.
 
     Args:
         head: the first `HEAD_BYTES` bytes.
         size: bytes of the whole file.
         expected: what it should have been, such as "an image".
+        quotes: whether its beginning is shown. False for a file that data name: a list may name
+            any file of the reader's, and pages are passed on.
     """
     if size == 0:
         return "is empty (0 bytes). Fetch it again."
@@ -44,10 +46,9 @@ def describe(head: bytes, size: int, *, expected: str) -> str:
         whole = f"; the real file has {int(real[1]):,}" if real else ""
         return f"is a Git LFS pointer ({size} bytes{whole}), not {expected}. Run: git lfs pull"
     if lower.startswith((b"<!doctype html", b"<html", b"<head", b"<body")):
-        start = text[: text.find(b">") + 1][:60].decode("latin-1")
         return (
-            f'is a web page ("{start}"), not {expected}. The download was answered with a page: '
-            "check the link or the login, and fetch it again."
+            f"is a web page, not {expected}. The download was answered with a page: check the link "
+            "or the login, and fetch it again."
         )
     if not any(head):
         return f"starts with {len(head)} zero bytes, so it is not {expected}. Fetch it again."
@@ -56,12 +57,14 @@ def describe(head: bytes, size: int, *, expected: str) -> str:
     for magic, name in _OTHER:
         if lower.startswith(magic.lower()):
             return f"is {name}, not {expected}. Replace it."
+    if lower.startswith(b"404: not found"):
+        return f"is the answer that a link leads nowhere (404), not {expected}. Fetch it again."
     line = text.splitlines()[0][:40] if text else b""
     if line and all(32 <= byte < 127 or byte == 9 for byte in line):
-        return f'is text ("{line.decode("ascii")}"), not {expected}. Replace it.'
-    return (
-        f"is not {expected} that resdet can read (it starts with {head[:8].hex(' ')}). Replace it."
-    )
+        shown = f' ("{line.decode("ascii")}")' if quotes else f" of {size:,} bytes"
+        return f"is text{shown}, not {expected}. Replace it."
+    shown = f" (it starts with {head[:8].hex(' ')})" if quotes else ""
+    return f"is not {expected} that resdet can read{shown}. Replace it."
 
 
 def is_foreign(head: bytes, size: int) -> bool:

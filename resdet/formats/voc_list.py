@@ -11,6 +11,7 @@ from __future__ import annotations
 import shlex
 from pathlib import Path
 
+from resdet import bounded_files
 from resdet.errors import DataError
 from resdet.formats import foreign
 
@@ -27,7 +28,7 @@ def read_list(root: Path, split: str) -> tuple[str, ...]:
     path = root / "ImageSets" / "Main" / f"{split}.txt"
     where = f"ImageSets/Main/{split}.txt"
     try:
-        data = path.read_bytes()
+        data = bounded_files.read_bytes(path)
     except OSError as error:
         raise DataError(_no_list(root, split, error)) from None
     head = data[: foreign.HEAD_BYTES]

@@ -15,7 +15,7 @@ import json
 from collections import defaultdict
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import Any
 
 import numpy as np
@@ -206,6 +206,7 @@ class SetScores:
         return {
             s["image_id"]: self.folder / s["file"]
             for s in read_json(index, shapes.FILES[index.name])
+            if _stays_below(s["file"])
         }
 
     def picture_of(self, image_id: Any) -> Path | None:
@@ -213,13 +214,19 @@ class SetScores:
         if image_id in self.samples:
             return self.samples[image_id]
         name = self._images.get(image_id, {}).get("file_name")
-        if self.image_folder is None or not isinstance(name, str) or not name:
+        if self.image_folder is None or not isinstance(name, str) or not _stays_below(name):
             return None
         file = self.image_folder / name
         try:
             return file if file.is_file() else None
         except OSError:  # a folder of someone else's, a name too long for this disk
             return None
+
+
+def _stays_below(name: str) -> bool:
+    """Whether a file name of data stays in its folder: a page is passed on, with its pictures."""
+    path = PurePath(name)
+    return bool(name) and "\0" not in name and not path.is_absolute() and ".." not in path.parts
 
 
 def voc_title(rule: str) -> str:

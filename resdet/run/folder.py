@@ -12,7 +12,6 @@ import contextlib
 import datetime
 import gzip
 import hashlib
-import io
 import json
 import re
 import socket
@@ -21,6 +20,8 @@ import zlib
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote, unquote
+
+from resdet import bounded_files
 
 # For code that writes into a run folder.
 from resdet.atomic import atomic_path as atomic_path
@@ -34,8 +35,6 @@ KINDS = ("classification", "detection", "results")
 STATES = ("created", "training", "interrupted", "stopped", "finished")
 # In bytes, as file systems count; a quoted name is ASCII.
 LONGEST_FOLDER_NAME = 255
-# Packed JSON that holds more than both is no result: numbers and ids pack to a tenth.
-LEAST_UNPACKED, MOST_TIMES_PACKED = 256 << 20, 200
 # What a run writes before it has a checkpoint or a result.
 STARTED_WITH = (layout.CONFIG, layout.CARD, layout.TRANSFER, layout.LEFT_OUT, layout.LOG,
                 layout.METRICS, layout.PROFILE, layout.PROFILE_PICTURE)  # fmt: skip
@@ -65,8 +64,8 @@ def read_json(path: Path | str, shape: shapes.Shape = object) -> Any:
     """
     path = Path(path)
     try:
-        raw = path.read_bytes()
-        value = json.loads(_unpacked(raw) if path.suffix == ".gz" else raw)
+        raw = bounded_files.read_bytes(path)
+        value = json.loads(bounded_files.unpacked(raw) if path.suffix == ".gz" else raw)
     except FileNotFoundError:
         raise RunError(f"{path} does not exist.") from None
     except (ValueError, OSError, EOFError, zlib.error) as error:
@@ -79,16 +78,6 @@ def read_json(path: Path | str, shape: shapes.Shape = object) -> Any:
             "again."
         )
     return value
-
-
-def _unpacked(raw: bytes) -> bytes:
-    """Raises ValueError where a small file would fill the memory."""
-    most = max(LEAST_UNPACKED, len(raw) * MOST_TIMES_PACKED)
-    with gzip.GzipFile(fileobj=io.BytesIO(raw)) as f:
-        text = f.read(most + 1)
-    if len(text) > most:
-        raise ValueError(f"{len(raw):,} bytes hold more than {most:,}, which no results do")
-    return text
 
 
 def utc_now() -> str:

@@ -21,6 +21,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, JpegImagePlugin
 
+from resdet import bounded_files
 from resdet.data.images import jpeg_rows, jpeg_truncation
 from resdet.data.images.header import ImageFacts, read_header
 from resdet.data.images.resize import Region, resized
@@ -69,7 +70,7 @@ def inspect(path: Path | str) -> ImageFacts:
         DataError: no such file, or not an image; states what it is instead.
     """
     try:
-        with open(path, "rb") as stream:
+        with bounded_files.open_file(path) as stream:
             return read_header(stream, path)[1]
     except OSError as error:
         raise _unreadable(path, error) from None
@@ -180,7 +181,7 @@ class ImageReader:
     ) -> tuple[Image.Image, Region | None]:
         """The picture in RGB, upright, and the region on it."""
         try:
-            data = Path(path).read_bytes()
+            data = bounded_files.read_bytes(path)
         except OSError as error:
             raise _unreadable(path, error) from None
         stream = io.BytesIO(data)

@@ -14,6 +14,7 @@ from pathlib import Path
 
 import numpy as np
 
+from resdet import bounded_files
 from resdet.data.checks.faults import Faults
 from resdet.data.records import ClassificationSet
 from resdet.errors import DataError
@@ -114,7 +115,7 @@ def _records(path: Path, layout: Layout, faults: Faults) -> np.ndarray:
     size = layout.record_bytes
     nothing = np.zeros((0, size), dtype=np.uint8)
     try:
-        data = path.read_bytes()
+        data = bounded_files.read_bytes(path)
     except OSError as error:
         faults.add("files", f"{path} cannot be read: {error.strerror}")
         return nothing

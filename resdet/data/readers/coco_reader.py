@@ -152,8 +152,8 @@ def _records(
     names = [name for name, _ in file.images.values()]
     located = locate(str(image_root), names, IMAGE_SUFFIXES)
     located.missing[:] = [f"{image_root}/{name}" for name in located.missing]
-    if located.by_base_name:
-        file.notes.append(located.folders_note())
+    if note := located.folders_note():
+        file.notes.append(note)
     counts["images missing, left out"] = refuse_missing(
         located,
         faults,
@@ -164,6 +164,7 @@ def _records(
         named_as=f"coco:{json_file}:",
     )
     counts["images under another spelling"] = len(located.renamed)
+    counts["images outside the folder"] = len(located.outside)
     entries = [
         image_sizes.Stated(image_id, located.paths[name], size, file.title)
         for image_id, (name, size) in sorted(file.images.items(), key=_by_id)

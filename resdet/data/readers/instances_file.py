@@ -5,11 +5,11 @@ Not for: what is in it (`coco_entries`).
 
 from __future__ import annotations
 
-import gzip
 import zlib
 from pathlib import Path
 from typing import Any
 
+from resdet import bounded_files
 from resdet.errors import DataError
 from resdet.formats import foreign
 from resdet.formats.json_decoding import loads
@@ -23,16 +23,17 @@ def read_json(path: Path) -> dict[str, Any]:
         DataError: no such file, not JSON (states what it is), or not an object.
     """
     try:
-        data = path.read_bytes()
+        data = bounded_files.read_bytes(path)
     except FileNotFoundError:
         raise DataError(f"{path} does not exist. Put it there; see datasets/README.md.") from None
     except OSError as error:
         raise DataError(f"{path} cannot be read: {error.strerror}.") from None
     try:
-        data = gzip.decompress(data) if data.startswith(b"\x1f\x8b") else data
-        content = loads(data.removeprefix(b"\xef\xbb\xbf"))
-    except (EOFError, OSError, zlib.error) as error:
+        data = bounded_files.unpacked(data)
+    except (ValueError, EOFError, OSError, zlib.error) as error:
         raise DataError(f"{path} is cut off or damaged: {error}. Fetch it again.") from None
+    try:
+        content = loads(data.removeprefix(b"\xef\xbb\xbf"))
     except RecursionError:
         raise DataError(
             f"{path} is nested too deeply for an instances file. Fetch it again."
@@ -40,7 +41,7 @@ def read_json(path: Path) -> dict[str, Any]:
     except ValueError as error:
         head = data[: foreign.HEAD_BYTES]
         if not head.removeprefix(b"\xef\xbb\xbf").lstrip().startswith((b"{", b"[")):
-            description = foreign.describe(head, len(data), expected="JSON")
+            description = foreign.describe(head, len(data), expected="JSON", quotes=True)
             raise DataError(f"{path} {description}") from None
         raise DataError(
             f"{path} is cut off or damaged: after {len(data):,} bytes, {error}. Fetch it again."

@@ -30,6 +30,7 @@ class Located:
         ambiguous: listed names with several candidates, and these.
         renamed: listed names found under another spelling, and that spelling.
         by_base_name: listed names whose folders are not there, found by their last part.
+        outside: listed names that lead out of the folder to a file, being absolute or by "..".
         elsewhere: a folder below which all listed names lie, where none is below the one given.
     """
 
@@ -38,10 +39,17 @@ class Located:
     ambiguous: dict[str, list[str]] = field(default_factory=dict)
     renamed: dict[str, str] = field(default_factory=dict)
     by_base_name: list[str] = field(default_factory=list)
+    outside: list[str] = field(default_factory=list)
     elsewhere: str = ""
 
     def folders_note(self) -> str:
-        """The sentence on files that were found without the folders of their names; "" if none."""
+        """The sentence on files not in the folders of their names, or outside; "" if none."""
+        if self.outside:
+            return (
+                f"{len(self.outside):,} listed files lie outside the folder given "
+                f"({self.outside[0]!a}); they are read, as the list names them, and nothing is "
+                "written there"
+            )
         if not self.by_base_name:
             return ""
         return (
@@ -112,9 +120,14 @@ def _folder_of_all(folder: str, names: Sequence[str], suffixes: Sequence[str]) -
 def _locate(folder: str, names: Iterable[str], folders: _Folders) -> Located:
     files = Located()
     for name in names:
+        if not _can_be_a_file(name):
+            files.missing.append(name)
+            continue
         parent, base = os.path.split(os.path.join(folder, native(name)))
         if base in folders.entries(parent):
             files.paths[name] = os.path.join(parent, base)
+            if not _lies_below(folder, files.paths[name]):
+                files.outside.append(name)
             continue
         if "\\" in base and "\\" in name:
             # Written on Windows: its separators are part of the name here.
@@ -122,12 +135,30 @@ def _locate(folder: str, names: Iterable[str], folders: _Folders) -> Located:
         others = folders.other_spellings(parent, base)
         if len(others) == 1:
             files.paths[name] = os.path.join(parent, others[0])
+            if not _lies_below(folder, files.paths[name]):
+                files.outside.append(name)
             files.renamed[name] = others[0]
         elif others:
             files.ambiguous[name] = others
         else:
             files.missing.append(name)
     return files
+
+
+def _can_be_a_file(name: str) -> bool:
+    """Not so with NUL, or with half a pair of UTF-16 that stands for no byte of a name."""
+    try:
+        return "\0" not in native(name)
+    except UnicodeEncodeError:
+        return False
+
+
+def _lies_below(folder: str, path: str) -> bool:
+    """By their spelling: a link that somebody laid in the folder is part of it."""
+    if ".." not in path and path.startswith(os.path.join(folder, "")):
+        return True
+    root = os.path.abspath(folder)
+    return os.path.commonpath([root, os.path.abspath(path)]) == root
 
 
 class _Folders:

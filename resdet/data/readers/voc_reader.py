@@ -23,6 +23,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from resdet import bounded_files
 from resdet.data.checks import image_sizes
 from resdet.data.checks.boxes import Item, check_boxes
 from resdet.data.checks.faults import Faults
@@ -128,6 +129,9 @@ class _Reading:
             )
             self.counts[f"{what} missing, left out"] = left_out
             self.counts[f"{what} under another spelling"] = len(files.renamed)
+            self.counts[f"{what} outside the folder"] = len(files.outside)
+            if files.outside:
+                self.notes.append(f"{what}: {files.folders_note()}")
 
     def parse(self, ids: Sequence[str]) -> dict[str, VocFile]:
         """Annotations by id, of those whose image is there, too."""
@@ -136,7 +140,7 @@ class _Reading:
             path = self.xml.paths.get(f"{image_id}.xml")
             if path is None or f"{image_id}.jpg" not in self.images.paths:
                 continue
-            parsed = parse_voc(Path(path).read_bytes(), path)
+            parsed = _annotation(Path(path), path)
             files[image_id] = parsed
             self.counts.update(parsed.repairs)
             for line in parsed.faults:
@@ -309,6 +313,13 @@ def _place(
         item.record["annotations"].append(item.annotation)
 
 
+def _annotation(path: Path, where: str) -> VocFile:
+    try:
+        return parse_voc(bounded_files.read_bytes(path), where)
+    except OSError as error:
+        return VocFile(where, faults=[f"{where} cannot be read: {error.strerror}."])
+
+
 def _own_classes(root: Path, faults: Faults) -> tuple[str, ...]:
     """classes.txt, or the names in all annotations of the tree, sorted."""
     listed = root / "classes.txt"
@@ -329,7 +340,7 @@ def _own_classes(root: Path, faults: Faults) -> tuple[str, ...]:
     objects: Counter[str] = Counter()
     # Ids may have folders (day1/000001), as lists and images have.
     for path in sorted((root / "Annotations").rglob("*.xml")):
-        objects.update(o.name for o in parse_voc(path.read_bytes(), path.name).objects)
+        objects.update(o.name for o in _annotation(path, path.name).objects)
     spellings: dict[str, list[str]] = {}
     for name in sorted(objects):
         spellings.setdefault(name.casefold(), []).append(name)

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import contextlib
 import gc
-import gzip
 import json
 import math
 import shlex
@@ -22,6 +21,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from resdet import bounded_files
 from resdet.errors import DataError, ResdetError
 from resdet.formats import foreign
 from resdet.formats.json_decoding import loads
@@ -148,13 +148,13 @@ def read_json(path: Path | str, unreadable: type[ResdetError]) -> Any:
     """
     path = Path(path)
     try:
-        raw = path.read_bytes()
+        raw = path.read_bytes()  # a pipe, too, if somebody gave one
     except FileNotFoundError:
         raise DataError(f"{path} does not exist. Give the path of a JSON file.") from None
     except OSError as error:
         raise DataError(f"{path} is not readable: {error.strerror}.") from None
     try:
-        text = gzip.decompress(raw) if raw[:2] == b"\x1f\x8b" else raw
+        text = bounded_files.unpacked(raw)
         with collector_paused():
             return loads(text)
     except (ValueError, OSError, EOFError, RecursionError, zlib.error) as error:
@@ -196,7 +196,7 @@ def _other_format(path: Path) -> str:
             "it: write the same list with json.dump where it was made."
         )
     if head.lstrip()[:1] not in (b"[", b"{", b"\xef", b"\x1f"):
-        described = foreign.describe(head[: foreign.HEAD_BYTES], size, expected="JSON")
+        described = foreign.describe(head[: foreign.HEAD_BYTES], size, expected="JSON", quotes=True)
         return f"{path} {described}"
     first, _, rest = head.lstrip().partition(b"\n")
     if not rest.strip() or not first.startswith(b"{"):

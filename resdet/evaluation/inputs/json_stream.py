@@ -15,7 +15,6 @@ from __future__ import annotations
 
 import codecs
 import contextlib
-import gzip
 import io
 import json
 import zlib
@@ -23,6 +22,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+from resdet.bounded_files import BoundedGzip
 from resdet.errors import DataError, ResdetError
 from resdet.evaluation.inputs.arrays import collector_paused, unreadable_json
 
@@ -85,7 +85,7 @@ def _opened(path: Path) -> Iterator[io.BufferedIOBase]:
         if raw.peek(2)[:2] != b"\x1f\x8b":
             yield raw
             return
-        with gzip.open(raw) as file:
+        with BoundedGzip(raw, path.stat().st_size) as file:
             yield file
 
 

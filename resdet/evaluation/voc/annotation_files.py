@@ -11,6 +11,7 @@ from __future__ import annotations
 import math
 from pathlib import Path
 
+from resdet import bounded_files
 from resdet.errors import DataError
 from resdet.formats.voc_xml import VocFile, VocObject, parse_voc
 
@@ -25,7 +26,7 @@ def read_annotation(path: Path | str) -> VocFile:
     # Enough to find a file of a devkit tree, short enough to read.
     where = "/".join(path.parts[-3:])
     try:
-        data = path.read_bytes()
+        data = bounded_files.read_bytes(path)
     except FileNotFoundError:
         fault = (
             f"{path} does not exist. Add the annotation, or take {path.stem} out of the image list."

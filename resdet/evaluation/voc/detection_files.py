@@ -10,13 +10,12 @@ Not for: packing files for the VOC server, or scores (`voc_evaluation`).
 
 from __future__ import annotations
 
-import gzip
 from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 
-from resdet import profile
+from resdet import bounded_files, profile
 from resdet.atomic import write_text
 from resdet.errors import CheckFailed, DataError, first_few
 from resdet.evaluation.inputs.arrays import ImageId
@@ -109,10 +108,8 @@ def _five_numbers(parts: Sequence[str]) -> list[float] | None:
 
 def _lines(path: Path) -> list[str]:
     try:
-        raw = path.read_bytes()
-        if raw[:2] == b"\x1f\x8b":
-            raw = gzip.decompress(raw)
-        return raw.decode("utf-8-sig").splitlines()
+        raw = bounded_files.read_bytes(path)
+        return bounded_files.unpacked(raw).decode("utf-8-sig").splitlines()
     except (OSError, EOFError, ValueError) as error:
         raise CheckFailed(f"{path} is not readable as text: {error}.") from None
 

@@ -21,8 +21,11 @@ from typing import Any, TypeVar
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont, ImageOps
 
+from resdet.bounded_files import open_file
 from resdet.report.scores import SetScores
 
+# Those that data sets are read in; some others of Pillow's run programs.
+FORMATS = ("JPEG", "PNG", "GIF", "BMP", "TIFF", "WEBP", "PPM", "JPEG2000")
 SCORE_THRESHOLD = 0.5
 IOU_THRESHOLD = 0.5
 PICTURES_CAPTION = (
@@ -142,7 +145,7 @@ def draw_sample(scores: Sequence[SetScores], image_id: Any) -> list[Drawing] | N
     paths = [path for s in scores if (path := s.picture_of(image_id)) is not None]
     for path in dict.fromkeys(paths):
         try:
-            with Image.open(path) as file:
+            with open_file(path) as raw, Image.open(raw, formats=FORMATS) as file:
                 upright = ImageOps.exif_transpose(file) if scores[0].exif == "apply" else file
                 photo = upright.convert("RGB")
         except (OSError, ValueError, SyntaxError, EOFError, Image.DecompressionBombError):

@@ -90,6 +90,8 @@ def container_of(path: Path) -> str:
         inside = path / layout.CLASSIFIER
         hint = f" Did you mean {inside}?" if inside.exists() else ""
         raise WeightsError(f"{path} is a folder, expected a weight file.{hint}")
+    if not path.is_file():
+        raise WeightsError(f"{path} is a pipe, a socket or a device. Name a weight file.")
     size = path.stat().st_size
     with open(path, "rb") as f:
         head = f.read(foreign.HEAD_BYTES)
