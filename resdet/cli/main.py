@@ -99,7 +99,16 @@ def run_command(name: str, argv: Sequence[str]) -> int:
 
 
 def _exit_code_of(error: OSError) -> int:
-    """Prints the page of an error that nobody caught; 2 where its path is to blame, else 70."""
+    """Prints the page of an error that nobody caught.
+
+    2 where its path is to blame, 3 where a disk is full (the standard output's, too), else 70.
+    """
+    if error.errno == errno.ENOSPC:
+        where = error.filename or "what is written to"
+        sys.stderr.write(
+            f"\nNo space is left on {where}. Free some, and type the same command again.\n"
+        )
+        return 3
     if error.errno not in _UNUSABLE or error.filename is None:
         return _bug()
     paths = [_shown(str(n)) for n in (error.filename, error.filename2) if n is not None]

@@ -51,11 +51,17 @@ def split_name(text: str) -> tuple[str, Path]:
         ('YOLO v8', PosixPath('runs/a=b.json'))
 
     Raises:
-        UserError: there is no "=", or nothing on one side of it.
+        UserError: there is no "=", or nothing on one side of it, or the name is no text in the
+            locale's encoding.
     """
     name, _, file = text.partition("=")
     if not name or not file:
         raise UserError(f"--results {text}: give NAME=FILE, such as yolo=detections.json.")
+    if not name.isprintable():  # bytes that are no text arrive as lone surrogates
+        raise UserError(
+            f"--results {name!r}=…: the name has characters that cannot be printed. Where it looks "
+            "right, the locale's encoding is not UTF-8: export PYTHONUTF8=1 LC_ALL=C.UTF-8."
+        )
     return name, Path(file)
 
 

@@ -114,6 +114,22 @@ def test_an_error_of_the_system_without_a_path_stays_a_bug(monkeypatch, capsys):
     assert "secret.json: Permission denied." in capsys.readouterr().err
 
 
+def test_a_full_disk_without_a_path_is_a_page(monkeypatch, capsys):
+    """As Linux reports it for a standard output that is /dev/full."""
+    full = OSError(28, "No space left on device")
+    monkeypatch.setattr("resdet.cli.doctor.run", _fails(full))
+    assert run_command("doctor", []) == 3
+    page = capsys.readouterr().err
+    assert "No space is left on what is written to." in page and "bug" not in page
+
+
+def test_a_name_that_is_no_text_of_the_locale_is_a_page(capsys):
+    """Python hands on bytes that it cannot decode as lone surrogates; printing them would fail."""
+    args = ["--results", "a\udcfc=x.json", "b=y.json", "--gt", "gt.json"]
+    assert run_command("compare", args) == 2
+    assert "PYTHONUTF8=1" in capsys.readouterr().err
+
+
 def _fails(error):
     def run(args):
         raise error

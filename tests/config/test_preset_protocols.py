@@ -39,6 +39,7 @@ PAPER_DETECTOR: dict[str, Any] = {
     "MODEL.BACKBONE.FREEZE_AT": 2,
     # paper: ratios 1:1, 1:2, 2:1; nothing that crosses the border is trained on.
     "MODEL.ANCHOR_GENERATOR.ASPECT_RATIOS": [[0.5, 1.0, 2.0]],
+    "MODEL.ANCHOR_GENERATOR.OFFSET": 0.5,
     "MODEL.RPN.BOUNDARY_THRESH": 0,
     # VGG's width in paper and code; ResNet's is not stated.
     "MODEL.RPN.CONV_DIMS": [512],
