@@ -198,7 +198,7 @@ def differences(one: Path, other: Path, trainer: Trainer) -> list[str]:
 
 def _checkpoint(run: Path) -> dict[str, Any]:
     state = torch.load(run / LAST_CHECKPOINT, map_location="cpu", weights_only=True)
-    state.pop("run"), state.pop("metrics_bytes")
+    state.pop("run"), state.pop("metrics_bytes"), state["record"].pop("seconds")
     state["record"]["scalars"] = [s for s in state["record"]["scalars"] if s[0] not in TIMES]
     return dict(state)
 

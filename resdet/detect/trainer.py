@@ -11,7 +11,6 @@ from __future__ import annotations
 import logging
 import shutil
 import tempfile
-import time
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -248,8 +247,6 @@ class DetectorTraining:
             ]
         )
         self._log_trainable_stages()
-        before = float(self.run.info.get("train_seconds", 0.0))
-        began = time.monotonic()
         self.run.update(
             state="training",
             net={"name": cfg.MODEL.NET.NAME, "parameters": nets.parameters(self.model)},
@@ -257,7 +254,7 @@ class DetectorTraining:
             train_sets=sets,
         )
         loop.train(start, cfg.SOLVER.MAX_ITER)
-        self.run.update(train_seconds=before + time.monotonic() - began)
+        self.run.update(train_seconds=loop.seconds)
         average_buffers(self.model)
         if comm.is_main_process():
             self._write(self.run.path / layout.DETECTOR, cfg.SOLVER.MAX_ITER)

@@ -92,6 +92,8 @@ class Loop(TrainerBase):
         self._step_taken = False
         # This process stops, or a peer is gone, without the others taking part.
         self.is_alone = False
+        self._began = time.monotonic()
+        self._seconds_before = 0.0
         # Of the checkpoint that a resume begins with (`recorded`).
         self._earlier: Mapping[str, Any] = {}
 
@@ -99,6 +101,14 @@ class Loop(TrainerBase):
     def statistics(self) -> list[torch.Tensor]:
         """Buffers of the live norms, which differ from process to process."""
         return self._statistics
+
+    @property
+    def seconds(self) -> float:
+        """Of the whole training: since `train` began, and up to the checkpoint of a resume before.
+
+        Steps that a kill lost are not counted: the resume takes them again.
+        """
+        return time.monotonic() - self._began
 
     def state_dict(self) -> dict[str, Any]:
         model = getattr(self.model, "module", self.model)  # without DDP's wrapper
@@ -116,6 +126,7 @@ class Loop(TrainerBase):
         self.scheduler.load_state_dict(state["scheduler"])
         self.start_iter = self.iter = state["iteration"]
         self._earlier = state.get("record", {})
+        self._seconds_before = float(self._earlier.get("seconds", 0.0))
 
     @property
     def ends_its_last_step(self) -> bool:
@@ -123,7 +134,7 @@ class Loop(TrainerBase):
         return bool(self._earlier)
 
     def recorded(self, *, is_step_over: bool) -> dict[str, Any]:
-        """The scalars that the writers have yet to see, and whether hooks have yet to run.
+        """What the writers have yet to see, whether hooks have yet to run, and `seconds`.
 
         Args:
             is_step_over: every hook has run; else those behind the one that asks have not.
@@ -136,7 +147,7 @@ class Loop(TrainerBase):
             values = [list(pair) for pair in history.values()[-WINDOW - 1 :] if pair[1] < steps]
             if values and name not in CLOCKS:
                 scalars.append((name, values[-WINDOW:], bool(hints[name])))
-        return {"scalars": scalars, "is_step_over": is_step_over}
+        return {"scalars": scalars, "is_step_over": is_step_over, "seconds": self.seconds}
 
     def _go_on(self) -> None:
         """Ends the step before `start_iter` as it would have ended without a stop.
@@ -164,6 +175,7 @@ class Loop(TrainerBase):
         told of a training that stops itself (`on_stop`).
         """
         self.iter, self.start_iter, self.max_iter = start_iter, start_iter, max_iter
+        self._began = time.monotonic() - self._seconds_before
         if start_iter < max_iter:
             logger.info("training from step %d to %d", start_iter, max_iter)
         with EventStorage(start_iter) as self.storage, profile.section("training", "step"):

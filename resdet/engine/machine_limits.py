@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import os
 import signal
 import threading
 from collections.abc import Iterator
@@ -20,6 +21,8 @@ from resdet.errors import ResdetError, TrainingStopped
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+# Something else lies where a file belongs, or nobody may write there.
+_BARRED = (errno.EISDIR, errno.ENOTDIR, errno.EEXIST, errno.EACCES, errno.EPERM, errno.EROFS)
 _FULL_SIGNS = ("No space left on device", "Disk quota exceeded", "File too large",
                "PytorchStreamWriter failed writing", "inline_container")  # fmt: skip
 # torch's allocator for the CPU raises a plain RuntimeError.
@@ -58,13 +61,13 @@ def signals_raised() -> Iterator[None]:
 
 @contextlib.contextmanager
 def as_pages(folder: object) -> Iterator[None]:
-    """Errors of memory and disk as TrainingStopped (exit code 3); the last checkpoint stays.
+    """Errors of memory, disk and places as TrainingStopped (exit code 3); checkpoints stay.
 
     Args:
         folder: the run folder, for the message.
 
     Raises:
-        TrainingStopped: there is no memory or no disk left.
+        TrainingStopped: there is no memory or no disk left, or a file of the folder cannot be used.
     """
     try:
         yield
@@ -95,6 +98,8 @@ def _page(error: BaseException, folder: object) -> str | None:
         )
     if isinstance(error, ResdetError):
         return None
+    if isinstance(error, OSError) and error.errno in _BARRED:
+        return _page_of_place(error, folder)
     lacks_memory = isinstance(error, MemoryError | torch.OutOfMemoryError) or any(
         sign in text for sign in _NO_MEMORY
     )
@@ -106,4 +111,17 @@ def _page(error: BaseException, folder: object) -> str | None:
         "smaller images (INPUT.MIN_SIZE_TRAIN, PRETRAIN.CROP) or a smaller SOLVER.IMS_PER_BATCH; "
         f"the first changes what is computed by rounding alone. The last checkpoint in {folder} "
         "stays as it is."
+    )
+
+
+def _page_of_place(error: OSError, folder: object) -> str | None:
+    """Of a file in the run folder that cannot be opened or written; None for one elsewhere."""
+    # Of a rename the second is where the file belongs.
+    place = os.path.abspath(os.fsdecode(error.filename2 or error.filename or ""))
+    root = os.path.abspath(str(folder))
+    if place != root and not place.startswith(root + os.sep):
+        return None
+    return (
+        f"{place} cannot be used: {error.strerror}. Move away what lies there, or make {folder} "
+        "writable, and run the same command with --resume auto."
     )

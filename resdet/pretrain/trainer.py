@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import dataclasses
 import logging
-import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -106,7 +105,6 @@ class Pretraining:
         )
         self._statistics = "moving average"
         self._scores: dict[str, Any] = {}
-        self._began = time.monotonic()
         optimizer = with_fused_step(build_optimizer(cfg, self.net), cfg.ENGINE.FUSED_OPTIMIZER)
         self.model = distributed(self.net)
         self.logits = compiled(self._logits, cfg.ENGINE.COMPILE, cfg.MODEL.DEVICE)
@@ -254,10 +252,9 @@ class Pretraining:
         )
         settings = ", ".join(self._settings_of_speed()) or "all keys off"
         logger.info("speed: %s (docs/speed.md has what each key does)", settings)
-        self._began = time.monotonic() - float(self.run.info.get("train_seconds", 0.0))
         self.run.update(state="training", net=self._describe_net(), train_sets=sets)
         self.loop.train(start, cfg.SOLVER.MAX_ITER)
-        seconds = self._seconds()
+        seconds = self.loop.seconds
         self.run.update(train_seconds=seconds)
         with lost_images_stop():
             self._recompute_statistics()
@@ -283,11 +280,8 @@ class Pretraining:
             read=_record_in,
         )
 
-    def _seconds(self) -> float:
-        return time.monotonic() - self._began
-
     def _write_best(self, path: Path, record: Record) -> None:
-        card = self.card(self._scores, record["step"], self._seconds())
+        card = self.card(self._scores, record["step"], self.loop.seconds)
         card = dataclasses.replace(card, training={**card.training, "best": record})
         weights.save(path, self.net.state_dict(), card)
 

@@ -1,8 +1,8 @@
 """A run folder belongs to one process at a time: lock.json (`docs/faults.md` F72).
 
-On one host a process lives if its number does and it started when the lock says, since numbers come
-again: in a container each process is number 1. On another host it lives as long as it touches the
-lock now and then.
+On one host a process lives if its number does, has not ended, and started when the lock says, since
+numbers come again: in a container each process is number 1. On another host it lives as long as it
+touches the lock now and then.
 
 Not for: the threads of one process.
 """
@@ -37,6 +37,9 @@ SIGN_OF_LIFE_SECONDS = 60.0
 # Where the file system has no hard links, a lock is empty for a moment.
 WRITTEN_SECONDS = 10.0
 WAIT_SECONDS = 5.0
+# A process that has ended keeps its number until its parent asks, for ever in a container whose
+# first process does not.
+ENDED = ("Z", "X")
 
 
 @contextlib.contextmanager
@@ -180,6 +183,8 @@ def _lives(pid: int, started: Any) -> bool:
         return False
     except PermissionError:
         pass
+    if (_stat(pid) or "?")[0] in ENDED:
+        return False
     now = _started(pid)
     return now is None or started is None or now == started
 
@@ -187,11 +192,19 @@ def _lives(pid: int, started: Any) -> bool:
 def _started(pid: int) -> int | None:
     """When a process began, in ticks since the boot; None where the system does not tell."""
     try:
-        stat = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace")
-        # The name of the program, in brackets, may hold blanks; 20 fields behind it comes the time.
-        return int(stat.rpartition(")")[2].split()[19])
-    except (OSError, ValueError, IndexError):
+        return int(_stat(pid)[19])
+    except (ValueError, IndexError):
         return None
+
+
+def _stat(pid: int) -> list[str]:
+    """What Linux tells of a process: its state first; empty where the system does not tell."""
+    try:
+        stat = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return []
+    # The name of the program, in brackets, may hold blanks.
+    return stat.rpartition(")")[2].split()
 
 
 def _touch(path: Path, ended: threading.Event) -> None:

@@ -209,6 +209,7 @@ ROWS = {
     "another process": ("3", "test_two_processes_stop_together_and_go_on_to_the_bit"),
     "the processes cannot": ("3", "test_processes_that_cannot_meet_end_with_a_page"),
     "no space": ("3", "test_a_full_disk_is_a_page_wherever_it_strikes"),
+    "a file of the run folder cannot": ("3", "test_a_place_that_cannot_be_used_is_a_page"),
     "memory of": ("3", "test_a_machine_that_is_too_small_is_a_page"),
     "the run folder is removed": ("3", "test_a_folder_that_was_removed_is_not_made_again"),
     "a checkpoint is damaged": ("0", "test_a_flipped_byte_is_either_seen_or_harmless"),

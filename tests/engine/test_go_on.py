@@ -1,6 +1,7 @@
 """A resume ends the step before it as it would have ended: metrics, evaluations, leftovers."""
 
 import json
+import types
 
 import pytest
 import torch
@@ -189,3 +190,30 @@ def test_a_worker_that_dies_while_a_step_is_computed_stops_with_a_true_state(tmp
     whole.train(0, kept)
     expected, output = whole.model.state_dict(), again.model.state_dict()
     assert all(torch.equal(output[name], expected[name]) for name in expected)
+
+
+def test_seconds_of_killed_attempts_count_up_to_their_checkpoint(tmp_path, monkeypatch):
+    """A step takes one second here; the two steps after the checkpoint are taken twice."""
+    clock = [100.0]
+    times = types.SimpleNamespace(monotonic=lambda: clock[0], perf_counter=lambda: clock[0])
+    monkeypatch.setattr("resdet.engine.loop.time", times)
+
+    class Second(Killed):
+        def before_step(self):
+            clock[0] += 1
+            super().before_step()
+
+    run = make_run(tmp_path / "r")
+    loop = make_loop()
+    with pytest.raises(RuntimeError):
+        train(run, 0, Second(7), loop=loop)
+    again = make_loop()
+    assert resume(again, run) == 5
+    clock[0] += 1000
+    train(run, 5, Second(99), loop=again)
+    assert again.seconds == STEPS
+    finished = make_loop()
+    assert resume(finished, run) == STEPS
+    clock[0] += 1000
+    train(run, STEPS, loop=finished)
+    assert finished.seconds == STEPS

@@ -200,6 +200,21 @@ def test_weights_that_cannot_be_written_are_a_page(tmp_path, small_files):
     assert not [*tmp_path.iterdir()]
 
 
+@pytest.mark.parametrize("number", [errno.EISDIR, errno.EACCES, errno.EROFS])
+def test_a_place_that_cannot_be_used_is_a_page(tmp_path, number):
+    """In the run folder alone: any other place is a matter of who opened it."""
+    words = os.strerror(number)
+    renamed = OSError(number, words, str(tmp_path / "a.tmp"), None, str(tmp_path / "r/card.json"))
+    for error in (OSError(number, words, str(tmp_path / "r/log.txt")), renamed):
+        with (
+            pytest.raises(TrainingStopped, match=rf"r/\w+\.\w+ cannot be used: {words}. Move"),
+            machine_limits.as_pages(tmp_path / "r"),
+        ):
+            raise error
+    with pytest.raises(OSError, match=words), machine_limits.as_pages(tmp_path / "r"):
+        raise OSError(number, words, str(tmp_path / "r2"))
+
+
 def test_other_errors_stay_what_they_are():
     for error in (
         RuntimeError("sizes differ"),

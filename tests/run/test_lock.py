@@ -4,6 +4,7 @@ import json
 import multiprocessing
 import os
 import socket
+import sys
 import time
 
 import pytest
@@ -31,6 +32,22 @@ def test_a_number_that_came_again_is_not_the_owner(tmp_path):
         RunError, match=rf"process {os.getpid()} on .* since then.*remove .*lock.json"
     ):
         held(path, "now").__enter__()
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="/proc tells what has ended")
+def test_an_owner_that_ended_and_that_nobody_asked_for_holds_nothing(tmp_path):
+    """A zombie: in a container whose first process reaps none it stays for ever."""
+    pid = os.fork()
+    if pid == 0:
+        os._exit(0)
+    os.waitid(os.P_PID, pid, os.WEXITED | os.WNOWAIT)
+    path = tmp_path / "lock.json"
+    left_by(path, pid=pid, started=lock._started(pid))
+    try:
+        with held(path, "now"):
+            assert json.loads(path.read_text(encoding="utf-8"))["since"] == "now"
+    finally:
+        os.waitpid(pid, 0)
 
 
 def test_another_host_lives_as_long_as_it_shows(tmp_path, monkeypatch):
