@@ -326,7 +326,7 @@ def _hash(truth: Mapping[str, Any]) -> str:
         sorted(
             json.dumps([
                 a["image_id"], a["category_id"], a["bbox"], a.get("area"),
-                int(a.get("iscrowd", 0)), int(a.get("difficult", 0)),
+                int(a.get("iscrowd") or 0), int(a.get("difficult") or 0),
             ])
             for a in truth["annotations"]
         ),
