@@ -7,7 +7,6 @@ import logging
 from pathlib import Path
 from typing import Any
 
-import yaml
 from detectron2.utils import comm
 
 from resdet import weights
@@ -114,7 +113,7 @@ def _file_to_score(config: Config, folder: Path, args: argparse.Namespace) -> We
     stated, own = cfg.MODEL.WEIGHTS, str(folder / layout.CLASSIFIER)
     if (folder / layout.RUN).exists():
         run = Run.open(folder)
-        made_from = yaml.safe_load(run.config_text)["MODEL"]["WEIGHTS"]
+        made_from = training_command.config_of(run)["MODEL"]["WEIGHTS"]
         if stated and stated not in (made_from, own):
             raise RunError(
                 f"MODEL.WEIGHTS is {stated}, but {folder} is the run of another classifier, made "

@@ -10,7 +10,6 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import yaml
 from detectron2.data import DatasetCatalog, MetadataCatalog
 from detectron2.utils import comm
 
@@ -288,7 +287,7 @@ def _detector_to_score(config: Config, args: argparse.Namespace) -> _StartingPoi
     path = Path(cfg.MODEL.WEIGHTS) if cfg.MODEL.WEIGHTS else folder / layout.DETECTOR
     if (folder / layout.RUN).exists():
         run = Run.open(folder)
-        made_from = yaml.safe_load(run.config_text)["MODEL"]["WEIGHTS"]
+        made_from = training_command.config_of(run)["MODEL"]["WEIGHTS"]
         if cfg.MODEL.WEIGHTS and cfg.MODEL.WEIGHTS not in (
             made_from,
             str(folder / layout.DETECTOR),

@@ -332,7 +332,24 @@ def _device_name(device: str) -> str:
 
 def _stored_keys(run: Run) -> dict[str, Any]:
     """Key to value of the run's config; a key that is newer than the run is off, as it was then."""
-    return {**dict(flatten(get_cfg())), **dict(flatten(yaml.safe_load(run.config_text)))}
+    return {**dict(flatten(get_cfg())), **dict(flatten(config_of(run)))}
+
+
+def config_of(run: Run) -> dict[str, Any]:
+    """The run's config.yaml as a tree; raises RunError where it holds none."""
+    try:
+        tree = yaml.safe_load(run.config_text)
+    except (yaml.YAMLError, ValueError, RecursionError):
+        tree = None
+    # One key, by which weights are told from those that a command states, stands for the rest.
+    model = tree.get("MODEL") if isinstance(tree, dict) else None
+    if not isinstance(model, dict) or not isinstance(model.get("WEIGHTS"), str):
+        raise RunError(
+            f"{run.path / layout.CONFIG} is damaged: it holds no config of a run. Bring back a "
+            "copy of it, or make the run again."
+        )
+    assert isinstance(tree, dict)
+    return tree
 
 
 def _refuse_other_config(run: Run, config: Config) -> None:

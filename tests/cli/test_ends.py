@@ -59,6 +59,17 @@ def test_a_signal_in_the_final_scoring_ends_in_order(place, monkeypatch, capsys,
     assert Run.open("r").state == "finished"
 
 
+@pytest.mark.parametrize(
+    "text", ["[null]", "5", "MODEL: 5", "MODEL: {WEIGHTS: []}", "a: &a [*a", ""]
+)
+def test_a_config_that_is_none_is_a_page(place, capsys, text):
+    assert pretrain() == 0
+    (Path("r") / "config.yaml").write_text(text, encoding="utf-8")
+    for door in (["--resume", "auto"], ["--eval-only"]):
+        assert run_command("pretrain_cls", ["--config", "c.yaml", "--output", "r", *door]) == 2
+        assert "config.yaml is damaged: it holds no config" in capsys.readouterr().err
+
+
 def test_a_signal_after_the_work_leaves_a_finished_run(place, monkeypatch):
     hand_over = pretraining.Pretraining._hand_over
 
