@@ -71,13 +71,14 @@ def test_a_config_that_is_none_is_a_page(place, capsys, text):
 
 
 def test_a_signal_after_the_work_leaves_a_finished_run(place, monkeypatch):
-    hand_over = pretraining.Pretraining._hand_over
+    update = Run.update
 
-    def signalled(self, *args):
-        hand_over(self, *args)
-        os.kill(os.getpid(), signal.SIGTERM)
+    def signalled(self, **values):
+        update(self, **values)
+        if values.get("state") == "finished":
+            os.kill(os.getpid(), signal.SIGTERM)
 
-    monkeypatch.setattr(pretraining.Pretraining, "_hand_over", signalled)
+    monkeypatch.setattr(Run, "update", signalled)
     assert pretrain() == 143
     assert Run.open("r").state == "finished" and not list(Path("r").glob("lock*"))
 

@@ -326,6 +326,7 @@ def test_the_command_exports_a_run_and_compares_on_its_pictures(tmp_path, capsys
 
 
 def test_a_run_of_another_kind_is_refused(tmp_path):
-    write_json(tmp_path / "run.json", {"kind": "classification", "state": "finished"})
+    content = {"id": "a", "kind": "classification", "state": "finished", "created": "now"}
+    write_json(tmp_path / "run.json", content)
     with pytest.raises(RunError, match="is a classification run, export takes a detection run"):
         detector_export.detector_of(Run.open(tmp_path))
