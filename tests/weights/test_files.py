@@ -57,7 +57,7 @@ def test_flipped_bytes_of_a_torch_file_are_found(tmp_path):
     ("content", "message"),
     [
         (b"", "is empty"),
-        (b"<!DOCTYPE html><html>", "is a web page .*, not weights"),
+        (b"<!DOCTYPE html><html>", "is a web page, not weights"),
         (b"version https://git-lfs.github.com/spec/v1\noid", "is a Git LFS pointer"),
         (b"GIF89a......", "neither a safetensors, a torch"),
         (b"PK\x03\x04" + b"x" * 100, "is cut off"),
