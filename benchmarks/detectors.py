@@ -20,7 +20,7 @@ from torch import nn
 
 import resdet.detect  # noqa: F401 registers
 from resdet.config import get_cfg, resolve
-from resdet.detect.model import fill_from_weights_and_net
+from resdet.detect.architecture.model import fill_from_weights_and_net
 
 CONFIGS = Path(__file__).resolve().parents[1] / "configs"
 # Our config, and what Detectron2's model zoo has of that kind; "" where it has none.

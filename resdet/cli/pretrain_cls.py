@@ -21,7 +21,7 @@ from resdet.config import (
     refuse_late_flags,
 )
 from resdet.data import DataOptions, catalog
-from resdet.detect import derived_keys
+from resdet.detect.architecture import derived_keys
 from resdet.engine import processes
 from resdet.engine.profiling import profiled
 from resdet.engine.speed.torch_compile import require_compiler

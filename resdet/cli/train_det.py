@@ -27,8 +27,9 @@ from resdet.config import (
 from resdet.data import DataOptions, DetectionSet, catalog
 from resdet.data.images.reader import ImageReader
 from resdet.data.serialized import SerializedList
-from resdet.detect import derived_keys, expected_results
-from resdet.detect.model import build_faults_as_pages, fill_from_weights_and_net
+from resdet.detect import expected_results
+from resdet.detect.architecture import derived_keys
+from resdet.detect.architecture.model import build_faults_as_pages, fill_from_weights_and_net
 from resdet.detect.partial_results import Policy
 from resdet.detect.trainer import DetectorTraining
 from resdet.engine import processes

@@ -9,7 +9,8 @@ presets         the config files that come with resdet, by name; needs no packag
 
 The names below come from `config`, which is imported at their first use: it needs Detectron2.
 
-What follows from card, net and data sets is `resdet.detect.derived_keys`: it knows detection.
+What follows from card, net and data sets is in `resdet.detect.architecture.derived_keys`: it knows
+detection.
 """
 
 import importlib

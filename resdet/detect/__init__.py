@@ -5,9 +5,9 @@ sets that Detectron2 lacks; nothing else of Detectron2 is touched.
 """
 
 from resdet.data import catalog
-from resdet.detect.backbone import NetBackbone, build_net, build_net_backbone
-from resdet.detect.fpn import build_net_fpn_backbone
-from resdet.detect.region_heads import RegionHeads
+from resdet.detect.architecture.backbone import NetBackbone, build_net, build_net_backbone
+from resdet.detect.architecture.fpn import build_net_fpn_backbone
+from resdet.detect.architecture.region_heads import RegionHeads
 
 catalog.register()
 

@@ -25,9 +25,10 @@ from torch import nn
 from resdet import nets, profile, weights
 from resdet.data.images.reader import ImageReader
 from resdet.data.records import DetectionSet, part_of
-from resdet.detect import inference
+from resdet.detect import inference, starting_weights
 from resdet.detect import partial_results as finished
-from resdet.detect.backbone import net_part, trunk_of
+from resdet.detect.architecture.backbone import net_part
+from resdet.detect.curve_numbers import curve_names, scalars_of
 from resdet.detect.fast.fast_detector import fast, skipped
 from resdet.detect.fast.fast_training import speed_up
 from resdet.detect.loading import (
@@ -39,6 +40,7 @@ from resdet.detect.loading import (
     training_records,
 )
 from resdet.detect.profile_hooks import watch
+from resdet.detect.starting_weights import Tensors
 from resdet.engine.checkpoint import Checkpoints, is_whole, resume
 from resdet.engine.data_hashes import hash_of_files, hold_against
 from resdet.engine.data_workers import batches_ahead, num_workers
@@ -50,11 +52,10 @@ from resdet.engine.speed.fused_optimizer import with_fused_step
 from resdet.engine.speed.precision import Precision
 from resdet.engine.start_checks import processes_here, require_disk, require_shared_memory
 from resdet.engine.versions import versions
-from resdet.errors import ConfigError, WeightsError
+from resdet.errors import ConfigError
 from resdet.evaluation.inputs.result_folder import FolderResult, evaluate_folder
 from resdet.run import layout
 from resdet.run.folder import Run, atomic_path, utc_now, write_json
-from resdet.weights.tensor_checks import refuse_untrained_norms
 
 logger = logging.getLogger("resdet.detect")
 
@@ -98,76 +99,38 @@ class DetectorTraining:
 
     # -- weights ---------------------------------------------------------------------------
 
-    def load_backbone(self, tensors: Mapping[str, torch.Tensor], where: str) -> weights.Transfer:
-        """A classifier's tensors into trunk and tail, every one counted.
-
-        Raises:
-            WeightsError: one is missing, of another shape or left over, or no norm was ever
-                trained.
-        """
-        refuse_untrained_norms(tensors, where)
-        received = weights.transfer(
-            net_part(self.model),
-            tensors,
-            where=where,
-            declared_new=tuple(self.cfg.TRANSFER.NEW),
-            # Detectron2's own ResNet leaves the last layer behind.
-            optional=getattr(trunk_of(self.model), "left_behind", ("linear.*",)),
-        )
-        logger.info("%s: %s\n%s", where, received, received.table())
+    def load_backbone(self, tensors: Tensors, where: str) -> weights.Transfer:
+        """A classifier's tensors into trunk and tail; raises as `starting_weights`."""
+        new = tuple(self.cfg.TRANSFER.NEW)
+        received = starting_weights.load_backbone(self.model, tensors, where, new)
         self.run.write(layout.TRANSFER, {"file": where, **received.to_dict()})
         return received
 
     def load_detector(
-        self,
-        tensors: Mapping[str, torch.Tensor],
-        where: str,
-        classes: Sequence[str] | None = None,
+        self, tensors: Tensors, where: str, classes: Sequence[str] | None = None
     ) -> None:
-        """A whole detector, as a run or Detectron2 saved it.
+        """A whole detector, as a run or Detectron2 saved it; raises as `starting_weights`.
 
         Args:
             classes: those of its predictors, to fit them to this training's, () where
                 unknown; None: it is to be scored, and nothing may be new.
-
-        Raises:
-            WeightsError: a tensor is missing, left over or of another shape.
         """
-        buffers = ("pixel_mean", "pixel_std")
-        for name in buffers:
-            own = getattr(self.model, name, None)
-            if name in tensors and own is not None and tensors[name].numel() == 3:
-                stated, ours = tensors[name].flatten(), own.flatten().cpu()
-                if not torch.allclose(stated.float(), ours.float(), atol=1e-3):
-                    raise WeightsError(
-                        f"{where} was trained with {name} {stated.tolist()}, the config has "
-                        f"{ours.tolist()}. Set MODEL.{name.upper()} and INPUT.FORMAT as it was "
-                        "trained."
-                    )
-        given = {
-            k: v for k, v in tensors.items() if k not in buffers and "anchor_generator" not in k
-        }
-        receiver = _WithoutBuffers(self.model)
-        fitted = weights.Heads()
-        if classes is not None:
-            fitted = weights.fit_heads(
+        if classes is None:
+            starting_weights.load_detector(self.model, tensors, where)
+            return
+        received, fitted = starting_weights.load_detector(
+            self.model,
+            tensors,
+            where,
+            lambda given, own: weights.fit_heads(
                 given,
-                receiver.state_dict(),
+                own,
                 classes,
                 self.train_sets[0].classes,
                 how=self.cfg.TRANSFER.HEADS,
                 where=where,
-            )
-        received = weights.transfer(
-            receiver,
-            {**given, **fitted.tensors},
-            where=where,
-            declared_new=fitted.new,
-            optional=(),
+            ),
         )
-        logger.info("%s: %s\n%s", where, received, received.table())
-        if classes is None:
-            return
         logger.info("%s: %s", where, fitted.sentence)
         report = {"file": where, **received.to_dict(), "heads": fitted.sentence}
         # (class in the file, class here) of every predictor that arrived.
@@ -267,7 +230,7 @@ class DetectorTraining:
     def _best_model(self) -> BestModel | None:
         """Keeps the best detector by TEST.BEST_METRIC; None where that is off (F37)."""
         sets = {s.name: s for s in self.test_sets if s.annotated}
-        metric = metric_of(self.cfg, {name: _headline_names(s) for name, s in sets.items()})
+        metric = metric_of(self.cfg, {name: curve_names(s) for name, s in sets.items()})
         if not metric:
             return None
         return BestModel(
@@ -448,13 +411,13 @@ class DetectorTraining:
 
     def _scalars(self) -> dict[str, float]:
         part = self.cfg.TEST.EVAL_IMAGES
-        return _scalars_of(self._evaluate_parts() if part else self.evaluate())
+        return scalars_of(self._evaluate_parts() if part else self.evaluate())
 
     def finish(self, numbers: Mapping[str, FolderResult | None]) -> None:
         """Notes the end of the run; `numbers` are those of the trained detector."""
         if comm.is_main_process():
             if self.best:
-                self.best.offer(self.cfg.SOLVER.MAX_ITER, _scalars_of(numbers))
+                self.best.offer(self.cfg.SOLVER.MAX_ITER, scalars_of(numbers))
             self.run.update(
                 state="finished",
                 finished=utc_now(),
@@ -462,30 +425,6 @@ class DetectorTraining:
                 test_sets=[_describe(s) for s in self.test_sets],
                 image_repairs=dict(self.reader.counts),
             )
-
-
-def headline(result: FolderResult) -> dict[str, float]:
-    """The numbers of a set that a curve shows, in percent."""
-    numbers: dict[str, float | None] = {}
-    if result.coco:
-        numbers |= {key: result.coco.numbers[key] for key in ("AP", "AP50")}
-    if result.voc:
-        numbers["AP50"] = result.voc.primary.mean_ap
-    return {key: 100 * value for key, value in numbers.items() if value is not None}
-
-
-def _scalars_of(numbers: Mapping[str, FolderResult | None]) -> dict[str, float]:
-    return {
-        f"{name}/{key}": value
-        for name, result in numbers.items()
-        if result is not None
-        for key, value in headline(result).items()
-    }
-
-
-def _headline_names(data: DetectionSet) -> tuple[str, ...]:
-    """The names that `headline` has for this set."""
-    return ("AP", "AP50") if "coco" in data.evaluators else ("AP50",)
 
 
 def _record_in(path: Path) -> Record | None:
@@ -503,16 +442,3 @@ def _describe(data: DetectionSet) -> dict[str, Any]:
         "classes": list(data.classes),
         "counts": dict(data.counts),
     }
-
-
-class _WithoutBuffers(nn.Module):
-    """A model whose state is only what files hold: no anchors, no pixel statistics."""
-
-    def __init__(self, model: nn.Module):
-        super().__init__()
-        for name, child in model.named_children():
-            self.add_module(name, child)
-
-    def state_dict(self, *args: Any, **kwargs: Any) -> Any:
-        state = super().state_dict(*args, **kwargs)
-        return {k: v for k, v in state.items() if "anchor_generator" not in k}

@@ -17,7 +17,7 @@ import resdet.detect  # noqa: F401 registers
 from resdet.config import config as config_module
 from resdet.config import get_cfg, get_key, leaves, resolve
 from resdet.config.config import flatten
-from resdet.detect.model import build_faults_as_pages, fill_from_weights_and_net
+from resdet.detect.architecture.model import build_faults_as_pages, fill_from_weights_and_net
 from resdet.errors import ConfigError
 
 KEYS = [key for key, _ in flatten(get_cfg())]

@@ -9,7 +9,7 @@ pytest.importorskip("detectron2")
 
 
 from resdet.config import check_reference_batch, flatten, get_key, resolve
-from resdet.detect.model import fill_from_weights_and_net
+from resdet.detect.architecture.model import fill_from_weights_and_net
 from tests.support.preset_files import (
     CONFIGS,
     DC5_LEAVES,

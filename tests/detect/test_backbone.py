@@ -12,9 +12,9 @@ from detectron2.modeling import build_model
 
 import resdet.detect  # noqa: F401 registers
 from resdet.config import resolve
-from resdet.detect import model
-from resdet.detect.backbone import build_net_backbone, net_part, norm_of_stage
-from resdet.detect.model import fill_from_weights_and_net
+from resdet.detect.architecture import model
+from resdet.detect.architecture.backbone import build_net_backbone, net_part, norm_of_stage
+from resdet.detect.architecture.model import fill_from_weights_and_net
 from resdet.errors import ConfigError, WeightsError
 from resdet.nets import build
 from resdet.weights import Card, Input

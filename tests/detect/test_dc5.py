@@ -12,7 +12,7 @@ from detectron2.modeling import build_model
 
 from resdet import nets
 from resdet.config import resolve
-from resdet.detect.model import fill_from_weights_and_net
+from resdet.detect.architecture.model import fill_from_weights_and_net
 from resdet.detect.trainer import DetectorTraining
 from resdet.errors import ConfigError
 from resdet.weights import Card, Input

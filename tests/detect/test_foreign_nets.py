@@ -13,9 +13,9 @@ from detectron2.modeling import build_model
 import resdet.detect  # noqa: F401 registers
 from resdet import nets, weights
 from resdet.config import net_options, resolve
-from resdet.detect import derived_keys
-from resdet.detect.backbone import build_net, net_part
-from resdet.detect.norms import FrozenBatchNormAct2d
+from resdet.detect.architecture import derived_keys
+from resdet.detect.architecture.backbone import build_net, net_part
+from resdet.detect.architecture.norms import FrozenBatchNormAct2d
 from resdet.errors import ConfigError
 from resdet.nets import registry
 from resdet.run.folder import Run

@@ -16,8 +16,8 @@ from detectron2.utils.events import EventStorage
 
 from resdet import nets
 from resdet.config import resolve
-from resdet.detect.fpn import PooledLevels, build_net_fpn_backbone, pyramid_stages
-from resdet.detect.model import fill_from_weights_and_net
+from resdet.detect.architecture.fpn import PooledLevels, build_net_fpn_backbone, pyramid_stages
+from resdet.detect.architecture.model import fill_from_weights_and_net
 from resdet.detect.trainer import DetectorTraining
 from resdet.errors import ConfigError
 from resdet.nets import Stage

@@ -11,9 +11,9 @@ pytest.importorskip("detectron2")
 from detectron2.layers import FrozenBatchNorm2d, NaiveSyncBatchNorm
 
 from resdet import nets
-from resdet.detect import norms
-from resdet.detect.backbone import freeze
-from resdet.detect.norms import FrozenBatchNormAct2d, disable_dropout, freeze_norms
+from resdet.detect.architecture import norms
+from resdet.detect.architecture.backbone import freeze
+from resdet.detect.architecture.norms import FrozenBatchNormAct2d, disable_dropout, freeze_norms
 from resdet.errors import ConfigError
 from tests.support import detectron2_main
 

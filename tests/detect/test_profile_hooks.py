@@ -13,7 +13,7 @@ from detectron2.modeling import build_model
 import resdet.detect  # noqa: F401 registers
 from resdet import profile
 from resdet.config import resolve
-from resdet.detect.model import fill_from_weights_and_net
+from resdet.detect.architecture.model import fill_from_weights_and_net
 from resdet.detect.profile_hooks import watch
 from resdet.run.folder import Run
 from tests.support import children, tiny, trainings

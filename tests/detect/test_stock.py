@@ -15,7 +15,7 @@ from detectron2.utils.events import EventStorage
 
 import resdet.detect  # noqa: F401 registers
 from resdet.config import get_cfg, resolve
-from resdet.detect.model import fill_from_weights_and_net
+from resdet.detect.architecture.model import fill_from_weights_and_net
 from resdet.detect.trainer import DetectorTraining
 from resdet.errors import WeightsError
 

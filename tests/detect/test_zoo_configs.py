@@ -25,7 +25,7 @@ from resdet import nets
 from resdet.config import Config, resolve
 from resdet.config.config_file import read_file
 from resdet.detect import expected_results
-from resdet.detect.model import fill_from_weights_and_net
+from resdet.detect.architecture.model import fill_from_weights_and_net
 from resdet.detect.trainer import DetectorTraining
 from resdet.errors import ConfigError
 from resdet.weights import Card

@@ -16,9 +16,9 @@ from benchmarks.detectors import pair
 from resdet.cli.main import run_command
 from resdet.cli.training_command import read_config
 from resdet.config import resolve
+from resdet.detect.architecture.model import fill_from_weights_and_net
 from resdet.detect.fast.fast_detector import fast
 from resdet.detect.fast.fast_training import speed_up
-from resdet.detect.model import fill_from_weights_and_net
 from resdet.engine import parallel
 from resdet.engine.loop import Loop
 from resdet.engine.parallel import distributed

@@ -257,7 +257,7 @@ def test_vgg_on_one_year_is_held_against_its_own_number() -> None:
 def preset_match(name: str, net: str, preset: str) -> published_numbers.ProtocolMatch:
     pytest.importorskip("detectron2")
     from resdet.config import check_reference_batch, flatten, resolve
-    from resdet.detect.model import fill_from_weights_and_net
+    from resdet.detect.architecture.model import fill_from_weights_and_net
     from tests.support.preset_files import CONFIGS
 
     config = resolve(CONFIGS / preset, ["MODEL.WEIGHTS", "x"])

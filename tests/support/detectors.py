@@ -10,7 +10,7 @@ from detectron2.modeling import build_model
 
 import resdet.detect  # noqa: F401 registers
 from resdet.config import get_cfg, resolve
-from resdet.detect.model import fill_from_weights_and_net
+from resdet.detect.architecture.model import fill_from_weights_and_net
 from resdet.nets import build
 
 CONFIGS = Path(__file__).resolve().parents[2] / "configs"

@@ -25,7 +25,7 @@ from detectron2.utils import comm
 from resdet.config import data_options, get_cfg, set_key
 from resdet.data import DataOptions, catalog
 from resdet.data.records import ClassificationSet
-from resdet.detect import derived_keys
+from resdet.detect.architecture import derived_keys
 from resdet.engine.data_workers import usable_cores
 from resdet.engine.speed.precision import Precision
 from resdet.engine.versions import versions

@@ -21,14 +21,14 @@ import torch
 from detectron2.layers import Conv2d, FrozenBatchNorm2d
 from torch import nn
 
-from resdet.detect.backbone import NetBackbone
+from resdet.detect.architecture.backbone import NetBackbone
+from resdet.detect.architecture.fpn import NetFPN
+from resdet.detect.architecture.region_heads import RegionHeads
 from resdet.detect.fast.box_head import BoxHead, accelerate, can_be_accelerated, native_box_head
 from resdet.detect.fast.folding import fold_norms, is_plain
 from resdet.detect.fast.proposals import HiddenLayer, ShortNMS, plain_head
 from resdet.detect.fast.region_features import CHUNK, pooler_for, unsupported_reason
 from resdet.detect.fast.winograd import WinogradConv, fits
-from resdet.detect.fpn import NetFPN
-from resdet.detect.region_heads import RegionHeads
 from resdet.engine.speed.precision import Precision
 from resdet.nets.net import Conv
 

@@ -21,7 +21,9 @@ from typing import Any
 
 import torch
 
-from resdet.detect.backbone import NetBackbone
+from resdet.detect.architecture.backbone import NetBackbone
+from resdet.detect.architecture.fpn import NetFPN
+from resdet.detect.architecture.region_heads import RegionHeads
 from resdet.detect.fast.box_head import accelerate, can_be_accelerated
 from resdet.detect.fast.fast_detector import skipped
 from resdet.detect.fast.folding import fold_while_training
@@ -33,8 +35,6 @@ from resdet.detect.fast.region_features import (
     pooler_for,
     unsupported_reason,
 )
-from resdet.detect.fpn import NetFPN
-from resdet.detect.region_heads import RegionHeads
 from resdet.engine.speed.precision import Precision
 
 logger = logging.getLogger("resdet.detect.fast.fast_training")

@@ -25,9 +25,9 @@ from detectron2.layers import ROIAlign
 from torch import nn
 
 from resdet import profile
+from resdet.detect.architecture.region_heads import RegionHeads
 from resdet.detect.fast.folding import folded, is_plain
 from resdet.detect.fast.roi_align import Pooling
-from resdet.detect.region_heads import RegionHeads
 from resdet.nets.net import Conv
 from resdet.nets.resnet import BasicBlock, Bottleneck
 from resdet.nets.vgg import FullyConnected

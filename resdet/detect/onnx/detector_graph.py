@@ -24,7 +24,7 @@ from detectron2.modeling.roi_heads import FastRCNNOutputLayers, Res5ROIHeads, St
 from detectron2.structures import Boxes
 from torch import nn
 
-from resdet.detect.region_heads import RegionHeads
+from resdet.detect.architecture.region_heads import RegionHeads
 from resdet.engine.speed.precision import Precision
 from resdet.errors import ConfigError
 

@@ -11,12 +11,12 @@ from detectron2.layers import Conv2d
 from detectron2.modeling.roi_heads import FastRCNNConvFCHead
 from detectron2.structures import Boxes
 
+from resdet.detect.architecture.region_heads import RegionHeads
 from resdet.detect.fast import fast_detector as fast_form
 from resdet.detect.fast import region_features
 from resdet.detect.fast.fast_detector import fast
 from resdet.detect.fast.fast_training import speed_up
 from resdet.detect.fast.winograd import WinogradConv
-from resdet.detect.region_heads import RegionHeads
 from resdet.engine.speed.precision import Precision
 from resdet.nets.net import Conv
 from resdet.nets.resnet import Bottleneck

@@ -20,7 +20,7 @@ from detectron2 import model_zoo
 from detectron2.modeling import build_model
 
 from resdet.config import get_cfg, resolve
-from resdet.detect.model import fill_from_weights_and_net
+from resdet.detect.architecture.model import fill_from_weights_and_net
 from resdet.detect.onnx import detector_export, detector_graph
 from resdet.engine.speed.precision import Precision
 from resdet.errors import CheckFailed, ConfigError, RunError

@@ -14,8 +14,8 @@ from typing import Any
 from resdet import nets
 from resdet.config import Config, get_cfg, get_key
 from resdet.config.detectron2_keys import is_stock
-from resdet.detect import derived_keys
-from resdet.detect.backbone import build_net
+from resdet.detect.architecture import derived_keys
+from resdet.detect.architecture.backbone import build_net
 from resdet.errors import ConfigError, ResdetError, first_few
 from resdet.weights import Card
 

@@ -28,7 +28,7 @@ from detectron2.modeling.backbone.fpn import FPN
 from torch import nn
 
 from resdet import nets
-from resdet.detect.backbone import build_net, net_backbone
+from resdet.detect.architecture.backbone import build_net, net_backbone
 from resdet.engine.speed.precision import Precision
 from resdet.errors import ConfigError
 

@@ -19,7 +19,7 @@ from torch import nn
 
 from resdet import nets
 from resdet.config import net_options
-from resdet.detect.norms import disable_dropout, freeze_norms
+from resdet.detect.architecture.norms import disable_dropout, freeze_norms
 from resdet.engine.speed.precision import Precision
 from resdet.errors import ConfigError
 from resdet.nets.chain import Chain, by_stage, place

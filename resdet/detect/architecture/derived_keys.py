@@ -14,7 +14,7 @@ from detectron2.modeling import ROI_HEADS_REGISTRY, StandardROIHeads
 
 from resdet import nets
 from resdet.data.records import DetectionSet
-from resdet.detect.fpn import LEVELS, STRIDES, pyramid_stages
+from resdet.detect.architecture.fpn import LEVELS, STRIDES, pyramid_stages
 from resdet.errors import ConfigError
 from resdet.weights import Card
 

@@ -21,7 +21,7 @@ from detectron2.structures import ImageList, Instances
 from torch import nn
 
 from resdet import profile
-from resdet.detect.backbone import apply_norms, build_net
+from resdet.detect.architecture.backbone import apply_norms, build_net
 from resdet.engine.speed.precision import Precision
 from resdet.nets.chain import Chain, place
 

@@ -1,0 +1,1 @@
+"""From a config to a detector: any net as backbone, pyramid and region heads in Detectron2."""

@@ -1,0 +1,36 @@
+"""The numbers of a detector that a curve shows, and that the best one is chosen by.
+
+Not for: how they are measured (`resdet.evaluation`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from resdet.data.records import DetectionSet
+from resdet.evaluation.inputs.result_folder import FolderResult
+
+
+def curve_numbers(result: FolderResult) -> dict[str, float]:
+    """The numbers of a set that a curve shows, in percent."""
+    numbers: dict[str, float | None] = {}
+    if result.coco:
+        numbers |= {key: result.coco.numbers[key] for key in ("AP", "AP50")}
+    if result.voc:
+        numbers["AP50"] = result.voc.primary.mean_ap
+    return {key: 100 * value for key, value in numbers.items() if value is not None}
+
+
+def scalars_of(numbers: Mapping[str, FolderResult | None]) -> dict[str, float]:
+    """The same of several sets, by SET/NAME; sets without numbers are left out."""
+    return {
+        f"{name}/{key}": value
+        for name, result in numbers.items()
+        if result is not None
+        for key, value in curve_numbers(result).items()
+    }
+
+
+def curve_names(data: DetectionSet) -> tuple[str, ...]:
+    """The names that `curve_numbers` has for this set."""
+    return ("AP", "AP50") if "coco" in data.evaluators else ("AP50",)

@@ -1,0 +1,109 @@
+"""A classifier or a whole detector into a detector that is built, every tensor counted.
+
+Not for: reading files (`resdet.weights`), or which tensors a net has (`architecture`).
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import nn
+
+from resdet import weights
+from resdet.detect.architecture.backbone import net_part, trunk_of
+from resdet.errors import WeightsError
+from resdet.weights.tensor_checks import refuse_untrained_norms
+
+logger = logging.getLogger("resdet.detect")
+
+Tensors = Mapping[str, torch.Tensor]
+PIXEL_STATISTICS = ("pixel_mean", "pixel_std")
+
+
+def load_backbone(
+    model: nn.Module, tensors: Tensors, where: str, declared_new: Sequence[str]
+) -> weights.Transfer:
+    """A classifier's tensors into trunk and tail.
+
+    Args:
+        where: the file, for messages. declared_new: patterns of TRANSFER.NEW.
+
+    Raises:
+        WeightsError: one is missing, of another shape or left over, or no norm was ever trained.
+    """
+    refuse_untrained_norms(tensors, where)
+    received = weights.transfer(
+        net_part(model),
+        tensors,
+        where=where,
+        declared_new=tuple(declared_new),
+        # Detectron2's own ResNet leaves the last layer behind.
+        optional=getattr(trunk_of(model), "left_behind", ("linear.*",)),
+    )
+    logger.info("%s: %s\n%s", where, received, received.table())
+    return received
+
+
+def load_detector(
+    model: nn.Module,
+    tensors: Tensors,
+    where: str,
+    fit: Callable[[Tensors, Tensors], weights.Heads] | None = None,
+) -> tuple[weights.Transfer, weights.Heads]:
+    """A whole detector, as a run or Detectron2 saved it.
+
+    Args:
+        where: the file, for messages.
+        fit: the file's tensors and the model's to predictors for the model's classes; None: it is
+            to be scored, and nothing may be new.
+
+    Raises:
+        WeightsError: a tensor is missing, left over or of another shape, or the pixel statistics
+            are others.
+    """
+    _refuse_other_pixels(model, tensors, where)
+    given = {k: v for k, v in tensors.items() if k not in PIXEL_STATISTICS and not _is_anchor(k)}
+    receiver = _WithoutBuffers(model)
+    fitted = fit(given, receiver.state_dict()) if fit else weights.Heads()
+    received = weights.transfer(
+        receiver,
+        {**given, **fitted.tensors},
+        where=where,
+        declared_new=fitted.new,
+        optional=(),
+    )
+    logger.info("%s: %s\n%s", where, received, received.table())
+    return received, fitted
+
+
+def _refuse_other_pixels(model: nn.Module, tensors: Tensors, where: str) -> None:
+    for name in PIXEL_STATISTICS:
+        own = getattr(model, name, None)
+        if name in tensors and own is not None and tensors[name].numel() == 3:
+            stated, ours = tensors[name].flatten(), own.flatten().cpu()
+            if not torch.allclose(stated.float(), ours.float(), atol=1e-3):
+                raise WeightsError(
+                    f"{where} was trained with {name} {stated.tolist()}, the config has "
+                    f"{ours.tolist()}. Set MODEL.{name.upper()} and INPUT.FORMAT as it was "
+                    "trained."
+                )
+
+
+def _is_anchor(name: str) -> bool:
+    return "anchor_generator" in name
+
+
+class _WithoutBuffers(nn.Module):
+    """A model whose state is only what files hold: no anchors, no pixel statistics."""
+
+    def __init__(self, model: nn.Module):
+        super().__init__()
+        for name, child in model.named_children():
+            self.add_module(name, child)
+
+    def state_dict(self, *args: Any, **kwargs: Any) -> Any:
+        state = super().state_dict(*args, **kwargs)
+        return {k: v for k, v in state.items() if not _is_anchor(k)}
