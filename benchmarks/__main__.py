@@ -5,8 +5,8 @@ none, so nothing else should run beside. All figures are written to `benchmarks/
 as a table, into the README between its two marks. With --quick (small and short, under three
 minutes) nothing is kept: it shows that everything runs and computes the same.
 
-Not for: GPUs, which --gpu measures (`benchmarks.gpu`); `coverage`, which measures statistics and
-takes hours.
+Not for: GPUs, which --gpu measures (`benchmarks.gpu`); `evaluation.coverage`, which measures
+statistics and takes hours.
 """
 
 from __future__ import annotations
@@ -27,16 +27,16 @@ from resdet.run.folder import write_text
 
 # In the order of the table.
 NAMES = (
-    "detection_inference",
-    "detection_training",
-    "classification_training",
-    "cifar",
-    "precision",
-    "trainer_overhead",
+    "detection.inference",
+    "detection.training",
+    "classification.training",
+    "classification.cifar",
+    "classification.precision",
+    "classification.trainer_overhead",
     "loading",
     "two_processes",
-    "coco_evaluation",
-    "voc_evaluation",
+    "evaluation.coco",
+    "evaluation.voc",
 )
 ROOT = Path(__file__).resolve().parents[1]
 RESULTS = ROOT / "benchmarks" / "results.json"

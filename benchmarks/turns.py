@@ -4,7 +4,7 @@ A process is told how many steps to take, takes them, and answers with their sec
 and its peak memory; the others wait meanwhile. So a setting of one process (threads,
 what its C library does with memory) stays its own, and slow minutes of a machine affect all alike.
 
-Not for: what is trained (`classification_training`, `cifar`).
+Not for: what is trained (`classification.training`, `classification.cifar`).
 """
 
 from __future__ import annotations

@@ -28,11 +28,11 @@ import torchvision
 from detectron2.utils.events import EventStorage
 
 from benchmarks.claims import Claim
+from benchmarks.classification.trainers import OFF, last_loss, make_batch, make_trainer
 from benchmarks.gpu.device import DEVICE, arithmetic
 from benchmarks.gpu.part import Cases, claim_of, run_part
 from benchmarks.gpu.turns_on_gpu import GPUWay, Step, take_turns
 from benchmarks.loading import make_folder
-from benchmarks.trainers import OFF, last_loss, make_batch, make_trainer
 from resdet.weights import transfer
 from resdet.weights.origins import registry
 

@@ -19,8 +19,8 @@ from typing import Any
 import torch
 
 from benchmarks.claims import Claim
-from benchmarks.detection_inference import MOST_OF_SPREAD, keys, sorted_apart
-from benchmarks.detectors import NETS, peer_of
+from benchmarks.detection.detectors import NETS, peer_of
+from benchmarks.detection.inference import MOST_OF_SPREAD, keys, sorted_apart
 from benchmarks.gpu.detector_ways import (
     FULL_SCALE,
     SMALL_SCALE,

@@ -20,8 +20,8 @@ from typing import Any
 import torch
 
 from benchmarks.claims import Claim
-from benchmarks.detection_training import MOST_APART_BF16, Trained, apart
-from benchmarks.detectors import NETS, peer_of
+from benchmarks.detection.detectors import NETS, peer_of
+from benchmarks.detection.training import MOST_APART_BF16, Trained, apart
 from benchmarks.gpu.detector_ways import (
     FULL_SCALE,
     SMALL_SCALE,

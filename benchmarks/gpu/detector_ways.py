@@ -14,8 +14,8 @@ from typing import Any
 import torch
 from torch import nn
 
-from benchmarks.detection_training import batch_of_one
-from benchmarks.detectors import our_detector, pair, peer_of
+from benchmarks.detection.detectors import our_detector, pair, peer_of
+from benchmarks.detection.training import batch_of_one
 from benchmarks.gpu.device import arithmetic
 from resdet.detect.fast.fast_detector import fast
 from resdet.detect.fast.fast_training import speed_up

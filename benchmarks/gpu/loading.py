@@ -19,7 +19,8 @@ from typing import Any
 
 from benchmarks import claims
 from benchmarks.claims import Claim
-from benchmarks.classification_training import (
+from benchmarks.classification.trainers import OFF
+from benchmarks.classification.training import (
     LOSS_BOUND,
     losses_apart,
     ours,
@@ -29,7 +30,6 @@ from benchmarks.classification_training import (
 from benchmarks.gpu.device import DEVICE
 from benchmarks.gpu.part import Cases, run_part
 from benchmarks.loading import folder_or_made
-from benchmarks.trainers import OFF
 from benchmarks.turns import Order, Training, in_turns, seconds_and_peaks
 from resdet.engine.data_workers import MOST_WORKERS, usable_cores
 

@@ -24,15 +24,15 @@ import torch
 import torch.nn.functional as F
 
 from benchmarks.claims import Claim
-from benchmarks.detection_inference import MOST_OF_SPREAD, keys, matched, sorted_apart
-from benchmarks.detection_training import MOST_APART, MOST_APART_BF16, Trained, apart
-from benchmarks.detectors import NETS, peer_of
+from benchmarks.classification.trainers import make_batch
+from benchmarks.detection.detectors import NETS, peer_of
+from benchmarks.detection.inference import MOST_OF_SPREAD, keys, matched, sorted_apart
+from benchmarks.detection.training import MOST_APART, MOST_APART_BF16, Trained, apart
 from benchmarks.gpu.classification import NETS as CLASSIFIERS
 from benchmarks.gpu.detection_inference import detections
 from benchmarks.gpu.detector_ways import FULL_SCALE, SMALL_SCALE, DetectorScale, DetectorWay
 from benchmarks.gpu.device import DEVICE, arithmetic
 from benchmarks.gpu.part import Cases, run_part
-from benchmarks.trainers import make_batch
 from resdet import nets
 from resdet.engine.speed.precision import Precision
 

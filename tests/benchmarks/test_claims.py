@@ -111,15 +111,18 @@ def test_what_is_not_the_same_is_not_kept(tmp_path, monkeypatch, capsys) -> None
     page = json.loads(json.dumps([claim()], default=vars))
     page[0]["rows"][0]["peak_mb"] = None
     page[0]["rows"][1]["peak_mb"] = None
-    codes = {"precision": 1, "loading": 0}
+    codes = {"classification.precision": 1, "loading": 0}
     monkeypatch.setattr(runner, "run_one", lambda name, quick: (page, codes[name]))
-    assert runner.main(["--only", "precision", "loading"]) == 1
+    assert runner.main(["--only", "classification.precision", "loading"]) == 1
     assert list(json.loads(results.read_text())["benchmarks"]) == ["loading"]
-    assert "failed: precision" in capsys.readouterr().out
+    assert "failed: classification.precision" in capsys.readouterr().out
     assert readme.read_text() == f"{FIRST}\n{LAST}\n"
-    codes["precision"] = 0
-    assert runner.main(["--only", "precision"]) == 0
-    assert set(json.loads(results.read_text())["benchmarks"]) == {"precision", "loading"}
+    codes["classification.precision"] = 0
+    assert runner.main(["--only", "classification.precision"]) == 0
+    assert set(json.loads(results.read_text())["benchmarks"]) == {
+        "classification.precision",
+        "loading",
+    }
     assert readme.read_text().count("| a thing |") == 2
 
 
@@ -130,7 +133,7 @@ def test_the_tables_in_the_docs_are_what_was_found() -> None:
     every = runner.tables([found[name] for name in runner.NAMES if name in found])
     assert claims.put_between(text, every, runner.MARKS, "README.md") == text
     lines = (runner.ROOT / "RESULTS.md").read_text(encoding="utf-8").splitlines()
-    for claim in found["detection_inference"]["claims"] + found["detection_training"]["claims"]:
+    for claim in found["detection.inference"]["claims"] + found["detection.training"]["claims"]:
         *_, net, number = claim["name"].split(", ")
         ratios = [f"x{row['ratio']:.2f}" for row in claim["rows"][1:]]
         beginning = f"| {net}, {int(number.split()[0]):,}"

@@ -11,11 +11,12 @@ import pytest
 
 pytest.importorskip("detectron2")
 
-from benchmarks import classification_training
+import benchmarks
+from benchmarks.classification.training import LOSS_BOUND, losses_apart
 from benchmarks.turns import Training, Turn, in_turns, seconds_and_peaks
 from tests.support import children
 
-ROOT = Path(classification_training.__file__).parents[1]
+ROOT = Path(benchmarks.__file__).parents[1]
 # Serves steps whose losses are 0, 1, 2, …; prints something of its own; ends by itself at 9.
 SERVER = """
     from benchmarks.turns import Order
@@ -61,7 +62,7 @@ def test_ways_alternate_and_the_warm_up_is_not_counted(server: str) -> None:
 def test_torchvisions_timms_and_our_resnet18_have_one_loss() -> None:
     """The same weights and batch, in training mode: what the benchmark sets side by side."""
     pytest.importorskip("timm")
-    assert classification_training.losses_apart() <= classification_training.LOSS_BOUND
+    assert losses_apart() <= LOSS_BOUND
 
 
 @pytest.mark.numeric
@@ -69,7 +70,9 @@ def test_the_trainer_takes_the_steps_of_a_bare_loop(tmp_path: Path) -> None:
     """Seven steps with all keys but COMPILE: the losses of a bare loop with the same settings."""
     page = tmp_path / "found.json"
     # Apart: it sets the log and the memory of its process.
-    done = children.python("-m", "benchmarks.trainer_overhead", "--quick", "--json", page)
+    done = children.python(
+        "-m", "benchmarks.classification.trainer_overhead", "--quick", "--json", page
+    )
     assert done.returncode == 0, done.stderr
     (claim,) = json.loads(page.read_text(encoding="utf-8"))
     assert [row["name"] for row in claim["rows"]] == ["bare loop", "trainer"]

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from benchmarks import voc_evaluation
+from benchmarks.evaluation import voc as benchmark
 from resdet.evaluation.voc import voc_evaluation as voc
 from resdet.formats.voc_xml import VOC_CLASSES
 
@@ -17,7 +17,7 @@ IMAGES = 60
 @pytest.fixture(scope="module")
 def problem(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("voc")
-    voc_evaluation.make_problem(folder, IMAGES)
+    benchmark.make_problem(folder, IMAGES)
     return folder
 
 
@@ -29,8 +29,8 @@ def test_the_same_seed_gives_the_same_files(problem: Path, tmp_path: Path) -> No
     """60 annotations, a list, and a file for each of 20 classes, byte for byte; not with another
     seed."""
     again, other = tmp_path / "again", tmp_path / "other"
-    voc_evaluation.make_problem(again, IMAGES)
-    voc_evaluation.make_problem(other, IMAGES, seed=1)
+    benchmark.make_problem(again, IMAGES)
+    benchmark.make_problem(other, IMAGES, seed=1)
     assert len(files(problem)) == IMAGES + 1 + 20
     assert files(again) == files(problem)
     assert files(other) != files(problem)
@@ -39,7 +39,7 @@ def test_the_same_seed_gives_the_same_files(problem: Path, tmp_path: Path) -> No
 def test_the_tree_is_voc_2007_tests_in_small(problem: Path) -> None:
     """Shares of VOC 2007 test: 14,976 objects on 4,952 images, 12,032 of them to be found (the
     devkit's counts), a third of which are persons; whole pixels inside the image."""
-    assert sum(voc_evaluation.POSITIVES) == 12_032
+    assert sum(benchmark.POSITIVES) == 12_032
     truth = voc.read_devkit_ground_truth(problem / "VOC2007", "test")
     assert len(truth.image_ids) == IMAGES
     assert len(truth.boxes) == round(14_976 * IMAGES / 4952)
@@ -64,8 +64,8 @@ def test_no_two_scores_of_a_class_are_equal(problem: Path) -> None:
 def test_both_evaluators_give_the_same_ap(problem: Path) -> None:
     """Oracle: Detectron2's voc_eval; a class without an object has AP 0 there and none here."""
     pytest.importorskip("detectron2", reason="Detectron2 is not installed here")
-    ours = np.array(voc_evaluation.run_resdet(problem), dtype=np.float64)
-    theirs = np.array(voc_evaluation.run_detectron2(problem))
+    ours = np.array(benchmark.run_resdet(problem), dtype=np.float64)
+    theirs = np.array(benchmark.run_detectron2(problem))
     assert ours.shape == theirs.shape == (10, 20)
     assert np.isnan(ours).sum() < 100
     np.testing.assert_allclose(np.nan_to_num(ours), theirs, rtol=0, atol=1e-12)

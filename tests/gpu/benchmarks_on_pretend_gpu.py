@@ -12,7 +12,7 @@ import pytest
 import torch
 from detectron2.structures import Boxes, Instances
 
-from benchmarks.detectors import peer_of
+from benchmarks.detection.detectors import peer_of
 from benchmarks.gpu import (
     classification,
     detection_inference,

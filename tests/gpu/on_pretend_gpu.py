@@ -11,8 +11,8 @@ import torch
 from detectron2.modeling import build_model
 from detectron2.utils.events import EventStorage
 
-from benchmarks.detection_training import batch_of_one
-from benchmarks.detectors import pair
+from benchmarks.detection.detectors import pair
+from benchmarks.detection.training import batch_of_one
 from resdet.cli.main import run_command
 from resdet.cli.training_command import read_config
 from resdet.config import resolve

@@ -8,10 +8,10 @@ from typing import Any
 
 import pytest
 
-from benchmarks import peer_problems
+from benchmarks.evaluation import peer_problems
 from resdet.cli import main
 
-# One process runs 3,000 in some minutes: python -m benchmarks.peer_problems.
+# One process runs 3,000 in some minutes: python -m benchmarks.evaluation.peer_problems.
 SEEDS = range(60)
 
 

@@ -10,10 +10,10 @@ Repeats come as weights in the cumulative sums. That is exact: copies of a detec
 score, and the best precision from a recall on looks at the end of a run of copies. Only where two
 detections of one image and class have equal scores, all copies of the first come first.
 
-Percentile intervals are had for VOC's AP by area and for COCO's AP and AP50; `benchmarks/coverage`
-measures how often they hold the true difference. VOC's 11-point AP has none: whether a recall of
-0.9 is just reached or just missed decides a tenth of it, and resampling, which smooths over that
-jump, does not describe how often it happens.
+Percentile intervals are had for VOC's AP by area and for COCO's AP and AP50;
+`benchmarks/evaluation/coverage` measures how often they hold the true difference. VOC's 11-point AP
+has none: whether a recall of 0.9 is just reached or just missed decides a tenth of it, and
+resampling, which smooths over that jump, does not describe how often it happens.
 
 Terms: D draws, M detections of a class, N images, T overlaps. All values are fractions.
 

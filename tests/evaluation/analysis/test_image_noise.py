@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from benchmarks import coverage
+from benchmarks.evaluation import coverage
 from resdet.evaluation.analysis import image_noise
 from resdet.evaluation.analysis.image_noise import (
     Interval,

@@ -16,7 +16,7 @@ from resdet.data.options import DataOptions
 from resdet.pretrain.trainer import Pretraining
 from resdet.run.folder import Run
 
-CONFIG = Path(__file__).resolve().parents[1] / "configs" / "pretrain" / "imagenet_resnet18.yaml"
+CONFIG = Path(__file__).resolve().parents[2] / "configs" / "pretrain" / "imagenet_resnet18.yaml"
 # What the preset does beside plain steps of a short training; on the CPU unless stated.
 PLAIN = ["MODEL.DEVICE", "cpu", "SOLVER.REFERENCE_BATCH", "0", "SOLVER.STEPS", "()",
          "SOLVER.CHECKPOINT_PERIOD", "0", "TEST.EVAL_PERIOD", "0", "PRETRAIN.BN_IMAGES", "0",

@@ -1,6 +1,6 @@
 """How often a 95 % interval of the difference of two detectors holds the true difference.
 
-    python -m benchmarks.coverage [--problems 1000] [--draws 1000] [--world few ...]
+    python -m benchmarks.evaluation.coverage [--problems 1000] [--draws 1000] [--world few ...]
 
 Two detectors look at images from a world whose true difference is known, as it is measured on
 a million images of it. Each problem is a small test set from that world; `resdet.evaluation.

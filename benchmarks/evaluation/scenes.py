@@ -3,7 +3,7 @@
 The same generator gives the same scenes, whatever format they are then written in. Boxes are
 (x, y, width, height) in pixels.
 
-Not for: files (`coco_evaluation`, `voc_evaluation`), or a set's real numbers.
+Not for: files (`coco`, `voc`), or a set's real numbers.
 """
 
 from __future__ import annotations

@@ -22,7 +22,7 @@ import resdet.detect  # noqa: F401 registers
 from resdet.config import get_cfg, resolve
 from resdet.detect.architecture.model import fill_from_weights_and_net
 
-CONFIGS = Path(__file__).resolve().parents[1] / "configs"
+CONFIGS = Path(__file__).resolve().parents[2] / "configs"
 # Our config, and what Detectron2's model zoo has of that kind; "" where it has none.
 NETS = {
     "R-50-C4": ("modern/coco_r50_modern", "COCO-Detection/faster_rcnn_R_50_C4_1x.yaml"),

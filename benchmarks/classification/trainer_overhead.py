@@ -1,6 +1,6 @@
 """What the trainer costs over a bare loop: guards, records, random numbers, hooks.
 
-    python -m benchmarks.trainer_overhead [--rounds 20] [--quick]
+    python -m benchmarks.classification.trainer_overhead [--rounds 20] [--quick]
 
 The same net in the same precision on one batch in memory. Bare: normalise, forward, backward, SGD,
 the loss read. The trainer: `Pretraining` with its own loop, hooks and writers, fed with the same
@@ -27,8 +27,8 @@ import torch
 import torch.nn.functional as F
 
 from benchmarks.claims import Claim, add_arguments, report, rows
+from benchmarks.classification.trainers import AUTO, Enough, last_loss, make_batch, make_trainer
 from benchmarks.loading import make_folder
-from benchmarks.trainers import AUTO, Enough, last_loss, make_batch, make_trainer
 from resdet.pretrain.trainer import Pretraining
 
 # The same operations on the same numbers; a sum over threads may come in another order.

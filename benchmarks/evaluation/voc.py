@@ -1,6 +1,6 @@
 """VOC's AP of a test-sized problem at ten overlaps: resdet against Detectron2's evaluator.
 
-    python -m benchmarks.voc_evaluation [--rounds 5] [--images 4952] [--keep FOLDER]
+    python -m benchmarks.evaluation.voc [--rounds 5] [--images 4952] [--keep FOLDER]
 
 A script makes a tree as large as VOC 2007's test set, and a detector's files on it: 4,952 images
 with 14,976 objects of 20 classes, a fifth of them difficult, in XML; 100 detections an image in
@@ -27,12 +27,13 @@ from pathlib import Path
 
 import numpy as np
 
-from benchmarks import apart, scenes
+from benchmarks import apart
 from benchmarks.claims import Claim
+from benchmarks.evaluation import scenes
 from resdet.evaluation.voc import voc_evaluation as voc
 from resdet.formats.voc_xml import VOC_CLASSES
 
-MODULE = "benchmarks.voc_evaluation"
+MODULE = "benchmarks.evaluation.voc"
 ROOT, FOUND, SPLIT = "VOC2007", "detections", "test"
 # Of VOC 2007's images: width, height, share.
 IMAGE_SIZES = ((500, 375, 0.55), (500, 333, 0.25), (375, 500, 0.15), (333, 500, 0.05))

@@ -1,6 +1,6 @@
 """Detecting with stock Detectron2 against `resdet.detect.fast.fast_detector`, one image.
 
-    python -m benchmarks.detection_inference [--net R-50-C4 …] [--proposals 300 1000] [--rounds 3]
+    python -m benchmarks.detection.inference [--net R-50-C4 …] [--proposals 300 1000] [--rounds 3]
 
 Both have the same random weights (`detectors`), and all proposals are kept. They take turns, image
 by image, and the median of each is compared. The detections of both must match: boxes within
@@ -23,10 +23,10 @@ from torch import nn
 
 from benchmarks.apart import forget_peak, peaks_of, print_peak
 from benchmarks.claims import Claim, add_arguments, report, rows
-from benchmarks.detectors import NETS, image_of_noise, pair, peer_of
+from benchmarks.detection.detectors import NETS, image_of_noise, pair, peer_of
 from resdet.detect.fast.fast_detector import fast
 
-MODULE = "benchmarks.detection_inference"
+MODULE = "benchmarks.detection.inference"
 # Nets, and how many proposals.
 CASES = (
     ("R-50-C4", 300),

@@ -1,6 +1,6 @@
 """What ENGINE.BF16 and ENGINE.CHANNELS_LAST gain in classification training on a CPU.
 
-    python -m benchmarks.precision [--net resnet18] [--side 224] [--batch 32] [--rounds 5]
+    python -m benchmarks.classification.precision [--net resnet18] [--side 224] [--batch 32]
 
 The settings take turns, step by step, on one net and one batch of noise; the median of each is
 compared with float32. Before, one step of each from the same weights: the losses must agree to
@@ -23,7 +23,7 @@ from benchmarks.claims import Claim, add_arguments, report, rows
 from resdet import nets
 from resdet.engine.speed.precision import Precision
 
-MODULE = "benchmarks.precision"
+MODULE = "benchmarks.classification.precision"
 # bfloat16 rounds to 2^-8; what a whole net makes of that stays below a few times as much.
 LOSS_BOUND = 0.05
 

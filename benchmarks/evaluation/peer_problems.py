@@ -1,6 +1,6 @@
 """Random problems as peers' own tests draw them: scored by both engines, equal to pycocotools.
 
-    python -m benchmarks.peer_problems [--problems 3000] [--first 0]
+    python -m benchmarks.evaluation.peer_problems [--problems 3000] [--first 0]
 
 What is drawn follows pycocotools' and torchmetrics' tests of mean average precision, Detectron2's
 of its COCO evaluator, and faster-coco-eval's: boxes without area, equal boxes, repeated

@@ -1,6 +1,6 @@
 """COCO's numbers of a val-sized problem: resdet's fast engine against pycocotools.
 
-    python -m benchmarks.coco_evaluation [--rounds 5] [--images 5000] [--keep FOLDER]
+    python -m benchmarks.evaluation.coco [--rounds 5] [--images 5000] [--keep FOLDER]
 
 A script makes instances and results as large as COCO's val2017 and a detector's file on it:
 5,000 images, 36,800 objects of 80 classes, 100 detections an image, numbers written as float32
@@ -31,10 +31,11 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks import apart, scenes
+from benchmarks import apart
 from benchmarks.claims import Claim
+from benchmarks.evaluation import scenes
 
-MODULE = "benchmarks.coco_evaluation"
+MODULE = "benchmarks.evaluation.coco"
 OBJECTS_PER_IMAGE, CLASSES = 7.36, 80
 INSTANCES, RESULTS = "instances.json", "results.json"
 # Of images in COCO: width, height, share.

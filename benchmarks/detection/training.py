@@ -1,6 +1,6 @@
 """A training step of stock Detectron2 against ENGINE.FAST_TRAINING, one image.
 
-    python -m benchmarks.detection_training [--net R-50-C4 …] [--regions 128] [--rounds 3]
+    python -m benchmarks.detection.training [--net R-50-C4 …] [--regions 128] [--rounds 3]
 
 The same weights (`detectors`), image, objects and random draws; 600 x 900 pixels of noise with ten
 boxes. Both take whole steps (forward, backward, SGD) in turns, and the median of each is compared.
@@ -27,11 +27,11 @@ from torch import nn
 
 from benchmarks.apart import forget_peak, peaks_of, print_peak
 from benchmarks.claims import Claim, add_arguments, report, rows
-from benchmarks.detectors import NETS, SIZE, image_of_noise, pair, peer_of
+from benchmarks.detection.detectors import NETS, SIZE, image_of_noise, pair, peer_of
 from resdet.detect.fast.fast_training import speed_up
 from resdet.engine.speed.precision import Precision
 
-MODULE = "benchmarks.detection_training"
+MODULE = "benchmarks.detection.training"
 # Nets, and how many regions.
 CASES = (("R-50-C4", 128), ("R-50-FPN", 512), ("VGG-16", 128))
 MOST_APART, MOST_APART_BF16 = 5e-3, 0.15

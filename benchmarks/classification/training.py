@@ -1,6 +1,6 @@
 """Training ResNet-18 at 224 pixels on a folder of JPEGs: torchvision's reference loop, timm, ours.
 
-    python -m benchmarks.classification_training [--folder CLASS_FOLDERS] [--batch 32] [--rounds 5]
+    python -m benchmarks.classification.training [--folder CLASS_FOLDERS] [--batch 32] [--rounds 5]
 
 Whole steps, loading included, of whole programs, each in a process of its own; they take turns of a
 few steps. All cut random areas to 224 x 224, mirror half of them and step by SGD with momentum.
@@ -30,14 +30,14 @@ import torchvision
 from torchvision.transforms import v2
 
 from benchmarks.claims import Claim, add_arguments, report, rows
+from benchmarks.classification.trainers import AUTO, BF16, OFF, last_loss, make_batch, make_trainer
 from benchmarks.loading import folder_or_made
-from benchmarks.trainers import AUTO, BF16, OFF, last_loss, make_batch, make_trainer
 from benchmarks.turns import Order, Training, in_turns, seconds_and_peaks, stream
 from resdet import nets
 from resdet.weights import transfer
 from resdet.weights.origins import registry
 
-MODULE = "benchmarks.classification_training"
+MODULE = "benchmarks.classification.training"
 CROP, RATE, MOMENTUM, DECAY = 224, 0.01, 0.9, 1e-4
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 # float32, the same sums in another order.

@@ -1,6 +1,6 @@
 """Training CIFAR's ResNet-20, 128 images of 32 x 32 from memory: a plain float32 loop and our keys.
 
-    python -m benchmarks.cifar [--rounds 7] [--quick]
+    python -m benchmarks.classification.cifar [--rounds 7] [--quick]
 
 The same net from the same weights on the same batch, whole steps with normalising, each setting in
 a process of its own, in turns of a few steps. Plain: float32, torch's SGD, nothing else. Ours: the
@@ -25,13 +25,13 @@ import torch
 import torch.nn.functional as F
 
 from benchmarks.claims import Claim, add_arguments, report, rows
+from benchmarks.classification.trainers import AUTO, BF16, OFF, last_loss, make_batch, make_trainer
 from benchmarks.loading import make_folder
-from benchmarks.trainers import AUTO, BF16, OFF, last_loss, make_batch, make_trainer
 from benchmarks.turns import Order, Training, in_turns, seconds_and_peaks, stream
 from resdet import nets
 from resdet.engine.speed.torch_compile import missing_compiler
 
-MODULE = "benchmarks.cifar"
+MODULE = "benchmarks.classification.cifar"
 NET, SIDE, RATE, MOMENTUM, DECAY = "cifar_resnet20", 32, 0.01, 0.9, 1e-4
 CLASSES = 2
 PLAIN, COMPILED = "plain float32 loop", "ours, with ENGINE.COMPILE"
