@@ -59,6 +59,10 @@ class DetectionSet:
     def __len__(self) -> int:
         return len(self.records)
 
+    def file_of(self, place: int) -> str:
+        """The image file of one record."""
+        return str(self.records[place]["file_name"])
+
 
 @dataclass(frozen=True)
 class ClassificationSet:

@@ -187,8 +187,7 @@ class DetectorTraining:
         )
         model.train()
         sets = [
-            {**_describe(s), "files": hash_of_files([r["file_name"] for r in s.records])}
-            for s in self.train_sets
+            {**_describe(s), "files": hash_of_files(len(s), s.file_of)} for s in self.train_sets
         ]
         if resuming:
             hold_against(self.run, sets, changed_allowed=cfg.ENGINE.ALLOW_CHANGED_DATA)

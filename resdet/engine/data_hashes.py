@@ -8,7 +8,7 @@ from __future__ import annotations
 import hashlib
 import logging
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -19,18 +19,25 @@ from resdet.run.folder import Run
 logger = logging.getLogger("resdet.engine.data_hashes")
 
 
-# So many files are read whole; of the others the size counts.
-READ_FILES = 64
+# Of so many files the size counts, and so many are read whole; spread evenly over the set. Every
+# process does it at every start, be the set a million files on a shared disk.
+SIZED_FILES, READ_FILES = 8_192, 64
 
 
-def hash_of_files(files: Sequence[str]) -> str:
-    """SHA-256 over the sizes of files, in their order, and the content of a few spread over them.
+def hash_of_files(count: int, name_of: Callable[[int], str]) -> str:
+    """SHA-256 over the sizes of files, in their order, and the content of a few of them.
 
     Their names are in a set's own hash. A file that is not there counts as one of another size.
+
+    Args:
+        count: of the files in the set.
+        name_of: the path of one, by its place.
     """
     digest = hashlib.sha256()
-    read = set(np.linspace(0, len(files) - 1, READ_FILES).astype(int)) if len(files) else set()
-    for place, file in enumerate(files):
+    sized = _spread(count, SIZED_FILES)
+    read = {sized[i] for i in _spread(len(sized), READ_FILES)}
+    for place in sized:
+        file = name_of(place)
         try:
             digest.update(f"{os.stat(file).st_size}\n".encode())
             if place in read:
@@ -39,6 +46,11 @@ def hash_of_files(files: Sequence[str]) -> str:
         except OSError:
             digest.update(b"none\n")
     return digest.hexdigest()
+
+
+def _spread(count: int, most: int) -> list[int]:
+    """At most so many of `count` places, from the first to the last; all where there are fewer."""
+    return np.unique(np.linspace(0, count - 1, min(count, most)).astype(int)).tolist()
 
 
 def hold_against(run: Run, sets: Sequence[Mapping[str, Any]], *, changed_allowed: bool) -> None:

@@ -172,8 +172,8 @@ class Evaluation(HookBase):
     """Scalars of `evaluate` every `period` steps, but not after the last: the trainer does that.
 
     Measuring changes nothing in the training: random numbers are drawn per step, and each process
-    gets its own statistics of live norms back. An evaluation that a stop prevented is made up for
-    when the training goes on from that step.
+    gets its own statistics of live norms back. What a stop prevented comes first after a resume,
+    where its step ends.
     """
 
     def __init__(
@@ -188,27 +188,10 @@ class Evaluation(HookBase):
         self.evaluate = evaluate
         self.best = best
 
-    def before_train(self) -> None:
-        loop = self.trainer
-        if loop.ends_its_last_step:
-            return  # with the evaluation, and all other hooks, that were due in it
-        done = loop.start_iter
-        is_missing = self._is_due(done) and self.run.info.get("evaluated") != done
-        if comm.get_world_size() > 1:
-            is_missing = comm.all_gather(is_missing)[0]
-        if is_missing:
-            logger.info("the evaluation after step %d is made up for", done)
-            loop.storage.iter = done - 1  # the step that it belongs to
-            self._measure(done)
-            loop.storage.iter = done
-
     def after_step(self) -> None:
         done = self.trainer.iter + 1
-        if self._is_due(done):
+        if self.period > 0 and done % self.period == 0 and done < self.trainer.max_iter:
             self._measure(done)
-
-    def _is_due(self, done: int) -> bool:
-        return self.period > 0 < done < self.trainer.max_iter and done % self.period == 0
 
     def _measure(self, done: int) -> None:
         statistics = self.trainer.statistics if comm.get_world_size() > 1 else []

@@ -220,7 +220,7 @@ class Pretraining:
             self.run.update(parent=self._start_from_weights())
         data = self.train_set
         described = {"name": data.name, "hash": data.hash, "images": len(data)}
-        sets = [{**described, "files": hash_of_files(data.files)}]
+        sets = [{**described, "files": hash_of_files(len(data.files), data.files.__getitem__)}]
         if resuming:
             hold_against(self.run, sets, changed_allowed=cfg.ENGINE.ALLOW_CHANGED_DATA)
         start = resume(self.loop, self.run) if resuming else 0

@@ -169,15 +169,27 @@ def test_files_are_known_by_size_and_a_few_by_content(tmp_path):
         path = tmp_path / f"{number}.jpg"
         path.write_bytes(bytes([number]) * 10)
         files.append(str(path))
-    before = data_hashes.hash_of_files(files)
-    assert before == data_hashes.hash_of_files(files)
+
+    def known() -> str:
+        return data_hashes.hash_of_files(len(files), files.__getitem__)
+
+    before = known()
+    assert before == known()
     Path(files[0]).write_bytes(b"y" * 10)
-    same_size = data_hashes.hash_of_files(files)
+    same_size = known()
     Path(files[77]).write_bytes(b"y" * 11)
-    other_size = data_hashes.hash_of_files(files)
+    other_size = known()
     Path(files[77]).unlink()
-    assert len({before, same_size, other_size, data_hashes.hash_of_files(files)}) == 4
-    assert data_hashes.hash_of_files([]) == data_hashes.hash_of_files([])
+    assert len({before, same_size, other_size, known()}) == 4
+
+
+@pytest.mark.parametrize("count", [0, 1, 8_192, 8_193, 1_281_167])
+def test_files_of_a_large_set_are_looked_at_here_and_there(count):
+    """From the first to the last; a start must not wait for a million files on a shared disk."""
+    asked: list[int] = []
+    data_hashes.hash_of_files(count, lambda place: asked.append(place) or "no such file")
+    assert len(asked) == len(set(asked)) == min(count, 8_192)
+    assert not count or (asked[0], asked[-1]) == (0, count - 1)
 
 
 def test_pixels_that_were_replaced_are_refused_on_a_resume(tmp_path):
