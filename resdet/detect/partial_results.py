@@ -1,11 +1,10 @@
 """Finished images of an evaluation, kept in files while it runs, so that a stop loses none of them.
 
-They lie in results/<data set>/parts (`run.layout`). A part is written every so many images or
-seconds, under a temporary name that is then renamed. A resumed evaluation reads the parts
-and detects on the rest, by as many processes as there are now. A part of other weights, another
-config or another set is never mixed in.
+They lie in results/<data set>/parts (`run.layout`). A resumed evaluation reads the parts and
+detects on the rest. A part of other weights, another config or another set is never mixed in.
 
-Not for: what a result is (`inference`), or checkpoints of a training (`resdet.engine`).
+Not for: when a part is written (`resdet.run.finished_parts`), what a result is (`inference`), or
+checkpoints of a training (`resdet.engine`).
 """
 
 from __future__ import annotations
@@ -14,12 +13,9 @@ import hashlib
 import json
 import logging
 import shutil
-import signal
-import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from types import TracebackType
 from typing import Any
 
 import torch
@@ -29,9 +25,9 @@ from torch import nn
 
 from resdet.config import flatten
 from resdet.data.records import DetectionSet
-from resdet.engine.checkpoint import Checkpoints
-from resdet.errors import Interrupted, RunError, TrainingStopped, first_few
+from resdet.errors import RunError, first_few
 from resdet.run import layout, shapes
+from resdet.run.finished_parts import FinishedParts, fingerprint_in, whole_parts
 from resdet.run.folder import read_json, write_json
 from resdet.weights.transfer import COUNTER
 
@@ -95,25 +91,20 @@ def fingerprint_of(cfg: Any, weights: str, data: DetectionSet) -> dict[str, Any]
     return dict(json.loads(json.dumps(result)))
 
 
-class Parts:
-    """The finished images of one set; a context in which signals end the work after an image.
+class Parts(FinishedParts):
+    """The finished images of one set, named by their ids.
 
     Attributes:
         earlier: what was there at the start; on the main process alone.
-        done: ids of the images that need not be visited, the same on every process, and those
-            that this process has added.
     """
 
+    COMMAND = "the same command with --resume"
+
     def __init__(self, folder: Path, data: DetectionSet, done: Sequence[Any], earlier: Finished):
-        self.folder = folder
-        self.name = data.name
-        self.done = set(done)
+        super().__init__(folder, data.name, len(data.records), done, comm.get_world_size())
         self.earlier = earlier
         self._place = {record["image_id"]: n for n, record in enumerate(data.records)}
         self._new = Finished()
-        self._written = time.monotonic()
-        self._signal: int | None = None
-        self._previous: dict[int, Any] = {}
 
     @classmethod
     def open(
@@ -124,7 +115,7 @@ class Parts:
         Raises:
             RunError: they are of something else, and the policy refuses that; states in what.
         """
-        before = comm.all_gather(_fingerprint_in(folder) if comm.is_main_process() else None)[0]
+        before = comm.all_gather(fingerprint_in(folder) if comm.is_main_process() else None)[0]
         differences = [] if before is None else _differences(before, fingerprint)
         if differences and policy.resuming and policy.refuses_others:
             raise RunError(
@@ -161,72 +152,19 @@ class Parts:
         self.done.add(image_id)
         self._new.images.append(image_id)
         self._new.results += results
-        due = time.monotonic() - self._written >= PART_SECONDS
-        if due or len(self._new.images) >= PART_IMAGES or self._signal is not None:
-            self.write()
-        self._stop_if_asked()
+        self._after_add(PART_IMAGES, PART_SECONDS)
 
-    def write(self) -> None:
-        """Writes what was added since the last part; nothing where there is nothing."""
-        new, now = self._new, time.monotonic()
-        if not new.images:
-            return
-        path = self.folder / layout.part_name(self._place[new.images[0]])
+    def _unwritten(self) -> int:
+        return len(self._new.images)
+
+    def _next_part(self) -> Path:
+        return self.folder / layout.part_name(self._place[self._new.images[0]])
+
+    def _write_part(self, path: Path, seconds: float) -> None:
         # Processes work side by side: the main one's seconds are those of all.
-        seconds = now - self._written if comm.is_main_process() else 0.0
-        try:
-            write_json(
-                path,
-                {"images": new.images, "results": new.results, "seconds": seconds},
-                indent=None,
-            )
-        except OSError as error:
-            raise TrainingStopped(
-                f"{path} could not be written: {error.strerror}. Free space and run the same "
-                "command with --resume."
-            ) from None
-        self._new, self._written = Finished(), now
-
-    # -- signals ---------------------------------------------------------------------------
-
-    def __enter__(self) -> Parts:
-        for number in Checkpoints.SIGNALS:
-            self._previous[number] = signal.signal(number, self._note)
-        self._written = time.monotonic()
-        return self
-
-    def _note(self, number: int, frame: Any) -> None:
-        """The first signal ends the work after the image; a second one at once."""
-        self._signal = number
-        signal.signal(number, self._previous.get(number) or signal.SIG_DFL)
-
-    def _stop_if_asked(self) -> None:
-        if self._signal is None:
-            return
-        number = signal.Signals(self._signal)
-        least = "" if comm.get_world_size() == 1 else "at least "
-        raise Interrupted(
-            f"stopped by {number.name}: {least}{len(self.done):,} of {len(self._place):,} images "
-            f"of {self.name} are kept in {self.folder}. Go on with the same command and --resume.",
-            exit_code=128 + number,
-        )
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None
-    ) -> None:
-        for number, handler in self._previous.items():
-            signal.signal(number, handler)
-        self.write()
-        # A worker or another process that the same signal ended shows as a RuntimeError here.
-        if kind is None or issubclass(kind, RuntimeError):
-            self._stop_if_asked()
-
-
-def _fingerprint_in(folder: Path) -> dict[str, Any] | None:
-    try:
-        return dict(read_json(folder / layout.FINGERPRINT, shapes.FILES[layout.FINGERPRINT]))
-    except RunError:
-        return None
+        self._new.seconds = seconds if comm.is_main_process() else 0.0
+        write_json(path, vars(self._new), indent=None)
+        self._new = Finished()
 
 
 def _differences(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
@@ -238,19 +176,17 @@ def _differences(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]
 
 
 def _read(folder: Path) -> Finished:
-    """Every whole part in the folder; a damaged one is removed, and its images run again."""
+    """What is in all whole parts of the folder."""
     result = Finished()
-    for leftover in folder.glob("*.tmp"):
-        leftover.unlink(missing_ok=True)
-    for path in sorted(folder.glob(layout.PART_FILES)):
-        try:
-            part = read_json(path, shapes.PART)
-            images, results, seconds = part["images"], part["results"], part["seconds"]
-        except RunError:
-            logger.warning("%s is damaged; removed, its images run again", path)
-            path.unlink()
-            continue
-        result.images += images
-        result.results += results
-        result.seconds += seconds
+    for part in whole_parts(folder, layout.PART_FILES, _part_in):
+        result.images += part["images"]
+        result.results += part["results"]
+        result.seconds += part["seconds"]
     return result
+
+
+def _part_in(path: Path) -> dict[str, Any] | None:
+    try:
+        return dict(read_json(path, shapes.PART))
+    except RunError:
+        return None

@@ -28,11 +28,11 @@ from detectron2.engine import HookBase
 from detectron2.utils import comm
 
 from resdet import profile
-from resdet.engine.machine_limits import SIGNALS
 from resdet.engine.start_checks import size_in_words
 from resdet.errors import Interrupted, RunError, TrainingStopped
 from resdet.run import layout
 from resdet.run.folder import Run, atomic_path, write_text
+from resdet.stop_signals import StopSignals
 
 if TYPE_CHECKING:
     from resdet.engine.loop import Loop
@@ -177,30 +177,22 @@ class Checkpoints(HookBase):
     SIGINT, SIGTERM and SIGHUP end the training after the step that runs; a second one at once.
     """
 
-    SIGNALS = SIGNALS
-
     def __init__(self, run: Run, period: int, *, keep: int = 2, disk_wait: float = 0.0):
         self.run = run
         self.disk_wait = disk_wait
         self.period = period
         self.keep = keep
-        self._signal: int | None = None
-        self._previous: dict[int, Any] = {}
+        self._signals = StopSignals()
 
     def before_train(self) -> None:
-        for number in self.SIGNALS:
-            self._previous[number] = signal.signal(number, self._note)
-
-    def _note(self, number: int, frame: Any) -> None:
-        self._signal = number
-        signal.signal(number, self._previous.get(number) or signal.SIG_DFL)
+        self._signals.install()
 
     def after_step(self) -> None:
         done = self.trainer.iter + 1
         asked = (
-            any(comm.all_gather(self._signal is not None))
+            any(comm.all_gather(self._signals.received is not None))
             if comm.get_world_size() > 1
-            else self._signal
+            else self._signals.received
         )
         last = done == self.trainer.max_iter
         if asked or last or (self.period > 0 and done % self.period == 0):
@@ -209,7 +201,7 @@ class Checkpoints(HookBase):
             self._end(done)
 
     def _end(self, done: int) -> None:
-        number = signal.Signals(self._signal or signal.SIGTERM)
+        number = signal.Signals(self._signals.received or signal.SIGTERM)
         if comm.is_main_process():
             self.run.update(state="interrupted")
         raise Interrupted(
@@ -226,12 +218,11 @@ class Checkpoints(HookBase):
         if loop.is_alone and comm.get_world_size() > 1 and loop.statistics:
             return
         self.save(loop.iter, is_step_over=True)
-        if self._signal:  # what failed may have been the signal's doing, to a worker
+        if self._signals.received:  # what failed may have been the signal's doing, to a worker
             self._end(loop.iter)
 
     def after_train(self) -> None:
-        for number, handler in self._previous.items():
-            signal.signal(number, handler)
+        self._signals.restore()
 
     def save(self, steps_done: int, *, is_step_over: bool) -> None:
         """Writes a checkpoint; `is_step_over` is `Loop.recorded`'s."""
@@ -252,7 +243,7 @@ class Checkpoints(HookBase):
                     state,
                     keep=self.keep,
                     wait=self.disk_wait,
-                    is_asked_to_end=lambda: self._signal is not None,
+                    is_asked_to_end=lambda: self._signals.received is not None,
                 )
 
 

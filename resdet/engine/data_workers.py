@@ -23,12 +23,12 @@ from detectron2.utils import comm
 
 from resdet.engine.machine_limits import is_full
 from resdet.errors import DataError, TrainingStopped
+from resdet.stop_signals import SIGNALS
 
 # More are limited by memory and disk.
 MOST_WORKERS = 16
 # Images that each worker may have ready: a large one now and then must not stop the net.
 _IMAGES_AHEAD = 16
-_SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 # Not on macOS: there a signal to the group ends the workers, too, and the step is lost.
 _CAN_WAIT = hasattr(signal, "sigwaitinfo")
 # What torch's loader reports where a worker is gone, or has no handles or shared memory left: it
@@ -110,7 +110,7 @@ class Loader(torch.utils.data.DataLoader[Any]):
         if self.num_workers == 0 or not _CAN_WAIT:
             return super().__iter__()
         # Workers begin with these blocked, so that there is no moment in which one strikes.
-        before = signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS)
+        before = signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
         # What is there now is not looked at by a worker's garbage collector, which would write to
         # every object and so make the worker a copy of it.
         gc.freeze()
@@ -132,7 +132,7 @@ def start_worker(worker: int) -> None:
 
 def _end_with_the_trainer() -> None:
     """Ends this worker at a signal of its parent, as torch and Python send at their end."""
-    while signal.sigwaitinfo(_SIGNALS).si_pid != os.getppid():
+    while signal.sigwaitinfo(SIGNALS).si_pid != os.getppid():
         pass
     os._exit(0)
 

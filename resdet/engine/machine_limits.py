@@ -16,9 +16,7 @@ from typing import Any
 import torch
 
 from resdet.errors import ResdetError, TrainingStopped
-
-# What ends a command in order: Ctrl-C, a scheduler or systemd, a terminal that goes.
-SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+from resdet.stop_signals import SIGNALS
 
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 # Something else lies where a file belongs, or nobody may write there.

@@ -70,6 +70,7 @@ SAMPLES_INDEX = "samples.json"
 PARTS = "parts"
 FINGERPRINT = "fingerprint.json"
 PART_FILES = "part_*.json"
+SCORE_PART_FILES = "part_*.npz"
 
 SUBMISSIONS = "submissions"
 # Of `resdet evaluate cls`.
@@ -84,3 +85,8 @@ def checkpoint_name(steps: int) -> str:
 def part_name(place: int) -> str:
     """The part whose first image has this place in its set."""
     return f"part_{place:07d}.json"
+
+
+def score_part_name(place: int) -> str:
+    """The same for scores of a classifier."""
+    return f"part_{place:07d}.npz"

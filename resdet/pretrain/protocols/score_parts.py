@@ -1,62 +1,45 @@
-"""Finished images of a test protocol, kept in files while it runs, so that a stop loses few.
+"""Finished images of a test protocol: their numbers and log-probabilities, in parts of .npz.
 
-    <folder>/fingerprint.json   net, set and protocol that the parts are of
-    <folder>/part_0000123.npz   numbers of images and their log-probabilities, never pickled
+Nothing in them is pickled. Parts of another net, set or protocol are removed.
 
-A part is written every so many images or seconds by each process, under a temporary name that is
-then renamed. The same command reads them and does the rest, with as many processes as there are
-then. A damaged part is removed, and its images run again.
-
-Not for: the finished file (`resdet.evaluation.classification.score_files`).
+Not for: when a part is written (`resdet.run.finished_parts`), or the finished file
+(`resdet.evaluation.classification.score_files`).
 """
 
 from __future__ import annotations
 
+import functools
 import logging
 import shutil
-import signal
-import time
 import zipfile
 from collections.abc import Mapping
 from pathlib import Path
-from types import TracebackType
 from typing import Any
 
 import numpy as np
 from detectron2.utils import comm
 
 from resdet.atomic import atomic_path
-from resdet.engine.checkpoint import Checkpoints
-from resdet.errors import CheckFailed, Interrupted, RunError, TrainingStopped
+from resdet.errors import CheckFailed
 from resdet.run import layout
-from resdet.run.folder import read_json, write_json
+from resdet.run.finished_parts import FinishedParts, fingerprint_in, whole_parts
+from resdet.run.folder import write_json
 
 logger = logging.getLogger("resdet.pretrain")
 
 # At most so many images or seconds of one process are lost by a kill.
 PART_IMAGES = 2000
 PART_SECONDS = 60.0
-FILES = "part_*.npz"
 
 
-class ScoreParts:
-    """The finished images of one set; a context in which signals end the work after a batch.
-
-    Attributes:
-        done: numbers of the images that need not be visited; the same on every process at first.
-    """
+class ScoreParts(FinishedParts):
+    """The finished images of one set, named by their numbers."""
 
     def __init__(self, folder: Path, name: str, images: int, classes: int, done: list[int]):
-        self.folder = folder
-        self.name = name
-        self.images = images
+        super().__init__(folder, name, images, done, comm.get_world_size())
         self.classes = classes
-        self.done = set(done)
         self._numbers: list[int] = []
         self._rows: list[np.ndarray] = []
-        self._written = time.monotonic()
-        self._signal: int | None = None
-        self._previous: dict[int, Any] = {}
 
     @classmethod
     def open(
@@ -65,7 +48,7 @@ class ScoreParts:
         """The parts in a folder, read by the main process and told to the others."""
         done: list[int] = []
         if comm.is_main_process():
-            if _stated_in(folder) == fingerprint:
+            if fingerprint_in(folder) == fingerprint:
                 done = _numbers_in(folder, images, classes)
             elif folder.exists():
                 logger.warning("%s: finished images of something else are removed", folder)
@@ -91,29 +74,22 @@ class ScoreParts:
         self._numbers += numbers
         self._rows.append(rows)
         self.done.update(numbers)
-        due = time.monotonic() - self._written >= PART_SECONDS
-        if due or len(self._numbers) >= PART_IMAGES or self._signal is not None:
-            self.write()
-        self.stop_if_asked()
+        self._after_add(PART_IMAGES, PART_SECONDS)
 
-    def write(self) -> None:
-        """Writes what was added since the last part; nothing where there is nothing."""
-        if not self._numbers:
-            return
-        path = self.folder / f"part_{self._numbers[0]:07d}.npz"
-        try:
-            with atomic_path(path) as temporary, open(temporary, "wb") as file:
-                np.savez(
-                    file,
-                    numbers=np.array(self._numbers, dtype=np.int64),
-                    log_probabilities=np.concatenate(self._rows),
-                )
-        except OSError as error:
-            raise TrainingStopped(
-                f"{path} could not be written: {error.strerror}. Free space and run the same "
-                "command again: it goes on from the parts that are there."
-            ) from None
-        self._numbers, self._rows, self._written = [], [], time.monotonic()
+    def _unwritten(self) -> int:
+        return len(self._numbers)
+
+    def _next_part(self) -> Path:
+        return self.folder / layout.score_part_name(self._numbers[0])
+
+    def _write_part(self, path: Path, seconds: float) -> None:
+        with atomic_path(path) as temporary, open(temporary, "wb") as file:
+            np.savez(
+                file,
+                numbers=np.array(self._numbers, dtype=np.int64),
+                log_probabilities=np.concatenate(self._rows),
+            )
+        self._numbers, self._rows = [], []
 
     def gathered(self) -> np.ndarray:
         """(N, K) of all parts, by the main process after all others have written theirs.
@@ -123,7 +99,7 @@ class ScoreParts:
         """
         table = np.full((self.images, self.classes), np.nan, dtype=np.float32)
         seen = np.zeros(self.images, dtype=np.int64)
-        for path in sorted(self.folder.glob(FILES)):
+        for path in sorted(self.folder.glob(layout.SCORE_PART_FILES)):
             part = _read(path, self.images, self.classes)
             if part is not None:
                 np.add.at(seen, part[0], 1)
@@ -140,60 +116,11 @@ class ScoreParts:
         """What is in the finished file need not stay."""
         shutil.rmtree(self.folder, ignore_errors=True)
 
-    # -- signals ---------------------------------------------------------------------------
-
-    def __enter__(self) -> ScoreParts:
-        for number in Checkpoints.SIGNALS:
-            self._previous[number] = signal.signal(number, self._note)
-        self._written = time.monotonic()
-        return self
-
-    def _note(self, number: int, frame: Any) -> None:
-        """The first signal ends the work after the batch; a second one at once."""
-        self._signal = number
-        signal.signal(number, self._previous.get(number) or signal.SIG_DFL)
-
-    def stop_if_asked(self) -> None:
-        if self._signal is None:
-            return
-        number = signal.Signals(self._signal)
-        least = "" if comm.get_world_size() == 1 else "at least "
-        raise Interrupted(
-            f"stopped by {number.name}: {least}{len(self.done):,} of {self.images:,} images of "
-            f"{self.name} are kept in {self.folder}. Go on with the same command.",
-            exit_code=128 + number,
-        )
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None
-    ) -> None:
-        for number, handler in self._previous.items():
-            signal.signal(number, handler)
-        self.write()
-        # A worker or another process that the same signal ended shows as a RuntimeError here.
-        if kind is None or issubclass(kind, RuntimeError):
-            self.stop_if_asked()
-
-
-def _stated_in(folder: Path) -> Any:
-    try:
-        return read_json(folder / layout.FINGERPRINT)
-    except RunError:
-        return None
-
 
 def _numbers_in(folder: Path, images: int, classes: int) -> list[int]:
-    done: list[int] = []
-    for leftover in folder.glob("*.tmp"):
-        leftover.unlink(missing_ok=True)
-    for path in sorted(folder.glob(FILES)):
-        part = _read(path, images, classes)
-        if part is None:
-            logger.warning("%s is damaged; removed, its images run again", path)
-            path.unlink()
-            continue
-        done += part[0].tolist()
-    return done
+    read = functools.partial(_read, images=images, classes=classes)
+    parts = whole_parts(folder, layout.SCORE_PART_FILES, read)
+    return [number for numbers, _ in parts for number in numbers.tolist()]
 
 
 def _read(path: Path, images: int, classes: int) -> tuple[np.ndarray, np.ndarray] | None:
