@@ -19,7 +19,6 @@ from resdet.errors import CheckFailed, ConfigError, first_few
 from resdet.evaluation.classification.classifier_errors import best_classes
 from resdet.evaluation.classification.score_files import ClassScores, load_scores
 from resdet.evaluation.ilsvrc.cls_files import (
-    GUESSES,
     ClsResults,
     check_cls_results,
     cls_errors,
@@ -27,6 +26,7 @@ from resdet.evaluation.ilsvrc.cls_files import (
     read_cls_results,
     write_cls_results,
 )
+from resdet.evaluation.ilsvrc.guess_lines import GUESSES
 from resdet.evaluation.ilsvrc.ilsvrc_synsets import wnids_by_id
 from resdet.evaluation.inputs.findings import Finding
 from resdet.submission import archive

@@ -16,13 +16,18 @@ from pathlib import Path
 
 import numpy as np
 
-from resdet.atomic import write_text
-from resdet.evaluation.ilsvrc.ilsvrc_files import (
+from resdet.evaluation.ilsvrc.guess_lines import (
+    GUESSES,
+    Guesses,
     are_whole,
+    check_empty_lines,
+    check_lines,
+    check_surplus,
     lines_in,
     numbers_in,
     outside_range,
     refuse_lines,
+    write_lines,
 )
 from resdet.evaluation.ilsvrc.ilsvrc_synsets import CLASSES
 from resdet.evaluation.inputs.arrays import IntArray
@@ -30,34 +35,17 @@ from resdet.evaluation.inputs.findings import (
     REFUSE,
     WARN,
     Finding,
-    finding,
+    findings_on,
     refuse_if_any,
     share,
 )
 
-GUESSES = 5
-
 
 @dataclass(frozen=True)
-class ClsResults:
-    """Guesses, image by image and best first; row i of each array is guess i.
+class ClsResults(Guesses):
+    """Labels without boxes."""
 
-    num_images: lines of the file, those without a guess too.
-    image: number of the line from 1. label: id from 1.
-    """
-
-    num_images: int
-    image: IntArray
-    label: IntArray
     title: str = "the guesses"
-
-    def place(self) -> IntArray:
-        """0 for an image's first guess, 1 for its second, …"""
-        first = np.searchsorted(self.image, self.image, side="left")
-        return np.arange(len(self.image)) - first
-
-    def name(self, row: int) -> str:
-        return f"line {self.image[row]}, guess {self.place()[row] + 1}"
 
 
 def cls_results(ids: IntArray) -> ClsResults:
@@ -74,71 +62,46 @@ def read_cls_results(path: Path | str) -> ClsResults:
     """
     images: list[int] = []
     labels: list[float] = []
-    faults = []
+    faulty: list[int] = []
     lines = lines_in(path)
     for number, line in enumerate(lines, 1):
         values = numbers_in(line)
         if values is None or not are_whole(values):
-            faults.append(f'line {number}: "{line.strip()[:60]}"')
+            faulty.append(number)
             continue
         images += [number] * len(values)
         labels += values
-    refuse_lines(path, faults, "ids, whole numbers with blanks between them")
+    refuse_lines(path, lines, faulty, "ids, whole numbers with blanks between them")
     image, label = np.array(images, dtype=np.int64), np.array(labels, dtype=np.int64)
     return ClsResults(len(lines), image, label, Path(path).name)
 
 
 def check_cls_results(results: ClsResults, num_images: int) -> list[Finding]:
     """What is wrong with guesses for a set of so many images; empty when they are clean."""
-    findings = []
-    if results.num_images != num_images:
-        findings.append(
-            Finding(
-                "missing-images", abs(num_images - results.num_images), [],
-                "Write one line per image in the order of the file names: one line too few moves "
-                "all that follow.", REFUSE,
-                f"{results.num_images:,} lines for {num_images:,} images.",
-            )
-        )  # fmt: skip
-    findings += outside_range(
-        "unknown-category", results.label, CLASSES, results.name, "Labels",
-        "Write ILSVRC2012_ID, as in meta.mat or map_clsloc.txt of the development kit.",
-    )  # fmt: skip
-    extra = np.flatnonzero(results.place() == GUESSES)
-    if len(extra):
-        findings.append(
-            finding(
-                "over-5", extra, lambda r: f"line {results.image[r]}",
-                f"More than {GUESSES} labels: on {share(len(extra), num_images, 'images')}.",
-                f"The development kit allows no more than {GUESSES}: leave the others out.",
-            )
-        )  # fmt: skip
-    findings += _repeats(results)
-    empty = np.setdiff1d(np.arange(1, results.num_images + 1), results.image)
-    if len(empty):
-        findings.append(
-            finding(
-                "images-without-guess", range(len(empty)), lambda i: f"line {empty[i]}",
-                f"Images without a label: {share(len(empty), results.num_images, 'images')}.",
-                "Each of them is an error.", WARN,
-            )
-        )  # fmt: skip
-    return findings
+    return [
+        *check_lines(results, num_images),
+        *outside_range(
+            "unknown-category", results.label, CLASSES, results.name, "Labels",
+            "Write ILSVRC2012_ID, as in meta.mat or map_clsloc.txt of the development kit.",
+        ),
+        *check_surplus(
+            results, num_images,
+            f"The development kit allows no more than {GUESSES}: leave the others out.", REFUSE,
+        ),
+        *_check_repeats(results),
+        *check_empty_lines(results),
+    ]  # fmt: skip
 
 
-def _repeats(results: ClsResults) -> list[Finding]:
+def _check_repeats(results: ClsResults) -> list[Finding]:
     pairs = np.column_stack([results.image, results.label])
     _, firsts = np.unique(pairs, axis=0, return_index=True)
     again = np.setdiff1d(np.arange(len(pairs)), firsts)
-    if len(again) == 0:
-        return []
-    return [
-        finding(
-            "duplicates", again, lambda r: f"{results.name(r)}: {results.label[r]}",
-            f"Labels that come again on their line: {share(len(again), len(pairs), 'labels')}.",
-            "A repeated label is a guess given away.", WARN,
-        )
-    ]  # fmt: skip
+    return findings_on(
+        "duplicates", again, lambda r: f"{results.name(r)}: {results.label[r]}",
+        f"Labels that their line has before: {share(len(again), len(pairs), 'labels')}.",
+        "Write another label, or none: a repeated one never helps.", WARN,
+    )  # fmt: skip
 
 
 def write_cls_results(path: Path | str, results: ClsResults) -> list[Finding]:
@@ -148,10 +111,7 @@ def write_cls_results(path: Path | str, results: ClsResults) -> list[Finding]:
         CheckFailed: the check refuses; nothing is written.
     """
     warnings = refuse_if_any(f"{path}", check_cls_results(results, results.num_images))
-    lines: list[list[str]] = [[] for _ in range(results.num_images)]
-    for image, label in zip(results.image.tolist(), results.label.tolist(), strict=True):
-        lines[image - 1].append(str(label))
-    write_text(path, "".join(" ".join(line) + "\n" for line in lines))
+    write_lines(path, results, map(str, results.label.tolist()))
     return warnings
 
 

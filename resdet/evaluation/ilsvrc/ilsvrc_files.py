@@ -13,28 +13,38 @@ XML (`annotation_files`).
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
 from resdet.atomic import write_text
-from resdet.errors import CheckFailed, DataError, first_few
+from resdet.evaluation.ilsvrc.guess_lines import (
+    GUESSES,
+    Guesses,
+    are_whole,
+    check_empty_lines,
+    check_lines,
+    check_surplus,
+    lines_in,
+    numbers_in,
+    outside_range,
+    refuse_lines,
+    write_lines,
+)
+from resdet.evaluation.ilsvrc.ilsvrc_synsets import CLASSES
 from resdet.evaluation.inputs.arrays import FloatArray, IntArray
 from resdet.evaluation.inputs.findings import (
-    REFUSE,
-    SHOWN,
     WARN,
     Finding,
-    finding,
+    findings_on,
     refuse_if_any,
     share,
 )
 from resdet.evaluation.inputs.validation import MANY_BOXES, NORMALISED_TO
 
-DET_CLASSES, LOC_CLASSES = 200, 1000
-GUESSES = 5
+DET_CLASSES, LOC_CLASSES = 200, CLASSES
 
 
 @dataclass(frozen=True)
@@ -59,26 +69,11 @@ class DetResults:
 
 
 @dataclass(frozen=True)
-class LocResults:
-    """Guesses, image by image and best first; row i of each array is guess i.
+class LocResults(Guesses):
+    """Labels with boxes, (guesses, 4), VOC's way."""
 
-    num_images: lines of the file, those without a guess too.
-    image: number of the line from 1. label: from 1. boxes: (guesses, 4), VOC's way.
-    """
-
-    num_images: int
-    image: IntArray
-    label: IntArray
     boxes: FloatArray
     title: str = "the guesses"
-
-    def place(self) -> IntArray:
-        """0 for an image's first guess, 1 for its second, …"""
-        first = np.searchsorted(self.image, self.image, side="left")
-        return np.arange(len(self.image)) - first
-
-    def name(self, row: int) -> str:
-        return f"line {self.image[row]}, guess {self.place()[row] + 1}"
 
 
 # -- reading -----------------------------------------------------------------------------------
@@ -92,24 +87,25 @@ def read_det_results(path: Path | str) -> DetResults:
         CheckFailed: a line is not seven numbers, the first two of them whole; names the lines.
     """
     rows: list[list[float]] = []
-    lines: list[int] = []
-    faults = []
-    for number, line in enumerate(lines_in(path), 1):
+    places: list[int] = []
+    faulty: list[int] = []
+    lines = lines_in(path)
+    for number, line in enumerate(lines, 1):
         if not line.strip():
             continue
         values = numbers_in(line)
         if values is None or len(values) != 7 or not are_whole(values[:2]):
-            faults.append(f'line {number}: "{line.strip()[:60]}"')
+            faulty.append(number)
         else:
             rows.append(values)
-            lines.append(number)
+            places.append(number)
     refuse_lines(
-        path, faults, "`image_index DET_id score xmin ymin xmax ymax`, the first two whole"
+        path, lines, faulty, "`image_index DET_id score xmin ymin xmax ymax`, the first two whole"
     )
     table = np.array(rows, dtype=np.float64).reshape(-1, 7)
     return DetResults(
         table[:, 0].astype(np.int64), table[:, 1].astype(np.int64), table[:, 2], table[:, 3:],
-        Path(path).name, np.array(lines, dtype=np.int64),
+        Path(path).name, np.array(places, dtype=np.int64),
     )  # fmt: skip
 
 
@@ -122,58 +118,22 @@ def read_loc_results(path: Path | str) -> LocResults:
     """
     images: list[int] = []
     rows: list[list[float]] = []
-    faults = []
+    faulty: list[int] = []
     lines = lines_in(path)
     for number, line in enumerate(lines, 1):
         values = numbers_in(line)
         if values is None or len(values) % 5 or not are_whole(values[::5]):
-            faults.append(f'line {number}: "{line.strip()[:60]}"')
+            faulty.append(number)
             continue
         for start in range(0, len(values), 5):
             images.append(number)
             rows.append(values[start : start + 5])
-    refuse_lines(path, faults, "groups of `label xmin ymin xmax ymax` with a whole label")
+    refuse_lines(path, lines, faulty, "groups of `label xmin ymin xmax ymax` with a whole label")
     table = np.array(rows, dtype=np.float64).reshape(-1, 5)
     image = np.array(images, dtype=np.int64)
     return LocResults(
         len(lines), image, table[:, 0].astype(np.int64), table[:, 1:], Path(path).name
     )
-
-
-def lines_in(path: Path | str) -> list[str]:
-    """The lines of a result file.
-
-    Raises:
-        DataError: no such file. CheckFailed: it is no text.
-    """
-    try:
-        return Path(path).read_text(encoding="utf-8-sig").splitlines()
-    except FileNotFoundError:
-        raise DataError(f"{path} does not exist. Give the path of a result file.") from None
-    except (OSError, ValueError) as error:
-        raise CheckFailed(f"{path} is not readable as text: {error}.") from None
-
-
-def numbers_in(line: str) -> list[float] | None:
-    """The numbers of a line; None where something else is in it."""
-    try:
-        return [float(part) for part in line.split()]
-    except ValueError:
-        return None
-
-
-def are_whole(values: Iterable[float]) -> bool:
-    """Whether all are whole numbers, of a size that a float holds exactly."""
-    return all(abs(v) < 1e15 and v == int(v) for v in values)
-
-
-def refuse_lines(path: Path | str, faults: Sequence[str], form: str) -> None:
-    """Raises CheckFailed for lines that have not this form; shows the first."""
-    if faults:
-        raise CheckFailed(
-            f"{path}: {len(faults):,} {'line is' if len(faults) == 1 else 'lines are'} not {form}."
-            f"\n{first_few(faults, SHOWN)}"
-        )
 
 
 # -- checking ----------------------------------------------------------------------------------
@@ -195,25 +155,18 @@ def check_det_results(
     total = len(results.scores)
     table = np.column_stack([results.image, results.label, results.scores, results.boxes])
     _, firsts = np.unique(table, axis=0, return_index=True)
-    if len(firsts) < total:
-        repeats = np.setdiff1d(np.arange(total), firsts)
-        findings.append(
-            finding(
-                "duplicates", repeats, results.name,
-                f"Lines that stand more than once: {share(len(repeats), total)} are repeats.",
-                "Each repeat counts as a false detection. Keep each detection once.",
-            )
-        )  # fmt: skip
-    seen = np.unique(results.image)
-    empty = np.setdiff1d(np.arange(1, num_images + 1), seen)
-    if len(empty):
-        findings.append(
-            finding(
-                "images-without-detections", range(len(empty)), lambda i: f"image {empty[i]}",
-                f"Images without any detection: {share(len(empty), num_images, 'images')}.",
-                "If they were never visited, this AP is too low; the format cannot tell.", WARN,
-            )
-        )  # fmt: skip
+    repeats = np.setdiff1d(np.arange(total), firsts)
+    findings += findings_on(
+        "duplicates", repeats, results.name,
+        f"Lines that stand more than once: {share(len(repeats), total)} are repeats.",
+        "Each repeat counts as a false detection. Keep each detection once.",
+    )  # fmt: skip
+    empty = np.setdiff1d(np.arange(1, num_images + 1), results.image)
+    findings += findings_on(
+        "images-without-detections", empty, lambda number: f"image {number}",
+        f"Images without any detection: {share(len(empty), num_images, 'images')}.",
+        "If they were never visited, this AP is too low; the format cannot tell.", WARN,
+    )  # fmt: skip
     return findings
 
 
@@ -227,40 +180,14 @@ def check_loc_results(
     """
     _refuse_unequal_lengths((results.image, results.label, results.boxes), "image, label, boxes")
     _refuse_disorder(results)
-    findings = []
-    if results.num_images != num_images:
-        findings.append(
-            Finding(
-                "missing-images", abs(num_images - results.num_images), [],
-                "Write one line per image in the order of the file names, empty where there is "
-                "no guess.", REFUSE,
-                f"{results.num_images:,} lines for {num_images:,} images.",
-            )
-        )  # fmt: skip
-    findings += [
+    return [
+        *check_lines(results, num_images),
         *outside_range("unknown-category", results.label, num_classes, results.name, "Labels",
                   "Write ILSVRC2015_CLSLOC_ID, as in meta_clsloc.mat."),
         *_check_numbers(results.boxes, None, results.name),
+        *check_surplus(results, num_images, f"Only the first {GUESSES} count.", WARN),
+        *check_empty_lines(results),
     ]  # fmt: skip
-    extra = np.flatnonzero(results.place() == GUESSES)
-    if len(extra):
-        findings.append(
-            finding(
-                "over-5", extra, lambda r: f"line {results.image[r]}",
-                f"More than {GUESSES} guesses: on {share(len(extra), num_images, 'images')}.",
-                f"Only the first {GUESSES} count.", WARN,
-            )
-        )  # fmt: skip
-    empty = np.setdiff1d(np.arange(1, results.num_images + 1), results.image)
-    if len(empty):
-        findings.append(
-            finding(
-                "images-without-guess", range(len(empty)), lambda i: f"line {empty[i]}",
-                f"Images without a guess: {share(len(empty), results.num_images, 'images')}.",
-                "Each of them is an error.", WARN,
-            )
-        )  # fmt: skip
-    return findings
 
 
 def _refuse_unequal_lengths(columns: Sequence[IntArray | FloatArray], names: str) -> None:
@@ -285,26 +212,6 @@ def _refuse_disorder(results: LocResults) -> None:
         )
 
 
-def outside_range(
-    rule: str,
-    values: IntArray,
-    count: int,
-    name: Callable[[int], str],
-    what: str,
-    fix: str,
-) -> list[Finding]:
-    """Numbers that are not among 1 to `count`; counted from 0 is a kind of its own."""
-    rows = np.flatnonzero((values < 1) | (values > count))
-    if len(rows) == 0:
-        return []
-    low, high = int(values.min()), int(values.max())
-    text = f"{what} outside 1 to {count:,}: {share(len(rows), len(values))}."
-    if low == 0 and high < count:
-        text = f"{what} lie between 0 and {high:,}, of 1 to {count:,}: they count from 0."
-        fix = f"Add 1. {fix}"
-    return [finding(rule, rows, lambda r: f"{name(r)}: {values[r]}", text, fix)]
-
-
 def _check_numbers(
     boxes: FloatArray, scores: FloatArray | None, name: Callable[[int], str]
 ) -> list[Finding]:
@@ -316,34 +223,25 @@ def _check_numbers(
     finite = np.isfinite(boxes).all(axis=1)
     if scores is not None:
         finite &= np.isfinite(scores)
-    findings = []
-    rows = np.flatnonzero(~finite)
-    if len(rows):
-        findings.append(
-            finding(
-                "not-finite", rows, box_text,
-                f"Scores or boxes that are NaN or infinite: {share(len(rows), total)}.",
-                "They come from the model: look for a loss that was not finite in its log.",
-            )
-        )  # fmt: skip
-    rows = np.flatnonzero((boxes[:, 2:] < boxes[:, :2]).any(axis=1))
-    if len(rows):
-        findings.append(
-            finding(
-                "size", rows, box_text,
-                f"Boxes that end before they begin: {share(len(rows), total)}.",
-                "Write corners, xmin ymin xmax ymax; are these width and height?",
-            )
-        )  # fmt: skip
-    if total > MANY_BOXES and ((boxes >= 0) & (boxes <= NORMALISED_TO)).all():
-        findings.append(
-            finding(
-                "normalised", range(total), box_text,
-                f"All {total:,} boxes lie in the first pixel: they look divided by width and "
-                "height.", "Multiply them by the image's size.",
-            )
-        )  # fmt: skip
-    return findings
+    backward = (boxes[:, 2:] < boxes[:, :2]).any(axis=1)
+    normalised = total > MANY_BOXES and ((boxes >= 0) & (boxes <= NORMALISED_TO)).all()
+    return [
+        *findings_on(
+            "not-finite", np.flatnonzero(~finite), box_text,
+            f"Scores or boxes that are NaN or infinite: {share(int((~finite).sum()), total)}.",
+            "They come from the model: look for a loss that was not finite in its log.",
+        ),
+        *findings_on(
+            "size", np.flatnonzero(backward), box_text,
+            f"Boxes that end before they begin: {share(int(backward.sum()), total)}.",
+            "Write corners, xmin ymin xmax ymax; are these width and height?",
+        ),
+        *findings_on(
+            "normalised", range(total if normalised else 0), box_text,
+            f"All {total:,} boxes lie in the first pixel: they look divided by width and height.",
+            "Multiply them by the image's size.",
+        ),
+    ]  # fmt: skip
 
 
 # -- writing -----------------------------------------------------------------------------------
@@ -387,10 +285,6 @@ def write_loc_results(
     """
     findings = check_loc_results(results, num_images, num_classes)
     warnings = refuse_if_any(f"{path}", findings)
-    lines: list[list[str]] = [[] for _ in range(results.num_images)]
-    for image, label, box in zip(
-        results.image.tolist(), results.label.tolist(), results.boxes.tolist(), strict=True
-    ):
-        lines[image - 1].append(f"{label} {' '.join(map(repr, box))}")
-    write_text(path, "".join(" ".join(line) + "\n" for line in lines))
+    rows = zip(results.label.tolist(), results.boxes.tolist(), strict=True)
+    write_lines(path, results, (f"{label} {' '.join(map(repr, box))}" for label, box in rows))
     return warnings

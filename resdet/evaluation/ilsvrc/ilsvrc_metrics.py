@@ -24,9 +24,9 @@ from typing import Any
 import numpy as np
 
 from resdet.errors import DataError, first_few
+from resdet.evaluation.ilsvrc.guess_lines import GUESSES
 from resdet.evaluation.ilsvrc.ilsvrc_files import (
     DET_CLASSES,
-    GUESSES,
     LOC_CLASSES,
     DetResults,
     LocResults,

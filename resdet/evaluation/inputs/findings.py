@@ -68,6 +68,18 @@ def finding(
     return Finding(rule, len(rows), first, fix, severity, what, leaves_out)
 
 
+def findings_on(
+    rule: str,
+    rows: Sequence[int] | IntArray,
+    name: Callable[[int], str],
+    what: str,
+    fix: str,
+    severity: str = REFUSE,
+) -> list[Finding]:
+    """One `finding`, or none where there are no such entries."""
+    return [finding(rule, rows, name, what, fix, severity)] if len(rows) else []
+
+
 def share(count: int, total: int, unit: str = "entries") -> str:
     """The share in messages: "14 of 36,781 entries", "1 of 1 entry"."""
     if total == 1:

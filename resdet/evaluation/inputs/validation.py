@@ -22,6 +22,7 @@ from resdet.evaluation.inputs.findings import (
     WARN,
     Finding,
     finding,
+    findings_on,
     share,
     without_consequences,
 )
@@ -131,16 +132,11 @@ def _check_images(
         )  # fmt: skip
     seen = np.array([i in visited for i in ids], dtype=np.bool_)
     rows = np.flatnonzero(~seen[columns.image])
-    if len(rows):
-        findings.append(
-            finding(
-                "unvisited-image", rows, columns.name,
-                "Detections on images that are not named as evaluated: "
-                f"{share(len(rows), len(columns))}.",
-                "The list of evaluated images is of another run; write both together.",
-            )
-        )  # fmt: skip
-    return findings
+    return findings + findings_on(
+        "unvisited-image", rows, columns.name,
+        f"Detections on images that are not named as evaluated: {share(len(rows), len(columns))}.",
+        "The list of evaluated images is of another run; write both together.",
+    )  # fmt: skip
 
 
 def _check_empty_images(columns: Columns, index: SetIndex) -> list[Finding]:
@@ -162,15 +158,11 @@ def _check_empty_images(columns: Columns, index: SetIndex) -> list[Finding]:
 
 def _check_scores(columns: Columns) -> list[Finding]:
     rows = np.flatnonzero((columns.scores < 0) | (columns.scores > 1))
-    if len(rows) == 0:
-        return []
-    return [
-        finding(
-            "score-range", rows, lambda r: f"{columns.name(r)}: score {columns.scores[r]:g}",
-            f"Scores outside 0 to 1: {share(len(rows), len(columns))}.",
-            "Are they logits? AP is the same; score thresholds are not.", WARN,
-        )
-    ]  # fmt: skip
+    return findings_on(
+        "score-range", rows, lambda r: f"{columns.name(r)}: score {columns.scores[r]:g}",
+        f"Scores outside 0 to 1: {share(len(rows), len(columns))}.",
+        "Are they logits? AP is the same; score thresholds are not.", WARN,
+    )  # fmt: skip
 
 
 def _check_normalised(columns: Columns) -> list[Finding]:
@@ -199,28 +191,22 @@ def _check_sizes(columns: Columns) -> list[Finding]:
     sides = columns.boxes[:, 2:]
     negative = (sides < 0).any(axis=1)
     rows = np.flatnonzero((sides == 0).any(axis=1) & ~negative)
-    findings = []
-    if len(rows):
-        every = len(rows) == len(columns)
-        findings.append(
-            finding(
-                "zero-boxes", rows, lambda r: _box_text(columns, r),
-                f"Boxes of zero width or height: {share(len(rows), len(columns))}.",
-                "Write [x, y, width, height]; no box has an area." if every else
-                "They match no object, so each counts as wrong. Leave them out when writing.",
-                REFUSE if every and len(columns) > MANY_BOXES else WARN,
-            )
-        )  # fmt: skip
-    rows = np.flatnonzero(negative)
-    if len(rows):
-        findings.append(
-            finding(
-                "size", rows, lambda r: _box_text(columns, r),
-                f"Boxes of negative width or height: {share(len(rows), len(columns))}.",
-                "Their corners are swapped: write the upper left one and a positive size.",
-            )
-        )  # fmt: skip
-    return findings
+    every = len(rows) == len(columns)
+    swapped = np.flatnonzero(negative)
+    return [
+        *findings_on(
+            "zero-boxes", rows, lambda r: _box_text(columns, r),
+            f"Boxes of zero width or height: {share(len(rows), len(columns))}.",
+            "Write [x, y, width, height]; no box has an area." if every else
+            "They match no object, so each counts as wrong. Leave them out when writing.",
+            REFUSE if every and len(columns) > MANY_BOXES else WARN,
+        ),
+        *findings_on(
+            "size", swapped, lambda r: _box_text(columns, r),
+            f"Boxes of negative width or height: {share(len(swapped), len(columns))}.",
+            "Their corners are swapped: write the upper left one and a positive size.",
+        ),
+    ]  # fmt: skip
 
 
 def _check_place(columns: Columns, index: SetIndex) -> list[Finding]:
