@@ -76,9 +76,13 @@ class Training:
     """A training in a process of its own: `python -m MODULE ARGUMENTS`, which serves an `Order`."""
 
     def __init__(self, module: str, *arguments: object):
-        command = [sys.executable, "-W", "ignore", "-m", module, *map(str, arguments)]
+        self._command = [sys.executable, "-W", "ignore", "-m", module, *map(str, arguments)]
         self._process = subprocess.Popen(
-            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, encoding="utf-8"
+            self._command,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+            encoding="utf-8",
         )
 
     def turn(self, steps: int) -> Turn:
@@ -90,8 +94,7 @@ class Training:
         answer = self._process.stdout.readline()
         if not answer:
             raise RuntimeError(
-                f"{' '.join(map(str, self._process.args))} ended with {self._process.wait()}; "
-                "its output is above"
+                f"{' '.join(self._command)} ended with {self._process.wait()}; its output is above"
             )
         page = json.loads(answer)
         return Turn(page["seconds"] / steps, page["losses"], page["peak_mb"])
@@ -99,7 +102,9 @@ class Training:
     def __enter__(self) -> Training:
         return self
 
-    def __exit__(self, kind: type | None, error: BaseException | None, t: TracebackType | None):
+    def __exit__(
+        self, kind: type | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         assert self._process.stdin is not None
         with contextlib.suppress(BrokenPipeError):
             self._process.stdin.close()

@@ -60,11 +60,11 @@ def make_problem(folder: Path, num_images: int, seed: int = 0) -> None:
     objects = scenes.make_objects(rng, sizes, count, frequency)
     difficult = rng.random(count) < DIFFICULT_SHARE
     _write_tree(folder / ROOT, ids, sizes, objects, difficult)
-    detections = [
+    by_image = [
         scenes.make_detections(rng, objects, image, sizes[image], frequency)
         for image in range(num_images)
     ]
-    labels, boxes, scores = (np.concatenate(column) for column in zip(*detections, strict=True))
+    labels, boxes, scores = (np.concatenate(column) for column in zip(*by_image, strict=True))
     detections = voc.detections_from_boxes(
         VOC_CLASSES,
         [image_id for image_id in ids for _ in range(scenes.DETECTIONS_PER_IMAGE)],

@@ -167,7 +167,7 @@ def not_finite_on_one(
                 loop.losses = lambda batch: {k: v * float("nan") for k, v in losses(batch).items()}
             run_step(loop)
 
-        Loop.run_step = spoiled  # type: ignore[method-assign]
+        Loop.run_step = spoiled  # type: ignore[assignment, method-assign]
 
     attempt = train(place, trainer, launch=TWO, first=first)
     attempt.end()

@@ -187,8 +187,8 @@ def differences(one: Path, other: Path, trainer: Trainer) -> list[str]:
         except (OSError, ValueError, KeyError, RuntimeError) as error:
             found.append(f"{name}: {type(error).__name__} {error}")
     try:
-        loaded = [_weights(folder / trainer.weights) for folder in (one, other)]
-        if (text := first_difference(*loaded)) is not None:
+        ours, theirs = (_weights(folder / trainer.weights) for folder in (one, other))
+        if (text := first_difference(ours, theirs)) is not None:
             found.append(f"{trainer.weights}: {text}")
     except (OSError, ValueError, RuntimeError) as error:
         found.append(f"{trainer.weights}: {error}")
@@ -215,7 +215,7 @@ def _metrics(run: Path) -> list[dict[str, Any]]:
 
 
 def _results(run: Path) -> dict[str, Any]:
-    files = {}
+    files: dict[str, Any] = {}
     for path in sorted((run / "results").rglob("*")):
         if path.is_file():
             files[str(path.relative_to(run))] = path.read_bytes()

@@ -239,18 +239,21 @@ def _forked(
 
 def _agent(launch: Sequence[str], words: Sequence[str], first: Callable[[], None]) -> int:
     """torchrun, whose trainers are forks instead of commands."""
-    made = torch.distributed.run.elastic_launch
+    # Their names are replaced, which are not for others to import.
+    run: Any = torch.distributed.run
+    api: Any = launcher
+    made = run.elastic_launch
 
     def with_forks(config: Any, entrypoint: Any) -> Any:
         config.start_method = "fork"
         return made(config, lambda *_: sys.exit(_train(words, first)))
 
-    torch.distributed.run.elastic_launch = with_forks  # type: ignore[misc, assignment]
-    launcher.LocalElasticAgent = functools.partial(  # type: ignore[misc, assignment]
-        launcher.LocalElasticAgent, exit_barrier_timeout=LAST_WAIT_SECONDS
+    run.elastic_launch = with_forks
+    api.LocalElasticAgent = functools.partial(
+        api.LocalElasticAgent, exit_barrier_timeout=LAST_WAIT_SECONDS
     )
     try:
-        torch.distributed.run.main([*launch, "resdet"])
+        run.main([*launch, "resdet"])
     except ChildFailedError as error:
         sys.stderr.write(f"\n{error}\n")
         return 1

@@ -122,7 +122,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     args = parser.parse_args(argv)
     folder = args.folder or Path(tempfile.gettempdir())
     if args.measure:
-        measure.print_measured(*args.measure, folder)
+        kind, way = args.measure
+        measure.print_measured(kind, way, folder)
         return 0
     print(f"| {' | '.join(HEAD)} |\n|{' --- |' * len(HEAD)}", flush=True)
     sizes = [(measure.FOLDERS, n) for n in args.images] + [(measure.COCO, n) for n in args.coco]

@@ -183,7 +183,7 @@ def start_detectron2(root: Path) -> tuple[int, Any]:
     del loader
     serialised = DatasetFromList(records, copy=False)
     del records
-    return number, _Counted(serialised)  # type: ignore[arg-type]
+    return number, _Counted(serialised)
 
 
 STARTS: dict[tuple[str, str], Start] = {
