@@ -122,7 +122,7 @@ class Benchmark:
         return dict(json.loads(page))
 
 
-def main(benchmark: Benchmark, argv: Sequence[str] | None = None) -> int:
+def command(benchmark: Benchmark, argv: Sequence[str] | None = None) -> int:
     """The command line of a benchmark."""
     parser = argparse.ArgumentParser(description=benchmark.doc.splitlines()[0])
     add_arguments(parser, rounds=5)

@@ -25,7 +25,7 @@ import importlib.util
 import io
 import json
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -206,5 +206,10 @@ BENCHMARK = apart.Benchmark(
     MODULE, __doc__ or "", 5000, RESULTS, make_problem, RUNS, prepare, describe, compare, 300
 )
 
+
+def main(argv: Sequence[str] | None = None) -> int:
+    return apart.command(BENCHMARK, argv)
+
+
 if __name__ == "__main__":
-    sys.exit(apart.main(BENCHMARK))
+    sys.exit(main())

@@ -234,12 +234,12 @@ def _coverage(true: float, own: list[Limits], once: list[Limits] | None) -> Cove
     return Coverage(covered, (above, below), held, ratio)
 
 
-def main() -> int:
+def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--problems", type=int, default=1000)
     parser.add_argument("--draws", type=int, default=DRAWS)
     parser.add_argument("--world", nargs="+", choices=WORLDS, default=list(WORLDS))
-    args = parser.parse_args()
+    args = parser.parse_args(argv)
     print(f"{args.problems:,} problems a world, {args.draws:,} draws; true difference from")
     print(f"{TRUE_IMAGES:,} images. Percent of intervals that hold it; in brackets how often it")
     print("lies above and below them; then with repeats dropped, and the width that is left.")

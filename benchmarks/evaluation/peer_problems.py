@@ -20,6 +20,7 @@ import copy
 import io
 import sys
 from collections import Counter
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -167,11 +168,11 @@ def judge(seed: int) -> tuple[list[str], set[str], set[str]]:
     return wrong, odd, warned
 
 
-def main() -> int:
+def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--problems", type=int, default=3000)
     parser.add_argument("--first", type=int, default=0, help="seed of the first (0)")
-    args = parser.parse_args()
+    args = parser.parse_args(argv)
     odd: Counter[str] = Counter()
     warned: Counter[str] = Counter()
     failed = 0

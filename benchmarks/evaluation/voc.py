@@ -22,7 +22,7 @@ Not for: a set's real numbers, or ties (`resdet evaluate explain` shows their ef
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -190,5 +190,10 @@ BENCHMARK = apart.Benchmark(
     MODULE, __doc__ or "", IMAGES, FOUND, make_problem, RUNS, prepare, describe, compare, 100
 )
 
+
+def main(argv: Sequence[str] | None = None) -> int:
+    return apart.command(BENCHMARK, argv)
+
+
 if __name__ == "__main__":
-    sys.exit(apart.main(BENCHMARK))
+    sys.exit(main())
