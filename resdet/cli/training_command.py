@@ -32,6 +32,7 @@ from resdet.config.keys import COUNTS
 from resdet.engine import machine_limits
 from resdet.engine.data_workers import Loader, usable_cores
 from resdet.engine.metric_writers import set_up_log, start_log
+from resdet.engine.processes import refuse_long_disk_wait
 from resdet.engine.profiling import left_in
 from resdet.engine.speed.cpu_features import instruction_limits
 from resdet.engine.speed.kept_memory import keep_freed
@@ -80,11 +81,13 @@ def read_config(config_file: str | Path | None, opts: list[str]) -> Config:
     """The resolved config with what every training needs: device, seed, schedule.
 
     Raises:
-        ConfigError: what `resolve` refuses; a GPU asked for that is not there.
+        ConfigError: what `resolve` refuses; a GPU asked for that is not there; a wait for the disk
+            that other processes do not share.
     """
     start_log()
     config = resolve(config_file, opts)
     cfg = config.cfg
+    refuse_long_disk_wait(cfg.ENGINE.DISK_WAIT)
     has_cuda = torch.cuda.is_available()
     if cfg.MODEL.DEVICE == "auto" or ("MODEL.DEVICE" not in config.stated and not has_cuda):
         config.stated.pop("MODEL.DEVICE", None)

@@ -110,7 +110,8 @@ def _add_engine_keys(cfg: CfgNode) -> None:
     # state saved). 0 = off: it is waited for, as in Detectron2 (F66).
     engine.WORKER_TIMEOUT = 0.0
     # Seconds for which a training waits for space where the disk is too full for a checkpoint.
-    # 0 = off: it stops at once, with exit code 3 (F38).
+    # 0 = off: it stops at once, with exit code 3 (F38). With several processes at most 1,500: they
+    # wait for the first one, and give up after 30 minutes.
     engine.DISK_WAIT = 0.0
     # Checkpoints kept beside the final one; at least 2.
     engine.KEEP_CHECKPOINTS = 2

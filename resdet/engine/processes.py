@@ -21,6 +21,9 @@ from resdet.engine.parallel import connect, is_lost_peer
 from resdet.errors import ConfigError, ResdetError, TrainingStopped
 from resdet.run.folder import read_json, write_json
 
+# What is left of the time that an exchange waits, for writing the checkpoint itself.
+LONGEST_DISK_WAIT = DEFAULT_TIMEOUT.total_seconds() - 300
+
 
 def run_in_processes(
     main: Callable[[argparse.Namespace], int], args: argparse.Namespace, device: str
@@ -106,6 +109,22 @@ def one_first(work: Callable[[], Any]) -> Any:
         if met_elsewhere is not None:
             raise met_elsewhere
     return result if is_first else work()
+
+
+def refuse_long_disk_wait(seconds: float) -> None:
+    """Raises ConfigError where the other processes would not wait as long as the first one.
+
+    Args:
+        seconds: ENGINE.DISK_WAIT. The first process waits for space; the others wait for it in
+            their next exchange.
+    """
+    if comm.get_world_size() > 1 and seconds > LONGEST_DISK_WAIT:
+        raise ConfigError(
+            f"ENGINE.DISK_WAIT is {seconds:g} s, and there are {comm.get_world_size()} processes: "
+            "while the first one waits for space, the others wait for it, and give up after "
+            f"{DEFAULT_TIMEOUT.total_seconds() / 60:g} minutes. Set at most "
+            f"{LONGEST_DISK_WAIT:g}; what then stops goes on with --resume auto."
+        )
 
 
 def _rank_here() -> int:

@@ -18,6 +18,7 @@ pytest.importorskip("detectron2")
 from detectron2.utils import comm
 
 from resdet import nets, weights
+from resdet.cli import training_command
 from resdet.engine import parallel, processes
 from resdet.errors import ConfigError, DataError, ResdetError
 from resdet.run.folder import Run
@@ -286,6 +287,20 @@ def test_processes_that_torchrun_restarts_meet_each_other_not_the_dead(monkeypat
         for process in both:
             process.join()
             assert process.exitcode == (-signal.SIGKILL if dies else 0)
+
+
+def test_several_processes_wait_for_a_disk_no_longer_than_their_exchanges(monkeypatch) -> None:
+    """F38: the others give up after Detectron2's half hour, five minutes of which are for writing.
+
+    One process has nobody that waits for it.
+    """
+    processes.refuse_long_disk_wait(7200.0)
+    monkeypatch.setattr(comm, "get_world_size", lambda: 2)
+    processes.refuse_long_disk_wait(1500.0)
+    with pytest.raises(ConfigError, match=r"is 1501 s, and there are 2 .* 30 minutes.* most 1500;"):
+        processes.refuse_long_disk_wait(1501.0)
+    with pytest.raises(ConfigError, match="ENGINE.DISK_WAIT is 7200 s"):
+        training_command.read_config(None, ["ENGINE.DISK_WAIT", "7200.0", "SEED", "1"])
 
 
 def test_a_process_that_does_not_come_is_named() -> None:
