@@ -63,6 +63,7 @@ class Column:
         parameters: of the whole detector, or None.
         samples_seen: training images that went through the net, repeats counted, or None.
         seconds: of training, or None.
+        from_detector: its weights were a whole detector, not a classifier.
         foreign: only its results are known (`foreign_results`); how it was made is not.
     """
 
@@ -81,6 +82,7 @@ class Column:
     parameters: int | None = None
     samples_seen: int | None = None
     seconds: float | None = None
+    from_detector: bool = False
     foreign: bool = False
 
     @property
@@ -173,6 +175,7 @@ def _read(folder: Path, letter: str) -> Column:
         parameters=(info.get("net") or {}).get("parameters"),
         samples_seen=_samples_seen(run, config),
         seconds=info.get("train_seconds"),
+        from_detector="heads" in (run.read(layout.TRANSFER) or {}),
     )
 
 

@@ -11,6 +11,8 @@ import pytest
 
 from resdet.report.comparison.comparability import Comparability, config_differences
 from resdet.report.document import gather
+from resdet.run import layout
+from resdet.run.folder import write_json
 from tests.support.fabricate import fabricate_run
 
 CARD = {"input": {"mean": [1.0, 2.0, 3.0], "std": [1.0, 1.0, 1.0], "color_order": "BGR"}}
@@ -148,6 +150,20 @@ def test_other_seeds_and_versions_are_notes(tmp_path: Path) -> None:
     assert outcome.comparable
     assert "Seeds differ: 1 in A, 2 in B." in outcome.notes
     assert "Pillow differs: 13.0.0 in A, 12.0.0 in B." in outcome.notes
+
+
+def test_another_start_and_data_that_changed_are_named(tmp_path: Path) -> None:
+    """A detector that starts from one trained before; ENGINE.ALLOW_CHANGED_DATA on the way."""
+    folders = [
+        fabricate_run(
+            tmp_path / net, net=net, num_images=8, num_samples=0, info={"data_changes": c}
+        )
+        for net, c in (("vgg11", None), ("resnet18", ["digits_train"]))
+    ]
+    write_json(folders[1] / layout.TRANSFER, {"file": "m.pth", "heads": "all arrived"})
+    cautions = " ".join(gather(folders).verdict.cautions)
+    assert "The weights were a classifier in A, a whole detector in B:" in cautions
+    assert "The training data of B changed on the way" in cautions
 
 
 def test_what_the_word_backbone_hides_is_a_caution(tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from importlib import resources
 from typing import Any
 
@@ -39,7 +39,7 @@ class ProtocolSetting:
     source: str
     values: Mapping[str, tuple[Any, ...]]
     decides: bool = False
-    unless: Mapping[str, Any] | None = None
+    unless: Mapping[str, tuple[Any, ...]] = field(default_factory=dict)
 
     def of(self, net: str) -> tuple[Any, ...]:
         """The values that are the protocol's for this net; () where it states none."""
@@ -140,6 +140,12 @@ def never_beside(number: Published) -> str:
     return ""
 
 
+@functools.cache
+def without_setting() -> Mapping[str, str]:
+    """Each key that no experiment has a setting for, and why none is needed."""
+    return {key: entry["why"] for entry in _tree()["without_setting"] for key in entry["keys"]}
+
+
 def _is_one_of(value: Any, expected: Any) -> bool:
     if isinstance(value, tuple):
         return value == tuple(expected)
@@ -204,12 +210,18 @@ def _setting(key: str, entry: Mapping[str, Any]) -> ProtocolSetting:
         )
     value = entry[forms[0]]
     if forms[0] == "of_net":
-        values = {net: (v,) for net, v in value.items()}
+        values = {net: _each(v) for net, v in value.items()}
     else:
         values = {"": tuple(value) if forms[0] == "any" else (value,)}
+    unless = {k: _each(v) for k, v in entry.get("unless", {}).items()}
     return ProtocolSetting(
-        key, entry["what"], entry["from"], values, entry.get("decides", False), entry.get("unless")
+        key, entry["what"], entry["from"], values, entry.get("decides", False), unless
     )
+
+
+def _each(value: Any) -> tuple[Any, ...]:
+    """One value, or several that are in a list."""
+    return tuple(value) if isinstance(value, list) else (value,)
 
 
 def _schedule(entry: Mapping[str, Any]) -> ProtocolSchedule:

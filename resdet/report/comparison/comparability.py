@@ -344,6 +344,11 @@ def _check_nets(
         findings.cautions.append(
             f"TRANSFER.NEW is {_per_run(pretrained, new)}: not as much of each net was pretrained."
         )
+    if _differ(whole := [c.from_detector for c in pretrained]):
+        texts = ["a whole detector" if is_whole else "a classifier" for is_whole in whole]
+        findings.cautions.append(
+            f"The weights were {_per_run(pretrained, texts)}: not only what was pretrained differs."
+        )
     hashes = [(c.card.get("data") or {}).get("hash") for c in pretrained]
     if _differ([h for h in hashes if h]):
         texts = [str((c.card.get("data") or {}).get("name", "not known")) for c in pretrained]
@@ -358,6 +363,10 @@ def _check_nets(
             )
     for text, letters in _by_text([(str(c.run.info.get("leak") or ""), c) for c in columns]):
         findings.cautions.append(f"{text[0].upper()}{text[1:]} ({_and(letters)}).")
+    if changed := [c.letter for c in columns if c.run.info.get("data_changes")]:
+        findings.cautions.append(
+            f"The training data of {_and(changed)} changed on the way (ENGINE.ALLOW_CHANGED_DATA)."
+        )
 
 
 def _by_text(cautions: Sequence[tuple[str, Column]]) -> list[tuple[str, list[str]]]:

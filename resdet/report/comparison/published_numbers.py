@@ -151,6 +151,9 @@ def _of_data(
         yield other("classes", str(experiment.num_classes), str(len(scores.classes)))
     elif experiment.num_classes == 20 and set(scores.classes) != set(published.voc_classes()):
         yield other("names of classes", "VOC's", "others")
+    if column.run.info.get("data_changes"):
+        yield other("training data", "the same throughout", "changed on the way",
+                    "ENGINE.ALLOW_CHANGED_DATA")  # fmt: skip
     if column.run.info.get("leak"):
         yield other("test images", "not trained on", "trained on")
     if column.run.state != "finished":
@@ -166,6 +169,9 @@ def _of_start(
         yield Departure("start", "pretrained on ImageNet", "random weights", "He appendix A",
                         "MODEL.WEIGHTS", decides=True)  # fmt: skip
         return
+    if column.from_detector:
+        yield Departure("start", "a classifier", "a whole detector", "He appendix A",
+                        "MODEL.WEIGHTS", decides=True)  # fmt: skip
     data = column.card.get("data") or {}
     name, images = data.get("name"), data.get("images")
     paper = f"ImageNet, {classifier.images:,} images"
@@ -227,8 +233,8 @@ def _of_settings(
 ) -> Iterator[Departure]:
     """Each key on which the number depends. One that is missing from a config is not known."""
     for key, setting in experiment.settings.items():
-        unread = (setting.unless or {}).items()
-        if unread and all(_equal(config.get(other), value) for other, value in unread):
+        unread = setting.unless.items()
+        if unread and all(any(_equal(config.get(k), v) for v in vs) for k, vs in unread):
             continue
         values = setting.of(net)
         if not values or (key in config and any(_equal(config[key], v) for v in values)):
