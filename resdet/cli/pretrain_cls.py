@@ -173,6 +173,7 @@ def _score_only(config: Config, folder: Run) -> dict:
             f"{folder.path} has no {layout.CLASSIFIER} to score. Finish it with --resume."
         )
     trainer = _trainer(config, folder)
-    tensors, _ = weights.load(path)
+    tensors, card = weights.load(path)
+    training_command.refuse_other_runs_weights(path, card.training.get("run"), folder.info["id"])
     weights.transfer(trainer.net, tensors, where=str(path), optional=())
     return trainer.score()

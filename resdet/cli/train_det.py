@@ -284,7 +284,7 @@ def _detector_to_score(config: Config, args: argparse.Namespace) -> _StartingPoi
     """
     cfg = config.cfg
     training_command.refuse_part_of_nothing(cfg)
-    folder = training_command.folder_of(args, Path(args.config).stem)
+    folder, run_id = training_command.folder_of(args, Path(args.config).stem), None
     path = Path(cfg.MODEL.WEIGHTS) if cfg.MODEL.WEIGHTS else folder / layout.DETECTOR
     if (folder / layout.RUN).exists():
         run = Run.open(folder)
@@ -299,7 +299,10 @@ def _detector_to_score(config: Config, args: argparse.Namespace) -> _StartingPoi
                 "score that file into a folder of its own: --output DIR."
             )
         training_command.as_in_run(config, run)
-        path = folder / layout.DETECTOR
+        if (folder / layout.DETECTOR).exists() or not made_from or "train_sets" in run.info:
+            path, run_id = folder / layout.DETECTOR, run.info["id"]
+        else:  # a folder that another file was scored into
+            path = Path(made_from)
     if not path.exists():
         raise RunError(
             f"{path} does not exist: nothing to score. Finish the run, or give MODEL.WEIGHTS."
@@ -311,6 +314,8 @@ def _detector_to_score(config: Config, args: argparse.Namespace) -> _StartingPoi
             f"{path} holds a classifier; --eval-only needs a detector. Leave MODEL.WEIGHTS out to "
             f"score the run's own {layout.DETECTOR}, or name another one."
         )
+    if run_id is not None:
+        training_command.refuse_other_runs_weights(path, contents.beside.get("run"), run_id)
     classes = tuple(contents.beside.get("classes", ()))
     if not classes:
         logger.warning(

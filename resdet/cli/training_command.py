@@ -181,6 +181,20 @@ def as_in_run(config: Config, run: Run) -> None:
             set_key(config.cfg, key, value)
 
 
+def refuse_other_runs_weights(path: Path, written_by: Any, run_id: str) -> None:
+    """Raises RunError where the weights in a run folder were written by another run.
+
+    Args:
+        written_by: the id in the file; None for files of before it had one.
+    """
+    if written_by not in (None, run_id):
+        raise RunError(
+            f"{path} was written by another run (id {written_by}, this one is {run_id}). Bring "
+            f"back its own, or score this one into a folder of its own: MODEL.WEIGHTS {path} with "
+            "another --output."
+        )
+
+
 @contextlib.contextmanager
 def run_folder(args: argparse.Namespace, config: Config, kind: str, name: str) -> Iterator[Run]:
     """The run folder of this command, new or resumed, locked; its state records how it ended.

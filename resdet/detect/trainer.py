@@ -222,7 +222,8 @@ class DetectorTraining:
             self._write(self.run.path / layout.DETECTOR, cfg.SOLVER.MAX_ITER)
 
     def _write(self, path: Path, steps: int, **more: Any) -> None:
-        state = {"model": self.model.state_dict(), "iteration": steps, **more}
+        run = {"run": self.run.info["id"]}
+        state = {"model": self.model.state_dict(), "iteration": steps, **run, **more}
         with atomic_path(path) as temporary:
             torch.save({**state, "classes": list(self.train_sets[0].classes)}, temporary)
 

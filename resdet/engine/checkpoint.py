@@ -77,11 +77,12 @@ def save(
             if _free(folder) >= need:
                 failed = _write(path, state)
     if failed:
-        last = newest(folder)
+        last, free = newest(folder), _free(folder)
         raise TrainingStopped(
             f"checkpoint {path} could not be written ({size_in_words(need)} needed, "
-            f"{size_in_words(_free(folder))} free): {failed}. Last good: "
-            f"{last.name if last else 'none'}. Free space and run the same command with --resume."
+            f"{size_in_words(free)} free): {failed}. Last good: {last.name if last else 'none'}. "
+            f"{'Free space' if free < need else 'Repair that'} and run the same command with "
+            "--resume."
         )
     for old in _numbered(folder)[: -max(keep, 2)]:
         old.unlink()
@@ -260,9 +261,10 @@ def resume(loop: Loop, run: Run) -> int:
     if comm.get_world_size() > 1:
         path = comm.all_gather(path)[0]
     if path is None:
-        raise RunError(
-            f"{run.path} has no checkpoint to resume. To start there, leave out --resume."
-        )
+        start = "To start there, leave out --resume."
+        if not run.is_empty():
+            start = "It holds results all the same: start with another --output, or move it away."
+        raise RunError(f"{run.path} has no whole checkpoint to resume. {start}")
     state = load(path)
     if state.get("run", run.info["id"]) != run.info["id"]:
         raise RunError(
@@ -304,9 +306,17 @@ def _forget_metrics(path: Path, step: int, size: int | None) -> None:
     Where the file does not have them whole, and for checkpoints of before: lines of steps below
     `step`.
     """
-    if not path.exists():
+    raw = path.read_bytes() if path.exists() else b""
+    if size is not None and len(raw) < size:
+        logger.warning(
+            "%s had %d bytes at the checkpoint and has %d: the curve has a gap before step %d.",
+            path,
+            size,
+            len(raw),
+            step,
+        )
+    if not raw:
         return
-    raw = path.read_bytes()
     if size is not None and len(raw) >= size and (size == 0 or raw[size - 1 : size] == b"\n"):
         write_text(path, raw[:size].decode("utf-8", "replace"))
         return

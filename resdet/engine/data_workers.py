@@ -166,9 +166,14 @@ def lost_images_stop() -> Iterator[None]:
         return
     except (DataError, RuntimeError, OSError, EOFError) as error:
         why = why_lost(error)
-        if not why or is_full(error):
+        if not why or is_full(error) or _is_of_writing(error):
             raise
     raise TrainingStopped(
         f"the images to measure on could not be read: {why}\nThe training is in checkpoints/. "
         "Go on with --resume."
     )
+
+
+def _is_of_writing(error: Exception) -> bool:
+    """Whether it is `atomic_path` that failed, by its temporary file: images are never renamed."""
+    return isinstance(error, OSError) and str(error.filename or "").endswith(".tmp")

@@ -42,7 +42,7 @@ STARTED_WITH = (layout.CONFIG, layout.CARD, layout.TRANSFER, layout.LEFT_OUT, la
 
 def write_json(path: Path | str, value: Any, *, indent: int | None = 1) -> None:
     """JSON as the standard has it: NaN and Infinity are refused (`docs/faults.md` F80)."""
-    text = json.dumps(value, indent=indent, allow_nan=False, ensure_ascii=False) + "\n"
+    text = _json_text(value, indent)
     with atomic_path(path) as temporary:
         if str(path).endswith(".gz"):
             # mtime 0: the same content gives the same bytes.
@@ -50,6 +50,10 @@ def write_json(path: Path | str, value: Any, *, indent: int | None = 1) -> None:
                 f.write(text.encode())
         else:
             temporary.write_text(text, encoding="utf-8")
+
+
+def _json_text(value: Any, indent: int | None = 1) -> str:
+    return json.dumps(value, indent=indent, allow_nan=False, ensure_ascii=False) + "\n"
 
 
 def read_json(path: Path | str, shape: shapes.Shape = object) -> Any:
@@ -106,7 +110,7 @@ class Run:
         """A new run folder. A run without a checkpoint or a result is replaced.
 
         Raises:
-            RunError: the folder already holds a run (F46), or cannot be written.
+            RunError: the folder already holds a run (F46) or parts of one, or cannot be written.
         """
         path = Path(path)
         if kind not in KINDS:
@@ -120,6 +124,12 @@ class Run:
                 )
             with old.lock():
                 old.discard()
+        elif not cls(path, {}).is_empty():
+            # Its checkpoints would be older or newer than those of a new run, and be mixed in.
+            raise RunError(
+                f"{path} holds checkpoints, weights or results, and no {layout.RUN}. Bring it "
+                "back, choose another --output, or move the folder away."
+            )
         try:
             path.mkdir(parents=True, exist_ok=True)
             write_text(path / layout.CONFIG, config_text)
@@ -163,6 +173,13 @@ class Run:
                     f"{path / layout.RUN} is damaged: {key} is {info[key]!r}, expected one of "
                     f"{', '.join(known)}. Bring back a copy of it, or make the run again."
                 )
+        try:
+            _json_text(info).encode()
+        except ValueError as error:  # NaN, or half a character, in what has no shape
+            raise RunError(
+                f"{path / layout.RUN} is damaged: {error}. Bring back a copy of it, or make the "
+                "run again."
+            ) from None
         return cls(path, info)
 
     @property

@@ -169,7 +169,7 @@ def _live_owner(path: Path, text: str | None) -> tuple[str, bool]:
 def _owner(text: str) -> dict[str, Any] | None:
     try:
         owner = json.loads(text)
-    except ValueError:
+    except (ValueError, RecursionError):
         return None
     if not isinstance(owner, dict) or type(owner.get("pid")) is not int:
         return None
