@@ -11,17 +11,23 @@ import errno
 import gzip
 import io
 import os
+import select
 import stat
 from pathlib import Path
 from typing import BinaryIO
 
 # Unpacked, more than both is no data: annotations and results shrink to a tenth.
 LEAST_UNPACKED, MOST_TIMES_PACKED = 256 << 20, 200
+# A list of names or a card: ImageNet's 1.28 million paths are a tenth of it.
+TEXT_BYTES = 512 << 20
+# For the first byte of a pipe that somebody named: until then its program has started.
+PATIENCE_SECONDS = 30.0
+_BLOCK = 1 << 16
 # A shell's <(…) and a - of other tools: streams that somebody gave to be read.
 _STREAMS = ("/dev/fd/", "/proc/self/fd/", "/dev/stdin")
 
 
-def open_file(path: Path | str) -> BinaryIO:
+def open_file(path: Path | str) -> io.BufferedReader:
     """A regular file for reading in bytes.
 
     Raises:
@@ -46,10 +52,67 @@ def open_file(path: Path | str) -> BinaryIO:
         raise
 
 
-def read_bytes(path: Path | str) -> bytes:
-    """All bytes of a regular file; raises as `open_file`."""
+def read_bytes(path: Path | str, most: int | None = None) -> bytes:
+    """All bytes of a regular file.
+
+    Args:
+        most: bytes that it may have; by default half of the machine's memory, as what is made of
+            them takes as much again.
+
+    Raises:
+        OSError, ValueError: as `open_file`. OSError: it has more.
+    """
     with open_file(path) as file:
-        return file.read()
+        return _all_of(file, path, most)
+
+
+def read_text(path: Path | str, *, encoding: str = "utf-8", most: int = TEXT_BYTES) -> str:
+    """The text of a regular file.
+
+    Raises:
+        OSError, ValueError: as `read_bytes`. UnicodeDecodeError: it is not in this encoding.
+    """
+    return read_bytes(path, most).decode(encoding)
+
+
+def read_given(path: Path | str) -> bytes:
+    """As `read_bytes`, but a pipe that somebody named is read, too, once it is written to.
+
+    Raises:
+        OSError: as `read_bytes`; nobody writes to the pipe for `PATIENCE_SECONDS`.
+    """
+    path = Path(path)
+    if not path.is_fifo() or str(path).startswith(_STREAMS):
+        return read_bytes(path)
+    handle = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
+    with os.fdopen(handle, "rb") as file:
+        if not select.select([handle], [], [], PATIENCE_SECONDS)[0]:
+            message = f"it is a pipe that nobody wrote to for {PATIENCE_SECONDS:g} s"
+            raise OSError(errno.EAGAIN, message, str(path))
+        os.set_blocking(handle, True)
+        return _all_of(file, path, None)
+
+
+def _all_of(file: BinaryIO, path: Path | str, most: int | None) -> bytes:
+    most = _half_of_memory() if most is None else most
+    size = os.fstat(file.fileno()).st_size
+    # By its size, and whether there is more: of a pipe or a file of the system everything is.
+    parts = [file.read(size + 1)] if size <= most else []
+    number = len(parts[0]) if parts else size
+    while size < number <= most and (part := file.read(_BLOCK)):
+        parts.append(part)
+        number += len(part)
+    if max(size, number) > most:
+        message = f"it has {max(size, number):,} bytes or more, and at most {most:,} are read"
+        raise OSError(errno.EFBIG, message, str(path))
+    return parts[0] if len(parts) == 1 else b"".join(parts)
+
+
+def _half_of_memory() -> int:
+    try:
+        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 2
+    except (AttributeError, ValueError, OSError):
+        return 4 << 30
 
 
 def unpacked(raw: bytes) -> bytes:

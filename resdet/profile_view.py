@@ -12,6 +12,7 @@ import html
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
+from resdet.printable import one_line
 from resdet.profile import ProfileReport, Row, Section
 from resdet.text_table import aligned, rule
 
@@ -261,4 +262,4 @@ def _wrapped(words: str, letters: int = int((WIDTH - 2 * _MARGIN) / _LETTER)) ->
 
 
 def _text(x: float, y: float, words: str, css: str) -> str:
-    return f'<text class="{css}" x="{x:.1f}" y="{y:.1f}">{html.escape(words)}</text>'
+    return f'<text class="{css}" x="{x:.1f}" y="{y:.1f}">{html.escape(one_line(words))}</text>'

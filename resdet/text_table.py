@@ -7,11 +7,15 @@ from __future__ import annotations
 
 from collections.abc import Collection, Sequence
 
+from resdet.printable import one_line
+
 GAP = "  "
 
 
 def aligned(rows: Sequence[Sequence[str]], *, left: Collection[int] = (0,)) -> list[str]:
     """One line per row: the columns in `left` to the left, the others to the right.
+
+    A line break in a cell is escaped, as everything that a terminal would not print.
 
     Args:
         rows: all of one length.
@@ -20,6 +24,7 @@ def aligned(rows: Sequence[Sequence[str]], *, left: Collection[int] = (0,)) -> l
         >>> aligned([("class", "AP"), ("cat", "61.5")])
         ['class    AP', 'cat    61.5']
     """
+    rows = [[one_line(cell) for cell in row] for row in rows]
     widths = column_widths(rows)
     return [
         GAP.join(
@@ -49,4 +54,4 @@ def rule(rows: Sequence[Sequence[str]]) -> str:
 
 
 def column_widths(rows: Sequence[Sequence[str]]) -> list[int]:
-    return [max(map(len, column)) for column in zip(*rows, strict=True)]
+    return [max(len(one_line(cell)) for cell in column) for column in zip(*rows, strict=True)]

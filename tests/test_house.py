@@ -131,3 +131,77 @@ def test_what_a_docstring_sends_to_is_there() -> None:
                     lost.append(f"{path.relative_to(ROOT)}: {name}")
     assert checked > 150
     assert lost == []
+
+
+# Files that are opened without `bounded_files`, and why none of them is a pipe or endless.
+OPENED_ELSEWHERE = {
+    "atomic.py": "what it has just written",
+    "bounded_files.py": "it is the place",
+    "cli/compare.py": "the report that it has just written",
+    "cli/demo.py": "configs of ours; the output of its own steps",
+    "cli/evaluate/classifiers.py": "looks first whether it is a file; reads a zip's directory",
+    "config/config_file.py": "looks at kind and size first, as its page names --config",
+    "data/array_cache.py": "our code; the cache",
+    "data/cache.py": "the cache",
+    "data/digits/build.py": "a set that it makes; its lock",
+    "data/digits/contact_sheet.py": "a set that it made",
+    "data/digits/manifest.py": "a set that it made",
+    "data/digits/processes.py": "a set that it makes",
+    "data/digits/sources.py": "files of the packages that are installed",
+    "data/digits/worker.py": "a set that it makes",
+    "detect/trainer.py": "a checkpoint of this run; weights that `container_of` has looked at",
+    "doctor/machine.py": "/proc",
+    "engine/checkpoint.py": "the run folder, which this process holds",
+    "engine/data_workers.py": "/sys",
+    "engine/speed/cpu_features.py": "/proc",
+    "evaluation/classification/score_files.py": "`_check_members` opens it before",
+    "evaluation/ilsvrc/ilsvrc_synsets.py": "a file of ours",
+    "pretrain/protocols/score_parts.py": "the run folder, which this process holds",
+    "report/render/pictures.py": "Pillow's `open` of a file that is open",
+    "run/folder.py": "what it writes",
+    "run/lock.py": "the run folder's lock; /proc",
+    "submission/archive.py": "looks at kind and size in `package_check`; what it has just written",
+    "submission/ledger.py": "to add a line",
+    "submission/servers.py": "a file of ours",
+    "submission/voc_package.py": "what it has just written",
+    "weights/formats/containers.py": "`container_of` looks at the kind; weights may be large",
+}
+
+
+def opens_a_file(node: ast.AST) -> bool:
+    """open(…) for reading, path.open(…), .read_text(…), .read_bytes(…), np.load(…), ZipFile(…)."""
+    if not isinstance(node, ast.Call):
+        return False
+    if isinstance(node.func, ast.Name):
+        return node.func.id in {"open", "ZipFile"}
+    if not isinstance(node.func, ast.Attribute):
+        return False
+    of = ast.unparse(node.func.value)
+    if node.func.attr in {"read_text", "read_bytes"}:
+        return of != "bounded_files" and "resources.files" not in of
+    if node.func.attr in {"ZipFile", "is_zipfile"}:
+        return True
+    if node.func.attr == "load":
+        return of in {"np", "torch", "pickle"}
+    return node.func.attr == "open" and of in {"path", "os", "tarfile", "Image", "temporary"}
+
+
+def test_what_is_printed_goes_through_one_place() -> None:
+    """`print` is the linter's; a name in data may hold what steers a terminal."""
+    writers = {
+        str(path.relative_to(ROOT))
+        for path in ROOT.rglob("*.py")
+        if re.search(r"sys\.std(out|err)\.write|file=sys\.std", path.read_text(encoding="utf-8"))
+    }
+    # The process that paints digits; its names are ours.
+    assert writers == {"printable.py", "data/digits/worker.py"}
+
+
+def test_files_of_others_are_opened_in_one_place() -> None:
+    """A pipe never answers, and a device never ends: `bounded_files` knows both."""
+    found = {
+        str(path.relative_to(ROOT))
+        for path in ROOT.rglob("*.py")
+        if any(map(opens_a_file, ast.walk(ast.parse(path.read_text(encoding="utf-8")))))
+    }
+    assert found == OPENED_ELSEWHERE.keys()

@@ -13,13 +13,13 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import sys
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
 from resdet.cli.arguments import IMAGE_IDS, accept, output_folder
 from resdet.errors import UserError
+from resdet.printable import show, show_json
 from resdet.report.document import compare
 from resdet.report.foreign_results import as_runs, read_stated, split_name
 
@@ -92,15 +92,15 @@ def _report(args: argparse.Namespace, runs: Sequence[Path | str], names: Sequenc
     paths = compare(
         runs,
         output,
-        progress=lambda text: print(text, file=sys.stderr, flush=True),
+        progress=lambda text: show(text, error=True),
         by=args.by,
     )
     if args.json:
         report = json.loads(paths.json.read_text(encoding="utf-8"))
         files = {"html": str(paths.html), "markdown": str(paths.markdown), "json": str(paths.json)}
-        sys.stdout.write(json.dumps({**report, "files": files}, allow_nan=False) + "\n")
+        show_json({**report, "files": files})
     else:
-        sys.stdout.write(f"{paths.text}\n\nReport: {paths.html}\n")
+        show(f"{paths.text}\n\nReport: {paths.html}")
     return 0 if paths.verdict.comparable else 1
 
 

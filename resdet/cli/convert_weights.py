@@ -10,13 +10,13 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
-import json
 import sys
 from typing import Any
 
 from resdet.cli.arguments import convert_weights as add_arguments  # noqa: F401 as all commands have
 from resdet.cli.export_onnx import run_export
 from resdet.errors import UserError, WeightsError
+from resdet.printable import show, show_json
 from resdet.run.folder import write_json
 from resdet.weights import native_names
 from resdet.weights.cards import COLOR_ORDERS, Card, Input, path_beside
@@ -57,13 +57,13 @@ def _inspect(args: argparse.Namespace) -> int:
             if verdict.best is not None:
                 output["color_order"] = verdict.best.color_order
                 output["stride_rule"] = verdict.best.stride_rule or output["stride_rule"]
-        print(json.dumps(output, ensure_ascii=False, allow_nan=False))
+        show_json(output)
     else:
-        print("\n".join(_page(report)))
+        show("\n".join(_page(report)))
         if verdict is not None:
-            print("\n".join(_probe_page(verdict)))
+            show("\n".join(_probe_page(verdict)))
         if not_probed:
-            print(f"\nimages: {not_probed}")
+            show(f"\nimages: {not_probed}")
     return 0 if report.loadable and not not_probed else 1
 
 
@@ -91,7 +91,8 @@ def _probed(args: argparse.Namespace, file: WeightFile) -> image_probe.Verdict:
             "resdet.weights.doctor.image_probe.probe(build, images, labels)."
         )
     images, labels = read_images(args.images, size, len(tensors["linear.bias"]), args.classes)
-    sys.stderr.write(f"{len(images)} images, {2 * len(image_probe.RANGES)} ways to read them …\n")
+    ways = 2 * len(image_probe.RANGES)
+    show(f"{len(images)} images, {ways} ways to read them …", error=True)
     return image_probe.probe_tensors(net, options, tensors, images, labels, stride_is_open=is_open)
 
 
@@ -155,9 +156,9 @@ def _probe_page(verdict: image_probe.Verdict) -> list[str]:
 def _convert(args: argparse.Namespace) -> int:
     done = convert(args.file, args.to, args.output, color_order=args.color, part=args.part)
     if args.json:
-        print(json.dumps(done.to_json(), ensure_ascii=False, allow_nan=False))
+        show_json(done.to_json())
     else:
-        print("\n".join(_conversion_page(done)))
+        show("\n".join(_conversion_page(done)))
     return 0
 
 
@@ -254,11 +255,11 @@ def _keep_card(args: argparse.Namespace, card: Card) -> int:
     path = path_beside(args.file)
     write_json(path, card.to_dict())
     if args.json:
-        print(json.dumps({"card": str(path), **card.to_dict()}, ensure_ascii=False))
+        show_json({"card": str(path), **card.to_dict()})
     else:
         mean, std = (" ".join(f"{v:g}" for v in x) for x in (card.input.mean, card.input.std))
-        print(f"{path}: {card.net} {card.net_options or ''}")
-        print(f"  {card.input.color_order}, mean {mean}, std {std}, {card.input.size} pixels")
+        show(f"{path}: {card.net} {card.net_options or ''}")
+        show(f"  {card.input.color_order}, mean {mean}, std {std}, {card.input.size} pixels")
     return 0
 
 

@@ -6,12 +6,12 @@ Not for: the checks (`resdet.doctor`).
 from __future__ import annotations
 
 import argparse
-import json
 from collections.abc import Sequence
 from dataclasses import asdict
 
 from resdet import doctor
 from resdet.doctor.finding import REFUSE, SETUP, WARN, CheckResult
+from resdet.printable import show, show_json
 
 
 def table(findings: Sequence[CheckResult]) -> str:
@@ -45,8 +45,8 @@ def run(args: argparse.Namespace) -> int:
     ok = all(finding.level != REFUSE for finding in findings)
     if args.json:
         result = {"ok": ok, "findings": [asdict(finding) for finding in findings]}
-        print(json.dumps(result, ensure_ascii=False, indent=1))
+        show_json(result, indent=1)
     else:
-        print(table(findings))
-        print(f"\n{conclusion(findings)}")
+        show(table(findings))
+        show(f"\n{conclusion(findings)}")
     return 0 if ok else 1

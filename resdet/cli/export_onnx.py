@@ -6,13 +6,12 @@ Not for: the export itself (`resdet.weights.onnx.net_export`, `resdet.detect.onn
 from __future__ import annotations
 
 import argparse
-import json
 import os
-import sys
 from pathlib import Path
 from typing import Any
 
 from resdet.errors import ConfigError
+from resdet.printable import show, show_json
 from resdet.run import layout
 from resdet.run.folder import Run
 from resdet.weights.files import load
@@ -33,10 +32,9 @@ def run_export(args: argparse.Namespace) -> int:
     _refuse_contradictions(args)
     exported = _export(args)
     if args.json:
-        json.dump(exported.to_dict(), sys.stdout, allow_nan=False, ensure_ascii=False)
-        sys.stdout.write("\n")
+        show_json(exported.to_dict())
     else:
-        sys.stdout.write(f"{exported}\n")
+        show(f"{exported}")
     return 0
 
 

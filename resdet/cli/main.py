@@ -18,6 +18,7 @@ from resdet import __version__
 from resdet.cli import arguments
 from resdet.compat import quiet_known_noise
 from resdet.errors import ResdetError
+from resdet.printable import show
 
 # name: (module with run, one line of help). Imported only when called, so that evaluation and
 # reports work where Detectron2 and torch are absent. Its add_arguments is there, too, or in
@@ -70,9 +71,10 @@ def run_command(name: str, argv: Sequence[str]) -> int:
     except ModuleNotFoundError as error:
         if error.name and error.name.split(".")[0] == "resdet":
             raise
-        sys.stderr.write(
+        show(
             f"{name} needs the package {error.name}, which is not installed here. "
-            "Run: bash tools/setup.sh (or: resdet doctor)\n"
+            "Run: bash tools/setup.sh (or: resdet doctor)",
+            error=True,
         )
         return 2
     except OSError as error:  # an argument that is a path is looked at while it is parsed
@@ -81,18 +83,18 @@ def run_command(name: str, argv: Sequence[str]) -> int:
         return int(module.run(args))
     except ResdetError as error:
         if args.debug:
-            traceback.print_exc()
-        sys.stderr.write(f"\n{_shown(str(error))}\n")
+            show(traceback.format_exc(), error=True)
+        show(f"\n{error}", error=True)
         return error.exit_code
     except KeyboardInterrupt as error:
-        sys.stderr.write("\nstopped before anything was to be saved\n")
+        show("\nstopped before anything was to be saved", error=True)
         return 128 + int(getattr(error, "number", 2))
     except BrokenPipeError:
         sys.stderr.close()
         return 141
     except OSError as error:
         if args.debug:
-            traceback.print_exc()
+            show(traceback.format_exc(), error=True)
         return _exit_code_of(error)
     except Exception:
         return _bug()
@@ -105,31 +107,24 @@ def _exit_code_of(error: OSError) -> int:
     """
     if error.errno == errno.ENOSPC:
         where = error.filename or "what is written to"
-        sys.stderr.write(
-            f"\nNo space is left on {where}. Free some, and type the same command again.\n"
+        show(
+            f"\nNo space is left on {where}. Free some, and type the same command again.",
+            error=True,
         )
         return 3
     if error.errno not in _UNUSABLE or error.filename is None:
         return _bug()
-    paths = [_shown(str(n)) for n in (error.filename, error.filename2) if n is not None]
-    sys.stderr.write(
-        f"\n{' or '.join(paths)}: {error.strerror}. Name another path, or repair this one.\n"
+    paths = [str(n) for n in (error.filename, error.filename2) if n is not None]
+    show(
+        f"\n{' or '.join(paths)}: {error.strerror}. Name another path, or repair this one.",
+        error=True,
     )
     return 2
 
 
 def _bug() -> int:
-    traceback.print_exc()
-    sys.stderr.write(f"\n{BUG}\n")
+    show(f"{traceback.format_exc()}\n{BUG}", error=True)
     return 70
-
-
-def _shown(page: str) -> str:
-    """A page without what would steer the terminal: names of data may hold any character."""
-    return "".join(
-        c if c.isprintable() or c in "\n\t\u00a0" else c.encode("unicode-escape").decode()
-        for c in page
-    )
 
 
 def _parser_of(name: str, commands: Any = None) -> argparse.ArgumentParser:

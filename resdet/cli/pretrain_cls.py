@@ -28,6 +28,7 @@ from resdet.engine.speed.torch_compile import require_compiler
 from resdet.errors import ConfigError, RunError
 from resdet.pretrain.file_scores import crops_of, load_classifier, score_file
 from resdet.pretrain.trainer import Pretraining
+from resdet.printable import show
 from resdet.run import layout
 from resdet.run.folder import Run
 from resdet.weights.resolve import WeightFile
@@ -85,12 +86,12 @@ def _main(args: argparse.Namespace) -> int:
         return 0
     for data_set, values in scores.items():
         images = values["images"]["evaluated"]
-        print(
+        show(
             f"{data_set}: top-1 error {values['top1_error']:.2f} %, top-5 error "
             f"{values['top5_error']:.2f} % (1-crop, {images} images)"
         )
     own = folder.path / layout.CLASSIFIER
-    print(f"classifier with its card: {own}" if own.exists() else f"run folder: {folder.path}")
+    show(f"classifier with its card: {own}" if own.exists() else f"run folder: {folder.path}")
     return 0
 
 

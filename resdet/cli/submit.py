@@ -9,8 +9,6 @@ Not for: making or checking anything (`coco_package`, `voc_package`, `ilsvrc_pac
 from __future__ import annotations
 
 import argparse
-import json
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -20,6 +18,7 @@ from resdet.cli.evaluate.detections import percent
 from resdet.errors import ConfigError
 from resdet.evaluation.inputs.detections import TASKS
 from resdet.evaluation.inputs.findings import REFUSE, Finding, accepted_counts
+from resdet.printable import show, show_json
 from resdet.run.folder import Run, utc_now
 from resdet.submission import coco_package, ilsvrc_package, ledger, servers, voc_package
 from resdet.submission.ilsvrc_package import check_cls_file
@@ -90,8 +89,7 @@ def _check(args: argparse.Namespace) -> int:
     if args.ilsvrc_cls is not None:
         return _check_cls(args)
     checked = check_file(args.file, args.gt, task=args.task, accepted=accepted_counts(args.accept))
-    print(json.dumps(checked.to_json(), allow_nan=False) if args.json else check_page(checked))
-    return 0 if checked.ok else 1
+    return _print(checked, check_page(checked), args)
 
 
 def _check_cls(args: argparse.Namespace) -> int:
@@ -100,11 +98,15 @@ def _check_cls(args: argparse.Namespace) -> int:
     if args.ilsvrc_cls < 1:
         raise ConfigError(f"--ilsvrc-cls is {args.ilsvrc_cls}: give the number of images.")
     checked = check_cls_file(args.file, args.ilsvrc_cls)
+    return _print(checked, check_page(checked, "labels"), args)
+
+
+def _print(checked: Checked, page: str, args: argparse.Namespace) -> int:
     if args.json:
-        # The key of all checks; here it counts labels.
-        print(json.dumps(checked.to_json(), allow_nan=False))
+        # Its key "detections" counts the labels of a file for ImageNet's server.
+        show_json(checked.to_json())
     else:
-        print(check_page(checked, "labels"))
+        show(page)
     return 0 if checked.ok else 1
 
 
@@ -282,7 +284,7 @@ def _server_lines(server: str, test_set: TestSet, images: int) -> list[str]:
 
 def _warn(warnings: Sequence[Finding]) -> None:
     for item in warnings:
-        print("Warning: " + "\n".join(item.lines()), file=sys.stderr)
+        show("Warning: " + "\n".join(item.lines()), error=True)
 
 
 def _entry(
@@ -314,7 +316,7 @@ def _note(entry: dict[str, Any], lines: list[str], server: str, test_set: TestSe
     try:
         path = ledger.note(entry)
     except OSError as error:
-        print(f"Warning: the ledger could not be written: {error}.", file=sys.stderr)
+        show(f"Warning: the ledger could not be written: {error}.", error=True)
     else:
         entries = ledger.read(path)
         today = ledger.count(entries, server, test_set, entry["time"][:10])
@@ -323,13 +325,13 @@ def _note(entry: dict[str, Any], lines: list[str], server: str, test_set: TestSe
             f"Different packages of {test_set.name} made here: {today} today (UTC), {ever} in all "
             f"({path})."
         )
-    print("\n".join([*lines, "Nothing was uploaded."]))
+    show("\n".join([*lines, "Nothing was uploaded."]))
 
 
 def _ledger(args: argparse.Namespace) -> int:
     path, entries = ledger.ledger_path(), ledger.read()
     if args.json:
-        print(json.dumps({"path": str(path), "packages": entries}, allow_nan=False))
+        show_json({"path": str(path), "packages": entries})
         return 0
     rows = [[str(entry.get(key) or "-") for key in _COLUMNS] for entry in entries]
     lines = [f"{path}: {len(entries):,} packages", ""]
@@ -337,7 +339,7 @@ def _ledger(args: argparse.Namespace) -> int:
         lines += [*ruled(_COLUMNS, rows), ""]
     lines += [f"{servers.state_of(name)}\n" for name in ("coco-bbox", "voc", "ilsvrc-cls")]
     lines += ["Limits when these servers take packages:", *ruled(("", "limit"), _limits())]
-    print("\n".join(lines))
+    show("\n".join(lines))
     return 0
 
 

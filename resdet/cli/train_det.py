@@ -40,6 +40,7 @@ from resdet.errors import (
     RunError,
     WeightsError,
 )
+from resdet.printable import show
 from resdet.run import layout
 from resdet.run.folder import Run
 from resdet.weights import Card
@@ -101,7 +102,7 @@ def _main(args: argparse.Namespace) -> int:
         fill_from_weights_and_net(config, start.card)
     if args.explain:
         config.fill(_known_classes(cfg), "the data sets")
-        print(explain(config, start.card))
+        show(explain(config, start.card))
         return 0
     options = DataOptions(**data_options(cfg), masks=False)
     train_sets = [] if args.eval_only else [_load(n, options) for n in cfg.DATASETS.TRAIN]
@@ -134,15 +135,15 @@ def _main(args: argparse.Namespace) -> int:
     if not comm.is_main_process():
         return 0
     for name, result in numbers.items():
-        print(f"\n{name}")
+        show(f"\n{name}")
         if result is None:
-            print(_next_step(run, next(s for s in test_sets if s.name == name)))
+            show(_next_step(run, next(s for s in test_sets if s.name == name)))
             continue
         if result.voc:
-            print(voc_table(result.voc.primary))
+            show(voc_table(result.voc.primary))
         if result.coco:
-            print(coco_table(result.coco))
-    print(f"\nrun folder: {run.path}")
+            show(coco_table(result.coco))
+    show(f"\nrun folder: {run.path}")
     expected_results.compare_with(cfg.TEST.EXPECTED_RESULTS, numbers)
     return 0
 

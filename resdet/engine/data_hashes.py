@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from resdet import bounded_files
 from resdet.errors import RunError
 from resdet.run.folder import Run
 
@@ -41,8 +42,7 @@ def hash_of_files(count: int, name_of: Callable[[int], str]) -> str:
         try:
             digest.update(f"{os.stat(file).st_size}\n".encode())
             if place in read:
-                with open(file, "rb") as f:
-                    digest.update(hashlib.sha256(f.read()).digest())
+                digest.update(hashlib.sha256(bounded_files.read_bytes(file)).digest())
         except OSError:
             digest.update(b"none\n")
     return digest.hexdigest()

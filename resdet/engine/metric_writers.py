@@ -11,6 +11,7 @@ from detectron2.engine import HookBase, hooks
 from detectron2.utils import comm
 from detectron2.utils.events import CommonMetricPrinter, JSONWriter, TensorboardXWriter
 
+from resdet.printable import printable
 from resdet.run import layout
 from resdet.run.folder import Run
 
@@ -37,7 +38,16 @@ class MetricLines(JSONWriter):
 
 
 _LOGGERS = ("resdet", "detectron2", "fvcore", "py.warnings")
-_FORMAT = logging.Formatter("[%(asctime)s %(name)s]: %(message)s", datefmt="%m/%d %H:%M:%S")
+
+
+class PrintableFormatter(logging.Formatter):
+    """Lines that a terminal takes, whatever names of data are in them."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        return printable(super().format(record))
+
+
+_FORMAT = PrintableFormatter("[%(asctime)s %(name)s]: %(message)s", datefmt="%m/%d %H:%M:%S")
 
 
 def start_log() -> None:

@@ -7,13 +7,13 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import sys
 from collections.abc import Iterator
 
 import torch
 from detectron2.utils import comm
 
 from resdet import profile, profile_view
+from resdet.printable import show
 from resdet.run.folder import Run
 
 
@@ -32,7 +32,7 @@ def profiled(args: argparse.Namespace, command: str) -> Iterator[None]:
             yield
     finally:
         if recorded.is_started:
-            sys.stdout.write(f"\n{profile_view.table(recorded.report(_notes()))}\n")
+            show(f"\n{profile_view.table(recorded.report(_notes()))}")
 
 
 @contextlib.contextmanager

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
+from resdet import bounded_files
 from resdet.data.readers.cifar import LAYOUTS, cifar_folder, load_cifar
 from resdet.data.readers.class_folders import load_folder
 from resdet.data.records import ClassificationSet
@@ -84,7 +85,7 @@ def listed_classes(path: Path) -> list[str]:
         DataError: it cannot be read.
     """
     try:
-        lines = path.read_text(encoding="utf-8").splitlines()
+        lines = bounded_files.read_text(path).splitlines()
     except (OSError, UnicodeDecodeError) as error:
         raise DataError(f"{path} cannot be read: {error}.") from None
     words = [line.split() for line in lines if line.strip()]

@@ -19,6 +19,7 @@ from typing import Any
 
 import numpy as np
 
+from resdet import bounded_files
 from resdet.errors import CheckFailed, ConfigError, DataError, UserError
 from resdet.evaluation.inputs.arrays import ImageId, read_json
 from resdet.evaluation.inputs.detections import Columns, load_columns
@@ -307,7 +308,7 @@ def _contents(named: Sequence[tuple[str, Path]]) -> list[str]:
     contents = []
     for name, file in named:
         try:
-            contents.append(hashlib.sha256(file.read_bytes()).hexdigest())
+            contents.append(hashlib.sha256(bounded_files.read_bytes(file)).hexdigest())
         except OSError as error:
             raise DataError(f"{file} cannot be read: {error.strerror}.") from None
         first = seen.setdefault((name, contents[-1]), file)

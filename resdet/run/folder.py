@@ -42,18 +42,23 @@ STARTED_WITH = (layout.CONFIG, layout.CARD, layout.TRANSFER, layout.LEFT_OUT, la
 
 def write_json(path: Path | str, value: Any, *, indent: int | None = 1) -> None:
     """JSON as the standard has it: NaN and Infinity are refused (`docs/faults.md` F80)."""
-    text = _json_text(value, indent)
+    raw = _json_text(value, indent).encode()
     with atomic_path(path) as temporary:
         if str(path).endswith(".gz"):
             # mtime 0: the same content gives the same bytes.
-            with open(temporary, "wb") as raw, gzip.GzipFile("", "wb", 6, raw, mtime=0) as f:
-                f.write(text.encode())
+            with open(temporary, "wb") as file, gzip.GzipFile("", "wb", 6, file, mtime=0) as f:
+                f.write(raw)
         else:
-            temporary.write_text(text, encoding="utf-8")
+            temporary.write_bytes(raw)
 
 
 def _json_text(value: Any, indent: int | None = 1) -> str:
-    return json.dumps(value, indent=indent, allow_nan=False, ensure_ascii=False) + "\n"
+    text = json.dumps(value, indent=indent, allow_nan=False, ensure_ascii=False) + "\n"
+    try:
+        text.encode()
+    except UnicodeEncodeError:  # half a pair of UTF-16, as a path that is no text has
+        return json.dumps(value, indent=indent, allow_nan=False) + "\n"
+    return text
 
 
 def read_json(path: Path | str, shape: shapes.Shape = object) -> Any:
@@ -240,7 +245,7 @@ class Run:
         """Raises RunError where config.yaml is missing or no text."""
         path = self.path / layout.CONFIG
         try:
-            return path.read_text(encoding="utf-8")
+            return bounded_files.read_text(path)
         except FileNotFoundError:
             raise RunError(f"{path} does not exist. The run folder is not complete.") from None
         except (OSError, UnicodeDecodeError) as error:
@@ -278,7 +283,7 @@ class Run:
             return []
         rows: list[dict[str, Any]] = []
         try:
-            lines = path.read_bytes().splitlines()
+            lines = bounded_files.read_bytes(path).splitlines()
         except OSError as error:
             raise RunError(f"{path} cannot be read: {error.strerror}.") from None
         for number, line in enumerate(lines, 1):

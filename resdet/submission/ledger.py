@@ -15,6 +15,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from resdet import bounded_files
 from resdet.submission.servers import TestSet
 
 
@@ -50,14 +51,15 @@ def note(entry: dict[str, Any], path: Path | None = None) -> Path:
 def read(path: Path | None = None) -> list[dict[str, Any]]:
     """All packages in the order in which they were made; none where there is no ledger."""
     try:
-        lines = (path or ledger_path()).read_text(encoding="utf-8").splitlines()
-    except OSError:
+        lines = bounded_files.read_text(path or ledger_path()).splitlines()
+    except (OSError, UnicodeDecodeError):
         return []
     entries = []
     for line in lines:
         try:
             entry = json.loads(line)
-        except ValueError:
+            json.dumps(entry, allow_nan=False)  # NaN, which is no JSON
+        except (ValueError, RecursionError):
             continue
         if isinstance(entry, dict):
             entries.append(entry)
@@ -70,7 +72,7 @@ def count(
     """Different packages for a test set, of one day (UTC, "2026-11-24") or ever."""
     return len(
         {
-            entry.get("sha256")
+            str(entry.get("sha256"))
             for entry in entries
             if entry.get("server") == server
             and entry.get("set") == test_set.name

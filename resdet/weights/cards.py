@@ -23,6 +23,7 @@ from typing import Any
 from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
+from resdet import bounded_files
 from resdet.errors import WeightsError
 from resdet.nets.timm import PREFIX, TimmNet
 
@@ -30,6 +31,8 @@ CARD_KEY = "resdet.card"
 CARD_VERSION = 1
 COLOR_ORDERS = ("RGB", "BGR")
 SUFFIX = ".card.json"
+# The names of 21,841 classes are a megabyte.
+MOST_BYTES = 64 << 20
 
 
 @dataclass(frozen=True)
@@ -118,7 +121,7 @@ class Card:
     def read(cls, path: Path) -> Card:
         """The card in a file; raises WeightsError as `from_json`, and where it cannot be read."""
         try:
-            text = path.read_text(encoding="utf-8")
+            text = bounded_files.read_text(path, most=MOST_BYTES)
         except (OSError, UnicodeDecodeError) as error:
             raise WeightsError(f"{path} cannot be read as a card: {error}.") from None
         return cls.from_json(text, str(path))
@@ -132,6 +135,7 @@ class Card:
         """
         try:
             values = json.loads(text)
+            json.dumps(values, allow_nan=False)  # NaN, and numbers beyond every float
             version = values["version"]
             if version > CARD_VERSION:
                 raise WeightsError(
@@ -187,7 +191,7 @@ def timm_record(path: Path) -> dict[str, Any] | None:
     if not config.is_file():
         return None
     try:
-        record = json.loads(config.read_text(encoding="utf-8"))
+        record = json.loads(bounded_files.read_text(config, most=MOST_BYTES))
         if not isinstance(record, dict) or "pretrained_cfg" not in record:
             return None
         if not isinstance(record["architecture"], str) or not record["pretrained_cfg"]["mean"]:

@@ -6,6 +6,7 @@ import html.parser
 import json
 import re
 import sys
+import xml.etree.ElementTree as ElementTree
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -186,6 +187,25 @@ def test_class_names_are_escaped_everywhere(make_report: Any) -> None:
     assert "| a\\|b |" in report.markdown
     for svg in (report.paths.markdown.parent / "report_files").glob("*.svg"):
         assert "<b>" not in svg.read_text(encoding="utf-8")
+
+
+def test_no_class_name_steers_what_shows_it(make_report: Any) -> None:
+    """Terminal codes, letters that turn the rest around, line breaks: in all four forms."""
+    names = ("a\x1b[2Jb", "a\u202egpj", "c\nd", "e\x9bf", "g\u2028h")
+    report = make_report(
+        {}, {"net": "vgg11"}, classes=names, evaluators=("coco",), voc_year=None, num_images=20
+    )
+    drawings = [*(report.paths.markdown.parent / "report_files").glob("*.svg")]
+    assert drawings
+    texts = [report.html, report.markdown, report.text]
+    for svg in drawings:
+        texts.append(svg.read_text(encoding="utf-8"))
+        ElementTree.fromstring(texts[-1])  # XML has no such characters
+    for text in texts:
+        assert [c for c in set(text) if not c.isprintable() and c not in "\n\u00a0"] == []
+    assert "a\\x1b[2Jb" in report.html and "a\\u202egpj" in report.html
+    (one,) = report.json["sets"].values()
+    assert set(one["per_class"]["A"]) == set(names)
 
 
 def test_paths_are_escaped(tmp_path: Path) -> None:

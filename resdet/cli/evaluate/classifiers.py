@@ -6,7 +6,6 @@ Not for: scoring images (`class_members`), or counting errors (`resdet.evaluatio
 from __future__ import annotations
 
 import argparse
-import json
 import zipfile
 from collections.abc import Sequence
 from dataclasses import replace
@@ -22,6 +21,7 @@ from resdet.evaluation.classification.classifier_result import (
     rate,
 )
 from resdet.evaluation.classification.score_files import SUFFIX, save_scores, title_in
+from resdet.printable import show, show_json
 from resdet.run import layout
 from resdet.text_table import ruled
 
@@ -108,10 +108,13 @@ def main(args: argparse.Namespace) -> int:
 
 def is_score_file(path: Path) -> bool:
     """Whether it is a file of scores, by the names of the arrays in it."""
-    if path.suffix != SUFFIX or not zipfile.is_zipfile(path):
+    if path.suffix != SUFFIX or not path.is_file():
         return False
-    with zipfile.ZipFile(path) as archive:
-        return {"header.npy", "log_probabilities.npy"} <= set(archive.namelist())
+    try:
+        with zipfile.ZipFile(path) as archive:
+            return {"header.npy", "log_probabilities.npy"} <= set(archive.namelist())
+    except (OSError, ValueError, zipfile.BadZipFile, NotImplementedError):
+        return False
 
 
 def titles_of(paths: Sequence[Path]) -> list[str]:
@@ -171,14 +174,14 @@ def report(args: argparse.Namespace, paths: Sequence[Path], output: Path) -> int
 
         write_pages(folder, result, args)
     if args.json:
-        print(json.dumps(values, allow_nan=False))
+        show_json(values)
         return 0
-    print("\n".join(tables(result)))
-    print(f"scores: {result.path}")
+    show("\n".join(tables(result)))
+    show(f"scores: {result.path}")
     if result.last.errors is not None:
-        print(f"page:   {folder / 'report.html'}")
+        show(f"page:   {folder / 'report.html'}")
     else:
-        print(
+        show(
             "The classes of these images are not known, so there is no error. For ImageNet's "
             f"server: resdet submit ilsvrc-cls {result.path}"
         )

@@ -9,12 +9,12 @@ import argparse
 import contextlib
 import json
 import os
-import sys
 from collections.abc import Iterator
 
 from resdet import profile, profile_view
 from resdet.atomic import write_text
 from resdet.cli.evaluate import classifiers, detections
+from resdet.printable import show
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -49,7 +49,7 @@ def _profiled(args: argparse.Namespace) -> Iterator[None]:
             yield
     finally:
         report = recorded.report()
-        print("\n" + profile_view.table(report), file=sys.stderr)
+        show("\n" + profile_view.table(report), error=True)
         numbers = json.dumps(report.to_json(), indent=1, allow_nan=False) + "\n"
         write_text("profile.json", numbers)
         write_text("profile.svg", profile_view.picture(report))

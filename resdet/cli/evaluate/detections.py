@@ -6,9 +6,7 @@ Not for: computing them (`resdet.evaluation`).
 from __future__ import annotations
 
 import argparse
-import json
-import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +18,7 @@ from resdet.evaluation.inputs.detections import TASKS
 from resdet.evaluation.inputs.findings import Finding, accepted_counts
 from resdet.evaluation.inputs.result_folder import evaluated_beside
 from resdet.evaluation.voc import voc_evaluation as voc
+from resdet.printable import show, show_json
 from resdet.text_table import ruled
 
 
@@ -78,7 +77,7 @@ def _run_voc(args: argparse.Namespace) -> int:
     )  # fmt: skip
     repaired = [f"Repaired in reading: {n:,} x {what}." for what, n in truth.repairs.items()]
     _print_notes(result.warnings, [*result.notes, *truth.notes, *repaired])
-    print(json.dumps(result.to_json(), allow_nan=False) if args.json else voc_table(result))
+    _print(result, voc_table, args)
     return 0
 
 
@@ -88,7 +87,7 @@ def _run_coco(args: argparse.Namespace) -> int:
         engine=args.engine, accepted=accepted_counts(args.accept), image_ids=args.image_ids,
     )  # fmt: skip
     _print_notes(result.warnings, result.notes)
-    print(json.dumps(result.to_json(), allow_nan=False) if args.json else coco_table(result))
+    _print(result, coco_table, args)
     return 0
 
 
@@ -98,15 +97,22 @@ def _run_explain(args: argparse.Namespace) -> int:
         accepted=accepted_counts(args.accept), image_ids=args.image_ids,
     )  # fmt: skip
     _print_notes(result.warnings, result.notes)
-    print(json.dumps(result.to_json(), allow_nan=False) if args.json else explain_table(result))
+    _print(result, explain_table, args)
     return 0
+
+
+def _print(result: Any, table: Callable[[Any], str], args: argparse.Namespace) -> None:
+    if args.json:
+        show_json(result.to_json())
+    else:
+        show(table(result))
 
 
 def _print_notes(warnings: Sequence[Finding], notes: Sequence[str]) -> None:
     for item in warnings:
-        print("Warning: " + "\n".join(item.lines()), file=sys.stderr)
+        show("Warning: " + "\n".join(item.lines()), error=True)
     for note in notes:
-        print(f"Note: {note}", file=sys.stderr)
+        show(f"Note: {note}", error=True)
 
 
 def percent(value: float | None) -> str:

@@ -12,8 +12,8 @@ import hashlib
 import os
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
-from pathlib import Path
 
+from resdet import bounded_files
 from resdet.data.cache import FolderCache
 from resdet.data.records import DetectionSet
 from resdet.errors import DataError, first_few
@@ -36,7 +36,7 @@ class _Digests:
         stat = os.stat(path)
         known = self.caches[folder].get(name, stat)
         if known is None:
-            known = hashlib.sha1(Path(path).read_bytes()).hexdigest()
+            known = hashlib.sha1(bounded_files.read_bytes(path)).hexdigest()
             self.caches[folder].put(name, stat, known)
         return str(known)
 

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from resdet.data.cache import cache_folder
 from resdet.errors import DataError, first_few
 from resdet.file_names import file_name
+from resdet.printable import one_line
 from resdet.run.folder import write_text
 
 SHOWN = 20
@@ -52,7 +53,7 @@ class Faults:
     def add(self, kind: str, line: str, *, fix: str = "") -> None:
         """One fault. `fix` is what to do about this kind; the last one given is shown."""
         entry = self._kinds.setdefault(kind, _Kind())
-        entry.lines.append(line.replace(f"{self.place}/", ""))
+        entry.lines.append(one_line(line.replace(f"{self.place}/", "")))
         entry.fix = fix or entry.fix
 
     def explain(self, kind: str, *, heading: str = "", fix: str = "") -> None:

@@ -32,6 +32,9 @@ from resdet.formats import foreign
 
 ALPHA_MODES = ("RGBA", "LA", "PA", "La", "RGBa")
 ORIENTATION = 0x0112
+# Below, filling in a JPEG's header costs no time; a marker may have some bytes of it before.
+LARGE_BYTES, MOST_PADDING = 16 << 20, 64 << 10
+START_OF_SCAN = 0xDA
 # First bytes to format and opener. Formats outside are refused: some of Pillow's run programs.
 Opener = Callable[[BinaryIO], ImageFile.ImageFile]
 FORMATS: tuple[tuple[re.Pattern[bytes], str, Opener], ...] = (
@@ -97,6 +100,8 @@ def read_header(stream: BinaryIO, path: Path | str) -> tuple[Image.Image, ImageF
         raise DataError(f"{path} {foreign.describe(head, size, expected='an image')}")
     name, opener = matching[0]
     try:
+        if name == "JPEG" and size > LARGE_BYTES:
+            _refuse_padding(stream)
         picture = opener(stream)
         facts = _facts(picture, name, stream)
     except MemoryError:
@@ -109,6 +114,22 @@ def read_header(stream: BinaryIO, path: Path | str) -> tuple[Image.Image, ImageF
     if facts.width < 1 or facts.height < 1:
         raise DataError(f"{path} is {facts.width}x{facts.height}: it has no pixels. Replace it.")
     return picture, facts
+
+
+def _refuse_padding(stream: BinaryIO) -> None:
+    """Raises ValueError for nothing but filling in a JPEG's header, which Pillow walks in bytes."""
+    place = 2
+    while True:
+        stream.seek(place)
+        head = stream.read(MOST_PADDING)
+        start = len(head) - len(head.lstrip(b"\xff\0"))
+        if start == len(head):
+            raise ValueError(f"nothing from byte {place:,} on")
+        marker, length = head[start], int.from_bytes(head[start + 1 : start + 3], "big")
+        if marker == START_OF_SCAN or length < 2:
+            break
+        place += start + 1 + length
+    stream.seek(0)
 
 
 def _facts(picture: ImageFile.ImageFile, name: str, stream: BinaryIO) -> ImageFacts:

@@ -98,6 +98,11 @@ def refusal(facts: ImageFacts, options: DataOptions) -> str | None:
     return None
 
 
+def most_bytes(options: DataOptions) -> int:
+    """What a file may have: four channels of 32 bits for each pixel, and what cameras add."""
+    return 16 * options.max_pixels + (64 << 20)
+
+
 # How values of more bits become 8, in words.
 WAYS = {"high_byte": "divide by 256", "stretch": "per file, min to max"}
 
@@ -181,7 +186,7 @@ class ImageReader:
     ) -> tuple[Image.Image, Region | None]:
         """The picture in RGB, upright, and the region on it."""
         try:
-            data = bounded_files.read_bytes(path)
+            data = bounded_files.read_bytes(path, most_bytes(self.options))
         except OSError as error:
             raise _unreadable(path, error) from None
         stream = io.BytesIO(data)

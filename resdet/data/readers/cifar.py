@@ -55,6 +55,8 @@ LAYOUTS = {
         2,
     ),
 }
+# CIFAR-100's training images are 154 million.
+MOST_BYTES = 1 << 30
 PUBLISHED = {"train": 50_000, "test": 10_000}
 
 
@@ -101,11 +103,10 @@ def load_cifar(root: Path, kind: str, split: str) -> ClassificationSet:
 def _names(folder: Path, layout: Layout) -> tuple[str, ...]:
     path = folder / layout.names_file
     try:
-        names = tuple(path.read_text(encoding="utf-8").split())
-    except OSError as error:
-        raise DataError(
-            f"{path} cannot be read: {error.strerror}. See datasets/README.md."
-        ) from None
+        names = tuple(bounded_files.read_text(path).split())
+    except (OSError, UnicodeDecodeError) as error:
+        reason = error.strerror if isinstance(error, OSError) else f"{error}"
+        raise DataError(f"{path} cannot be read: {reason}. See datasets/README.md.") from None
     if len(names) != layout.num_classes:
         raise DataError(f"{path} has {len(names)} names, expected {layout.num_classes}.")
     return names
@@ -115,7 +116,7 @@ def _records(path: Path, layout: Layout, faults: Faults) -> np.ndarray:
     size = layout.record_bytes
     nothing = np.zeros((0, size), dtype=np.uint8)
     try:
-        data = bounded_files.read_bytes(path)
+        data = bounded_files.read_bytes(path, MOST_BYTES)
     except OSError as error:
         faults.add("files", f"{path} cannot be read: {error.strerror}")
         return nothing

@@ -24,6 +24,7 @@ from resdet.data.options import Counts, count_for, to_type
 from resdet.formats import coco_json
 from resdet.formats.coco_json import Id, Size
 from resdet.formats.other_tools import describe_json
+from resdet.printable import one_line
 
 
 @dataclass
@@ -238,7 +239,7 @@ class _EntryReader:
                     continue
                 orphans.append(
                     f"annotation {annotation_id} in {self.file.title} points to image "
-                    f"{_printable(image_id)}, "
+                    f"{one_line(image_id)}, "
                     'which is not in "images"'
                 )
                 continue
@@ -394,11 +395,6 @@ class _EntryReader:
         hint = f"; write the number {value}" if isinstance(value, str) and value.isdigit() else ""
         kind = " (text)" if isinstance(value, str) else ""
         self.faults.add("ids", f"{where}: {key} is {_shown(value)}{kind}{hint}", fix=fix)
-
-
-def _printable(value: Id) -> str:
-    """The id as every terminal can print it."""
-    return str(value).encode("utf-8", "backslashreplace").decode("utf-8")
 
 
 def _shown(value: Any) -> str:

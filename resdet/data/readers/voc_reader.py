@@ -320,16 +320,25 @@ def _annotation(path: Path, where: str) -> VocFile:
         return VocFile(where, faults=[f"{where} cannot be read: {error.strerror}."])
 
 
+def _listed_classes(path: Path, faults: Faults) -> list[str]:
+    try:
+        lines = bounded_files.read_text(path, encoding="utf-8-sig").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        reason = error.strerror if isinstance(error, OSError) else f"it is not UTF-8 ({error})"
+        faults.add("class list", f"{path} cannot be read: {reason}")
+        return []
+    return [name for line in lines if (name := line.strip())]
+
+
 def _own_classes(root: Path, faults: Faults) -> tuple[str, ...]:
     """classes.txt, or the names in all annotations of the tree, sorted."""
     listed = root / "classes.txt"
     if listed.exists():
-        names = [line.strip() for line in listed.read_text(encoding="utf-8-sig").splitlines()]
-        names = [name for name in names if name]
+        names = _listed_classes(listed, faults)
         for name, number in Counter(names).items():
             if number > 1:
                 faults.add("class list", f'classes.txt has "{name}" {number} times')
-        if not names:
+        if not names and not faults.count("class list"):
             faults.add(
                 "class list",
                 "classes.txt has no class in it",

@@ -23,6 +23,7 @@ from typing import Any
 
 import numpy as np
 
+from resdet import bounded_files
 from resdet.atomic import atomic_path
 from resdet.errors import DataError, first_few
 from resdet.evaluation.inputs.arrays import IntArray
@@ -125,7 +126,8 @@ def load_scores(path: Path | str) -> ClassScores:
     except FileNotFoundError:
         raise DataError(f"{path} does not exist. Give a file of scores, *{SUFFIX}.") from None
     except (OSError, ValueError, KeyError, TypeError, EOFError, RecursionError,
-            zipfile.BadZipFile, zipfile.LargeZipFile, NotImplementedError) as error:  # fmt: skip
+            MemoryError, zipfile.BadZipFile, zipfile.LargeZipFile,
+            NotImplementedError) as error:  # fmt: skip
         raise DataError(
             f"{path} cannot be read as a file of scores ({error}). Remove it and score again: "
             "resdet evaluate cls."
@@ -153,12 +155,13 @@ def title_in(path: Path | str) -> tuple[str, str]:
         DataError: as `load_scores`.
     """
     try:
+        _check_members(path)
         with np.load(path, allow_pickle=False) as file:
             header = json.loads(file["header"].tobytes().decode("utf-8", "surrogateescape"))
         title, protocol = header["net"].get("title"), header["protocol"].get("tag")
         return str(title or ""), str(protocol or "")
     except (OSError, ValueError, KeyError, TypeError, AttributeError, EOFError, RecursionError,
-            zipfile.BadZipFile, NotImplementedError) as error:  # fmt: skip
+            MemoryError, zipfile.BadZipFile, NotImplementedError) as error:  # fmt: skip
         raise DataError(
             f"{path} cannot be read as a file of scores ({error}). Remove it and score again: "
             "resdet evaluate cls."
@@ -166,15 +169,20 @@ def title_in(path: Path | str) -> tuple[str, str]:
 
 
 def _arrays(path: Path) -> dict[str, np.ndarray]:
-    """The three arrays; raises ValueError for others, and for one that unpacks to more."""
-    with zipfile.ZipFile(path) as archive:
+    """The three arrays; raises as `_check_members`, and as numpy for a damaged one."""
+    _check_members(path)
+    with np.load(path, allow_pickle=False) as file:
+        return {name: file[name] for name in _ARRAYS}
+
+
+def _check_members(path: Path | str) -> None:
+    """Raises ValueError for other arrays than the three, and for one that unpacks to more."""
+    with bounded_files.open_file(path) as file, zipfile.ZipFile(file) as archive:
         names = sorted(info.filename for info in archive.infolist())
         if names != sorted(f"{name}.npy" for name in _ARRAYS):
             raise ValueError(f"it holds {', '.join(names[:5]) or 'nothing'}")
         if any(info.compress_type != zipfile.ZIP_STORED for info in archive.infolist()):
             raise ValueError("it is compressed")
-    with np.load(path, allow_pickle=False) as file:
-        return {name: file[name] for name in _ARRAYS}
 
 
 def _fault(scores: ClassScores) -> str:

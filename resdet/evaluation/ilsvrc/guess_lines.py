@@ -13,6 +13,7 @@ from pathlib import Path
 
 import numpy as np
 
+from resdet import bounded_files
 from resdet.atomic import write_text
 from resdet.errors import CheckFailed, DataError, first_few
 from resdet.evaluation.inputs.arrays import IntArray
@@ -60,7 +61,7 @@ def lines_in(path: Path | str) -> list[str]:
         DataError: no such file. CheckFailed: it is no text.
     """
     try:
-        return Path(path).read_text(encoding="utf-8-sig").splitlines()
+        return bounded_files.read_text(path, encoding="utf-8-sig").splitlines()
     except FileNotFoundError:
         raise DataError(f"{path} does not exist. Give the path of a result file.") from None
     except (OSError, ValueError) as error:

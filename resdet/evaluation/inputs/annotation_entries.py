@@ -17,9 +17,10 @@ from typing import Any
 import numpy as np
 
 from resdet.errors import CheckFailed, DataError, first_few
-from resdet.evaluation.inputs.arrays import FloatArray, ImageId, as_text, printable
+from resdet.evaluation.inputs.arrays import FloatArray, ImageId, as_text
 from resdet.evaluation.inputs.findings import TRUTH, accept_words
 from resdet.formats import coco_json
+from resdet.printable import one_line
 
 # Kinds of faults that can be accepted, and what becomes of an accepted one.
 RULES = {
@@ -143,13 +144,13 @@ def category_fault(fault: coco_json.Fault) -> str:
         return _half_a_pair(where, "name", fault.value)
     name = fault.entry["name"].strip()
     if fault.rule == "twice":
-        return f"category id {fault.value} occurs twice. Renumber {printable(name)}."
+        return f"category id {fault.value} occurs twice. Renumber {one_line(name)}."
     return f'two categories are named "{name}". Rename one.'
 
 
 def _half_a_pair(where: str, key: str, text: object) -> str:
     return (
-        f'{where} has the {key} "{printable(text)}", with half a character (a lone surrogate) in '
+        f'{where} has the {key} "{one_line(text)}", with half a character (a lone surrogate) in '
         "it. Write it anew."
     )
 
@@ -253,7 +254,7 @@ class AnnotationReader:
         else:
             self._first[value] = number
         is_id = coco_json.as_id(value) is not None
-        return f"annotation {printable(value) if is_id else as_text(value)}"
+        return f"annotation {one_line(value) if is_id else as_text(value)}"
 
     def _id(self, value: Any, *, text: bool = True) -> ImageId | None:
         result = coco_json.as_id(value, text=text)

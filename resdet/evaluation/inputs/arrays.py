@@ -25,6 +25,7 @@ from resdet import bounded_files
 from resdet.errors import DataError, ResdetError
 from resdet.formats import foreign
 from resdet.formats.json_decoding import loads
+from resdet.printable import one_line
 
 FloatArray = npt.NDArray[np.float64]
 IntArray = npt.NDArray[np.int64]
@@ -131,12 +132,7 @@ def as_text(value: object, limit: int = 40) -> str:
 
 
 def shorten(text: str, limit: int) -> str:
-    return printable(text if len(text) <= limit else text[: limit - 1] + "…")
-
-
-def printable(value: object) -> str:
-    """Text that every terminal takes: half a pair of UTF-16, which JSON lets pass, is escaped."""
-    return str(value).encode("utf-8", "backslashreplace").decode("utf-8")
+    return one_line(text if len(text) <= limit else text[: limit - 1] + "…")
 
 
 def read_json(path: Path | str, unreadable: type[ResdetError]) -> Any:
@@ -148,7 +144,7 @@ def read_json(path: Path | str, unreadable: type[ResdetError]) -> Any:
     """
     path = Path(path)
     try:
-        raw = path.read_bytes()  # a pipe, too, if somebody gave one
+        raw = bounded_files.read_given(path)
     except FileNotFoundError:
         raise DataError(f"{path} does not exist. Give the path of a JSON file.") from None
     except OSError as error:
@@ -183,13 +179,11 @@ def unreadable_json(path: Path, error: Exception, unreadable: type[ResdetError])
 
 def _other_format(path: Path) -> str:
     """The sentence on a file of another format; "" where it begins as JSON or cannot be read."""
-    if not path.is_file():
-        return ""  # a pipe is read once
     try:
-        with path.open("rb") as file:
+        with bounded_files.open_file(path) as file:
             head, size = file.read(LINE_BYTES), path.stat().st_size
     except OSError:
-        return ""
+        return ""  # also a pipe, which is read once
     if head[:1] == b"\x80" and head[1:2] in b"\x02\x03\x04\x05":
         return (
             f"{path} is a Python pickle, not JSON. It is not opened, as that would run what is in "

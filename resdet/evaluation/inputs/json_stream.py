@@ -22,7 +22,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from resdet.bounded_files import BoundedGzip
+from resdet.bounded_files import BoundedGzip, open_file
 from resdet.errors import DataError, ResdetError
 from resdet.evaluation.inputs.arrays import collector_paused, unreadable_json
 
@@ -30,6 +30,8 @@ from resdet.evaluation.inputs.arrays import collector_paused, unreadable_json
 # processor's cache.
 BLOCK = 1 << 18
 BOM = b"\xef\xbb\xbf"
+# Of one element: a mask of run lengths has thousands.
+MOST_BYTES = 256 << 20
 _WHITESPACE = " \t\n\r"
 # No word of JSON (-Infinity) or escape that a block's end cuts through is longer.
 _LONGEST_WORD = 16
@@ -76,7 +78,7 @@ def array_pieces(
 @contextlib.contextmanager
 def _opened(path: Path) -> Iterator[io.BufferedIOBase]:
     try:
-        raw = path.open("rb")
+        raw = open_file(path)
     except FileNotFoundError:
         raise
     except OSError as error:
@@ -125,14 +127,22 @@ class _StreamReader:
             self._fill()
         if self.buffer.startswith(BOM):
             self.buffer = self.buffer[len(BOM) :]
-        while not self.buffer.strip() and not self.ended:
-            self._fill()
-        start = len(self.buffer) - len(self.buffer.lstrip(_WHITESPACE.encode()))
-        # A zero byte: UTF-16 or UTF-32.
-        if self.buffer[start : start + 1] != b"[" or b"\0" in self.buffer[:4]:
+        if b"\0" in self.buffer[:4]:  # UTF-16 or UTF-32
             raise NotAnArray
-        self._consume(start + 1)
+        self._skip_space()
+        if self.buffer[:1] != b"[":
+            raise NotAnArray
+        self._consume(1)
         self._fill()
+
+    def _skip_space(self) -> None:
+        """To the next character, or to the end."""
+        while True:
+            rest = self.buffer.lstrip(_WHITESPACE.encode())
+            self._consume(len(self.buffer) - len(rest))
+            if rest or self.ended:
+                return
+            self._fill()
 
     def _consume(self, count: int) -> None:
         self.offset += count
@@ -178,6 +188,8 @@ class _StreamReader:
             if taken:
                 self._consume(taken)
                 return elements
+            if len(self.buffer) > MOST_BYTES:
+                raise ValueError(f"an element of more than {MOST_BYTES:,} bytes")
             # An element larger than the buffer: double it, so that it is not read again and again.
             self._fill(len(self.buffer))
 
@@ -265,15 +277,10 @@ class _StreamReader:
 
     def _expect_end(self) -> None:
         """Nothing but space behind the array."""
-        while True:
-            rest = self.buffer.lstrip(_WHITESPACE.encode())
-            self._consume(len(self.buffer) - len(rest))
-            if rest:
-                chars, line, column = self._position(self.offset)
-                raise ValueError(f"Extra data: line {line} column {column} (char {chars})")
-            if self.ended:
-                return
-            self._fill()
+        self._skip_space()
+        if self.buffer:
+            chars, line, column = self._position(self.offset)
+            raise ValueError(f"Extra data: line {line} column {column} (char {chars})")
 
 
 def _skip(text: str, at: int) -> int:

@@ -24,11 +24,11 @@ from resdet.evaluation.inputs.arrays import (
     is_id,
     not_numbers,
     places,
-    printable,
     to_floats,
 )
 from resdet.evaluation.inputs.fault_counts import FaultKind, Tally
 from resdet.evaluation.inputs.masks import mask_box, mask_fault
+from resdet.printable import one_line
 
 # Integers from here on are beyond every float, and may be too long to be written as text.
 HUGE = 1 << 1024
@@ -85,7 +85,7 @@ class Former:
         """The name of an entry of the piece in messages."""
         item, entry = self.results[row], self.tally.total + row
         if isinstance(item, Mapping) and is_id(item.get("image_id")):
-            return f"entry {entry} (image {printable(item['image_id'])})"
+            return f"entry {entry} (image {one_line(item['image_id'])})"
         return f"entry {entry}"
 
     def _add(
@@ -267,7 +267,7 @@ class Former:
 def _shown_image(image_id: Any, known: tuple[Any, ...]) -> str:
     """The value, marked as text or number where that may be the fault."""
     same_kind = any(isinstance(i, str) for i in known) == isinstance(image_id, str)
-    return printable(image_id) if same_kind and isinstance(image_id, str) else as_text(image_id)
+    return one_line(image_id) if same_kind and isinstance(image_id, str) else as_text(image_id)
 
 
 def _number_to_write(value: Any) -> str:

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from resdet import profile
-from resdet.evaluation.inputs.arrays import FloatArray, ImageId, IntArray, printable, stable_order
+from resdet.evaluation.inputs.arrays import FloatArray, ImageId, IntArray, stable_order
 from resdet.evaluation.inputs.detections import Columns, load_columns
 from resdet.evaluation.inputs.findings import (
     REFUSE,
@@ -28,6 +28,7 @@ from resdet.evaluation.inputs.findings import (
 )
 from resdet.evaluation.inputs.ground_truth import GroundTruth, SetIndex, read_ground_truth
 from resdet.evaluation.inputs.image_ids import EXACT
+from resdet.printable import one_line
 
 DETECTIONS_PER_IMAGE = 100
 # What all boxes of a file have in common may be an accident of a few; of more than this never.
@@ -110,7 +111,7 @@ def _check_images(
         if strange:
             findings.append(
                 Finding(
-                    "unknown-image", len(strange), [printable(i) for i in strange[:5]],
+                    "unknown-image", len(strange), [one_line(i) for i in strange[:5]],
                     "Is it the right ground truth?", REFUSE,
                     f"Images named as {what} that {index.title} does not have: {len(strange):,}.",
                 )

@@ -19,6 +19,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib import resources
 
+from resdet.printable import one_line
+
 WIDTH = 340
 _LEFT, _RIGHT, _TOP, _BOTTOM = 46, 16, 10, 40
 _FONT = 12
@@ -283,16 +285,17 @@ def number(value: float) -> str:
 
 def text(x: float, y: float, words: str, anchor: str, css: str = "tick", extra: str = "") -> str:
     """One line of text; `words` is escaped."""
-    words = html.escape(words)
+    words = html.escape(one_line(words))
     return (
         f'<text class="{css}" x="{x:.1f}" y="{y:.1f}" text-anchor="{anchor}"{extra}>{words}</text>'
     )
 
 
 def svg(parts: Sequence[str], width: float, height: float, label: str) -> str:
+    label = html.escape(one_line(label))
     return (
         f'<svg class="chart" viewBox="0 0 {width:g} {height:g}" width="{width:g}" '
-        f'height="{height:g}" role="img" aria-label="{html.escape(label)}">{"".join(parts)}</svg>'
+        f'height="{height:g}" role="img" aria-label="{label}">{"".join(parts)}</svg>'
     )
 
 

@@ -18,6 +18,7 @@ from PIL import Image
 
 from resdet.errors import RunError
 from resdet.evaluation.classification.classifier_result import ClassifierResult, describe, rate
+from resdet.printable import printable
 from resdet.report.render import charts
 from resdet.report.render.confusion_chart import confusion_chart
 
@@ -96,6 +97,8 @@ def classifier_html(result: ClassifierResult, wrong: Sequence[WrongImage]) -> st
         trim_blocks=True,
         lstrip_blocks=True,
         undefined=jinja2.StrictUndefined,
+        # Plain text alone: what is marked as markup is ours.
+        finalize=lambda value: printable(value) if type(value) is str else value,
     )
     return environment.get_template("classifier.html").render(
         result=result,

@@ -13,6 +13,7 @@ from importlib import resources
 from typing import Any
 
 from resdet.errors import RunError
+from resdet.printable import printable
 from resdet.report.comparison import backbone_gains
 from resdet.report.comparison.contrasts import rule
 from resdet.report.model import ComparisonReport
@@ -38,6 +39,8 @@ def to_html(report: ComparisonReport) -> str:
         trim_blocks=True,
         lstrip_blocks=True,
         undefined=jinja2.StrictUndefined,
+        # Plain text alone: what is marked as markup is ours.
+        finalize=lambda value: printable(value) if type(value) is str else value,
     )
     environment.filters.update(
         percent=backbone_gains.percent,
@@ -63,5 +66,5 @@ def _template(name: str) -> str:
 
 def _script_json(value: Any) -> str:
     """JSON that cannot end its <script> element early."""
-    text = json.dumps(value, allow_nan=False, ensure_ascii=False, separators=(",", ":"))
-    return text.replace("<", "\\u003c").replace("\u2028", "\\u2028").replace("\u2029", "\\u2029")
+    text = json.dumps(value, allow_nan=False, separators=(",", ":"))
+    return text.replace("<", "\\u003c")

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from resdet.atomic import atomic_path, write_text
+from resdet.printable import one_line
 from resdet.report.comparison.contrasts import rule
 from resdet.report.comparison.error_shares import Errors
 from resdet.report.model import ComparisonReport, SetReport
@@ -84,7 +85,7 @@ def _markdown_set(report: ComparisonReport, one: SetReport, folder: Path) -> lis
     if one.sources and (one.samples or one.contrasts):
         lines += ["Sources and licences of the pictures:", ""]
         # Indented: shown as it is, whatever a data set wrote there.
-        lines += [f"    {line}" for line in one.sources.splitlines()] + [""]
+        lines += [f"    {one_line(line)}" for line in one.sources.splitlines()] + [""]
     return lines
 
 
@@ -140,7 +141,12 @@ def _markdown_table(table: Table, report: ComparisonReport, level: int) -> list[
 def _markdown_figure(name: str, figure: Figure, folder: Path) -> list[str]:
     file = _file_name(name) + ".svg"
     write_text(folder / file, charts.standalone(figure.svg))
-    return [f"![{escape_markdown(figure.title)}]({FILES}/{file})", "", figure.caption, ""]
+    return [
+        f"![{escape_markdown(figure.title)}]({FILES}/{file})",
+        "",
+        escape_markdown(figure.caption),
+        "",
+    ]
 
 
 def _file_name(text: str) -> str:

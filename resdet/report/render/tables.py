@@ -14,6 +14,7 @@ from typing import Any
 
 from resdet.evaluation.published.published_protocols import of_every_run
 from resdet.evaluation.published.published_tables import published as published_numbers
+from resdet.printable import printable
 from resdet.report.comparison.backbone_gains import (
     BackboneGain,
     duration,
@@ -364,6 +365,8 @@ def to_markdown(table: Table, columns: Sequence[Column]) -> str:
 
 
 def escape_markdown(text: str) -> str:
+    """Text that is neither markup nor a second line; what cannot be printed is escaped."""
+    text = printable(text)
     for character, replacement in (
         ("\\", "\\\\"), ("&", "&amp;"), ("<", "&lt;"), (">", "&gt;"), ("|", "\\|"), ("`", "\\`"),
         ("*", "\\*"), ("_", "\\_"), ("[", "\\["), ("]", "\\]"), ("\n", " "),
