@@ -13,7 +13,6 @@ from typing import Any
 from detectron2.data import DatasetCatalog, MetadataCatalog
 from detectron2.utils import comm
 
-from resdet import weights
 from resdet.cli import training_command
 from resdet.cli.arguments import train_det as add_arguments  # noqa: F401 as all commands have
 from resdet.cli.evaluate.detections import coco_table, voc_table
@@ -31,6 +30,7 @@ from resdet.detect import expected_results
 from resdet.detect.architecture import derived_keys
 from resdet.detect.architecture.model import build_faults_as_pages, fill_from_weights_and_net
 from resdet.detect.partial_results import Policy
+from resdet.detect.starting_weights import page_of_no_detector
 from resdet.detect.trainer import DetectorTraining
 from resdet.engine import processes
 from resdet.engine.data_workers import lost_images_stop
@@ -309,12 +309,10 @@ def _detector_to_score(config: Config, args: argparse.Namespace) -> _StartingPoi
             f"{path} does not exist: nothing to score. Finish the run, or give MODEL.WEIGHTS."
         )
     part = cfg.MODEL.WEIGHTS_PART if str(path) == cfg.MODEL.WEIGHTS else ""
-    contents = None if path.suffix == ".safetensors" else weights.read(path, part or None)
-    if contents is None or not is_detectron2_detector(contents.tensors):
-        raise WeightsError(
-            f"{path} holds a classifier; --eval-only needs a detector. Leave MODEL.WEIGHTS out to "
-            f"score the run's own {layout.DETECTOR}, or name another one."
-        )
+    file = WeightFile(path, part or None)
+    contents = file.contents
+    if file.has_card_inside or not is_detectron2_detector(contents.tensors):
+        raise WeightsError(page_of_no_detector(file, folder / layout.DETECTOR))
     if run_id is not None:
         training_command.refuse_other_runs_weights(path, contents.beside.get("run"), run_id)
     classes = tuple(contents.beside.get("classes", ()))

@@ -6,7 +6,9 @@ Not for: reading files (`resdet.weights`), or which tensors a net has (`architec
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Mapping, Sequence
+import shlex
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -15,7 +17,10 @@ from torch import nn
 from resdet import weights
 from resdet.detect.architecture.backbone import net_part, trunk_of
 from resdet.errors import WeightsError
+from resdet.weights.origins.identify import kind_of_detector
+from resdet.weights.resolve import WeightFile
 from resdet.weights.tensor_checks import refuse_untrained_norms
+from resdet.weights.transfer import ADVICE
 
 logger = logging.getLogger("resdet.detect")
 
@@ -74,9 +79,64 @@ def load_detector(
         where=where,
         declared_new=fitted.new,
         optional=(),
+        advice=ADVICE if fit else _advice_to_score(given),
     )
     logger.info("%s: %s\n%s", where, received, received.table())
     return received, fitted
+
+
+def page_of_no_detector(file: WeightFile, own: Path) -> str:
+    """What a file is that --eval-only cannot score, and what to type instead.
+
+    Args:
+        own: the detector of the run folder, which need not be there.
+    """
+    where, typed = file.where, shlex.quote(file.where)
+    names = [*file.contents.tensors, *file.contents.left_aside]
+    if kind := _torchvision_detector(names):
+        return (
+            f"{where} holds a detector of torchvision, {kind}, whose layers are others than "
+            "Detectron2's. Let torchvision write its detections as a COCO results file, and score "
+            "that: resdet evaluate coco RESULTS.json --gt INSTANCES.json --task bbox. The net in "
+            "it can start a training: leave --eval-only out."
+        )
+    try:
+        tensors, card = file.load()
+    except WeightsError as error:
+        return f"{where} holds no detector of Detectron2 or of a run. {error}"
+    is_whole = any(name.startswith("linear.") for name in tensors)
+    page = (
+        f"{where} holds a classifier, {card.net}{'' if is_whole else ', without its last layer'}; "
+        "--eval-only needs a detector. Train one that starts from it: leave --eval-only out."
+    )
+    if is_whole:
+        page += (
+            " To score the classifier itself: resdet pretrain_cls --eval-only MODEL.WEIGHTS "
+            f"{typed} PRETRAIN.VAL SET."
+        )
+    return f"{page} The run's own is {own}: leave MODEL.WEIGHTS out." if own.exists() else page
+
+
+def _torchvision_detector(names: Iterable[str]) -> str:
+    """The kind of torchvision's detector with these names; "" for other files."""
+    parts = {".".join(name.split(".")[:2]) for name in names}
+    if "rpn.head" in parts and "roi_heads.box_head" in parts:
+        return "a Faster, Mask or Keypoint R-CNN"
+    if {"head.classification_head", "head.regression_head"} <= parts:
+        return "one without regions (RetinaNet, FCOS or SSD)"
+    return ""
+
+
+def _advice_to_score(tensors: Tensors) -> str:
+    """For a whole detector in a config of another one."""
+    kind = kind_of_detector(tensors)
+    scores = tensors.get("roi_heads.box_predictor.cls_score.weight")
+    classes = f" for {len(scores) - 1} classes" if scores is not None else ""
+    return (
+        f"The file holds a detector of the {kind} kind{classes}, and --eval-only leaves no layer "
+        f"new: give a --config of that kind with the file's net (Detectron2's own are named "
+        f"faster_rcnn_R_50_{kind}_1x.yaml and the like), and a DATASETS.TEST with its classes."
+    )
 
 
 def _refuse_other_pixels(model: nn.Module, tensors: Tensors, where: str) -> None:

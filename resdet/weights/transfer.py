@@ -20,6 +20,10 @@ from torch import nn
 from resdet.errors import WeightsError, first_few
 
 COUNTER = "num_batches_tracked"
+ADVICE = (
+    "Give MODEL.WEIGHTS a file of this net, set MODEL.NET to the file's net, or declare layers new "
+    "with TRANSFER.NEW \"('res5.*',)\"."
+)
 
 
 @dataclass(frozen=True)
@@ -89,6 +93,7 @@ def transfer(
     where: str,
     declared_new: Sequence[str] = (),
     optional: Sequence[str] = ("linear.*",),
+    advice: str = ADVICE,
 ) -> Transfer:
     """Copies tensors into `module` by equal names, or raises and changes nothing.
 
@@ -98,6 +103,7 @@ def transfer(
         where: the file, for messages.
         declared_new: patterns (`res5.*`) of tensors that keep their fresh values.
         optional: patterns of tensors in the file that the net need not have.
+        advice: what to do about a file that does not fit.
 
     Raises:
         WeightsError: an expected tensor is missing or has another shape, or something is left over
@@ -123,7 +129,7 @@ def transfer(
     left_over = [name for name in given if name not in taken]
     strangers = [name for name in left_over if not _fits(name, (*optional, *declared_new))]
     if missing or shapes or strangers:
-        raise WeightsError(_page(where, taken, missing, shapes, strangers))
+        raise WeightsError(_page(where, taken, missing, shapes, strangers, advice))
 
     loaded = {name: given[name] for name in taken}
     with torch.no_grad():
@@ -166,7 +172,12 @@ def _conversions(
 
 
 def _page(
-    where: str, expected: list[str], missing: list[str], shapes: list[str], strangers: list[str]
+    where: str,
+    expected: list[str],
+    missing: list[str],
+    shapes: list[str],
+    strangers: list[str],
+    advice: str,
 ) -> str:
     arrived = len(expected) - len(missing) - len(shapes)
     lines = [f"{where} does not fit the net: {arrived} of {len(expected)} tensors would arrive."]
@@ -176,8 +187,5 @@ def _page(
         lines += ["Of another shape:", first_few(shapes, 8)]
     if strangers:
         lines += ["In the file, but not in the net:", first_few(grouped(strangers), 8)]
-    lines.append(
-        "Give MODEL.WEIGHTS a file of this net, set MODEL.NET to the file's net, or declare "
-        "layers new with TRANSFER.NEW \"('res5.*',)\". Nothing was loaded."
-    )
+    lines.append(f"{advice} Nothing was loaded.")
     return "\n".join(lines)

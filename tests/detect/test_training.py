@@ -214,7 +214,7 @@ def test_a_detector_is_scored_into_a_folder_of_its_own(place):
     assert max(abs(a["score"] - b["score"]) for a, b in zip(ours, theirs, strict=True)) < 1e-5
     assert Run.open(place / "fresh").state == "finished"
     done = score(place, "none", "MODEL.WEIGHTS", "net.safetensors")
-    assert done.returncode == 2 and "holds a classifier" in done.stderr
+    assert done.returncode == 2 and "holds a classifier, resnet18; " in done.stderr
     done = score(place, "none")
     assert done.returncode == 2 and "nothing to score" in done.stderr
     assert not (place / "none").exists()

@@ -192,6 +192,11 @@ def is_detectron2_detector(tensors: Iterable[str]) -> bool:
     )
 
 
+def kind_of_detector(tensors: Mapping[str, torch.Tensor]) -> str:
+    """ "C4", "FPN" or "DC5" of a Detectron2 detector; "" for other files."""
+    return _out_of_detector(tensors)[1]
+
+
 def _out_of_detector(
     tensors: Mapping[str, torch.Tensor],
 ) -> tuple[dict[str, torch.Tensor], str, list[str]]:
