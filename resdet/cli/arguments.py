@@ -35,7 +35,9 @@ EXAMPLES = {
   resdet demo --output runs/demo2 --jobs 2""",
     "doctor": """
   resdet doctor
-  resdet doctor --json > doctor.json""",
+  resdet doctor --json > doctor.json
+  resdet doctor --decode voc_2007_trainval
+  resdet doctor --decode coco:train.json:images INPUT.SIXTEEN_BIT high_byte""",
     "pretrain_cls": """
   resdet pretrain_cls
   resdet pretrain_cls --config imagenet_resnet50

@@ -27,7 +27,7 @@ def only(findings) -> CheckResult:
 
 def run_doctor(monkeypatch, findings, *, as_json: bool) -> int:
     monkeypatch.setattr(doctor, "examine", lambda: findings)
-    return command.run(argparse.Namespace(json=as_json))
+    return command.run(argparse.Namespace(json=as_json, decode=None, workers=None, opts=[]))
 
 
 def test_json_is_one_object_and_nothing_else(monkeypatch, capsys):
