@@ -59,6 +59,16 @@ def show_json(value: Any, *, indent: int | None = None) -> None:
     sys.stdout.write(json.dumps(value, allow_nan=False, indent=indent) + "\n")
 
 
+def json_text(value: Any, *, indent: int | None = None) -> str:
+    """JSON in UTF-8, names as they are; in ASCII where one is no text. Raises as `show_json`."""
+    text = json.dumps(value, indent=indent, allow_nan=False, ensure_ascii=False)
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return json.dumps(value, indent=indent, allow_nan=False)
+    return text
+
+
 def _encodable(text: str, stream: TextIO) -> str:
     encoding = getattr(stream, "encoding", None) or "utf-8"
     return text.encode(encoding, "backslashreplace").decode(encoding)

@@ -96,9 +96,31 @@ def output_folder(text: str) -> str:
     """A folder to write to; an empty word is a mistake, not the default."""
     if not text.strip():
         raise argparse.ArgumentTypeError("it is empty; name a folder, or leave the option out")
-    if Path(text).is_file():
-        raise argparse.ArgumentTypeError(f"{text} is a file; name a folder")
+    path = Path(text)
+    for there in (path, *path.parents):
+        if there.exists() and not there.is_dir():
+            kind = "a file" if there.is_file() else "a device or a pipe"
+            raise argparse.ArgumentTypeError(f"{there} is {kind}; name a folder")
+    return _text(text)
+
+
+def _config(text: str) -> str:
+    if not text.strip():
+        raise argparse.ArgumentTypeError(
+            "it is empty; name a file or a preset, or leave the option out"
+        )
     return text
+
+
+def _text(name: str) -> str:
+    """The name of what is to be written, if all that write can: some take UTF-8 alone."""
+    try:
+        name.encode()
+    except UnicodeEncodeError:
+        raise argparse.ArgumentTypeError(
+            f"{name} is no UTF-8, which TensorBoard and safetensors write to alone; name another"
+        ) from None
+    return name
 
 
 def output_file(text: str) -> str:
@@ -107,13 +129,13 @@ def output_file(text: str) -> str:
         raise argparse.ArgumentTypeError("it is empty; name the file to write")
     if text.endswith(os.sep) or Path(text).is_dir():
         raise argparse.ArgumentTypeError(f"{text} is a folder; name the file to write in it")
-    return text
+    return _text(text)
 
 
 def output_file_or_folder(text: str) -> str:
     if not text.strip():
         raise argparse.ArgumentTypeError("it is empty; name the file to write")
-    return text
+    return _text(text)
 
 
 def output_folder_path(text: str) -> Path:
@@ -158,6 +180,7 @@ def _training(parser: argparse.ArgumentParser, example: str) -> None:
         "--config-file",
         dest="config",
         metavar="FILE",
+        type=_config,
         help="a path, or the name of a preset, such as " + example,
     )
     # argcomplete looks for this attribute.

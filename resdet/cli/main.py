@@ -18,7 +18,7 @@ from resdet import __version__
 from resdet.cli import arguments
 from resdet.compat import quiet_known_noise
 from resdet.errors import ResdetError
-from resdet.printable import show
+from resdet.printable import printable, show
 
 # name: (module with run, one line of help). Imported only when called, so that evaluation and
 # reports work where Detectron2 and torch are absent. Its add_arguments is there, too, or in
@@ -42,13 +42,23 @@ BUG = (
 )
 
 # What the system answers to a path that no code of ours can make usable.
-_UNUSABLE = (errno.ENAMETOOLONG, errno.ELOOP, errno.EACCES, errno.EPERM, errno.EROFS)
+_UNUSABLE = (
+    errno.ENAMETOOLONG, errno.ELOOP, errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR,
+    errno.EISDIR,
+)  # fmt: skip
+
+
+class PageParser(argparse.ArgumentParser):
+    """Its errors show what was typed, which may be a name from elsewhere."""
+
+    def _print_message(self, message: str, file: Any = None) -> None:
+        super()._print_message(printable(message), file)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs one command; gives its exit code."""
     argv = list(sys.argv[1:] if argv is None else argv)
-    parser = argparse.ArgumentParser(prog="resdet", description="Which backbone transfers better?")
+    parser = PageParser(prog="resdet", description="Which backbone transfers better?")
     parser.add_argument("--version", action="version", version=f"resdet {__version__}")
     commands = parser.add_subparsers(dest="command", metavar="COMMAND")
     for name, (_, line) in COMMANDS.items():
@@ -137,7 +147,7 @@ def _parser_of(name: str, commands: Any = None) -> argparse.ArgumentParser:
         "allow_abbrev": False,
     }
     parser: argparse.ArgumentParser = (
-        argparse.ArgumentParser(**page) if commands is None else commands.add_parser(name, **page)
+        PageParser(**page) if commands is None else commands.add_parser(name, **page)
     )
     parser.add_argument("--debug", action="store_true", help="traceback for every error")
     if name in arguments.BY_COMMAND:

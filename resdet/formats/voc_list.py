@@ -29,7 +29,7 @@ def read_list(root: Path, split: str) -> tuple[str, ...]:
     where = f"ImageSets/Main/{split}.txt"
     try:
         data = bounded_files.read_bytes(path)
-    except OSError as error:
+    except (OSError, ValueError) as error:  # a zero byte, which no file has in its name
         raise DataError(_no_list(root, split, error)) from None
     head = data[: foreign.HEAD_BYTES]
     if data and foreign.is_foreign(head, len(data)):
@@ -73,7 +73,7 @@ def _refuse_repeated(numbered: list[tuple[int, str]], root: Path, where: str) ->
         )
 
 
-def _no_list(root: Path, split: str, error: OSError) -> str:
+def _no_list(root: Path, split: str, error: OSError | ValueError) -> str:
     folder = root / "ImageSets" / "Main"
     path = folder / f"{split}.txt"
     if not folder.is_dir():
@@ -81,7 +81,7 @@ def _no_list(root: Path, split: str, error: OSError) -> str:
             f"{folder} does not exist. VOC's layout is ImageSets/Main/{split}.txt, "
             f"Annotations/<id>.xml and JPEGImages/<id>.jpg in {root}.{to_make_layout(root, split)}"
         )
-    if not isinstance(error, FileNotFoundError):
+    if isinstance(error, OSError) and not isinstance(error, FileNotFoundError):
         return f"{path} cannot be read: {error.strerror}."
     there = sorted(p.stem for p in folder.glob("*.txt") if "_" not in p.stem)
     more = "" if there else to_make_layout(root, split)

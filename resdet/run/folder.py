@@ -27,6 +27,7 @@ from resdet import bounded_files
 from resdet.atomic import atomic_path as atomic_path
 from resdet.atomic import write_text as write_text
 from resdet.errors import RunError, TrainingStopped
+from resdet.printable import json_text
 from resdet.run import layout, shapes
 from resdet.run.lock import held
 
@@ -53,12 +54,7 @@ def write_json(path: Path | str, value: Any, *, indent: int | None = 1) -> None:
 
 
 def _json_text(value: Any, indent: int | None = 1) -> str:
-    text = json.dumps(value, indent=indent, allow_nan=False, ensure_ascii=False) + "\n"
-    try:
-        text.encode()
-    except UnicodeEncodeError:  # half a pair of UTF-16, as a path that is no text has
-        return json.dumps(value, indent=indent, allow_nan=False) + "\n"
-    return text
+    return json_text(value, indent=indent) + "\n"
 
 
 def read_json(path: Path | str, shape: shapes.Shape = object) -> Any:
@@ -329,11 +325,14 @@ def _folder_name(data_set: str) -> str:
     One that no file system takes becomes its beginning, its end and a hash, joined by "+", which a
     quoted name never holds.
     """
-    name = quote(data_set, safe=" ")
+    # A path that is no text has its bytes as half pairs of UTF-16.
+    name = quote(data_set, safe=" ", errors="surrogateescape")
+    if not name.strip("."):  # the folder itself, or the one above
+        name = name.replace(".", "%2E")
     if len(name) <= LONGEST_FOLDER_NAME:
         return name
     readable = re.sub(r"(%[0-9A-F]{2})+", "_", name)
-    digest = hashlib.sha256(data_set.encode("utf-8")).hexdigest()
+    digest = hashlib.sha256(data_set.encode("utf-8", "surrogateescape")).hexdigest()
     return f"{readable[:40]}+{readable[-60:]}+{digest[:16]}"
 
 
@@ -344,7 +343,7 @@ def _set_in(folder: Path) -> str:
         RunError: the folder's name was cut, and its images.json does not have the whole one.
     """
     if "+" not in folder.name:
-        return unquote(folder.name)
+        return unquote(folder.name, errors="surrogateescape")
     images = read_json(folder / layout.IMAGES)
     name = images.get("data_set") if isinstance(images, dict) else None
     if not isinstance(name, str) or _folder_name(name) != folder.name:

@@ -9,6 +9,7 @@ Not for: what is inside (`coco_package`, `voc_package`), or whether it is right 
 from __future__ import annotations
 
 import contextlib
+import errno
 import gzip
 import hashlib
 import os
@@ -90,7 +91,7 @@ def names_in_zip(path: Path) -> list[str]:
     try:
         with zipfile.ZipFile(path) as archive:
             return archive.namelist()
-    except (OSError, zipfile.BadZipFile, ValueError) as error:
+    except (OSError, zipfile.BadZipFile, ValueError, RuntimeError) as error:
         raise CheckFailed(f"{path} is not readable as a zip: {error}.") from None
 
 
@@ -113,7 +114,9 @@ def extract(path: Path, name: str, to: Path) -> None:
                         "times the zip's. Lists of detections shrink to a third to a tenth."
                     )
                 f.write(block)
-    except (zipfile.BadZipFile, zlib.error, EOFError, RuntimeError, NotImplementedError) as error:
+    except (zipfile.BadZipFile, zlib.error, EOFError, RuntimeError, ValueError, OSError) as error:
+        if isinstance(error, OSError) and error.errno == errno.ENOSPC:
+            raise
         raise CheckFailed(f"{path}: {name} cannot be unpacked: {error}.") from None
 
 

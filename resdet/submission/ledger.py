@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from resdet import bounded_files
+from resdet.printable import json_text
 from resdet.submission.servers import TestSet
 
 
@@ -35,7 +36,7 @@ def note(entry: dict[str, Any], path: Path | None = None) -> Path:
     """
     path = path or ledger_path()
     path.parent.mkdir(parents=True, exist_ok=True)
-    line = json.dumps(entry, allow_nan=False, ensure_ascii=False) + "\n"
+    line = json_text(entry) + "\n"
     handle = os.open(path, os.O_RDWR | os.O_APPEND | os.O_CREAT, 0o644)
     try:
         size = os.fstat(handle).st_size

@@ -26,6 +26,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from resdet import bounded_files
 from resdet.errors import WeightsError
 from resdet.nets.timm import PREFIX, TimmNet
+from resdet.printable import json_text
 
 CARD_KEY = "resdet.card"
 CARD_VERSION = 1
@@ -115,7 +116,7 @@ class Card:
         return dataclasses.asdict(self)
 
     def to_json(self) -> str:
-        return json.dumps(self.to_dict(), allow_nan=False, ensure_ascii=False)
+        return json_text(self.to_dict())
 
     @classmethod
     def read(cls, path: Path) -> Card:

@@ -132,6 +132,20 @@ def test_names_of_sets_and_algorithms_end_with_a_page(place, capfd, value):
     assert "\x1b" not in capfd.readouterr().err
 
 
+def test_what_is_no_text_is_refused_before_it_is_written_to(place, capfd):
+    """Bytes that are not UTF-8, as Linux lets files have: TensorBoard failed at the first step."""
+    try:
+        Path("d\udcff").mkdir()
+    except OSError:
+        pytest.skip("this file system takes UTF-8 alone")
+    coco_set("class", ["cat"])
+    assert train(name="coco:set.json:d\udcff") == 2
+    with pytest.raises(SystemExit):
+        train("out/\udcff")
+    assert r"out/\udcff is no UTF-8" in capfd.readouterr().err
+    assert not Path("out").exists()
+
+
 def test_a_run_name_that_no_disk_takes_is_a_page(place, capfd):
     coco_set("class", ["cat"])
     assert train("out/" + VALUES["long"]) == 2

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -38,6 +39,13 @@ def test_an_empty_folder_is_refused(words: tuple[str, ...], capsys: Any) -> None
     assert "it is empty; name a folder, or leave the option out" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("command", ["train_det", "pretrain_cls"])
+def test_an_empty_config_is_refused(command: str, capsys: Any) -> None:
+    """pretrain_cls took it for none, and trained on the embedded digits."""
+    assert typed(command, "--config", "") == 2
+    assert "it is empty; name a file or a preset" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize("command", FILES, ids=" ".join)
 @pytest.mark.parametrize(
     ("word", "what"),
@@ -56,6 +64,27 @@ def test_a_file_is_no_folder_to_write_to(tmp_path: Path, capsys: Any) -> None:
     file.write_text("x", encoding="utf-8")
     assert typed("compare", "a", "b", "--output", str(file)) == 2
     assert f"{file} is a file; name a folder" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("place", ["f/below", "/dev/null", "/dev/null/below"])
+def test_what_lies_below_a_file_is_no_folder(
+    place: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any
+) -> None:
+    """It ended in a traceback once all was scored, with exit code 70."""
+    monkeypatch.chdir(tmp_path)
+    Path("f").write_text("x", encoding="utf-8")
+    for words in (("compare", "a", "b"), ("evaluate", "cls", "w.pth"), ("pretrain_cls",)):
+        assert typed(*words, "--output", place) == 2
+        assert re.search("(f|/dev/null) is a (file|device or a pipe)", capsys.readouterr().err)
+
+
+@pytest.mark.parametrize("command", [*FOLDERS, *((*f, "") for f in FILES)], ids=" ".join)
+def test_a_name_that_is_no_text_or_steers_the_terminal(
+    command: tuple[str, ...], capsys: Any
+) -> None:
+    """safetensors, torch and TensorBoard write to names in UTF-8 alone."""
+    assert typed(*command[:-1], "a\x1b[2J\udcff") == 2
+    assert r"a\x1b[2J\udcff is no UTF-8" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("word", [".", ""])

@@ -8,7 +8,7 @@ import torch
 
 from resdet import nets, weights
 from resdet.errors import WeightsError
-from resdet.weights.cards import card_of_timm
+from resdet.weights.cards import Card, Input, card_of_timm
 from resdet.weights.doctor.diagnosis import inspect
 
 
@@ -97,3 +97,19 @@ def test_a_net_that_is_built_with_another_eps_keeps_it(tmp_path):
     assert back.norm == card.norm and len(tensors) == len(net.state_dict())
     norms = [m for m in net.modules() if isinstance(m, torch.nn.BatchNorm2d)]
     assert {m.eps for m in norms} == {1e-3}
+
+
+def test_a_class_whose_folder_is_no_text_stands_in_the_card():
+    """Its bytes are half pairs of UTF-16, which safetensors' UTF-8 has not: the net was lost."""
+    card = Card(net="resnet18", input=Input("RGB", (1, 2, 3), (1, 1, 1)), classes=("ü", "\udcff"))
+    text = card.to_json()
+    assert text.isascii()
+    assert Card.from_json(text, "here").classes == ("ü", "\udcff")
+
+
+@pytest.mark.parametrize("value", ["NaN", "-Infinity", "1e999", "9" * 5000])
+def test_a_number_that_json_has_not_is_no_card(value):
+    text = Card(net="resnet18", input=Input("RGB", (1, 2, 3), (1, 1, 1))).to_json()
+    assert '"version": 1' in text
+    with pytest.raises(WeightsError, match="its card cannot be read"):
+        Card.from_json(text.replace('"metrics": {}', f'"metrics": {{"a": {value}}}'), "here")

@@ -12,9 +12,10 @@ from __future__ import annotations
 
 import difflib
 import math
+import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import Any
 
 import numpy as np
@@ -132,7 +133,7 @@ def read_devkit_ground_truth(
     left = {i: a for i, a in files.items() if _is_usable(a, faults)}
     if not left:
         faults.emptied.append(f"ImageSets/Main/{split}.txt")
-    notes = faults.settle()
+    notes = [*faults.settle(), *_outside_the_tree(image_ids)]
     image_ids, annotations = tuple(left), list(left.values())
     names = {item.name for a in annotations for item in a.objects}
     chosen = tuple(classes) if classes is not None else _classes_of(root, names)
@@ -160,6 +161,17 @@ def read_devkit_ground_truth(
         tuple(notes),
         {r: n for r, n in (accepted or {}).items() if r.startswith(TRUTH)},
     )
+
+
+def _outside_the_tree(image_ids: Sequence[str]) -> list[str]:
+    """The sentence on annotations that a list names elsewhere, as the loader has it; else none."""
+    outside = [i for i in image_ids if os.path.isabs(i) or ".." in PurePath(i).parts]
+    if not outside:
+        return []
+    return [
+        f"{len(outside):,} listed annotations lie outside the folder given ({outside[0]!a}); they "
+        "are read, as the list names them, and nothing is written there."
+    ]
 
 
 def _is_usable(annotation: VocFile, faults: TruthFaults) -> bool:

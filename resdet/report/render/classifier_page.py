@@ -97,8 +97,8 @@ def classifier_html(result: ClassifierResult, wrong: Sequence[WrongImage]) -> st
         trim_blocks=True,
         lstrip_blocks=True,
         undefined=jinja2.StrictUndefined,
-        # Plain text alone: what is marked as markup is ours.
-        finalize=lambda value: printable(value) if type(value) is str else value,
+        # What is marked as markup is ours.
+        finalize=lambda value: value if isinstance(value, Markup) else printable(str(value)),
     )
     return environment.get_template("classifier.html").render(
         result=result,

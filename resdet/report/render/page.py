@@ -39,8 +39,8 @@ def to_html(report: ComparisonReport) -> str:
         trim_blocks=True,
         lstrip_blocks=True,
         undefined=jinja2.StrictUndefined,
-        # Plain text alone: what is marked as markup is ours.
-        finalize=lambda value: printable(value) if type(value) is str else value,
+        # What is marked as markup is ours.
+        finalize=lambda value: value if isinstance(value, Markup) else printable(str(value)),
     )
     environment.filters.update(
         percent=backbone_gains.percent,

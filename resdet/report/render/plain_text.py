@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from resdet.atomic import atomic_path, write_text
+from resdet.file_names import file_name
 from resdet.printable import one_line
 from resdet.report.comparison.contrasts import rule
 from resdet.report.comparison.error_shares import Errors
@@ -150,7 +151,8 @@ def _markdown_figure(name: str, figure: Figure, folder: Path) -> list[str]:
 
 
 def _file_name(text: str) -> str:
-    return "".join(c if c.isalnum() or c in "-_" else "-" for c in text)
+    """Without what a link in Markdown would have to escape, and not too long."""
+    return file_name("".join(c if c.isalnum() or c in "-_" else "-" for c in text))
 
 
 def _terminal_list(table: Table) -> str:

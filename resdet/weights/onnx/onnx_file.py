@@ -10,7 +10,6 @@ Not for: which graph (`resdet.weights.onnx.net_export`, `resdet.detect.onnx.dete
 from __future__ import annotations
 
 import importlib.util
-import json
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -23,6 +22,7 @@ from torch import nn
 
 from resdet import __version__
 from resdet.errors import UserError, WeightsError
+from resdet.printable import json_text
 from resdet.run.folder import atomic_path
 from resdet.weights.cards import CARD_KEY, Card, Input
 
@@ -137,7 +137,7 @@ def about(card: Card | None, **more: Any) -> dict[str, str]:
     """The metadata of the file: the card, and further entries `resdet.<name>`, all JSON."""
     entries = {CARD_KEY: card.to_json()} if card is not None else {}
     for name, value in more.items():
-        entries[f"resdet.{name}"] = json.dumps(value, allow_nan=False, ensure_ascii=False)
+        entries[f"resdet.{name}"] = json_text(value)
     return entries
 
 
