@@ -42,7 +42,7 @@ CARD = {
 FILES: dict[str, Shape] = {
     layout.RUN: INFO,
     layout.CARD: CARD,
-    layout.TRANSFER: {"file?": str, "heads?": str, "carried?": list},
+    layout.TRANSFER: {"file?": str, "heads?": str, "head_classes?": [[str]]},
     layout.CLASSIFICATION: {...: {"top1_error": NUMBER, "top5_error": NUMBER}},
     layout.IMAGES: IMAGE_LIST,
     layout.SAMPLES_INDEX: [{"image_id": ID, "file": str}],

@@ -170,3 +170,12 @@ def test_ids_are_random_and_times_have_a_zone(tmp_path):
     for info in infos:
         created = datetime.datetime.fromisoformat(info["created"])
         assert created.utcoffset() == datetime.timedelta(0)
+
+
+@pytest.mark.parametrize("value", [5, "ape"])
+def test_predictors_that_arrived_are_a_list(tmp_path, value):
+    """As train_det writes them; anything else is a damaged file, which is a page."""
+    run = make(tmp_path / "r")
+    write_json(run.path / "transfer.json", {"file": "x.pth", "head_classes": value})
+    with pytest.raises(RunError, match=r"transfer\.json is damaged: head_classes is .*a list"):
+        run.read("transfer.json")
