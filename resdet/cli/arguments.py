@@ -199,6 +199,12 @@ def _training(parser: argparse.ArgumentParser, example: str) -> None:
     )
     parser.add_argument("--eval-only", action="store_true", help="score, train nothing")
     parser.add_argument(
+        "--best",
+        action="store_true",
+        help="with --eval-only: score the best model that the run kept (TEST.BEST_METRIC), into a "
+        "run folder of its own, DIR_best",
+    )
+    parser.add_argument(
         "--profile",
         action="store_true",
         help="where the time went: a table, and profile.json and profile.svg in the run folder",

@@ -63,11 +63,12 @@ def _main(args: argparse.Namespace) -> int:
     if config_file == DEFAULT_CONFIG and not args.eval_only:
         logging.getLogger().warning(IMAGENET_HINT)
     name = Path(config_file).stem if config_file else f"score_{Path(cfg.MODEL.WEIGHTS).stem}"
+    source = training_command.run_of_best(args, config, name, layout.BEST_CLASSIFIER)
     training_command.decide_resume(args, name)
     refuse_keys_of_other(config, "pretrain_cls")
     training_command.refuse_part_of_nothing(cfg)
     folder_path = training_command.folder_of(args, name)
-    file = _file_to_score(config, folder_path, args)
+    file = _file_to_score(config, folder_path, args, source)
     # A folder that is there has its own values, as they were at first.
     if file is not None and not (folder_path / layout.RUN).exists():
         _fill_from_card(config, file)
@@ -75,6 +76,8 @@ def _main(args: argparse.Namespace) -> int:
     trains = () if file is not None else (cfg.PRETRAIN.TRAIN,)
     catalog.require([s for s in (*trains, cfg.PRETRAIN.VAL, cfg.PRETRAIN.TEST) if s])
     with training_command.run_folder(args, config, "classification", name) as folder:
+        if source:
+            training_command.record_best(folder, source, config)
         if file is not None:
             options = DataOptions(**data_options(cfg))
             scores = score_file(cfg, net_options(cfg), file, folder, options)
@@ -102,29 +105,28 @@ def _config_file(args: argparse.Namespace) -> str | Path | None:
     return None if args.eval_only and "MODEL.WEIGHTS" in args.opts[::2] else DEFAULT_CONFIG
 
 
-def _file_to_score(config: Config, folder: Path, args: argparse.Namespace) -> WeightFile | None:
-    """MODEL.WEIGHTS of --eval-only, into a folder of its own; None for a run's own classifier.
+def _file_to_score(
+    config: Config, folder: Path, args: argparse.Namespace, source: Run | None
+) -> WeightFile | None:
+    """The file of --eval-only, into a folder of its own; None for a run's own classifier.
+
+    Args:
+        source: with --best, the run whose best classifier it is.
 
     Raises:
         RunError: there is nothing to score, or the folder is another classifier's.
     """
     if not args.eval_only:
         return None
+    if source:
+        return WeightFile(str(source.path / layout.BEST_CLASSIFIER))
     cfg = config.cfg
-    stated, own = cfg.MODEL.WEIGHTS, str(folder / layout.CLASSIFIER)
-    if (folder / layout.RUN).exists():
-        run = Run.open(folder)
-        made_from = training_command.config_of(run)["MODEL"]["WEIGHTS"]
-        if stated and stated not in (made_from, own):
-            raise RunError(
-                f"MODEL.WEIGHTS is {stated}, but {folder} is the run of another classifier, made "
-                f"from {made_from or 'random weights'}. Leave MODEL.WEIGHTS out, or score that "
-                "file into a folder of its own: --output DIR."
-            )
-        training_command.as_in_run(config, run)
-        if "scored_file" not in run.info:
-            return None
-    elif not stated:
+    run = training_command.run_to_score(config, folder, layout.CLASSIFIER, layout.BEST_CLASSIFIER)
+    if run and "scored_file" not in run.info:
+        return None
+    if run and "best_of" in run.info:
+        return WeightFile(run.info["scored_file"])
+    if not run and not cfg.MODEL.WEIGHTS:
         raise RunError(
             f"{folder} is no run folder, and MODEL.WEIGHTS is empty: nothing to score. Give a "
             "file, MODEL.WEIGHTS FILE, or the folder of a finished run, --output DIR."

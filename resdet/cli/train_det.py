@@ -6,7 +6,7 @@ import argparse
 import dataclasses
 import logging
 import shlex
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -40,6 +40,7 @@ from resdet.errors import (
     RunError,
     WeightsError,
 )
+from resdet.evaluation.inputs.result_folder import FolderResult
 from resdet.printable import show
 from resdet.run import layout
 from resdet.run.folder import Run
@@ -78,8 +79,9 @@ def main(args: argparse.Namespace) -> int:
 
 
 def _main(args: argparse.Namespace) -> int:
-    config = training_command.read_config(args.config, args.opts)
-    training_command.decide_resume(args, Path(args.config).stem)
+    config, name = training_command.read_config(args.config, args.opts), Path(args.config).stem
+    source = training_command.run_of_best(args, config, name, layout.BEST_DETECTOR)
+    training_command.decide_resume(args, name)
     cfg = config.cfg
     refuse_keys_of_other(config, "train_det")
     expected_results.check_form(cfg.TEST.EXPECTED_RESULTS, cfg.DATASETS.TEST)
@@ -88,15 +90,11 @@ def _main(args: argparse.Namespace) -> int:
             "ENGINE.COMPILE is on, which is for classifiers (pretrain_cls). For a detector set "
             "it to off; ENGINE.FAST_TRAINING on is what makes its steps faster."
         )
+    if not args.explain:  # which asks for no data
+        _require_sets(cfg, eval_only=args.eval_only)
     if args.eval_only:
-        # No training set is read, and the annotations may be a server's alone.
-        if not args.explain:
-            catalog.require(list(cfg.DATASETS.TEST))
-        start = _detector_to_score(config, args)
+        start = _detector_to_score(config, training_command.folder_of(args, name), source)
     else:
-        if not args.explain:  # which asks for no data
-            catalog.require(list(cfg.DATASETS.TRAIN), annotated=True)
-            catalog.require(list(cfg.DATASETS.TEST), annotated=True)
         start = _start_of_training(cfg)
     with build_faults_as_pages(config):
         fill_from_weights_and_net(config, start.card)
@@ -116,9 +114,11 @@ def _main(args: argparse.Namespace) -> int:
         _refuse_other_classes(test_sets, start.classes, start.detector)
     config.fill(derived_keys.of_sets(train_sets, test_sets), "the data sets")
     leak = _refuse_leak(cfg, train_sets, test_sets)
-    with training_command.run_folder(args, config, "detection", Path(args.config).stem) as run:
+    with training_command.run_folder(args, config, "detection", name) as run:
         if leak:
             run.update(leak=leak)
+        if source:
+            training_command.record_best(run, source, config)
         with build_faults_as_pages(config):
             training = DetectorTraining(cfg, run, train_sets, test_sets, ImageReader(options))
         _fill(training, start, run, args)
@@ -132,20 +132,36 @@ def _main(args: argparse.Namespace) -> int:
             with lost_images_stop():
                 numbers = training.evaluate(policy)
         training.finish(numbers)
-    if not comm.is_main_process():
-        return 0
-    for name, result in numbers.items():
-        show(f"\n{name}")
+    if comm.is_main_process():
+        _print_numbers(run, test_sets, numbers)
+        expected_results.compare_with(cfg.TEST.EXPECTED_RESULTS, numbers)
+    return 0
+
+
+def _require_sets(cfg: Any, *, eval_only: bool) -> None:
+    """Raises DataError where a set is not there, or has no annotations to train or measure with.
+
+    With --eval-only no training set is read, and the annotations may be a server's alone.
+    """
+    if not eval_only:
+        catalog.require(list(cfg.DATASETS.TRAIN), annotated=True)
+    catalog.require(list(cfg.DATASETS.TEST), annotated=not eval_only)
+
+
+def _print_numbers(
+    run: Run, sets: Sequence[DetectionSet], numbers: Mapping[str, FolderResult | None]
+) -> None:
+    for data in sets:
+        result = numbers[data.name]
+        show(f"\n{data.name}")
         if result is None:
-            show(_next_step(run, next(s for s in test_sets if s.name == name)))
+            show(_next_step(run, data))
             continue
         if result.voc:
             show(voc_table(result.voc.primary))
         if result.coco:
             show(coco_table(result.coco))
     show(f"\nrun folder: {run.path}")
-    expected_results.compare_with(cfg.TEST.EXPECTED_RESULTS, numbers)
-    return 0
 
 
 def _next_step(run: Run, data: DetectionSet) -> str:
@@ -276,8 +292,12 @@ def _start_of_training(cfg: Any) -> _StartingPoint:
     return _StartingPoint(card, tensors)
 
 
-def _detector_to_score(config: Config, args: argparse.Namespace) -> _StartingPoint:
+def _detector_to_score(config: Config, folder: Path, source: Run | None) -> _StartingPoint:
     """The detector of --eval-only: the run's own, as it was made, or another into a new folder.
+
+    Args:
+        folder: of the run.
+        source: with --best, the run whose best detector it is.
 
     Raises:
         RunError: there is nothing to score, or the folder is another detector's.
@@ -285,25 +305,16 @@ def _detector_to_score(config: Config, args: argparse.Namespace) -> _StartingPoi
     """
     cfg = config.cfg
     training_command.refuse_part_of_nothing(cfg)
-    folder, run_id = training_command.folder_of(args, Path(args.config).stem), None
-    path = Path(cfg.MODEL.WEIGHTS) if cfg.MODEL.WEIGHTS else folder / layout.DETECTOR
-    if (folder / layout.RUN).exists():
-        run = Run.open(folder)
-        made_from = training_command.config_of(run)["MODEL"]["WEIGHTS"]
-        if cfg.MODEL.WEIGHTS and cfg.MODEL.WEIGHTS not in (
-            made_from,
-            str(folder / layout.DETECTOR),
-        ):
-            raise RunError(
-                f"MODEL.WEIGHTS is {cfg.MODEL.WEIGHTS}, but {folder} is the run of another "
-                f"detector, made from {made_from or 'random weights'}. Leave MODEL.WEIGHTS out, or "
-                "score that file into a folder of its own: --output DIR."
-            )
-        training_command.as_in_run(config, run)
-        if (folder / layout.DETECTOR).exists() or not made_from or "train_sets" in run.info:
+    path, run_id = Path(cfg.MODEL.WEIGHTS or folder / layout.DETECTOR), None
+    if source:
+        path, run_id = source.path / layout.BEST_DETECTOR, source.info["id"]
+    elif run := training_command.run_to_score(
+        config, folder, layout.DETECTOR, layout.BEST_DETECTOR
+    ):
+        if scored := run.info.get("scored_file"):
+            path = Path(scored)
+        else:
             path, run_id = folder / layout.DETECTOR, run.info["id"]
-        else:  # a folder that another file was scored into
-            path = Path(made_from)
     if not path.exists():
         raise RunError(
             f"{path} does not exist: nothing to score. Finish the run, or give MODEL.WEIGHTS."
@@ -330,6 +341,8 @@ def _fill(
 ) -> None:
     """Puts the weights into the model, and the card beside the run that they start."""
     cfg = training.cfg
+    if args.eval_only and start.detector != str(run.path / layout.DETECTOR):
+        run.update(scored_file=start.detector)
     if start.detector:
         heads = None if args.eval_only else start.head_classes
         if not args.eval_only:

@@ -4,7 +4,7 @@ Read from a run folder, beside what `resdet.run` names itself:
 
     config.yaml     MODEL.NET.NAME and .WIDTH, MODEL.WEIGHTS
     run.json        "net": {"parameters"}, "samples", "train_seconds", "versions", "device", "leak",
-                    "train_sets": [{"name", "hash", "images"}]
+                    "best_of", "train_sets": [{"name", "hash", "images"}]
     card.json       a `resdet.weights` card: "data", "metrics", "training", "input"
 
 What is not there is `None` and shown as a dash; nothing is guessed.

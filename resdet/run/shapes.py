@@ -27,6 +27,7 @@ INFO = {
     "file?": str, "evaluated?": int, "evaluated_as?": {...: NUMBER},
     "net?": {"name?": str, "parameters?": int}, "versions?": {...: str},
     "train_sets?": [{"name": str, "hash": str, "images?": int, "files?": str}], "derived?": dict,
+    "scored_file?": str, "best_of?": {"metric": str, "value": NUMBER, "step": int},
 }  # fmt: skip
 IMAGE_LIST = {
     "expected": [ID], "evaluated": [ID], "data_set?": str, "hash?": str, "image_folder?": str,

@@ -1,14 +1,15 @@
-"""Scoring a finished run again: which keys may differ, and whose word holds."""
+"""Scoring a finished run again: which keys may differ, whose word holds, and which model."""
 
 from __future__ import annotations
 
+import argparse
 from pathlib import Path
 
 import pytest
 
-from resdet.cli.training_command import as_in_run
+from resdet.cli.training_command import as_in_run, run_of_best
 from resdet.config import get_key, resolve
-from resdet.errors import RunError
+from resdet.errors import ConfigError, RunError
 from resdet.run.folder import Run
 
 
@@ -46,3 +47,32 @@ def test_a_key_that_shapes_no_detection_may_differ(run: Run, key: str, value: st
     config = resolve(None, [key, value])
     as_in_run(config, run)
     assert str(get_key(config.cfg, key)) == value
+
+
+def of_best(run: Run, *opts: str, **changes: bool) -> Run | None:
+    """`--output RUN --eval-only --best OPTS`."""
+    args = argparse.Namespace(output=str(run.path), best=True, eval_only=True)
+    vars(args).update(changes)
+    found = run_of_best(args, resolve(None, opts), "run", "model_best.pth")
+    assert args.output == (f"{run.path}_best" if found else str(run.path))
+    return found
+
+
+def test_the_best_of_a_run_is_scored_as_the_run_was_made(run: Run) -> None:
+    """F37; each refusal states what to type."""
+    assert of_best(run, best=False) is None
+    with pytest.raises(ConfigError, match="Add --eval-only"):
+        of_best(run, eval_only=False)
+    with pytest.raises(RunError, match=r"kept no best model.*TEST\.BEST_METRIC"):
+        of_best(run)
+    (run.path / "model_best.pth").touch()
+    run.update(best={"metric": "a/AP", "value": 1.0, "step": 5}, state="interrupted")
+    with pytest.raises(RunError, match=r"is interrupted.*MODEL\.WEIGHTS .*model_best\.pth"):
+        of_best(run)
+    run.update(state="finished")
+    with pytest.raises(ConfigError, match=r"MODEL\.WEIGHTS is b\.pth, and --best scores .*"):
+        of_best(run, "MODEL.WEIGHTS", "b.pth")
+    with pytest.raises(RunError, match=r"MIN_SIZE_TEST is 36"):
+        of_best(run, "INPUT.MIN_SIZE_TEST", "36")
+    found = of_best(run)
+    assert found is not None and found.path == run.path

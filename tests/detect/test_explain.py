@@ -33,7 +33,7 @@ PRESETS = {
 def explain(path: Path, *opts: str) -> None:
     args = argparse.Namespace(
         config=str(path), opts=list(opts), explain=True, eval_only=False, resume=None, output=None,
-        profile=False,
+        profile=False, best=False,
     )  # fmt: skip
     assert train_det._main(args) == 0
 

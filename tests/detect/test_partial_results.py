@@ -414,7 +414,7 @@ def test_a_set_without_annotations_is_detected_on_and_not_scored(trained):
         ),
         pytest.param(
             ["--output", "run", "--eval-only", "MODEL.WEIGHTS", "net.safetensors"],
-            "MODEL.WEIGHTS is net.safetensors, but run is the run of another detector",
+            "MODEL.WEIGHTS is net.safetensors, but run is the run of another model",
             id="a-classifier-cannot-be-scored",
         ),
     ],

@@ -70,13 +70,21 @@ def test_the_best_is_kept_and_equal_after_a_kill(place):
                 for n in ("best", "best2"))  # fmt: skip
     assert one["iteration"] == two["iteration"] == record["step"]
     assert all(torch.equal(one["model"][k], two["model"][k]) for k in one["model"])
-    scored = children.run_cli(
-        *("train_det", "--config", "c.yaml", "--output", "best_scored", "--eval-only"),
-        *("MODEL.WEIGHTS", "best/model_best.pth"),
-        cwd=place,
-    )
+    scored = score(place, "best_scored", "MODEL.WEIGHTS", "best/model_best.pth")
     assert scored.returncode == 0, scored.stderr
     assert ap50(place / "best_scored") == pytest.approx(record["value"], abs=1e-9)
+    refused = score(place, "best", "MODEL.WEIGHTS", "best/model_best.pth")
+    assert refused.returncode == 2 and "add --best" in refused.stderr, refused.stderr
+    # By its run; a run folder of its own, with what is known of the training.
+    for output, flags in (("best", ["--best"]), ("best_best", [])):
+        by_run = score(place, output, *flags, *WEIGHTS)
+        assert by_run.returncode == 0, by_run.stderr
+        assert "run folder: best_best" in by_run.stdout
+        of_best = Run.open(place / "best_best").info
+        assert of_best["best_of"] == {**record, "folder": "best"}
+        assert (of_best["train_sets"], of_best["samples"]) == (run.info["train_sets"], 20)
+        assert ap50(place / "best_best") == pytest.approx(record["value"], abs=1e-9)
+    assert Run.open(place / "best").info["best"] == record
 
 
 def ap50(run_path):
@@ -199,7 +207,7 @@ def test_a_run_is_scored_as_it_was_made(place):
     assert "INPUT.MIN_SIZE_TEST is 36 (command line), the run was made with 72" in done.stderr
     done = score(place, "one", "MODEL.WEIGHTS", "two/model_final.pth")
     assert done.returncode == 2
-    assert "is the run of another detector, made from net.safetensors" in done.stderr
+    assert "is the run of another model, made from net.safetensors" in done.stderr
     assert results(place / "one", "voc.json") == before
 
 
@@ -213,6 +221,9 @@ def test_a_detector_is_scored_into_a_folder_of_its_own(place):
     # The same program on the same machine; files hold seven digits of a score below 1.
     assert max(abs(a["score"] - b["score"]) for a, b in zip(ours, theirs, strict=True)) < 1e-5
     assert Run.open(place / "fresh").state == "finished"
+    again = score(place, "fresh")
+    assert again.returncode == 0, again.stderr
+    assert results(place / "fresh", name) == ours
     done = score(place, "none", "MODEL.WEIGHTS", "net.safetensors")
     assert done.returncode == 2 and "holds a classifier, resnet18; " in done.stderr
     done = score(place, "none")

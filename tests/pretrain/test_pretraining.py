@@ -81,6 +81,11 @@ def test_the_best_is_kept_and_equal_after_a_kill(place):
     )  # fmt: skip
     assert scored.returncode == 0, scored.stderr
     assert f"top-1 error {value:.2f} %" in scored.stdout
+    for output, flags in (("best", ["--best"]), ("best_best", [])):
+        by_run = children.run_cli(*command, output, "--eval-only", *flags, cwd=place)
+        assert by_run.returncode == 0, by_run.stderr
+        assert f"top-1 error {value:.2f} %" in by_run.stdout
+        assert Run.open(place / "best_best").info["best_of"] == {**record, "folder": "best"}
 
 
 def test_the_card_states_what_the_net_was_trained_on(place):

@@ -68,6 +68,7 @@ def a_run(
             "train_sets": sets,
             "leak": changes.get("leak", ""),
             "data_changes": changes.get("data_changes"),
+            "best_of": changes.get("best"),
         },
         state=changes.get("state", "finished"),
     )
@@ -212,6 +213,7 @@ def test_a_size_that_the_net_has_of_its_own_is_the_papers() -> None:
                      id="less-data"),
         pytest.param({"train_images": 16_000}, "training images", id="images-left-out"),
         pytest.param({"leak": "yes"}, "test images", id="leak"),
+        pytest.param({"best": {"metric": "voc_2007_test/AP50"}}, "model", id="chosen-by-its-set"),
         pytest.param({"state": "interrupted"}, "training", id="not-finished"),
         pytest.param({"card": {"data": {"name": "digits_crops_train", "images": 20_000}}},
                      "pretraining data", id="no-imagenet"),

@@ -180,6 +180,18 @@ def test_what_the_word_backbone_hides_is_a_caution(tmp_path: Path) -> None:
     assert outcome.comparable
 
 
+def test_a_best_model_compares_with_a_best_model_alone(tmp_path: Path) -> None:
+    """F37: what the test set itself chose is no number of a last model."""
+    best = {"best_of": {"metric": "digits_test/AP50", "value": 50.1, "step": 400}}
+    outcome = verdict(tmp_path / "one", {}, {"net": "vgg11", "info": best})
+    (reason,) = outcome.reasons
+    assert reason == "model of the training: the last in A, the best by digits_test/AP50 in B"
+    outcome = verdict(tmp_path / "both", {"info": best}, {"net": "vgg11", "info": best})
+    assert outcome.comparable
+    chosen = [c for c in outcome.cautions if "chosen by digits_test/AP50" in c]
+    assert [c[:27] for c in chosen] == [f"{x} is the model after 400 st"[:27] for x in "AB"]
+
+
 def test_the_order_of_annotations_is_no_difference(tmp_path: Path) -> None:
     """The hash is over what decides a score."""
     folder = fabricate_run(tmp_path / "a", num_images=8, num_samples=0)

@@ -67,7 +67,7 @@ _BOOKKEEPING = (
     # Sets that not all runs were scored on are left out of the report, which lists them.
     "DATASETS.TEST",
     "TEST.EVAL_PERIOD",
-    # The report is about the last model, which this keeps nothing of.
+    # What a run's model is, the last or the best, its run.json states.
     "TEST.BEST_METRIC",
     "TEST.EVAL_IMAGES",
 )
@@ -269,7 +269,15 @@ def _check_training(columns: Sequence[Column], findings: _Findings) -> None:
     elif None in hashes:
         unknown = [c.letter for c, h in zip(columns, hashes, strict=True) if h is None]
         findings.cautions.append(f"Training data not known by hash for {_and(unknown)}.")
+    chosen = [_model_of_training(c) for c in columns]
+    if _differ(chosen):
+        findings.reasons.append(f"model of the training: {_per_run(columns, chosen)}")
     for column in columns:
+        if best := column.run.info.get("best_of"):
+            findings.cautions.append(
+                f"{column.letter} is the model after {best['step']:,} steps, chosen by "
+                f"{best['metric']}: a number of that set is too good by an unknown amount."
+            )
         if column.run.state != "finished":
             findings.cautions.append(
                 f"{column.letter} is not finished: its run is {column.run.state}."
@@ -278,6 +286,11 @@ def _check_training(columns: Sequence[Column], findings: _Findings) -> None:
     if len(set(counts.values())) > 1:
         texts = [f"{n} of {group.net} {group.start}" for group, n in counts.items()]
         findings.reasons.append(f"runs per backbone differ: {', '.join(texts)}")
+
+
+def _model_of_training(column: Column) -> str:
+    best = column.run.info.get("best_of")
+    return f"the best by {best['metric']}" if best else "the last"
 
 
 def _training_hash(column: Column) -> str | None:

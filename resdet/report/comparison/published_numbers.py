@@ -156,6 +156,8 @@ def _of_data(
                     "ENGINE.ALLOW_CHANGED_DATA")  # fmt: skip
     if column.run.info.get("leak"):
         yield other("test images", "not trained on", "trained on")
+    if best := column.run.info.get("best_of"):
+        yield other("model", "the last of the training", f"the best by {best['metric']}")
     if column.run.state != "finished":
         yield other("training", "finished", column.run.state)
 
