@@ -3,8 +3,8 @@
     head      JSON: what the arrays are about, and everything that they depend on
     arrays    by name, any type but objects, so that reading runs nothing
 
-Whoever keeps something here looks at the files that it came from before it is used
-(`docs/faults.md` F10). A cache folder that cannot be written only costs time.
+Nothing is used before the files and folders that it came from were looked at (`docs/faults.md`
+F10). A cache folder that cannot be written only costs time.
 
 Not for: facts about single files (`cache`).
 """
@@ -16,6 +16,7 @@ import hashlib
 import json
 import logging
 import os
+import time
 import zipfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -31,7 +32,7 @@ from resdet.formats import foreign
 logger = logging.getLogger(__name__)
 
 Arrays = dict[str, np.ndarray]
-_HEAD, _NAMES = "head", "arrays"
+_HEAD, _NAMES, _STATS = "head", "arrays", "stats"
 
 
 @functools.cache
@@ -42,6 +43,42 @@ def code_version() -> str:
         for path in sorted(package.rglob("*.py")):
             digest.update(path.read_bytes())
     return f"{digest.hexdigest()[:12]}, Pillow {PIL.__version__}"
+
+
+class ArrayCache:
+    """Arrays about one set, of one way to read it.
+
+    Args:
+        kind: a folder of its own in the cache.
+        what: they are about, such as the path of a folder.
+        depends_on: what else they follow from, in words that JSON has; the code is added.
+        is_used: False reads and writes nothing.
+    """
+
+    def __init__(self, kind: str, what: str, depends_on: Mapping[str, Any], *, is_used: bool):
+        self.path = path_of(kind, what)
+        self.is_used = is_used
+        self._expected = {"version": code_version(), **depends_on}
+        self._began = time.time()
+
+    def read(self) -> tuple[dict[str, Any], Arrays] | None:
+        """Head and arrays as they were written; the caller asks `is_current` of what they name."""
+        return read_arrays(self.path, self._expected) if self.is_used else None
+
+    def is_current(self, watched: Sequence[str], arrays: Arrays) -> bool:
+        """Whether the files and folders given to `write` are as they were, and no others."""
+        return are_equal(watched, arrays[_STATS])
+
+    def write(self, watched: Sequence[str], head: Mapping[str, Any], arrays: Arrays) -> None:
+        """Keeps them, unless one of the files and folders changed since this object was made."""
+        if not self.is_used:
+            return
+        try:
+            stats = stats_of(watched)
+        except OSError:
+            return
+        if are_settled(stats, self._began):
+            write_arrays(self.path, {**self._expected, **head}, {**arrays, _STATS: stats})
 
 
 def path_of(kind: str, what: str) -> Path:

@@ -14,6 +14,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
+from resdet.data import array_cache
 from resdet.data.options import DataOptions
 from resdet.data.readers import coco_cache, coco_reader
 from resdet.data.readers.coco_reader import load_coco
@@ -117,7 +118,7 @@ def test_what_is_read_otherwise_is_read_anew(tree, monkeypatch, other) -> None:
 def test_another_version_of_the_code_reads_anew(tree, monkeypatch) -> None:
     load(tree)
     files = parsed(monkeypatch)
-    monkeypatch.setattr(coco_cache, "code_version", lambda: "of tomorrow")
+    monkeypatch.setattr(array_cache, "code_version", lambda: "of tomorrow")
     load(tree)
     assert files == [tree[0]]
 
@@ -154,7 +155,7 @@ def test_what_changes_while_it_is_read_is_not_kept(tree, monkeypatch) -> None:
     with monkeypatch.context() as reading:
         reading.setattr(coco_reader, "read_json", meanwhile)
         clock = SimpleNamespace(time=lambda: now - 1800)
-        reading.setattr(coco_cache, "time", clock, raising=False)
+        reading.setattr(array_cache, "time", clock)
         before = load(tree)
     assert load(tree).hash != before.hash
 

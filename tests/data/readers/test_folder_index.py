@@ -101,7 +101,7 @@ def test_any_change_is_seen(root, how) -> None:
 def test_of_large_sets_three_files_a_class_are_looked_at(root, monkeypatch) -> None:
     """All others are taken to be what they were, as long as their folder is."""
     monkeypatch.setattr(folder_index, "MAX_STATS", 0)
-    assert folder_index._watched(np.repeat([0, 1, 2], [1, 2, 9]), 3) == [0, 1, 2, 3, 7, 11]
+    assert folder_index._watched_files(np.repeat([0, 1, 2], [1, 2, 9]), 3) == [0, 1, 2, 3, 7, 11]
     first = load_folder(root, name="mine")
     for name, is_seen in (("3.png", True), ("2.png", False)):
         age(root)
@@ -165,7 +165,7 @@ def test_what_changes_while_it_is_read_is_not_kept(root, monkeypatch, make_pictu
     with monkeypatch.context() as reading:
         reading.setattr(class_folders, "_scanned", meanwhile)
         clock = SimpleNamespace(time=lambda: began)
-        reading.setattr(folder_index, "time", clock, raising=False)
+        reading.setattr(array_cache, "time", clock)
         assert len(load_folder(root, name="mine")) == 8
     assert len(load_folder(root, name="mine")) == 9
 
