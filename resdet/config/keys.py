@@ -16,6 +16,9 @@ def add_keys(cfg: CfgNode) -> None:
     """Our keys on top of Detectron2's, all off."""
     _add_net_keys(cfg)
     _add_engine_keys(cfg)
+    _add_test_keys(cfg)
+    _add_solver_keys(cfg)
+    _add_pretrain_keys(cfg)
     _add_data_keys(cfg)
 
 
@@ -125,6 +128,8 @@ def _add_engine_keys(cfg: CfgNode) -> None:
     # Gradients are scaled down to this total norm; 0 = off.
     engine.CLIP_GRADIENT_NORM = 0.0
 
+
+def _add_test_keys(cfg: CfgNode) -> None:
     # The best model so far is kept as model_best.safetensors or model_best.pth, by this number:
     # AP or AP50 (the largest) for train_det, top1_error or top5_error (the smallest) for
     # pretrain_cls; of the first test set, or SET/NAME. Measured every TEST.EVAL_PERIOD steps and at
@@ -137,12 +142,16 @@ def _add_engine_keys(cfg: CfgNode) -> None:
     # smaller images are padded to the largest, which may change boxes near their edges.
     cfg.TEST.IMS_PER_BATCH = 1
 
+
+def _add_solver_keys(cfg: CfgNode) -> None:
     # The batch for which BASE_LR, STEPS and MAX_ITER were made; 0 = off. Another IMS_PER_BATCH is
     # refused until SCALE_LR is set (F34).
     cfg.SOLVER.REFERENCE_BATCH = 0
     # "linear": rate, steps and length follow the batch. "keep": left as they are. "" = undecided.
     cfg.SOLVER.SCALE_LR = ""
 
+
+def _add_pretrain_keys(cfg: CfgNode) -> None:
     pretrain = cfg.PRETRAIN = CfgNode()
     # Names or folders of class folders (`resdet.data`). TEST may be "".
     pretrain.TRAIN = "digits_crops_train"

@@ -76,35 +76,12 @@ def load_coco(
         is_published=is_published,
         repeats_objects=repeats_objects,
     )
-    data = cache.read(name)
-    if data is not None:
+    if (data := cache.read(name)) is not None:
         return data
     faults = Faults(name, str(json_file))
-    if json_file.is_file() and json_file.stat().st_size > LARGE_BYTES:
-        logger.info("%s: reading %.0f MB of JSON", json_file, json_file.stat().st_size / 1e6)
-    content = read_json(json_file)
-    repeated = _without_repeats(content) if repeats_objects else 0
-    file = parse_coco(
-        content,
-        json_file.name,
-        faults,
-        drop_orphans=options.drop_orphans,
-        masks=options.masks,
-    )
-    del content  # with its masks it is most of the memory
-    counts = Counter(file.repairs)
-    counts["annotations of missing images, dropped"] = file.orphans
-    counts["annotations that occur twice, dropped"] = repeated
+    file, counts = _parsed(json_file, faults, options, repeats_objects)
     records = _records(file, json_file, image_root, faults, options, counts)
-    places = {category_id: i for i, category_id in enumerate(file.categories)}
-    by_id = {record["image_id"]: record for record in records}
-    words = _CocoMessages(file)
-    items = [
-        Item(by_id[a["image_id"]], row, _annotation(a, places))
-        for row, a in enumerate(file.annotations)
-        if a["image_id"] in by_id
-    ]
-    _place(items, words, faults, options, is_published, counts)
+    _place_objects(file, records, faults, options, is_published, counts)
     faults.stop()
     if not records:
         raise DataError(f"{name} has 0 usable images: {len(file.images)} are listed, all missing.")
@@ -124,6 +101,23 @@ def load_coco(
             notes=tuple(_notes(file, records, classes, evaluators)),
         )
     )
+
+
+def _parsed(
+    json_file: Path, faults: Faults, options: DataOptions, repeats_objects: bool
+) -> tuple[CocoFile, Counter[str]]:
+    """The entries of the file, and what was repaired or left out of them."""
+    if json_file.is_file() and json_file.stat().st_size > LARGE_BYTES:
+        logger.info("%s: reading %.0f MB of JSON", json_file, json_file.stat().st_size / 1e6)
+    content = read_json(json_file)
+    repeated = _without_repeats(content) if repeats_objects else 0
+    file = parse_coco(
+        content, json_file.name, faults, drop_orphans=options.drop_orphans, masks=options.masks
+    )
+    counts = Counter(file.repairs)
+    counts["annotations of missing images, dropped"] = file.orphans
+    counts["annotations that occur twice, dropped"] = repeated
+    return file, counts
 
 
 def _without_repeats(content: dict[str, Any]) -> int:
@@ -243,23 +237,30 @@ class _CocoMessages:
         return ", ".join(parts)
 
 
-def _place(
-    items: Sequence[Item],
-    words: _CocoMessages,
+def _place_objects(
+    file: CocoFile,
+    records: Sequence[dict[str, Any]],
     faults: Faults,
     options: DataOptions,
     is_published: bool,
     counts: Counter[str],
 ) -> None:
     """Checks all boxes and puts those that are used into their records."""
+    places = {category_id: i for i, category_id in enumerate(file.categories)}
+    by_id = {record["image_id"]: record for record in records}
+    items = [
+        Item(by_id[a["image_id"]], row, _annotation(a, places))
+        for row, a in enumerate(file.annotations)
+        if a["image_id"] in by_id
+    ]
     kept, done = check_boxes(
         items,
-        words,
+        _CocoMessages(file),
         faults,
         options,
         written_as="sizes",
         is_published=is_published,
-        no_boxes=words.file.no_boxes,
+        no_boxes=file.no_boxes,
     )
     counts.update(done)
     for item in kept:
