@@ -111,7 +111,7 @@ def load_flat_folder(
 ) -> ClassificationSet:
     """The images in a folder without class folders, by name: all labels are -1, `classes` is ().
 
-    Other files and folders in it are left out and counted.
+    Hidden files, other files and folders in it are left out and counted.
 
     Raises:
         DataError: no such folder, no image in it, or files that are no images; one page.
@@ -123,7 +123,9 @@ def load_flat_folder(
     faults = Faults(name, str(root))
     listing = _Listing()
     for entry in sorted(os.scandir(root), key=lambda e: e.name):
-        if entry.name.lower().endswith(IMAGE_SUFFIXES) and entry.is_file():
+        if entry.name.startswith("."):
+            listing.left_out["hidden files ignored"] += 1
+        elif entry.name.lower().endswith(IMAGE_SUFFIXES) and entry.is_file():
             listing.files.append(entry.path)
             listing.sizes.append(entry.stat().st_size)
         else:

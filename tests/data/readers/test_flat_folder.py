@@ -35,6 +35,14 @@ def test_images_in_the_order_of_their_names(folder: Path) -> None:
     assert load_classification(f"images:{folder}", needs_classes=False).hash != before
 
 
+def test_hidden_files_are_no_images(folder: Path) -> None:
+    """macOS leaves ._a.png beside a.png on other disks: no picture, whatever it is called."""
+    (folder / "._a.png").write_bytes(b"\0\5\x16\7")
+    data = load_classification(f"images:{folder}", needs_classes=False)
+    assert [Path(f).name for f in data.files] == ["a.png", "b_10.png", "b_2.png"]
+    assert data.counts["hidden files ignored"] == 1
+
+
 def test_trainers_refuse_it(folder: Path) -> None:
     with pytest.raises(DataError, match="images without classes: only evaluate cls takes it"):
         load_classification(f"images:{folder}")
