@@ -86,6 +86,14 @@ def is_full(error: BaseException) -> bool:
     return not isinstance(error, ResdetError) and any(sign in str(error) for sign in _FULL_SIGNS)
 
 
+def lacks_memory(error: BaseException) -> bool:
+    """Whether the memory of a GPU or of the machine is not enough."""
+    if isinstance(error, MemoryError | torch.OutOfMemoryError):
+        return True
+    first = str(error).strip().partition("\n")[0]
+    return any(sign in first for sign in _NO_MEMORY)
+
+
 def _page(error: BaseException, folder: object) -> str | None:
     text = str(error).strip().partition("\n")[0] or type(error).__name__
     if is_full(error):
@@ -98,10 +106,7 @@ def _page(error: BaseException, folder: object) -> str | None:
         return None
     if isinstance(error, OSError) and error.errno in _BARRED:
         return _page_of_place(error, folder)
-    lacks_memory = isinstance(error, MemoryError | torch.OutOfMemoryError) or any(
-        sign in text for sign in _NO_MEMORY
-    )
-    if not lacks_memory:
+    if not lacks_memory(error):
         return None
     return (
         f"the memory is not enough: {text}\n"

@@ -21,6 +21,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+from resdet.engine.machine_limits import lacks_memory
 from resdet.errors import ConfigError
 from resdet.nets.resnet import ResNet
 from resdet.nets.vgg import VGG
@@ -113,6 +114,8 @@ class DenseForm(nn.Module):
             logits: torch.Tensor = self.net(x)
         # Each net fails in its own way.
         except (RuntimeError, AssertionError, ValueError) as error:
+            if lacks_memory(error):
+                raise
             raise ConfigError(
                 f"the net takes no image of {x.shape[-1]} x {x.shape[-2]} pixels "
                 f"({str(error).splitlines()[0]}): it cannot be tested densely. Use --protocol "

@@ -22,6 +22,7 @@ from resdet.data.images.scan import Progress
 from resdet.data.records import ClassificationSet
 from resdet.engine.data_workers import Loader
 from resdet.engine.evaluation import evaluating
+from resdet.engine.machine_limits import lacks_memory
 from resdet.errors import TrainingStopped
 from resdet.pretrain.protocols.dense_form import DenseForm
 from resdet.pretrain.protocols.score_parts import ScoreParts
@@ -59,7 +60,7 @@ def score_images(
 
     Raises:
         Interrupted: a signal came; what is finished is kept.
-        TrainingStopped: the disk is full, or the net's outputs are not finite; the same.
+        TrainingStopped: disk or memory is too small, or the net's outputs are not finite; the same.
         CheckFailed: an image was seen twice or never.
         ConfigError: the net takes no such views.
     """
@@ -76,7 +77,7 @@ def score_images(
         with profile.section("scoring", "batch"), evaluating(net), torch.no_grad():
             for items in profile.stepwise(iter(loader)):
                 with profile.span("forward"):
-                    rows = scorer(items)
+                    rows = _rows(scorer, items)
                 _refuse_not_finite(rows, items, data)
                 parts.add([number for number, _ in items], rows)
                 done += len(items)
@@ -87,6 +88,20 @@ def score_images(
     seconds = time.monotonic() - began
     logger.info("%s: %d images in %.1f s", data.name, len(mine), seconds)
     return parts.gathered(), parts
+
+
+def _rows(scorer: Scorer, items: list[Item]) -> np.ndarray:
+    try:
+        return scorer(items)
+    except Exception as error:
+        if not lacks_memory(error):
+            raise
+        text = str(error).strip().partition("\n")[0]
+    # Outside of the handler: the error keeps the memory that it is about.
+    raise TrainingStopped(
+        f"the memory is not enough for {len(items)} images at once: {text}\nFinished images are "
+        "kept. Less is needed with a smaller --batch-size, or without the largest of --sizes."
+    )
 
 
 def _refuse_not_finite(rows: np.ndarray, items: list[Item], data: ClassificationSet) -> None:

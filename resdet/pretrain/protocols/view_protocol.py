@@ -123,7 +123,7 @@ def make_protocol(
             kind, crop, sizes=chosen, flip=flip is not False, average=average or "logits",
             resize=resize,
         )  # fmt: skip
-    side = stated_side or side
+    side = side if stated_side is None else stated_side
     if kind == "centre":
         pad = 0
     elif pad is None:

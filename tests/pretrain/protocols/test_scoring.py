@@ -55,6 +55,18 @@ def small_parts(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(score_parts, "PART_IMAGES", 4)
 
 
+@pytest.mark.parametrize("kind", ["centre", "dense"])
+def test_too_little_memory_is_a_page(data: Any, tmp_path: Path, kind: str) -> None:
+    """Of a dense test the page was that the net takes no such image."""
+
+    class Large(torch.nn.Module):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 9 GiB")
+
+    with pytest.raises(TrainingStopped, match=r"is not enough for \d images.*\n.*--batch-size"):
+        scored(Large(), data, tmp_path / kind, kind)
+
+
 def test_a_stop_loses_nothing(
     net: Any, data: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

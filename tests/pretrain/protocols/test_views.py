@@ -80,6 +80,7 @@ def test_the_filter_is_an_option() -> None:
         ("dense", {"sizes": [0]}, "above 0"),
         ("centre", {"stated_side": 100}, "a crop of 224 pixels does not fit into .* of 100"),
         ("10-crop", {"stated_side": 200, "pad": 4}, "200 padded by 4"),
+        ("centre", {"stated_side": 0}, "does not fit into a shorter side of 0"),
     ],
 )
 def test_an_option_is_read_or_refused(kind: str, options: dict[str, Any], words: str) -> None:
