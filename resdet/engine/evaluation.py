@@ -127,7 +127,8 @@ class BestModel:
         self.write(self.path, record)
         self.record = record
         self.run.update(best=record)
-        logger.info("step %d: %s %.4g is the best so far, kept as %s", step, self.metric, value,
+        # All numbers of ranges.BEST_METRICS are in percent.
+        logger.info("step %d: %s %.4g %% is the best so far, kept as %s", step, self.metric, value,
                     self.path)  # fmt: skip
 
     def _is_better(self, value: float, best: float) -> bool:
