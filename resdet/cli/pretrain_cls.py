@@ -27,6 +27,7 @@ from resdet.engine.profiling import profiled
 from resdet.engine.speed.torch_compile import require_compiler
 from resdet.errors import ConfigError, RunError
 from resdet.pretrain.file_scores import crops_of, load_classifier, score_file
+from resdet.pretrain.set_scores import in_words
 from resdet.pretrain.trainer import Pretraining
 from resdet.printable import show
 from resdet.run import layout
@@ -87,12 +88,8 @@ def _main(args: argparse.Namespace) -> int:
             scores = _train(config, folder, args.resume)
     if not comm.is_main_process():
         return 0
-    for data_set, values in scores.items():
-        images = values["images"]["evaluated"]
-        show(
-            f"{data_set}: top-1 error {values['top1_error']:.2f} %, top-5 error "
-            f"{values['top5_error']:.2f} % (1-crop, {images} images)"
-        )
+    for data_set, errors in scores.items():
+        show(f"{data_set}: {in_words(errors)}")
     own = folder.path / layout.CLASSIFIER
     show(f"classifier with its card: {own}" if own.exists() else f"run folder: {folder.path}")
     return 0

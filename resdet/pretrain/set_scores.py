@@ -57,15 +57,18 @@ def score_sets(
         )
         # As the net trains: ENGINE.BF16 holds for what is measured, too.
         with prepare.precision.autocast():
-            scores[name] = score(net, batches, prepare, len(images), name)
-        logger.info(
-            "%s: top-1 error %.2f %%, top-5 error %.2f %% (1-crop, %d images)",
-            name,
-            scores[name]["top1_error"],
-            scores[name]["top5_error"],
-            len(images),
-        )
+            errors = score(net, batches, prepare, len(images), name)
+        scores[name] = {**errors, "classes": len(images.classes)}
+        logger.info("%s: %s", name, in_words(scores[name]))
     return scores
+
+
+def in_words(errors: Mapping[str, Any]) -> str:
+    """The errors of one set, as a line has them; of five classes or fewer, of which no five guesses
+    are wrong, without top-5."""
+    fifth = f", top-5 error {errors['top5_error']:.2f} %" if errors["classes"] > 5 else ""
+    images = errors["images"]["evaluated"]
+    return f"top-1 error {errors['top1_error']:.2f} %{fifth} (1-crop, {images} images)"
 
 
 def _test_crop(

@@ -11,6 +11,7 @@ pytest.importorskip("detectron2")
 
 from resdet.errors import CheckFailed
 from resdet.pretrain.scoring import errors_of, recompute_bn_statistics, score
+from resdet.pretrain.set_scores import in_words
 
 
 def test_top1_and_top5_by_hand():
@@ -60,3 +61,10 @@ def test_recomputing_statistics_shows_how_far_it_is(monkeypatch, caplog):
         "statistics of norms: 2 of 6 batches, 6.000 s a batch, eta 24 s",
         "statistics of norms: 4 of 6 batches, 6.000 s a batch, eta 12 s",
     ]
+
+
+def test_top5_is_shown_where_five_guesses_can_be_wrong():
+    """Of two classes "top-5 error 0.00 %" looked like a result."""
+    errors = {"top1_error": 12.5, "top5_error": 0.0, "images": {"evaluated": 8}}
+    assert in_words({**errors, "classes": 5}) == "top-1 error 12.50 % (1-crop, 8 images)"
+    assert ", top-5 error 0.00 % (" in in_words({**errors, "classes": 6})

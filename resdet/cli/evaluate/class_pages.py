@@ -18,7 +18,7 @@ import numpy as np
 
 from resdet.atomic import write_text
 from resdet.errors import DataError
-from resdet.evaluation.classification.classifier_errors import best_classes
+from resdet.evaluation.classification.classifier_errors import GUESSES, best_classes
 from resdet.evaluation.classification.classifier_result import ClassifierResult
 from resdet.report.render.charts import standalone
 from resdet.report.render.classifier_page import (
@@ -29,8 +29,6 @@ from resdet.report.render.classifier_page import (
 )
 from resdet.report.render.confusion_chart import confusion_chart
 from resdet.run.folder import write_json
-
-GUESSES = 5
 
 
 def write_pages(folder: Path, result: ClassifierResult, args: argparse.Namespace) -> None:

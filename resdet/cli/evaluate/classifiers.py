@@ -14,11 +14,11 @@ from typing import Any
 
 from resdet.cli.arguments import output_folder, processes
 from resdet.errors import ConfigError
-from resdet.evaluation.classification.classifier_errors import ClassErrors
+from resdet.evaluation.classification.classifier_errors import ClassifierErrors
 from resdet.evaluation.classification.classifier_result import (
     ClassifierResult,
     evaluated,
-    rate,
+    rates,
 )
 from resdet.evaluation.classification.score_files import SUFFIX, save_scores, title_in
 from resdet.printable import show, show_json
@@ -209,18 +209,19 @@ def tables(result: ClassifierResult) -> list[str]:
         lines += ["", *ruled(head, [test.cells() for test in result.tests])]
         lines.append("p: McNemar's exact test, two-sided; each pair on its own, not corrected for "
                      "their number.")  # fmt: skip
-    lines += ["", *_class_table(result.last.errors.per_class())]
+    lines += ["", *_class_table(result.last.errors)]
     return [*lines, ""]
 
 
-def _class_table(classes: Sequence[ClassErrors]) -> list[str]:
+def _class_table(errors: ClassifierErrors) -> list[str]:
+    classes = errors.per_class()
     there = [c for c in classes if c.top1 is not None]
     title = ""
     if len(there) > SHOWN_CLASSES:
         there = sorted(there, key=lambda c: -c.top1.value if c.top1 else 0.0)[:SHOWN_CLASSES]
         title = f"the {SHOWN_CLASSES} worst of {len(classes):,} classes (all: the page, --json)"
     rows = [
-        [c.name, f"{c.images:,}", rate(c.top1), rate(c.top5),
+        [c.name, f"{c.images:,}", *rates(errors, c),
          f"{c.taken_for[0]} ({c.taken_for[1]:,})" if c.taken_for else "-"]
         for c in there
     ]  # fmt: skip

@@ -16,6 +16,7 @@ from resdet.errors import DataError
 from resdet.evaluation.classification.score_files import ClassScores
 from resdet.evaluation.inputs.arrays import IntArray
 
+GUESSES = 5
 _ROWS = 4096  # images that are ranked at once: 4,096 x 1,000 classes take a few MB
 
 
@@ -84,7 +85,7 @@ class ClassifierErrors:
     @property
     def top5(self) -> ErrorRate:
         """With fewer than five classes all of them count as guesses."""
-        return ErrorRate(int((self.rank >= 5).sum()), len(self.rank))
+        return ErrorRate(int((self.rank >= GUESSES).sum()), len(self.rank))
 
     def confusion(self) -> list[tuple[int, int, int]]:
         """(true class, predicted class, images) of every pair that occurs, in that order."""
@@ -100,7 +101,7 @@ class ClassifierErrors:
         size = len(self.classes)
         images = np.bincount(self.labels, minlength=size)
         wrong1 = np.bincount(self.labels[self.rank >= 1], minlength=size)
-        wrong5 = np.bincount(self.labels[self.rank >= 5], minlength=size)
+        wrong5 = np.bincount(self.labels[self.rank >= GUESSES], minlength=size)
         worst: dict[int, tuple[str, int]] = {}
         for true, predicted, count in self.confusion():
             if true != predicted and count > worst.get(true, ("", 0))[1]:

@@ -16,6 +16,8 @@ from pathlib import Path
 from typing import Any
 
 from resdet.evaluation.classification.classifier_errors import (
+    GUESSES,
+    ClassErrors,
     ClassifierErrors,
     ErrorRate,
     errors_in,
@@ -49,7 +51,7 @@ class ScoredClassifier:
         """A row of the table."""
         if self.errors is None:
             return [self.title, "-", "-", self.protocol]
-        return [self.title, rate(self.errors.top1), rate(self.errors.top5), self.protocol]
+        return [self.title, *rates(self.errors, self.errors), self.protocol]
 
     def to_json(self) -> dict[str, Any]:
         empty = dict.fromkeys(
@@ -203,6 +205,14 @@ def evaluated(titles: Sequence[str], paths: Sequence[Path]) -> ClassifierResult:
 def _common(protocols: set[str]) -> str:
     what = protocols.pop() if len(protocols) == 1 else "several protocols"
     return f"probabilities averaged; {what}"
+
+
+def rates(of_set: ClassifierErrors, errors: ClassifierErrors | ClassErrors) -> tuple[str, str]:
+    """Top-1 and top-5 error as cells: of the set, or of one class of it.
+
+    Top-5 is "-" of sets of five classes or fewer, where no five guesses can be wrong.
+    """
+    return rate(errors.top1), rate(errors.top5 if len(of_set.classes) > GUESSES else None)
 
 
 def rate(error: ErrorRate | None) -> str:

@@ -17,7 +17,7 @@ import numpy as np
 from PIL import Image
 
 from resdet.errors import RunError
-from resdet.evaluation.classification.classifier_result import ClassifierResult, describe, rate
+from resdet.evaluation.classification.classifier_result import ClassifierResult, describe, rates
 from resdet.printable import printable
 from resdet.report.render import charts
 from resdet.report.render.confusion_chart import confusion_chart
@@ -91,6 +91,7 @@ def classifier_html(result: ClassifierResult, wrong: Sequence[WrongImage]) -> st
     errors = result.last.errors
     if errors is None:
         raise ValueError("no labels, so no errors to show")
+    first, fifth = rates(errors, errors)
     environment = jinja2.Environment(
         loader=jinja2.FunctionLoader(_template),
         autoescape=True,
@@ -108,7 +109,9 @@ def classifier_html(result: ClassifierResult, wrong: Sequence[WrongImage]) -> st
         classes=errors.per_class(),
         wrong=wrong,
         num_wrong=errors.top1.wrong,
-        rate=rate,
+        first=first,
+        fifth=fifth,
+        rates=rates,
         describe=describe,
     )
 

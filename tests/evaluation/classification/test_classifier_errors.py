@@ -13,6 +13,7 @@ from resdet.evaluation.classification.classifier_errors import (
     best_classes,
     errors_in,
 )
+from resdet.evaluation.classification.classifier_result import rates
 from resdet.evaluation.classification.score_files import ClassScores
 
 
@@ -43,6 +44,15 @@ def test_counts_by_hand() -> None:
     assert first.top1 is not None and first.top1.value == 0.5
     assert second.taken_for == ("c0", 1)
     assert third.images == 0 and third.top1 is None and third.taken_for is None
+
+
+@pytest.mark.parametrize(("classes", "top5"), [(5, "-"), (6, "50.00 ± 35.36")])
+def test_five_guesses_among_five_classes_are_no_error(classes: int, top5: str) -> None:
+    """One of two images has its class last: sqrt(0.5 x 0.5 / 2) = 0.3536."""
+    values = np.arange(2.0 * classes).reshape(2, classes)
+    errors = errors_in(scores_of(values, [0, classes - 1]))
+    assert rates(errors, errors) == ("50.00 ± 35.36", top5)
+    assert rates(errors, errors.per_class()[1]) == ("-", "-")
 
 
 def test_equal_scores_are_ordered_by_class() -> None:
