@@ -28,6 +28,7 @@ from resdet.text_table import ruled
 PROTOCOLS = ("centre", "10-crop", "dense")
 AVERAGES = ("probabilities", "logits")
 RESIZES = ("bilinear", "bicubic")
+BATCH_SIZE = 32
 # The table of a set with more classes shows the worst.
 SHOWN_CLASSES = 20
 
@@ -66,7 +67,7 @@ def add_arguments(metrics: Any) -> None:
     add("--show", type=int, default=60, metavar="N",
         help="wrong images on the page, the surest first (60)")  # fmt: skip
     add("--device", default="auto", help="cpu, cuda, or a GPU where there is one (auto)")
-    add("--batch-size", type=int, default=32, metavar="N",
+    add("--batch-size", type=int, default=BATCH_SIZE, metavar="N",
         help="images at once; of 10-crop and dense a tenth (32)")  # fmt: skip
     add("--workers", type=int, metavar="N", help="processes that read images (by device and cores)")
     add("--json", action="store_true", help="one JSON object on standard output")
@@ -75,9 +76,12 @@ def add_arguments(metrics: Any) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Scores what has no scores yet, prints, writes the pages; returns 0."""
-    for name in ("batch_size", "show"):
-        if getattr(args, name) < (name == "batch_size"):
-            raise ConfigError(f"--{name.replace('_', '-')} is {getattr(args, name)}: too small.")
+    for name, value, least in (
+        ("batch-size", args.batch_size, 1), ("show", args.show, 0),
+        ("workers", args.workers or 0, 0),
+    ):  # fmt: skip
+        if value < least:
+            raise ConfigError(f"--{name} is {value}. Give {least} or more.")
     if all(is_score_file(path) for path in args.members):
         _refuse_scoring_options(args)
         return report(args, list(args.members), _output(args, args.members[0].parent))
@@ -142,7 +146,9 @@ def _refuse_scoring_options(args: argparse.Namespace) -> None:
     given = {"--protocol": args.protocol != "centre", "--sizes": args.sizes, "--side": args.side,
              "--pad": args.pad, "--resize": args.resize,
              "--average": args.average, "--no-flip": args.no_flip,
-             "--again": args.again, "--classes": args.classes, "--part": args.part}  # fmt: skip
+             "--again": args.again, "--classes": args.classes, "--part": args.part,
+             "--device": args.device != "auto", "--batch-size": args.batch_size != BATCH_SIZE,
+             "--workers": args.workers is not None}  # fmt: skip
     stated = [name for name, value in given.items() if value]
     if stated:
         raise ConfigError(

@@ -247,6 +247,10 @@ def test_options_of_scoring_mean_nothing_to_files_of_scores(here: Path, capsys: 
     values = evaluate(capsys, "one.safetensors", "--data", "data/val", "--output", "n")
     page = refused(capsys, values["scores"], "--protocol", "dense")
     assert "--protocol: all that was given are files of scores" in page
+    page = refused(
+        capsys, values["scores"], "--device", "cpu", "--batch-size", "8", "--workers", "0"
+    )
+    assert "--device, --batch-size, --workers: all that was given are files of scores" in page
 
 
 def test_a_damaged_file_of_scores_is_named(here: Path, capsys: Any) -> None:
