@@ -382,7 +382,7 @@ def _remove_leftovers(path: Path) -> None:
 
 
 def _note_machine(run: Run, config: Config) -> None:
-    """What the run is made with, in run.json; another number of threads is said."""
+    """What the run is made with, in run.json; another number of threads is a warning."""
     threads, before = torch.get_num_threads(), run.info.get("threads")
     if before not in (None, threads):
         logger.warning(

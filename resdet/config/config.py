@@ -349,7 +349,7 @@ def check_reference_batch(config: Config) -> None:
     elif solver.SCALE_LR != "keep":
         raise ConfigError(
             f"SOLVER.IMS_PER_BATCH is {solver.IMS_PER_BATCH}, but BASE_LR {solver.BASE_LR} "
-            f"belongs to {solver.REFERENCE_BATCH}. Say SOLVER.SCALE_LR linear (BASE_LR "
+            f"belongs to {solver.REFERENCE_BATCH}. Set SOLVER.SCALE_LR linear (BASE_LR "
             f"{scaled['SOLVER.BASE_LR']:g}, MAX_ITER {scaled['SOLVER.MAX_ITER']}) "
             "or SOLVER.SCALE_LR keep."
         )

@@ -181,8 +181,8 @@ def _load_detection(name: str, base: Path, options: DataOptions) -> DetectionSet
         if registered_sets.is_registered(name):
             return registered_sets.load_registered(name, options)
         raise DataError(
-            f"{name} is a folder; a detector needs boxes. Say voc:{name}:SPLIT for a tree in VOC's "
-            "layout, or coco:FILE.json:IMAGES."
+            f"{name} is a folder; a detector needs boxes. Give voc:{name}:SPLIT for a tree in "
+            "VOC's layout, or coco:FILE.json:IMAGES."
         )
     kind, first, second = paths
     if kind == "coco":

@@ -1,8 +1,8 @@
 """A run folder belongs to one process at a time: lock.json (`docs/faults.md` F72).
 
-On one host a process lives if its number does, has not ended, and started when the lock says, since
-numbers come again: in a container each process is number 1. On another host it lives as long as it
-touches the lock now and then.
+On one host a process lives if its number does, has not ended, and started when the lock states,
+since numbers come again: in a container each process is number 1. On another host it lives as long
+as it touches the lock now and then.
 
 Not for: the threads of one process.
 """

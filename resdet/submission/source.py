@@ -87,7 +87,7 @@ def choose_set(run: Run, asked: str | None, fits: Callable[[str], bool], known: 
         )
     if len(fitting) > 1:
         raise RunError(
-            f"{run.path} has results on several sets for this server. Say which with --set.\n"
+            f"{run.path} has results on several sets for this server. Name one with --set.\n"
             f"{first_few(fitting)}"
         )
     return fitting[0]

@@ -30,7 +30,7 @@ def with_its_eps(card: Card, where: str) -> Card:
     try:
         eps = norm_of_net(_built(card)).get("eps")
     except (ValueError, TypeError, ImportError):
-        return card  # whoever builds it says why not
+        return card  # whoever builds it gives the reason
     if eps is None or stated == eps:
         return card
     if not isinstance(stated, float) or not 0 < stated < 1:

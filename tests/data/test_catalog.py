@@ -143,7 +143,7 @@ def test_sets_without_annotations_are_refused_for_evaluation(tmp_path) -> None:
     [
         (catalog.load_detection, "imagenet_train", "is a classification set; a detector needs"),
         (catalog.load_classification, "coco_2017_val", "is a detection set; a classifier needs"),
-        (catalog.load_detection, ".", r"\. is a folder; a detector needs boxes\. Say voc:\.:SPLIT"),
+        (catalog.load_detection, ".", r"\. is a folder; a detector needs boxes\. Give voc"),
     ],
 )
 def test_sets_of_the_other_kind(load, name: str, text: str) -> None:

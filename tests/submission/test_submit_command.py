@@ -72,7 +72,7 @@ def test_several_sets_need_a_choice(submit: Any, make_run: Any, pets: Any, found
     make_run("pets", pets, found, year=2007)
     done = submit("coco", run.path, "--algorithm", "x")
     assert done.returncode == 2
-    assert "Say which with --set.\n  coco_2014_val\n  coco_2017_val" in done.stderr
+    assert "Name one with --set.\n  coco_2014_val\n  coco_2017_val" in done.stderr
     done = submit("coco", run.path, "--algorithm", "x", "--set", "coco_2014_val")
     assert done.returncode == 0 and "detections_val2014_x_results.zip" in done.stdout
 

@@ -54,7 +54,7 @@ def page(missing: dict[str, list[Path]], base: Path, origin: str) -> str:
     if near is not None:
         lines += ["", _near_line(near, base), f"  export {VARIABLE}={shlex.quote(str(near))}"]
     else:
-        lines += ["", "Say where it lies, if it is somewhere else:"]
+        lines += ["", "Set where it lies, if it is somewhere else:"]
         lines += [f"  export {VARIABLE}=/path/to/the/folder/that/holds/{_tops(named)}"]
         lines += ["Get it:"]
         keys = dict.fromkeys(_source(name) for name in named)

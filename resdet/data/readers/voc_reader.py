@@ -278,7 +278,7 @@ def _refuse_other_origin(items: Sequence[Item], words: _VocMessages, reading: _R
             "origin",
             f"{len(zeros):,} {'box has' if len(zeros) == 1 else 'boxes have'} xmin or ymin 0, but "
             f"VOC counts pixels from 1 (voc_origin 1); first: {words.where(zeros[0])}, {axis} 0",
-            fix="Say DATASETS.VOC_ORIGIN 0 if your tool counts from 0.",
+            fix="Set DATASETS.VOC_ORIGIN 0 if your tool counts from 0.",
         )
     elif near == 0 and not zeros and len(borders) >= MANY_AT_THE_BORDER:
         reading.faults.add(

@@ -118,7 +118,7 @@ def of_net(net: nets.Net, backbone: str = "", region_heads: str = "") -> dict[st
         if not has_own_layers:
             raise ConfigError(
                 f"MODEL.ROI_HEADS.NAME is {region_heads}, whose layers take one map of the net, "
-                "but MODEL.BACKBONE.NAME build_net_fpn_backbone gives five of a pyramid. Say "
+                "but MODEL.BACKBONE.NAME build_net_fpn_backbone gives five of a pyramid. Set "
                 "MODEL.ROI_HEADS.NAME StandardROIHeads."
             )
         return {

@@ -44,7 +44,7 @@ def fill_from_weights_and_net(config: Config, card: Card | None) -> nets.Net | N
         if card.norm.get("folded") and cfg.MODEL.NET.NORM == "BN":
             raise ConfigError(
                 f"MODEL.NET.NORM is BN, but the norms of {cfg.MODEL.WEIGHTS} are folded into its "
-                "convolutions: they can only stay frozen. Say MODEL.NET.NORM auto."
+                "convolutions: they can only stay frozen. Set MODEL.NET.NORM auto."
             )
     elif not cfg.MODEL.WEIGHTS:
         random: dict[str, Any] = {"MODEL.BACKBONE.FREEZE_AT": 0}

@@ -63,7 +63,7 @@ def _frozen(norm: _BatchNorm, where: str) -> nn.Module:
     if norm.running_mean is None:
         raise ConfigError(
             f"MODEL.NET: the norm {where} ({kind.__name__}) keeps no statistics, so there is "
-            "nothing to freeze. Say MODEL.NET.NORM BN and MODEL.BACKBONE.FREEZE_AT 0."
+            "nothing to freeze. Set MODEL.NET.NORM BN and MODEL.BACKBONE.FREEZE_AT 0."
         )
     if isinstance(norm, PLAIN) and any(kind.forward is plain.forward for plain in PLAIN):
         return _without_counter(FrozenBatchNorm2d.convert_frozen_batchnorm(norm))
@@ -79,7 +79,7 @@ def _frozen(norm: _BatchNorm, where: str) -> nn.Module:
     raise ConfigError(
         f"MODEL.NET: the norm {where} is a {kind.__name__}, which resdet cannot freeze: it "
         "knows BatchNorm2d and timm's BatchNormAct2d, and another may do more than normalise maps. "
-        "Say MODEL.NET.NORM BN and MODEL.BACKBONE.FREEZE_AT 0."
+        "Set MODEL.NET.NORM BN and MODEL.BACKBONE.FREEZE_AT 0."
     )
 
 

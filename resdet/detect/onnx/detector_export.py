@@ -265,7 +265,7 @@ def write_detector(
         if total == 0:
             raise CheckFailed(
                 f"{path} was not kept: the detector finds nothing on the {len(images)} images of "
-                "the check, so nothing could be compared. Say --score-threshold 0.01, or score "
+                "the check, so nothing could be compared. Give --score-threshold 0.01, or score "
                 "the run first, which leaves sample pictures: train_det --eval-only."
             )
     return ExportDifference(

@@ -39,7 +39,7 @@ def card_of(path: Path, contents: Contents, identified: Identified, digest: str)
     if lacking:
         raise WeightsError(
             f"{path} has no card, and {identified.origin.name}'s files do not tell "
-            f"{' and '.join(lacking)}. Say it once: python tools/convert_weights.py card "
+            f"{' and '.join(lacking)}. State it once: python tools/convert_weights.py card "
             f"{shlex.quote(str(path))} "
             f"{' '.join(flag for name, flag in _FLAGS.items() if name in lacking)}"
             f"{identified.origin.hint}"
@@ -49,7 +49,7 @@ def card_of(path: Path, contents: Contents, identified: Identified, digest: str)
     odd = [] if habits.verified else clashes(habits.input, identified.tensors)
     if odd:
         raise WeightsError(
-            f"{path} has the names of {habits.origin}'s files; {'; '.join(odd)}. Say once which "
+            f"{path} has the names of {habits.origin}'s files; {'; '.join(odd)}. State once which "
             f"holds: python tools/convert_weights.py card {shlex.quote(str(path))} {_FLAGS[INPUT]}"
         )
     return Card(
