@@ -98,9 +98,9 @@ def output_folder(text: str) -> str:
         raise argparse.ArgumentTypeError("it is empty; name a folder, or leave the option out")
     path = Path(text)
     for there in (path, *path.parents):
-        if there.exists() and not there.is_dir():
-            kind = "a file" if there.is_file() else "a device or a pipe"
-            raise argparse.ArgumentTypeError(f"{there} is {kind}; name a folder")
+        if there.is_file():
+            raise argparse.ArgumentTypeError(f"{there} is a file; name a folder")
+        _refuse_device(there, "folder")
     return _text(text)
 
 
@@ -129,12 +129,20 @@ def output_file(text: str) -> str:
         raise argparse.ArgumentTypeError("it is empty; name the file to write")
     if text.endswith(os.sep) or Path(text).is_dir():
         raise argparse.ArgumentTypeError(f"{text} is a folder; name the file to write in it")
+    _refuse_device(Path(text), "file")
     return _text(text)
+
+
+def _refuse_device(path: Path, wanted: str) -> None:
+    """A file that is renamed to its name would replace it, for everyone on the machine."""
+    if path.exists() and not (path.is_file() or path.is_dir()):
+        raise argparse.ArgumentTypeError(f"{path} is a device or a pipe; name a {wanted}")
 
 
 def output_file_or_folder(text: str) -> str:
     if not text.strip():
         raise argparse.ArgumentTypeError("it is empty; name the file to write")
+    _refuse_device(Path(text), "file")
     return _text(text)
 
 

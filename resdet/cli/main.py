@@ -44,7 +44,7 @@ BUG = (
 # What the system answers to a path that no code of ours can make usable.
 _UNUSABLE = (
     errno.ENAMETOOLONG, errno.ELOOP, errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR,
-    errno.EISDIR,
+    errno.EISDIR, errno.EEXIST,
 )  # fmt: skip
 
 

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import os
 import re
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from resdet import atomic
 from resdet.cli import main
 
 FOLDERS = [
@@ -66,16 +68,32 @@ def test_a_file_is_no_folder_to_write_to(tmp_path: Path, capsys: Any) -> None:
     assert f"{file} is a file; name a folder" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("place", ["f/below", "/dev/null", "/dev/null/below"])
+@pytest.mark.parametrize("place", ["f/below", "pipe", "pipe/below"])
 def test_what_lies_below_a_file_is_no_folder(
     place: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any
 ) -> None:
     """It ended in a traceback once all was scored, with exit code 70."""
     monkeypatch.chdir(tmp_path)
     Path("f").write_text("x", encoding="utf-8")
+    os.mkfifo("pipe")
     for words in (("compare", "a", "b"), ("evaluate", "cls", "w.pth"), ("pretrain_cls",)):
         assert typed(*words, "--output", place) == 2
-        assert re.search("(f|/dev/null) is a (file|device or a pipe)", capsys.readouterr().err)
+        assert re.search("(f|pipe) is a (file|device or a pipe)", capsys.readouterr().err)
+
+
+@pytest.mark.parametrize("command", FILES, ids=" ".join)
+def test_no_file_takes_the_place_of_a_device(
+    command: tuple[str, ...], tmp_path: Path, capsys: Any
+) -> None:
+    """-o /dev/null, typed by root, was renamed over: nothing was thrown away there any more."""
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    assert typed(*command, str(pipe)) == 2
+    assert f"{pipe} is a device or a pipe; name a file" in capsys.readouterr().err
+    with pytest.raises(FileExistsError, match="a device, a pipe or a socket"):
+        atomic.write_text(pipe, "x")
+    assert pipe.is_fifo()
+    assert [p.name for p in tmp_path.iterdir()] == ["pipe"]
 
 
 @pytest.mark.parametrize("command", [*FOLDERS, *((*f, "") for f in FILES)], ids=" ".join)
