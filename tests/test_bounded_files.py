@@ -113,6 +113,17 @@ def test_no_door_waits_for_a_pipe_or_reads_what_no_memory_holds(tmp_path, monkey
     assert refused(path, read)
 
 
+def test_an_annotation_beyond_any_is_a_fault_of_the_set(tmp_path):
+    """For the loader and for the evaluator."""
+    tree = tiny.voc_tree(tmp_path / "voc", images=2)
+    path = tree / "Annotations" / "000001.xml"
+    with path.open("ab") as file:
+        file.truncate(65 << 20)
+    with pytest.raises(DataError, match="at most 67,108,864 are read"):
+        load_voc(tree, "test", name="n", classes=None)
+    assert "at most 67,108,864 are read" in annotation_files.read_annotation(path).faults[0]
+
+
 def test_a_ledger_that_is_none_is_passed_over(tmp_path):
     path = tmp_path / "ledger"
     path.write_bytes(b'{"sha256": "\xff"}\n')

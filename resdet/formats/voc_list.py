@@ -28,7 +28,7 @@ def read_list(root: Path, split: str) -> tuple[str, ...]:
     path = root / "ImageSets" / "Main" / f"{split}.txt"
     where = f"ImageSets/Main/{split}.txt"
     try:
-        data = bounded_files.read_bytes(path)
+        data = bounded_files.read_bytes(path, bounded_files.TEXT_BYTES)
     except (OSError, ValueError) as error:  # a zero byte, which no file has in its name
         raise DataError(_no_list(root, split, error)) from None
     head = data[: foreign.HEAD_BYTES]

@@ -27,6 +27,8 @@ VOC_CLASSES = (
     "diningtable", "dog", "horse", "motorbike", "person", "pottedplant", "sheep", "sofa",
     "train", "tvmonitor",
 )  # fmt: skip
+# Of a file: ten thousand objects are three million.
+MOST_BYTES = 64 << 20
 # VOC has it as a pose; MakeSense writes it for each flag that it does not know.
 UNSPECIFIED = "Unspecified"
 CORNERS = ("xmin", "ymin", "xmax", "ymax")

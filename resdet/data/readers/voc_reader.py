@@ -39,7 +39,7 @@ from resdet.data.records import (
 )
 from resdet.errors import DataError
 from resdet.formats.voc_list import read_list
-from resdet.formats.voc_xml import VOC_CLASSES, VocFile, parse_voc
+from resdet.formats.voc_xml import MOST_BYTES, VOC_CLASSES, VocFile, parse_voc
 
 # With origin 0, so many boxes at the far border and none at the near one mean "counted from 1".
 MANY_AT_THE_BORDER = 10
@@ -315,7 +315,7 @@ def _place(
 
 def _annotation(path: Path, where: str) -> VocFile:
     try:
-        return parse_voc(bounded_files.read_bytes(path), where)
+        return parse_voc(bounded_files.read_bytes(path, MOST_BYTES), where)
     except OSError as error:
         return VocFile(where, faults=[f"{where} cannot be read: {error.strerror}."])
 

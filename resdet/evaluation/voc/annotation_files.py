@@ -13,7 +13,7 @@ from pathlib import Path
 
 from resdet import bounded_files
 from resdet.errors import DataError
-from resdet.formats.voc_xml import VocFile, VocObject, parse_voc
+from resdet.formats.voc_xml import MOST_BYTES, VocFile, VocObject, parse_voc
 
 
 def read_annotation(path: Path | str) -> VocFile:
@@ -26,7 +26,7 @@ def read_annotation(path: Path | str) -> VocFile:
     # Enough to find a file of a devkit tree, short enough to read.
     where = "/".join(path.parts[-3:])
     try:
-        data = bounded_files.read_bytes(path)
+        data = bounded_files.read_bytes(path, MOST_BYTES)
     except FileNotFoundError:
         fault = (
             f"{path} does not exist. Add the annotation, or take {path.stem} out of the image list."
