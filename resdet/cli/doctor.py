@@ -110,8 +110,9 @@ def decode(args: argparse.Namespace) -> int:
         for fault in faults:
             show(one_line(fault["text"]))
         show(
-            f"{args.decode}: {result.done:,} of {result.images:,} images decoded, {len(faults):,} "
-            "cannot be read" + "".join(f"; {what}: {count:,}" for what, count in repairs.items())
+            f"{args.decode}: looked at {result.done:,} of {result.images:,} images, "
+            f"{len(faults):,} cannot be read"
+            + "".join(f"; {what}: {count:,}" for what, count in repairs.items())
         )
     if signals.received is not None and result.done < result.images:
         raise Interrupted(
