@@ -66,7 +66,9 @@ def main(folder: Path) -> None:
     kept = sorted(p.name for p in run.checkpoints.glob("*.pth"))
     mean = next(b for n, b in again.model.module.named_buffers() if n.endswith("running_mean"))
     found = {"rank": rank, "begun": begun, "equal": equal, "page": page, "kept": kept}
-    print(json.dumps({**found, "mean": mean.tolist()}), flush=True)
+    # In one piece: `print` writes the line break apart, and the other's line may come between.
+    sys.stdout.write(json.dumps({**found, "mean": mean.tolist()}) + "\n")
+    sys.stdout.flush()
     torch.distributed.destroy_process_group()
 
 
