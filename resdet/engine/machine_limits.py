@@ -16,7 +16,7 @@ from typing import Any
 import torch
 
 from resdet.errors import ResdetError, TrainingStopped
-from resdet.stop_signals import SIGNALS
+from resdet.stop_signals import SIGNALS, are_sent_on
 
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 # Something else lies where a file belongs, or nobody may write there.
@@ -47,6 +47,9 @@ def signals_raised() -> Iterator[None]:
         return
 
     def came(number: int, frame: Any) -> None:
+        if are_sent_on():
+            for one in SIGNALS:
+                signal.signal(one, signal.SIG_IGN)
         raise SignalCame(number)
 
     before = {number: signal.signal(number, came) for number in SIGNALS}

@@ -36,7 +36,8 @@ def pretrain() -> int:
 
 
 @pytest.mark.parametrize(
-    ("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130), (signal.SIGHUP, 129)]
+    ("number", "code"),
+    [(signal.SIGTERM, 143), (signal.SIGINT, 130), (signal.SIGHUP, 129), (signal.SIGUSR1, 138)],
 )
 def test_a_signal_in_the_final_scoring_ends_in_order(place, monkeypatch, capsys, number, code):
     """No loop takes it there: the lock is given back, and the same command goes on."""
@@ -218,8 +219,8 @@ def test_one_of_several_processes_alone_writes(tmp_path):
 
 # Beginning of a row of the table in docs/commands.md: its exit codes, and the tests that hold it.
 ROWS = {
-    "SIGTERM, SIGINT or SIGHUP": (
-        "143, 130, 129",
+    "SIGTERM, SIGINT, SIGHUP or SIGUSR1": (
+        "143, 130, 129, 138",
         "test_a_signal_in_the_final_scoring_ends_in_order "
         "test_a_signal_to_the_group_saves_and_ends",
     ),

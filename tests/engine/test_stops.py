@@ -19,8 +19,9 @@ from resdet.engine import checkpoint, machine_limits
 from resdet.engine.checkpoint import resume
 from resdet.errors import DataError, Interrupted, RunError, TrainingStopped
 from resdet.run.folder import Run
+from resdet.stop_signals import SIGNALS
 from tests.support import children, tiny, trainings
-from tests.support.loops import make_loop, make_run, train
+from tests.support.loops import Stopped, make_loop, make_run, train
 
 
 def test_a_checkpoint_that_fails_leaves_the_one_before(tmp_path, monkeypatch):
@@ -242,8 +243,13 @@ def test_two_processes_stop_together_and_go_on_to_the_bit(tmp_path: Path) -> Non
 
 
 @pytest.mark.skipif(not hasattr(signal, "sigwaitinfo"), reason="this system has no sigwaitinfo")
-@pytest.mark.parametrize("command", ["pretrain_cls", "train_det"])
-def test_a_signal_to_the_group_saves_and_ends_with_143(tmp_path: Path, command: str) -> None:
+@pytest.mark.parametrize(
+    ("command", "number", "code"),
+    [("pretrain_cls", signal.SIGUSR1, 138), ("train_det", signal.SIGTERM, 143)],
+)
+def test_a_signal_to_the_group_saves_and_ends(
+    tmp_path: Path, command: str, number: signal.Signals, code: int
+) -> None:
     """As systemd, SLURM and a shell send it: to the workers of the loader, too."""
     more = {"SOLVER.MAX_ITER": 10_000, "SOLVER.CHECKPOINT_PERIOD": 2, "DATALOADER.NUM_WORKERS": 2}
     if command == "pretrain_cls":
@@ -264,16 +270,42 @@ def test_a_signal_to_the_group_saves_and_ends_with_143(tmp_path: Path, command: 
         )
     try:
         wait_for(lambda: any((tmp_path / "r" / "checkpoints").glob("*.pth")), process)
-        os.killpg(process.pid, signal.SIGTERM)
-        code = process.wait(timeout=120)
+        os.killpg(process.pid, number)
+        ended = process.wait(timeout=120)
     finally:
         process.kill()
     text = (tmp_path / "output.txt").read_text(encoding="utf-8")
-    assert code == 143, text[-3000:]
-    assert "stopped by SIGTERM after step" in text
+    assert ended == code, text[-3000:]
+    assert f"stopped by {number.name} after step" in text
     assert Run.open(tmp_path / "r").state == "interrupted"
     with pytest.raises(ProcessLookupError):  # no worker is left
         os.killpg(process.pid, 0)
+
+
+def test_a_signal_that_is_sent_on_does_not_cut_the_first_one_short(tmp_path, monkeypatch):
+    """A scheduler signals all processes, and torchrun's agent its trainers once more: while the
+    checkpoint is written, and behind the loop."""
+    monkeypatch.setenv("TORCHELASTIC_RUN_ID", "1")
+    before = {number: signal.getsignal(number) for number in SIGNALS}
+    save = checkpoint.save
+
+    def signalled(folder, state, **options):
+        os.kill(os.getpid(), signal.SIGTERM)
+        return save(folder, state, **options)
+
+    monkeypatch.setattr(checkpoint, "save", signalled)
+    run = make_run(tmp_path / "r")
+    try:
+        with pytest.raises(Interrupted, match="after step 3"):
+            train(make_loop(), run, 0, 10, Stopped(2))
+        os.kill(os.getpid(), signal.SIGTERM)
+        with pytest.raises(machine_limits.SignalCame), machine_limits.signals_raised():
+            os.kill(os.getpid(), signal.SIGUSR1)
+            os.kill(os.getpid(), signal.SIGUSR1)
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+    assert resume(make_loop(), run) == 3
 
 
 def wait_for(condition, process, seconds=120):
