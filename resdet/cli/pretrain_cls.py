@@ -155,6 +155,11 @@ def _check(cfg: Any) -> None:
         )
     if cfg.ENGINE.COMPILE == "on":
         require_compiler(cfg.MODEL.DEVICE)
+        if cfg.ENGINE.ACTIVATION_CHECKPOINTING == "on":
+            raise ConfigError(
+                "ENGINE.COMPILE and ENGINE.ACTIVATION_CHECKPOINTING are both on: a compiled step "
+                "decides itself what it keeps. Set one of them to off."
+            )
 
 
 def _trainer(config: Config, folder: Run) -> Pretraining:

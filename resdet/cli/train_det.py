@@ -90,6 +90,11 @@ def _main(args: argparse.Namespace) -> int:
             "ENGINE.COMPILE is on, which is for classifiers (pretrain_cls). For a detector set "
             "it to off; ENGINE.FAST_TRAINING on is what makes its steps faster."
         )
+    if cfg.ENGINE.ACTIVATION_CHECKPOINTING == "on":
+        raise ConfigError(
+            "ENGINE.ACTIVATION_CHECKPOINTING is on, which is for classifiers (pretrain_cls). For a "
+            "detector set it to off; ENGINE.IMAGES_PER_PASS is what makes its steps smaller."
+        )
     if not args.explain:  # which asks for no data
         _require_sets(cfg, eval_only=args.eval_only)
     if args.eval_only:

@@ -57,14 +57,16 @@ AUTO = "auto"
 FREE_ON_RESUME = ("OUTPUT_DIR", "SOLVER.MAX_ITER", "SOLVER.CHECKPOINT_PERIOD", "TEST.", "EVAL.",
                   "DATALOADER.NUM_WORKERS", "ENGINE.KEEP_CHECKPOINTS", "ENGINE.THREADS",
                   "ENGINE.WORKERS", "ENGINE.FUSED_OPTIMIZER", "ENGINE.COMPILE",
-                  "ENGINE.KEEP_MEMORY", "ENGINE.ALLOW_CHANGED_DATA", "ENGINE.WORKER_TIMEOUT",
-                  "ENGINE.DISK_WAIT", "DATASETS.TEST")  # fmt: skip
+                  "ENGINE.ACTIVATION_CHECKPOINTING", "ENGINE.KEEP_MEMORY",
+                  "ENGINE.ALLOW_CHANGED_DATA", "ENGINE.WORKER_TIMEOUT", "ENGINE.DISK_WAIT",
+                  "DATASETS.TEST")  # fmt: skip
 # Keys that may differ when a finished run is scored again: they do not shape what it detects.
 FREE_ON_EVAL = ("OUTPUT_DIR", "DATASETS.TEST", "PRETRAIN.VAL", "PRETRAIN.TEST", "EVAL.SAMPLES",
                 "EVAL.ENGINE", "EVAL.ALLOW_LEAK", "TEST.EVAL_IMAGES", "TEST.EVAL_PERIOD",
                 "TEST.BEST_METRIC", "MODEL.DEVICE", "DATALOADER.NUM_WORKERS", "ENGINE.THREADS",
                 "ENGINE.WORKERS", "ENGINE.FUSED_OPTIMIZER", "ENGINE.COMPILE", "ENGINE.KEEP_MEMORY",
-                "ENGINE.WORKER_TIMEOUT", "ENGINE.DISK_WAIT")  # fmt: skip
+                "ENGINE.ACTIVATION_CHECKPOINTING", "ENGINE.WORKER_TIMEOUT",
+                "ENGINE.DISK_WAIT")  # fmt: skip
 
 
 def device_of(config_file: str | Path | None, opts: list[str]) -> str:

@@ -95,6 +95,9 @@ def _add_engine_keys(cfg: CfgNode) -> None:
     # torch.compile of the net for training classifiers, the same within rounding; the first step
     # takes a minute or more: "off" or "on". Detection has FAST_TRAINING and refuses "on".
     engine.COMPILE = "off"
+    # Of each block of a classifier in training only the input stays in memory, and the backward
+    # pass computes it again: the same numbers, more time. "off" or "on"; detection refuses "on".
+    engine.ACTIVATION_CHECKPOINTING = "off"
     # TensorFloat-32 on a GPU, 10 bits of a float32's 23: "off" leaves torch's own setting
     # (convolutions yes, matrix products no), "on" allows it in both, "never" in neither.
     engine.TF32 = "off"
@@ -231,6 +234,7 @@ ALLOWED: dict[str, tuple[Any, ...]] = {
     "ENGINE.FAST_TRAINING": ("off", "on"),
     "ENGINE.FUSED_OPTIMIZER": ("off", "on", "auto"),
     "ENGINE.COMPILE": ("off", "on"),
+    "ENGINE.ACTIVATION_CHECKPOINTING": ("off", "on"),
     "ENGINE.TF32": ("off", "on", "never"),
     "ENGINE.KEEP_MEMORY": ("off", "auto"),
     "ENGINE.WORKERS": ("off", "auto"),

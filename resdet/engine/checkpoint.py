@@ -175,7 +175,8 @@ def _broken_member(path: Path) -> str | None:
 class Checkpoints(HookBase):
     """A checkpoint every `period` steps, at a signal, and at the end; watches for signals (F75).
 
-    A signal (`resdet.stop_signals`) ends the training after the step that runs; a second one at once.
+    A signal (`resdet.stop_signals`) ends the training after the step that runs; a second one
+    at once.
     """
 
     def __init__(self, run: Run, period: int, *, keep: int = 2, disk_wait: float = 0.0):

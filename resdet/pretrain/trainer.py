@@ -32,6 +32,7 @@ from resdet.engine.loop import Loop, Schedule, passes
 from resdet.engine.metric_writers import build_writers
 from resdet.engine.parallel import average_buffers, distributed
 from resdet.engine.processes import one_first
+from resdet.engine.speed.activation_checkpointing import recompute_blocks
 from resdet.engine.speed.fused_optimizer import is_fused, with_fused_step
 from resdet.engine.speed.kept_memory import can_keep
 from resdet.engine.speed.precision import Precision
@@ -89,6 +90,8 @@ class Pretraining:
         self.precision = Precision.of_config(cfg)
         if self.precision.channels_last:
             self.net.to(memory_format=torch.channels_last)
+        if cfg.ENGINE.ACTIVATION_CHECKPOINTING == "on":
+            recompute_blocks(self.net.get_submodule(s.name) for s in self.net.stages())
         self.prepare = Preparation(cfg, self.precision)
         self.crops = Crops(
             self.train_set,
@@ -311,6 +314,7 @@ class Pretraining:
             "fused SGD": is_fused(self.loop.optimizer),
             "memory kept": self.cfg.ENGINE.KEEP_MEMORY != "off" and can_keep(),
             "compiled": self.cfg.ENGINE.COMPILE == "on",
+            "activations recomputed": self.cfg.ENGINE.ACTIVATION_CHECKPOINTING == "on",
         }
         return [name for name, is_on in settings.items() if is_on]
 

@@ -74,6 +74,15 @@ def test_a_run_goes_on_with_keys_that_it_was_not_started_with(place):
     assert "FUSED_OPTIMIZER: auto" in Run.open(place / "across").config_text
 
 
+def test_activations_that_are_computed_again_give_the_same_net_to_the_bit(place):
+    """Statistics of the live norms, too, and the file has no trace of it."""
+    pretrain(place, "again", "ENGINE.ACTIVATION_CHECKPOINTING", "on")
+    a, _ = weights.load(place / "off" / "model.safetensors")
+    b, _ = weights.load(place / "again" / "model.safetensors")
+    assert a.keys() == b.keys() and all(torch.equal(a[name], b[name]) for name in a)
+    assert speed_lines(place, "again")[0].startswith("activations recomputed (")
+
+
 @pytest.mark.parametrize("bf16", ["off", "on"])
 def test_statistics_and_scores_are_computed_as_the_net_trains(tmp_path, monkeypatch, bf16):
     """The key is of the net, not of its training alone."""
@@ -113,4 +122,9 @@ def test_detection_refuses_compile_and_states_what_it_has(place):
     )
     assert done.returncode == 2, done.stderr
     assert "which is for classifiers" in done.stderr and "ENGINE.FAST_TRAINING on" in done.stderr
+    key = ("ENGINE.ACTIVATION_CHECKPOINTING", "on")
+    done = children.run_cli("train_det", "--config", "d.yaml", "--output", "det", *key, cwd=place)
+    assert done.returncode == 2 and "ENGINE.IMAGES_PER_PASS is what" in done.stderr
+    done = pretrain(place, "refused", "ENGINE.COMPILE", "on", *key, ok=False)
+    assert done.returncode == 2
     assert not (place / "det").exists()
