@@ -77,10 +77,11 @@ def test_benchmarks_parity_fails_where_a_key_computes_something_else(tmp_path, m
 
 
 def test_benchmarks_classification_takes_the_trainers_steps(tmp_path):
-    """torchvision's net and the trainer's, from the same weights: one loss to rounding."""
+    """torchvision's net and the trainer's, from the same weights: one loss to rounding. Batch norm
+    over the four values that 32 pixels a side leave it would make 6 % of bf16's."""
     keys = ("all keys off", "TF32", "BF16 and CHANNELS_LAST", classification.PARTS, "all")
     with pretend():
-        claim = classification.measure("resnet18", 32, 4, 1, 1, keys)
+        claim = classification.measure("resnet18", 64, 4, 1, 1, keys)
     assert [row.name for row in claim.rows] == [
         classification.PEER, classification.PEER_BF16, *keys,
     ]  # fmt: skip

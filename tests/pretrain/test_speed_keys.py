@@ -106,6 +106,7 @@ def test_statistics_and_scores_are_computed_as_the_net_trains(tmp_path, monkeypa
 
 def test_compile_without_a_compiler_is_refused_before_anything_starts(place, monkeypatch):
     monkeypatch.setenv("CXX", "no-such-compiler")
+    monkeypatch.delenv("ATEN_CPU_CAPABILITY", raising=False)  # refused before the compiler is
     done = pretrain(place, "refused", "ENGINE.COMPILE", "on", ok=False)
     assert done.returncode == 2
     assert "ENGINE.COMPILE is on, but there is no C++ compiler (no-such-compiler)" in done.stderr
