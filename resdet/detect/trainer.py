@@ -254,7 +254,8 @@ class DetectorTraining:
         require_shared_memory(
             processes_here(comm.get_world_size()) * num_workers(cfg, images=images),
             batches_ahead(share),
-            3 * pixels * share,
+            # The image, its size, and of its objects boxes and classes.
+            (3 * pixels, 1, 1, 1) * share,
         )
 
     def _training_records(self, may_leave_out_many: bool) -> Sequence[dict[str, Any]]:

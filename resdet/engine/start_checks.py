@@ -8,8 +8,11 @@ Not for: a machine in general (`resdet doctor`), or what goes wrong all the same
 from __future__ import annotations
 
 import contextlib
+import math
+import mmap
 import os
 import shutil
+from collections.abc import Sequence
 from pathlib import Path
 
 from detectron2.utils import comm
@@ -48,20 +51,22 @@ def require_disk(folder: Path, model: nn.Module, keep: int, *, keeps_best: bool 
         )
 
 
-def require_shared_memory(workers: int, ahead: int, batch_bytes: int) -> None:
+def require_shared_memory(workers: int, ahead: int, tensors: Sequence[int]) -> None:
     """Room for the batches that loader workers have ready; without it they wait for ever.
 
     Args:
         workers: of this machine's processes together.
         ahead: batches that each worker has ready.
-        batch_bytes: of one process's share of a batch.
+        tensors: bytes of each tensor of one process's share of a batch; each is a file of whole
+            pages.
 
     Raises:
         RunError: /dev/shm is smaller; states what to type.
     """
     if workers == 0 or not SHARED_MEMORY.is_dir():
         return
-    need, free = workers * (ahead + 1) * batch_bytes, shutil.disk_usage(SHARED_MEMORY).free
+    batch = sum(math.ceil(size / mmap.PAGESIZE) * mmap.PAGESIZE for size in tensors)
+    need, free = workers * (ahead + 1) * batch, shutil.disk_usage(SHARED_MEMORY).free
     if free < need:
         raise RunError(
             f"{SHARED_MEMORY} has {size_in_words(free)} free; {workers} loader workers may need "

@@ -292,12 +292,12 @@ class Pretraining:
         """Raises RunError where disk or shared memory is too small."""
         cfg = self.cfg
         require_disk(self.run.path, self.net, cfg.ENGINE.KEEP_CHECKPOINTS, keeps_best=keeps_best)
-        share = cfg.SOLVER.IMS_PER_BATCH // comm.get_world_size()
-        require_shared_memory(
-            processes_here(comm.get_world_size()) * self._num_workers(),
-            batches_ahead(share),
-            3 * cfg.PRETRAIN.CROP**2 * share,
-        )
+        batch = cfg.SOLVER.IMS_PER_BATCH
+        workers = processes_here(comm.get_world_size()) * self._num_workers()
+        # Each process trains on its share of a batch, and scores whole ones.
+        for share in (batch // comm.get_world_size(), batch):
+            images_and_labels = (3 * cfg.PRETRAIN.CROP**2 * share, 8 * share)
+            require_shared_memory(workers, batches_ahead(share), images_and_labels)
 
     def _num_workers(self) -> int:
         return num_workers(

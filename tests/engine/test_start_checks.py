@@ -1,5 +1,6 @@
 """A machine that is too small is told before the first step."""
 
+import mmap
 import shutil
 from collections import namedtuple
 from pathlib import Path
@@ -33,14 +34,20 @@ def test_a_disk_must_hold_the_checkpoints(monkeypatch):
 
 
 def test_shared_memory_must_hold_what_workers_have_ready(monkeypatch, tmp_path):
-    """Two workers with two batches of 10 MB ready and one in hand: 60 MB."""
+    """Two workers with two batches of 10 MB ready and one in hand: 60 MB. A tensor has whole pages,
+    so that of three bytes in three tensors is 3 pages; without that it would wait for ever."""
     monkeypatch.setattr(start_checks, "SHARED_MEMORY", tmp_path)
-    with_free(monkeypatch, 60_000_000)
-    start_checks.require_shared_memory(2, 2, 10_000_000)
+    with_free(monkeypatch, 6 * 9_998_336)
+    start_checks.require_shared_memory(2, 2, [9_998_336])
     with_free(monkeypatch, 1 << 20)
     with pytest.raises(RunError, match="has 1 MB free; 2 loader workers may need 57 MB.*shm-size"):
-        start_checks.require_shared_memory(2, 2, 10_000_000)
-    start_checks.require_shared_memory(0, 2, 10_000_000)  # no workers, no need
+        start_checks.require_shared_memory(2, 2, [9_998_336])
+    start_checks.require_shared_memory(0, 2, [9_998_336])  # no workers, no need
+    with_free(monkeypatch, 18 * mmap.PAGESIZE)
+    start_checks.require_shared_memory(2, 2, [1, 1, 1])
+    with_free(monkeypatch, 18 * mmap.PAGESIZE - 1)
+    with pytest.raises(RunError):
+        start_checks.require_shared_memory(2, 2, [1, 1, 1])
 
 
 @pytest.mark.parametrize(
