@@ -163,7 +163,14 @@ CONDITIONS = (
 
 
 # Of Detectron2's main alone, by its last name, as 0.6 does not have the key.
-ONLY_MAIN = {"REPEAT_SQRT": Fate(NONE, "only for a sampler by class")}
+_SOFTMAX = "the region head here has the softmax of the paper, over classes and background"
+ONLY_MAIN = {
+    "REPEAT_SQRT": Fate(NONE, "only for a sampler by class"),
+    "USE_SIGMOID_CE": Fate(REFUSED, _SOFTMAX),
+    "USE_FED_LOSS": Fate(REFUSED, _SOFTMAX),
+    "FED_LOSS_FREQ_WEIGHT_POWER": Fate(NONE, "only with USE_FED_LOSS True"),
+    "FED_LOSS_NUM_CLASSES": Fate(NONE, "only with USE_FED_LOSS True"),
+}
 
 
 def fate_of(key: str, cfg: Any = None) -> Fate:

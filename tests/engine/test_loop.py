@@ -176,7 +176,7 @@ def test_a_signal_ends_after_the_step_with_a_checkpoint(tmp_path):
 
 def test_resume_without_a_checkpoint_is_refused(tmp_path):
     """F40."""
-    with pytest.raises(RunError, match="has no checkpoint to resume"):
+    with pytest.raises(RunError, match="has no whole checkpoint to resume"):
         resume(make_loop(), make_run(tmp_path / "r"))
 
 
