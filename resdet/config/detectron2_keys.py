@@ -112,6 +112,17 @@ _BOX_HEAD = tuple(
 _CLIPPING = tuple(
     f"SOLVER.CLIP_GRADIENTS.{name}" for name in ("CLIP_TYPE", "CLIP_VALUE", "NORM_TYPE")
 )
+
+
+def _has_schedule(name: str) -> Callable[[Any], bool]:
+    return lambda cfg: bool(name == cfg.SOLVER.LR_SCHEDULER_NAME)
+
+
+# Of Detectron2's main alone, as `ONLY_MAIN`.
+_ONLY_MAINS_SCHEDULES = {
+    "BASE_LR_END": "WarmupCosineLR",
+    "NUM_DECAYS": "WarmupStepWithFixedGammaLR",
+}
 CONDITIONS = (
     Condition(("MODEL.RESNETS.",), is_stock, "only for Detectron2's own ResNet; MODEL.NET is ours"),
     Condition(
@@ -149,6 +160,14 @@ CONDITIONS = (
         lambda cfg: cfg.SOLVER.LR_SCHEDULER_NAME != "WarmupCosineLR",
         "only where the rate falls in steps",
     ),
+    *(
+        Condition(
+            (f"SOLVER.{name}",),
+            _has_schedule(schedule),
+            f"only with SOLVER.LR_SCHEDULER_NAME {schedule}",
+        )
+        for name, schedule in _ONLY_MAINS_SCHEDULES.items()
+    ),
     Condition(
         ("SOLVER.WARMUP_FACTOR", "SOLVER.WARMUP_METHOD"),
         lambda cfg: cfg.SOLVER.WARMUP_ITERS > 0,
@@ -166,6 +185,8 @@ CONDITIONS = (
 _SOFTMAX = "the region head here has the softmax of the paper, over classes and background"
 ONLY_MAIN = {
     "REPEAT_SQRT": Fate(NONE, "only for a sampler by class"),
+    "FLOAT32_PRECISION": Fate(REFUSED, "set ENGINE.TF32"),
+    "RESCALE_INTERVAL": Fate(REFUSED, "the rate after the warm-up is that of its step"),
     "USE_SIGMOID_CE": Fate(REFUSED, _SOFTMAX),
     "USE_FED_LOSS": Fate(REFUSED, _SOFTMAX),
     "FED_LOSS_FREQ_WEIGHT_POWER": Fate(NONE, "only with USE_FED_LOSS True"),
