@@ -28,6 +28,7 @@ from detectron2.engine import HookBase
 from detectron2.utils import comm
 
 from resdet import profile
+from resdet.engine import machine_limits
 from resdet.engine.start_checks import size_in_words
 from resdet.errors import Interrupted, RunError, TrainingStopped
 from resdet.run import layout
@@ -78,10 +79,11 @@ def save(
                 failed = _write(path, state)
     if failed:
         last, free = newest(folder), _free(folder)
+        is_full = free < need or machine_limits.is_full(RuntimeError(failed))
         raise TrainingStopped(
             f"checkpoint {path} could not be written ({size_in_words(need)} needed, "
             f"{size_in_words(free)} free): {failed}. Last good: {last.name if last else 'none'}. "
-            f"{'Free space' if free < need else 'Repair that'} and run the same command with "
+            f"{'Free space' if is_full else 'Repair that'} and run the same command with "
             "--resume."
         )
     for old in _numbered(folder)[: -max(keep, 2)]:
