@@ -10,10 +10,12 @@ from __future__ import annotations
 import contextlib
 import gc
 import math
+import multiprocessing.queues
 import os
 import signal
 import sys
 import threading
+import traceback
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, ClassVar
@@ -128,6 +130,18 @@ def start_worker(worker: int) -> None:
         sys.modules["cv2"].setNumThreads(1)
     if _CAN_WAIT:
         threading.Thread(target=_end_with_the_trainer, daemon=True).start()
+    if torch.utils.data.get_worker_info() is not None:
+        # Threads of a worker hand its batches over. Where one cannot (no shared memory, no file
+        # handles) Python prints why, and the trainer would wait for that batch for ever.
+        multiprocessing.queues.Queue._on_queue_feeder_error = staticmethod(_end_for)  # type: ignore[attr-defined]
+        sys.excepthook = lambda kind, error, trace: _end_for(error)
+
+
+def _end_for(error: BaseException, batch: Any = None) -> None:
+    """Ends this worker, which the trainer notices."""
+    traceback.print_exception(error)
+    sys.stderr.flush()
+    os._exit(1)
 
 
 def _end_with_the_trainer() -> None:

@@ -140,6 +140,29 @@ def test_a_silent_worker_is_an_error_after_a_while(monkeypatch):
     assert not worker.is_alive()
 
 
+class _NotHandedOver(torch.utils.data.Dataset):
+    """Gives what cannot be handed over, or fails in a thread that hands over."""
+
+    def __init__(self, fails: str):
+        self.fails = fails
+
+    def __len__(self):
+        return 2
+
+    def __getitem__(self, index):
+        if self.fails == "thread":
+            data_workers.sys.excepthook(OSError, OSError("Too many open files"), None)
+        return lambda: index  # no function can be pickled
+
+
+@pytest.mark.parametrize("fails", ["batch", "thread"])
+def test_a_worker_that_cannot_hand_over_ends_and_is_noticed(fails):
+    """As without shared memory or file handles; torch's own would be waited for without end."""
+    batches = iter(data_workers.Loader(_NotHandedOver(fails), 1, 1, collate_fn=lambda items: items))
+    with pytest.raises(RuntimeError, match="DataLoader worker .* exited unexpectedly"):
+        next(batches)
+
+
 class Numbers(torch.utils.data.Dataset):
     """Sample n is a batch's input drawn from n."""
 
