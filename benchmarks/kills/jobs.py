@@ -206,7 +206,10 @@ def _checkpoint(run: Path) -> dict[str, Any]:
 def _weights(path: Path) -> dict[str, Any]:
     if path.suffix == ".safetensors":
         return dict(load_file(path))
-    return dict(torch.load(path, map_location="cpu", weights_only=True))
+    content = dict(torch.load(path, map_location="cpu", weights_only=True))
+    # Which run a file is of differs from run to run.
+    content.pop("run", None)
+    return content
 
 
 def _metrics(run: Path) -> list[dict[str, Any]]:

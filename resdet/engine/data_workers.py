@@ -15,7 +15,6 @@ import os
 import signal
 import sys
 import threading
-import traceback
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, ClassVar
@@ -25,6 +24,7 @@ from detectron2.utils import comm
 
 from resdet.engine.machine_limits import is_full
 from resdet.errors import DataError, TrainingStopped
+from resdet.printable import show
 from resdet.stop_signals import SIGNALS
 
 # More are limited by memory and disk.
@@ -139,7 +139,7 @@ def start_worker(worker: int) -> None:
 
 def _end_for(error: BaseException, batch: Any = None) -> None:
     """Ends this worker, which the trainer notices."""
-    traceback.print_exception(error)
+    show(f"a loader worker ends: {type(error).__name__}: {error}", error=True)
     sys.stderr.flush()
     os._exit(1)
 
@@ -149,6 +149,20 @@ def _end_with_the_trainer() -> None:
     while signal.sigwaitinfo(SIGNALS).si_pid != os.getppid():
         pass
     os._exit(0)
+
+
+@contextlib.contextmanager
+def no_word_of_workers() -> Iterator[None]:
+    """Workers that end meanwhile raise nothing: torch's handler would, wherever the process is."""
+    if threading.current_thread() is not threading.main_thread() or not hasattr(signal, "SIGCHLD"):
+        yield
+        return
+    before = signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+    try:
+        yield
+    finally:
+        # None is a handler that Python did not set.
+        signal.signal(signal.SIGCHLD, signal.SIG_DFL if before is None else before)
 
 
 def why_lost(error: Exception) -> str:

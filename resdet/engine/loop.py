@@ -24,7 +24,7 @@ from detectron2.utils.events import EventStorage
 from torch import nn
 
 from resdet import profile
-from resdet.engine.data_workers import why_lost
+from resdet.engine.data_workers import no_word_of_workers, why_lost
 from resdet.engine.parallel import is_lost_peer
 from resdet.errors import ConfigError, DataError, TrainingStopped
 
@@ -183,9 +183,10 @@ class Loop(TrainerBase):
                 self._steps(start_iter, max_iter)
             except BaseException:
                 # What ended the training is what counts, and writers may fail for the same reason.
-                self.end_workers()
-                with contextlib.suppress(Exception):
-                    self.after_train()
+                with no_word_of_workers():
+                    self.end_workers()
+                    with contextlib.suppress(Exception):
+                        self.after_train()
                 raise
             self.end_workers()
             self.after_train()
@@ -208,9 +209,10 @@ class Loop(TrainerBase):
             self.is_alone = self.is_alone or stopped is not error
             # Once the step is taken its checkpoint is the hooks' affair, not the one before it.
             if not self._step_taken:
-                self._undo_statistics()
-                for hook in self._hooks:
-                    getattr(hook, "on_stop", lambda: None)()
+                with no_word_of_workers():
+                    self._undo_statistics()
+                    for hook in self._hooks:
+                        getattr(hook, "on_stop", lambda: None)()
             raise stopped from None
 
     def end_workers(self) -> None:

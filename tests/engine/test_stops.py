@@ -1,6 +1,7 @@
 """What stops a training keeps a true state: signals to the group, full disks, lost images."""
 
 import errno
+import itertools
 import json
 import os
 import signal
@@ -83,6 +84,41 @@ def test_images_that_cannot_be_read_stop_before_the_step(tmp_path, error, words)
     train(reference, make_run(tmp_path / "reference"), 0, 3)
     expected, output = reference.model.state_dict(), again.model.state_dict()
     assert all(torch.equal(output[name], expected[name]) for name in expected)
+
+
+@pytest.mark.skipif(not hasattr(signal, "SIGCHLD"), reason="this system has no SIGCHLD")
+def test_a_second_worker_that_ends_does_not_cut_the_saving_short(tmp_path, monkeypatch):
+    """torch raises from a signal's handler, wherever the process is: as here, while the statistics
+    go back and the checkpoint is written."""
+
+    def died(number, frame):
+        raise RuntimeError("DataLoader worker (pid 7) is killed by signal: Killed.")
+
+    before = signal.signal(signal.SIGCHLD, died)
+    loop = make_loop()
+    batches, undo, save = loop.batches, loop._undo_statistics, checkpoint.save
+
+    def broken(start):
+        yield from itertools.islice(batches(start), 3)
+        os.kill(os.getpid(), signal.SIGCHLD)
+
+    def another(work):
+        def noticed(*args, **options):
+            os.kill(os.getpid(), signal.SIGCHLD)
+            return work(*args, **options)
+
+        return noticed
+
+    loop.batches, loop._undo_statistics = broken, another(undo)
+    monkeypatch.setattr(checkpoint, "save", another(save))
+    run = make_run(tmp_path / "r")
+    try:
+        with pytest.raises(TrainingStopped, match="of step 3 could not be read: .*pid 7"):
+            train(loop, run, 0, 10)
+        assert signal.getsignal(signal.SIGCHLD) is died
+    finally:
+        signal.signal(signal.SIGCHLD, before)
+    assert resume(make_loop(), run) == 3
 
 
 def test_a_worker_that_the_signal_ended_is_no_fault(tmp_path):
