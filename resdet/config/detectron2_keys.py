@@ -119,7 +119,7 @@ def _has_schedule(name: str) -> Callable[[Any], bool]:
 
 
 # Of Detectron2's main alone, as `ONLY_MAIN`.
-_ONLY_MAINS_SCHEDULES = {
+ONLY_MAINS_SCHEDULES = {
     "BASE_LR_END": "WarmupCosineLR",
     "NUM_DECAYS": "WarmupStepWithFixedGammaLR",
 }
@@ -166,7 +166,7 @@ CONDITIONS = (
             _has_schedule(schedule),
             f"only with SOLVER.LR_SCHEDULER_NAME {schedule}",
         )
-        for name, schedule in _ONLY_MAINS_SCHEDULES.items()
+        for name, schedule in ONLY_MAINS_SCHEDULES.items()
     ),
     Condition(
         ("SOLVER.WARMUP_FACTOR", "SOLVER.WARMUP_METHOD"),

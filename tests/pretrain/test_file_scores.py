@@ -71,7 +71,7 @@ def test_a_foreign_classifier_is_scored_by_its_origins_rules(place):
     again = scored(place, *opts)
     assert again.returncode == 0, again.stderr
     other = scored(place, "MODEL.WEIGHTS", "trunk.pth")
-    assert other.returncode == 2 and "the run of another classifier" in other.stderr
+    assert other.returncode == 2 and "the run of another model" in other.stderr
 
 
 def test_our_own_file_brings_classes_input_and_crops(place):

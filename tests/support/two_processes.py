@@ -69,6 +69,8 @@ def main(folder: Path) -> None:
     # In one piece: `print` writes the line break apart, and the other's line may come between.
     sys.stdout.write(json.dumps({**found, "mean": mean.tolist()}) + "\n")
     sys.stdout.flush()
+    # As in engine.processes: the group that Detectron2 keeps would end with the interpreter.
+    comm._get_global_gloo_group.cache_clear()
     torch.distributed.destroy_process_group()
 
 
