@@ -179,6 +179,17 @@ def train_det(parser: argparse.ArgumentParser) -> None:
 
 
 def pretrain_cls(parser: argparse.ArgumentParser) -> None:
+    instead = parser.add_mutually_exclusive_group()
+    instead.add_argument(
+        "--explain",
+        action="store_true",
+        help="print what would be done and why, without the data; train nothing",
+    )
+    instead.add_argument(
+        "--estimate",
+        action="store_true",
+        help="take a few steps, print the time, memory and disk of the whole, keep nothing",
+    )
     _training(parser, "imagenet_resnet50")
 
 

@@ -7,9 +7,10 @@ import logging
 from pathlib import Path
 from typing import Any
 
+import torch
 from detectron2.utils import comm
 
-from resdet import weights
+from resdet import nets, weights
 from resdet.cli import training_command
 from resdet.cli.arguments import pretrain_cls as add_arguments  # noqa: F401 as all commands have
 from resdet.config import (
@@ -17,6 +18,7 @@ from resdet.config import (
     data_options,
     net_options,
     presets,
+    pretraining_keys,
     refuse_keys_of_other,
     refuse_late_flags,
 )
@@ -27,6 +29,8 @@ from resdet.engine.profiling import profiled
 from resdet.engine.speed.torch_compile import require_compiler
 from resdet.errors import ConfigError, RunError
 from resdet.pretrain.file_scores import crops_of, load_classifier, score_file
+from resdet.pretrain.recipe.mean_image import MeanImage
+from resdet.pretrain.recipe.start_estimate import Plan
 from resdet.pretrain.set_scores import in_words
 from resdet.pretrain.trainer import Pretraining
 from resdet.printable import show
@@ -63,10 +67,17 @@ def _main(args: argparse.Namespace) -> int:
     cfg = config.cfg
     if config_file == DEFAULT_CONFIG and not args.eval_only:
         logging.getLogger().warning(IMAGENET_HINT)
+    if args.eval_only and (args.explain or args.estimate):
+        raise ConfigError(
+            "--explain and --estimate are about a training, and --eval-only trains nothing. Leave "
+            "one of the two out."
+        )
     name = Path(config_file).stem if config_file else f"score_{Path(cfg.MODEL.WEIGHTS).stem}"
     source = training_command.run_of_best(args, config, name, layout.BEST_CLASSIFIER)
     training_command.decide_resume(args, name)
     refuse_keys_of_other(config, "pretrain_cls")
+    if not args.eval_only:
+        pretraining_keys.settle(config, processes=comm.get_world_size())
     training_command.refuse_part_of_nothing(cfg)
     folder_path = training_command.folder_of(args, name)
     file = _file_to_score(config, folder_path, args, source)
@@ -74,8 +85,14 @@ def _main(args: argparse.Namespace) -> int:
     if file is not None and not (folder_path / layout.RUN).exists():
         _fill_from_card(config, file)
     _check(cfg)
+    if args.explain:
+        if comm.is_main_process():
+            show(explain(config))
+        return 0
     trains = () if file is not None else (cfg.PRETRAIN.TRAIN,)
     catalog.require([s for s in (*trains, cfg.PRETRAIN.VAL, cfg.PRETRAIN.TEST) if s])
+    if args.estimate:
+        return _estimate(args, config, folder_path)
     with training_command.run_folder(args, config, "classification", name) as folder:
         if source:
             training_command.record_best(folder, source, config)
@@ -92,6 +109,46 @@ def _main(args: argparse.Namespace) -> int:
         show(f"{data_set}: {in_words(errors)}")
     own = folder.path / layout.CLASSIFIER
     show(f"classifier with its card: {own}" if own.exists() else f"run folder: {folder.path}")
+    return 0
+
+
+def explain(config: Config) -> str:
+    """What would be done and why, without data: the plan, and every key that is not a default.
+
+    Raises:
+        ConfigError: there is no such net.
+    """
+    cfg = config.cfg
+    options = net_options(cfg)
+    try:
+        with torch.device("meta"):
+            net = nets.build(cfg.MODEL.NET.NAME, **options)
+    except ValueError as error:
+        raise ConfigError(f"MODEL.NET: {error}") from None
+    tests = ", ".join(s for s in (cfg.PRETRAIN.VAL, cfg.PRETRAIN.TEST) if s)
+    lines = [
+        f"Train {cfg.MODEL.NET.NAME} on {cfg.PRETRAIN.TRAIN}, on {cfg.MODEL.DEVICE}; test on "
+        f"{tests or 'no set'}.",
+        *Plan.of_config(cfg, net).lines(),
+        "Time and memory: the same command with --estimate instead of --explain.",
+        "",
+        config.explain(),
+    ]
+    return "\n".join(lines)
+
+
+def _estimate(args: argparse.Namespace, config: Config, folder: Path) -> int:
+    """Prints the plan and what a few steps show; the folder for them is removed."""
+    args.output = f"{folder}.estimate"
+    args.resume = False
+    with training_command.run_folder(args, config, "classification", folder.name) as run:
+        plan, found = _trainer(config, run).estimate()
+        comm.synchronize()
+        if comm.is_main_process():
+            run.discard()
+    if comm.is_main_process():
+        show("\n".join(plan.lines()))
+        show(found.line())
     return 0
 
 
@@ -181,4 +238,6 @@ def _score_only(config: Config, folder: Run) -> dict:
     tensors, card = weights.load(path)
     training_command.refuse_other_runs_weights(path, card.training.get("run"), folder.info["id"])
     weights.transfer(trainer.net, tensors, where=str(path), optional=())
+    # The one that it was trained with: the training images may have changed since.
+    trainer.mean_image = MeanImage.of_input(card.input)
     return trainer.score()

@@ -172,7 +172,35 @@ def _add_pretrain_keys(cfg: CfgNode) -> None:
     pretrain.FLIP = True
     # AlexNet's colour augmentation: standard deviation of alpha; 0 = off (paper: 0.1).
     pretrain.COLOR_STD = 0.0
-    # Training images over which BN statistics are recomputed at the end; 0 = off.
+    # Mean image of the training set, subtracted pixel by pixel instead of MODEL.PIXEL_MEAN: "off",
+    # "on" (every image must have CROP x CROP pixels, as CIFAR's; PIXEL_MEAN must not be stated).
+    pretrain.MEAN_IMAGE = "off"
+    # Share of the label that is spread over all classes in the loss, 0 to below 1; 0 = off.
+    pretrain.LABEL_SMOOTHING = 0.0
+    # alpha of the Beta distribution by which pairs of images are mixed (mixup), or a rectangle of
+    # one is put into the other (CutMix); both: one or the other in each step. 0 = off.
+    pretrain.MIXUP_ALPHA = 0.0
+    pretrain.CUTMIX_ALPHA = 0.0
+    # Weights and BN statistics averaged over the steps: average = EMA_DECAY * average +
+    # (1 - EMA_DECAY) * weights, in every EMA_STEPS-th step, from the end of the warm-up on. The
+    # average is what is scored and kept. 0 to below 1; 0 = off.
+    pretrain.EMA_DECAY = 0.0
+    pretrain.EMA_STEPS = 1
+    # The rate is multiplied by SOLVER.GAMMA when the error does not fall any more, instead of at
+    # SOLVER.STEPS (which must be ()). "off", "val" (top-1 error of PRETRAIN.VAL), or "train" (mean
+    # top-1 error of the training batches since the last measurement).
+    pretrain.PLATEAU = "off"
+    # Steps from one measurement of that error to the next, beginning after the warm-up.
+    pretrain.PLATEAU_PERIOD = 5000
+    # An error counts as lower where it is more than so many points of percent below the lowest.
+    pretrain.PLATEAU_THRESHOLD = 0.1
+    # Measurements in a row that may not be lower; the next such one lowers the rate.
+    pretrain.PLATEAU_PATIENCE = 5
+    # The rate stays at SOLVER.WARMUP_FACTOR of itself until the mean top-1 training error of the
+    # last 100 steps is below this, in percent (SOLVER.WARMUP_ITERS must be 0). 0 = off.
+    pretrain.WARMUP_UNTIL_ERROR = 0.0
+    # Training images over which BN statistics are recomputed at the end; 0 = off, -1 = all of them,
+    # each once.
     pretrain.BN_IMAGES = 0
     # Decoded images stay in memory when the set needs at most so many MB; 0 = off. Loader workers
     # share the room, each keeping its own: workers 0 suit a cache best (ENGINE.WORKERS auto).
@@ -241,6 +269,8 @@ ALLOWED: dict[str, tuple[Any, ...]] = {
     "SOLVER.SCALE_LR": ("", "linear", "keep"),
     "PRETRAIN.AUGMENTATION": ("paper", "area", "pad", "none"),
     "PRETRAIN.SCALED_DECODE": ("off", "on"),
+    "PRETRAIN.MEAN_IMAGE": ("off", "on"),
+    "PRETRAIN.PLATEAU": ("off", "val", "train"),
     "DATASETS.VOC_DIFFICULT": ("keep", "drop"),
     "DATASETS.VOC_ORIGIN": (1, 0),
     # Another one of Detectron2's would be read as RGB.

@@ -82,6 +82,7 @@ MOST_THREADS = 4 * (os.cpu_count() or 1)
 _NATURAL = (_number(0), "0 or more")
 _POSITIVE = (_number(1), "1 or more")
 _SHARE = (_number(0, 1), "0 to 1")
+_BELOW_1 = (lambda v: 0 <= v < 1, "0 or more, below 1")
 _ABOVE = (_number(0, without_low=True), "a number above 0")
 # In pixels, of what an image is resized to: two gigabytes of one image in float32 are none.
 LONGEST_SIDE = 16_384
@@ -193,7 +194,7 @@ RANGES: dict[str, tuple[Check, str]] = {
     "SOLVER.MAX_ITER": _POSITIVE,
     "SOLVER.STEPS": (_falling_rate_steps, "steps of 0 or more, rising"),
     "SOLVER.GAMMA": (_number(0, 1e6), "0 or more"),
-    "SOLVER.MOMENTUM": (lambda v: 0 <= v < 1, "0 or more, below 1"),
+    "SOLVER.MOMENTUM": _BELOW_1,
     "SOLVER.WEIGHT_DECAY": (_number(0, 1e6), "0 or more"),
     "SOLVER.WARMUP_ITERS": _NATURAL,
     "SOLVER.WARMUP_FACTOR": (_number(0, 1), "0 to 1"),
@@ -227,7 +228,16 @@ RANGES: dict[str, tuple[Check, str]] = {
     "PRETRAIN.CROP": _SIDE,
     "PRETRAIN.TEST_SIDE": _SIDE,
     "PRETRAIN.JITTER": (_all(_SIDE[0], least=2, most=2), "two numbers of pixels"),
-    "PRETRAIN.BN_IMAGES": _NATURAL,
+    "PRETRAIN.BN_IMAGES": (_number(-1), "-1 (all) or more"),
+    "PRETRAIN.LABEL_SMOOTHING": _BELOW_1,
+    "PRETRAIN.MIXUP_ALPHA": (_number(0, 1e6), "0 or more"),
+    "PRETRAIN.CUTMIX_ALPHA": (_number(0, 1e6), "0 or more"),
+    "PRETRAIN.EMA_DECAY": _BELOW_1,
+    "PRETRAIN.EMA_STEPS": _POSITIVE,
+    "PRETRAIN.PLATEAU_PERIOD": _POSITIVE,
+    "PRETRAIN.PLATEAU_THRESHOLD": (_number(0, 100), "0 to 100"),
+    "PRETRAIN.PLATEAU_PATIENCE": _NATURAL,
+    "PRETRAIN.WARMUP_UNTIL_ERROR": (_number(0, 100), "0 to 100"),
     "PRETRAIN.CACHE_MB": _NATURAL,
     "PRETRAIN.COLOR_STD": (_number(0, 1e6), "0 or more"),
 }

@@ -14,6 +14,7 @@ import logging
 import math
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -53,6 +54,11 @@ class Loop(TrainerBase):
         clip_norm: gradients are scaled down to this total norm; 0 = off.
         split: batch to the parts that pass through the model one after the other, each with its
             share of the batch; gradients add up. Without it the whole batch passes at once.
+        beside: by name, modules that hooks change and checkpoints hold, such as an average of the
+            model.
+
+    Attributes:
+        last_rows: losses, "metric/…" and "data_time" of the last step, by process.
     """
 
     def __init__(
@@ -67,6 +73,7 @@ class Loop(TrainerBase):
         describe: Callable[[Batch], str] = lambda batch: "?",
         clip_norm: float = 0.0,
         split: Callable[[Batch], Sequence[tuple[float, Batch]]] = lambda batch: [(1.0, batch)],
+        beside: Mapping[str, nn.Module] = MappingProxyType({}),
     ):
         super().__init__()
         self.model = model
@@ -78,14 +85,14 @@ class Loop(TrainerBase):
         self.describe = describe
         self.clip_norm = clip_norm
         self.split = split
+        self.beside = dict(beside)
+        self.last_rows: Sequence[Mapping[str, float]] = ()
         # Statistics of live norms as they were before the step: a loss that is not finite has
         # spoiled them by the time it is seen.
-        norms = (m for m in model.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm))
-        buffers = [b for m in norms for b in m.buffers()]
-        self._statistics = [b for b in buffers if b.is_floating_point()]
+        self._statistics = _statistics_of(model)
         self._statistics_before = [b.clone() for b in self._statistics]
         # How many batches the statistics are of.
-        self._counts = [b for b in buffers if not b.is_floating_point()]
+        self._counts = _statistics_of(model, counts=True)
         self._counts_before = [b.clone() for b in self._counts]
         self._stream: Iterator[Batch] | None = None
         self._last_totals: list[float] = []
@@ -100,7 +107,7 @@ class Loop(TrainerBase):
     @property
     def statistics(self) -> list[torch.Tensor]:
         """Buffers of the live norms, which differ from process to process."""
-        return self._statistics
+        return self._statistics + [b for m in self.beside.values() for b in _statistics_of(m)]
 
     @property
     def seconds(self) -> float:
@@ -117,13 +124,19 @@ class Loop(TrainerBase):
             "optimizer": self.optimizer.state_dict(),
             "scheduler": self.scheduler.state_dict(),
             "iteration": self.iter,
+            **({"beside": beside} if (beside := self._beside_states()) else {}),
         }
+
+    def _beside_states(self) -> dict[str, Any]:
+        return {name: module.state_dict() for name, module in self.beside.items()}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         model = getattr(self.model, "module", self.model)
         model.load_state_dict(state["model"])
         self.optimizer.load_state_dict(state["optimizer"])
         self.scheduler.load_state_dict(state["scheduler"])
+        for name, module in self.beside.items():
+            module.load_state_dict(state["beside"][name])
         self.start_iter = self.iter = state["iteration"]
         self._earlier = state.get("record", {})
         self._seconds_before = float(self._earlier.get("seconds", 0.0))
@@ -274,6 +287,7 @@ class Loop(TrainerBase):
             # From here on the state is no longer the one before, also where this is cut short.
             self._step_taken = True
             self.optimizer.step()
+        self.last_rows = rows
         self._record(rows)
 
     def _add_gradients(self, part: Batch, share: float, is_last: bool) -> Losses:
@@ -356,6 +370,12 @@ class Loop(TrainerBase):
         mean = {n.removeprefix("metric/"): float(np.mean([r[n] for r in rows])) for n in names}
         mean["data_time"] = max(r["data_time"] for r in rows)
         self.storage.put_scalars(**mean)
+
+
+def _statistics_of(model: nn.Module, *, counts: bool = False) -> list[torch.Tensor]:
+    """Means and variances of live norms, or how many batches they are of."""
+    norms = (m for m in model.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm))
+    return [b for m in norms for b in m.buffers() if b.is_floating_point() != counts]
 
 
 def _as_stopped(error: Exception, step: int) -> TrainingStopped | None:

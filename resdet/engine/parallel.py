@@ -6,6 +6,7 @@ import os
 import time
 import uuid
 from datetime import timedelta
+from typing import TypeVar
 
 import torch
 from detectron2.utils import comm
@@ -79,6 +80,14 @@ def is_lost_peer(error: Exception) -> bool:
     """Whether an exchange failed because another process of the group is gone."""
     several = comm.get_world_size() > 1
     return several and any(sign in str(error) for sign in LOST_PEER)
+
+
+T = TypeVar("T")
+
+
+def gathered(value: T) -> list[T]:
+    """The value of each process, in the order of ranks; tensors on the CPU."""
+    return [value] if comm.get_world_size() == 1 else list(comm.all_gather(value))
 
 
 def distributed(model: nn.Module) -> nn.Module:

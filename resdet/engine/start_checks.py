@@ -27,26 +27,35 @@ BESIDE_BYTES = 100 << 20
 MOST_OPEN_FILES = 65_536
 
 
-def require_disk(folder: Path, model: nn.Module, keep: int, *, keeps_best: bool = False) -> None:
+def weight_bytes(model: nn.Module) -> int:
+    """Of parameters and buffers."""
+    tensors = [*model.parameters(), *model.buffers()]
+    return sum(t.numel() * t.element_size() for t in tensors)
+
+
+def require_disk(
+    folder: Path, model: nn.Module, keep: int, *, keeps_best: bool = False, averages: int = 0
+) -> None:
     """Room for the checkpoints that are kept, one that is being written, and the final file.
 
     Args:
         keep: ENGINE.KEEP_CHECKPOINTS.
         keeps_best: TEST.BEST_METRIC is on: one more file of weights, and one while it is written.
+        averages: of the weights, kept beside them in a checkpoint.
 
     Raises:
         RunError: the disk of `folder` has less; states both.
     """
-    tensors = [*model.parameters(), *model.buffers()]
-    weights = sum(t.numel() * t.element_size() for t in tensors)
+    weights = weight_bytes(model)
     # A checkpoint has the weights and SGD's momentum.
+    checkpoint = (2 + averages) * weights
     results = weights * (3 if keeps_best else 1)
-    need = (max(keep, 2) + 1) * 2 * weights + results + BESIDE_BYTES
+    need = (max(keep, 2) + 1) * checkpoint + results + BESIDE_BYTES
     free = shutil.disk_usage(folder).free
     if free < need:
         raise RunError(
             f"the disk of {folder} has {size_in_words(free)} free; this training needs about "
-            f"{size_in_words(need)} ({max(keep, 2)} checkpoints of {size_in_words(2 * weights)}, "
+            f"{size_in_words(need)} ({max(keep, 2)} checkpoints of {size_in_words(checkpoint)}, "
             "one more while it is written, and the result). Free space, or choose another --output."
         )
 

@@ -10,13 +10,14 @@ Not for: mean and std, which are subtracted on the device (`trainer`).
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 import torch
 from PIL import Image
 
 from resdet.data.images.resize import Region
+from resdet.pretrain.recipe.mean_image import MeanImage
 
 KINDS = ("paper", "area", "pad", "none")
 
@@ -31,6 +32,9 @@ _EIGENVECTORS = np.array(
 class TrainCrop:
     """A crop of `crop` x `crop` pixels, augmented by the recipe PRETRAIN.AUGMENTATION.
 
+    A `mean_image` is subtracted from the image first and the crop is float32: for kinds that do not
+    resize, without colours.
+
     Raises:
         ValueError: `kind` is not one of `KINDS`.
     """
@@ -40,6 +44,7 @@ class TrainCrop:
     jitter: tuple[int, int]
     flip: bool
     color_std: float
+    mean_image: MeanImage | None = field(default=None, compare=False)
 
     def __post_init__(self) -> None:
         if self.kind not in KINDS:
@@ -50,6 +55,8 @@ class TrainCrop:
     def __call__(self, image: np.ndarray, generator: np.random.Generator | None) -> np.ndarray:
         """The crop of a whole image."""
         assert generator is not None
+        if self.mean_image is not None:
+            image = self.mean_image.taken_from(image)
         if self.kind == "paper":
             image = resize_shorter(image, self._side(generator))
             image = random_crop(image, self.crop, generator)
@@ -64,7 +71,7 @@ class TrainCrop:
     @property
     def has_region(self) -> bool:
         """Whether the crop is a part of the image at another size; with zeros around, it is not."""
-        return self.kind != "pad"
+        return self.kind != "pad" and self.mean_image is None
 
     def region(self, size: tuple[int, int], generator: np.random.Generator) -> Region:
         """The part of an image of (width, height) that is the crop, before `finish`."""
@@ -126,9 +133,15 @@ def centre_corner(width: int, height: int, crop: int) -> tuple[int, int]:
     return round((width - crop) / 2), round((height - crop) / 2)
 
 
-def centre_crop(image: np.ndarray, side: int, crop: int) -> np.ndarray:
-    """The centre `crop` x `crop` of the image with shorter side `side` (1-crop test)."""
-    return centre_of(resize_shorter(image, side), crop)
+def centre_crop(
+    image: np.ndarray, side: int, crop: int, mean_image: MeanImage | None = None
+) -> np.ndarray:
+    """The centre `crop` x `crop` of the image with shorter side `side` (1-crop test).
+
+    With a mean image it is float32 less that, and the image must be square.
+    """
+    image = resize_shorter(image, side)
+    return centre_of(mean_image.taken_from(image) if mean_image else image, crop)
 
 
 def centre_of(image: np.ndarray, crop: int) -> np.ndarray:

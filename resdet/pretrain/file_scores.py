@@ -23,6 +23,7 @@ from resdet.data.records import with_labels_of
 from resdet.engine.speed.precision import Precision
 from resdet.engine.versions import versions
 from resdet.errors import ConfigError, WeightsError
+from resdet.pretrain.recipe.mean_image import MeanImage, require_square
 from resdet.pretrain.set_scores import Preparation, score_sets
 from resdet.run import layout
 from resdet.run.folder import Run, utc_now
@@ -117,7 +118,11 @@ def score_file(
     net.to(cfg.MODEL.DEVICE)
     if precision.channels_last:
         net.to(memory_format=torch.channels_last)
-    scores = score_sets(cfg, net, Preparation(cfg, precision), sets)
+    mean_image = MeanImage.of_input(card.input)
+    if mean_image is not None:
+        for data in sets.values():
+            require_square(data)
+    scores = score_sets(cfg, net, Preparation(cfg, precision), sets, mean_image)
     if not comm.is_main_process():
         return scores
     run.write(layout.CARD, card.to_dict())
@@ -197,6 +202,11 @@ def _with_classes(data: Any, card: Card, outputs: int, file: WeightFile) -> Any:
 
 def _refuse_crop(net: torch.nn.Module, crop: int, card: Card) -> None:
     """Raises ConfigError where the net takes no image of this size, as VGG's fc6 and ViTs."""
+    if card.input.mean_image and crop != card.input.size:
+        raise ConfigError(
+            f"PRETRAIN.CROP is {crop}, and the card of {card.net} has a mean for each pixel of "
+            f"{card.input.size} x {card.input.size}: leave PRETRAIN.CROP out."
+        )
     net.eval()
     try:
         with torch.no_grad():

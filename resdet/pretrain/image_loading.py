@@ -5,6 +5,8 @@ Not for: what lies in the set (`resdet.data`).
 
 from __future__ import annotations
 
+import itertools
+import math
 from collections.abc import Callable, Iterator
 
 import numpy as np
@@ -102,7 +104,7 @@ class Crops(torch.utils.data.Dataset):
 
 
 def collate(items: list[tuple[np.ndarray, int, int]]) -> Batch:
-    """Images (N, 3, H, W) uint8, labels (N,), indices."""
+    """Images (N, 3, H, W) uint8 (float32 less a mean image), labels (N,), indices."""
     images = torch.from_numpy(np.stack([crop for crop, _, _ in items])).permute(0, 3, 1, 2)
     return images, torch.tensor([label for _, label, _ in items]), [i for _, _, i in items]
 
@@ -121,6 +123,29 @@ def train_batches(
     order = SampleOrder(len(crops), seed)
     mine = (batch[rank::world_size] for batch in order.batches(batch_size, start))
     share = batch_size // world_size
+    return iter(Loader(crops, num_workers, share, batch_sampler=mine, collate_fn=collate))
+
+
+def batches_of_one_epoch(
+    crops: Crops,
+    *,
+    batch_size: int,
+    seed: int,
+    num_workers: int,
+    rank: int = 0,
+    world_size: int = 1,
+) -> Iterator[Batch]:
+    """Every image once, augmented as in the first epoch; each process takes its share of a batch.
+
+    Batches are of nearly equal size, at most `batch_size`, so that none is a rest of one image.
+    """
+    order = SampleOrder(len(crops), seed)
+    samples = list(itertools.islice(order.samples(), len(crops)))
+    number = math.ceil(len(samples) / batch_size)
+    bounds = [len(samples) * i // number for i in range(number + 1)]
+    whole = (samples[start:end] for start, end in itertools.pairwise(bounds))
+    mine = [part for batch in whole if (part := batch[rank::world_size])]
+    share = max(1, batch_size // world_size)
     return iter(Loader(crops, num_workers, share, batch_sampler=mine, collate_fn=collate))
 
 

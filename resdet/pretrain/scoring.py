@@ -1,26 +1,21 @@
-"""Top-1 and top-5 error of a classifier, and its final BN statistics.
+"""Top-1 and top-5 error of a classifier.
 
 Not for: multi-crop protocols; a number here is 1-crop.
 """
 
 from __future__ import annotations
 
-import logging
-import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import torch
 from detectron2.utils import comm
-from fvcore.nn.precise_bn import get_bn_modules, update_bn_stats
 from torch import nn
 
 from resdet import profile
 from resdet.engine.evaluation import evaluating
 from resdet.errors import CheckFailed
 from resdet.pretrain.image_loading import Batch
-
-logger = logging.getLogger("resdet.pretrain")
 
 Prepare = Callable[[torch.Tensor], torch.Tensor]
 
@@ -77,48 +72,3 @@ def score(
         "top5_error": 100.0 * sum(g[1] for g in gathered) / expected,
         "images": {"expected": expected, "evaluated": len(every), "missing": 0},
     }
-
-
-def recompute_bn_statistics(
-    net: nn.Module, batches: Iterable[Batch], prepare: Prepare, num_batches: int
-) -> int:
-    """Means and variances of every BN layer over training images; gives the number of layers.
-
-    The paper (appendix A) does so before it freezes them for detection. fvcore's precise BN gives
-    the statistics of the whole population, not a moving average.
-    """
-    layers = len(get_bn_modules(net.train()))
-    if layers:
-        with profile.section("statistics of norms", "batch"):
-            images = _with_progress(profile.stepwise(batches), num_batches)
-            update_bn_stats(_Prepared(net, prepare), images, num_batches)
-    return layers
-
-
-def _with_progress(batches: Iterable[Batch], total: int) -> Iterator[torch.Tensor]:
-    """The images of each batch, with a line with ETA at most every ten seconds."""
-    start = last_line = time.monotonic()
-    for done, (images, _, _) in enumerate(batches, 1):
-        yield images
-        now = time.monotonic()
-        if now - last_line > 10:
-            last_line = now
-            seconds = (now - start) / done
-            logger.info(
-                "statistics of norms: %d of %d batches, %.3f s a batch, eta %.0f s",
-                done,
-                total,
-                seconds,
-                seconds * (total - done),
-            )
-
-
-class _Prepared(nn.Module):
-    def __init__(self, net: nn.Module, prepare: Prepare):
-        super().__init__()
-        self.net = net
-        self.prepare = prepare
-
-    def forward(self, images: torch.Tensor) -> torch.Tensor:
-        with profile.span("forward"):
-            return self.net(self.prepare(images))

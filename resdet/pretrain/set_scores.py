@@ -19,13 +19,17 @@ from resdet.engine.data_workers import num_workers
 from resdet.engine.speed.precision import Precision
 from resdet.pretrain import augment
 from resdet.pretrain.image_loading import Crops, test_batches
+from resdet.pretrain.recipe.mean_image import MeanImage
 from resdet.pretrain.scoring import score
 
 logger = logging.getLogger("resdet.pretrain")
 
 
 class Preparation:
-    """(N, 3, H, W) uint8 RGB to the net's input, in the config's colour order, on its device."""
+    """(N, 3, H, W) RGB to the net's input, in the config's colour order, on its device.
+
+    Images are uint8; those of float32 are less a mean image (`recipe.mean_image`).
+    """
 
     def __init__(self, cfg: Any, precision: Precision):
         device = cfg.MODEL.DEVICE
@@ -38,16 +42,27 @@ class Preparation:
         images = images.to(self.mean.device, non_blocking=True)
         if self.is_bgr:
             images = images.flip(1)
+        if images.is_floating_point():
+            return self.precision.input(images / self.std)
         return self.precision.input((images - self.mean).div_(self.std))
 
 
 def score_sets(
-    cfg: Any, net: nn.Module, prepare: Preparation, sets: Mapping[str, Any]
+    cfg: Any,
+    net: nn.Module,
+    prepare: Preparation,
+    sets: Mapping[str, Any],
+    mean_image: MeanImage | None = None,
 ) -> dict[str, Any]:
     """1-crop errors on every set, by name; raises CheckFailed as `scoring.score`."""
     scores = {}
     for name, images in sets.items():
-        crop = functools.partial(_test_crop, side=cfg.PRETRAIN.TEST_SIDE, crop=cfg.PRETRAIN.CROP)
+        crop = functools.partial(
+            _test_crop,
+            side=cfg.PRETRAIN.TEST_SIDE,
+            crop=cfg.PRETRAIN.CROP,
+            mean_image=mean_image,
+        )
         batches = test_batches(
             Crops(images, crop),
             batch_size=cfg.SOLVER.IMS_PER_BATCH,
@@ -72,6 +87,11 @@ def in_words(errors: Mapping[str, Any]) -> str:
 
 
 def _test_crop(
-    image: np.ndarray, generator: np.random.Generator | None, *, side: int, crop: int
+    image: np.ndarray,
+    generator: np.random.Generator | None,
+    *,
+    side: int,
+    crop: int,
+    mean_image: MeanImage | None,
 ) -> np.ndarray:
-    return augment.centre_crop(image, side, crop)
+    return augment.centre_crop(image, side, crop, mean_image)

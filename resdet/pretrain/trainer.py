@@ -9,9 +9,10 @@ Not for: what happens to the file afterwards (`resdet.detect`).
 
 from __future__ import annotations
 
-import dataclasses
+import itertools
 import logging
-from collections.abc import Iterator, Mapping
+import math
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -41,13 +42,25 @@ from resdet.engine.start_checks import processes_here, require_disk, require_sha
 from resdet.engine.versions import versions
 from resdet.errors import ConfigError, WeightsError
 from resdet.pretrain import augment
-from resdet.pretrain.image_loading import Batch, Crops, train_batches
-from resdet.pretrain.scoring import rank_of, recompute_bn_statistics
+from resdet.pretrain.classifier_card import card_of
+from resdet.pretrain.first_weights import start_from_weights
+from resdet.pretrain.image_loading import Batch, Crops, batches_of_one_epoch, train_batches
+from resdet.pretrain.recipe.error_schedule import ErrorRule, ErrorSchedule, RateByError
+from resdet.pretrain.recipe.label_mixing import LabelMixing
+from resdet.pretrain.recipe.mean_image import input_of
+from resdet.pretrain.recipe.norm_statistics import recompute_bn_statistics
+from resdet.pretrain.recipe.start_estimate import (
+    LEFT_OUT,
+    MEASURED,
+    Estimate,
+    Plan,
+    StepCost,
+)
+from resdet.pretrain.recipe.weight_average import WeightAverage, average_of
+from resdet.pretrain.scoring import rank_of
 from resdet.pretrain.set_scores import Preparation, score_sets
 from resdet.run import layout
 from resdet.run.folder import Run, utc_now
-from resdet.weights.cards import norm_of_net
-from resdet.weights.resolve import WeightFile
 
 logger = logging.getLogger("resdet.pretrain")
 
@@ -92,6 +105,7 @@ class Pretraining:
             self.net.to(memory_format=torch.channels_last)
         if cfg.ENGINE.ACTIVATION_CHECKPOINTING == "on":
             recompute_blocks(self.net.get_submodule(s.name) for s in self.net.stages())
+        self.input, self.mean_image = input_of(cfg, self.train_set, self.test_sets.values())
         self.prepare = Preparation(cfg, self.precision)
         self.crops = Crops(
             self.train_set,
@@ -101,80 +115,39 @@ class Pretraining:
                 jitter=tuple(cfg.PRETRAIN.JITTER),
                 flip=cfg.PRETRAIN.FLIP,
                 color_std=cfg.PRETRAIN.COLOR_STD,
+                mean_image=self.mean_image,
             ),
             cfg.SEED,
             cache_mb=cfg.PRETRAIN.CACHE_MB,
             by_region=cfg.PRETRAIN.SCALED_DECODE == "on",
         )
-        self._statistics = "moving average"
-        self._scores: dict[str, Any] = {}
         optimizer = with_fused_step(build_optimizer(cfg, self.net), cfg.ENGINE.FUSED_OPTIMIZER)
         self.model = distributed(self.net)
-        self.logits = compiled(self._logits, cfg.ENGINE.COMPILE, cfg.MODEL.DEVICE)
+        recipe = cfg.PRETRAIN
+        self.mixing = LabelMixing(
+            recipe.MIXUP_ALPHA, recipe.CUTMIX_ALPHA, len(self.train_set.classes)
+        )
+        forward = self._logits if self.mixing.is_off else self.model
+        self.logits = compiled(forward, cfg.ENGINE.COMPILE, cfg.MODEL.DEVICE)
+        self.average = average_of(self.net, recipe.EMA_DECAY) if recipe.EMA_DECAY > 0 else None
+        schedule, rule = build_lr_scheduler(cfg, optimizer), ErrorRule.of_config(cfg)
+        # What is scored while it trains, and how its statistics came about.
+        self.scored = self.net if self.average is None else self.average.module
+        self.statistics = "moving average"
+        # The step of the last scores, and these by set.
+        self._scores: tuple[int, dict[str, Any]] = (-1, {})
         self.loop = Loop(
             self.model,
             optimizer,
-            build_lr_scheduler(cfg, optimizer),
+            schedule if rule.is_off else ErrorSchedule(optimizer, schedule, rule),
             self._losses,
             self._batches,
             seed=cfg.SEED,
             describe=lambda batch: ", ".join(map(self.train_set.name_of, batch[2][:8])),
             clip_norm=cfg.ENGINE.CLIP_GRADIENT_NORM,
             split=self._split,
+            beside={"average": self.average} if self.average else {},
         )
-
-    def _start_from_weights(self) -> str | None:
-        """Puts MODEL.WEIGHTS into the net, every tensor counted; gives their SHA-256.
-
-        The last layer starts fresh where the classes are others.
-
-        Raises:
-            WeightsError: a tensor is missing, left over or of another shape. ConfigError: their
-                input differs from the config's.
-        """
-        where = self.cfg.MODEL.WEIGHTS
-        if not where:
-            return None
-        file = WeightFile(where, self.cfg.MODEL.WEIGHTS_PART or None)
-        tensors, card = file.load()
-        if aside := file.left_aside():
-            logger.info("%s: %s", where, aside)
-        stated = (
-            self.cfg.INPUT.FORMAT,
-            tuple(self.cfg.MODEL.PIXEL_MEAN),
-            tuple(self.cfg.MODEL.PIXEL_STD),
-        )
-        theirs = (card.input.color_order, tuple(card.input.mean), tuple(card.input.std))
-        if stated != theirs:
-            raise ConfigError(
-                f"INPUT.FORMAT, MODEL.PIXEL_MEAN and MODEL.PIXEL_STD are {stated}, but the card of "
-                f"{where} has {theirs}. Use the card's."
-            )
-        if card.norm.get("folded"):
-            raise ConfigError(
-                f"The norms of {where} are folded into its convolutions: they can only stay "
-                "frozen, and a classifier trains them. Use weights with their statistics."
-            )
-        self._refuse_other_arithmetic(card, where)
-        new = list(self.cfg.TRANSFER.NEW)
-        if card.classes != self.train_set.classes:
-            new.append("linear.*")
-        received = weights.transfer(self.net, tensors, where=where, declared_new=tuple(new))
-        logger.info("%s: %s\n%s", where, received, received.table())
-        self.run.write(layout.TRANSFER, {"file": where, **received.to_dict()})
-        return card.tensors_sha256 or None
-
-    def _refuse_other_arithmetic(self, card: weights.Card, where: str) -> None:
-        """Options that change what the same tensors compute, and no shape (F20, F21)."""
-        for option, key in (("stride_in_1x1", "STRIDE_IN_1X1"), ("norm_eps", "NORM_EPS")):
-            theirs, ours = card.net_options.get(option), self.net_options.get(option)
-            is_told = option == "norm_eps" or None not in (theirs, ours)
-            if is_told and theirs != ours:
-                own = "0.0" if option == "norm_eps" else "the family's"
-                raise ConfigError(
-                    f"MODEL.NET.{key} is {own if ours is None else ours}, but the card of {where} "
-                    f"has {own if theirs is None else theirs}. Use the card's."
-                )
 
     # -- what the loop calls --------------------------------------------------------------
 
@@ -194,19 +167,34 @@ class Pretraining:
         parts = passes(len(images), self.cfg.ENGINE.IMAGES_PER_PASS)
         return [(share, (images[s], labels[s], indices[s])) for share, s in parts]
 
+    def _epoch(self) -> Iterator[Batch]:
+        return batches_of_one_epoch(
+            self.crops,
+            batch_size=self.cfg.SOLVER.IMS_PER_BATCH,
+            seed=self.cfg.SEED,
+            num_workers=self._num_workers(),
+            rank=comm.get_rank(),
+            world_size=comm.get_world_size(),
+        )
+
     def _logits(self, images: torch.Tensor) -> torch.Tensor:
         logits: torch.Tensor = self.model(self.prepare(images))
         return logits
 
     def _losses(self, batch: Batch) -> dict[str, torch.Tensor]:
         images, labels, _ = batch
-        labels = labels.to(self.prepare.mean.device, non_blocking=True)
+        labels = targets = labels.to(self.prepare.mean.device, non_blocking=True)
+        if not self.mixing.is_off:
+            images, targets = self.mixing(self.prepare(images), labels)
+            images, labels = self.precision.input(images), targets.argmax(1)
         with self.precision.autocast():
             logits = self.logits(images)
         logits = logits.float()
         wrong = (rank_of(logits.detach(), labels) >= 1).sum()
         error = 100.0 * wrong.double() / len(labels)
-        return {"loss_cls": F.cross_entropy(logits, labels), "metric/train_top1_error": error}
+        smoothing = self.cfg.PRETRAIN.LABEL_SMOOTHING
+        loss = F.cross_entropy(logits, targets, label_smoothing=smoothing)
+        return {"loss_cls": loss, "metric/train_top1_error": error}
 
     # -- the whole -------------------------------------------------------------------------
 
@@ -220,7 +208,7 @@ class Pretraining:
         best = self._best_model()
         self._require_room(keeps_best=best is not None)
         if not resuming:
-            self.run.update(parent=self._start_from_weights())
+            self.run.update(parent=start_from_weights(self))
         data = self.train_set
         described = {"name": data.name, "hash": data.hash, "images": len(data)}
         sets = [{**described, "files": hash_of_files(len(data.files), data.files.__getitem__)}]
@@ -235,9 +223,12 @@ class Pretraining:
             keep=cfg.ENGINE.KEEP_CHECKPOINTS,
             disk_wait=cfg.ENGINE.DISK_WAIT,
         )
+        plan = self.plan(start)
         self.loop.register_hooks(
             [
+                StepCost(plan, cfg.MODEL.DEVICE, self._report),
                 hooks.IterationTimer(),
+                *self._hooks_of_recipe(),
                 Schedule(),
                 checkpoints,
                 Evaluation(self.run, cfg.TEST.EVAL_PERIOD, self._scalars, best),
@@ -255,13 +246,17 @@ class Pretraining:
         )
         settings = ", ".join(self._settings_of_speed()) or "all keys off"
         logger.info("speed: %s (docs/speed.md has what each key does)", settings)
+        logger.info("plan\n%s", "\n".join(plan.lines()))
         self.run.update(state="training", net=self._describe_net(), train_sets=sets)
         self.loop.train(start, cfg.SOLVER.MAX_ITER)
         seconds = self.loop.seconds
         self.run.update(train_seconds=seconds)
+        if self.average is not None:
+            self.net.load_state_dict(self.average.module.state_dict())
         with lost_images_stop():
             self._recompute_statistics()
             scores = self.score()
+        self.scored, self._scores = self.net, (cfg.SOLVER.MAX_ITER, scores)
         if comm.is_main_process():
             self._hand_over(scores, seconds)
             if best:
@@ -284,19 +279,75 @@ class Pretraining:
         )
 
     def _write_best(self, path: Path, record: Record) -> None:
-        card = self.card(self._scores, record["step"], self.loop.seconds)
-        card = dataclasses.replace(card, training={**card.training, "best": record})
-        weights.save(path, self.net.state_dict(), card)
+        scores = {name: known for name, known in self._scores[1].items() if name in self.test_sets}
+        card = card_of(self, scores, record["step"], self.loop.seconds, best=record)
+        weights.save(path, self.scored.state_dict(), card)
+
+    def _hooks_of_recipe(self) -> list[hooks.HookBase]:
+        """What the recipe's keys do after a step, before anything is scored or written."""
+        cfg, found = self.cfg, []
+        if self.average is not None:
+            found.append(
+                WeightAverage(
+                    self.average,
+                    self.net,
+                    period=cfg.PRETRAIN.EMA_STEPS,
+                    warmup=cfg.SOLVER.WARMUP_ITERS,
+                )
+            )
+        if isinstance(self.loop.scheduler, ErrorSchedule):
+            batch = cfg.SOLVER.IMS_PER_BATCH
+            found.append(RateByError(self.loop.scheduler, self.run, self._val_error, batch))
+        return found
+
+    def plan(self, start: int = 0) -> Plan:
+        """What is to be done from this step on."""
+        return Plan.of_config(
+            self.cfg,
+            self.net,
+            start=start,
+            images=len(self.train_set),
+            test_images=(
+                len(self.test_sets.get(self.cfg.PRETRAIN.VAL, ())),
+                sum(map(len, self.test_sets.values())),
+            ),
+        )
+
+    def _report(self, estimate: Estimate) -> None:
+        logger.info(estimate.line())
+        self.run.update(estimate=estimate.to_dict())
+
+    def estimate(self) -> tuple[Plan, Estimate]:
+        """The plan, and what a few steps show; nothing is kept.
+
+        Raises:
+            TrainingStopped: a step cannot be taken.
+        """
+        self._require_room(keeps_best=False)
+        start_from_weights(self)
+        plan = self.plan()
+        cost = StepCost(plan, self.cfg.MODEL.DEVICE)
+        # Without the schedule, which ends at MAX_ITER: a rate changes no cost.
+        self.loop.register_hooks([cost])
+        self.loop.train(0, LEFT_OUT + MEASURED)
+        return plan, cost.found
 
     def _require_room(self, *, keeps_best: bool) -> None:
         """Raises RunError where disk or shared memory is too small."""
         cfg = self.cfg
-        require_disk(self.run.path, self.net, cfg.ENGINE.KEEP_CHECKPOINTS, keeps_best=keeps_best)
+        require_disk(
+            self.run.path,
+            self.net,
+            cfg.ENGINE.KEEP_CHECKPOINTS,
+            keeps_best=keeps_best,
+            averages=0 if self.average is None else 1,
+        )
         batch = cfg.SOLVER.IMS_PER_BATCH
         workers = processes_here(comm.get_world_size()) * self._num_workers()
+        pixel = 3 * (4 if self.mean_image else 1)
         # Each process trains on its share of a batch, and scores whole ones.
         for share in (batch // comm.get_world_size(), batch):
-            images_and_labels = (3 * cfg.PRETRAIN.CROP**2 * share, 8 * share)
+            images_and_labels = (pixel * cfg.PRETRAIN.CROP**2 * share, 8 * share)
             require_shared_memory(workers, batches_ahead(share), images_and_labels)
 
     def _num_workers(self) -> int:
@@ -325,77 +376,55 @@ class Pretraining:
             "parameters": nets.parameters(self.net),
         }
 
-    def _statistics_batches(self) -> int:
-        """Whole batches in PRETRAIN.BN_IMAGES, one at least unless it is off."""
-        images, batch_size = self.cfg.PRETRAIN.BN_IMAGES, self.cfg.SOLVER.IMS_PER_BATCH
-        return max(1, images // batch_size) if images else 0
-
     def _recompute_statistics(self) -> None:
-        batch_size = self.cfg.SOLVER.IMS_PER_BATCH
-        num_batches = self._statistics_batches()
-        if num_batches == 0:
+        images, batch_size = self.cfg.PRETRAIN.BN_IMAGES, self.cfg.SOLVER.IMS_PER_BATCH
+        if images == 0:
             return
+        if images > 0:
+            number = max(1, images // batch_size)  # whole batches
+            batches: Iterator[Batch] = itertools.islice(self._batches(0), number)
+        else:
+            number = math.ceil(len(self.train_set) / batch_size)
+            batches = self._epoch()
         with self.precision.autocast():
-            layers = recompute_bn_statistics(self.net, self._batches(0), self.prepare, num_batches)
-        average_buffers(self.net)
-        self._statistics = f"over {num_batches * batch_size} training images"
-        logger.info("statistics of %d BN layers over %d images", layers, num_batches * batch_size)
+            layers, seen = recompute_bn_statistics(self.net, batches, self.prepare, number)
+        self.statistics = f"over {seen} training images"
+        logger.info("statistics of %d BN layers over %d images", layers, seen)
 
-    def score(self, images: int = 0) -> dict[str, Any]:
-        """1-crop errors on every test set, or on so many images of each (`part_of`)."""
+    def score(self) -> dict[str, Any]:
+        """1-crop errors on every test set."""
         average_buffers(self.net)
-        sets = [part_of(data, images) for data in self.test_sets.values()]
-        scores = score_sets(self.cfg, self.net, self.prepare, {data.name: data for data in sets})
-        if not images:
-            self._scores = scores
-        return scores
+        return score_sets(self.cfg, self.net, self.prepare, self.test_sets, self.mean_image)
+
+    def _score_now(self, sets: Iterable[ClassificationSet]) -> dict[str, Any]:
+        """The errors while it trains, by set; a second call in one step does not score again."""
+        step, known = self._scores
+        known = known if step == self.loop.storage.iter else {}
+        chosen = {data.name: data for data in sets}
+        missing = {name: data for name, data in chosen.items() if name not in known}
+        average_buffers(self.scored)
+        scores = score_sets(self.cfg, self.scored, self.prepare, missing, self.mean_image)
+        every = {**known, **scores}
+        self._scores = (self.loop.storage.iter, every)
+        return {name: every[name] for name in chosen}
 
     def _scalars(self) -> dict[str, float]:
-        return _scalars_of(self.score(self.cfg.TEST.EVAL_IMAGES))
+        """Of every test set, or of so many images of each (`part_of`)."""
+        images = self.cfg.TEST.EVAL_IMAGES
+        return _scalars_of(self._score_now(part_of(d, images) for d in self.test_sets.values()))
+
+    def _val_error(self) -> float:
+        """Of the whole set, as TEST.EVAL_IMAGES may change on a resume."""
+        data = self.test_sets[self.cfg.PRETRAIN.VAL]
+        scalars = _scalars_of(self._score_now([data]))
+        self.loop.storage.put_scalars(**scalars, smoothing_hint=False)
+        return scalars[f"{data.name}/top1_error"]
 
     def _hand_over(self, scores: dict[str, Any], seconds: float) -> None:
-        card = self.card(scores, self.cfg.SOLVER.MAX_ITER, seconds)
+        card = card_of(self, scores, self.cfg.SOLVER.MAX_ITER, seconds)
         card = weights.save(self.run.path / layout.CLASSIFIER, self.net.state_dict(), card)
         self.run.write(layout.CARD, card.to_dict())
         self.run.write(layout.CLASSIFICATION, scores)
-
-    def card(self, scores: dict[str, Any], steps: int, seconds: float) -> weights.Card:
-        """Provenance and conventions of the net as it stands after `steps`."""
-        cfg = self.cfg
-        main: dict[str, Any] = next(iter(scores.values()), {})
-        has_norm = any(isinstance(m, torch.nn.BatchNorm2d) for m in self.net.modules())
-        return weights.Card(
-            net=cfg.MODEL.NET.NAME,
-            net_options=self.net_options,
-            input=weights.Input(
-                cfg.INPUT.FORMAT,
-                tuple(cfg.MODEL.PIXEL_MEAN),
-                tuple(cfg.MODEL.PIXEL_STD),
-                cfg.PRETRAIN.CROP,
-                cfg.INPUT.EXIF,
-            ),
-            classes=self.train_set.classes,
-            norm={**norm_of_net(self.net), "statistics": self._statistics}
-            if has_norm
-            else {"kind": "none"},
-            data={
-                "name": self.train_set.name,
-                "images": len(self.train_set),
-                "hash": self.train_set.hash,
-            },
-            metrics={k: main[k] for k in SCALARS if k in main},
-            training={
-                "samples": steps * cfg.SOLVER.IMS_PER_BATCH,
-                "iterations": steps,
-                "seconds": round(seconds, 1),
-                "seed": cfg.SEED,
-                "run": self.run.info["id"],
-            },
-            config=cfg.dump(),
-            parent=self.run.info.get("parent"),
-            versions=versions(),
-            created=utc_now(),
-        )
 
 
 def _scalars_of(scores: Mapping[str, Mapping[str, Any]]) -> dict[str, float]:

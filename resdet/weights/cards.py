@@ -12,6 +12,8 @@ Not for: the card of a foreign file that has none of these (`origins.habits`).
 
 from __future__ import annotations
 
+import base64
+import binascii
 import dataclasses
 import json
 import math
@@ -20,6 +22,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import numpy.typing as npt
 from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
@@ -40,10 +44,15 @@ MOST_BYTES = 64 << 20
 class Input:
     """How an image becomes input: (pixel - mean) / std, per channel, in `color_order`.
 
+    A net may have been trained with a mean for each pixel. It is part of the input then, for images
+    of its size; elsewhere (a detector, whose images have any size) `mean` is used: the mean image's
+    own mean, as detectors on He et al.'s weights do.
+
     Attributes:
         color_order: "RGB" or "BGR"; also the order of `mean` and `std`.
         mean, std: three numbers each, for pixel values in [0, 255].
         size: side of the square crop that the classifier was trained on, in pixels.
+        mean_image: size x size x 3 float32 values, little-endian, as base64; "" = none.
     """
 
     color_order: str
@@ -51,6 +60,38 @@ class Input:
     std: tuple[float, ...]
     size: int = 224
     exif: str = "apply"
+    mean_image: str = ""
+
+    @classmethod
+    def of_mean_image(
+        cls,
+        color_order: str,
+        image: npt.NDArray[np.float32],
+        std: tuple[float, ...],
+        exif: str = "apply",
+    ) -> Input:
+        """With a mean for each pixel: (side, side, 3) in `color_order`."""
+        mean = tuple(float(v) for v in image.mean((0, 1), dtype=np.float64))
+        text = base64.b64encode(image.astype("<f4").tobytes()).decode("ascii")
+        return cls(color_order, mean, std, len(image), exif, text)
+
+    def mean_image_array(self) -> npt.NDArray[np.float32] | None:
+        """(size, size, 3) in `color_order`; None without one."""
+        if not self.mean_image:
+            return None
+        values = np.frombuffer(base64.b64decode(self.mean_image, validate=True), "<f4")
+        return values.reshape(self.size, self.size, 3).astype(np.float32)
+
+    def turned(self) -> Input:
+        """The same in the other colour order."""
+        order = "BGR" if self.color_order == "RGB" else "RGB"
+        std = tuple(reversed(self.std))
+        image = self.mean_image_array()
+        if image is not None:
+            return Input.of_mean_image(order, image[:, :, ::-1], std, self.exif)
+        return dataclasses.replace(
+            self, color_order=order, mean=tuple(reversed(self.mean)), std=std
+        )
 
     @classmethod
     def of_unit_range(cls, mean: Iterable[Any], std: Iterable[Any], size: int) -> Input:
@@ -74,6 +115,14 @@ class Input:
             )
         if not isinstance(self.size, int) or self.size < 1:
             raise ValueError(f"size is {self.size!r}, expected pixels, 1 or more")
+        try:
+            image = self.mean_image_array()
+        except (binascii.Error, ValueError, TypeError) as error:
+            raise ValueError(
+                f"mean_image is not base64 of {self.size} x {self.size} x 3 float32 values: {error}"
+            ) from None
+        if image is not None and not np.isfinite(image).all():
+            raise ValueError("mean_image holds values that are not finite")
 
 
 @dataclass(frozen=True)
@@ -113,7 +162,11 @@ class Card:
     version: int = CARD_VERSION
 
     def to_dict(self) -> dict[str, Any]:
-        return dataclasses.asdict(self)
+        values = dataclasses.asdict(self)
+        if not self.input.mean_image:
+            # A card without one reads as before this field was there.
+            del values["input"]["mean_image"]
+        return values
 
     def to_json(self) -> str:
         return json_text(self.to_dict())

@@ -173,16 +173,9 @@ def flipped(tensors: Tensors, card: Card) -> tuple[Tensors, Card]:
             "the first layer is not known: --color cannot turn it."
         )
     (name,) = first
-    order = "BGR" if card.input.color_order == "RGB" else "RGB"
-    turned = dataclasses.replace(
-        card.input,
-        color_order=order,
-        mean=tuple(reversed(card.input.mean)),
-        std=tuple(reversed(card.input.std)),
-    )
     return (
         {**tensors, name: tensors[name].flip(1).contiguous()},
-        dataclasses.replace(card, input=turned),
+        dataclasses.replace(card, input=card.input.turned()),
     )
 
 

@@ -14,7 +14,7 @@ import hashlib
 import json
 import logging
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -43,6 +43,7 @@ from resdet.pretrain.file_scores import crops_of, load_net
 from resdet.pretrain.protocols.class_order import with_outputs
 from resdet.pretrain.protocols.scoring import score_images
 from resdet.pretrain.protocols.view_protocol import RESIZES, ViewProtocol, make_protocol
+from resdet.pretrain.recipe.mean_image import MeanImage, require_square
 from resdet.pretrain.set_scores import Preparation
 from resdet.run import layout
 from resdet.run.folder import Run
@@ -134,6 +135,8 @@ def _scored(
         classes=args.classes,
         known={"ImageNet (sorted wnids)": sorted_wnids()},
     )
+    if card.input.mean_image:
+        require_square(data)
     fingerprint = _fingerprint(file, card, data, protocol, options)
     digest = hashlib.sha256(json.dumps(fingerprint, sort_keys=True).encode()).hexdigest()
     stem = f"{member.title}-{short_name(data.name)}-{protocol.tag}-{digest[:12]}"
@@ -172,6 +175,7 @@ def _score(
         _preparation(card, device),
         path.with_suffix(".parts"),
         fingerprint,
+        mean_image=MeanImage.of_input(card.input),
         batch_size=args.batch_size,
         workers=_workers(args, data, device),
     )
@@ -252,13 +256,21 @@ def _fingerprint(
         "tensors": file.digest,
         "net": card.net,
         "net_options": card.net_options,
-        "input": asdict(card.input),
+        "input": _input_facts(card),
         "classes": hashlib.sha256(json.dumps(data.classes).encode()).hexdigest(),
         "data_hash": data.hash,
         "protocol": protocol.to_dict(),
         "reading": {"sixteen_bit": options.sixteen_bit, "alpha_over": options.alpha_over},
     }
     return dict(json.loads(json.dumps(facts)))
+
+
+def _input_facts(card: Card) -> dict[str, Any]:
+    facts = dict(card.to_dict()["input"])
+    if card.input.mean_image:
+        # Its digest is enough, and short.
+        facts["mean_image"] = hashlib.sha256(card.input.mean_image.encode()).hexdigest()
+    return facts
 
 
 def _require_own(path: Path, fingerprint: dict[str, Any]) -> None:

@@ -99,6 +99,21 @@ def other_exif(card: Card, exif: str) -> str:
     )
 
 
+def mean_image_left_out(card: Card) -> str:
+    """A warning where the classifier had a mean for each pixel, and a detector has one per channel.
+
+    He et al.'s own weights were trained so, and Detectron2 runs them with the mean image's mean.
+    """
+    if not card.input.mean_image:
+        return ""
+    mean = ", ".join(f"{value:.3f}" for value in card.input.mean)
+    return (
+        f"the weights were trained with a mean for each pixel of {card.input.size} x "
+        f"{card.input.size}; images of a detector have any size: its mean per channel is taken "
+        f"({mean})."
+    )
+
+
 def of_net(net: nets.Net, backbone: str = "", region_heads: str = "") -> dict[str, Any]:
     """Which maps RPN and region heads take, and how many cells the net's own tail takes.
 

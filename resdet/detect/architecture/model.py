@@ -41,6 +41,8 @@ def fill_from_weights_and_net(config: Config, card: Card | None) -> nets.Net | N
         config.fill(keys, f"the card of {cfg.MODEL.WEIGHTS}")
         if warning := derived_keys.other_exif(card, cfg.INPUT.EXIF):
             logger.warning(warning)
+        if warning := derived_keys.mean_image_left_out(card):
+            logger.warning(warning)
         if card.norm.get("folded") and cfg.MODEL.NET.NORM == "BN":
             raise ConfigError(
                 f"MODEL.NET.NORM is BN, but the norms of {cfg.MODEL.WEIGHTS} are folded into its "

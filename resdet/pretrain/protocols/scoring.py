@@ -28,6 +28,7 @@ from resdet.pretrain.protocols.dense_form import DenseForm
 from resdet.pretrain.protocols.score_parts import ScoreParts
 from resdet.pretrain.protocols.view_protocol import ViewProtocol
 from resdet.pretrain.protocols.views import ViewReader, Views
+from resdet.pretrain.recipe.mean_image import MeanImage
 from resdet.pretrain.scoring import Prepare
 
 logger = logging.getLogger("resdet.pretrain")
@@ -43,6 +44,7 @@ def score_images(
     folder: Path,
     fingerprint: dict[str, Any],
     *,
+    mean_image: MeanImage | None = None,
     batch_size: int = 32,
     workers: int = 0,
 ) -> tuple[np.ndarray, ScoreParts]:
@@ -50,8 +52,9 @@ def score_images(
 
     Args:
         data: with one class per output of the net.
-        prepare: (N, 3, H, W) uint8 RGB to the net's input.
+        prepare: (N, 3, H, W) uint8 RGB, float32 with a mean image, to the net's input.
         fingerprint: all that decides the numbers; parts of another one are removed.
+        mean_image: the net's, where it was trained with one; images must be square then.
         batch_size: images of one process at once; of 10-crop and dense a tenth, at least one.
 
     Returns:
@@ -70,7 +73,7 @@ def score_images(
     ) as parts:
         mine = parts.left()[comm.get_rank() :: comm.get_world_size()]
         share = batch_size if protocol.kind == "centre" else max(1, batch_size // 10)
-        reader = ViewReader(data, protocol, mine)
+        reader = ViewReader(data, protocol, mine, mean_image)
         loader = Loader(reader, workers, share, batch_size=share, collate_fn=list)
         progress = Progress(f"{data.name}, {protocol.kind}", len(mine), logger)
         began, done = time.monotonic(), 0

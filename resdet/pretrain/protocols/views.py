@@ -13,12 +13,19 @@ from resdet import profile
 from resdet.data.records import ClassificationSet
 from resdet.pretrain.augment import centre_corner, centre_of, resize_shorter
 from resdet.pretrain.protocols.view_protocol import ViewProtocol
+from resdet.pretrain.recipe.mean_image import MeanImage
 
 Views = list[np.ndarray]
 
 
-def views_of(image: np.ndarray, protocol: ViewProtocol) -> Views:
+def views_of(
+    image: np.ndarray, protocol: ViewProtocol, mean_image: MeanImage | None = None
+) -> Views:
     """The views of an (H, W, 3) image, uint8 RGB.
+
+    Args:
+        mean_image: subtracted after resizing, before padding, as in training: the views are
+            float32 then. The image must be square.
 
     Returns:
         centre: one array (1, crop, crop, 3). 10-crop: one of (5, crop, crop, 3), without the
@@ -26,9 +33,14 @@ def views_of(image: np.ndarray, protocol: ViewProtocol) -> Views:
         size one of (1, H', W', 3) with that shorter side.
     """
     resample = Image.Resampling[protocol.resize.upper()]
+
+    def of_side(side: int) -> np.ndarray:
+        resized = resize_shorter(image, side, resample)
+        return mean_image.taken_from(resized, resample) if mean_image else resized
+
     if protocol.kind == "dense":
-        return [resize_shorter(image, size, resample)[None] for size in protocol.sizes]
-    image = resize_shorter(image, protocol.side, resample)
+        return [of_side(size)[None] for size in protocol.sizes]
+    image = of_side(protocol.side)
     if protocol.kind == "centre":
         return [centre_of(image, protocol.crop)[None]]
     return [five_crops(image, protocol.crop, protocol.pad)]
@@ -38,7 +50,7 @@ def five_crops(image: np.ndarray, crop: int, pad: int) -> np.ndarray:
     """(5, crop, crop, 3): the corners and the centre of the image.
 
     Args:
-        pad: black pixels that are put on each of the four sides first.
+        pad: zeros (black, or the mean image) that are put on each of the four sides first.
     """
     if pad:
         image = np.pad(image, ((pad, pad), (pad, pad), (0, 0)))
@@ -51,10 +63,17 @@ def five_crops(image: np.ndarray, crop: int, pad: int) -> np.ndarray:
 class ViewReader(torch.utils.data.Dataset[tuple[int, Views]]):
     """(number of the image, its views) for each of `numbers`."""
 
-    def __init__(self, images: ClassificationSet, protocol: ViewProtocol, numbers: list[int]):
+    def __init__(
+        self,
+        images: ClassificationSet,
+        protocol: ViewProtocol,
+        numbers: list[int],
+        mean_image: MeanImage | None = None,
+    ):
         self.images = images
         self.protocol = protocol
         self.numbers = numbers
+        self.mean_image = mean_image
 
     def __len__(self) -> int:
         return len(self.numbers)
@@ -64,4 +83,4 @@ class ViewReader(torch.utils.data.Dataset[tuple[int, Views]]):
         with profile.span(profile.DECODE):
             image = self.images.read(number)
         with profile.span(profile.AUGMENT):
-            return number, views_of(image, self.protocol)
+            return number, views_of(image, self.protocol, self.mean_image)

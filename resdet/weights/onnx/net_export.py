@@ -258,6 +258,11 @@ def _export(
     normalised_input: bool,
 ) -> Exported:
     require_packages()
+    if card.input.mean_image and not normalised_input:
+        raise WeightsError(
+            f"the card of {card.net} has a mean for each pixel, and a file subtracts one per "
+            "channel: subtract the mean image yourself, and give --normalised-input."
+        )
     began = time.monotonic()
     normalise = Normalise(card.input)
     graph = net if normalised_input else nn.Sequential(normalise, net)

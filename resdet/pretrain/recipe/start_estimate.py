@@ -1,0 +1,236 @@
+"""What a training will be and cost: its plan, known before a step, and an estimate from a few.
+
+    time = steps x median step + images passed forward alone x a third of a step's time per image
+
+Forward alone are scoring and the statistics of norms at the end (docs/cost.md). Reading images is
+within a step's time, as it is waited for; the first steps, which start workers and choose
+algorithms, are left out.
+
+Not for: room on the disk, which is checked before (`engine.start_checks`).
+"""
+
+from __future__ import annotations
+
+import resource
+import statistics
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import torch
+from detectron2.engine import HookBase
+from detectron2.utils import comm
+from torch import nn
+
+from resdet import nets
+from resdet.engine.parallel import gathered
+from resdet.engine.start_checks import size_in_words, weight_bytes
+
+# Steps that are left out, and steps that are measured.
+LEFT_OUT, MEASURED = 3, 10
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A training before its first step.
+
+    Attributes:
+        steps: still to be taken. batch: images of a step, of all processes.
+        images: of the training set; None = not known.
+        scored_images: of all scorings, the end included; None = not known.
+        statistics_images: over which statistics of norms are recomputed; None = not known.
+        multiply_adds: of one image, forward. checkpoint_bytes: of one. checkpoints: kept.
+        rate: SOLVER.BASE_LR. rate_rule: how it came from that of another batch; "" = as stated.
+    """
+
+    steps: int
+    batch: int
+    processes: int
+    per_pass: int
+    images: int | None
+    scored_images: int | None
+    statistics_images: int | None
+    parameters: int
+    multiply_adds: int
+    checkpoint_bytes: int
+    checkpoints: int
+    rate: float
+    rate_rule: str
+
+    @classmethod
+    def of_config(
+        cls,
+        cfg: Any,
+        net: nn.Module,
+        *,
+        start: int = 0,
+        images: int | None = None,
+        test_images: tuple[int, int] | None = None,
+    ) -> Plan:
+        """Of a resolved config.
+
+        Args:
+            net: on "meta", it needs no memory. start: steps that are done.
+            test_images: of PRETRAIN.VAL, and of all sets that are scored.
+        """
+        steps = cfg.SOLVER.MAX_ITER - start
+        scored = None
+        if test_images is not None:
+            val, every = test_images
+            period = cfg.TEST.EVAL_PERIOD
+            scored = every * (1 + (steps // period if period else 0))
+            if cfg.PRETRAIN.PLATEAU == "val":
+                scored += val * (steps // cfg.PRETRAIN.PLATEAU_PERIOD)
+        # A checkpoint has the weights, their momentum and their average.
+        copies = 3 if cfg.PRETRAIN.EMA_DECAY > 0 else 2
+        return cls(
+            steps=steps,
+            batch=cfg.SOLVER.IMS_PER_BATCH,
+            processes=comm.get_world_size(),
+            per_pass=cfg.ENGINE.IMAGES_PER_PASS,
+            images=images,
+            scored_images=scored,
+            statistics_images=_statistics_images(cfg, images),
+            parameters=nets.parameters(net),
+            multiply_adds=nets.multiply_adds(net, cfg.PRETRAIN.CROP),
+            checkpoint_bytes=copies * weight_bytes(net),
+            checkpoints=max(cfg.ENGINE.KEEP_CHECKPOINTS, 2),
+            rate=cfg.SOLVER.BASE_LR,
+            rate_rule=_rate_rule(cfg.SOLVER),
+        )
+
+    def lines(self) -> list[str]:
+        """As printed before the start."""
+        share = self.batch // self.processes
+        parts = f", in parts of {self.per_pass}" if 0 < self.per_pass < share else ""
+        rule = f" ({self.rate_rule})" if self.rate_rule else ""
+        seen = self.steps * self.batch
+        epochs = f"{seen / self.images:.1f} epochs of {self.images:,}" if self.images else (
+            "epochs follow from the training set, which is not read here"
+        )  # fmt: skip
+        work = 3 * self.multiply_adds * seen
+        disk = self.checkpoint_bytes * (self.checkpoints + 1) + self.checkpoint_bytes // 2
+        return [
+            f"batch      {self.batch} images: {_times(self.processes, share)}{parts}; "
+            f"rate {self.rate:g}{rule}",
+            f"length     {self.steps:,} steps, {seen:,} images: {epochs}",
+            f"net        {self.parameters:,} parameters, {self.multiply_adds:,} multiply-adds an "
+            "image",
+            f"work       {work:.3g} multiply-adds: {work / 15e12 / 3600:.3g} h at 15e12 a second, "
+            "by the rule in docs/cost.md",
+            f"disk       about {size_in_words(disk)}: {self.checkpoints} checkpoints of "
+            f"{size_in_words(self.checkpoint_bytes)}, one more while it is written, and the result",
+        ]
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """What a few steps showed.
+
+    Attributes:
+        step_seconds: median of `measured` steps. data_seconds: of it, waiting for images.
+        seconds: of all that is planned. memory_bytes: the most that one process took: of the GPU's
+            memory, or resident on a CPU.
+    """
+
+    measured: int
+    step_seconds: float
+    data_seconds: float
+    seconds: float
+    memory_bytes: int
+    on_gpu: bool
+
+    def line(self) -> str:
+        where = "of the GPU's memory" if self.on_gpu else "resident"
+        return (
+            f"estimate from {self.measured} steps: {self.step_seconds:.3g} s a step "
+            f"({self.data_seconds:.2g} s of it waiting for images), {_duration(self.seconds)} in "
+            f"all, scoring included; a process takes {size_in_words(self.memory_bytes)} {where}, "
+            "and may take more when it scores"
+        )
+
+    def to_dict(self) -> dict[str, Any]:
+        return asdict(self)
+
+
+def estimate_of(plan: Plan, steps: list[float], waits: list[float], device: str) -> Estimate:
+    """From the seconds of steps, and of their waits for images."""
+    step = statistics.median(steps)
+    per_image = step / plan.batch
+    forward = ((plan.scored_images or 0) + (plan.statistics_images or 0)) * per_image / 3
+    on_gpu = device.startswith("cuda")
+    memory = torch.cuda.max_memory_allocated(device) if on_gpu else _resident_bytes()
+    return Estimate(
+        measured=len(steps),
+        step_seconds=step,
+        data_seconds=statistics.median(waits),
+        seconds=plan.steps * step + forward,
+        memory_bytes=max(gathered(memory)),
+        on_gpu=on_gpu,
+    )
+
+
+class StepCost(HookBase):
+    """Measures the first steps, and gives their estimate to `report` on the main process.
+
+    Attributes:
+        found: the estimate, once it is there.
+    """
+
+    found: Estimate
+
+    def __init__(self, plan: Plan, device: str, report: Callable[[Estimate], None] | None = None):
+        self.plan = plan
+        self.device = device
+        self.report = report
+        self._seconds: list[float] = []
+        self._waits: list[float] = []
+        self._began = 0.0
+
+    def before_step(self) -> None:
+        self._began = time.perf_counter()
+
+    def after_step(self) -> None:
+        if len(self._seconds) == LEFT_OUT + MEASURED:
+            return
+        if self.device.startswith("cuda"):
+            torch.cuda.synchronize()
+        self._seconds.append(time.perf_counter() - self._began)
+        self._waits.append(max(row["data_time"] for row in self.trainer.last_rows))
+        if len(self._seconds) == LEFT_OUT + MEASURED:
+            seconds, waits = self._seconds[LEFT_OUT:], self._waits[LEFT_OUT:]
+            self.found = estimate_of(self.plan, seconds, waits, self.device)
+            if self.report and comm.is_main_process():
+                self.report(self.found)
+
+
+def _resident_bytes() -> int:
+    """The most that this process has had in memory."""
+    # In KB, but on macOS, which counts bytes.
+    unit = {"darwin": 1}.get(sys.platform, 1024)
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
+
+
+def _statistics_images(cfg: Any, images: int | None) -> int | None:
+    number, batch = cfg.PRETRAIN.BN_IMAGES, cfg.SOLVER.IMS_PER_BATCH
+    return images if number < 0 else max(1, number // batch) * batch if number else 0
+
+
+def _rate_rule(solver: Any) -> str:
+    if solver.REFERENCE_BATCH in (0, solver.IMS_PER_BATCH):
+        return ""
+    return f"SOLVER.SCALE_LR {solver.SCALE_LR}, from a batch of {solver.REFERENCE_BATCH}"
+
+
+def _times(processes: int, share: int) -> str:
+    return f"{processes} processes x {share}" if processes > 1 else "one process"
+
+
+def _duration(seconds: float) -> str:
+    if seconds < 120:
+        return f"{seconds:.0f} s"
+    if seconds < 2 * 3600:
+        return f"{seconds / 60:.0f} min"
+    return f"{seconds / 3600:.1f} h" if seconds < 2 * 86400 else f"{seconds / 86400:.1f} days"
