@@ -12,41 +12,32 @@ Exit code 1: with --check a preset differs; with or without it, a file is not in
 from __future__ import annotations
 
 import argparse
-import functools
 import sys
-import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-import torch
+from classifier_presets import classifiers
 from preset_record import (
-    CITED,
     DATA_SETS,
     METRICS,
     NETS,
-    PRETRAINING,
-    PRETRAINING_NEEDS,
     RECIPES,
     STATED_BATCH,
     STATED_RATE,
     ZOO,
-    Pretraining,
     Recipe,
 )
+from preset_text import CONFIGS, resolved_of, table_of, text_of, trains
 
-from resdet import nets
 from resdet.atomic import write_text
-from resdet.config import flatten, resolve
 from resdet.config.config_file import read_file
 from resdet.evaluation.published.published_tables import PAPER, Published, published
 
-CONFIGS = Path(__file__).resolve().parents[1] / "configs"
 FOLDERS = (*(recipe.folder for recipe in RECIPES), "pretrain")
 NO_NUMBER = "no published number under this protocol"
-ONE_CROP = "10-crop; ours is 1-crop, so not the same number"
 
 
 def presets() -> dict[str, str]:
@@ -57,13 +48,7 @@ def presets() -> dict[str, str]:
             for net in recipe.nets:
                 path = Path(recipe.folder) / f"{_stem(recipe, data, net)}.yaml"
                 texts[path.as_posix()] = detector(recipe, data, net)
-    for data, rows in PRETRAINING.items():
-        for row in rows:
-            name = f"{data}_{row.net.removeprefix('cifar_')}"
-            if row.shortcut:
-                name += f"_{row.shortcut.lower()}"
-            texts[f"pretrain/{name}.yaml"] = classifier(data, row, name)
-    return texts
+    return {**texts, **classifiers()}
 
 
 # -- detectors ---------------------------------------------------------------------------------
@@ -89,7 +74,7 @@ def detector(recipe: Recipe, data: str, net: str) -> str:
         f"python tools/pretrain_cls.py --config configs/pretrain/imagenet_{name}.yaml, then",
         f"MODEL.WEIGHTS runs/imagenet_{name}/model.safetensors",
     )
-    return _text(
+    return text_of(
         f"Faster R-CNN on {sets.title} with {title}{recipe.with_}{ending}",
         {
             "Source": [_cited(numbers, sets.how) if numbers else _of_zoo(stem)],
@@ -98,7 +83,7 @@ def detector(recipe: Recipe, data: str, net: str) -> str:
                 "differs in MODEL.NET.NAME and MODEL.WEIGHTS only (tested)"
             ],
             "Differs": _differs(recipe, data, net),
-            "Trains": _trains(resolved, resolved["DATASETS.TRAIN"]) + _detects(resolved),
+            "Trains": trains(resolved, resolved["DATASETS.TRAIN"]) + _detects(resolved),
             "Weights": weights,
             "Run": [f"python tools/train_det.py --config configs/{run}.yaml MODEL.WEIGHTS FILE"],
             "Needs": [
@@ -137,11 +122,7 @@ def _stem(recipe: Recipe, data: str, net: str) -> str:
 
 def _cited(numbers: Sequence[Published], how: str) -> str:
     values = ", ".join(f"{METRICS[number.metric]} {number.value:.1f}" for number in numbers)
-    return f"{_table(numbers[0])}: {values} ({how})"
-
-
-def _table(number: Published) -> str:
-    return CITED[number.paper].format(source=number.source)
+    return f"{table_of(numbers[0])}: {values} ({how})"
 
 
 def _of_zoo(stem: str) -> str:
@@ -179,30 +160,6 @@ def _stated_twin(data: str, net: str) -> str:
 # -- what a preset resolves to -----------------------------------------------------------------
 
 
-@functools.cache
-def resolved_of(base: str, leaf: str) -> dict[str, Any]:
-    """Every key of a preset with this base, within configs, and these lines under MODEL."""
-    up = (CONFIGS / "x").resolve().parent.as_posix()
-    bases = [f"{up}/{name.strip(' []')}" for name in base.split(",")]
-    with tempfile.TemporaryDirectory() as folder:
-        file = Path(folder) / "leaf.yaml"
-        file.write_text(f"_BASE_: [{', '.join(bases)}]\nMODEL:\n{leaf}", encoding="utf-8")
-        return dict(flatten(resolve(file).cfg))
-
-
-def _trains(keys: Mapping[str, Any], sets: Sequence[str]) -> list[str]:
-    """Data and schedule, as the loop has them."""
-    *first, last = (f"{step:,}" for step in keys["SOLVER.STEPS"])
-    drops = f"{', '.join(first)} and {last}" if first else last
-    warm_up = keys["SOLVER.WARMUP_ITERS"]
-    return [
-        f"{' + '.join(sets)};",
-        f"{keys['SOLVER.MAX_ITER']:,} steps of {keys['SOLVER.IMS_PER_BATCH']} images at "
-        f"{keys['SOLVER.BASE_LR']:g}, times {keys['SOLVER.GAMMA']:g} at {drops}; "
-        + (f"{warm_up:,} steps of warm-up;" if warm_up else "no warm-up;"),
-    ]
-
-
 def _detects(keys: Mapping[str, Any]) -> list[str]:
     """Image sizes, pooling, and what is kept of the detections."""
     sides, tested = keys["INPUT.MIN_SIZE_TRAIN"], keys["INPUT.MIN_SIZE_TEST"]
@@ -218,97 +175,7 @@ def _detects(keys: Mapping[str, Any]) -> list[str]:
     ]
 
 
-# -- classifiers -------------------------------------------------------------------------------
-
-
-def classifier(data: str, row: Pretraining, name: str) -> str:
-    """A preset of `pretrain_cls`."""
-    titles = {"imagenet": "ImageNet", "cifar10": "CIFAR-10"}
-    number = {"imagenet": _top1, "cifar10": _cifar_error}[data](row) if row.numbered else ""
-    source = [f"{row.source};", number] if row.source and number else [row.source or number]
-    header: dict[str, Sequence[str]] = {"Source": source}
-    if differs := [text for text in (row.differs, _other_shortcut(row)) if text]:
-        header["Differs"] = differs
-    leaf = f"NAME: {row.net}" + (f", SHORTCUT: {row.shortcut}" if row.shortcut else "")
-    keys = resolved_of(f"pretrain/base_{data}.yaml", f"  NET: {{{leaf}}}\n{row.body}")
-    header["Trains"] = [*_trains(keys, [keys["PRETRAIN.TRAIN"]]), *_crops(keys, row)]
-    header["Run"] = [f"python tools/pretrain_cls.py --config configs/pretrain/{name}.yaml"]
-    header["Needs"] = [f"{PRETRAINING_NEEDS[data]} by the rule in docs/cost.md, not measured"]
-    option = f" with shortcuts of option {row.shortcut}" if row.shortcut else ""
-    title = f"{row.net}{option} on {titles[data]}."
-    return _text(title, header, f"base_{data}.yaml", leaf) + row.body
-
-
-def _crops(keys: Mapping[str, Any], row: Pretraining) -> list[str]:
-    """Input, test and shortcuts."""
-    option = built_shortcut(row)
-    return [
-        f"crops of {keys['PRETRAIN.CROP']}; tested on one of side {keys['PRETRAIN.TEST_SIDE']} of "
-        f"{keys['PRETRAIN.VAL']}"
-        + (f"; shortcuts of option {option}" if option else "; no shortcuts")
-    ]
-
-
-def built_shortcut(row: Pretraining) -> str | None:
-    """Option A, B or C of the preset's net; None where it has no shortcuts."""
-    return row.shortcut or shortcut(row.net)
-
-
-def shortcut(net: str) -> str | None:
-    """Option A, B or C that our net is built with; None where it has no shortcuts."""
-    with torch.device("meta"):
-        option = getattr(nets.build(net), "shortcut", "none")
-    return None if option == "none" else option
-
-
-def top1(preset: Pretraining) -> tuple[Published, bool]:
-    """The paper's 10-crop number, that of our shortcuts before others; whether to name theirs."""
-    rows = published(
-        data_set="imagenet_val", protocol="10-crop", metric="top-1 error", net=preset.net
-    )
-    option = built_shortcut(preset)
-    ours = [row for row in rows if row.shortcut == option]
-    return (ours or rows)[0], {row.shortcut for row in rows} != {option}
-
-
-def _top1(preset: Pretraining) -> str:
-    row, named = top1(preset)
-    option = f" (option {row.shortcut})" if named else ""
-    return f"{_table(row)}{option}: top-1 {row.value:.2f}, {ONE_CROP}"
-
-
-def _other_shortcut(row: Pretraining) -> str:
-    """The note where the paper has no number for the shortcuts that our net is built with."""
-    if not row.numbered or row.net.startswith("cifar"):
-        return ""
-    number, ours = top1(row)[0], built_shortcut(row)
-    if number.shortcut == ours:
-        return ""
-    return (
-        f"shortcuts are option {ours}, as in the paper's deeper nets; {number.source}'s are "
-        f"option {number.shortcut}, which is imagenet_{row.net}_{str(number.shortcut).lower()}"
-    )
-
-
-def _cifar_error(preset: Pretraining) -> str:
-    """With mean and deviation where the paper trained it several times."""
-    rows = published(
-        source="table 6", net=preset.net, metric="error", shortcut=built_shortcut(preset)
-    )
-    single, *runs = (f"{row.value:.2f}" for row in rows)
-    return f"{_table(rows[0])}: error {single}" + (f" ({' +- '.join(runs)})" if runs else "")
-
-
 # -- files -------------------------------------------------------------------------------------
-
-
-def _text(title: str, header: Mapping[str, Sequence[str]], base: str, net: str) -> str:
-    """Args: net: what stands in MODEL.NET."""
-    lines = [f"# {title}"]
-    for name, texts in header.items():
-        lines += [f"# {name if i == 0 else '':<9}{text}" for i, text in enumerate(texts)]
-    lines += [f"_BASE_: {base}", "MODEL:", f"  NET: {{{net}}}"]
-    return "\n".join(lines) + "\n"
 
 
 def different(texts: Mapping[str, str], configs: Path) -> list[str]:

@@ -1,7 +1,8 @@
 """What the presets in configs/ are made of: data sets, nets, recipes, and where numbers stand.
 
 `make_presets.py` writes the files from it. A row here is a file there: to add a preset, add its
-net to a recipe (or a row to `PRETRAINING`) and run `python tools/make_presets.py`.
+net to a recipe and run `python tools/make_presets.py`. Classifiers have a record of their own,
+`pretraining_record.py`.
 
 Not for: the settings that presets share (configs/base), or He et al.'s and Ren et al.'s numbers,
 which are read from `resdet.evaluation.published.published_tables`.
@@ -170,83 +171,4 @@ ZOO = {
     "coco_r101_fpn": ("R101-FPN", "3x", "AP 42.0"),
     "coco_r50_dc5": ("R50-DC5", "1x", "AP 37.3"),
     "coco_r101_dc5": ("R101-DC5", "3x", "AP 40.6"),
-}
-
-
-@dataclass(frozen=True)
-class Pretraining:
-    """One classifier's preset in configs/pretrain, named after its data and net.
-
-    Attributes:
-        source: cited before, or in place of, the paper's number. differs: a line of the header.
-        numbered: whether the papers have a number for it. body: what follows the net's name.
-        shortcut: option A, B or C of MODEL.NET.SHORTCUT; "" leaves it to the net.
-    """
-
-    net: str
-    source: str = ""
-    shortcut: str = ""
-    numbered: bool = True
-    differs: str = ""
-    body: str = ""
-
-
-VGG_PAPER = "Simonyan, Zisserman 2014 (arXiv:1409.1556), section 3.1"
-VGG_START = "He initialisation instead of starting from the 11-layer net; jitter 256 to 512"
-VGG_BODY = """\
-PRETRAIN:
-  JITTER: (256, 512)
-SOLVER:
-  WEIGHT_DECAY: 0.0005
-{norm}  BASE_LR: 0.01
-  STEPS: (150000, 250000, 330000)
-  MAX_ITER: 370000
-"""
-DEEP_BODY = """\
-SOLVER:
-  # 0.01 for the first 400 steps, as the paper warms up its 110 layers.
-  WARMUP_METHOD: constant
-  WARMUP_FACTOR: 0.1
-  WARMUP_ITERS: 400
-"""
-CIFAR_MEAN = "mean per channel instead of per pixel, divided by the standard deviation"
-PRETRAINING = {
-    "imagenet": (
-        Pretraining("plain18"),
-        Pretraining("plain34"),
-        Pretraining("resnet18"),
-        Pretraining("resnet18", shortcut="A"),
-        Pretraining("resnet34"),
-        Pretraining("resnet34", shortcut="A"),
-        Pretraining("resnet50"),
-        Pretraining("resnet101"),
-        Pretraining("resnet152"),
-        Pretraining("vgg16", VGG_PAPER, differs=VGG_START, body=VGG_BODY.format(norm="")),
-        Pretraining(
-            "vgg16_bn",
-            f"{VGG_PAPER}: a recipe without batch norm; no number",
-            numbered=False,
-            differs=f"batch norm; {VGG_START}",
-            body=VGG_BODY.format(norm="  WEIGHT_DECAY_NORM: 0.0005\n"),
-        ),
-    ),
-    "cifar10": (
-        *(
-            Pretraining(
-                f"cifar_{net}",
-                "He et al. 2015, figure 6: error as a curve, no number",
-                numbered=False,
-                differs=CIFAR_MEAN,
-            )
-            for net in ("plain20", "plain56")
-        ),
-        Pretraining("cifar_resnet20", differs=CIFAR_MEAN),
-        Pretraining("cifar_resnet56", differs=CIFAR_MEAN),
-        Pretraining("cifar_resnet110", differs=CIFAR_MEAN, body=DEEP_BODY),
-    ),
-}
-# What pretraining needs.
-PRETRAINING_NEEDS = {
-    "imagenet": "datasets/imagenet/{train,val}; hours and hardware",
-    "cifar10": "datasets/cifar/cifar-10-batches-bin; hours",
 }

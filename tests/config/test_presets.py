@@ -25,6 +25,17 @@ from tests.support.preset_files import (
 BACKBONES = ("r18", "r34", "r50", "r101", "r152", "vgg16")
 
 
+# Every net of tables 2 to 6 that is ours, VGG's sizes, today's recipe.
+CLASSIFIERS = {
+    *(f"imagenet_plain{depth}" for depth in (18, 34)),
+    *(f"imagenet_resnet{depth}" for depth in (18, 34, 50, 101, 152)),
+    *(f"imagenet_resnet{depth}_modern" for depth in (18, 34, 50, 101, 152)),
+    *("imagenet_resnet18_a", "imagenet_resnet34_a", "imagenet_resnet34_c"),
+    *(f"imagenet_vgg{name}" for name in ("11", "16", "16_s256", "16_s384", "16_bn", "19")),
+    *(f"cifar10_{n}{depth}" for n in ("plain", "resnet") for depth in (20, 32, 44, 56, 110, 1202)),
+}
+
+
 def test_every_protocol_has_every_net_in_both_recipes():
     """Four protocols, six nets, paper and modern; three nets with FPN, two with DC5, two stated."""
     expected = {
@@ -40,7 +51,7 @@ def test_every_protocol_has_every_net_in_both_recipes():
     }
     expected |= {"coco_r50_dc5", "coco_r101_dc5", "coco_r101_stated", "coco_vgg16_stated"}
     assert {p.stem for p in LEAVES} == expected
-    assert len(PRETRAIN) == 16
+    assert {p.stem for p in PRETRAIN} == CLASSIFIERS
 
 
 @pytest.mark.parametrize("path", [*LEAVES, *PRETRAIN], ids=lambda p: p.stem)
@@ -56,6 +67,19 @@ def test_twins_differ_in_the_net_alone(path):
     twin = header.split("# Twin     ")[1].split(";")[0]
     a, b = (dict(flatten(resolve(p).cfg)) for p in (path, path.parent / twin))
     assert {k for k in a if a[k] != b[k]} <= {"MODEL.NET.NAME"}
+
+
+@pytest.mark.parametrize("path", PRETRAIN, ids=lambda p: p.stem)
+def test_classifiers_that_are_twins_differ_in_the_net_alone(path):
+    """Its name and the options of it, such as table 3's shortcuts; and the net does differ."""
+    header = path.read_text(encoding="utf-8")
+    if "# Twin     " not in header:
+        assert path.stem in ("imagenet_vgg16_s256", "imagenet_vgg16_s384", "imagenet_vgg16_bn")
+        return
+    twin = header.split("# Twin     ")[1].split(";")[0]
+    a, b = (dict(flatten(resolve(p).cfg)) for p in (path, path.parent / twin))
+    differing = {k for k in a if a[k] != b[k]}
+    assert differing and differing <= {"MODEL.NET.NAME", "MODEL.NET.SHORTCUT"}
 
 
 @pytest.mark.parametrize("path", LEAVES, ids=lambda p: p.stem)
@@ -89,7 +113,7 @@ def test_the_files_are_the_records_byte_for_byte(tool):
         if path.parent.name in ("base", "demo") or path.name.startswith("base")
     }
     assert set(CONFIGS.rglob("*.yaml")) - by_hand == set(made)
-    assert (len(LEAVES), len(made), len(by_hand)) == (61, 77, 22)
+    assert (len(LEAVES), len(made), len(by_hand)) == (61, 61 + len(CLASSIFIERS), 23)
 
 
 def test_a_preset_that_differs_is_named_and_then_written(tool, tmp_path, capsys):
