@@ -34,6 +34,7 @@ COMMANDS = {
         "resdet.cli.convert_weights",
         "what a weight file is and would load into; conversion with parity",
     ),
+    "make_shards": ("resdet.cli.make_shards", "tar shards from class folders, each compared"),
     "submit": ("resdet.cli.submit", "server-ready files: made, checked, never uploaded"),
 }
 BUG = (

@@ -42,6 +42,7 @@ from resdet.data.names import (
     known,
     needs,
     root_folder,
+    shard_pattern,
     split_path_name,
     voc_folder,
 )
@@ -56,6 +57,7 @@ from resdet.data.records import (
     with_classes,
     with_labels_of,
 )
+from resdet.data.shards.shard_set import load_shards
 from resdet.errors import DataError
 from resdet.formats.voc_list import read_list
 
@@ -277,6 +279,8 @@ def _load_labelled(name: str, root: Path | str | None, options: DataOptions) -> 
             f"{', '.join(CLASSIFICATION)}; or give a folder of class folders."
         )
     require([name], root=root)
+    if (pattern := shard_pattern(name)) is not None:
+        return load_shards(pattern, name=name, options=options)
     base = root_folder(root)[0]
     if name in DIGITS_CROPS:
         from resdet.data import digits

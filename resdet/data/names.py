@@ -5,6 +5,8 @@ Names and places are Detectron2's (`voc_2007_trainval`, `coco_2017_val`), plus w
 
     voc:ROOT:SPLIT            a tree in VOC's layout with classes of its own
     coco:FILE.json:IMAGES     a COCO JSON and the folder of its images
+    wds:PATTERN               labelled images in tar shards
+    images:FOLDER             images without classes
 
 Not for: loading (`catalog`).
 """
@@ -17,6 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from resdet.data.readers.cifar import LAYOUTS, cifar_folder
+from resdet.data.shards.patterns import refuse_missing_shards
 from resdet.errors import DataError
 
 VARIABLE = "DETECTRON2_DATASETS"
@@ -90,6 +93,8 @@ DIGITS = tuple(f"digits_{split}" for split in SPLITS)
 DIGITS_CROPS = tuple(f"digits_crops_{split}" for split in SPLITS)
 # images:FOLDER, images without classes.
 IMAGES = "images"
+# wds:PATTERN, labelled images in tar shards.
+SHARDS = "wds"
 IMAGENET = {
     "imagenet_train": LabelledSet(1_281_167, fewest_in_class=732),
     "imagenet_val": LabelledSet(50_000, fewest_in_class=50),
@@ -155,6 +160,20 @@ def flat_folder(name: str) -> Path | None:
     return Path(folder).expanduser().absolute()
 
 
+def shard_pattern(name: str) -> str | None:
+    """The pattern in `wds:PATTERN`; None for other names.
+
+    Raises:
+        DataError: there is none in it.
+    """
+    kind, colon, pattern = name.partition(":")
+    if not colon or kind != SHARDS:
+        return None
+    if not pattern:
+        raise DataError(f"{name!r} is not of the form wds:PATTERN: wds:train-{{00..99}}.tar.")
+    return pattern
+
+
 def needs(name: str, base: Path) -> list[Path]:
     """Files and folders without which `name` cannot be loaded; none for what is made on first use.
 
@@ -175,6 +194,9 @@ def needs(name: str, base: Path) -> list[Path]:
             return [first, Path(second).expanduser().absolute()]
         lists = [first / "ImageSets" / "Main" / f"{second}.txt"]
         return [*lists, first / "JPEGImages", first / "Annotations"]
+    if (pattern := shard_pattern(name)) is not None:
+        refuse_missing_shards(name, pattern)
+        return []
     if (images := flat_folder(name)) is not None:
         if images.is_dir():
             return []
@@ -199,6 +221,7 @@ def _unknown(name: str) -> str:
     return (
         f"no data set is called {name!r}.{hint}\n"
         f"  detection: {', '.join(DETECTION)}\n"
-        f"  classification: {', '.join(CLASSIFICATION)}, or a folder of class folders\n"
+        f"  classification: {', '.join(CLASSIFICATION)}, a folder of class folders, or "
+        "wds:PATTERN of tar shards\n"
         "  your own: voc:ROOT:SPLIT, coco:FILE.json:IMAGES, or a name registered with Detectron2"
     )

@@ -16,6 +16,7 @@ from typing import Any, TypeVar
 import numpy as np
 from PIL import Image
 
+from resdet.data.encoded import EncodedImages
 from resdet.data.images.reader import ImageReader
 from resdet.data.images.resize import Region, resized
 from resdet.data.readers.listed_files import portable
@@ -66,11 +67,12 @@ class DetectionSet:
 
 @dataclass(frozen=True)
 class ClassificationSet:
-    """Labelled images, as files or in memory.
+    """Labelled images, as files, inside of files of many, or in memory.
 
     Attributes:
         labels: (N,) int64, places in `classes`.
-        files: N paths, or empty where `images` (N, H, W, 3) uint8 RGB holds them.
+        files: N paths, or empty where `images` (N, H, W, 3) uint8 RGB, or `encoded`, holds them.
+        encoded: N images in shards or tables.
         hash: SHA-256 over class and file names and file sizes, or over the images in memory.
         counts: images, classes, and what was left out.
         notes: sentences that belong beside every number from this set.
@@ -81,6 +83,7 @@ class ClassificationSet:
     classes: tuple[str, ...]
     files: Sequence[str] = ()
     images: np.ndarray | None = None
+    encoded: EncodedImages | None = None
     hash: str = ""
     counts: Mapping[str, int] = field(default_factory=dict)
     sources: str = ""
@@ -94,19 +97,27 @@ class ClassificationSet:
         """Image `index` as H x W x 3 uint8 RGB; raises DataError as `ImageReader.read`."""
         if self.images is not None:
             return self.images[index]
+        if self.encoded is not None:
+            return self.reader.read(self.encoded.where(index), self.encoded.read(index))
         return self.reader.read(self.files[index])
 
     def read_region(
         self, index: int, choose: Callable[[tuple[int, int]], Region], *, smaller: bool = True
     ) -> np.ndarray:
         """A part of image `index`, resized; as `ImageReader.read_region`."""
+        if self.encoded is not None:
+            where, data = self.encoded.where(index), self.encoded.read(index)
+            return self.reader.read_region(where, choose, smaller=smaller, data=data)
         if self.images is None:
             return self.reader.read_region(self.files[index], choose, smaller=smaller)
         picture = Image.fromarray(self.images[index])
         return resized(picture, choose(picture.size))
 
     def name_of(self, index: int) -> str:
-        """How messages call image `index`."""
+        """How messages call image `index`: its class and file, or its number."""
+        if self.encoded is not None:
+            label, name = int(self.labels[index]), self.encoded.name(index)
+            return f"{self.classes[label]}/{name}" if label >= 0 else name
         return "/".join(Path(self.files[index]).parts[-2:]) if self.files else f"record {index}"
 
 
@@ -137,6 +148,7 @@ def part_of(data: AnySet, number: int) -> AnySet:
         labels=data.labels[places],
         files=TextList(data.files[i] for i in places.tolist()) if data.files else (),
         images=None if data.images is None else data.images[places],
+        encoded=None if data.encoded is None else data.encoded.chosen(places.tolist()),
         hash="",
     )
 

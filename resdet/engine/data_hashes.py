@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from resdet import bounded_files
-from resdet.errors import RunError
+from resdet.errors import DataError, RunError
 from resdet.run.folder import Run
 
 logger = logging.getLogger("resdet.engine.data_hashes")
@@ -34,16 +34,31 @@ def hash_of_files(count: int, name_of: Callable[[int], str]) -> str:
         count: of the files in the set.
         name_of: the path of one, by its place.
     """
+
+    def read(place: int) -> bytes:
+        return bounded_files.read_bytes(name_of(place))
+
+    return hash_of_contents(count, lambda place: os.stat(name_of(place)).st_size, read)
+
+
+def hash_of_contents(
+    count: int, size_of: Callable[[int], int], read: Callable[[int], bytes]
+) -> str:
+    """The same of images that are no files, such as those in shards; one that cannot be read
+    counts as one of another size.
+
+    Args:
+        size_of, read: bytes of one, by its place.
+    """
     digest = hashlib.sha256()
     sized = _spread(count, SIZED_FILES)
-    read = {sized[i] for i in _spread(len(sized), READ_FILES)}
+    whole = {sized[i] for i in _spread(len(sized), READ_FILES)}
     for place in sized:
-        file = name_of(place)
         try:
-            digest.update(f"{os.stat(file).st_size}\n".encode())
-            if place in read:
-                digest.update(hashlib.sha256(bounded_files.read_bytes(file)).digest())
-        except OSError:
+            digest.update(f"{size_of(place)}\n".encode())
+            if place in whole:
+                digest.update(hashlib.sha256(read(place)).digest())
+        except (OSError, DataError):
             digest.update(b"none\n")
     return digest.hexdigest()
 

@@ -26,7 +26,7 @@ from resdet import nets, weights
 from resdet.data import catalog
 from resdet.data.records import ClassificationSet, part_of, with_labels_of
 from resdet.engine.checkpoint import Checkpoints, resume
-from resdet.engine.data_hashes import hash_of_files, hold_against
+from resdet.engine.data_hashes import hash_of_contents, hash_of_files, hold_against
 from resdet.engine.data_workers import batches_ahead, lost_images_stop, num_workers
 from resdet.engine.evaluation import BestModel, Evaluation, Record, metric_of
 from resdet.engine.loop import Loop, Schedule, passes
@@ -211,7 +211,7 @@ class Pretraining:
             self.run.update(parent=start_from_weights(self))
         data = self.train_set
         described = {"name": data.name, "hash": data.hash, "images": len(data)}
-        sets = [{**described, "files": hash_of_files(len(data.files), data.files.__getitem__)}]
+        sets = [{**described, "files": _hash_of_content(data)}]
         if resuming:
             hold_against(self.run, sets, changed_allowed=cfg.ENGINE.ALLOW_CHANGED_DATA)
         start = resume(self.loop, self.run) if resuming else 0
@@ -425,6 +425,13 @@ class Pretraining:
         card = weights.save(self.run.path / layout.CLASSIFIER, self.net.state_dict(), card)
         self.run.write(layout.CARD, card.to_dict())
         self.run.write(layout.CLASSIFICATION, scores)
+
+
+def _hash_of_content(data: ClassificationSet) -> str:
+    """Of images in memory, whose own hash has all, it is that of no file."""
+    if data.encoded is not None:
+        return hash_of_contents(len(data), data.encoded.size, data.encoded.read)
+    return hash_of_files(len(data.files), data.files.__getitem__)
 
 
 def _scalars_of(scores: Mapping[str, Mapping[str, Any]]) -> dict[str, float]:

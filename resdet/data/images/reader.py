@@ -150,17 +150,25 @@ class ImageReader:
         self.options = options or DataOptions()
         self.counts: Counter[str] = Counter()
 
-    def read(self, path: Path | str) -> np.ndarray:
+    def read(self, path: Path | str, data: bytes | None = None) -> np.ndarray:
         """The image as H x W x 3 uint8 RGB.
+
+        Args:
+            data: its content, where it is no file; `path` is then what messages call it.
 
         Raises:
             DataError: the file is missing, cut off, no image, too large, has more than 8 bits,
                 several pages, or nothing but transparency; names it and what to do.
         """
-        return np.array(self._read(path, None)[0])
+        return np.array(self._read(path, None, data=data)[0])
 
     def read_region(
-        self, path: Path | str, choose: Callable[[tuple[int, int]], Region], *, smaller: bool = True
+        self,
+        path: Path | str,
+        choose: Callable[[tuple[int, int]], Region],
+        *,
+        smaller: bool = True,
+        data: bytes | None = None,
     ) -> np.ndarray:
         """A part of the image at another size, as if `read` and resized, in less time.
 
@@ -170,11 +178,12 @@ class ImageReader:
         Args:
             choose: (width, height) of the upright image to the region; called once.
             smaller: False decodes at full size always: the same within 2 of 255 levels.
+            data: as for `read`.
 
         Raises:
             DataError: as `read`.
         """
-        picture, region = self._read(path, choose, smaller)
+        picture, region = self._read(path, choose, smaller, data)
         assert region is not None
         return resized(picture, region)
 
@@ -183,12 +192,14 @@ class ImageReader:
         path: Path | str,
         choose: Callable[[tuple[int, int]], Region] | None,
         smaller: bool = False,
+        data: bytes | None = None,
     ) -> tuple[Image.Image, Region | None]:
         """The picture in RGB, upright, and the region on it."""
-        try:
-            data = bounded_files.read_bytes(path, most_bytes(self.options))
-        except OSError as error:
-            raise _unreadable(path, error) from None
+        if data is None:
+            try:
+                data = bounded_files.read_bytes(path, most_bytes(self.options))
+            except OSError as error:
+                raise _unreadable(path, error) from None
         stream = io.BytesIO(data)
         picture, facts = read_header(stream, path)
         self._refuse(path, facts)
