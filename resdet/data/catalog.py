@@ -44,12 +44,14 @@ from resdet.data.names import (
     root_folder,
     shard_pattern,
     split_path_name,
+    split_table,
     voc_folder,
 )
 from resdet.data.options import DataOptions
 from resdet.data.readers.cifar import load_cifar
 from resdet.data.readers.class_folders import load_flat_folder, load_folder
 from resdet.data.readers.coco_reader import load_coco
+from resdet.data.readers.hugging_face import load_table
 from resdet.data.readers.voc_reader import load_voc
 from resdet.data.records import (
     ClassificationSet,
@@ -281,6 +283,8 @@ def _load_labelled(name: str, root: Path | str | None, options: DataOptions) -> 
     require([name], root=root)
     if (pattern := shard_pattern(name)) is not None:
         return load_shards(pattern, name=name, options=options)
+    if (table := split_table(name)) is not None:
+        return load_table(*table, name=name, options=options)
     base = root_folder(root)[0]
     if name in DIGITS_CROPS:
         from resdet.data import digits

@@ -6,6 +6,7 @@ Names and places are Detectron2's (`voc_2007_trainval`, `coco_2017_val`), plus w
     voc:ROOT:SPLIT            a tree in VOC's layout with classes of its own
     coco:FILE.json:IMAGES     a COCO JSON and the folder of its images
     wds:PATTERN               labelled images in tar shards
+    hf:NAME_OR_FOLDER:SPLIT   labelled images of Hugging Face `datasets`
     images:FOLDER             images without classes
 
 Not for: loading (`catalog`).
@@ -95,6 +96,8 @@ DIGITS_CROPS = tuple(f"digits_crops_{split}" for split in SPLITS)
 IMAGES = "images"
 # wds:PATTERN, labelled images in tar shards.
 SHARDS = "wds"
+# hf:NAME_OR_FOLDER:SPLIT, labelled images of Hugging Face `datasets`.
+TABLES = "hf"
 IMAGENET = {
     "imagenet_train": LabelledSet(1_281_167, fewest_in_class=732),
     "imagenet_val": LabelledSet(50_000, fewest_in_class=50),
@@ -174,6 +177,21 @@ def shard_pattern(name: str) -> str | None:
     return pattern
 
 
+def split_table(name: str) -> tuple[str, str] | None:
+    """Name or folder, and split, of `hf:NAME_OR_FOLDER:SPLIT`; None for other names.
+
+    Raises:
+        DataError: it starts as one, but has not the form.
+    """
+    kind, colon, rest = name.partition(":")
+    if not colon or kind != TABLES:
+        return None
+    source, second_colon, split = rest.rpartition(":")
+    if not second_colon or not source or not split:
+        raise DataError(f"{name!r} is not of the form hf:NAME_OR_FOLDER:SPLIT.")
+    return source, split
+
+
 def needs(name: str, base: Path) -> list[Path]:
     """Files and folders without which `name` cannot be loaded; none for what is made on first use.
 
@@ -197,6 +215,8 @@ def needs(name: str, base: Path) -> list[Path]:
     if (pattern := shard_pattern(name)) is not None:
         refuse_missing_shards(name, pattern)
         return []
+    if split_table(name) is not None:
+        return []  # `datasets` alone knows what it has
     if (images := flat_folder(name)) is not None:
         if images.is_dir():
             return []
@@ -222,6 +242,6 @@ def _unknown(name: str) -> str:
         f"no data set is called {name!r}.{hint}\n"
         f"  detection: {', '.join(DETECTION)}\n"
         f"  classification: {', '.join(CLASSIFICATION)}, a folder of class folders, or "
-        "wds:PATTERN of tar shards\n"
+        "wds:PATTERN of tar shards, or hf:NAME_OR_FOLDER:SPLIT\n"
         "  your own: voc:ROOT:SPLIT, coco:FILE.json:IMAGES, or a name registered with Detectron2"
     )

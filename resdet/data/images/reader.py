@@ -134,8 +134,9 @@ def repairs(facts: ImageFacts, path: Path | str, options: DataOptions) -> Iterab
         yield f"{facts.bits} bits, {options.sixteen_bit}"
     if facts.frames > 1:
         yield "first frame of several"
-    suffixes = SUFFIXES.get(facts.format, ())
-    if suffixes and Path(path).suffix.lower() not in suffixes:
+    # A name from a table may have no suffix, or a dot that is none.
+    suffix = Path(path).suffix.lower()
+    if suffix in IMAGE_SUFFIXES and suffix not in SUFFIXES.get(facts.format, (suffix,)):
         yield "suffix of another format"
 
 
