@@ -26,9 +26,13 @@ import torch
 
 from benchmarks.scale import trees
 
-FOLDERS, COCO = "class folders", "COCO"
+FOLDERS, COCO, SHARDS = "class folders", "COCO", "tar shards"
 OURS = "ours"
-PEERS = {FOLDERS: "torchvision ImageFolder", COCO: "Detectron2, serialised list"}
+PEERS = {
+    FOLDERS: "torchvision ImageFolder",
+    COCO: "Detectron2, serialised list",
+    SHARDS: "webdataset",
+}
 BATCH, RECORDS_A_TIME = 4, 256
 # Imported before a start, by all ways, so that they have the same behind them.
 MODULES = (
@@ -61,6 +65,8 @@ def measure(kind: str, way: str, root: Path) -> dict[str, float]:
     }
     gc.collect()
     figures["parent_mb"] = private_mb()
+    if isinstance(records, torch.utils.data.IterableDataset):
+        return {**figures, **_streamed(records, images)}
     return {**figures, **_epoch(records)}
 
 
@@ -84,6 +90,22 @@ def _epoch(records: Any) -> dict[str, float]:
     return {"worker_first_mb": at_first, "worker_mb": private_mb(worker.pid)}
 
 
+def _streamed(records: Any, images: int) -> dict[str, float]:
+    """The same of records that come in the order in which they lie."""
+    loader = torch.utils.data.DataLoader(
+        records, RECORDS_A_TIME, num_workers=1, collate_fn=len, multiprocessing_context="fork"
+    )
+    batches: Any = iter(loader)
+    (worker,) = batches._workers
+    seen, at_first = next(batches), private_mb(worker.pid)
+    after = at_first
+    for number in batches:
+        seen += number
+        after = private_mb(worker.pid) if seen < images else after
+    assert seen == images, (seen, images)
+    return {"worker_first_mb": at_first, "worker_mb": after}
+
+
 def first_batch(batches: Any) -> None:
     """Takes one, and ends the workers."""
     next(iter(batches))
@@ -95,7 +117,7 @@ def first_batch(batches: Any) -> None:
 class _NoImages:
     """In the place of an `ImageReader`: a path is read from the records, and nothing else."""
 
-    def read(self, path: str) -> np.ndarray:
+    def read(self, path: str, data: bytes | None = None) -> np.ndarray:
         return np.full((1, 1, 3), len(path), dtype=np.uint8)
 
 
@@ -121,6 +143,43 @@ def start_image_folder(root: Path) -> tuple[int, Any]:
     first_batch(torch.utils.data.DataLoader(images, BATCH, shuffle=True, num_workers=1))
     images.loader, images.transform = len, None
     return len(images), images
+
+
+# -- tar shards --------------------------------------------------------------------------------
+
+
+def start_ours_on_shards(root: Path) -> tuple[int, Any]:
+    from resdet.data import catalog
+    from resdet.pretrain.augment import TrainCrop
+    from resdet.pretrain.image_loading import Crops, train_batches
+
+    data = catalog.load_classification(f"wds:{root / trees.SHARDS}")
+    crop = TrainCrop(kind="area", crop=32, jitter=(36, 48), flip=True, color_std=0.0)
+    crops = Crops(data, crop)
+    first_batch(train_batches(crops, batch_size=BATCH, seed=1, start=0, num_workers=1))
+    # The bytes of every image are read, and not decoded.
+    without = replace(data, reader=_NoImages())  # type: ignore[arg-type]
+    return len(data), Crops(without, lambda image, _: image)
+
+
+def start_webdataset(root: Path) -> tuple[int, Any]:
+    """As its users do: shards, and then 1,000 samples, are mixed, as it reads front to back."""
+    import webdataset
+    from torchvision.transforms import v2
+
+    shards = sorted(str(path) for path in (root / trees.SHARDS).glob("*.tar"))
+    crop = v2.Compose([v2.RandomResizedCrop(32), v2.RandomHorizontalFlip(), v2.PILToTensor()])
+
+    def stream() -> Any:
+        return webdataset.WebDataset(shards, shardshuffle=100, seed=1, empty_check=False).shuffle(
+            1000
+        )
+
+    batches = stream().decode("pil").to_tuple("jpg", "cls").map_tuple(crop)
+    first_batch(torch.utils.data.DataLoader(batches, BATCH, num_workers=1))
+    # It has no number of its own: that is what each user counts, or writes down.
+    images = trees.IMAGES_OF_SHARD * len(shards)
+    return images, stream().to_tuple("jpg", "cls")
 
 
 # -- COCO --------------------------------------------------------------------------------------
@@ -189,6 +248,8 @@ def start_detectron2(root: Path) -> tuple[int, Any]:
 STARTS: dict[tuple[str, str], Start] = {
     (FOLDERS, OURS): start_ours_on_folders,
     (FOLDERS, PEERS[FOLDERS]): start_image_folder,
+    (SHARDS, OURS): start_ours_on_shards,
+    (SHARDS, PEERS[SHARDS]): start_webdataset,
     (COCO, OURS): start_ours_on_coco,
     (COCO, PEERS[COCO]): start_detectron2,
 }

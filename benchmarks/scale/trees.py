@@ -6,6 +6,8 @@ alone. The inode of an image is therefore always warm: times of a real, cold dis
 every reader alike.
 
     imagenet/train/    1,000 folders n10000000 … of about equal size, <folder>_<number>.JPEG
+    shards/            train-000000.tar …, 1,000 images each (small ones of 1 kB: what a start reads
+                       are headers), with .cls beside each, and classes.txt
     coco/              annotations/instances_train2017.json, train2017/000000000009.jpg …
 
 Quirks of the real files that readers meet: grey and CMYK JPEGs; in the JSON polygons of several
@@ -17,8 +19,10 @@ Not for: measuring (`measure`).
 
 from __future__ import annotations
 
+import io
 import json
 import os
+import tarfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -32,6 +36,7 @@ OBJECTS, CROWD_SHARE, EMPTY_SHARE, VERTICES = 860_001 / COCO_TRAIN, 0.0118, 0.00
 # Below the root that DETECTRON2_DATASETS names.
 JSON, IMAGES = "coco/annotations/instances_train2017.json", "coco/train2017"
 FOLDERS = "imagenet/train"
+SHARDS, IMAGES_OF_SHARD = "shards", 1000
 # ext4's limit is 65,000.
 MOST_LINKS = 60_000
 SIZES = ((640, 480), (640, 427), (480, 640), (500, 375), (640, 360), (333, 500))
@@ -67,6 +72,34 @@ def make_class_folders(folder: Path, images: int) -> Path:
         for number in range(label, images, CLASSES):
             os.link(originals[number % len(originals)][0], root / name / f"{name}_{number}.JPEG")
     return root
+
+
+def make_shards(folder: Path, images: int) -> Path:
+    """The folder of so many images in tar shards; classes follow each other, as when shuffled."""
+    originals = [_small_jpeg(number) for number in range(36)]
+    root = folder / SHARDS
+    root.mkdir(parents=True)
+    classes = [f"n{10_000_000 + 9_301 * label:08d}" for label in range(CLASSES)]
+    (root / "classes.txt").write_text("".join(f"{name}\n" for name in classes), encoding="utf-8")
+    for shard, start in enumerate(range(0, images, IMAGES_OF_SHARD)):
+        with tarfile.open(root / f"train-{shard:06d}.tar", "w") as tar:
+            for number in range(start, min(images, start + IMAGES_OF_SHARD)):
+                label = number * 7 % CLASSES
+                key = f"{classes[label]}_{number}"
+                contents = (("jpg", originals[number % 36]), ("cls", str(label).encode()))
+                for suffix, content in contents:
+                    entry = tarfile.TarInfo(f"{key}.{suffix}")
+                    entry.size = len(content)
+                    tar.addfile(entry, io.BytesIO(content))
+    return root
+
+
+def _small_jpeg(number: int) -> bytes:
+    noise = np.random.default_rng(number).integers(0, 256, (3, 4, 3), dtype=np.uint8)
+    stream = io.BytesIO()
+    picture = Image.fromarray(noise).resize((48, 36), Image.Resampling.BICUBIC)
+    picture.save(stream, "JPEG", quality=60)
+    return stream.getvalue()
 
 
 def make_coco(folder: Path, images: int) -> tuple[Path, Path]:

@@ -41,12 +41,14 @@ def shards_of(pattern: str) -> list[str]:
 
 
 def refuse_missing_shards(name: str, pattern: str) -> None:
-    """A cheap look before anything is loaded; stores are not asked.
+    """A cheap look before anything is loaded; stores are not asked, only whether they can be.
 
     Raises:
         DataError: as `shards_of`, or paths are not there; names the first of them.
     """
     addresses = shards_of(pattern)
+    for address in [a for a in addresses if storage.is_remote(a)][:1]:
+        storage.file_system(address)
     missing = [a for a in addresses if not storage.is_remote(a) and not os.path.isfile(a)]
     if missing:
         raise DataError(

@@ -35,7 +35,7 @@ class ClassEvidence:
         self.stated: dict[int, str] = {}  # by label, "class" of its .json
         self.wnids: dict[int, str] = {}  # by label, in names of files
         self.validation: dict[int, int] = {}  # label by number of the validation image
-        self._first: dict[int, str] = {}
+        self._where: dict[str, str] = {}  # by name, the first sample that has it
 
     def add(self, label: int, stated: str, names: str, where: str) -> str:
         """Notes one sample; a sentence where it contradicts one before, else "".
@@ -45,17 +45,19 @@ class ClassEvidence:
             names: its key and the name of its file, with a slash between.
             where: shard and key.
         """
-        if label not in self._first:
-            self._first[label] = where
         if match := _VAL.search(names):
             number = int(match[1])
             if 1 <= number <= len(_FIRST_OF_VAL):
                 self.validation[number] = label
         wnid = match[1] if (match := _WNID.search(names)) else ""
         for name, known in ((stated, self.stated), (wnid, self.wnids)):
-            if name and known.setdefault(label, name) != name:
-                first = f"{self._first[label]} has it and is {known[label]}"
-                return f"has label {label} and is {name}, but {first}"
+            if not name:
+                continue
+            first = known.setdefault(label, name)
+            if first != name:
+                sample = f"{self._where[first]} has it and is {first}"
+                return f"has label {label} and is {name}, but {sample}"
+            self._where.setdefault(name, where)
         return ""
 
 

@@ -140,6 +140,8 @@ class _Found:
 
 
 def _stamps(addresses: Sequence[str], name: str) -> np.ndarray:
+    for address in [a for a in addresses if storage.is_remote(a)][:1]:
+        storage.file_system(address)  # whatever is not installed is no fault of the shards
     faults, rows = Faults(name, storage.folder_of(addresses[0])), []
     for address in addresses:
         try:

@@ -114,7 +114,8 @@ def members(window: Window) -> Iterator[Member]:
             continue
         if "size" in pax:
             size = _pax_size(pax["size"], position)
-        name = _plain(pax.get("path") or long_name or _name(header))
+        named = pax.get("GNU.sparse.name") or pax.get("path")
+        name = _plain(named or long_name or _name(header))
         _refuse_kind(name, kind, pax)
         if start + size > window.size:
             _cut_off(f"is cut off inside {name}: {max(0, window.size - start):,} of {size:,} bytes")
