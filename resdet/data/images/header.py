@@ -11,7 +11,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 from pathlib import Path
-from typing import BinaryIO, NamedTuple
+from typing import BinaryIO, Literal, NamedTuple
 
 from PIL import (
     BmpImagePlugin,
@@ -173,7 +173,21 @@ def _orientation(picture: Image.Image) -> tuple[int, bool]:
         value = picture.getexif().get(ORIENTATION, 1)
     except Exception:  # a broken EXIF block counts as none (F30), as in Detectron2
         return 1, True
-    return (value if value in range(1, 9) else 1), False
+    orientation = value if value in range(1, 9) else 1
+    return orientation, orientation == 1 and _is_broken(picture.info.get("exif", b""))
+
+
+def _is_broken(block: bytes) -> bool:
+    """Whether an EXIF block has no whole first directory; of most of them Pillow only warns."""
+    tiff = block.removeprefix(b"Exif\0\0")
+    order: dict[bytes, Literal["little", "big"]] = {b"II*\0": "little", b"MM\0*": "big"}
+    if not tiff:
+        return False
+    if tiff[:4] not in order or len(tiff) < 8:
+        return True
+    start = int.from_bytes(tiff[4:8], order[tiff[:4]])
+    entries = int.from_bytes(tiff[start : start + 2], order[tiff[:4]])
+    return start + 2 + 12 * entries > len(tiff)
 
 
 def _as_tuple(value: int | tuple[int, ...]) -> tuple[int, ...]:

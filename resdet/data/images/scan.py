@@ -26,7 +26,7 @@ from resdet.errors import DataError
 
 logger = logging.getLogger(__name__)
 
-VERSION = f"1 Pillow {PIL.__version__}"
+VERSION = f"2 Pillow {PIL.__version__}"
 FIRST_LINE_SECONDS, SECONDS_PER_LINE = 2.0, 10.0
 
 

@@ -22,7 +22,8 @@ from pathlib import Path
 import numpy as np
 
 from resdet.data.checks.faults import Faults
-from resdet.data.images.reader import IMAGE_SUFFIXES, ImageReader
+from resdet.data.checks.odd_images import ODD_FILES, odd_files_note, places_of_odd
+from resdet.data.images.reader import IMAGE_SUFFIXES, ImageReader, inspect
 from resdet.data.images.scan import Progress, read_headers
 from resdet.data.options import DataOptions
 from resdet.data.readers.folder_index import FolderIndex, Indexed
@@ -102,7 +103,11 @@ def _scanned(root: Path, name: str, options: DataOptions) -> Indexed:
         labels=np.array(listing.labels, dtype=np.int64),
         hash=_hash(root, classes, listing),
         counts={k: v for k, v in counts.items() if v},
-        notes=(*_notes(classes), *_notes_on_others(listing.other_pictures)),
+        notes=(
+            *_notes(classes),
+            *_notes_on_others(listing.other_pictures),
+            *(_note_on_odd(root, listing, options) if options.check_images else ()),
+        ),
     )
 
 
@@ -234,6 +239,24 @@ def _hash(root: Path, classes: list[str], listing: _Listing) -> str:
     for file, size in zip(listing.files, listing.sizes, strict=True):
         digest.update(f"{file[start:]} {size}\n".encode("utf-8", "surrogateescape"))
     return digest.hexdigest()
+
+
+def _note_on_odd(root: Path, listing: _Listing, options: DataOptions) -> tuple[str, ...]:
+    """On the known odd files of ImageNet; in a large set, train, they are asked for by name."""
+    if len(listing.files) > MAX_HEADERS:
+        stems = sorted(s for s in ODD_FILES if s.startswith("n"))
+        paths = [os.path.join(root, s.partition("_")[0], f"{s}.JPEG") for s in stems]
+        files = [path for path in paths if os.path.isfile(path)]
+    else:
+        names = (os.path.basename(file) for file in listing.files)
+        files = [listing.files[place] for place in places_of_odd(names)]
+    found = []
+    for file in files:
+        try:
+            found.append((os.path.basename(file), inspect(file)))
+        except DataError:
+            continue  # in a small set it is a fault already; in a large one it ends the training
+    return odd_files_note(found, options)
 
 
 def _by_suffix(others: Counter[str]) -> str:

@@ -126,7 +126,7 @@ def load_table(
     counts = {"images": len(images), "classes": len(classes)}
     notes: list[str] = []
     if options.check_images:
-        repaired, odd = check_headers(images, classes, labels, faults, options)
+        repaired, odd = check_headers(images, faults, options)
         faults.stop()
         counts |= repaired
         notes += odd

@@ -205,7 +205,7 @@ def _scanned(
     counts = Counter({"images": len(labels), "classes": len(classes), "shards": len(addresses)})
     notes = [*_notes(labels, classes, listed is None and not evidence.stated)]
     if options.check_images:
-        repaired, odd = check_headers(images, classes, labels, faults, options)
+        repaired, odd = check_headers(images, faults, options)
         faults.stop()
         counts.update(repaired)
         notes += odd

@@ -210,7 +210,13 @@ def test_a_broken_exif_block_counts_as_none(tmp_path, make_picture, block: bytes
     pixels, counts = counted(path)
     assert pixels.shape == (40, 60, 3)
     assert read_size(path) == (60, 40)
-    assert "EXIF rotation applied" not in counts
+    assert "EXIF rotation applied" not in counts and counts["broken EXIF ignored"] == 1
+
+
+def test_a_whole_exif_block_is_not_broken(tmp_path, make_picture, make_exif) -> None:
+    path = tmp_path / "a.jpg"
+    make_picture().save(path, exif=make_exif(1))
+    assert b"Exif" in path.read_bytes() and "broken EXIF ignored" not in counted(path)[1]
 
 
 # -- the reader as a thing --------------------------------------------------------------------

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import multiprocessing
 import os
 import pickle
 import random
@@ -198,6 +199,43 @@ def test_parts_and_pickles_of_a_set_read_the_same_images(shards) -> None:
     for index, place in enumerate((0, 2, 5)):
         np.testing.assert_array_equal(part.read(index), data.read(place))
         np.testing.assert_array_equal(copy.read(index), data.read(place))
+
+
+def test_a_worker_has_no_more_memory_of_its_own_for_a_larger_set(shards) -> None:
+    """Private memory of a forked process that reads each of 600 and of 120,000 images; a list of
+    as many names, by which the measure is held, becomes the process's own."""
+    images = load_shards(str(shards), name="mine").encoded
+    small, large = (images.chosen(np.tile(np.arange(6), n).tolist()) for n in (100, 20_000))
+    texts = [f"class/{i:020d}.jpg" for i in range(120_000)]
+
+    def each(found) -> None:
+        for index in range(len(found)):
+            assert found.read(index) and found.name(index) and found.where(index)
+
+    few, many = grown(lambda: each(small)), grown(lambda: each(large))
+    listed = grown(lambda: [text for text in texts if not text])
+    assert listed > 4 and many - few < listed / 3, (few, many, listed)
+
+
+def grown(read) -> float:
+    """MB that a forked process makes its own by this."""
+    context = multiprocessing.get_context("fork")
+    queue = context.SimpleQueue()
+
+    def work() -> None:
+        before = private_mb()
+        read()
+        queue.put(private_mb() - before)
+
+    process = context.Process(target=work)
+    process.start()
+    process.join()
+    return queue.get()
+
+
+def private_mb() -> float:
+    lines = Path("/proc/self/smaps_rollup").read_text(encoding="utf-8").splitlines()
+    return sum(int(line.split()[1]) for line in lines if line.startswith("Private")) / 1024
 
 
 def test_few_files_are_open_at_once_and_each_process_has_its_own(shards, monkeypatch) -> None:
