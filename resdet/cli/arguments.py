@@ -45,8 +45,7 @@ EXAMPLES = {
   resdet pretrain_cls --eval-only MODEL.WEIGHTS resnet50.pth PRETRAIN.VAL imagenet/val""",
     "make_shards": """
   resdet make_shards imagenet_train shards/imagenet --stem train
-  resdet make_shards pictures/train shards/pictures --shard-mb 64 --shuffle 1
-  resdet pretrain_cls PRETRAIN.TRAIN 'wds:shards/imagenet/train-{000000..000562}.tar'""",
+  resdet make_shards pictures/train shards/pictures --shard-mb 64 --shuffle 1""",
     "train_det": """
   resdet train_det --config voc07_r50 MODEL.WEIGHTS runs/imagenet_resnet50/model.safetensors
   resdet train_det --config voc07_r50 --explain TRANSFER.FROM_SCRATCH True

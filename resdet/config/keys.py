@@ -156,7 +156,7 @@ def _add_solver_keys(cfg: CfgNode) -> None:
 
 def _add_pretrain_keys(cfg: CfgNode) -> None:
     pretrain = cfg.PRETRAIN = CfgNode()
-    # Names or folders of class folders (`resdet.data`). TEST may be "".
+    # Names, folders of class folders, wds:PATTERN, hf:NAME:SPLIT (`resdet.data`). TEST may be "".
     pretrain.TRAIN = "digits_crops_train"
     pretrain.VAL = "digits_crops_val"
     pretrain.TEST = ""

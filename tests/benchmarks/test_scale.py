@@ -57,6 +57,30 @@ def test_image_folder_and_we_find_the_same_files(tmp_path, monkeypatch) -> None:
     assert data.classes == tuple(theirs.classes)
 
 
+def test_webdataset_and_we_find_the_same_images(tmp_path, monkeypatch) -> None:
+    webdataset = pytest.importorskip("webdataset")
+    monkeypatch.setattr(trees, "CLASSES", 7)
+    monkeypatch.setattr(trees, "IMAGES_OF_SHARD", 20)
+    root = trees.make_shards(tmp_path, 40)
+    shards = sorted(map(str, root.glob("*.tar")))
+    theirs = {
+        s["__key__"]: int(s["cls"]) for s in webdataset.WebDataset(shards, shardshuffle=False)
+    }
+    data = catalog.load_classification(f"wds:{root}")
+    ours = (name.partition(".")[0] for name in data.encoded.names)
+    assert dict(zip(ours, data.labels.tolist(), strict=True)) == theirs
+    assert len(shards) == 2 and len(theirs) == 40
+
+
+def test_shards_have_no_peer_whose_start_counts() -> None:
+    """webdataset has no index to make; and where it is not installed there is no row of it."""
+    of_shards = [{**row, "tree": measure.SHARDS} for row in rows(first=9.0, worker=99.0)]
+    assert scale.missed(of_shards) == scale.missed(of_shards[1:]) == []
+    assert scale.missed([{**row, "processor": 11.0} for row in of_shards[1:]]) == [
+        "tar shards, 9 images: the second start takes 11.0 s"
+    ]
+
+
 def rows(**changes: float) -> list[dict]:
     peer = {"tree": "t", "images": 9, "way": "peer", "processor": 5.0, "worker_mb": 20.0}
     first = {**peer, "way": "ours, first", "processor": changes.get("first", 4.0)}

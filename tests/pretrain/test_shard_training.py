@@ -10,6 +10,8 @@ import torch
 pytest.importorskip("detectron2")
 
 from resdet import weights
+from resdet.cli.evaluate.class_members import image_names
+from resdet.data import catalog
 from resdet.data.readers.class_folders import load_folder
 from resdet.data.shards.making import make_shards
 from tests.support import children, tiny, trainings
@@ -53,3 +55,12 @@ def test_losses_and_weights_are_those_of_folders(tmp_path):
         for name in ("folders", "shards")
     ]
     assert all(sets[0][k] == sets[1][k] for k in ("hash", "files", "images"))
+
+
+def test_scores_of_folders_and_of_shards_are_of_the_same_images(tmp_path):
+    """`evaluate cls` keeps scores by the set's hash and pairs images by their names."""
+    data = load_folder(tiny.class_folders(tmp_path / "data") / "train", name="train")
+    made = make_shards(data, tmp_path / "shards", seed=1)
+    shards = catalog.load_classification(made.name)
+    assert image_names(shards) == image_names(data) and shards.hash == data.hash
+    assert (shards.labels == data.labels).all()

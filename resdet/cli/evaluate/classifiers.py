@@ -42,8 +42,9 @@ def add_arguments(metrics: Any) -> None:
     add("members", nargs="+", type=Path, metavar="FILE|RUN|SCORES.npz",
         help="any classifier's weight file, a run folder of pretrain_cls, or scores made before; "
         "several are set against each other and averaged")  # fmt: skip
-    add("--data", metavar="SET", help="name of a set, a folder of class folders, or "
-        "images:FOLDER of images without classes; not needed where all are SCORES.npz")  # fmt: skip
+    add("--data", metavar="SET", help="name of a set, a folder of class folders, "
+        "wds:PATTERN, hf:NAME:SPLIT, or images:FOLDER of images without classes; not needed where "
+        "all are SCORES.npz")  # fmt: skip
     add("--protocol", choices=PROTOCOLS, default="centre",
         help="centre crop; ten crops; the net over whole images (centre)")  # fmt: skip
     add("--sizes", type=int, nargs="+", metavar="PIXELS",

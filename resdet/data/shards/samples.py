@@ -22,7 +22,7 @@ from typing import Any
 from resdet.data.checks.faults import Faults
 from resdet.data.images.reader import IMAGE_SUFFIXES
 from resdet.data.shards.shard_classes import ClassEvidence
-from resdet.data.shards.tar_headers import Member, TarFault, Window, members
+from resdet.data.shards.tar_headers import TarFault, TarMember, Window, members
 
 IMAGE_FIELDS = frozenset(suffix[1:] for suffix in IMAGE_SUFFIXES)
 LABEL_FIELD, FACTS_FIELD = "cls", "json"
@@ -55,7 +55,7 @@ class ShardSamples:
 class _Group:
     """The members of one key so far."""
 
-    image: Member | None = None
+    image: TarMember | None = None
     label: int | None = None
     facts: dict[str, Any] | None = None
     is_faulty: bool = False
@@ -124,7 +124,7 @@ class ShardScan:
     def _fault(self, kind: str, key: str, what: str, fix: str) -> None:
         self.faults.add(kind, f"{self.shard}: {key}: {what}", fix=fix)
 
-    def _take(self, key: str, suffix: str, member: Member, window: Window) -> None:
+    def _take(self, key: str, suffix: str, member: TarMember, window: Window) -> None:
         counts = suffix in IMAGE_FIELDS or suffix in (LABEL_FIELD, FACTS_FIELD)
         if key in self._done and counts:
             self._repeated(key, suffix)
@@ -154,7 +154,7 @@ class ShardScan:
     def _repeated(self, key: str, suffix: str) -> None:
         self._fault("repeated keys", key, f"a second .{suffix} of this key", _KEYS)
 
-    def _second_image(self, key: str, first: Member, second: Member, group: _Group) -> None:
+    def _second_image(self, key: str, first: TarMember, second: TarMember, group: _Group) -> None:
         group.is_faulty = True
         if split_name(first.name) == split_name(second.name):
             self._repeated(key, split_name(second.name)[1])
@@ -162,7 +162,7 @@ class ShardScan:
         fields = f".{split_name(first.name)[1]} and .{split_name(second.name)[1]}"
         self._fault("several images of a key", key, f"has {fields}", "Keep one image of each key.")
 
-    def _label(self, key: str, member: Member, window: Window, group: _Group) -> int | None:
+    def _label(self, key: str, member: TarMember, window: Window, group: _Group) -> int | None:
         raw = window.take(member.offset, min(member.size, MOST_OF_LABEL))
         label = _number(raw) if member.size <= MOST_OF_LABEL else None
         if label is None:
@@ -176,7 +176,7 @@ class ShardScan:
         return label
 
     def _facts(
-        self, key: str, member: Member, window: Window, group: _Group
+        self, key: str, member: TarMember, window: Window, group: _Group
     ) -> dict[str, Any] | None:
         facts = None
         if member.size <= MOST_OF_FACTS:
@@ -237,7 +237,7 @@ class ShardScan:
         else:
             self.left_out[LEFT_OUT] += len(group.others) + (group.facts is not None)
 
-    def _add(self, key: str, image: Member, label: int, facts: dict[str, Any]) -> None:
+    def _add(self, key: str, image: TarMember, label: int, facts: dict[str, Any]) -> None:
         if not 0 <= label < 10**MOST_DIGITS:
             self._fault("labels", key, f"has the label {label}", "Labels are numbers from 0.")
             return

@@ -33,7 +33,7 @@ _KINDS = {
 _AGAIN = "Fetch or write these shards again."
 
 
-class Member(NamedTuple):
+class TarMember(NamedTuple):
     """A regular file in a tar.
 
     Attributes:
@@ -86,7 +86,7 @@ class Window:
         return self._data[begin : begin + length]
 
 
-def members(window: Window) -> Iterator[Member]:
+def members(window: Window) -> Iterator[TarMember]:
     """The regular files of a tar, in its order; folders are passed over.
 
     Raises:
@@ -120,7 +120,7 @@ def members(window: Window) -> Iterator[Member]:
         if start + size > window.size:
             _cut_off(f"is cut off inside {name}: {max(0, window.size - start):,} of {size:,} bytes")
         if kind != b"5" and not name.endswith("/"):
-            yield Member(name, start, size, position)
+            yield TarMember(name, start, size, position)
         last, long_name, pax = name, "", {}
         position = start + _padded(size)
 
@@ -242,8 +242,7 @@ def _refuse_kind(name: str, kind: bytes, pax: dict[str, str]) -> None:
         raise TarFault(
             "members that are no files",
             f"{name} is {what}",
-            "Write these shards with the files themselves: tar --dereference --hard-dereference, "
-            "and no --sparse.",
+            "Write these shards with the files themselves, such as by `resdet make_shards`.",
         )
 
 

@@ -1,4 +1,4 @@
-"""Every fault of a shard is named with shard and key, and no sample is passed over in silence."""
+"""F92: every fault of a shard is named with shard and key; no sample is passed over in silence."""
 
 from __future__ import annotations
 
