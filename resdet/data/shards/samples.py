@@ -59,6 +59,7 @@ class _Group:
     label: int | None = None
     facts: dict[str, Any] | None = None
     is_faulty: bool = False
+    is_scattered: bool = False
     others: list[str] = field(default_factory=list)
 
 
@@ -107,6 +108,8 @@ class ShardScan:
                 if key != key_before:
                     self._close(key_before)
                     key_before = key
+                    if key in self._open:
+                        self._open[key].is_scattered = True
                 self._take(key, suffix, member, window)
         except TarFault as fault:
             self.faults.add(fault.kind, f"{self.shard} {fault.what}", fix=fault.fix)
@@ -127,7 +130,11 @@ class ShardScan:
     def _take(self, key: str, suffix: str, member: TarMember, window: Window) -> None:
         counts = suffix in IMAGE_FIELDS or suffix in (LABEL_FIELD, FACTS_FIELD)
         if key in self._done and counts:
-            self._repeated(key, suffix)
+            if suffix == FACTS_FIELD:
+                what = "a .json that stands twice, or apart from the other members"
+                self._fault("repeated keys", key, what, _KEYS)
+            else:
+                self._repeated(key, suffix)
             return
         group = self._open.setdefault(key, _Group())
         if suffix in IMAGE_FIELDS:
@@ -203,7 +210,7 @@ class ShardScan:
                 what = f"its .cls holds {label} and its .json {stated}"
                 self._fault("labels", key, what, "One of them is wrong: make the shards again.")
             label = stated
-        if not is_last and (group.image is None or label is None):
+        if not is_last and (group.image is None or label is None or group.is_scattered):
             return  # the rest may come later
         del self._open[key]
         if group.is_faulty:

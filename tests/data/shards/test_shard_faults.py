@@ -250,6 +250,19 @@ def test_long_and_foreign_names_are_read_in_every_format(tmp_path, tar_format) -
             assert data.encoded.read(index) == tar.extractfile(member).read()
 
 
+def test_members_that_lie_by_kind_make_the_same_samples(tmp_path) -> None:
+    """All images, then all labels, then all facts, as a sort by suffix leaves them."""
+    members = [m for i in range(4) for m in sample(f"k{i}", i % 2, seed=i)]
+    members += [(f"k{i}.json", b'{"filename": "n%d.JPEG"}' % i) for i in range(4)]
+    write_shard(tmp_path / "a" / "s.tar", members[:8] + members[8:])
+    by_kind = sorted(members, key=lambda m: ("jpg", "cls", "json").index(m[0].partition(".")[2]))
+    write_shard(tmp_path / "b" / "s.tar", by_kind)
+    assert load(tmp_path / "b").name_of(0) == "0/n0.JPEG" and len(load(tmp_path / "b")) == 4
+    # Here the facts come after samples that were whole.
+    (found, *_) = faults_of(tmp_path / "a")
+    assert found == "s.tar: k0: a .json that stands twice, or apart from the other members"
+
+
 def test_members_of_gnu_tar_are_found_wherever_they_lie(tmp_path) -> None:
     """`tar -cf` takes them in the folder's order, with ./ before names and folders among them."""
     (tmp_path / "in" / "part").mkdir(parents=True)
