@@ -172,6 +172,39 @@ def test_a_gzip_is_refused_with_the_command_that_unpacks_it(tmp_path) -> None:
         load(tmp_path)
 
 
+@pytest.mark.parametrize(
+    "tar_format", [tarfile.USTAR_FORMAT, tarfile.GNU_FORMAT, tarfile.PAX_FORMAT]
+)
+def test_any_damaged_byte_of_a_header_is_a_fault_or_changes_no_sample(tmp_path, tar_format) -> None:
+    """Each byte of the headers in turn, and cuts: a page, or the set as it was; never a crash."""
+    long = "d" * 90 + "/" + "e" * 60 if tar_format != tarfile.USTAR_FORMAT else "d"
+    members = [*sample(f"{long}/a", 0), *sample("b", 1, seed=1)]
+    path = write_shard(tmp_path / "s.tar", members, tar_format)
+    whole, names = path.read_bytes(), ["0/a.jpg", "1/b.jpg"]
+    contents = sorted((whole.index(c), len(c)) for _, c in members if len(c) > 9)
+    places = [p for p in range(len(whole) - 9216) if not any(s <= p < s + n for s, n in contents)]
+    generator = np.random.default_rng(0)
+    options = DataOptions(cache=False, check_images=False)
+    refused = 0
+    for place in generator.choice(places, 250, replace=False).tolist():
+        data = bytearray(whole)
+        data[place] ^= int(generator.integers(1, 256))
+        path.write_bytes(data)
+        try:
+            found = load_shards(str(path), name="mine", options=options)
+        except DataError:
+            refused += 1
+            continue
+        assert [found.name_of(i) for i in range(2)] == names
+    assert refused > 50
+    # Two blocks of zeros end it; the rest is padding.
+    end = -(-len(whole.rstrip(b"\0")) // 512) * 512 + 1024
+    for length in [*generator.choice(end, 60).tolist(), end - 1]:
+        path.write_bytes(whole[:length])
+        with pytest.raises(DataError):
+            load_shards(str(path), name="mine", options=options)
+
+
 def test_faults_of_several_shards_come_on_one_page(tmp_path) -> None:
     write_shard(tmp_path / "a.tar", [*A, ("k.jpg", jpeg())])
     write_shard(tmp_path / "b.tar", [*B, ("l.cls", b"1")])
