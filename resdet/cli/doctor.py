@@ -79,7 +79,7 @@ def decode(args: argparse.Namespace) -> int:
     # Only here: without --decode nothing but the standard library is needed.
     from resdet.config import data_options, resolve
     from resdet.data import DataOptions
-    from resdet.data.checks.decoding import decode_all, files_of
+    from resdet.data.checks.decoding import decode_all, images_of
     from resdet.engine.data_workers import usable_cores
     from resdet.engine.metric_writers import start_log
 
@@ -87,11 +87,11 @@ def decode(args: argparse.Namespace) -> int:
         raise ConfigError(f"--workers is {args.workers}, expected 1 or more.")
     start_log()
     options = DataOptions(**data_options(resolve(None, args.opts).cfg), check_images=False)
-    files, signals = files_of(args.decode, options), StopSignals()
+    images, signals = images_of(args.decode, options), StopSignals()
     signals.install()
     try:
         result = decode_all(
-            files,
+            images,
             options,
             workers=args.workers or usable_cores(),
             is_asked_to_end=lambda: signals.received is not None,
@@ -102,10 +102,10 @@ def decode(args: argparse.Namespace) -> int:
     repairs = dict(sorted(result.repairs.items()))
     if args.json:
         counts = {"expected": result.images, "evaluated": result.done}
-        images = {**counts, "missing": result.images - result.done}
+        numbers = {**counts, "missing": result.images - result.done}
         ok = not faults and result.done == result.images
         whole = {"ok": ok, "data_set": args.decode, "faults": faults, "repairs": repairs}
-        show_json({**whole, "images": images}, indent=1)
+        show_json({**whole, "images": numbers}, indent=1)
     else:
         for fault in faults:
             show(one_line(fault["text"]))

@@ -6,13 +6,13 @@ Not for: what shards hold (`resdet.data.shards`).
 from __future__ import annotations
 
 import argparse
-import json
 import logging
 import sys
 from dataclasses import asdict
 from pathlib import Path
 
 from resdet.cli.arguments import output_folder
+from resdet.printable import show, show_json
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -41,9 +41,9 @@ def run(args: argparse.Namespace) -> int:
         data, Path(args.folder), stem=args.stem, shard_mb=args.shard_mb, seed=args.shuffle
     )
     if args.json:
-        print(json.dumps(asdict(made)))
+        show_json(asdict(made))
         return 0
-    print(
+    show(
         f"{made.images:,} images in {made.shards:,} shards ({made.size / 1e9:.2f} GB), each "
         f"compared with its source; {made.written:,} were written now"
         f"\n  PRETRAIN.TRAIN {made.name!r}"

@@ -39,6 +39,7 @@ from resdet.data.names import (
     LabelledSet,
     flat_folder,
     has_annotations,
+    is_labelled,
     known,
     needs,
     root_folder,
@@ -128,7 +129,7 @@ def load_detection(
 
 
 def _load_checked(name: str, root: Path | str | None, options: DataOptions) -> DetectionSet:
-    if name in CLASSIFICATION:
+    if is_labelled(name):
         raise DataError(
             f"{name} is a classification set; a detector needs boxes. Detection sets: "
             f"{', '.join(DETECTION)}."

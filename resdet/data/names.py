@@ -192,6 +192,11 @@ def split_table(name: str) -> tuple[str, str] | None:
     return source, split
 
 
+def is_labelled(name: str) -> bool:
+    """Whether the name alone tells that it is a classification set; of a folder it does not."""
+    return name in CLASSIFICATION or name.startswith((f"{SHARDS}:", f"{TABLES}:"))
+
+
 def needs(name: str, base: Path) -> list[Path]:
     """Files and folders without which `name` cannot be loaded; none for what is made on first use.
 

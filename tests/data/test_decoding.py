@@ -14,10 +14,12 @@ from PIL import Image
 pytest.importorskip("detectron2")
 
 from resdet.cli.main import run_command
-from resdet.data import DataOptions
+from resdet.data import DataOptions, catalog
 from resdet.data.checks import decoding
 from resdet.data.images import scan
+from resdet.errors import DataError
 from tests.support import tiny
+from tests.support.shard_files import jpeg, sample, write_shard
 
 # What the page states of each that cannot be read.
 BROKEN = {
@@ -122,3 +124,21 @@ def test_a_long_one_shows_how_long_it_will_take(voc: Path, monkeypatch: pytest.M
     monkeypatch.setattr(decoding.logger, "info", lambda text, *words: lines.append(text % words))
     decoding.decode_all([str(voc / "000000.jpg")] * 3, DataOptions(), workers=1)
     assert lines[0].startswith("decoded: 1 of 3, eta")
+
+
+def test_images_in_shards_are_decoded_by_their_names_there(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("RESDET_CACHE", str(tmp_path / "cache"))
+    cut = jpeg(1, (64, 48))[:700]
+    members = [*sample("a", 0), ("k.jpg", cut), ("k.cls", b"1"), *sample("c", 1, seed=2)]
+    write_shard(tmp_path / "s.tar", members)
+    assert run_command("doctor", ["--decode", f"wds:{tmp_path}/s.tar"]) == 1
+    page, last = capsys.readouterr().out.splitlines()
+    assert "s.tar: k.jpg is cut off: the file ends after 700 bytes" in page
+    assert "3 of 3 images decoded, 1 cannot be read" in last
+
+
+def test_a_detector_has_no_use_for_shards(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="wds:x is a classification set; a detector needs boxes"):
+        catalog.load_detection("wds:x")

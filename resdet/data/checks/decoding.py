@@ -17,9 +17,10 @@ from itertools import islice
 from pathlib import Path
 
 from resdet.data import catalog
+from resdet.data.encoded import EncodedImages
 from resdet.data.images.reader import ImageReader
 from resdet.data.images.scan import Progress
-from resdet.data.names import CLASSIFICATION, flat_folder, split_path_name
+from resdet.data.names import flat_folder, is_labelled, split_path_name
 from resdet.data.options import DataOptions
 from resdet.errors import DataError
 
@@ -45,8 +46,9 @@ class Decoded:
     repairs: Counter[str] = field(default_factory=Counter)
 
 
-def files_of(name: str, options: DataOptions) -> list[str]:
-    """The image files of a set of either kind; a set in memory has none.
+def images_of(name: str, options: DataOptions) -> Sequence[str] | EncodedImages:
+    """The image files of a set of either kind, or its images in shards or tables; a set in memory
+    has none.
 
     Raises:
         DataError: the set is missing, or its lists or annotations are broken.
@@ -54,7 +56,7 @@ def files_of(name: str, options: DataOptions) -> list[str]:
     if _is_classification(name):
         is_flat = flat_folder(name) is not None
         data = catalog.load_classification(name, options=options, needs_classes=not is_flat)
-        return list(data.files)
+        return list(data.files) if data.encoded is None else data.encoded
     detection = catalog.load_detection(name, options=options)
     # A file may stand in several records.
     return list(dict.fromkeys(map(detection.file_of, range(len(detection)))))
@@ -62,11 +64,11 @@ def files_of(name: str, options: DataOptions) -> list[str]:
 
 def _is_classification(name: str) -> bool:
     is_folder = split_path_name(name) is None and Path(name).is_dir()
-    return name in CLASSIFICATION or flat_folder(name) is not None or is_folder
+    return is_labelled(name) or flat_folder(name) is not None or is_folder
 
 
 def decode_all(
-    files: Sequence[str],
+    images: Sequence[str] | EncodedImages,
     options: DataOptions,
     *,
     workers: int,
@@ -78,11 +80,12 @@ def decode_all(
         workers: threads, each with one image in memory.
         is_asked_to_end: looked at now and then; ends the work with what is known by then.
     """
-    result = Decoded(len(files))
-    progress = Progress("decoded", len(files), logger)
+    result = Decoded(len(images))
+    progress = Progress("decoded", len(images), logger)
     with ThreadPoolExecutor(workers) as pool:
-        for part in _parts(files, workers * _BETWEEN_LOOKS):
-            for file, (fault, repairs) in zip(part, pool.map(_decode(options), part), strict=True):
+        for part in _parts(_read(images), workers * _BETWEEN_LOOKS):
+            found = pool.map(_decode(options), part)
+            for (file, _), (fault, repairs) in zip(part, found, strict=True):
                 result.done += 1
                 result.repairs.update(repairs)
                 if fault:
@@ -93,11 +96,32 @@ def decode_all(
     return result
 
 
-def _decode(options: DataOptions) -> Callable[[str], tuple[str, Counter[str]]]:
-    def decode(file: str) -> tuple[str, Counter[str]]:
+# What messages call an image, and its bytes where it is no file, or why there are none.
+_Image = tuple[str, bytes | DataError | None]
+
+
+def _read(images: Sequence[str] | EncodedImages) -> Iterator[_Image]:
+    """Bytes of images in shards are read here, by one thread; files by those that decode."""
+    for number in range(len(images)):
+        if isinstance(images, Sequence):
+            yield images[number], None
+            continue
+        data: bytes | DataError
+        try:
+            data = images.read(number)
+        except DataError as error:
+            data = error
+        yield images.where(number), data
+
+
+def _decode(options: DataOptions) -> Callable[[_Image], tuple[str, Counter[str]]]:
+    def decode(image: _Image) -> tuple[str, Counter[str]]:
+        file, data = image
+        if isinstance(data, DataError):
+            return str(data), Counter()
         reader = ImageReader(options)
         try:
-            reader.read(file)
+            reader.read(file) if data is None else reader.read(file, data)
         except DataError as error:
             return str(error), Counter()
         return "", reader.counts
@@ -105,7 +129,7 @@ def _decode(options: DataOptions) -> Callable[[str], tuple[str, Counter[str]]]:
     return decode
 
 
-def _parts(files: Sequence[str], size: int) -> Iterator[list[str]]:
-    rest = iter(files)
+def _parts(images: Iterator[_Image], size: int) -> Iterator[list[_Image]]:
+    rest = iter(images)
     while part := list(islice(rest, size)):
         yield part

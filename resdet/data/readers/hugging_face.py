@@ -30,7 +30,7 @@ from resdet.data.images.reader import ImageReader
 from resdet.data.options import DataOptions
 from resdet.data.records import ClassificationSet
 from resdet.data.serialized import TextList
-from resdet.data.shards.shard_headers import check_headers
+from resdet.data.shards.shard_headers import check_headers, refuse_huge
 from resdet.errors import DataError
 
 logger = logging.getLogger(__name__)
@@ -123,6 +123,8 @@ def load_table(
         TextList(names[i] for i in rows.tolist()),
     )
     labels = labels[rows]
+    refuse_huge(images, faults, options)
+    faults.stop()
     counts = {"images": len(images), "classes": len(classes)}
     notes: list[str] = []
     if options.check_images:

@@ -275,7 +275,7 @@ def _begin(folder: Path, plan: _Plan, classes: str, name: str) -> None:
         )
     if not path.exists():
         write_text(path, json.dumps(wanted, indent=1) + "\n")
-    if not listed.exists() or listed.read_text(encoding="utf-8") != classes:
+    if not listed.exists() or bounded_files.read_bytes(listed) != classes.encode():
         write_text(listed, classes)
 
 
@@ -300,10 +300,7 @@ def _write_all(source: _Source, folder: Path, plan: _Plan) -> int:
 
 def _write(path: Path, source: _Source, images: Sequence[int]) -> None:
     data = source.data
-    with (
-        path.open("wb") as file,
-        tarfile.open(fileobj=file, mode="w", format=tarfile.USTAR_FORMAT) as tar,
-    ):
+    with tarfile.TarFile.open(path, "w", format=tarfile.USTAR_FORMAT) as tar:
         for index in images:
             label = int(data.labels[index])
             for name, content in source.members(index, label, data.classes[label]):

@@ -13,13 +13,26 @@ from resdet.data.checks.faults import Faults
 from resdet.data.checks.odd_images import odd_files_note, places_of_odd
 from resdet.data.encoded import EncodedImages
 from resdet.data.images.header import read_header
-from resdet.data.images.reader import refusal, repairs
+from resdet.data.images.reader import most_bytes, refusal, repairs
 from resdet.data.images.scan import Progress
 from resdet.data.options import DataOptions
 from resdet.data.readers.class_folders import MAX_HEADERS
 from resdet.errors import DataError
 
 logger = logging.getLogger(__name__)
+
+
+def refuse_huge(images: EncodedImages, faults: Faults, options: DataOptions) -> None:
+    """Images of more bytes than a file may have are faults, so that none fills the memory."""
+    most = most_bytes(options)
+    for index in range(len(images)):
+        if images.size(index) > most:
+            faults.add(
+                "images",
+                f"{images.where(index)} has {images.size(index):,} bytes; an image has {most:,} at "
+                "most",
+                fix="Take it out, or raise INPUT.MAX_PIXELS.",
+            )
 
 
 def check_headers(

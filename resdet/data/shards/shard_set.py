@@ -32,7 +32,7 @@ from resdet.data.shards import shard_classes, storage
 from resdet.data.shards.patterns import shards_of
 from resdet.data.shards.samples import ShardSamples, ShardScan, split_name
 from resdet.data.shards.shard_classes import ClassEvidence
-from resdet.data.shards.shard_headers import check_headers
+from resdet.data.shards.shard_headers import check_headers, refuse_huge
 from resdet.data.shards.tar_headers import BLOCK, Window
 from resdet.errors import DataError
 
@@ -202,6 +202,8 @@ def _scanned(
     classes = shard_classes.class_names(listed, evidence, labels, faults, source)
     faults.stop()
     images, labels = _in_order(handles, per_shard, labels)
+    refuse_huge(images, faults, options)
+    faults.stop()
     counts = Counter({"images": len(labels), "classes": len(classes), "shards": len(addresses)})
     notes = [*_notes(labels, classes, listed is None and not evidence.stated)]
     if options.check_images:

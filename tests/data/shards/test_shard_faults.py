@@ -333,6 +333,20 @@ def test_other_members_are_left_out_and_counted(tmp_path) -> None:
     assert len(data) == 1 and data.counts["members of other kinds ignored"] == 4
 
 
+def test_an_image_of_more_bytes_than_any_is_refused_unread(tmp_path) -> None:
+    """A hole of a file costs no disk, and would fill the memory."""
+    huge = b"k.jpg", tarfile.TarInfo("k.jpg")
+    huge[1].size = 2 << 30
+    path = write_shard(tmp_path / "s.tar", [*A, ("k.cls", b"0")])
+    end = 512 * (2 * 3 + 0) + 512 * (-(-len(A[0][1]) // 512) - 1)
+    with path.open("r+b") as file:
+        file.seek(end)
+        file.write(huge[1].tobuf(tarfile.GNU_FORMAT))
+        file.truncate(end + 512 + (2 << 30) + 1024)
+    (found,) = faults_of(tmp_path)
+    assert found == "s.tar: k.jpg has 2,147,483,648 bytes; an image has 1,507,108,864 at most"
+
+
 def test_labels_may_stand_in_json_alone(tmp_path) -> None:
     facts = (b'{"label": 1, "filename": "train/n1.JPEG"}', b'{"label": 0}')
     members = [m for i, f in enumerate(facts) for m in ((f"{i}.jpg", jpeg(i)), (f"{i}.json", f))]
