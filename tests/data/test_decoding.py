@@ -136,7 +136,7 @@ def test_images_in_shards_are_decoded_by_their_names_there(
     assert run_command("doctor", ["--decode", f"wds:{tmp_path}/s.tar"]) == 1
     page, last = capsys.readouterr().out.splitlines()
     assert "s.tar: k.jpg is cut off: the file ends after 700 bytes" in page
-    assert "3 of 3 images decoded, 1 cannot be read" in last
+    assert "3 of 3 images, 1 cannot be read" in last
 
 
 def test_a_detector_has_no_use_for_shards(tmp_path: Path) -> None:
