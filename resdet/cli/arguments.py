@@ -59,6 +59,12 @@ EXAMPLES = {
     "compare": """
   resdet compare runs/voc07_vgg16 runs/voc07_r101
   resdet compare --results a=a.json b=b.json --gt instances_val2017.json""",
+    "analyze": """
+  resdet analyze counts resnet34,shortcut=A plain34 timm:resnet34
+  resdet analyze counts resnet50.pth --size 320
+  resdet analyze responses resnet20.th resnet56.th --data cifar10_test
+  resdet analyze curves runs/cifar10_plain20 runs/cifar10_plain56 --y-max 20
+  resdet analyze classifiers runs/cifar10_resnet20 runs/cifar10_resnet56""",
     "convert_weights": """
   resdet convert_weights inspect resnet50.pth
   resdet convert_weights convert resnet50.pth --to detectron2 -o R-50.pkl

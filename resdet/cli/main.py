@@ -30,6 +30,7 @@ COMMANDS = {
     "train_det": ("resdet.cli.train_det", "train or score a detector"),
     "evaluate": ("resdet.cli.evaluate", "score result files, VOC or COCO, and classifiers"),
     "compare": ("resdet.cli.compare", "a report that sets runs side by side"),
+    "analyze": ("resdet.cli.analyze", "counts, layer responses and curves of classifiers"),
     "convert_weights": (
         "resdet.cli.convert_weights",
         "what a weight file is and would load into; conversion with parity",

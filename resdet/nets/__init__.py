@@ -6,6 +6,7 @@ Foreign nets join by three methods: timm's as `build("timm:NAME")`, a user's own
 from resdet.nets.chain import Chain
 from resdet.nets.count import multiply_adds, parameters
 from resdet.nets.interface_check import check_interface, check_net
+from resdet.nets.layer_counts import NetCounts, count_layers
 from resdet.nets.net import Net, Stage
 from resdet.nets.registry import register, registered
 from resdet.nets.zoo import build, names
@@ -13,10 +14,12 @@ from resdet.nets.zoo import build, names
 __all__ = [
     "Chain",
     "Net",
+    "NetCounts",
     "Stage",
     "build",
     "check_interface",
     "check_net",
+    "count_layers",
     "multiply_adds",
     "names",
     "parameters",

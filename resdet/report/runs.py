@@ -159,7 +159,7 @@ def _read(folder: Path, letter: str) -> Column:
     if run.kind != "detection":
         raise RunError(
             f"{folder} is a {run.kind} run. compare takes detection runs, "
-            "such as those that train_det writes."
+            "such as those that train_det writes; for classifiers: resdet analyze classifiers."
         )
     config = read_config(run)
     info = run.info

@@ -15,6 +15,7 @@ from resdet.evaluation.inputs.result_folder import evaluate_folder
 from resdet.report import curves, runs
 from resdet.report.render import charts, pictures
 from resdet.report.render.charts import Look, Series
+from resdet.report.render.plot import WEIGHTS
 from resdet.report.scores import read_scores
 
 # -- resampling ----------------------------------------------------------------------------
@@ -132,7 +133,7 @@ def test_every_hue_and_dash_has_its_style() -> None:
         assert len(re.findall(rf"--hue-{hue}: #", css)) == 3  # light, dark, print
         assert f".hue-{hue} " in css
     for dash in range(1, 4):
-        assert f".line.dash-{dash}" in css
+        assert all(f".{weight}.dash-{dash}" in css for weight in WEIGHTS)
 
 
 def luminance(colour: str) -> float:

@@ -105,7 +105,7 @@ def score_members(members: Sequence[Member], args: argparse.Namespace) -> list[P
         Interrupted, TrainingStopped: what is finished is kept.
         CheckFailed: an image was seen twice or never.
     """
-    device = _device(args.device)
+    device = device_of(args.device)
     sets: dict[DataOptions, ClassificationSet] = {}
     return [_scored(member, args, device, sets) for member in members]
 
@@ -124,7 +124,7 @@ def _scored(
     file = WeightFile(member.weights, args.part)
     net, card = load_net(file)
     protocol = protocol_of(card, args)
-    options = _reading(card)
+    options = reading_of(card)
     if options not in sets:
         sets[options] = load_set(args.data, options)
     data = with_outputs(
@@ -172,12 +172,12 @@ def _score(
         net,
         data,
         protocol,
-        _preparation(card, device),
+        preparation_of(card, device),
         path.with_suffix(".parts"),
         fingerprint,
         mean_image=MeanImage.of_input(card.input),
         batch_size=args.batch_size,
-        workers=_workers(args, data, device),
+        workers=workers_for(args.workers, data, device),
     )
     if comm.is_main_process():
         scores = ClassScores(
@@ -284,7 +284,7 @@ def _require_own(path: Path, fingerprint: dict[str, Any]) -> None:
         )
 
 
-def _reading(card: Card) -> DataOptions:
+def reading_of(card: Card) -> DataOptions:
     """How the net's images were read in training, as far as its card states it."""
     cfg = get_cfg()
     set_key(cfg, "INPUT.EXIF", card.input.exif)
@@ -299,7 +299,8 @@ def _reading(card: Card) -> DataOptions:
     return DataOptions(**data_options(cfg))
 
 
-def _preparation(card: Card, device: str) -> Preparation:
+def preparation_of(card: Card, device: str) -> Preparation:
+    """The input of a card's net, from RGB images."""
     cfg = get_cfg()
     for key, value in {**derived_keys.of_card(card), "MODEL.DEVICE": device}.items():
         if not key.startswith("MODEL.NET."):
@@ -307,7 +308,7 @@ def _preparation(card: Card, device: str) -> Preparation:
     return Preparation(cfg, Precision(device))
 
 
-def _device(asked: str) -> str:
+def device_of(asked: str) -> str:
     """Raises ConfigError for a GPU that is not there."""
     there = torch.cuda.is_available()
     if asked == "auto":
@@ -317,9 +318,10 @@ def _device(asked: str) -> str:
     return asked
 
 
-def _workers(args: argparse.Namespace, data: ClassificationSet, device: str) -> int:
-    if args.workers is not None:
-        return int(args.workers)
+def workers_for(asked: int | None, data: ClassificationSet, device: str) -> int:
+    """Processes that read images: as many as asked for, else by device and cores."""
+    if asked is not None:
+        return asked
     if data.images is not None or device == "cpu":
         return 0
     return max(0, min(8, usable_cores() // comm.get_world_size() - 1))

@@ -212,10 +212,17 @@ def tables(result: ClassifierResult) -> list[str]:
     lines += ["", *ruled(("classifier", "top-1 error", "top-5 error", "protocol"), rows,
                          left=(0, 3))]  # fmt: skip
     if result.tests:
-        head = ("top-1 error of A - B", "difference", "95 % interval", "wrong: A, B alone", "p")
+        head = (
+            "top-1 error of A - B",
+            "difference",
+            "95 % interval",
+            "wrong: A, B alone",
+            "p",
+            "p, Holm",
+        )
         lines += ["", *ruled(head, [test.cells() for test in result.tests])]
-        lines.append("p: McNemar's exact test, two-sided; each pair on its own, not corrected for "
-                     "their number.")  # fmt: skip
+        lines.append("p: McNemar's exact test, two-sided, of each pair on its own; Holm: corrected "
+                     "for their number.")  # fmt: skip
     lines += ["", *_class_table(result.last.errors)]
     return [*lines, ""]
 

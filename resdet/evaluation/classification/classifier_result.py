@@ -22,7 +22,7 @@ from resdet.evaluation.classification.classifier_errors import (
     ErrorRate,
     errors_in,
 )
-from resdet.evaluation.classification.paired_test import PairedTest, paired_test
+from resdet.evaluation.classification.paired_test import PairedTest, holm, paired_test
 from resdet.evaluation.classification.score_files import ClassScores, ensemble, load_scores
 from resdet.file_names import file_name
 
@@ -68,7 +68,11 @@ class ScoredClassifier:
 
 @dataclass(frozen=True)
 class TestedPair:
-    """Two classifiers, first minus second."""
+    """Two classifiers, first minus second.
+
+    Attributes:
+        p_holm: of top-1 and top-5, corrected for the number of pairs in the result.
+    """
 
     __test__ = False  # no test case, whatever its name begins with
 
@@ -76,6 +80,7 @@ class TestedPair:
     second: str
     top1: PairedTest
     top5: PairedTest
+    p_holm: tuple[float, float]
 
     def cells(self) -> list[str]:
         """A row of the table, of top-1."""
@@ -86,14 +91,15 @@ class TestedPair:
             f"{100 * t.low:+.2f} to {100 * t.high:+.2f}",
             f"{t.first_only:,}, {t.second_only:,}",
             f"{t.p_value:.2g}",
+            f"{self.p_holm[0]:.2g}",
         ]
 
     def to_json(self) -> dict[str, Any]:
         return {
             "first": self.first,
             "second": self.second,
-            "top1": self.top1.to_json(),
-            "top5": self.top5.to_json(),
+            "top1": {**self.top1.to_json(), "p_value_holm": self.p_holm[0]},
+            "top5": {**self.top5.to_json(), "p_value_holm": self.p_holm[1]},
         }
 
 
@@ -189,17 +195,22 @@ def evaluated(titles: Sequence[str], paths: Sequence[Path]) -> ClassifierResult:
         words = _common({one.protocol for one in singles})
         together = replace(together, protocol={**together.protocol, "words": words})
         last = ScoredClassifier(f"ensemble of {len(singles)}", together, errors)
-    tests = tuple(
-        TestedPair(
-            a.title,
-            b.title,
-            paired_test(a.errors.rank, b.errors.rank),
-            paired_test(a.errors.rank, b.errors.rank, top=5),
-        )
+    tests = _tested(singles)
+    return ClassifierResult(tuple(singles), last, tests, Path(paths[0]))
+
+
+def _tested(singles: Sequence[ScoredClassifier]) -> tuple[TestedPair, ...]:
+    pairs = [
+        (a.title, b.title, paired_test(a.errors.rank, b.errors.rank),
+         paired_test(a.errors.rank, b.errors.rank, top=5))
         for a, b in itertools.combinations(singles, 2)
         if a.errors and b.errors
+    ]  # fmt: skip
+    top1 = holm([one.p_value for _, _, one, _ in pairs])
+    top5 = holm([five.p_value for _, _, _, five in pairs])
+    return tuple(
+        TestedPair(*pair, (p1, p5)) for pair, p1, p5 in zip(pairs, top1, top5, strict=True)
     )
-    return ClassifierResult(tuple(singles), last, tests, Path(paths[0]))
 
 
 def _common(protocols: set[str]) -> str:

@@ -9,6 +9,7 @@ Not for: noise of another training; both tests are about the choice of images al
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from statistics import NormalDist
 from typing import Any
@@ -106,6 +107,27 @@ def mcnemar_exact(first_only: int, second_only: int) -> float:
         term = term * (number - k) // (k + 1)
         total += term
     return min(1.0, 2 * total / 2**number)
+
+
+def holm(p_values: Sequence[float]) -> list[float]:
+    """p-values corrected for their number: none below 0.05 is false with a probability of 0.95.
+
+    The k-th smallest of m becomes the largest of (m - j + 1) p_j over j up to k, at most 1.
+
+    Example:
+        By hand: 0.01 * 3, then 0.02 * 2, and 0.04 * 1 is raised to the one before.
+
+        >>> holm([0.04, 0.01, 0.02])
+        [0.04, 0.03, 0.04]
+
+    Source: Holm 1979, Scandinavian Journal of Statistics 6, 65.
+    """
+    order = sorted(range(len(p_values)), key=lambda i: p_values[i])
+    corrected, largest = [0.0] * len(p_values), 0.0
+    for place, i in enumerate(order):
+        largest = max(largest, min(1.0, (len(p_values) - place) * p_values[i]))
+        corrected[i] = largest
+    return corrected
 
 
 def difference_interval(

@@ -154,12 +154,24 @@ def title_in(path: Path | str) -> tuple[str, str]:
     Raises:
         DataError: as `load_scores`.
     """
+    header = header_in(path)
+    title, protocol = header["net"].get("title"), header["protocol"].get("tag")
+    return str(title or ""), str(protocol or "")
+
+
+def header_in(path: Path | str) -> dict[str, Any]:
+    """The header of a file, `ClassScores.header` and its SHA-256; nothing is compared with it.
+
+    Raises:
+        DataError: as `load_scores`.
+    """
     try:
         _check_members(path)
         with np.load(path, allow_pickle=False) as file:
             header = json.loads(file["header"].tobytes().decode("utf-8", "surrogateescape"))
-        title, protocol = header["net"].get("title"), header["protocol"].get("tag")
-        return str(title or ""), str(protocol or "")
+        if not all(isinstance(header[key], dict) for key in ("net", "protocol")):
+            raise ValueError("its header does not state net and protocol")
+        return dict(header)
     except (OSError, ValueError, KeyError, TypeError, AttributeError, EOFError, RecursionError,
             MemoryError, zipfile.BadZipFile, NotImplementedError) as error:  # fmt: skip
         raise DataError(

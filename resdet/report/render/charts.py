@@ -114,7 +114,7 @@ def line_chart(
     series = [s for s in series if len(s.x)]
     x_ticks = ticks(x_max or max((max(s.x) for s in series), default=1.0), 5, exact=x_max)
     y_ticks = ticks(y_max or max((_top(s) for s in series), default=1.0), 5, exact=y_max)
-    key, key_height = _legend([s.look for s in series], width) if legend else ("", 0)
+    key, key_height = legend_of([s.look for s in series], width) if legend else ("", 0)
     top, left, bottom = _TOP + key_height, _LEFT if y_title else 30, _BOTTOM if x_title else 20
     plot_width, height = width - left - _RIGHT, top + plot_height + bottom
 
@@ -155,7 +155,7 @@ def bar_chart(
     width = WIDTH
     name_width = min(110.0, 10 + max((_width(r.name) for r in rows), default=0.0))
     note_width = 8 + max((_width(r.note) for r in rows), default=0.0)
-    key, key_height = _legend(looks, width)
+    key, key_height = legend_of(looks, width)
     thick = 9 if len(looks) > 1 else 14
     group = len(looks) * (thick + 1) + 7
     top, plot = _TOP + key_height, width - name_width - note_width
@@ -329,7 +329,7 @@ def _top(s: Series) -> float:
     return max(s.y)
 
 
-def _legend(looks: Sequence[Look], width: float) -> tuple[str, int]:
+def legend_of(looks: Sequence[Look], width: float) -> tuple[str, int]:
     """Line samples and names in as many rows as they need, and the height of that."""
     spots, height = _flow([look.name for look in looks], width, mark=22)
     parts = []

@@ -9,6 +9,7 @@ import pytest
 
 from resdet.evaluation.classification.paired_test import (
     difference_interval,
+    holm,
     mcnemar_exact,
     paired_test,
 )
@@ -73,3 +74,18 @@ def test_ranks_become_counts() -> None:
     assert (fifth.both, fifth.first_only, fifth.second_only) == (0, 1, 0)
     with pytest.raises(ValueError, match="5 and 4 images"):
         paired_test(a, b[:4])
+
+
+@pytest.mark.parametrize(
+    ("given", "expected"),
+    [
+        ([], []),
+        ([0.2], [0.2]),
+        ([0.01, 0.02, 0.03, 0.04, 0.05], [0.05, 0.08, 0.09, 0.09, 0.09]),
+        ([0.9, 0.6, 0.6], [1.0, 1.0, 1.0]),
+        ([0.04, 0.01], [0.04, 0.02]),
+    ],
+)
+def test_holm_is_the_step_down_of_bonferroni(given: list[float], expected: list[float]) -> None:
+    """The third as R's p.adjust(p, "holm") gives it; the others by hand."""
+    assert holm(given) == pytest.approx(expected)
