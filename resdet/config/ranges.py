@@ -223,7 +223,7 @@ RANGES: dict[str, tuple[Check, str]] = {
     "ENGINE.IMAGES_PER_PASS": _NATURAL,
     "ENGINE.WORKER_TIMEOUT": (_number(0, 1e9), "0 or more seconds"),
     "ENGINE.DISK_WAIT": (_number(0, 1e9), "0 or more seconds"),
-    "ENGINE.KEEP_CHECKPOINTS": _NATURAL,
+    "ENGINE.KEEP_CHECKPOINTS": (_number(2), "2 or more"),
     "ENGINE.CLIP_GRADIENT_NORM": (_number(0, 1e30), "0 or more"),
     "PRETRAIN.CROP": _SIDE,
     "PRETRAIN.TEST_SIDE": _SIDE,
