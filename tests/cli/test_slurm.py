@@ -23,7 +23,8 @@ from resdet.run.folder import Run
 from tests.engine.test_stops import wait_for
 from tests.support import children, tiny, trainings
 
-SRUN = f"""#!{sys.executable}
+# No path of an interpreter: it may have blanks, which no kernel takes there.
+SRUN = """#!/usr/bin/env python
 import os, signal, subprocess, sys
 tasks = [
     subprocess.Popen(sys.argv[1:], start_new_session=True)
@@ -37,7 +38,7 @@ def pass_on(number, frame):
             except ProcessLookupError:
                 pass
 def family(pid):
-    with open(f"/proc/{{pid}}/task/{{pid}}/children") as file:
+    with open(f"/proc/{pid}/task/{pid}/children") as file:
         children = [int(word) for word in file.read().split()]
     return [pid, *(p for child in children for p in family(child))]
 signal.signal(signal.SIGUSR1, pass_on)
