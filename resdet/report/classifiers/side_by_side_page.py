@@ -11,14 +11,11 @@ from __future__ import annotations
 import datetime
 from collections.abc import Sequence
 from dataclasses import replace
-from importlib import resources
 from pathlib import Path
 from typing import Any
 
 from resdet.atomic import write_text
-from resdet.errors import RunError
 from resdet.evaluation.classification.classifier_result import TestedPair, rate
-from resdet.printable import printable
 from resdet.report.classifiers.count_picture import count_picture, looks_of_titles
 from resdet.report.classifiers.curve_picture import CAPTION, curve_picture
 from resdet.report.classifiers.degradation import HEAD
@@ -26,6 +23,7 @@ from resdet.report.classifiers.response_picture import response_pictures
 from resdet.report.classifiers.side_by_side import ClassRow, SideBySide, gap
 from resdet.report.render import charts
 from resdet.report.render.charts import Bars, Look, Span, SpanRow
+from resdet.report.render.html_template import html_of
 from resdet.report.render.tables import escape_markdown
 
 # A table of classes is folded where it has more.
@@ -94,24 +92,11 @@ def to_html(page: SideBySide, paths: Sequence[Path], version: str) -> str:
     Raises:
         RunError: Jinja2 is not installed.
     """
-    try:
-        import jinja2
-        from markupsafe import Markup
-    except ModuleNotFoundError:
-        raise RunError("The page needs Jinja2. Run: pip install 'resdet[report]'.") from None
-    environment = jinja2.Environment(
-        loader=jinja2.FunctionLoader(_template),
-        autoescape=True,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        undefined=jinja2.StrictUndefined,
-        finalize=lambda value: value if isinstance(value, Markup) else printable(str(value)),
-    )
-    drawings = {name: Markup(drawing) for name, drawing in pictures(page).items()}
-    return environment.get_template("side_by_side.html").render(
+    return html_of(
+        "side_by_side.html",
+        styles=("report.css", "classifier.css"),
         page=page,
-        drawings=drawings,
-        css=Markup(charts.chart_css() + _template("report.css") + _template("classifier.css")),
+        drawings=pictures(page),
         classes=sorted_classes(page),
         open_classes=OPEN_CLASSES,
         shown_classes=SHOWN_CLASSES,
@@ -130,10 +115,6 @@ def to_html(page: SideBySide, paths: Sequence[Path], version: str) -> str:
         version=version,
         made=datetime.datetime.now(datetime.timezone.utc).strftime("%Y-%m-%d %H:%M UTC"),
     )
-
-
-def _template(name: str) -> str:
-    return (resources.files("resdet.report.render") / "templates" / name).read_text("utf-8")
 
 
 def write_markdown(page: SideBySide, folder: Path) -> None:

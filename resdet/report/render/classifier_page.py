@@ -11,16 +11,13 @@ import base64
 import io
 from collections.abc import Sequence
 from dataclasses import dataclass
-from importlib import resources
 
 import numpy as np
 from PIL import Image
 
-from resdet.errors import RunError
 from resdet.evaluation.classification.classifier_result import ClassifierResult, describe, rates
-from resdet.printable import printable
-from resdet.report.render import charts
 from resdet.report.render.confusion_chart import confusion_chart
+from resdet.report.render.html_template import html_of
 
 # Longest side on the page, in pixels; smaller images are enlarged by the browser, cell by cell.
 THUMBNAIL = 160
@@ -83,29 +80,16 @@ def classifier_html(result: ClassifierResult, wrong: Sequence[WrongImage]) -> st
         RunError: Jinja2 is not installed.
         ValueError: the classes of the images are not known, so that there is no error to show.
     """
-    try:
-        import jinja2
-        from markupsafe import Markup
-    except ModuleNotFoundError:
-        raise RunError("The page needs Jinja2. Run: pip install 'resdet[report]'.") from None
     errors = result.last.errors
     if errors is None:
         raise ValueError("no labels, so no errors to show")
     first, fifth = rates(errors, errors)
-    environment = jinja2.Environment(
-        loader=jinja2.FunctionLoader(_template),
-        autoescape=True,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        undefined=jinja2.StrictUndefined,
-        # What is marked as markup is ours.
-        finalize=lambda value: value if isinstance(value, Markup) else printable(str(value)),
-    )
-    return environment.get_template("classifier.html").render(
+    return html_of(
+        "classifier.html",
+        styles=("report.css", "classifier.css"),
         result=result,
         errors=errors,
-        css=Markup(charts.chart_css() + _template("report.css") + _template("classifier.css")),
-        confusion=Markup(confusion_chart(errors.classes, errors.confusion())),
+        confusion=confusion_chart(errors.classes, errors.confusion()),
         classes=errors.per_class(),
         wrong=wrong,
         num_wrong=errors.top1.wrong,
@@ -114,7 +98,3 @@ def classifier_html(result: ClassifierResult, wrong: Sequence[WrongImage]) -> st
         rates=rates,
         describe=describe,
     )
-
-
-def _template(name: str) -> str:
-    return (resources.files("resdet.report.render") / "templates" / name).read_text("utf-8")
