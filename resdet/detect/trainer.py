@@ -154,38 +154,8 @@ class DetectorTraining:
         self.best = self._best_model()
         self._require_room()
         records = self._training_records(may_leave_out_many or resuming)
-        mapper = Mapper.of(cfg, self.reader, is_train=True)
-        optimizer = with_fused_step(build_optimizer(cfg, self.model), cfg.ENGINE.FUSED_OPTIMIZER)
-        model = distributed(self.model)
-
-        def batches(start: int) -> Iterator[list[dict[str, Any]]]:
-            return train_batches(
-                records,
-                mapper,
-                batch_size=cfg.SOLVER.IMS_PER_BATCH,
-                seed=cfg.SEED,
-                start=start,
-                num_workers=num_workers(cfg, images=len(records)),
-                rank=comm.get_rank(),
-                world_size=comm.get_world_size(),
-                group_by_shape=cfg.DATALOADER.ASPECT_RATIO_GROUPING,
-            )
-
-        loop = Loop(
-            model,
-            optimizer,
-            build_lr_scheduler(cfg, optimizer),
-            model,
-            batches,
-            seed=cfg.SEED,
-            describe=lambda batch: ", ".join(str(r["image_id"]) for r in batch),
-            clip_norm=cfg.ENGINE.CLIP_GRADIENT_NORM,
-            split=lambda batch: [
-                (share, batch[part])
-                for share, part in passes(len(batch), cfg.ENGINE.IMAGES_PER_PASS)
-            ],
-        )
-        model.train()
+        loop = self._loop(records)
+        self.model.train()
         sets = [
             {**_describe(s), "files": hash_of_files(len(s), s.file_of)} for s in self.train_sets
         ]
@@ -220,6 +190,41 @@ class DetectorTraining:
         average_buffers(self.model)
         if comm.is_main_process():
             self._write(self.run.path / layout.DETECTOR, cfg.SOLVER.MAX_ITER)
+
+    def _loop(self, records: Sequence[dict[str, Any]]) -> Loop:
+        """The loop over these images, in all processes; hooks are the caller's."""
+        cfg = self.cfg
+        mapper = Mapper.of(cfg, self.reader, is_train=True)
+        optimizer = with_fused_step(build_optimizer(cfg, self.model), cfg.ENGINE.FUSED_OPTIMIZER)
+        model = distributed(self.model)
+
+        def batches(start: int) -> Iterator[list[dict[str, Any]]]:
+            return train_batches(
+                records,
+                mapper,
+                batch_size=cfg.SOLVER.IMS_PER_BATCH,
+                seed=cfg.SEED,
+                start=start,
+                num_workers=num_workers(cfg, images=len(records)),
+                rank=comm.get_rank(),
+                world_size=comm.get_world_size(),
+                group_by_shape=cfg.DATALOADER.ASPECT_RATIO_GROUPING,
+            )
+
+        return Loop(
+            model,
+            optimizer,
+            build_lr_scheduler(cfg, optimizer),
+            model,
+            batches,
+            seed=cfg.SEED,
+            describe=lambda batch: ", ".join(str(r["image_id"]) for r in batch),
+            clip_norm=cfg.ENGINE.CLIP_GRADIENT_NORM,
+            split=lambda batch: [
+                (share, batch[part])
+                for share, part in passes(len(batch), cfg.ENGINE.IMAGES_PER_PASS)
+            ],
+        )
 
     def _write(self, path: Path, steps: int, **more: Any) -> None:
         run = {"run": self.run.info["id"]}

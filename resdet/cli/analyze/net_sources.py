@@ -12,6 +12,7 @@ from typing import Any
 import torch
 
 from resdet import nets
+from resdet.cli.evaluate.class_members import run_of_classifier
 from resdet.errors import ConfigError, RunError
 from resdet.nets.families import family_of
 from resdet.nets.timm import PREFIX, TimmNet
@@ -129,14 +130,7 @@ def _of_file(typed: str, path: Path, part: str | None) -> NetSource:
 
 
 def _of_run(typed: str, part: str | None) -> NetSource:
-    run = Run.open(typed)
-    if run.kind != "classification":
-        raise RunError(f"{typed} is a {run.kind} run, and analyze counts takes classifiers.")
-    if "scored_file" in run.info:
-        raise RunError(
-            f"{typed} holds the scores of another's file and no classifier. Give that file: "
-            f"{run.info['scored_file']}"
-        )
+    run = run_of_classifier(Path(typed))
     weights = run.path / layout.CLASSIFIER
     if weights.exists():
         return _of_file(typed, weights, part)

@@ -81,18 +81,28 @@ def member_of(title: str, path: Path) -> Member:
     """
     if not path.is_dir():
         return Member(title, path, path, Path("runs") / f"cls_{file_name(path.stem)}")
+    run_of_classifier(path)
+    weights = path / layout.CLASSIFIER
+    if not weights.exists():
+        raise RunError(f"{path} has no {layout.CLASSIFIER} yet: finish it with --resume.")
+    return Member(title, path, weights, path / layout.CLASSIFIER_SCORES)
+
+
+def run_of_classifier(path: Path) -> Run:
+    """The run folder of a classifier, finished or not.
+
+    Raises:
+        RunError: it is no run, or one of a detector or of scores alone.
+    """
     run = Run.open(path)
     if run.kind != "classification":
-        raise RunError(f"{path} is a {run.kind} run, and evaluate cls scores classifiers.")
+        raise RunError(f"{path} is a {run.kind} run, and no classifier's.")
     if "scored_file" in run.info:
         raise RunError(
             f"{path} holds the scores of another's file and no classifier. Give that file: "
             f"{run.info['scored_file']}"
         )
-    weights = path / layout.CLASSIFIER
-    if not weights.exists():
-        raise RunError(f"{path} has no {layout.CLASSIFIER} yet: finish it with --resume.")
-    return Member(title, path, weights, path / layout.CLASSIFIER_SCORES)
+    return run
 
 
 def score_members(members: Sequence[Member], args: argparse.Namespace) -> list[Path]:
