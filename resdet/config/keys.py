@@ -11,6 +11,8 @@ from typing import Any
 
 from detectron2.config import CfgNode
 
+from resdet.config.paper_keys import add_paper_keys
+
 
 def add_keys(cfg: CfgNode) -> None:
     """Our keys on top of Detectron2's, all off."""
@@ -20,6 +22,7 @@ def add_keys(cfg: CfgNode) -> None:
     _add_solver_keys(cfg)
     _add_pretrain_keys(cfg)
     _add_data_keys(cfg)
+    add_paper_keys(cfg)
 
 
 def _add_net_keys(cfg: CfgNode) -> None:
@@ -267,6 +270,7 @@ ALLOWED: dict[str, tuple[Any, ...]] = {
     "ENGINE.KEEP_MEMORY": ("off", "auto"),
     "ENGINE.WORKERS": ("off", "auto"),
     "SOLVER.SCALE_LR": ("", "linear", "keep"),
+    "TEST.BOX_REFINEMENT": ("off", "on"),
     "PRETRAIN.AUGMENTATION": ("paper", "area", "pad", "none"),
     "PRETRAIN.SCALED_DECODE": ("off", "on"),
     "PRETRAIN.MEAN_IMAGE": ("off", "on"),
@@ -308,6 +312,7 @@ ONLY_OF = {
         "TRANSFER.HEAD_CLASSES",
         "TEST.DETECTIONS_PER_IMAGE",
         "TEST.IMS_PER_BATCH",
+        "TEST.BOX_REFINEMENT",
         "TEST.EXPECTED_RESULTS",
         "ENGINE.FAST_TRAINING",
         "ENGINE.FAST_INFERENCE",

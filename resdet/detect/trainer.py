@@ -29,7 +29,7 @@ from resdet.detect import inference, starting_weights
 from resdet.detect import partial_results as finished
 from resdet.detect.architecture.backbone import net_part
 from resdet.detect.curve_numbers import curve_names, scalars_of
-from resdet.detect.fast.fast_detector import fast, skipped
+from resdet.detect.detecting_form import check_form, form_for_detecting
 from resdet.detect.fast.fast_training import speed_up
 from resdet.detect.loading import (
     MOST_LEFT_OUT,
@@ -95,6 +95,7 @@ class DetectorTraining:
         self.model = build_model(cfg)
         if cfg.ENGINE.FAST_TRAINING == "on":
             speed_up(self.model, Precision.of_config(cfg))
+        check_form(self.model, cfg)
         watch(self.model)
 
     # -- weights ---------------------------------------------------------------------------
@@ -334,7 +335,7 @@ class DetectorTraining:
         cfg = self.cfg
         average_buffers(self.model)
         digest = finished.weights_digest(self.model) if policy else ""
-        model = self._model_for_detecting()
+        model = form_for_detecting(self.model, self.cfg)
         numbers: dict[str, FolderResult | None] = {}
         for data in self.test_sets:
             folder = self.run.results(data.name)
@@ -399,21 +400,13 @@ class DetectorTraining:
         Nothing is left of them in the run folder: only a whole set's results may lie there.
         """
         average_buffers(self.model)
-        model = self._model_for_detecting()
+        model = form_for_detecting(self.model, self.cfg)
         numbers = {}
         for whole in self.test_sets:
             data = part_of(whole, self.cfg.TEST.EVAL_IMAGES)
             with tempfile.TemporaryDirectory() as folder:
                 numbers[data.name] = self._detect_and_score(model, data, Path(folder))
         return numbers
-
-    def _model_for_detecting(self) -> nn.Module:
-        """The trained model, or its fast form where ENGINE.FAST_INFERENCE is on."""
-        if self.cfg.ENGINE.FAST_INFERENCE != "on":
-            return self.model
-        for sentence in skipped(self.model):
-            logger.warning("ENGINE.FAST_INFERENCE: %s", sentence)
-        return fast(self.model, bf16=Precision.of_config(self.cfg).bf16)
 
     def _scalars(self) -> dict[str, float]:
         part = self.cfg.TEST.EVAL_IMAGES
