@@ -236,7 +236,7 @@ def _score_only(config: Config, folder: Run) -> dict:
         )
     trainer = _trainer(config, folder)
     tensors, card = weights.load(path)
-    training_command.refuse_other_runs_weights(path, card.training.get("run"), folder.info["id"])
+    folder.refuse_weights_of_another(path, card.training.get("run"))
     weights.transfer(trainer.net, tensors, where=str(path), optional=())
     # The one that it was trained with: the training images may have changed since.
     trainer.mean_image = MeanImage.of_input(card.input)

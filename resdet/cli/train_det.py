@@ -26,11 +26,10 @@ from resdet.config import (
 from resdet.data import DataOptions, DetectionSet, catalog
 from resdet.data.images.reader import ImageReader
 from resdet.data.serialized import SerializedList
-from resdet.detect import expected_results
+from resdet.detect import expected_results, from_run
 from resdet.detect.architecture import derived_keys
 from resdet.detect.architecture.model import build_faults_as_pages, fill_from_weights_and_net
 from resdet.detect.partial_results import Policy
-from resdet.detect.starting_weights import page_of_no_detector
 from resdet.detect.trainer import DetectorTraining
 from resdet.engine import processes
 from resdet.engine.data_workers import lost_images_stop
@@ -38,15 +37,12 @@ from resdet.engine.profiling import profiled
 from resdet.errors import (
     ConfigError,
     RunError,
-    WeightsError,
 )
 from resdet.evaluation.inputs.result_folder import FolderResult
 from resdet.printable import show
 from resdet.run import layout
 from resdet.run.folder import Run
 from resdet.weights import Card
-from resdet.weights.cards import path_beside
-from resdet.weights.eps import with_its_eps
 from resdet.weights.origins.identify import is_detectron2_detector
 from resdet.weights.resolve import WeightFile
 from resdet.weights.tensor_checks import refuse_norms_of_detector, refuse_not_finite
@@ -289,7 +285,7 @@ def _start_of_training(cfg: Any) -> _StartingPoint:
             classes = _classes_of_heads(cfg.TRANSFER.HEAD_CLASSES) or tuple(
                 contents.beside.get("classes", ())
             )
-            card = _card_beside(Path(path))
+            card = from_run.card_of_detector(Path(path))
             return _StartingPoint(card, contents.tensors, path, head_classes=classes)
     tensors, card = file.load()
     if aside := file.left_aside():
@@ -308,37 +304,29 @@ def _detector_to_score(config: Config, folder: Path, source: Run | None) -> _Sta
         RunError: there is nothing to score, or the folder is another detector's.
         WeightsError: MODEL.WEIGHTS holds no detector.
     """
-    cfg = config.cfg
+    cfg, own = config.cfg, folder / layout.DETECTOR
     training_command.refuse_part_of_nothing(cfg)
-    path, run_id = Path(cfg.MODEL.WEIGHTS or folder / layout.DETECTOR), None
-    if source:
-        path, run_id = source.path / layout.BEST_DETECTOR, source.info["id"]
-    elif run := training_command.run_to_score(
+    run = source or training_command.run_to_score(
         config, folder, layout.DETECTOR, layout.BEST_DETECTOR
-    ):
-        if scored := run.info.get("scored_file"):
-            path = Path(scored)
-        else:
-            path, run_id = folder / layout.DETECTOR, run.info["id"]
+    )
+    path, is_own = (
+        from_run.file_of(run, best=source is not None)
+        if run
+        else (Path(cfg.MODEL.WEIGHTS or own), False)
+    )
     if not path.exists():
         raise RunError(
             f"{path} does not exist: nothing to score. Finish the run, or give MODEL.WEIGHTS."
         )
     part = cfg.MODEL.WEIGHTS_PART if str(path) == cfg.MODEL.WEIGHTS else ""
-    file = WeightFile(path, part or None)
-    contents = file.contents
-    if file.has_card_inside or not is_detectron2_detector(contents.tensors):
-        raise WeightsError(page_of_no_detector(file, folder / layout.DETECTOR))
-    if run_id is not None:
-        training_command.refuse_other_runs_weights(path, contents.beside.get("run"), run_id)
-    classes = tuple(contents.beside.get("classes", ()))
-    if not classes:
+    detector = from_run.read_detector(path, part=part or None, own=own, run=run if is_own else None)
+    if not detector.classes:
         logger.warning(
             "%s does not name its classes: those of DATASETS.TEST are taken to be its own, in "
             "their order.",
             path,
         )
-    return _StartingPoint(_card_beside(path), contents.tensors, str(path), classes)
+    return _StartingPoint(detector.card, detector.tensors, str(path), detector.classes)
 
 
 def _fill(
@@ -359,16 +347,6 @@ def _fill(
         logger.warning(FROM_SCRATCH_NOTICE.format(net=cfg.MODEL.NET.NAME))
     if start.card is not None and comm.is_main_process():
         run.write(layout.CARD, start.card.to_dict())
-
-
-def _card_beside(model: Path) -> Card | None:
-    """The card of the weights that a run's detector started from; the input format must agree."""
-    path = model.parent / layout.CARD
-    if path_beside(model).exists():
-        path = path_beside(model)
-    if not path.exists():
-        return None
-    return with_its_eps(Card.read(path), str(model))
 
 
 def explain(config: Config, card: Card | None) -> str:

@@ -37,7 +37,7 @@ from resdet.engine.profiling import left_in
 from resdet.engine.speed.cpu_features import instruction_limits
 from resdet.engine.speed.kept_memory import keep_freed
 from resdet.engine.speed.precision import describe_arithmetic, set_arithmetic
-from resdet.engine.start_checks import processes_here, raise_open_files
+from resdet.engine.start_checks import processes_here, raise_open_files, settle_device
 from resdet.engine.versions import versions
 from resdet.errors import (
     ConfigError,
@@ -90,11 +90,7 @@ def read_config(config_file: str | Path | None, opts: list[str]) -> Config:
     config = resolve(config_file, opts)
     cfg = config.cfg
     refuse_long_disk_wait(cfg.ENGINE.DISK_WAIT)
-    has_cuda = torch.cuda.is_available()
-    if cfg.MODEL.DEVICE == "auto" or ("MODEL.DEVICE" not in config.stated and not has_cuda):
-        config.stated.pop("MODEL.DEVICE", None)
-        config.fill({"MODEL.DEVICE": "cuda" if has_cuda else "cpu"}, "the device found here")
-    _refuse_absent_gpu(cfg.MODEL.DEVICE)
+    settle_device(config)
     if cfg.SEED < 0:
         # Detectron2's default -1 means "another one each time", on main even a fixed data order.
         config.stated.pop("SEED", None)
@@ -259,20 +255,6 @@ def as_in_run(config: Config, run: Run) -> None:
             set_key(config.cfg, key, value)
 
 
-def refuse_other_runs_weights(path: Path, written_by: Any, run_id: str) -> None:
-    """Raises RunError where the weights in a run folder were written by another run.
-
-    Args:
-        written_by: the id in the file; None for files of before it had one.
-    """
-    if written_by not in (None, run_id):
-        raise RunError(
-            f"{path} was written by another run (id {written_by}, this one is {run_id}). Bring "
-            f"back its own, or score this one into a folder of its own: MODEL.WEIGHTS {path} with "
-            "another --output."
-        )
-
-
 @contextlib.contextmanager
 def run_folder(args: argparse.Namespace, config: Config, kind: str, name: str) -> Iterator[Run]:
     """The run folder of this command, new or resumed, locked; its state records how it ended.
@@ -400,22 +382,6 @@ def _note_machine(run: Run, config: Config) -> None:
         device=_device_name(config.cfg.MODEL.DEVICE),
         threads=threads,
     )
-
-
-def _refuse_absent_gpu(device: str) -> None:
-    """Raises ConfigError where `device` is a GPU that is not here."""
-    if not device.startswith("cuda"):
-        return
-    count = torch.cuda.device_count() if torch.cuda.is_available() else 0
-    if not count:
-        raise ConfigError(
-            f"MODEL.DEVICE is {device}, but torch finds no GPU here. Set MODEL.DEVICE auto."
-        )
-    if (torch.device(device).index or 0) >= count:
-        raise ConfigError(
-            f"MODEL.DEVICE is {device}, but this machine has {count} "
-            f"{'GPU' if count == 1 else 'GPUs'}, counted from 0. Set MODEL.DEVICE cuda."
-        )
 
 
 def _device_name(device: str) -> str:

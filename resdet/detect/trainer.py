@@ -17,7 +17,6 @@ from typing import Any
 
 import torch
 from detectron2.engine import hooks
-from detectron2.modeling import build_model
 from detectron2.solver import build_lr_scheduler, build_optimizer
 from detectron2.utils import comm
 from torch import nn
@@ -29,8 +28,8 @@ from resdet.detect import inference, starting_weights
 from resdet.detect import partial_results as finished
 from resdet.detect.architecture.backbone import net_part
 from resdet.detect.curve_numbers import curve_names, scalars_of
-from resdet.detect.detecting_form import check_form, form_for_detecting
-from resdet.detect.fast.fast_training import speed_up
+from resdet.detect.detecting_form import form_for_detecting
+from resdet.detect.from_run import build
 from resdet.detect.loading import (
     MOST_LEFT_OUT,
     Mapper,
@@ -39,7 +38,6 @@ from resdet.detect.loading import (
     train_batches,
     training_records,
 )
-from resdet.detect.profile_hooks import watch
 from resdet.detect.starting_weights import Tensors
 from resdet.engine.checkpoint import Checkpoints, is_whole, resume
 from resdet.engine.data_hashes import hash_of_files, hold_against
@@ -49,7 +47,6 @@ from resdet.engine.loop import Loop, Schedule, passes
 from resdet.engine.metric_writers import build_writers
 from resdet.engine.parallel import average_buffers, distributed
 from resdet.engine.speed.fused_optimizer import with_fused_step
-from resdet.engine.speed.precision import Precision
 from resdet.engine.start_checks import processes_here, require_disk, require_shared_memory
 from resdet.engine.versions import versions
 from resdet.errors import ConfigError
@@ -58,12 +55,6 @@ from resdet.run import layout
 from resdet.run.folder import Run, atomic_path, utc_now, write_json
 
 logger = logging.getLogger("resdet.detect")
-
-
-def classes_in(path: Path) -> tuple[str, ...]:
-    """The classes that a model_final.pth was trained for, in their order; () where it has none."""
-    state = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
-    return tuple(state.get("classes") or ()) if isinstance(state, dict) else ()
 
 
 class DetectorTraining:
@@ -90,13 +81,7 @@ class DetectorTraining:
         self.test_sets = test_sets
         self.reader = reader
         self.best: BestModel | None = None
-        # One seed for all new layers (RPN, predictors): the same start for every backbone.
-        torch.manual_seed(cfg.SEED)
-        self.model = build_model(cfg)
-        if cfg.ENGINE.FAST_TRAINING == "on":
-            speed_up(self.model, Precision.of_config(cfg))
-        check_form(self.model, cfg)
-        watch(self.model)
+        self.model = build(cfg)
 
     # -- weights ---------------------------------------------------------------------------
 
@@ -335,7 +320,7 @@ class DetectorTraining:
         cfg = self.cfg
         average_buffers(self.model)
         digest = finished.weights_digest(self.model) if policy else ""
-        model = form_for_detecting(self.model, self.cfg)
+        model = form_for_detecting(self.model, cfg)
         numbers: dict[str, FolderResult | None] = {}
         for data in self.test_sets:
             folder = self.run.results(data.name)

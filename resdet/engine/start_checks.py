@@ -1,6 +1,6 @@
-"""Whether this machine has the disk and the shared memory that a training will need.
+"""Whether this machine has the device, the disk and the shared memory that will be needed.
 
-Both would show late: a full disk at a checkpoint, shared memory as a loader that never answers.
+They would show late: a full disk at a checkpoint, shared memory as a loader that never answers.
 
 Not for: a machine in general (`resdet doctor`), or what goes wrong all the same (`machine_limits`).
 """
@@ -15,16 +15,43 @@ import shutil
 from collections.abc import Sequence
 from pathlib import Path
 
+import torch
 from detectron2.utils import comm
 from torch import nn
 
-from resdet.errors import RunError
+from resdet.config import Config
+from resdet.errors import ConfigError, RunError
 
 SHARED_MEMORY = Path("/dev/shm")
 # Log, metrics, results and pictures beside the checkpoints.
 BESIDE_BYTES = 100 << 20
 # More would slow down what closes every handle that it might have.
 MOST_OPEN_FILES = 65_536
+
+
+def settle_device(config: Config) -> None:
+    """MODEL.DEVICE as stated, else a GPU or the CPU, as found here.
+
+    Raises:
+        ConfigError: a GPU was stated that is not there.
+    """
+    cfg, has_cuda = config.cfg, torch.cuda.is_available()
+    if cfg.MODEL.DEVICE == "auto" or ("MODEL.DEVICE" not in config.stated and not has_cuda):
+        config.stated.pop("MODEL.DEVICE", None)
+        config.fill({"MODEL.DEVICE": "cuda" if has_cuda else "cpu"}, "the device found here")
+    device = cfg.MODEL.DEVICE
+    if not device.startswith("cuda"):
+        return
+    count = torch.cuda.device_count() if has_cuda else 0
+    if not count:
+        raise ConfigError(
+            f"MODEL.DEVICE is {device}, but torch finds no GPU here. Set MODEL.DEVICE auto."
+        )
+    if (torch.device(device).index or 0) >= count:
+        raise ConfigError(
+            f"MODEL.DEVICE is {device}, but this machine has {count} "
+            f"{'GPU' if count == 1 else 'GPUs'}, counted from 0. Set MODEL.DEVICE cuda."
+        )
 
 
 def weight_bytes(model: nn.Module) -> int:

@@ -234,6 +234,19 @@ class Run:
         """Holds the folder for this process (`resdet.run.lock.held`)."""
         return held(self.path / layout.LOCK, utc_now(), wait=wait)
 
+    def refuse_weights_of_another(self, path: Path | str, written_by: Any) -> None:
+        """Raises RunError where the weights in this folder were written by another run.
+
+        Args:
+            written_by: the id in the file; None for files of before it had one.
+        """
+        if written_by not in (None, self.info["id"]):
+            raise RunError(
+                f"{path} was written by another run (id {written_by}, this one is "
+                f"{self.info['id']}). Bring back its own, or score this one into a folder of its "
+                f"own: MODEL.WEIGHTS {path} with another --output."
+            )
+
     # -- what is inside -------------------------------------------------------------------
 
     @property

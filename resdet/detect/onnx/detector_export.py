@@ -21,17 +21,13 @@ import numpy as np
 import torch
 from torch import nn
 
-from resdet.config import data_options, resolve
-from resdet.data import DataOptions
-from resdet.data.images.reader import ImageReader
+from resdet.detect.from_run import built_detector
 from resdet.detect.loading import Mapper
 from resdet.detect.onnx.detector_graph import DetectorGraph, set_to_float32, translations
-from resdet.detect.trainer import DetectorTraining, classes_in
-from resdet.errors import CheckFailed, RunError
+from resdet.errors import CheckFailed
 from resdet.run import layout
 from resdet.run.folder import Run
 from resdet.weights import Card, Input
-from resdet.weights.files import read_tensors
 from resdet.weights.onnx.onnx_file import (
     OPSET,
     about,
@@ -117,10 +113,12 @@ def export_detector(
     require_packages()
     began = time.monotonic()
     run = Run.open(folder)
-    model, cfg = detector_of(run)
+    detector = built_detector(run.path, ["MODEL.DEVICE", "cpu"])
+    model: Any = detector.model
+    cfg = detector.cfg
     if score_threshold is not None:
         model.roi_heads.box_predictor.test_score_thresh = score_threshold
-    images, pictures = check_images(run, cfg)
+    images, pictures = check_images(run, detector.mapper)
     given = Input(
         cfg.INPUT.FORMAT,
         tuple(cfg.MODEL.PIXEL_MEAN),
@@ -129,7 +127,6 @@ def export_detector(
     )
     name = cfg.MODEL.NET.NAME or cfg.MODEL.BACKBONE.NAME
     path = Path(path) if str(path).endswith(".onnx") else Path(path) / NAME
-    classes = classes_in(run.path / layout.DETECTOR)
     entries = about(
         _card_of(run),
         kind="detector",
@@ -138,7 +135,7 @@ def export_detector(
             "min_size": cfg.INPUT.MIN_SIZE_TEST,
             "max_size": cfg.INPUT.MAX_SIZE_TEST,
         },
-        classes=list(classes),
+        classes=list(detector.classes),
         run=run.info["id"],
     )
     comparison = write_detector(
@@ -161,28 +158,6 @@ def export_detector(
     )
 
 
-def detector_of(run: Run) -> tuple[Any, Any]:
-    """The model of a finished run, on the CPU, for inference, and its config.
-
-    Raises:
-        RunError: it is not a detection run, or not finished. WeightsError: tensors do not fit.
-    """
-    if run.kind != "detection":
-        raise RunError(
-            f"{run.path} is a {run.kind} run, export takes a detection run or a weight file. "
-            "Give a folder that train_det wrote."
-        )
-    final = run.path / layout.DETECTOR
-    if not final.exists():
-        raise RunError(
-            f"{final} does not exist: the run is {run.state}. Finish it: train_det --resume."
-        )
-    cfg = resolve(run.path / layout.CONFIG, ["MODEL.DEVICE", "cpu"]).cfg
-    training = DetectorTraining(cfg, run, [], [], ImageReader(DataOptions(**data_options(cfg))))
-    training.load_detector(read_tensors(final), str(final))
-    return training.model.eval(), cfg
-
-
 def _card_of(run: Run) -> Card | None:
     path = run.path / layout.CARD
     if not path.exists():
@@ -190,13 +165,12 @@ def _card_of(run: Run) -> Card | None:
     return Card.read(path)
 
 
-def check_images(run: Run, cfg: Any) -> tuple[list[torch.Tensor], int]:
+def check_images(run: Run, mapper: Mapper) -> tuple[list[torch.Tensor], int]:
     """Images (3, H, W), float32 in [0, 255], to compare on, and how many of them are pictures."""
     files = [
         p for name in run.detected_sets() for p in (run.results(name) / layout.SAMPLES).glob("*")
     ]
     picks = np.unique(np.linspace(0, len(files) - 1, min(PICTURES, len(files))).round())
-    mapper = Mapper.of(cfg, ImageReader(DataOptions(**data_options(cfg))), is_train=False)
     images = [
         mapper({"file_name": str(sorted(files)[i])})["image"].float()
         for i in picks.astype(int).tolist()

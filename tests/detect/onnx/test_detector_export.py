@@ -328,5 +328,5 @@ def test_the_command_exports_a_run_and_compares_on_its_pictures(tmp_path, capsys
 def test_a_run_of_another_kind_is_refused(tmp_path):
     content = {"id": "a", "kind": "classification", "state": "finished", "created": "now"}
     write_json(tmp_path / "run.json", content)
-    with pytest.raises(RunError, match="is a classification run, export takes a detection run"):
-        detector_export.detector_of(Run.open(tmp_path))
+    with pytest.raises(RunError, match="is a classification run, and a detector is expected"):
+        detector_export.export_detector(tmp_path, tmp_path / "out")

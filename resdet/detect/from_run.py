@@ -1,0 +1,307 @@
+"""A run folder, or a file with a detector, to a detector that is built and filled.
+
+The one way to it, whoever detects: `train_det --eval-only`, the export, ensembles, pictures.
+Weights, preprocessing and fast form are those that the run evaluates with, so boxes are its own to
+the bit.
+
+Not for: detecting on a data set (`inference`), or weights that a training starts from
+(`starting_weights`).
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import torch
+from detectron2.data import DatasetCatalog, MetadataCatalog
+from detectron2.modeling import build_model
+from torch import nn
+
+from resdet.config import Config, data_options, get_key, presets, resolve
+from resdet.data import DataOptions
+from resdet.data.images.reader import ImageReader
+from resdet.detect import starting_weights
+from resdet.detect.architecture.model import build_faults_as_pages, fill_from_weights_and_net
+from resdet.detect.detecting_form import check_form, form_for_detecting
+from resdet.detect.fast.fast_training import speed_up
+from resdet.detect.loading import Mapper
+from resdet.detect.profile_hooks import watch
+from resdet.detect.starting_weights import Tensors, page_of_no_detector
+from resdet.engine.speed.precision import Precision
+from resdet.engine.start_checks import settle_device
+from resdet.errors import ConfigError, RunError, WeightsError
+from resdet.run import layout
+from resdet.run.folder import Run
+from resdet.weights import Card
+from resdet.weights.cards import path_beside
+from resdet.weights.eps import with_its_eps
+from resdet.weights.origins.identify import is_detectron2_detector
+from resdet.weights.resolve import WeightFile
+
+logger = logging.getLogger("resdet.detect")
+
+
+@dataclass(frozen=True)
+class DetectorFile:
+    """A whole detector as it lies on disk, read once.
+
+    Attributes:
+        classes: those that its predictors were trained for; () where the file does not name them.
+        card: of the classifier that it started from; None where there is none beside it.
+    """
+
+    path: Path
+    tensors: Tensors
+    classes: tuple[str, ...] = ()
+    card: Card | None = None
+
+
+@dataclass(frozen=True)
+class BuiltDetector:
+    """A detector in evaluation mode, with all that belongs to it.
+
+    Attributes:
+        model: as it was trained, on `cfg.MODEL.DEVICE`, each parameter and buffer from the file.
+        config: resolved, with what was stated on top of the run's own.
+        classes: names, in the order of `pred_classes`.
+        file: where the weights come from.
+        run: the folder that has the config; None where the config was given beside a file.
+        changed: dotted key to (value of the run, value here), of what was stated otherwise.
+    """
+
+    model: nn.Module
+    config: Config
+    classes: tuple[str, ...]
+    file: Path
+    run: Run | None = None
+    changed: Mapping[str, tuple[Any, Any]] = field(default_factory=dict)
+
+    @property
+    def cfg(self) -> Any:
+        return self.config.cfg
+
+    @cached_property
+    def reader(self) -> ImageReader:
+        """Reads images as the config has it, and counts what it fixed."""
+        return ImageReader(DataOptions(**data_options(self.cfg)))
+
+    @cached_property
+    def mapper(self) -> Mapper:
+        """A record with `file_name` to what the model takes, at the size of INPUT.*_TEST."""
+        return Mapper.of(self.cfg, self.reader, is_train=False)
+
+    @cached_property
+    def for_detecting(self) -> nn.Module:
+        """What the run evaluates with: fast, and tested as TEST's keys have it."""
+        return form_for_detecting(self.model, self.cfg)
+
+
+def built_detector(
+    source: Path | str,
+    opts: Sequence[str] = (),
+    *,
+    best: bool = False,
+    config_file: Path | str | None = None,
+) -> BuiltDetector:
+    """The detector of a run folder, or of a file of ours or Detectron2's, ready to detect.
+
+    Torch's generator of random numbers stays as it is: no tensor of the detector is new.
+
+    Args:
+        source: a run folder; one of its two models; or, with `config_file`, any such file.
+        opts: KEY VALUE pairs on top of the run's config. MODEL.DEVICE is "auto" without one.
+        best: the best model that the run kept (TEST.BEST_METRIC), not its last.
+        config_file: a path or the name of a preset, for a file outside of a run.
+
+    Raises:
+        RunError: no such run or file, a run of a classifier, or one without that model.
+        ConfigError: a key that `resolve` refuses, a config where none belongs or none where one
+            does, or classes that nobody names.
+        WeightsError: the file holds no detector, or not the one of the config.
+    """
+    run, best = _run_at(Path(source), best)
+    if run is None:
+        config, detector, changed = _of_file(Path(source), opts, best, config_file)
+    else:
+        config, detector, changed = _of_run(run, opts, best, config_file)
+    with build_faults_as_pages(config):
+        fill_from_weights_and_net(config, detector.card)
+    classes = detector.classes or _registered_classes(config.cfg, detector.path)
+    config.fill({"MODEL.ROI_HEADS.NUM_CLASSES": len(classes)}, f"the classes of {detector.path}")
+    with torch.random.fork_rng(), build_faults_as_pages(config):
+        model = build(config.cfg)
+    starting_weights.load_detector(model, detector.tensors, str(detector.path))
+    return BuiltDetector(model.eval(), config, classes, detector.path, run, changed)
+
+
+def build(cfg: Any) -> nn.Module:
+    """The model of a resolved config, its new layers random: the same for every backbone.
+
+    Raises:
+        ConfigError: TEST asks for what this detector has no part for.
+    """
+    # One seed for all new layers (RPN, predictors).
+    torch.manual_seed(cfg.SEED)
+    model: nn.Module = build_model(cfg)
+    if cfg.ENGINE.FAST_TRAINING == "on":
+        speed_up(model, Precision.of_config(cfg))
+    check_form(model, cfg)
+    watch(model)
+    return model
+
+
+# -- which file ----------------------------------------------------------------------------
+
+
+def file_of(run: Run, *, best: bool = False) -> tuple[Path, bool]:
+    """The detector of a run, and whether the run wrote it itself: one that was scored is foreign.
+
+    Raises:
+        RunError: the run is a classifier's, or the file is not there.
+    """
+    if run.kind != "detection":
+        raise RunError(
+            f"{run.path} is a {run.kind} run, and a detector is expected. Give a folder that "
+            "train_det wrote."
+        )
+    own, kept = run.path / layout.DETECTOR, run.path / layout.BEST_DETECTOR
+    if best:
+        if not kept.exists():
+            raise RunError(
+                f"{run.path} kept no best model. A training keeps one, as {kept.name}, with "
+                "TEST.BEST_METRIC and TEST.EVAL_PERIOD."
+            )
+        return kept, True
+    if scored := run.info.get("scored_file"):
+        own = Path(scored)
+    if not own.exists():
+        fix = "Bring it back." if scored or run.state == "finished" else (
+            "Finish it: train_det --resume."
+        )  # fmt: skip
+        best_kept = f" It kept a best model: {kept}." if kept.exists() else ""
+        raise RunError(f"{own} does not exist: the run is {run.state}. {fix}{best_kept}")
+    return own, not scored
+
+
+def read_detector(path: Path | str, *, part: str | None = None, own: Path | None = None,
+                  run: Run | None = None) -> DetectorFile:  # fmt: skip
+    """The whole detector in a file, as a run or Detectron2 saved it.
+
+    Args:
+        part: of a file that holds several nets.
+        own: the detector of the run that is meant, which need not be there; for messages.
+        run: that wrote the file, unless it was replaced.
+
+    Raises:
+        WeightsError: the file holds something else; states what, and what to type.
+        RunError: another run wrote it.
+    """
+    file = WeightFile(path, part)
+    contents = file.contents
+    if file.has_card_inside or not is_detectron2_detector(contents.tensors):
+        raise WeightsError(page_of_no_detector(file, own or Path(layout.DETECTOR)))
+    if run is not None:
+        run.refuse_weights_of_another(path, contents.beside.get("run"))
+    classes = tuple(contents.beside.get("classes", ()))
+    return DetectorFile(Path(path), contents.tensors, classes, card_of_detector(Path(path)))
+
+
+def card_of_detector(model: Path) -> Card | None:
+    """The card of the weights that a detector started from; None where there is none beside it."""
+    path = model.parent / layout.CARD
+    if path_beside(model).exists():
+        path = path_beside(model)
+    if not path.exists():
+        return None
+    return with_its_eps(Card.read(path), str(model))
+
+
+def _run_at(source: Path, best: bool) -> tuple[Run | None, bool]:
+    """The run that a path names, by its folder or by one of its models; and whether its best."""
+    if source.is_dir():
+        return Run.open(source), best
+    if not source.exists():
+        raise RunError(
+            f"{source} does not exist. Give a run folder that train_det wrote, such as "
+            "runs/voc07_r101, or a file with a detector."
+        )
+    is_best = source.name == layout.BEST_DETECTOR
+    if (is_best or source.name == layout.DETECTOR) and (source.parent / layout.RUN).exists():
+        return Run.open(source.parent), best or is_best
+    return None, best
+
+
+_Source = tuple[Config, DetectorFile, dict[str, tuple[Any, Any]]]
+
+
+def _of_run(run: Run, opts: Sequence[str], best: bool, config_file: Path | str | None) -> _Source:
+    path, is_own = file_of(run, best=best)
+    if config_file is not None:
+        raise ConfigError(
+            f"{run.path} has its own config: leave --config {config_file} out. Keys that shall "
+            "differ can be stated, KEY VALUE, at the end."
+        )
+    _ = run.config_text  # where it is missing or no text, the run is not complete
+    before = resolve(run.path / layout.CONFIG)
+    config = resolve(run.path / layout.CONFIG, opts)
+    changed = {
+        key: (get_key(before.cfg, key), get_key(config.cfg, key))
+        for key in opts[::2]
+        if get_key(before.cfg, key) != get_key(config.cfg, key)
+    }
+    _settle(config, opts)
+    part = config.cfg.MODEL.WEIGHTS_PART if str(path) == config.cfg.MODEL.WEIGHTS else ""
+    detector = read_detector(
+        path, part=part or None, own=run.path / layout.DETECTOR, run=run if is_own else None
+    )
+    return config, detector, changed
+
+
+def _of_file(
+    path: Path, opts: Sequence[str], best: bool, config_file: Path | str | None
+) -> _Source:
+    if best:
+        raise ConfigError(f"--best is for run folders, and {path} is a file. Leave it out.")
+    if config_file is None:
+        raise ConfigError(
+            f"{path} lies in no run folder, so its config is not known. Give --config FILE, a "
+            "path or the name of a preset, or the run folder that it comes from."
+        )
+    config = resolve(presets.find(config_file), opts)
+    _settle(config, opts)
+    config.fill({"MODEL.WEIGHTS": str(path)}, "the file that was given")
+    return config, read_detector(path, part=config.cfg.MODEL.WEIGHTS_PART or None), {}
+
+
+def _settle(config: Config, opts: Sequence[str]) -> None:
+    """Device and seed as `train_det --eval-only` has them."""
+    if "MODEL.DEVICE" not in opts[::2]:
+        # The run's own was that of its machine.
+        config.cfg.MODEL.DEVICE = "auto"
+    settle_device(config)
+    if config.cfg.SEED < 0:
+        config.stated.pop("SEED", None)
+        config.fill({"SEED": 0}, "a run must be repeatable")
+
+
+def _registered_classes(cfg: Any, path: Path) -> tuple[str, ...]:
+    """Those of the sets that the config names, where the file has none."""
+    for name in (*cfg.DATASETS.TEST, *cfg.DATASETS.TRAIN):
+        classes = MetadataCatalog.get(name).get("thing_classes") if name in DatasetCatalog else None
+        if classes:
+            logger.warning(
+                "%s does not name its classes: those of %s are taken to be its own, in their "
+                "order.",
+                path,
+                name,
+            )
+            return tuple(classes)
+    raise ConfigError(
+        f"{path} does not name its classes, and no set of the config does. Name one that has them: "
+        "DATASETS.TEST \"('coco_2017_val',)\"."
+    )
