@@ -15,3 +15,16 @@ def shared_data() -> Path:
     if not folder.is_dir():
         pytest.skip(f"no real sample data at {folder} (set RESDET_SHARED_DATA)")
     return folder
+
+
+@pytest.fixture(scope="session")
+def ilsvrc_root(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A small tree in ILSVRC's layout, of the embedded digits; nobody writes into it."""
+    from resdet.data import digits
+    from resdet.data.ilsvrc.ilsvrc_trial import make_trial
+    from tests.support.digit_sets import SMALL
+
+    folder = tmp_path_factory.mktemp("ilsvrc")
+    painted = digits.make(folder / "digits", sizes=SMALL, workers=1)
+    make_trial(folder / "ILSVRC", painted, scenes=24, windows=40)
+    return folder / "ILSVRC"

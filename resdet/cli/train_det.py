@@ -16,6 +16,7 @@ from detectron2.utils import comm
 from resdet.cli import training_command
 from resdet.cli.arguments import train_det as add_arguments  # noqa: F401 as all commands have
 from resdet.cli.evaluate.detections import coco_table, voc_table
+from resdet.cli.evaluate.ilsvrc import det_table
 from resdet.config import (
     Config,
     data_options,
@@ -91,6 +92,7 @@ def _main(args: argparse.Namespace) -> int:
             "ENGINE.ACTIVATION_CHECKPOINTING is on, which is for classifiers (pretrain_cls). For a "
             "detector set it to off; ENGINE.IMAGES_PER_PASS is what makes its steps smaller."
         )
+    _refuse_unread_sampling(cfg, eval_only=args.eval_only)
     if not args.explain:  # which asks for no data
         _require_sets(cfg, eval_only=args.eval_only)
     if args.eval_only:
@@ -149,6 +151,18 @@ def _require_sets(cfg: Any, *, eval_only: bool) -> None:
     catalog.require(list(cfg.DATASETS.TEST), annotated=not eval_only)
 
 
+def _refuse_unread_sampling(cfg: Any, *, eval_only: bool) -> None:
+    """Raises ConfigError for DATASETS.ILSVRC_PER_CLASS without the set that it is of."""
+    trains = () if eval_only else cfg.DATASETS.TRAIN
+    if cfg.DATASETS.ILSVRC_PER_CLASS and not eval_only and not any(
+        name.endswith(("ilsvrc_det_train", ":det_train")) for name in trains
+    ):  # fmt: skip
+        raise ConfigError(
+            f"DATASETS.ILSVRC_PER_CLASS is {cfg.DATASETS.ILSVRC_PER_CLASS}, and DATASETS.TRAIN has "
+            "no ilsvrc_det_train, which it is of. Set it to 0."
+        )
+
+
 def _print_numbers(
     run: Run, sets: Sequence[DetectionSet], numbers: Mapping[str, FolderResult | None]
 ) -> None:
@@ -158,6 +172,8 @@ def _print_numbers(
         if result is None:
             show(_next_step(run, data))
             continue
+        if result.ilsvrc:
+            show("\n".join(det_table(result.ilsvrc, data.classes)))
         if result.voc:
             show(voc_table(result.voc.primary))
         if result.coco:
@@ -168,6 +184,8 @@ def _print_numbers(
 def _next_step(run: Run, data: DetectionSet) -> str:
     """What to type after detecting on a set that only its server can score."""
     kind = "coco" if "coco" in data.evaluators else "voc"
+    if "ilsvrc" in data.evaluators:
+        kind = "ilsvrc-det"
     name = " --algorithm NAME" if kind == "coco" else ""
     what = shlex.join([kind, str(run.path), "--set", data.name])
     return (

@@ -405,4 +405,5 @@ def data_options(cfg: CfgNode) -> dict[str, Any]:
         "sixteen_bit": images.SIXTEEN_BIT,
         "alpha_over": tuple(images.ALPHA_OVER) or None,
         "max_pixels": images.MAX_PIXELS,
+        "ilsvrc_per_class": data.ILSVRC_PER_CLASS,
     }

@@ -231,6 +231,9 @@ def _add_data_keys(cfg: CfgNode) -> None:
     data.VOC_ORIGIN = 1
     # VOC's difficult objects in training: "keep" (Detectron2) or "drop" (py-faster-rcnn) (F15).
     data.VOC_DIFFICULT = "keep"
+    # Of the images of ilsvrc_det_train at most so many of each class, evenly spread over its list,
+    # as R-CNN took its training images of ILSVRC. 0 = off: all that are positive for a class.
+    data.ILSVRC_PER_CLASS = 0
     # EXIF orientation: "apply" (Detectron2) or "ignore" (F30).
     cfg.INPUT.EXIF = "apply"
     # 16-bit images: "refuse", "high_byte", "stretch" (F28).

@@ -76,7 +76,7 @@ def _one_of(*words: Any) -> tuple[Check, str]:
 
 
 # What TEST.BEST_METRIC may name, of any set.
-BEST_METRICS = ("AP", "AP50", "top1_error", "top5_error")
+BEST_METRICS = ("AP", "AP50", "mAP", "top1_error", "top5_error")
 # torch's threads take memory each; more than these help nobody.
 MOST_THREADS = 4 * (os.cpu_count() or 1)
 _NATURAL = (_number(0), "0 or more")
@@ -208,6 +208,7 @@ RANGES: dict[str, tuple[Check, str]] = {
         "None (WEIGHT_DECAY) or 0 to 1e6",
     ),
     "DATALOADER.NUM_WORKERS": (_number(0, 1024), "0 to 1,024"),
+    "DATASETS.ILSVRC_PER_CLASS": _NATURAL,
     "DATASETS.CLIP_BOXES": (_number(0, 1e6), "0 or more pixels"),
     "TRANSFER.NEW": (lambda v: len(v) == 0 or _names(v), "names of tensors, such as ('res5.*',)"),
     "TEST.DETECTIONS_PER_IMAGE": (_number(-1), "-1 (all) or more"),

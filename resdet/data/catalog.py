@@ -34,8 +34,12 @@ from resdet.data.names import (
     DETECTION,
     DIGITS,
     DIGITS_CROPS,
+    ILSVRC,
+    ILSVRC_FOLDER,
+    ILSVRC_SPLITS,
     IMAGENET,
     VOC,
+    IlsvrcSet,
     LabelledSet,
     flat_folder,
     has_annotations,
@@ -44,6 +48,7 @@ from resdet.data.names import (
     needs,
     root_folder,
     shard_pattern,
+    split_ilsvrc,
     split_path_name,
     split_table,
     voc_folder,
@@ -53,6 +58,7 @@ from resdet.data.readers.cifar import load_cifar
 from resdet.data.readers.class_folders import load_flat_folder, load_folder
 from resdet.data.readers.coco_reader import load_coco
 from resdet.data.readers.hugging_face import load_table
+from resdet.data.readers.ilsvrc_reader import load_ilsvrc
 from resdet.data.readers.voc_reader import load_voc
 from resdet.data.records import (
     ClassificationSet,
@@ -62,6 +68,7 @@ from resdet.data.records import (
 )
 from resdet.data.shards.shard_set import load_shards
 from resdet.errors import DataError
+from resdet.formats.ilsvrc_tree import DET, DET_CLASSES, IlsvrcTree, read_images
 from resdet.formats.voc_list import read_list
 
 __all__ = [
@@ -136,12 +143,17 @@ def _load_checked(name: str, root: Path | str | None, options: DataOptions) -> D
         )
     require([name], root=root)
     data = _load_detection(name, root_folder(root)[0], options)
-    if name in VOC or name in COCO:
-        published = VOC[name].size if name in VOC else COCO[name].size
+    if (published := _published_size(name)) > 0:
         data = replace(data, notes=(*data.notes, *_note_on_size(len(data), published)))
     if options.check_images and len(data) <= MAX_IMAGES:
         data = replace(data, notes=(*data.notes, *_repeats(data, cache=options.cache)))
     return data
+
+
+def _published_size(name: str) -> int:
+    """How many images the set of an official name has; 0 where it is not known."""
+    spec = VOC.get(name) or COCO.get(name) or ILSVRC.get(name)
+    return spec.size if spec else 0
 
 
 def _repeats(data: DetectionSet, *, cache: bool) -> Iterator[str]:
@@ -181,6 +193,11 @@ def _load_detection(name: str, base: Path, options: DataOptions) -> DetectionSet
         )
     if name in DIGITS:
         return _load_digits(name, options)
+    if name in ILSVRC:
+        return _load_split(base / ILSVRC_FOLDER, ILSVRC[name], name, options, is_published=True)
+    if tree := split_ilsvrc(name):
+        root, split = tree
+        return _load_split(root, ILSVRC_SPLITS[split], name, options, is_published=False)
     paths = split_path_name(name)
     if paths is None:
         if registered_sets.is_registered(name):
@@ -201,6 +218,15 @@ def _load_detection(name: str, base: Path, options: DataOptions) -> DetectionSet
         year=int(year[1]) if year else None,
         options=options,
     )
+
+
+def _load_split(
+    root: Path, split: IlsvrcSet, name: str, options: DataOptions, *, is_published: bool
+) -> DetectionSet:
+    return load_ilsvrc(
+        root, split.track, split.split, name=name, annotated=split.annotated, options=options,
+        is_published=is_published,
+    )  # fmt: skip
 
 
 def _load_digits(name: str, options: DataOptions) -> DetectionSet:
@@ -368,10 +394,23 @@ def _images_there(name: str, base: Path) -> dict[str, Any]:
         if number == 0:
             return {"state": "broken", "images": 0, "hint": f"{folder} is empty"}
         return _compared(number, number, COCO[name].size)
+    if name in ILSVRC:
+        return _ilsvrc_state(base / ILSVRC_FOLDER, ILSVRC[name])
     if name in IMAGENET:
         return _imagenet_state(base / "imagenet" / name[len("imagenet_") :], IMAGENET[name])
     data = load_cifar(base, *name.split("_"))
     return {"state": "whole", "images": len(data), "hint": "; ".join(data.notes)}
+
+
+def _ilsvrc_state(root: Path, split: IlsvrcSet) -> dict[str, Any]:
+    """By its list; the images of a list of half a million are looked at when they are loaded."""
+    tree = IlsvrcTree(root, split.track)
+    if (split.track, split.split) == (DET, "train"):
+        listed = len(tree.class_lists())
+        hint = "" if listed == DET_CLASSES else f"{listed:,} class lists; DET has {DET_CLASSES:,}"
+        return {"state": "incomplete" if hint else "whole", "images": 0, "hint": hint}
+    number = len(read_images(tree.list_file(split.split)))
+    return _compared(number, number, split.size)
 
 
 def _imagenet_state(folder: Path, published: LabelledSet) -> dict[str, Any]:

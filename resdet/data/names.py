@@ -5,6 +5,7 @@ Names and places are Detectron2's (`voc_2007_trainval`, `coco_2017_val`), plus w
 
     voc:ROOT:SPLIT            a tree in VOC's layout with classes of its own
     coco:FILE.json:IMAGES     a COCO JSON and the folder of its images
+    ilsvrc:ROOT:NAME          a tree in ILSVRC's layout; NAME as det_val2 or loc_train
     wds:PATTERN               labelled images in tar shards
     hf:NAME_OR_FOLDER:SPLIT   labelled images of Hugging Face `datasets`
     images:FOLDER             images without classes
@@ -22,6 +23,7 @@ from pathlib import Path
 from resdet.data.readers.cifar import LAYOUTS, cifar_folder
 from resdet.data.shards.patterns import refuse_missing_shards
 from resdet.errors import DataError
+from resdet.formats.ilsvrc_tree import DET, LOC, IlsvrcTree
 
 VARIABLE = "DETECTRON2_DATASETS"
 SPLITS = ("train", "val", "test")
@@ -47,6 +49,28 @@ class CocoSet:
     annotated: bool = True
     # The published minival files hold some annotations twice (Detectron2 lets them pass, too).
     repeats_objects: bool = False
+
+
+@dataclass(frozen=True)
+class IlsvrcSet:
+    """A split of ILSVRC's DET or CLS-LOC; `size` is the number of images published, 0 where the
+    split is not the challenge's own."""
+
+    track: str
+    split: str
+    size: int
+    annotated: bool = True
+
+    def needs(self, root: Path) -> list[Path]:
+        """Files and folders below the tree's root without which it cannot be loaded."""
+        tree = IlsvrcTree(root, self.track)
+        paths = [tree.map_file, tree.images(self.split)]
+        if (self.track, self.split) == (DET, "train"):
+            # A list for each class, in one of two spellings.
+            paths += [root / "ImageSets" / DET] if not tree.class_lists() else []
+        else:
+            paths.append(tree.list_file(self.split))
+        return [*paths, *([tree.annotations(self.split)] if self.annotated else [])]
 
 
 @dataclass(frozen=True)
@@ -90,6 +114,20 @@ COCO = {
     "coco_2017_test": _coco(2017, "test", 40670, kind="image_info"),
     "coco_2017_test-dev": _coco(2017, "test-dev", 20288, images="test", kind="image_info"),
 }
+# By the end of their names. val1 and val2 are R-CNN's halves of val; of training images only those
+# that are positive for a class are loaded, or, of LOC, have boxes.
+ILSVRC_SPLITS = {
+    "det_train": IlsvrcSet(DET, "train", 0),
+    "det_val1": IlsvrcSet(DET, "val1", 0),
+    "det_val2": IlsvrcSet(DET, "val2", 0),
+    "det_val": IlsvrcSet(DET, "val", 20_121),
+    "det_test": IlsvrcSet(DET, "test", 51_294, annotated=False),
+    "loc_train": IlsvrcSet(LOC, "train_loc", 0),
+    "loc_val": IlsvrcSet(LOC, "val", 50_000),
+    "loc_test": IlsvrcSet(LOC, "test", 100_000, annotated=False),
+}
+ILSVRC_KIND, ILSVRC_FOLDER = "ilsvrc", "ILSVRC"
+ILSVRC = {f"{ILSVRC_KIND}_{name}": split for name, split in ILSVRC_SPLITS.items()}
 DIGITS = tuple(f"digits_{split}" for split in SPLITS)
 DIGITS_CROPS = tuple(f"digits_crops_{split}" for split in SPLITS)
 # images:FOLDER, images without classes.
@@ -103,7 +141,7 @@ IMAGENET = {
     "imagenet_val": LabelledSet(50_000, fewest_in_class=50),
 }
 CIFAR = tuple(f"{kind}_{split}" for kind in LAYOUTS for split in ("train", "test"))
-DETECTION = (*DIGITS, *VOC, *COCO)
+DETECTION = (*DIGITS, *VOC, *COCO, *ILSVRC)
 CLASSIFICATION = (*DIGITS_CROPS, *IMAGENET, *CIFAR)
 
 
@@ -129,7 +167,9 @@ def voc_folder(base: Path, year: int) -> Path:
 
 def has_annotations(name: str) -> bool:
     """Whether AP can be had on this set, as far as its name shows (F8)."""
-    spec = VOC.get(name) or COCO.get(name)
+    spec = VOC.get(name) or COCO.get(name) or ILSVRC.get(name)
+    if spec is None and (tree := split_ilsvrc(name)):
+        spec = ILSVRC_SPLITS[tree[1]]
     return spec.annotated if spec else True
 
 
@@ -147,6 +187,23 @@ def split_path_name(name: str) -> tuple[str, Path, str] | None:
         form = "voc:ROOT:SPLIT" if kind == "voc" else "coco:FILE.json:IMAGES"
         raise DataError(f"{name!r} is not of the form {form}.")
     return kind, Path(first).expanduser().absolute(), second
+
+
+def split_ilsvrc(name: str) -> tuple[Path, str] | None:
+    """Root and split of `ilsvrc:ROOT:NAME`; None for other names.
+
+    Raises:
+        DataError: it starts as one, but has not the form, or no such split.
+    """
+    kind, colon, rest = name.partition(":")
+    if not colon or kind != ILSVRC_KIND:
+        return None
+    root, second_colon, split = rest.rpartition(":")
+    if not second_colon or not root or split not in ILSVRC_SPLITS:
+        raise DataError(
+            f"{name!r} is not of the form ilsvrc:ROOT:NAME with one of {', '.join(ILSVRC_SPLITS)}."
+        )
+    return Path(root).expanduser().absolute(), split
 
 
 def flat_folder(name: str) -> Path | None:
@@ -210,6 +267,10 @@ def needs(name: str, base: Path) -> list[Path]:
         return [folder / part for part in (*parts, *(["Annotations"] if voc.annotated else []))]
     if name in COCO:
         return [base / COCO[name].annotations, base / COCO[name].images]
+    if name in ILSVRC:
+        return ILSVRC[name].needs(base / ILSVRC_FOLDER)
+    if tree := split_ilsvrc(name):
+        return ILSVRC_SPLITS[tree[1]].needs(tree[0])
     paths = split_path_name(name)
     if paths is not None:
         kind, first, second = paths
@@ -248,5 +309,6 @@ def _unknown(name: str) -> str:
         f"  detection: {', '.join(DETECTION)}\n"
         f"  classification: {', '.join(CLASSIFICATION)}, a folder of class folders, or "
         "wds:PATTERN of tar shards, or hf:NAME_OR_FOLDER:SPLIT\n"
-        "  your own: voc:ROOT:SPLIT, coco:FILE.json:IMAGES, or a name registered with Detectron2"
+        "  your own: voc:ROOT:SPLIT, coco:FILE.json:IMAGES, ilsvrc:ROOT:NAME, or a name registered "
+        "with Detectron2"
     )

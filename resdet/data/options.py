@@ -28,6 +28,7 @@ class DataOptions:
         sixteen_bit: "refuse", "high_byte" (divide by 256), "stretch" (per file, min to max).
         alpha_over: RGB under a transparent picture; None drops alpha, as stock readers do.
         max_pixels: larger images are refused.
+        ilsvrc_per_class: at most so many training images of each class in ilsvrc_det_train; 0: all.
         check_images: every image's header is read once before anything starts.
         masks: COCO's masks are kept of all objects; without it of crowds alone, which takes a third
             of the memory. Boxes and hash are the same.
@@ -47,6 +48,7 @@ class DataOptions:
     sixteen_bit: str = "refuse"
     alpha_over: tuple[int, int, int] | None = None
     max_pixels: int = 90_000_000
+    ilsvrc_per_class: int = 0
     check_images: bool = True
     masks: bool = True
     cache: bool = True
@@ -61,7 +63,8 @@ class DataOptions:
             if value not in choices:
                 listed = ", ".join(map(str, choices))
                 raise ValueError(f"{name} is {value!r}, expected one of {listed}")
-        for name in ("allow_missing", "drop_orphans", "drop_degenerate", "clip_boxes"):
+        for name in ("allow_missing", "drop_orphans", "drop_degenerate", "clip_boxes",
+                     "ilsvrc_per_class"):  # fmt: skip
             value = getattr(self, name)
             numbers = value.values() if isinstance(value, Mapping) else (value,)
             if not all(number >= 0 for number in numbers):

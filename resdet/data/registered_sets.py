@@ -8,6 +8,7 @@ Not for: names that resdet knows itself. Detectron2 is imported only inside func
 
 from __future__ import annotations
 
+import contextlib
 import math
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
@@ -16,7 +17,15 @@ from typing import Any
 from resdet.data.checks import image_sizes
 from resdet.data.checks.boxes import Item, check_boxes
 from resdet.data.checks.faults import Faults
-from resdet.data.names import DIGITS, known, split_path_name
+from resdet.data.names import (
+    DIGITS,
+    ILSVRC,
+    ILSVRC_FOLDER,
+    known,
+    root_folder,
+    split_ilsvrc,
+    split_path_name,
+)
 from resdet.data.options import DataOptions
 from resdet.data.records import (
     BOX_MODE_XYXY,
@@ -26,6 +35,7 @@ from resdet.data.records import (
     notes_on,
 )
 from resdet.errors import DataError
+from resdet.formats.ilsvrc_tree import IlsvrcTree, read_synsets
 from resdet.formats.voc_xml import VOC_CLASSES
 
 BOX_MODE_XYWH = 1  # Detectron2's BoxMode.XYWH_ABS
@@ -33,7 +43,7 @@ BOX_MODE_XYWH = 1  # Detectron2's BoxMode.XYWH_ABS
 
 def is_registered(name: str) -> bool:
     """Whether Detectron2's catalog has this set and resdet does not know it itself."""
-    if name in known() or split_path_name(name) is not None:
+    if name in known() or split_path_name(name) is not None or split_ilsvrc(name) is not None:
         return False
     try:
         from detectron2.data import DatasetCatalog
@@ -225,7 +235,8 @@ def _size(item: Item) -> str:
 
 
 def register(load: Callable[[str], DetectionSet]) -> None:
-    """Adds to Detectron2's catalog what it lacks: voc_2012_test and the digits.
+    """Adds to Detectron2's catalog what it lacks: voc_2012_test, the digits, and ILSVRC's sets
+    where the map of their classes is there.
 
     Args:
         load: gives a set by its name when Detectron2 asks for it.
@@ -243,7 +254,25 @@ def register(load: Callable[[str], DetectionSet]) -> None:
     digits = {"thing_classes": [str(i) for i in range(10)], "evaluator_type": "coco"}
     contiguous = {i + 1: i for i in range(10)}
     ours |= {name: {**digits, "thing_dataset_id_to_contiguous_id": contiguous} for name in DIGITS}
+    ours |= _ilsvrc_sets()
     for name, facts in ours.items():
         if name not in DatasetCatalog.list():
             DatasetCatalog.register(name, lambda name=name: [*load(name).records])
             MetadataCatalog.get(name).set(**facts)
+
+
+def _ilsvrc_sets() -> dict[str, dict[str, Any]]:
+    """Metadata by name; the classes are in the development kit alone."""
+    sets = {}
+    for name, split in ILSVRC.items():
+        path = IlsvrcTree(root_folder()[0] / ILSVRC_FOLDER, split.track).map_file
+        # A damaged map is reported by whoever loads the set.
+        with contextlib.suppress(DataError):
+            wnids = read_synsets(path).wnids if path.is_file() else ()
+            if wnids:
+                sets[name] = {
+                    "thing_classes": list(wnids),
+                    "evaluator_type": "coco",
+                    "thing_dataset_id_to_contiguous_id": {i + 1: i for i in range(len(wnids))},
+                }
+    return sets

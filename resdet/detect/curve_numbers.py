@@ -18,6 +18,8 @@ def curve_numbers(result: FolderResult) -> dict[str, float]:
         numbers |= {key: result.coco.numbers[key] for key in ("AP", "AP50")}
     if result.voc:
         numbers["AP50"] = result.voc.primary.mean_ap
+    if result.ilsvrc:
+        numbers["mAP"] = result.ilsvrc.mean_ap
     return {key: 100 * value for key, value in numbers.items() if value is not None}
 
 
@@ -33,4 +35,5 @@ def scalars_of(numbers: Mapping[str, FolderResult | None]) -> dict[str, float]:
 
 def curve_names(data: DetectionSet) -> tuple[str, ...]:
     """The names that `curve_numbers` has for this set."""
-    return ("AP", "AP50") if "coco" in data.evaluators else ("AP50",)
+    names = ("AP", "AP50") if "coco" in data.evaluators else ("AP50",)
+    return (*names, "mAP") if "ilsvrc" in data.evaluators else names

@@ -29,6 +29,7 @@ from resdet.detect.partial_results import Parts
 from resdet.engine.data_workers import Loader
 from resdet.engine.evaluation import evaluating
 from resdet.errors import CheckFailed
+from resdet.evaluation.ilsvrc.ilsvrc_files import DetResults, write_det_results
 from resdet.evaluation.voc.detection_files import write_detections
 from resdet.evaluation.voc.voc_arrays import detections_from_boxes
 from resdet.file_names import file_name
@@ -187,6 +188,8 @@ def write_results(
     write_json(folder / layout.COCO_RESULTS, results, indent=None)
     if "voc" in data.evaluators:
         _write_voc(folder, data, results, visited)
+    if "ilsvrc" in data.evaluators:
+        _write_ilsvrc(folder, data, results)
     about = ground_truth(data)
     name, other = layout.GROUND_TRUTH, layout.IMAGE_INFO
     if not data.annotated:
@@ -208,9 +211,38 @@ def write_results(
             "expected": expected,
             "evaluated": visited,
             "seconds": seconds,
+            **_result_indices(data),
         },
         indent=None,
     )
+
+
+def _result_indices(data: DetectionSet) -> dict[str, list[int]]:
+    """The index that ILSVRC's result files have for each image; of its sets alone."""
+    if "ilsvrc" not in data.evaluators:
+        return {}
+    return {"result_indices": [record["result_index"] for record in data.records]}
+
+
+def _not_scored(data: DetectionSet) -> list[list[int]]:
+    """[image from 1 in the order of the set, id of a class]: what ILSVRC's blacklist leaves out."""
+    return [[n, k] for n, r in enumerate(data.records, 1) for k in r.get("not_scored", ())]
+
+
+def _write_ilsvrc(folder: Path, data: DetectionSet, results: list[dict[str, Any]]) -> None:
+    """ILSVRC DET's file: boxes in the numbers of the annotations, which the records keep."""
+    index = {record["image_id"]: record["result_index"] for record in data.records}
+    boxes = np.array([r["bbox"] for r in results], dtype=np.float64).reshape(-1, 4)
+    boxes[:, 2:] += boxes[:, :2]
+    found = DetResults(
+        np.array([index[r["image_id"]] for r in results], dtype=np.int64),
+        np.array([r["category_id"] for r in results], dtype=np.int64),
+        np.array([r["score"] for r in results], dtype=np.float64),
+        boxes,
+    )
+    # Of a list like val2 indices are those of val.
+    most = max(index.values(), default=0)
+    write_det_results(folder / layout.ILSVRC_RESULTS, found, most, len(data.classes))
 
 
 def ground_truth(data: DetectionSet) -> dict[str, Any]:
@@ -242,6 +274,7 @@ def ground_truth(data: DetectionSet) -> dict[str, Any]:
             "hash": data.hash,
             "sources": data.sources,
             "notes": list(data.notes),
+            **({"not_scored": _not_scored(data)} if "ilsvrc" in data.evaluators else {}),
         },
         "images": [
             {

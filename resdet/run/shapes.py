@@ -32,6 +32,7 @@ INFO = {
 IMAGE_LIST = {
     "expected": [ID], "evaluated": [ID], "data_set?": str, "hash?": str, "image_folder?": str,
     "exif?": str, "seconds?": NUMBER, "accepted?": {"scored?": COUNTS, "beside?": COUNTS},
+    "result_indices?": [int],
 }  # fmt: skip
 CARD = {
     "net": str, "input?": {"color_order?": str, "mean?": [NUMBER], "std?": [NUMBER]},
@@ -50,6 +51,7 @@ FILES: dict[str, Shape] = {
     layout.FINGERPRINT: {...: object},
     layout.SCORES["voc"]: {"11-point": {"mean_ap?": NUMBER}, "area": {"mean_ap?": NUMBER}},
     layout.SCORES["coco"]: {"AP?": NUMBER},
+    layout.SCORES["ilsvrc"]: {"mean_ap?": NUMBER},
 }
 PART = {
     "images": [ID], "seconds": NUMBER,

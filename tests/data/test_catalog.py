@@ -156,9 +156,10 @@ def test_sets_of_the_other_kind(load, name: str, text: str) -> None:
 
 
 def test_known_names() -> None:
-    """Detectron2's built-in names of VOC and COCO boxes, voc_2012_test, digits, classification."""
+    """Detectron2's built-in names of VOC and COCO boxes, voc_2012_test, digits, ILSVRC's, and
+    classification's."""
     names = catalog.known()
-    assert len(names) == len(set(names)) == 28
+    assert len(names) == len(set(names)) == 36
     assert {"voc_2012_test", "coco_2017_test-dev", "digits_crops_val", "cifar100_test"} <= set(
         names
     )
@@ -212,7 +213,7 @@ def test_status_tells_missing_from_broken(voc_tree) -> None:
     voc_tree.list("train", "a")
     voc_tree.list("val", "a", "b")
     rows = {row["name"]: row for row in catalog.status(voc_tree.root.parent)}
-    assert len(rows) == 28
+    assert len(rows) == 36
     assert rows["voc_2007_train"]["state"] == "incomplete"
     assert rows["voc_2007_train"]["hint"] == "1 images; the published set has 2,501"
     assert rows["voc_2007_val"] == {

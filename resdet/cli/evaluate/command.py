@@ -1,6 +1,6 @@
 """`resdet evaluate`: the parser and --profile of all its metrics.
 
-Not for: any one metric (`detections`, `classifiers`).
+Not for: any one metric (`detections`, `classifiers`, `ilsvrc`).
 """
 
 from __future__ import annotations
@@ -13,15 +13,18 @@ from collections.abc import Iterator
 
 from resdet import profile, profile_view
 from resdet.atomic import write_text
-from resdet.cli.evaluate import classifiers, detections
+from resdet.cli.evaluate import classifiers, detections, ilsvrc
 from resdet.printable import show
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The arguments of `evaluate`; docs/commands.md promises them."""
-    metrics = parser.add_subparsers(dest="metric", required=True, metavar="{voc,coco,explain,cls}")
+    metrics = parser.add_subparsers(
+        dest="metric", required=True, metavar="{voc,coco,explain,cls,ilsvrc}"
+    )
     detections.add_arguments(metrics)
     classifiers.add_arguments(metrics)
+    ilsvrc.add_arguments(metrics)
     for each in metrics.choices.values():
         each.add_argument(
             "--profile",
@@ -34,7 +37,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Scores, prints, returns 0; errors are raised for the caller's page."""
     with _profiled(args):
-        return classifiers.run(args) if args.metric == "cls" else detections.run(args)
+        if args.metric in ("cls", "ilsvrc"):
+            return (classifiers if args.metric == "cls" else ilsvrc).run(args)
+        return detections.run(args)
 
 
 @contextlib.contextmanager

@@ -13,7 +13,17 @@ import shlex
 from collections.abc import Sequence
 from pathlib import Path
 
-from resdet.data.names import COCO, IMAGENET, VARIABLE, VOC, needs, split_path_name
+from resdet.data.names import (
+    COCO,
+    ILSVRC,
+    ILSVRC_FOLDER,
+    IMAGENET,
+    VARIABLE,
+    VOC,
+    needs,
+    split_ilsvrc,
+    split_path_name,
+)
 from resdet.errors import DataError
 from resdet.formats.voc_list import to_make_layout
 
@@ -30,6 +40,9 @@ FETCH = {
     "    test2017.zip (6 GB), image_info_test2017.zip from https://cocodataset.org/#download",
     "imagenet": "ILSVRC2012_img_train.tar (138 GB) and ILSVRC2012_img_val.tar (6 GB) from\n"
     "    https://image-net.org/download after signing in; they may not be redistributed",
+    "ILSVRC": "ILSVRC2015's DET and CLS-LOC archives and its development kit from\n"
+    "    https://image-net.org/download after signing in; they may not be redistributed;\n"
+    "    then: python datasets/prepare_ilsvrc.py ROOT, which lists what is missing",
     "cifar": "the binary version (160 MB) from https://www.cs.toronto.edu/~kriz/cifar.html",
 }
 
@@ -43,7 +56,7 @@ def page(missing: dict[str, list[Path]], base: Path, origin: str) -> str:
         origin: where the root comes from.
     """
     lines = _first_lines(missing)
-    named = [name for name in missing if split_path_name(name) is None]
+    named = [n for n in missing if split_path_name(n) is None and split_ilsvrc(n) is None]
     if not named:
         lines += _layouts(missing)
         return "\n".join([*lines, "", "The paths are those of the name. Nothing was started."])
@@ -116,6 +129,8 @@ def _tree(name: str, base: Path) -> list[str]:
 def _example(name: str, path: Path) -> str:
     if name in VOC:
         return "000005.xml, …" if path.name == "Annotations" else "000005.jpg, …"
+    if name in ILSVRC:
+        return "*.xml" if "Annotations" in path.parts else "*"
     return "<wnid>/*.JPEG" if name in IMAGENET else "*.jpg"
 
 
@@ -126,6 +141,8 @@ def _tops(names: Sequence[str]) -> str:
         return f"VOC{VOC[name].year}"
     if name in COCO:
         return "coco"
+    if name in ILSVRC:
+        return ILSVRC_FOLDER
     return "imagenet" if name in IMAGENET else "cifar"
 
 
@@ -134,6 +151,8 @@ def _source(name: str) -> str:
         return f"VOC{VOC[name].year}"
     if name in COCO:
         return "coco2014" if "_2014_" in name else "coco2017"
+    if name in ILSVRC:
+        return ILSVRC_FOLDER
     return "imagenet" if name in IMAGENET else "cifar"
 
 

@@ -71,15 +71,70 @@ def load_voc(
             are wrong; one page with all of it.
     """
     options = options or DataOptions()
-    reading = _Reading(root, name, options, Faults(name, str(root)))
+    faults = Faults(name, str(root))
     ids = read_list(root, split)
-    reading.find(ids, f"ImageSets/Main/{split}.txt", annotated)
+    if classes is None:
+        classes = _own_classes(root, faults)
+    return load_listed(
+        ids,
+        Places(root, f"ImageSets/Main/{split}.txt"),
+        faults,
+        classes=tuple(classes),
+        year=year,
+        annotated=annotated,
+        options=options,
+        evaluators=evaluators,
+        is_published=is_published,
+    )
+
+
+@dataclass(frozen=True)
+class Places:
+    """Where the files of a set in VOC's XML lie, `images` and `annotations` below `root`.
+
+    Attributes:
+        source: the list of its ids, for messages.
+        suffix: of the images.
+    """
+
+    root: Path
+    source: str
+    images: str = "JPEGImages"
+    annotations: str = "Annotations"
+    suffix: str = ".jpg"
+
+
+def load_listed(
+    ids: Sequence[str],
+    places: Places,
+    faults: Faults,
+    *,
+    classes: tuple[str, ...],
+    options: DataOptions,
+    annotated: bool = True,
+    year: int | None = None,
+    evaluators: tuple[str, ...] = ("voc",),
+    is_published: bool = False,
+    checks_origin: bool = True,
+) -> DetectionSet:
+    """The set of these ids, with annotations in VOC's XML; arguments as in `load_voc`.
+
+    Args:
+        faults: of the set, those of its lists among them.
+        checks_origin: a coordinate 0 is held against `voc_origin`.
+
+    Raises:
+        DataError: as `load_voc`.
+    """
+    name = faults.name
+    reading = _Reading(places, name, options, faults)
+    reading.find(ids, annotated)
     files = reading.parse(ids) if annotated else {}
-    classes = tuple(classes) if classes is not None else _own_classes(root, reading.faults)
     records = reading.records(ids, files if annotated else None)
     words = _VocMessages(files, classes, options.voc_origin)
     items = reading.items(files, records, words)
-    _refuse_other_origin(items, words, reading)
+    if checks_origin:
+        _refuse_other_origin(items, words, reading)
     if not reading.faults.count("origin"):
         _place(items, words, reading, is_published)
     reading.faults.stop()
@@ -104,7 +159,7 @@ def load_voc(
 class _Reading:
     """What is known while a set is read: files found, faults and repairs so far."""
 
-    root: Path
+    places: Places
     name: str
     options: DataOptions
     faults: Faults
@@ -113,19 +168,20 @@ class _Reading:
     images: Located = field(default_factory=Located)
     xml: Located = field(default_factory=Located)
 
-    def find(self, ids: Sequence[str], source: str, annotated: bool) -> None:
+    def find(self, ids: Sequence[str], annotated: bool) -> None:
         """Images and annotation files of the ids; missing ones are faults or are left out (F1)."""
-        images = [f"{i}.jpg" for i in ids]
-        self.images = locate(str(self.root / "JPEGImages"), images, IMAGE_SUFFIXES)
-        kinds = [("images", self.images, "JPEGImages")]
+        places = self.places
+        images = [f"{i}{places.suffix}" for i in ids]
+        self.images = locate(str(places.root / places.images), images, IMAGE_SUFFIXES)
+        kinds = [("images", self.images, places.images)]
         if annotated:
             names = [f"{i}.xml" for i in ids]
-            self.xml = locate(str(self.root / "Annotations"), names, (".xml",))
-            kinds.append(("annotations", self.xml, "Annotations"))
+            self.xml = locate(str(places.root / places.annotations), names, (".xml",))
+            kinds.append(("annotations", self.xml, places.annotations))
         for what, files, folder in kinds:
             files.missing[:] = [f"{folder}/{name}" for name in files.missing]
             left_out = refuse_missing(
-                files, self.faults, self.options, what=what, total=len(ids), source=source
+                files, self.faults, self.options, what=what, total=len(ids), source=places.source
             )
             self.counts[f"{what} missing, left out"] = left_out
             self.counts[f"{what} under another spelling"] = len(files.renamed)
@@ -138,7 +194,7 @@ class _Reading:
         files = {}
         for image_id in ids:
             path = self.xml.paths.get(f"{image_id}.xml")
-            if path is None or f"{image_id}.jpg" not in self.images.paths:
+            if path is None or f"{image_id}{self.places.suffix}" not in self.images.paths:
                 continue
             parsed = _annotation(Path(path), path)
             files[image_id] = parsed
@@ -157,7 +213,7 @@ class _Reading:
         """
         entries = []
         for image_id in ids:
-            path = self.images.paths.get(f"{image_id}.jpg")
+            path = self.images.paths.get(f"{image_id}{self.places.suffix}")
             if path is None or (files is not None and image_id not in files):
                 continue
             stated = None if files is None else files[image_id].size

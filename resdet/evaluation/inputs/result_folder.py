@@ -1,9 +1,10 @@
-"""The result folder of a run: what lies in it, and both metrics from its files alone.
+"""The result folder of a run: what lies in it, and its metrics from its files alone.
 
     images.json                     ids expected and evaluated; faults that were accepted, by rule
     ground_truth.json.gz            COCO-style, with `difficult`; info lists the set's metrics
     coco_instances_results.json     the detections, COCO's format
     comp4_det_test_<class>.txt      the same in VOC's, where VOC's metric is meant
+    ilsvrc_det.txt                  the same in ILSVRC DET's, where its metric is meant
 
 The trainer, the report and the command line all use this module, so that the number of a run is
 the number that anyone gets from its files.
@@ -23,6 +24,9 @@ import numpy as np
 
 from resdet.errors import CheckFailed, DataError
 from resdet.evaluation.coco import coco_evaluation as coco
+from resdet.evaluation.ilsvrc.ilsvrc_files import read_det_results
+from resdet.evaluation.ilsvrc.ilsvrc_metrics import DetResult, evaluate_det
+from resdet.evaluation.ilsvrc.ilsvrc_truth import results_of_run, truth_of_run, with_places
 from resdet.evaluation.inputs.arrays import ImageId, is_id, read_json
 from resdet.evaluation.inputs.detections import Columns, load_columns
 from resdet.evaluation.inputs.findings import Finding, note_on_accepted, refuse_if_any
@@ -30,7 +34,7 @@ from resdet.evaluation.inputs.ground_truth import GroundTruth, read_ground_truth
 from resdet.evaluation.inputs.validation import check_columns
 from resdet.evaluation.voc import voc_evaluation as voc
 from resdet.evaluation.voc.detection_files import PREFIX
-from resdet.run.layout import COCO_RESULTS, GROUND_TRUTH, IMAGES
+from resdet.run.layout import COCO_RESULTS, GROUND_TRUTH, ILSVRC_RESULTS, IMAGES
 
 METRICS = ("voc", "coco")
 _ENDING = re.compile(r"\.(json|json\.gz|zip)$")
@@ -65,12 +69,15 @@ class FolderResult:
     truth: GroundTruth
     columns: Columns
     warnings: tuple[Finding, ...] = ()
+    ilsvrc: DetResult | None = None
 
     def to_json(self) -> dict[str, Any]:
-        """`{"voc": …, "coco": …}`: the contents of voc.json and coco.json, null where not meant."""
+        """`{"voc": …, "coco": …}`: the contents of voc.json, coco.json and, of a set of ILSVRC,
+        ilsvrc.json; null where not meant."""
         return {
             "voc": self.voc.to_json() if self.voc else None,
             "coco": self.coco.to_json() if self.coco else None,
+            **({"ilsvrc": self.ilsvrc.to_json()} if self.ilsvrc else {}),
         }
 
 
@@ -144,8 +151,34 @@ def evaluate_folder(
         )
     if "voc" in metrics:
         pair = _both_rules(folder, truth, columns, evaluated, style, subset)
+    # Of a part of the images there is none: the blacklist and the ids are of a whole split.
+    ilsvrc = _ilsvrc(folder, truth, columns) if "ilsvrc" in metrics and subset is None else None
     data_set = str(truth.info.get("data_set", folder.name))
-    return FolderResult(data_set, pair, coco_result, truth, columns, tuple(warnings))
+    return FolderResult(data_set, pair, coco_result, truth, columns, tuple(warnings), ilsvrc)
+
+
+def _ilsvrc(folder: Path, truth: GroundTruth, columns: Columns) -> DetResult:
+    """DET's mAP from ilsvrc_det.txt, without the pairs of image and class that are not scored.
+
+    Raises:
+        DataError: there is no such file. CheckFailed: it has other detections than COCO's.
+    """
+    path = folder / ILSVRC_RESULTS
+    images = read_json(folder / IMAGES, CheckFailed)
+    indices = images.get("result_indices") or range(1, len(truth.index.image_ids) + 1)
+    # Listed in the order of the set, which the ground truth has, too.
+    results, expected = with_places(read_det_results(path), indices), results_of_run(columns)
+    order, own = (np.argsort(r.image, kind="stable") for r in (results, expected))
+    if len(order) != len(own) or not (
+        np.array_equal(results.label[order], expected.label[own])
+        and np.array_equal(results.scores[order], expected.scores[own])
+    ):
+        raise CheckFailed(
+            f"{path}: {len(order):,} detections, and {COCO_RESULTS} has {len(own):,}, or they "
+            "differ. The files are of different evaluations; evaluate again with --eval-only."
+        )
+    not_scored = [(int(i), int(k)) for i, k in truth.info.get("not_scored", ())]
+    return evaluate_det(truth_of_run(truth), results, blacklist=not_scored)
 
 
 def _accepted(folder: Path) -> tuple[dict[str, int], dict[str, int]]:
