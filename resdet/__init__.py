@@ -11,6 +11,7 @@ The public names, each imported at its first use, so that `import resdet` needs 
     evaluate_voc     VOC's AP; the same
     compare          the report of two or more runs; the same
     get_cfg          Detectron2's config with the keys of resdet, all off; Detectron2
+    load_detector    a run's detector for pictures: files, PIL images, arrays; Detectron2
 """
 
 import importlib
@@ -18,6 +19,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from resdet.config import get_cfg
+    from resdet.detect.pictures.loaded_detector import load_detector
     from resdet.evaluation import evaluate_coco, evaluate_voc
     from resdet.nets import build as build_net
     from resdet.report.document import compare
@@ -32,6 +34,7 @@ __all__ = [
     "evaluate_coco",
     "evaluate_voc",
     "get_cfg",
+    "load_detector",
     "load_weights",
 ]
 
@@ -42,6 +45,7 @@ _PLACES = {
     "evaluate_coco": ("resdet.evaluation", "evaluate_coco"),
     "evaluate_voc": ("resdet.evaluation", "evaluate_voc"),
     "get_cfg": ("resdet.config", "get_cfg"),
+    "load_detector": ("resdet.detect.pictures.loaded_detector", "load_detector"),
     "load_weights": ("resdet.weights", "load"),
 }
 

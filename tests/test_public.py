@@ -39,6 +39,7 @@ def test_evaluation_and_report_need_no_torch() -> None:
         ("evaluate_voc", "resdet.evaluation.voc.voc_evaluation", "evaluate", "numpy"),
         ("compare", "resdet.report.document", "compare", "numpy"),
         ("get_cfg", "resdet.config.config", "get_cfg", "detectron2"),
+        ("load_detector", "resdet.detect.pictures.loaded_detector", "load_detector", "detectron2"),
     ],
 )
 def test_each_name_is_the_object_of_its_own_module(
@@ -57,7 +58,7 @@ def test_a_net_is_built() -> None:
 def test_every_public_name_is_listed_and_exists() -> None:
     pytest.importorskip("detectron2")
     assert set(resdet.__all__) <= set(dir(resdet))
-    assert len(resdet.__all__) == 7
+    assert len(resdet.__all__) == 8
     assert all(getattr(resdet, name) for name in resdet.__all__)
 
 

@@ -15,6 +15,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from resdet.cli.pictures.config_keys import MARK
 from resdet.config import presets
 
 # Those of resdet.weights, which imports torch, and of resdet.evaluation, which imports numpy;
@@ -50,6 +51,10 @@ EXAMPLES = {
   resdet train_det --config voc07_r50 MODEL.WEIGHTS runs/imagenet_resnet50/model.safetensors
   resdet train_det --config voc07_r50 --explain TRANSFER.FROM_SCRATCH True
   resdet train_det --config voc07_r50 --eval-only""",
+    "detect": """
+  resdet detect runs/voc07_r50 holiday/ --draw drawn
+  resdet detect runs/voc07_r50 a.jpg 'b/*.png' --score 0.5 --output boxes.json
+  resdet detect runs/voc07_r50 scans/ --json INPUT.SIXTEEN_BIT high_byte > boxes.json""",
     "evaluate": """
   resdet evaluate voc detections/ --root VOC2007 --split test --ap 11-point
   resdet evaluate coco results.json --gt instances_val2017.json --task bbox
@@ -74,6 +79,8 @@ EXAMPLES = {
   resdet submit coco runs/coco_r101 --algorithm NAME
   resdet submit ilsvrc-cls runs/imagenet_resnet50/cls/scores/resnet50-test.npz""",
 }
+# Commands that take files, and KEY VALUE pairs behind them.
+FILES_BEFORE_KEYS = ("detect",)
 # The folders of presets that a training command offers.
 FOLDERS = {
     "pretrain_cls": ("pretrain",),
@@ -260,6 +267,42 @@ def processes(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--dist-url", default=f"tcp://127.0.0.1:{2**15 + os.getuid() % 2**14}")
 
 
+def detector(parser: argparse.ArgumentParser) -> None:
+    """RUN, and which of its models, of the commands that take a detector as it was trained."""
+    parser.add_argument(
+        "run", type=Path, metavar="RUN",
+        help="a folder that train_det wrote, one of its models, or with --config any detector",
+    )  # fmt: skip
+    parser.add_argument("--best", action="store_true", help="the best model that the run kept")
+    parser.add_argument(
+        "--config", "--config-file", dest="config", metavar="FILE", type=_config,
+        help="of a weight file outside of a run: a path, or the name of a preset",
+    ).completer = _preset_names  # type: ignore[attr-defined]  # fmt: skip
+
+
+def detect(parser: argparse.ArgumentParser) -> None:
+    """The arguments of `detect`; docs/commands.md promises them."""
+    detector(parser)
+    add = parser.add_argument
+    add("images", nargs="+", metavar="IMAGE|FOLDER|PATTERN",
+        help="files; folders, of which the files with an image's suffix are taken; patterns such "
+        "as 'a/**/*.jpg'; at the end KEY VALUE pairs that shall differ from the run")  # fmt: skip
+    add(MARK, dest="opts", nargs=argparse.REMAINDER, default=[], help=argparse.SUPPRESS)
+    add("--recursive", action="store_true", help="folders with all folders below them")
+    add("--score", type=float, metavar="S",
+        help="keep detections with this score or more (the run's own threshold)")  # fmt: skip
+    add("--top", type=int, metavar="N", help="keep at most so many of each picture")
+    add("--output", type=output_file_path, metavar="FILE.json",
+        help="COCO's layout with scores; finished pictures are kept beside it, so that the same "
+        "command goes on after a stop")  # fmt: skip
+    add("--draw", type=output_folder_path, metavar="DIR", help="a JPEG of each picture with boxes")
+    add("--draw-score", type=float, metavar="S", help="draw from this score up (0.5)")
+    add("--overwrite", action="store_true", help="replace what --output and --draw name")
+    add("--accept", metavar="refused=N",
+        help="exactly N pictures may be refused; without it any ends with 1")  # fmt: skip
+    _json(parser)
+
+
 def convert_weights(parser: argparse.ArgumentParser) -> None:
     """The arguments of `convert_weights`; docs/commands.md promises them."""
     actions = parser.add_subparsers(
@@ -367,6 +410,7 @@ def export(parser: argparse.ArgumentParser) -> None:
 
 
 BY_COMMAND = {
+    "detect": detect,
     "convert_weights": convert_weights,
     "pretrain_cls": pretrain_cls,
     "train_det": train_det,

@@ -12,10 +12,11 @@ import os
 import sys
 import traceback
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, cast
 
 from resdet import __version__
 from resdet.cli import arguments
+from resdet.cli.pictures.config_keys import with_keys_marked
 from resdet.compat import quiet_known_noise
 from resdet.errors import ResdetError
 from resdet.printable import printable, show
@@ -28,6 +29,7 @@ COMMANDS = {
     "doctor": ("resdet.cli.doctor", "what is installed, found and missing, and what to type"),
     "pretrain_cls": ("resdet.cli.pretrain_cls", "train or score a classifier"),
     "train_det": ("resdet.cli.train_det", "train or score a detector"),
+    "detect": ("resdet.cli.pictures.detect", "boxes on pictures: files, folders, patterns"),
     "evaluate": ("resdet.cli.evaluate", "score result files, VOC or COCO, and classifiers"),
     "compare": ("resdet.cli.compare", "a report that sets runs side by side"),
     "analyze": ("resdet.cli.analyze", "counts, layer responses and curves of classifiers"),
@@ -51,7 +53,18 @@ _UNUSABLE = (
 
 
 class PageParser(argparse.ArgumentParser):
-    """Its errors show what was typed, which may be a name from elsewhere."""
+    """Its errors show what was typed, which may be a name from elsewhere.
+
+    Attributes:
+        keys_behind_files: KEY VALUE pairs stand behind a list of files.
+    """
+
+    keys_behind_files = False
+
+    def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
+        if self.keys_behind_files and args is not None:
+            args = with_keys_marked(args)
+        return super().parse_known_args(args, namespace)
 
     def _print_message(self, message: str, file: Any = None) -> None:
         super()._print_message(printable(message), file)
@@ -148,15 +161,14 @@ def _parser_of(name: str, commands: Any = None) -> argparse.ArgumentParser:
         "formatter_class": argparse.RawDescriptionHelpFormatter,
         "allow_abbrev": False,
     }
-    parser: argparse.ArgumentParser = (
-        PageParser(**page) if commands is None else commands.add_parser(name, **page)
-    )
+    parser: Any = PageParser(**page) if commands is None else commands.add_parser(name, **page)
+    parser.keys_behind_files = name in arguments.FILES_BEFORE_KEYS
     parser.add_argument("--debug", action="store_true", help="traceback for every error")
     if name in arguments.BY_COMMAND:
         arguments.BY_COMMAND[name](parser)
     else:
         importlib.import_module(COMMANDS[name][0]).add_arguments(parser)
-    return parser
+    return cast(argparse.ArgumentParser, parser)
 
 
 def _complete() -> None:

@@ -110,6 +110,12 @@ def read_config(config_file: str | Path | None, opts: list[str]) -> Config:
             cfg.SOLVER.WARMUP_ITERS,
             cfg.SOLVER.MAX_ITER,
         )
+    prepare_process(cfg)
+    return config
+
+
+def prepare_process(cfg: Any) -> None:
+    """Threads, memory, arithmetic, limits and GPU of this process, as the config has them."""
     if cfg.ENGINE.THREADS > 0:
         torch.set_num_threads(cfg.ENGINE.THREADS)
     raise_open_files()
@@ -121,7 +127,6 @@ def read_config(config_file: str | Path | None, opts: list[str]) -> Config:
         if (index := torch.device(cfg.MODEL.DEVICE).index) is not None:
             # What waits for "the" GPU, or pins memory for it, then means this one.
             torch.cuda.set_device(index)
-    return config
 
 
 def decide_resume(args: argparse.Namespace, name: str) -> None:

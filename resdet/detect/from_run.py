@@ -71,7 +71,8 @@ class BuiltDetector:
         classes: names, in the order of `pred_classes`.
         file: where the weights come from.
         run: the folder that has the config; None where the config was given beside a file.
-        changed: dotted key to (value of the run, value here), of what was stated otherwise.
+        changed: dotted key to (value of the run, value here), of what was stated otherwise, but
+            for the device.
     """
 
     model: nn.Module
@@ -252,7 +253,7 @@ def _of_run(run: Run, opts: Sequence[str], best: bool, config_file: Path | str |
     changed = {
         key: (get_key(before.cfg, key), get_key(config.cfg, key))
         for key in opts[::2]
-        if get_key(before.cfg, key) != get_key(config.cfg, key)
+        if key != "MODEL.DEVICE" and get_key(before.cfg, key) != get_key(config.cfg, key)
     }
     _settle(config, opts)
     part = config.cfg.MODEL.WEIGHTS_PART if str(path) == config.cfg.MODEL.WEIGHTS else ""

@@ -79,7 +79,7 @@ def detect(
         torch.no_grad(),
         parts or contextlib.nullcontext(),
     ):
-        for batch in _with_progress(profile.stepwise(loader), len(mine), data.name):
+        for batch in with_progress(profile.stepwise(loader), len(mine), data.name):
             with profile.span("forward"):
                 outputs = [output["instances"].to("cpu") for output in model(batch)]
             with profile.span("keeping boxes"):
@@ -127,7 +127,7 @@ class _Mapped(torch.utils.data.Dataset):
         return self.mapper(self.records[index])
 
 
-def _with_progress(loader: Any, total: int, name: str) -> Iterator[Any]:
+def with_progress(loader: Any, total: int, name: str) -> Iterator[Any]:
     """The loader of batches, with a line with ETA at most every ten seconds.
 
     Args:

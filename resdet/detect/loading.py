@@ -64,8 +64,17 @@ class Mapper:
         record = {k: v for k, v in record.items() if k != "annotations"}
         with profile.span(profile.DECODE):
             image = self.reader.read(record["file_name"])
+        return self.of_image(record, image, annotations)
+
+    def of_image(
+        self,
+        record: dict[str, Any],
+        image: np.ndarray,
+        annotations: Sequence[dict[str, Any]] = (),
+    ) -> dict[str, Any]:
+        """The same of an image that was read before, (H, W, 3) uint8 RGB."""
         with profile.span(profile.AUGMENT):
-            return self._mapped(record, image, annotations)
+            return self._mapped(dict(record), image, annotations)
 
     def _mapped(
         self, record: dict[str, Any], image: np.ndarray, annotations: Sequence[dict[str, Any]]

@@ -12,9 +12,9 @@ from resdet.cli.main import run_command
 from resdet.detect.from_run import built_detector
 from resdet.errors import ConfigError, RunError, WeightsError
 from resdet.run.folder import Run, read_json, write_json
-from tests.support import tiny, trainings
+from tests.support import detector_runs, trainings
+from tests.support.detector_runs import IMAGES, SET
 
-SET = "voc:voc:test"
 FORMS = {
     "plain": ["TEST.BEST_METRIC", f"{SET}/AP50", "TEST.EVAL_PERIOD", "1"],
     "fast": ["ENGINE.FAST_INFERENCE", "on"],
@@ -26,14 +26,8 @@ FORMS = {
 def place(tmp_path_factory):
     """One run per form, trained two steps, and the place that their paths are of."""
     place = tmp_path_factory.mktemp("from_run")
-    tiny.voc_tree(place / "voc")
-    (place / "c.yaml").write_text(trainings.detector(trainings.FROM_SCRATCH), encoding="utf-8")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.chdir(place)
-        patch.setenv("RESDET_CACHE", str(place / "cache"))
-        for name, keys in FORMS.items():
-            words = ["--config", "c.yaml", "--output", name, *keys]
-            assert run_command("train_det", words) == 0
+    for name, keys in FORMS.items():
+        detector_runs.train(place, name, *keys)
     return place
 
 
@@ -49,9 +43,8 @@ def own_results(folder):
 def detected(detector):
     """As the result file has them, over the images of the test set in its order."""
     entries = []
-    for image_id in ("000003", "000004", "000005"):
+    for image_id, size in IMAGES.items():
         given = detector.mapper({"file_name": f"voc/JPEGImages/{image_id}.jpg"})
-        size = (96, 72) if int(image_id) % 3 else (72, 96)
         with torch.no_grad():
             (output,) = detector.for_detecting([{**given, "width": size[0], "height": size[1]}])
         found = output["instances"]

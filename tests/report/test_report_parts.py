@@ -13,7 +13,7 @@ from PIL import Image
 from resdet.evaluation.analysis.image_noise import mean_ap
 from resdet.evaluation.inputs.result_folder import evaluate_folder
 from resdet.report import curves, runs
-from resdet.report.render import charts, pictures
+from resdet.report.render import box_drawing, charts, pictures
 from resdet.report.render.charts import Look, Series
 from resdet.report.render.plot import WEIGHTS
 from resdet.report.scores import read_scores
@@ -88,7 +88,7 @@ def test_boxes_are_drawn_where_they_are() -> None:
     photo = Image.new("RGB", (100, 100), "#808080")
     box = pictures.judged_boxes([thing(1, 10)], [thing(1, 10, score=0.97)], NAMES)[0]
     assert box.text == "cat .97"
-    pictures.draw_boxes(photo, [box], (4.0, 4.0))
+    box_drawing.draw_boxes(photo, [box], (4.0, 4.0))
     assert photo.getpixel((40, 35)) == (0x1F, 0xD6, 0x7F)
     assert photo.getpixel((60, 35)) == (0x80, 0x80, 0x80)
 
@@ -98,7 +98,7 @@ def test_labels_of_other_scripts_do_not_fail() -> None:
     names = {1: "кошка 猫 \u200f"}
     box = pictures.judged_boxes([], [thing(1, 0, score=0.9)], names)[0]
     photo = Image.new("RGB", (40, 40))
-    pictures.draw_boxes(photo, [box], (1.0, 1.0))
+    box_drawing.draw_boxes(photo, [box], (1.0, 1.0))
     assert box.text.startswith("кошка 猫")
     assert photo.getbbox() is not None  # something was drawn
 

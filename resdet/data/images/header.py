@@ -35,6 +35,8 @@ ORIENTATION = 0x0112
 # Below, filling in a JPEG's header costs no time; a marker may have some bytes of it before.
 LARGE_BYTES, MOST_PADDING = 16 << 20, 64 << 10
 START_OF_SCAN = 0xDA
+# Of grey modes with more than 8.
+_BITS = {"I;16": 16, "I;16B": 16, "I;16L": 16, "I;16N": 16, "I": 32, "F": 32}
 # First bytes to format and opener. Formats outside are refused: some of Pillow's run programs.
 Opener = Callable[[BinaryIO], ImageFile.ImageFile]
 FORMATS: tuple[tuple[re.Pattern[bytes], str, Opener], ...] = (
@@ -116,6 +118,28 @@ def read_header(stream: BinaryIO, path: Path | str) -> tuple[Image.Image, ImageF
     return picture, facts
 
 
+def facts_of_picture(picture: Image.Image) -> ImageFacts:
+    """The facts of a picture that a caller has opened or made with Pillow.
+
+    Bits are those of its mode: Pillow has made 8 of 16 bits per colour before anyone can ask.
+    """
+    orientation, broken_exif = _orientation(picture)
+    width, height = picture.size
+    if picture.format == "TIFF" and orientation > 4:
+        # Pillow has swapped them; facts have them as stored.
+        width, height = height, width
+    return ImageFacts(
+        format=picture.format or "",
+        mode=picture.mode,
+        width=width,
+        height=height,
+        orientation=orientation,
+        bits=_BITS.get(picture.mode, 8),
+        has_alpha=picture.mode in ALPHA_MODES or "transparency" in picture.info,
+        broken_exif=broken_exif,
+    )
+
+
 def _refuse_padding(stream: BinaryIO) -> None:
     """Raises ValueError for nothing but filling in a JPEG's header, which Pillow walks in bytes."""
     place = 2
@@ -134,9 +158,7 @@ def _refuse_padding(stream: BinaryIO) -> None:
 
 def _facts(picture: ImageFile.ImageFile, name: str, stream: BinaryIO) -> ImageFacts:
     width, height = picture.size
-    bits = {"I;16": 16, "I;16B": 16, "I;16L": 16, "I;16N": 16, "I": 32, "F": 32}.get(
-        picture.mode, 8
-    )
+    bits = _BITS.get(picture.mode, 8)
     has_end = True
     if name == "PNG":
         bits, has_end = _png_details(picture, stream)

@@ -23,7 +23,7 @@ from PIL import Image, JpegImagePlugin
 
 from resdet import bounded_files
 from resdet.data.images import jpeg_rows, jpeg_truncation
-from resdet.data.images.header import ImageFacts, read_header
+from resdet.data.images.header import ImageFacts, facts_of_picture, read_header
 from resdet.data.images.resize import Region, resized
 from resdet.data.options import DataOptions
 from resdet.errors import DataError
@@ -216,12 +216,38 @@ class ImageReader:
         picture = self._oriented(picture, facts)
         if region is not None and scale > 1:
             region = _on_smaller(region, scale, facts, picture, self.options)
-        if facts.bits > 8 and facts.mode in GREY_MODES:
-            picture = self._from_many_bits(path, picture, facts)
-        else:
-            picture = self._rgb(path, picture, facts, fixed)
+        picture = self._in_eight_bits(path, picture, facts, fixed)
         self.counts.update(fixed)
         return picture, region
+
+    def read_picture(self, picture: Image.Image, name: str) -> np.ndarray:
+        """H x W x 3 uint8 RGB of a picture that is open already, by the same rules as a file.
+
+        Args:
+            name: what messages call it.
+
+        Raises:
+            DataError: as `read`; the picture's own file can no longer be read.
+        """
+        facts = facts_of_picture(picture)
+        self._refuse(name, facts)
+        fixed = list(repairs(facts, name, self.options))
+        try:
+            picture.load()
+        except (OSError, ValueError, SyntaxError, EOFError) as error:
+            raise DataError(f"{name} does not decode: {error}. Open it again.") from None
+        picture = self._oriented(picture, facts)
+        picture = self._in_eight_bits(name, picture, facts, fixed)
+        self.counts.update(fixed)
+        return np.array(picture)
+
+    def _in_eight_bits(
+        self, path: Path | str, picture: Image.Image, facts: ImageFacts, fixed: list[str]
+    ) -> Image.Image:
+        """In RGB."""
+        if facts.bits > 8 and facts.mode in GREY_MODES:
+            return self._from_many_bits(path, picture, facts)
+        return self._rgb(path, picture, facts, fixed)
 
     def read_size(self, path: Path | str) -> tuple[int, int]:
         """(width, height) as `read` gives them, from the header alone; raises as `read`."""

@@ -2,8 +2,7 @@
 
 Drawn with Pillow on the samples that a run keeps (results/<set>/samples.json), enlarged where
 they are small. A box is right when it covers a free object of its class with IoU of at least 0.5,
-taken by falling score; boxes on difficult or crowd objects are left out, as in the score. Right and
-wrong differ in form, not in colour alone: solid green, crossed red, dashed for what was missed.
+taken by falling score; boxes on difficult or crowd objects are left out, as in the score.
 
 Not for: choosing good examples; the images are spread over the set.
 """
@@ -15,13 +14,13 @@ import io
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, TypeVar
 
 import numpy as np
-from PIL import Image, ImageDraw, ImageFont, ImageOps
+from PIL import Image, ImageOps
 
 from resdet.bounded_files import open_file
+from resdet.report.render.box_drawing import DrawnBox, draw_boxes, short_score
 from resdet.report.scores import SetScores
 
 # Those that data sets are read in; some others of Pillow's run programs.
@@ -35,10 +34,8 @@ PICTURES_CAPTION = (
 )
 MAX_SAMPLES = 8
 SIDE = 400
-FONT_SIZE = 18
 MAX_BYTES = 2_000_000
 QUALITIES = (85, 72, 55, 40)
-_RIGHT, _WRONG, _MISSED, _EDGE = "#1fd67f", "#ff4b33", "#ffe14d", "#101214"
 
 
 @dataclass(frozen=True)
@@ -67,13 +64,6 @@ class ImageSample:
 
     image_id: str
     panels: tuple[Panel, ...]
-
-
-@dataclass(frozen=True)
-class _Box:
-    corners: tuple[float, float, float, float]
-    text: str
-    kind: str
 
 
 @dataclass(frozen=True)
@@ -166,7 +156,7 @@ def judged_boxes(
     truth: Sequence[Mapping[str, Any]],
     detections: Sequence[Mapping[str, Any]],
     names: Mapping[int, str],
-) -> list[_Box]:
+) -> list[DrawnBox]:
     """What is drawn on one image: detections from the threshold up, then missed objects.
 
     Args:
@@ -179,12 +169,12 @@ def judged_boxes(
     for detection, verdict, _ in verdicts:
         if verdict != "ignored":
             name = names.get(detection["category_id"], "?")
-            text = f"{name} {_short(detection['score'])}"
-            boxes.append(_Box(_corners(detection["bbox"]), text, verdict))
+            text = f"{name} {short_score(detection['score'])}"
+            boxes.append(DrawnBox(_corners(detection["bbox"]), text, verdict))
     hit = {place for _, verdict, place in verdicts if verdict == "right"}
     for i, item in enumerate(truth):
         if i not in hit and not _is_ignored(item):
-            boxes.append(_Box(_corners(item["bbox"]), "", "missed"))
+            boxes.append(DrawnBox(_corners(item["bbox"]), "", "missed"))
     return boxes
 
 
@@ -219,11 +209,6 @@ def judged(
             continue
         verdicts.append((detection, "right" if right else "wrong", place))
     return verdicts
-
-
-def _short(score: float) -> str:
-    """.97, so that labels stay small."""
-    return f"{score:.2f}".removeprefix("0")
 
 
 def _lies_in(detection: Mapping[str, Any], crowd: Mapping[str, Any]) -> bool:
@@ -263,89 +248,3 @@ def _draw(photo: Image.Image, scores: SetScores, image_id: Any) -> Drawing:
     # Samples may be stored smaller than the image that the boxes are measured in.
     draw_boxes(enlarged, boxes, (size[0] / width, size[1] / height))
     return Drawing(enlarged, [b.kind for b in boxes])
-
-
-def draw_boxes(photo: Image.Image, boxes: Sequence[_Box], scale: tuple[float, float]) -> None:
-    """Draws on the picture; what is wrong below what is right, labels above all boxes."""
-    draw = ImageDraw.Draw(photo)
-    font = _font()
-    order = {"missed": 0, "wrong": 1, "right": 2}
-    boxes = sorted(boxes, key=lambda b: order[b.kind])
-    placed = []
-    for box in boxes:
-        x0, y0, x1, y1 = (round(v * scale[i % 2]) for i, v in enumerate(box.corners))
-        corners = (x0, y0, max(x1, x0 + 2), max(y1, y0 + 2))
-        _OUTLINES[box.kind](draw, corners)
-        placed.append((box, corners))
-    for box, corners in placed:
-        if box.text:
-            _label(draw, font, box, corners, photo.size)
-
-
-def _right(draw: ImageDraw.ImageDraw, c: tuple[int, int, int, int]) -> None:
-    draw.rectangle((c[0] - 1, c[1] - 1, c[2] + 1, c[3] + 1), outline=_EDGE, width=5)
-    draw.rectangle(c, outline=_RIGHT, width=3)
-
-
-def _wrong(draw: ImageDraw.ImageDraw, c: tuple[int, int, int, int]) -> None:
-    draw.rectangle((c[0] - 1, c[1] - 1, c[2] + 1, c[3] + 1), outline=_EDGE, width=5)
-    draw.rectangle(c, outline=_WRONG, width=3)
-    arm = max(4, min(10, (c[2] - c[0]) // 3, (c[3] - c[1]) // 3))
-    for width, colour in ((5, _EDGE), (3, _WRONG)):
-        draw.line((c[2] - arm, c[1], c[2], c[1] + arm), fill=colour, width=width)
-        draw.line((c[2] - arm, c[1] + arm, c[2], c[1]), fill=colour, width=width)
-
-
-def _missed(draw: ImageDraw.ImageDraw, c: tuple[int, int, int, int]) -> None:
-    for width, colour in ((4, _EDGE), (3, _MISSED)):
-        for x0, y0, x1, y1 in (
-            (c[0], c[1], c[2], c[1]),
-            (c[2], c[1], c[2], c[3]),
-            (c[0], c[3], c[2], c[3]),
-            (c[0], c[1], c[0], c[3]),
-        ):
-            _dashes(draw, (x0, y0, x1, y1), colour, width)
-
-
-_OUTLINES = {"right": _right, "wrong": _wrong, "missed": _missed}
-
-
-def _dashes(
-    draw: ImageDraw.ImageDraw, line: tuple[int, int, int, int], colour: str, width: int
-) -> None:
-    x0, y0, x1, y1 = line
-    length = max(x1 - x0, y1 - y0)
-    for start in range(0, max(length, 1), 11):
-        end = min(start + 6, length)
-        if x1 > x0:
-            draw.line((x0 + start, y0, x0 + end, y0), fill=colour, width=width)
-        else:
-            draw.line((x0, y0 + start, x0, y0 + end), fill=colour, width=width)
-
-
-def _label(
-    draw: ImageDraw.ImageDraw,
-    font: ImageFont.FreeTypeFont | ImageFont.ImageFont,
-    box: _Box,
-    corners: tuple[int, int, int, int],
-    size: tuple[int, int],
-) -> None:
-    """Above the box, or inside it where there is no room."""
-    words = " ".join(box.text.split())  # a class name may hold a line break
-    width, height = round(draw.textlength(words, font=font)) + 8, FONT_SIZE + 5
-    x = max(0, min(corners[0] - 1, size[0] - width))
-    y = corners[1] - height if corners[1] >= height else corners[1] + 2
-    colour = _RIGHT if box.kind == "right" else _WRONG
-    draw.rectangle((x, y, x + width, y + height), fill=_EDGE)
-    draw.text((x + 4, y + height / 2 + 1), words, fill=colour, font=font, anchor="lm")
-
-
-def _font() -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
-    """A font with many scripts where matplotlib is installed, else Pillow's own."""
-    try:
-        import matplotlib
-
-        path = Path(matplotlib.get_data_path()) / "fonts" / "ttf" / "DejaVuSans.ttf"
-        return ImageFont.truetype(str(path), FONT_SIZE)
-    except (ImportError, OSError):
-        return ImageFont.load_default(FONT_SIZE)

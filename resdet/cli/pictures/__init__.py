@@ -1,0 +1,1 @@
+"""Commands for looking: boxes on pictures (`detect`), pictures of runs (`visualize`)."""

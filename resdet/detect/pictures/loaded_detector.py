@@ -1,0 +1,213 @@
+"""A detector for Python and notebooks: pictures in, boxes with scores and class names out.
+
+    detector = resdet.load_detector("runs/voc07_r50")
+    for detections in detector(["a.jpg", PIL.Image.open("b.png"), array]):
+        print(detections.names, detections.scores, detections.boxes)
+
+The boxes of a file are those that the run itself has for it (`train_det --eval-only`), to the bit:
+same reader, same preprocessing, same form of the model, one image at a time.
+
+Not for: folders of pictures (`picture_folder`), or which detector it is (`detect.from_run`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, overload
+
+import numpy as np
+import torch
+from PIL import Image
+
+from resdet.detect.from_run import BuiltDetector, built_detector
+from resdet.errors import ConfigError
+
+COLOR_ORDERS = ("RGB", "BGR")
+# One picture: a path, an image of Pillow's, or an array.
+OnePicture = str | Path | Image.Image | np.ndarray
+
+
+@dataclass(frozen=True)
+class BoxesOfPicture:
+    """What was detected on one picture, in falling order of scores.
+
+    Attributes:
+        boxes: (D, 4) float32, (x0, y0, x1, y1) in pixels of the picture as it is shown, EXIF's
+            rotation done; x1 and y1 are edges, so a width is x1 - x0.
+        scores: (D,) float32, 0 to 1.
+        labels: (D,) int64, places in the detector's `classes`.
+        names: D class names.
+        width, height: of the picture as it is shown.
+    """
+
+    boxes: np.ndarray
+    scores: np.ndarray
+    labels: np.ndarray
+    names: tuple[str, ...]
+    width: int
+    height: int
+
+    def __len__(self) -> int:
+        return len(self.scores)
+
+    def best(self, *, score: float = 0.0, top: int | None = None) -> BoxesOfPicture:
+        """Those with at least this score, at most so many."""
+        # Stable: detections with one score stay in the order of the model.
+        order = np.argsort(-self.scores, kind="stable")
+        kept = order[self.scores[order] >= score][:top]
+        names = tuple(self.names[i] for i in kept)
+        return BoxesOfPicture(
+            self.boxes[kept], self.scores[kept], self.labels[kept], names, self.width, self.height
+        )
+
+
+class PictureDetector:
+    """A detector that takes pictures; call it with one, or with a list of them.
+
+    Attributes:
+        built: the detector with its config, run, reader and mapper.
+        classes: names, in the order of labels.
+    """
+
+    def __init__(self, built: BuiltDetector):
+        self.built = built
+        self.classes = built.classes
+        self._model = built.for_detecting.eval()
+
+    @property
+    def score_threshold(self) -> float:
+        """Nothing below it is detected (MODEL.ROI_HEADS.SCORE_THRESH_TEST)."""
+        return float(self.built.cfg.MODEL.ROI_HEADS.SCORE_THRESH_TEST)
+
+    @property
+    def most(self) -> int:
+        """No picture gets more detections (TEST.DETECTIONS_PER_IMAGE)."""
+        return int(self.built.cfg.TEST.DETECTIONS_PER_IMAGE)
+
+    @overload
+    def __call__(
+        self, pictures: OnePicture, *, score: float = 0.0, top: int | None = None, order: str = ""
+    ) -> BoxesOfPicture: ...
+
+    @overload
+    def __call__(
+        self,
+        pictures: list[Any] | tuple[Any, ...],
+        *,
+        score: float = 0.0,
+        top: int | None = None,
+        order: str = "",
+    ) -> list[BoxesOfPicture]: ...
+
+    def __call__(
+        self,
+        pictures: OnePicture | list[Any] | tuple[Any, ...],
+        *,
+        score: float = 0.0,
+        top: int | None = None,
+        order: str = "",
+    ) -> BoxesOfPicture | list[BoxesOfPicture]:
+        """The boxes of each picture.
+
+        Args:
+            pictures: one or several: a path; an image of Pillow's, of any mode that the reader
+                takes from files; an array (H, W, 3) or grey (H, W), uint8.
+            score: at least this; the run's own threshold holds below it.
+            top: at most so many of each picture, those with the highest scores.
+            order: "RGB" or "BGR" (OpenCV's), of arrays with three channels, which do not tell.
+
+        Raises:
+            DataError: a picture that the strict reader refuses; names it and what accepts it.
+            TypeError, ValueError: an array of another shape, type, or without its `order`.
+        """
+        if isinstance(pictures, str | Path | Image.Image | np.ndarray):
+            return self._detected(pictures, "the picture", order).best(score=score, top=top)
+        return [
+            self._detected(picture, f"picture {number}", order).best(score=score, top=top)
+            for number, picture in enumerate(pictures)
+        ]
+
+    def _detected(self, picture: OnePicture, name: str, order: str) -> BoxesOfPicture:
+        reader = self.built.reader
+        if isinstance(picture, str | Path):
+            image = reader.read(picture)
+        elif isinstance(picture, Image.Image):
+            image = reader.read_picture(picture, str(getattr(picture, "filename", "") or name))
+        elif isinstance(picture, np.ndarray):
+            image = rgb_of(picture, name, order)
+        else:
+            raise TypeError(
+                f"{name} is a {type(picture).__name__}, expected a path, a PIL.Image or an array"
+            )
+        return self.of_input(self.built.mapper.of_image(record_of(image), image))
+
+    def of_input(self, given: dict[str, Any]) -> BoxesOfPicture:
+        """The boxes of what the mapper has made of a picture, with its width and height."""
+        with torch.no_grad():
+            (output,) = self._model([given])
+        found = output["instances"].to("cpu")
+        labels = found.pred_classes.numpy()
+        return BoxesOfPicture(
+            found.pred_boxes.tensor.numpy(),
+            found.scores.numpy(),
+            labels,
+            tuple(self.classes[label] for label in labels.tolist()),
+            given["width"],
+            given["height"],
+        )
+
+
+def load_detector(
+    run: Path | str,
+    *,
+    best: bool = False,
+    device: str = "auto",
+    config: Path | str | None = None,
+    keys: Sequence[str] = (),
+) -> PictureDetector:
+    """The detector of a run folder, or of a weight file, for pictures.
+
+    Args:
+        run: a folder that train_det wrote; its model_final.pth or model_best.pth; or, with
+            `config`, any file with a detector of ours or of Detectron2's.
+        best: the best model that the run kept, not its last.
+        device: "cpu", "cuda", "cuda:1"; "auto" takes a GPU where there is one.
+        config: a file or the name of a preset, for a weight file outside of a run.
+        keys: KEY VALUE pairs that shall differ from the run, such as
+            ("INPUT.SIXTEEN_BIT", "high_byte"); values as they would be typed.
+
+    Raises:
+        RunError, ConfigError, WeightsError: as `resdet.detect.from_run.built_detector`.
+    """
+    if "MODEL.DEVICE" in keys[::2]:
+        raise ConfigError("MODEL.DEVICE is among the keys: give the argument device.")
+    opts = [*keys, "MODEL.DEVICE", device]
+    return PictureDetector(built_detector(run, opts, best=best, config_file=config))
+
+
+def record_of(image: np.ndarray) -> dict[str, Any]:
+    """What the model must know of a picture: the size that boxes shall be in."""
+    return {"height": image.shape[0], "width": image.shape[1]}
+
+
+def rgb_of(array: np.ndarray, name: str, order: str) -> np.ndarray:
+    """An array of a caller's as (H, W, 3) uint8 RGB; raises TypeError and ValueError."""
+    if array.dtype != np.uint8:
+        raise TypeError(f"{name} has type {array.dtype}, expected uint8, values 0 to 255")
+    if array.ndim == 3 and array.shape[2] == 1:
+        array = array[:, :, 0]
+    if array.ndim == 2 and array.size:
+        return np.repeat(array[:, :, None], 3, axis=2)
+    if array.ndim != 3 or array.shape[2] != 3 or not array.size:
+        raise ValueError(
+            f"{name} has shape {array.shape}, expected (H, W, 3), or (H, W) for grey; drop an "
+            "alpha channel before"
+        )
+    if order not in COLOR_ORDERS:
+        raise ValueError(
+            f"{name} is an array of colours: order is {order!r}, expected 'RGB', or 'BGR' as "
+            "OpenCV reads"
+        )
+    return np.ascontiguousarray(array if order == "RGB" else array[:, :, ::-1])
