@@ -81,7 +81,9 @@ def _main(args: argparse.Namespace) -> int:
     training_command.decide_resume(args, name)
     cfg = config.cfg
     refuse_keys_of_other(config, "train_det")
-    expected_results.check_form(cfg.TEST.EXPECTED_RESULTS, cfg.DATASETS.TEST)
+    expected_results.check_form(
+        cfg.TEST.EXPECTED_RESULTS, cfg.DATASETS.TEST, masks=cfg.MODEL.MASK_ON
+    )
     if cfg.ENGINE.COMPILE == "on":
         raise ConfigError(
             "ENGINE.COMPILE is on, which is for classifiers (pretrain_cls). For a detector set "
@@ -93,6 +95,11 @@ def _main(args: argparse.Namespace) -> int:
             "detector set it to off; ENGINE.IMAGES_PER_PASS is what makes its steps smaller."
         )
     _refuse_unread_sampling(cfg, eval_only=args.eval_only)
+    if cfg.DATASETS.DROP_MASKLESS and not cfg.MODEL.MASK_ON:
+        raise ConfigError(
+            f"DATASETS.DROP_MASKLESS is {cfg.DATASETS.DROP_MASKLESS!r}, which leaves out objects "
+            "without a mask, and MODEL.MASK_ON is False. Leave it out, or set MODEL.MASK_ON True."
+        )
     if not args.explain:  # which asks for no data
         _require_sets(cfg, eval_only=args.eval_only)
     if args.eval_only:
@@ -105,7 +112,8 @@ def _main(args: argparse.Namespace) -> int:
         config.fill(_known_classes(cfg), "the data sets")
         show(explain(config, start.card))
         return 0
-    options = DataOptions(**data_options(cfg), masks=False)
+    masks = cfg.MODEL.MASK_ON
+    options = DataOptions(**data_options(cfg), masks=masks, needs_masks=masks)
     train_sets = [] if args.eval_only else [_load(n, options) for n in cfg.DATASETS.TRAIN]
     # A test set is whole or it is no test set (F1).
     whole = dataclasses.replace(options, allow_missing=0)
@@ -178,6 +186,8 @@ def _print_numbers(
             show(voc_table(result.voc.primary))
         if result.coco:
             show(coco_table(result.coco))
+        if result.segm:
+            show(coco_table(result.segm))
     show(f"\nrun folder: {run.path}")
 
 

@@ -399,6 +399,7 @@ def data_options(cfg: CfgNode) -> dict[str, Any]:
         "allow_missing": _counts(data.ALLOW_MISSING),
         "drop_orphans": _counts(data.DROP_ORPHANS),
         "drop_degenerate": _counts(data.DROP_DEGENERATE),
+        "drop_maskless": _counts(data.DROP_MASKLESS),
         "clip_boxes": data.CLIP_BOXES,
         "voc_origin": data.VOC_ORIGIN,
         "exif": images.EXIF,

@@ -30,9 +30,6 @@ _LATER = "not built yet"
 FATES: dict[str, Fate] = {
     "SOLVER.AMP.ENABLED": Fate(REFUSED, "set ENGINE.BF16 auto: mixed precision is bfloat16 here"),
     "SOLVER.REFERENCE_WORLD_SIZE": Fate(REFUSED, "set SOLVER.REFERENCE_BATCH and SCALE_LR"),
-    "MODEL.MASK_ON": Fate(
-        REFUSED, f"masks are {_LATER}; without them this detector trains its boxes alone"
-    ),
     "MODEL.KEYPOINT_ON": Fate(
         REFUSED, "keypoints are not trained here; without them this detector trains its boxes alone"
     ),
@@ -57,11 +54,9 @@ FATES: dict[str, Fate] = {
     "TEST.PRECISE_BN.": Fate(NONE, "only with TEST.PRECISE_BN.ENABLED"),
     "TEST.KEYPOINT_OKS_SIGMAS": Fate(NONE, "only for keypoints"),
     "INPUT.CROP.": Fate(NONE, "only with INPUT.CROP.ENABLED"),
-    "INPUT.MASK_FORMAT": Fate(NONE, "only for masks"),
     "DATALOADER.REPEAT_THRESHOLD": Fate(NONE, "only for a sampler by class"),
     "DATASETS.PRECOMPUTED_PROPOSAL_TOPK_TRAIN": Fate(NONE, "only for proposal files"),
     "DATASETS.PRECOMPUTED_PROPOSAL_TOPK_TEST": Fate(NONE, "only for proposal files"),
-    "MODEL.ROI_MASK_HEAD.": Fate(NONE, "only for masks"),
     "MODEL.ROI_KEYPOINT_HEAD.": Fate(NONE, "only for keypoints"),
     "MODEL.SEM_SEG_HEAD.": Fate(NONE, "only for semantic segmentation"),
     "MODEL.PANOPTIC_FPN.": Fate(NONE, "only for panoptic segmentation"),
@@ -109,6 +104,10 @@ _BOX_HEAD = tuple(
     f"MODEL.ROI_BOX_HEAD.{name}"
     for name in ("NAME", "NUM_FC", "FC_DIM", "NUM_CONV", "CONV_DIM", "NORM")
 )
+_MASK_POOLING = tuple(
+    f"MODEL.ROI_MASK_HEAD.{name}"
+    for name in ("POOLER_RESOLUTION", "POOLER_SAMPLING_RATIO", "POOLER_TYPE")
+)
 _CLIPPING = tuple(
     f"SOLVER.CLIP_GRADIENTS.{name}" for name in ("CLIP_TYPE", "CLIP_VALUE", "NORM_TYPE")
 )
@@ -139,6 +138,19 @@ CONDITIONS = (
         ("MODEL.ROI_BOX_CASCADE_HEAD.",),
         lambda cfg: cfg.MODEL.ROI_HEADS.NAME == "CascadeROIHeads",
         "only with MODEL.ROI_HEADS.NAME CascadeROIHeads",
+    ),
+    Condition(
+        _MASK_POOLING,
+        lambda cfg: (
+            cfg.MODEL.MASK_ON and cfg.MODEL.ROI_HEADS.NAME not in ("RegionHeads", "Res5ROIHeads")
+        ),
+        "only with MODEL.MASK_ON True and StandardROIHeads or CascadeROIHeads; else masks are made "
+        "from what the net's last stage gives for the box",
+    ),
+    Condition(
+        ("MODEL.ROI_MASK_HEAD.", "INPUT.MASK_FORMAT"),
+        lambda cfg: cfg.MODEL.MASK_ON,
+        "only with MODEL.MASK_ON True",
     ),
     Condition(
         ("MODEL.ROI_BOX_HEAD.POOLER_SAMPLING_RATIO",),

@@ -225,6 +225,9 @@ def _add_data_keys(cfg: CfgNode) -> None:
     data.ALLOW_MISSING = 0
     data.DROP_ORPHANS = 0
     data.DROP_DEGENERATE = 0
+    # Objects without a whole mask of their image's size, which are left out (counts as above); read
+    # with MODEL.MASK_ON True alone. 0 = off: refuse.
+    data.DROP_MASKLESS = 0
     # Boxes that leave the image by at most so many pixels are clipped; 0 = refuse (F12).
     data.CLIP_BOXES = 0.0
     # First pixel of VOC's XML: 1 (VOC) or 0 (many labelling tools) (F13).
@@ -289,7 +292,12 @@ ALLOWED: dict[str, tuple[Any, ...]] = {
 }
 
 # Keys that hold one count for all data sets, or the counts of the sets that are named.
-COUNTS = ("DATASETS.ALLOW_MISSING", "DATASETS.DROP_ORPHANS", "DATASETS.DROP_DEGENERATE")
+COUNTS = (
+    "DATASETS.ALLOW_MISSING",
+    "DATASETS.DROP_ORPHANS",
+    "DATASETS.DROP_DEGENERATE",
+    "DATASETS.DROP_MASKLESS",
+)
 
 # Beginnings of keys that one of the training commands reads, and the other never.
 ONLY_OF = {
@@ -298,6 +306,10 @@ ONLY_OF = {
         "MODEL.RPN.",
         "MODEL.ROI_HEADS.",
         "MODEL.ROI_BOX_HEAD.",
+        "MODEL.MASK_ON",
+        "MODEL.ROI_MASK_HEAD.",
+        "INPUT.MASK_FORMAT",
+        "DATASETS.DROP_MASKLESS",
         "MODEL.FPN.",
         "MODEL.BACKBONE.",
         "MODEL.ANCHOR_GENERATOR.",

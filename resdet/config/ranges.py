@@ -76,7 +76,7 @@ def _one_of(*words: Any) -> tuple[Check, str]:
 
 
 # What TEST.BEST_METRIC may name, of any set.
-BEST_METRICS = ("AP", "AP50", "mAP", "top1_error", "top5_error")
+BEST_METRICS = ("AP", "AP50", "segm_AP", "segm_AP50", "mAP", "top1_error", "top5_error")
 # torch's threads take memory each; more than these help nobody.
 MOST_THREADS = 4 * (os.cpu_count() or 1)
 _NATURAL = (_number(0), "0 or more")
@@ -150,6 +150,10 @@ RANGES: dict[str, tuple[Check, str]] = {
     "MODEL.ROI_BOX_HEAD.POOLER_RESOLUTION": (_number(1, 256), "1 to 256"),
     "MODEL.ROI_BOX_HEAD.POOLER_SAMPLING_RATIO": (_number(-1, 256), "0 (by size) to 256"),
     "MODEL.ROI_BOX_HEAD.SMOOTH_L1_BETA": _FACTOR,
+    "MODEL.ROI_MASK_HEAD.CONV_DIM": _CHANNELS,
+    "MODEL.ROI_MASK_HEAD.NUM_CONV": _LAYERS,
+    "MODEL.ROI_MASK_HEAD.POOLER_RESOLUTION": (_number(1, 256), "1 to 256"),
+    "MODEL.ROI_MASK_HEAD.POOLER_SAMPLING_RATIO": (_number(-1, 256), "0 (by size) to 256"),
     "MODEL.ROI_HEADS.IN_FEATURES": _NAMES,
     "MODEL.ROI_HEADS.IOU_LABELS": _LABELS,
     "MODEL.ROI_HEADS.IOU_THRESHOLDS": _OVERLAPS,
@@ -181,6 +185,7 @@ RANGES: dict[str, tuple[Check, str]] = {
     "INPUT.MIN_SIZE_TRAIN": _SIDES,
     "INPUT.MIN_SIZE_TEST": (_number(0, LONGEST_SIDE), f"0 to {LONGEST_SIDE:,} pixels"),
     "INPUT.MIN_SIZE_TRAIN_SAMPLING": _one_of("choice", "range"),
+    "INPUT.MASK_FORMAT": _one_of("polygon", "bitmask"),
     "INPUT.RANDOM_FLIP": _one_of("horizontal", "vertical", "none"),
     "INPUT.ALPHA_OVER": (
         lambda v: len(v) == 0 or _all(_number(0, 255), least=3, most=3)(v),

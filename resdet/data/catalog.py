@@ -141,6 +141,8 @@ def _load_checked(name: str, root: Path | str | None, options: DataOptions) -> D
             f"{name} is a classification set; a detector needs boxes. Detection sets: "
             f"{', '.join(DETECTION)}."
         )
+    if options.needs_masks:
+        _refuse_boxes_alone(name)
     require([name], root=root)
     data = _load_detection(name, root_folder(root)[0], options)
     if (published := _published_size(name)) > 0:
@@ -154,6 +156,17 @@ def _published_size(name: str) -> int:
     """How many images the set of an official name has; 0 where it is not known."""
     spec = VOC.get(name) or COCO.get(name) or ILSVRC.get(name)
     return spec.size if spec else 0
+
+
+def _refuse_boxes_alone(name: str) -> None:
+    """Raises DataError for sets of VOC and ILSVRC, whose XML has boxes and no masks."""
+    paths = split_path_name(name)
+    has_xml = name in VOC or name in ILSVRC or split_ilsvrc(name) is not None
+    if has_xml or (paths is not None and paths[0] == "voc"):
+        raise DataError(
+            f"{name} has boxes alone: its XML holds no masks, and MODEL.MASK_ON is True. Name "
+            "sets in COCO's format, or train boxes: MODEL.MASK_ON False."
+        )
 
 
 def _repeats(data: DetectionSet, *, cache: bool) -> Iterator[str]:

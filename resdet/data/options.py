@@ -32,6 +32,9 @@ class DataOptions:
         check_images: every image's header is read once before anything starts.
         masks: COCO's masks are kept of all objects; without it of crowds alone, which takes a third
             of the memory. Boxes and hash are the same.
+        needs_masks: every object must have a whole mask of its image's size, to train and score
+            masks; run lengths are then kept compressed. False: masks are not looked at.
+        drop_maskless: objects without one (with `needs_masks` alone).
         cache: facts from headers and contents are kept in the user's cache folder. Without it
             everything is read again, with the same result.
 
@@ -51,6 +54,8 @@ class DataOptions:
     ilsvrc_per_class: int = 0
     check_images: bool = True
     masks: bool = True
+    needs_masks: bool = False
+    drop_maskless: Counts = 0
     cache: bool = True
 
     def __post_init__(self) -> None:
@@ -64,7 +69,7 @@ class DataOptions:
                 listed = ", ".join(map(str, choices))
                 raise ValueError(f"{name} is {value!r}, expected one of {listed}")
         for name in ("allow_missing", "drop_orphans", "drop_degenerate", "clip_boxes",
-                     "ilsvrc_per_class"):  # fmt: skip
+                     "drop_maskless", "ilsvrc_per_class"):  # fmt: skip
             value = getattr(self, name)
             numbers = value.values() if isinstance(value, Mapping) else (value,)
             if not all(number >= 0 for number in numbers):

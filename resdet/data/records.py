@@ -39,7 +39,10 @@ class DetectionSet:
         evaluators: "voc", "coco" or both.
         voc_year: 2007 makes 11-point AP the primary one; later years and None, area.
         annotated: whether there is ground truth.
-        hash: SHA-256 over names, sizes, annotations and how they were read (not over pixels).
+        hash: SHA-256 over names, sizes, annotations and how they were read (not over pixels or
+            masks).
+        has_masks: every object has a mask that was checked (`DataOptions.needs_masks`).
+        mask_hash: SHA-256 over these masks, or "".
         counts: images, objects, and every repair.
         sources: a statement on the origin of the data, or "".
         notes: sentences that belong beside every number from this set.
@@ -53,6 +56,8 @@ class DetectionSet:
     voc_year: int | None = None
     annotated: bool = True
     hash: str = ""
+    has_masks: bool = False
+    mask_hash: str = ""
     counts: Mapping[str, int] = field(default_factory=dict)
     sources: str = ""
     notes: tuple[str, ...] = ()
@@ -141,7 +146,7 @@ def part_of(data: AnySet, number: int) -> AnySet:
     name = f"{data.name} ({number} of {len(data)} images)"
     if isinstance(data, DetectionSet):
         records = SerializedList(data.records[i] for i in places.tolist())
-        return replace(data, name=name, records=records, hash="")  # type: ignore[call-arg]
+        return replace(data, name=name, records=records, hash="", mask_hash="")  # type: ignore[call-arg]
     return replace(
         data,
         name=name,
@@ -159,8 +164,8 @@ def hash_of_records(
     """Equal for equal annotations on any machine: names of files count, their folders do not.
 
     Args:
-        how: what changes the meaning of numbers, such as `voc_origin`. Masks do not count: what
-            is measured are boxes.
+        how: what changes the meaning of numbers, such as `voc_origin`. Masks do not count: they
+            have a hash of their own, so that their set is the same for boxes.
     """
     digest = hashlib.sha256(json.dumps([list(classes), sorted(how.items())]).encode())
     for record in records:

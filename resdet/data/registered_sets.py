@@ -14,9 +14,12 @@ from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+import numpy as np
+
 from resdet.data.checks import image_sizes
 from resdet.data.checks.boxes import Item, check_boxes
 from resdet.data.checks.faults import Faults
+from resdet.data.checks.object_masks import check_masks, hash_of_masks
 from resdet.data.names import (
     DIGITS,
     ILSVRC,
@@ -80,7 +83,11 @@ def load_registered(name: str, options: DataOptions | None = None) -> DetectionS
     records = _records(given, faults, options, counts)
     items = _items(given, records, classes, faults)
     faults.stop()
-    kept, done = check_boxes(items, _RecordMessages(classes), faults, options)
+    words = _RecordMessages(classes)
+    kept, done = check_boxes(items, words, faults, options)
+    if options.needs_masks:
+        kept, of_masks = check_masks(kept, words, faults, options)
+        counts.update(of_masks)
     faults.stop()
     for item in kept:
         item.record["annotations"].append(item.annotation)
@@ -96,6 +103,8 @@ def load_registered(name: str, options: DataOptions | None = None) -> DetectionS
         voc_year=metadata.get("year") if kind == "pascal_voc" else None,
         annotated=any("annotations" in record for record in given),
         hash=hash_of_records(records, classes, exif=options.exif),
+        has_masks=options.needs_masks,
+        mask_hash=hash_of_masks(records) if options.needs_masks else "",
         counts={**count_records(records), **{k: v for k, v in counts.items() if v}},
         notes=tuple(notes_on(records, classes, evaluators)),
     )
@@ -204,7 +213,13 @@ def _annotation(
         "area": float(a.get("area", (x1 - x0) * (y1 - y0))),
     }
     if "segmentation" in a:
-        annotation["segmentation"] = a["segmentation"]
+        mask = a["segmentation"]
+        # Detectron2 takes polygons as arrays, too.
+        annotation["segmentation"] = (
+            [p.tolist() if isinstance(p, np.ndarray) else p for p in mask]
+            if isinstance(mask, list)
+            else mask
+        )
     return annotation
 
 

@@ -16,6 +16,8 @@ def curve_numbers(result: FolderResult) -> dict[str, float]:
     numbers: dict[str, float | None] = {}
     if result.coco:
         numbers |= {key: result.coco.numbers[key] for key in ("AP", "AP50")}
+    if result.segm:
+        numbers |= {f"segm_{key}": result.segm.numbers[key] for key in ("AP", "AP50")}
     if result.voc:
         numbers["AP50"] = result.voc.primary.mean_ap
     if result.ilsvrc:
@@ -36,4 +38,6 @@ def scalars_of(numbers: Mapping[str, FolderResult | None]) -> dict[str, float]:
 def curve_names(data: DetectionSet) -> tuple[str, ...]:
     """The names that `curve_numbers` has for this set."""
     names = ("AP", "AP50") if "coco" in data.evaluators else ("AP50",)
+    if "coco" in data.evaluators and data.has_masks:
+        names = (*names, "segm_AP", "segm_AP50")
     return (*names, "mAP") if "ilsvrc" in data.evaluators else names

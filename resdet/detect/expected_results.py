@@ -18,22 +18,29 @@ from resdet.evaluation.inputs.result_folder import FolderResult
 KEY = "TEST.EXPECTED_RESULTS"
 
 
-def check_form(rows: Sequence[Any], test_sets: Sequence[str]) -> None:
-    """Raises ConfigError for rows that could not be held against anything, before a training."""
+def check_form(rows: Sequence[Any], test_sets: Sequence[str], *, masks: bool = False) -> None:
+    """Raises ConfigError for rows that could not be held against anything, before a training.
+
+    Args:
+        masks: MODEL.MASK_ON; rows of "segm" are for masks.
+    """
+    tasks = ("bbox", "segm") if masks else ("bbox",)
     if rows and len(test_sets) != 1:
         raise ConfigError(f"{KEY} is for one test set, DATASETS.TEST has {len(test_sets)}.")
     for row in rows:
         well_formed = (
             isinstance(row, list | tuple)
             and len(row) == 4
-            and row[0] == "bbox"
+            and row[0] in tasks
             and row[1] in NUMBERS
             and all(isinstance(v, Real) and not isinstance(v, bool) for v in row[2:])
         )
         if not well_formed:
+            only = "" if masks else "; segm goes with MODEL.MASK_ON True alone"
             raise ConfigError(
-                f"{KEY} has {row!r}, expected ['bbox', METRIC, percent, tolerance] with one of "
-                f"{', '.join(NUMBERS)}. Leave it out, or add: {KEY} ()"
+                f"{KEY} has {row!r}, expected [{' or '.join(map(repr, tasks))}, METRIC, percent, "
+                f"tolerance] with one of {', '.join(NUMBERS)}{only}. "
+                f"Leave it out, or add: {KEY} ()"
             )
 
 
@@ -46,10 +53,11 @@ def compare_with(rows: Sequence[Any], results: Mapping[str, FolderResult | None]
     if not rows:
         return
     ((name, result),) = results.items()
-    numbers = _percent(result)
+    measured = {"bbox": _percent, "segm": _percent_of_masks}
     faults = []
-    for _, metric, expected, tolerance in rows:
-        value = numbers.get(metric)
+    for task, metric, expected, tolerance in rows:
+        value = measured[task](result).get(metric)
+        metric = metric if task == "bbox" else f"{task} {metric}"
         if value is None:
             faults.append(f"{metric} of {name} is not defined, expected {expected:g}")
         elif not abs(value - expected) <= tolerance:
@@ -69,3 +77,9 @@ def _percent(result: FolderResult | None) -> dict[str, float | None]:
         return {"AP50": None if value is None else 100.0 * value}
     assert result.coco is not None
     return {name: None if v is None else 100.0 * v for name, v in result.coco.numbers.items()}
+
+
+def _percent_of_masks(result: FolderResult | None) -> dict[str, float | None]:
+    if result is None or result.segm is None:
+        return {}
+    return {name: None if v is None else 100.0 * v for name, v in result.segm.numbers.items()}

@@ -19,6 +19,7 @@ import numpy as np
 import torch
 from detectron2.utils import comm
 from PIL import Image
+from pycocotools import mask as coco_mask
 from torch import nn
 
 from resdet import profile
@@ -155,7 +156,7 @@ def with_progress(loader: Any, total: int, name: str) -> Iterator[Any]:
 def _to_coco(instances: Any, image_id: Any, category_ids: Sequence[int]) -> list[dict[str, Any]]:
     boxes = instances.pred_boxes.tensor.numpy().astype(np.float64)
     boxes[:, 2:] -= boxes[:, :2]
-    return [
+    results: list[dict[str, Any]] = [
         {
             "image_id": image_id,
             "category_id": int(category_ids[int(c)]),
@@ -169,6 +170,17 @@ def _to_coco(instances: Any, image_id: Any, category_ids: Sequence[int]) -> list
             strict=True,
         )
     ]
+    if instances.has("pred_masks"):
+        with profile.span("run lengths"):
+            for result, mask in zip(results, instances.pred_masks.numpy(), strict=True):
+                result["segmentation"] = _run_lengths(mask)
+    return results
+
+
+def _run_lengths(mask: np.ndarray) -> dict[str, Any]:
+    """COCO's compressed run lengths of (H, W) pixels, as JSON holds them."""
+    encoded = coco_mask.encode(np.asfortranarray(mask, dtype=np.uint8))
+    return {"size": list(mask.shape), "counts": encoded["counts"].decode("ascii")}
 
 
 def write_results(
@@ -260,7 +272,7 @@ def ground_truth(data: DetectionSet) -> dict[str, Any]:
                 "iscrowd": a.get("iscrowd", 0),
                 "difficult": a.get("difficult", 0),
             }
-            if a.get("iscrowd", 0) and "segmentation" in a:
+            if (a.get("iscrowd", 0) or data.has_masks) and "segmentation" in a:
                 entry["segmentation"] = a["segmentation"]
             if "members" in a:
                 corners = (m["bbox"] for m in a["members"])
@@ -272,6 +284,8 @@ def ground_truth(data: DetectionSet) -> dict[str, Any]:
             "evaluators": list(data.evaluators),
             "voc_year": data.voc_year,
             "hash": data.hash,
+            # Results are then scored by their masks, too.
+            **({"masks": True, "mask_hash": data.mask_hash} if data.has_masks else {}),
             "sources": data.sources,
             "notes": list(data.notes),
             **({"not_scored": _not_scored(data)} if "ilsvrc" in data.evaluators else {}),

@@ -35,6 +35,7 @@ class Mapper:
         image_format: "RGB" or "BGR", the order that the net was trained on.
         reader: gives RGB, uint8.
         is_train: with instances; else only the image.
+        mask_format: Detectron2's INPUT.MASK_FORMAT, how masks reach the model; "": boxes alone.
     """
 
     def __init__(
@@ -44,11 +45,13 @@ class Mapper:
         image_format: str,
         reader: ImageReader,
         is_train: bool,
+        mask_format: str = "",
     ):
         self.augmentations = T.AugmentationList(list(augmentations))
         self.image_format = image_format
         self.reader = reader
         self.is_train = is_train
+        self.mask_format = mask_format
 
     @classmethod
     def of(cls, cfg: Any, reader: ImageReader, is_train: bool) -> Mapper:
@@ -57,6 +60,7 @@ class Mapper:
             image_format=cfg.INPUT.FORMAT,
             reader=reader,
             is_train=is_train,
+            mask_format=cfg.INPUT.MASK_FORMAT if cfg.MODEL.MASK_ON else "",
         )
 
     def __call__(self, record: dict[str, Any]) -> dict[str, Any]:
@@ -88,11 +92,14 @@ class Mapper:
             return record
         size = given.image.shape[:2]
         objects = [
-            transform_instance_annotations(_box_only(a), transforms, size)
+            transform_instance_annotations(
+                copy.deepcopy(a) if self.mask_format else _box_only(a), transforms, size
+            )
             for a in annotations
             if not a.get("iscrowd", 0)
         ]
-        record["instances"] = filter_empty_instances(annotations_to_instances(objects, size))
+        instances = annotations_to_instances(objects, size, self.mask_format or "polygon")
+        record["instances"] = filter_empty_instances(instances)
         return record
 
 
@@ -163,13 +170,15 @@ def training_records(
 
     Those of a serialised list are not copied where none of them changes.
 
-    The counts are of images, but for `difficult_dropped`, `objects` (that are no crowd) and
-    `crowds`.
+    The counts are of images, but for `difficult_dropped`, `objects` (that are no crowd),
+    `crowds`, and `run_lengths`, the objects whose mask is no polygon.
 
     Args:
         left_out: gets the ids of the images that are left out, by reason.
     """
-    names = ("difficult_dropped", "without_objects", "crowd_only", "objects", "crowds")
+    names = (
+        "difficult_dropped", "without_objects", "crowd_only", "objects", "crowds", "run_lengths"
+    )  # fmt: skip
     counts = dict.fromkeys(names, 0)
     ids = {} if left_out is None else left_out
     kept = _kept(records, drop_difficult, filter_empty, counts, ids)
@@ -194,6 +203,9 @@ def _kept(
         crowds = sum(a.get("iscrowd", 0) for a in annotations)
         counts["crowds"] += crowds
         counts["objects"] += len(annotations) - crowds
+        counts["run_lengths"] += sum(
+            isinstance(a.get("segmentation"), dict) and not a.get("iscrowd", 0) for a in annotations
+        )
         if filter_empty and all(a.get("iscrowd", 0) for a in annotations):
             reason = "crowd_only" if annotations else "without_objects"
             counts[reason] += 1

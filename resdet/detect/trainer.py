@@ -9,6 +9,7 @@ Not for: what may be compared with what (`resdet.report`).
 from __future__ import annotations
 
 import logging
+import math
 import shutil
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
@@ -242,11 +243,16 @@ class DetectorTraining:
         images = sum(len(s) for s in self.train_sets)
         share = cfg.SOLVER.IMS_PER_BATCH // comm.get_world_size()
         pixels = max(cfg.INPUT.MIN_SIZE_TRAIN) * cfg.INPUT.MAX_SIZE_TRAIN
+        bitmaps: tuple[int, ...] = ()
+        if cfg.MODEL.MASK_ON and cfg.INPUT.MASK_FORMAT == "bitmask":
+            objects = sum(s.counts.get("objects", 0) for s in self.train_sets)
+            bitmaps = (math.ceil(objects / images) * pixels,)
         require_shared_memory(
             processes_here(comm.get_world_size()) * num_workers(cfg, images=images),
             batches_ahead(share),
-            # The image, its size, and of its objects boxes and classes.
-            (3 * pixels, 1, 1, 1) * share,
+            # The image, its size, and of its objects boxes, classes and bitmaps; polygons are
+            # no tensors.
+            (3 * pixels, 1, 1, 1, *bitmaps) * share,
         )
 
     def _training_records(self, may_leave_out_many: bool) -> Sequence[dict[str, Any]]:
@@ -275,6 +281,12 @@ class DetectorTraining:
         )
         if not counts["objects"]:
             raise ConfigError(f"{names}: {no_object(every, counts)}")
+        if counts["run_lengths"] and cfg.MODEL.MASK_ON and cfg.INPUT.MASK_FORMAT == "polygon":
+            raise ConfigError(
+                f"{names}: the masks of {counts['run_lengths']:,} of {counts['objects']:,} objects "
+                "are run lengths, and INPUT.MASK_FORMAT is polygon. Set INPUT.MASK_FORMAT bitmask, "
+                "which takes both."
+            )
         empty = every - len(records)
         if empty > MOST_LEFT_OUT * every and not may_leave_out_many:
             raise ConfigError(too_many_empty(names, every, counts))
@@ -422,6 +434,7 @@ def _describe(data: DetectionSet) -> dict[str, Any]:
     return {
         "name": data.name,
         "hash": data.hash,
+        **({"mask_hash": data.mask_hash} if data.has_masks else {}),
         "images": len(data.records),
         "classes": list(data.classes),
         "counts": dict(data.counts),

@@ -72,7 +72,8 @@ def hold_against(run: Run, sets: Sequence[Mapping[str, Any]], *, changed_allowed
     """Compares the training sets with those of run.json, if a training wrote some.
 
     Args:
-        sets: "name", "hash", "images" (their number) and "files" (`hash_of_files`) of each.
+        sets: "name", "hash", "images" (their number) and "files" (`hash_of_files`) of each;
+            "mask_hash" where masks train.
         changed_allowed: ENGINE.ALLOW_CHANGED_DATA: a difference is a warning, and is recorded.
 
     Raises:
@@ -100,6 +101,8 @@ def _change(name: str, before: Mapping[str, Any] | None, now: Mapping[str, Any] 
     if before is None or now is None:
         return f"{name} was {'not there' if before is None else 'there'} at the start"
     if before["hash"] == now["hash"]:
+        if before.get("mask_hash", "") != now.get("mask_hash", ""):
+            return f"{name} has the same boxes, but other masks"
         # "files" is newer than some runs.
         if before.get("files", now.get("files")) == now.get("files"):
             return ""

@@ -17,9 +17,10 @@
         images.json          the set's name; ids that were evaluated, in order, and those expected
         ground_truth.json.gz COCO-style: images, categories, annotations (+ "difficult")
         image_info.json.gz   instead of it, for a set without annotations: no score then
-        coco_instances_results.json, comp4_det_test_<class>.txt
+        coco_instances_results.json, comp4_det_test_<class>.txt; with MODEL.MASK_ON each
+                             detection of the first has a mask, too (run lengths)
         ilsvrc_det.txt       ILSVRC DET's, of its sets; images.json has the index of each image
-        voc.json, coco.json, ilsvrc.json   the JSON of `resdet evaluate`
+        voc.json, coco.json, coco_segm.json, ilsvrc.json   the JSON of `resdet evaluate`
         samples/<id>.jpg     a few pictures of the set, for the report; listed in samples.json
         parts/               while it runs: finished images, so that a stop loses none
           fingerprint.json   the weights, the config and the set that the parts are of
@@ -66,7 +67,9 @@ IMAGE_INFO = "image_info.json.gz"
 COCO_RESULTS = "coco_instances_results.json"
 ILSVRC_RESULTS = "ilsvrc_det.txt"
 # By metric.
-SCORES = {"voc": "voc.json", "coco": "coco.json", "ilsvrc": "ilsvrc.json"}
+SCORES = {
+    "voc": "voc.json", "coco": "coco.json", "segm": "coco_segm.json", "ilsvrc": "ilsvrc.json"
+}  # fmt: skip
 SAMPLES = "samples"
 SAMPLES_INDEX = "samples.json"
 PARTS = "parts"

@@ -26,7 +26,8 @@ INFO = {
     "max_iter?": int, "threads?": int, "cautions?": [str], "data_changes?": [str], "title?": str,
     "file?": str, "evaluated?": int, "evaluated_as?": {...: NUMBER},
     "net?": {"name?": str, "parameters?": int}, "versions?": {...: str},
-    "train_sets?": [{"name": str, "hash": str, "images?": int, "files?": str}], "derived?": dict,
+    "train_sets?": [{"name": str, "hash": str, "images?": int, "files?": str,
+                     "mask_hash?": str}], "derived?": dict,
     "scored_file?": str, "best_of?": {"metric": str, "value": NUMBER, "step": int},
 }  # fmt: skip
 IMAGE_LIST = {
@@ -52,6 +53,7 @@ FILES: dict[str, Shape] = {
     layout.SCORES["voc"]: {"11-point": {"mean_ap?": NUMBER}, "area": {"mean_ap?": NUMBER}},
     layout.SCORES["coco"]: {"AP?": NUMBER},
     layout.SCORES["ilsvrc"]: {"mean_ap?": NUMBER},
+    layout.SCORES["segm"]: {"AP?": NUMBER},
 }
 PART = {
     "images": [ID], "seconds": NUMBER,

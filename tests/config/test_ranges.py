@@ -68,7 +68,7 @@ def test_schedulers_are_those_that_detectron2_builds() -> None:
     [
         # F50: no float16, so no scale of the loss that could collapse.
         ("SOLVER.AMP.ENABLED", "True", "is not read: set ENGINE.BF16 auto"),
-        ("MODEL.MASK_ON", "True", "is not read: masks are not built yet"),
+        ("MODEL.KEYPOINT_ON", "True", "is not read: keypoints are not trained here"),
         ("TEST.AUG.ENABLED", "True", "is not read: testing at several scales"),
         ("INPUT.CROP.ENABLED", "True", "is not read"),
         ("TEST.PRECISE_BN.ENABLED", "True", "PRETRAIN.BN_IMAGES"),
@@ -120,6 +120,14 @@ def test_a_key_that_nothing_reads_is_refused(key: str, value: str, words: str) -
             ["SOLVER.LR_SCHEDULER_NAME", "WarmupCosineLR"],
             "falls in steps",
         ),
+        ("MODEL.ROI_MASK_HEAD.NUM_CONV", "4", [], "only with MODEL.MASK_ON True"),
+        ("INPUT.MASK_FORMAT", "bitmask", [], "only with MODEL.MASK_ON True"),
+        (
+            "MODEL.ROI_MASK_HEAD.POOLER_RESOLUTION",
+            "7",
+            ["MODEL.MASK_ON", "True", "MODEL.ROI_HEADS.NAME", "RegionHeads"],
+            "last stage gives for the box",
+        ),
         ("SOLVER.WARMUP_FACTOR", "0.1", ["SOLVER.WARMUP_ITERS", "0"], "WARMUP_ITERS above 0"),
         ("SOLVER.CLIP_GRADIENTS.CLIP_VALUE", "2.0", [], "CLIP_GRADIENTS.ENABLED True"),
     ],
@@ -147,7 +155,8 @@ def test_what_stock_bases_state_is_noted(tmp_path) -> None:
     path.write_text("MODEL: {ROI_MASK_HEAD: {NUM_CONV: 4}}\n", encoding="utf-8")
     (note,) = unread(resolve(path))
     assert note.text == (
-        "base.yaml, line 1: MODEL.ROI_MASK_HEAD.NUM_CONV 4 is without meaning here: only for masks."
+        "base.yaml, line 1: MODEL.ROI_MASK_HEAD.NUM_CONV 4 is without meaning here: only with "
+        "MODEL.MASK_ON True."
     )
 
 

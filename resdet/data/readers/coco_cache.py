@@ -75,6 +75,8 @@ class CocoCache:
             "voc_year": data.voc_year,
             "annotated": data.annotated,
             "hash": data.hash,
+            "has_masks": data.has_masks,
+            "mask_hash": data.mask_hash,
             "counts": dict(data.counts),
             "sources": data.sources,
             "notes": data.notes,

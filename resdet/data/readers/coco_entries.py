@@ -68,6 +68,7 @@ def parse_coco(
     *,
     drop_orphans: Counts = 0,
     masks: bool = True,
+    needs_masks: bool = False,
 ) -> CocoFile:
     """All entries of a file; what is wrong is added to `faults`.
 
@@ -75,8 +76,10 @@ def parse_coco(
         drop_orphans: annotations of images that are not there, exactly so many, are left out; a
             mapping is looked up by the name in `faults`.
         masks: those of all objects are kept; else of crowds alone.
+        needs_masks: kept as the file has them, for `checks.object_masks`; else what is no mask is
+            dropped and counted.
     """
-    reader = _EntryReader(CocoFile(title), faults, masks)
+    reader = _EntryReader(CocoFile(title), faults, masks, needs_masks)
     if key := coco_json.lacking_list(content, ("images", "categories")):
         what = describe_json(content) or "Is it an instances file?"
         faults.add("file", f'{title} has no list "{key}"', fix=what)
@@ -93,10 +96,11 @@ def parse_coco(
 
 
 class _EntryReader:
-    def __init__(self, file: CocoFile, faults: Faults, masks: bool):
+    def __init__(self, file: CocoFile, faults: Faults, masks: bool, needs_masks: bool):
         self.file = file
         self.faults = faults
         self.masks = masks
+        self.needs_masks = needs_masks
         # Entries with a fault of their own: what refers to them is not called unknown as well.
         self.rejected_images = coco_json.RejectedIds()
         self.rejected_categories = coco_json.RejectedIds()
@@ -365,6 +369,8 @@ class _EntryReader:
 
     def _segmentation(self, value: Any) -> Any:
         """Polygons of three points or more, or run lengths; None where there are none."""
+        if self.needs_masks:
+            return value
         if isinstance(value, dict) and {"size", "counts"} <= set(value):
             return value
         polygons = value if isinstance(value, list) else []

@@ -19,6 +19,7 @@ from typing import Any
 from resdet.data.checks import image_sizes
 from resdet.data.checks.boxes import Item, check_boxes
 from resdet.data.checks.faults import Faults
+from resdet.data.checks.object_masks import check_masks, hash_of_masks
 from resdet.data.images.reader import IMAGE_SUFFIXES
 from resdet.data.options import DataOptions
 from resdet.data.readers.coco_cache import CocoCache
@@ -96,6 +97,8 @@ def load_coco(
             voc_year=voc_year,
             annotated=file.annotated,
             hash=hash_of_records(records, classes, exif=options.exif),
+            has_masks=options.needs_masks,
+            mask_hash=hash_of_masks(records) if options.needs_masks else "",
             counts={**count_records(records), **{k: v for k, v in counts.items() if v}},
             sources=sources,
             notes=tuple(_notes(file, records, classes, evaluators)),
@@ -112,7 +115,12 @@ def _parsed(
     content = read_json(json_file)
     repeated = _without_repeats(content) if repeats_objects else 0
     file = parse_coco(
-        content, json_file.name, faults, drop_orphans=options.drop_orphans, masks=options.masks
+        content,
+        json_file.name,
+        faults,
+        drop_orphans=options.drop_orphans,
+        masks=options.masks,
+        needs_masks=options.needs_masks,
     )
     counts = Counter(file.repairs)
     counts["annotations of missing images, dropped"] = file.orphans
@@ -253,9 +261,10 @@ def _place_objects(
         for row, a in enumerate(file.annotations)
         if a["image_id"] in by_id
     ]
+    words = _CocoMessages(file)
     kept, done = check_boxes(
         items,
-        _CocoMessages(file),
+        words,
         faults,
         options,
         written_as="sizes",
@@ -263,6 +272,9 @@ def _place_objects(
         no_boxes=file.no_boxes,
     )
     counts.update(done)
+    if options.needs_masks:
+        kept, done = check_masks(kept, words, faults, options, is_published=is_published)
+        counts.update(done)
     for item in kept:
         item.record["annotations"].append(item.annotation)
 

@@ -15,6 +15,7 @@ from detectron2.modeling import ROI_HEADS_REGISTRY, StandardROIHeads
 from resdet import nets
 from resdet.data.records import DetectionSet
 from resdet.detect.architecture.fpn import LEVELS, STRIDES, pyramid_stages
+from resdet.detect.architecture.region_heads import layers_to_map
 from resdet.errors import ConfigError
 from resdet.weights import Card
 
@@ -114,17 +115,20 @@ def mean_image_left_out(card: Card) -> str:
     )
 
 
-def of_net(net: nets.Net, backbone: str = "", region_heads: str = "") -> dict[str, Any]:
+def of_net(
+    net: nets.Net, backbone: str = "", region_heads: str = "", *, masks: bool = False
+) -> dict[str, Any]:
     """Which maps RPN and region heads take, and how many cells the net's own tail takes.
 
     Args:
         backbone: MODEL.BACKBONE.NAME; `build_net_fpn_backbone` gives p2 to p6.
         region_heads: MODEL.ROI_HEADS.NAME; Detectron2's `StandardROIHeads` and its kind take the
             net's last map (C5), all others the shared one (C4).
+        masks: MODEL.MASK_ON; the net's own tail must then have a map.
 
     Raises:
-        ConfigError: the net has no stages for a pyramid, or no tail for regions; or the region
-            heads do not fit a pyramid.
+        ConfigError: the net has no stages for a pyramid, no tail for regions, or no map in it for
+            masks; or the region heads do not fit a pyramid.
     """
     has_own_layers = region_heads in ROI_HEADS_REGISTRY and issubclass(
         ROI_HEADS_REGISTRY.get(region_heads), StandardROIHeads
@@ -145,9 +149,17 @@ def of_net(net: nets.Net, backbone: str = "", region_heads: str = "") -> dict[st
         last = net.stages()[-1].name
         return {"MODEL.RPN.IN_FEATURES": [last], "MODEL.ROI_HEADS.IN_FEATURES": [last]}
     try:
-        net.tail()
+        tail = net.tail()
     except ValueError as error:
         raise ConfigError(f"MODEL.NET: {error}.") from None
+    if masks and not layers_to_map(tail, net):
+        raise ConfigError(
+            "MODEL.MASK_ON is True, but the net's layers for a region "
+            f"({', '.join(tail.names)}) give a vector, and no map to draw a mask from. Set "
+            "MODEL.BACKBONE.NAME build_net_fpn_backbone and MODEL.ROI_HEADS.NAME "
+            "StandardROIHeads, whose mask head has a map of its own (coco_vgg16_fpn_masks is such "
+            "a preset); or MODEL.MASK_ON False."
+        )
     return {
         "MODEL.RPN.IN_FEATURES": [net.shared_stage],
         "MODEL.ROI_HEADS.IN_FEATURES": [net.shared_stage],

@@ -56,7 +56,9 @@ def fill_from_weights_and_net(config: Config, card: Card | None) -> nets.Net | N
     if not cfg.MODEL.NET.NAME:
         return None
     net = build_net(cfg)
-    maps = derived_keys.of_net(net, cfg.MODEL.BACKBONE.NAME, cfg.MODEL.ROI_HEADS.NAME)
+    maps = derived_keys.of_net(
+        net, cfg.MODEL.BACKBONE.NAME, cfg.MODEL.ROI_HEADS.NAME, masks=cfg.MODEL.MASK_ON
+    )
     config.fill(maps, f"the net {cfg.MODEL.NET.NAME}")
     return net
 

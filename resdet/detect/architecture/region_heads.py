@@ -5,25 +5,42 @@ shared map and runs through what the classifier has behind that map, with the sa
 layers become children under their own names (`roi_heads.res5.0.conv1.weight`), as in
 Detectron2's `Res5ROIHeads`, whose numbers these heads give to the bit.
 
-Not for: masks and keypoints.
+With MODEL.MASK_ON Detectron2's mask head stands on the tail's last map (res5 before it is
+pooled), as in `Res5ROIHeads`: a region runs once for box and mask in training, and detections run
+again, at their boxes, for their masks.
+
+Not for: keypoints.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
 from detectron2.config import configurable
 from detectron2.layers import ShapeSpec
 from detectron2.modeling.poolers import ROIPooler
-from detectron2.modeling.roi_heads import ROI_HEADS_REGISTRY, FastRCNNOutputLayers, ROIHeads
+from detectron2.modeling.roi_heads import (
+    ROI_HEADS_REGISTRY,
+    FastRCNNOutputLayers,
+    ROIHeads,
+    build_mask_head,
+    select_foreground_proposals,
+)
 from detectron2.structures import ImageList, Instances
 from torch import nn
 
-from resdet import profile
+from resdet import nets, profile
 from resdet.detect.architecture.backbone import apply_norms, build_net
 from resdet.engine.speed.precision import Precision
 from resdet.nets.chain import Chain, place
+
+
+def layers_to_map(tail: Chain, net: nets.Net) -> tuple[str, ...]:
+    """The tail's layers up to the net's last stage; () where no stage is in it (VGG: fc6, fc7)."""
+    last = net.stages()[-1].name
+    return tuple(tail.names[: tail.names.index(last) + 1]) if last in tail.names else ()
 
 
 @ROI_HEADS_REGISTRY.register()
@@ -36,6 +53,8 @@ class RegionHeads(ROIHeads):
         tail: chain of named layers from (R, C, P, P) to (R, D).
         box_predictor: (R, D) to scores and deltas.
         precision: how the tail computes; its result is float32.
+        map_names: the tail's layers up to its last map (R, C, H, W); read with a mask head alone.
+        mask_head: Detectron2's, on that map in float32; None: boxes alone.
         kwargs: of Detectron2's `ROIHeads`.
     """
 
@@ -50,6 +69,8 @@ class RegionHeads(ROIHeads):
         tail: nn.Module,
         box_predictor: nn.Module,
         precision: Precision = Precision(),  # noqa: B008 frozen
+        map_names: Sequence[str] = (),
+        mask_head: nn.Module | None = None,
         **kwargs: Any,
     ):
         super().__init__(**kwargs)
@@ -61,6 +82,10 @@ class RegionHeads(ROIHeads):
             place(self, name, layer)
         self.box_predictor = box_predictor
         self.precision = precision
+        self.mask_on = mask_head is not None
+        if mask_head is not None:
+            self.map_names = list(map_names)
+            self.mask_head = mask_head
 
     @classmethod
     def from_config(cls, cfg: Any, input_shape: dict[str, ShapeSpec]) -> dict[str, Any]:
@@ -68,6 +93,17 @@ class RegionHeads(ROIHeads):
         (feature,) = in_features = list(cfg.MODEL.ROI_HEADS.IN_FEATURES)
         net = build_net(cfg)
         box_head = cfg.MODEL.ROI_BOX_HEAD
+        tail = apply_norms(net.tail(feature), cfg)
+        predictor = FastRCNNOutputLayers(cfg, ShapeSpec(channels=net.tail_channels))
+        masks: dict[str, Any] = {}
+        if cfg.MODEL.MASK_ON:
+            # As Detectron2: the size is that of the region before the tail; only channels count.
+            side = box_head.POOLER_RESOLUTION
+            shape = ShapeSpec(channels=net.stages()[-1].channels, width=side, height=side)
+            masks = {
+                "map_names": layers_to_map(tail, net),
+                "mask_head": build_mask_head(cfg, shape),
+            }
         return {
             **kwargs,
             "in_features": in_features,
@@ -77,18 +113,29 @@ class RegionHeads(ROIHeads):
                 sampling_ratio=box_head.POOLER_SAMPLING_RATIO,
                 pooler_type=box_head.POOLER_TYPE,
             ),
-            "tail": apply_norms(net.tail(feature), cfg),
-            "box_predictor": FastRCNNOutputLayers(cfg, ShapeSpec(channels=net.tail_channels)),
+            "tail": tail,
+            "box_predictor": predictor,
             "precision": Precision.of_config(cfg),
+            **masks,
         }
 
     def region_features(self, features: dict[str, torch.Tensor], boxes: list[Any]) -> torch.Tensor:
         """(R, D) with R the number of boxes of all images, images in order."""
-        x = self.pooler([features[name] for name in self.in_features], boxes)
+        return self._through(self.tail_names, self._pooled(features, boxes))
+
+    def region_maps(self, features: dict[str, torch.Tensor], boxes: list[Any]) -> torch.Tensor:
+        """(R, C, H, W), what the mask head takes; only with a mask head."""
+        return self._through(self.map_names, self._pooled(features, boxes))
+
+    def _pooled(self, features: dict[str, torch.Tensor], boxes: list[Any]) -> torch.Tensor:
+        return self.pooler([features[name] for name in self.in_features], boxes)
+
+    def _through(self, names: Sequence[str], x: torch.Tensor) -> torch.Tensor:
+        """So many layers of the tail; the output has the type of the input."""
         dtype = x.dtype
         with self.precision.autocast(), profile.span("RoI tail"):
             x = self.precision.input(x)
-            for name in self.tail_names:
+            for name in names:
                 x = self.get_submodule(name)(x)
         return x.to(dtype)
 
@@ -102,10 +149,39 @@ class RegionHeads(ROIHeads):
         del images
         if self.training:
             assert targets is not None
-            proposals = self.label_and_sample_proposals(proposals, targets)
+            return [], self._losses(features, self.label_and_sample_proposals(proposals, targets))
         boxes = [p.proposal_boxes for p in proposals]
         predictions = self.box_predictor(self.region_features(features, boxes))
-        if self.training:
-            return [], self.box_predictor.losses(predictions, proposals)
         detections, _ = self.box_predictor.inference(predictions, proposals)
-        return detections, {}
+        return self.forward_with_given_boxes(features, detections), {}
+
+    def _losses(
+        self, features: dict[str, torch.Tensor], proposals: list[Instances]
+    ) -> dict[str, torch.Tensor]:
+        boxes = [p.proposal_boxes for p in proposals]
+        if not self.mask_on:
+            predictions = self.box_predictor(self.region_features(features, boxes))
+            return self.box_predictor.losses(predictions, proposals)
+        # One pass for both: a map of each region, and from it the vector.
+        maps = self.region_maps(features, boxes)
+        vectors = self._through(self.tail_names[len(self.map_names) :], maps)
+        losses = self.box_predictor.losses(self.box_predictor(vectors), proposals)
+        objects, chosen = select_foreground_proposals(proposals, self.num_classes)
+        with profile.span("mask head"):
+            losses.update(self.mask_head(maps[torch.cat(chosen, dim=0)], objects))
+        return losses
+
+    def forward_with_given_boxes(
+        self, features: dict[str, torch.Tensor], instances: list[Instances]
+    ) -> list[Instances]:
+        """The detections with `pred_masks` (n, 1, H, W), probabilities, where masks are on.
+
+        Args:
+            features: as of `forward`. instances: with pred_boxes and pred_classes.
+        """
+        if not self.mask_on:
+            return instances
+        maps = self.region_maps(features, [i.pred_boxes for i in instances])
+        with profile.span("mask head"):
+            masked: list[Instances] = self.mask_head(maps, instances)
+        return masked

@@ -115,15 +115,19 @@ def _prepare_rpn_head(head: Any, precision: Precision) -> None:
         head.conv = _winograd(conv) or conv
 
 
-def skipped(model: nn.Module) -> Iterator[str]:
-    """What the fast forms leave as it is in this model, in sentences."""
+def skipped(model: nn.Module, *, training: bool = False) -> Iterator[str]:
+    """What the fast forms leave as it is in this model, in sentences.
+
+    Args:
+        training: of `fast_training`; else of this module.
+    """
     backbone: Any = getattr(model, "backbone", None)
     heads: Any = getattr(model, "roi_heads", None)
     rpn: Any = getattr(model, "proposal_generator", None)
     if not isinstance(backbone, NetBackbone | NetFPN):
         yield f"the backbone is Detectron2's {type(backbone).__name__}: left as it is"
     if isinstance(heads, RegionHeads):
-        if reason := unsupported_reason(heads):
+        if reason := unsupported_reason(heads, training=training):
             yield reason
     elif not can_be_accelerated(heads):
         yield f"the region heads are Detectron2's {type(heads).__name__}: left as they are"

@@ -47,7 +47,7 @@ def speed_up(model: Any, precision: Precision) -> None:
         model: a Detectron2 detector around a net of ours; other parts stay as they are.
         precision: of ENGINE.BF16 and ENGINE.CHANNELS_LAST.
     """
-    for sentence in skipped(model):
+    for sentence in skipped(model, training=True):
         logger.warning("ENGINE.FAST_TRAINING: %s", sentence)
     for module in model.modules():
         if isinstance(module, NetBackbone):
@@ -60,7 +60,7 @@ def speed_up(model: Any, precision: Precision) -> None:
     if isinstance(heads, RegionHeads):
         fold_while_training(heads)
         heads.precision = precision
-        if not unsupported_reason(heads):
+        if not unsupported_reason(heads, training=True):
             kind = pooler_for(heads)
             # fc6 keeps the order of its weights: they are trained and saved.
             kind = Regions if kind is FullyConnectedRegions else kind

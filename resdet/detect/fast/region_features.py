@@ -181,8 +181,14 @@ def _shifted(x: torch.Tensor, conv: Conv) -> torch.Tensor:
     return conv.norm(x) if isinstance(conv.norm, nn.BatchNorm2d) else x
 
 
-def unsupported_reason(heads: RegionHeads) -> str:
-    """Why `Regions` does not support these heads, in a sentence; "" where it does."""
+def unsupported_reason(heads: RegionHeads, *, training: bool = False) -> str:
+    """Why `Regions` does not support these heads, in a sentence; "" where it does.
+
+    Args:
+        training: masks then learn from the maps of all regions, which `Regions` lets go.
+    """
+    if training and heads.mask_on:
+        return "masks take the map of each region: pooled by Detectron2"
     if type(heads).region_features is not RegionHeads.region_features:
         return f"{type(heads).__name__} gathers its regions in its own way: left as they are"
     levels = heads.pooler.level_poolers

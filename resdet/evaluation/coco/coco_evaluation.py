@@ -41,9 +41,10 @@ from resdet.evaluation.inputs.detections import TASKS, Columns, load_columns
 from resdet.evaluation.inputs.findings import Finding, refuse_if_any
 from resdet.evaluation.inputs.ground_truth import GroundTruth, read_ground_truth
 from resdet.evaluation.inputs.image_ids import EXACT, WORDS
-from resdet.evaluation.inputs.masks import compressed, mask_area, segmentation_fault
+from resdet.evaluation.inputs.masks import compressed, mask_area
 from resdet.evaluation.inputs.validation import check_columns
 from resdet.evaluation.voc.voc_result import no_detections
+from resdet.formats.coco_masks import segmentation_fault
 
 NUMBERS = (
     "AP", "AP50", "AP75", "APs", "APm", "APl", "AR1", "AR10", "AR100", "ARs", "ARm", "ARl",

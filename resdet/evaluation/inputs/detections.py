@@ -37,7 +37,8 @@ from resdet.evaluation.inputs.ground_truth import SetIndex
 from resdet.evaluation.inputs.image_ids import EXACT
 from resdet.evaluation.inputs.json_stream import NotAnArray, Quick, array_pieces
 from resdet.evaluation.inputs.malformed_entries import Former, Part
-from resdet.evaluation.inputs.masks import are_whole, mask_boxes
+from resdet.evaluation.inputs.masks import mask_boxes
+from resdet.formats.coco_masks import are_whole
 from resdet.formats.json_decoding import msgspec_module
 
 TASKS = ("bbox", "segm")

@@ -27,7 +27,8 @@ from resdet.evaluation.inputs.arrays import (
     to_floats,
 )
 from resdet.evaluation.inputs.fault_counts import FaultKind, Tally
-from resdet.evaluation.inputs.masks import mask_box, mask_fault
+from resdet.evaluation.inputs.masks import mask_box
+from resdet.formats.coco_masks import mask_fault
 from resdet.printable import one_line
 
 # Integers from here on are beyond every float, and may be too long to be written as text.

@@ -2,7 +2,7 @@
 
     images.json                     ids expected and evaluated; faults that were accepted, by rule
     ground_truth.json.gz            COCO-style, with `difficult`; info lists the set's metrics
-    coco_instances_results.json     the detections, COCO's format
+    coco_instances_results.json     the detections, COCO's format; with masks, if info has masks
     comp4_det_test_<class>.txt      the same in VOC's, where VOC's metric is meant
     ilsvrc_det.txt                  the same in ILSVRC DET's, where its metric is meant
 
@@ -24,6 +24,7 @@ import numpy as np
 
 from resdet.errors import CheckFailed, DataError
 from resdet.evaluation.coco import coco_evaluation as coco
+from resdet.evaluation.coco.coco_evaluation import CocoResult
 from resdet.evaluation.ilsvrc.ilsvrc_files import read_det_results
 from resdet.evaluation.ilsvrc.ilsvrc_metrics import DetResult, evaluate_det
 from resdet.evaluation.ilsvrc.ilsvrc_truth import results_of_run, truth_of_run, with_places
@@ -60,7 +61,8 @@ class VocPair:
 class FolderResult:
     """The metrics of a result folder; one that its set does not have is None.
 
-    truth, columns: what both metrics were made from.
+    truth, columns: what the metrics of boxes were made from.
+    segm: COCO's numbers of masks, of a set whose masks the run read.
     """
 
     data_set: str
@@ -70,14 +72,16 @@ class FolderResult:
     columns: Columns
     warnings: tuple[Finding, ...] = ()
     ilsvrc: DetResult | None = None
+    segm: CocoResult | None = None
 
     def to_json(self) -> dict[str, Any]:
-        """`{"voc": …, "coco": …}`: the contents of voc.json, coco.json and, of a set of ILSVRC,
-        ilsvrc.json; null where not meant."""
+        """`{"voc": …, "coco": …}`: the contents of voc.json, coco.json and, where they are meant,
+        ilsvrc.json and coco_segm.json ("segm"); null where not meant."""
         return {
             "voc": self.voc.to_json() if self.voc else None,
             "coco": self.coco.to_json() if self.coco else None,
             **({"ilsvrc": self.ilsvrc.to_json()} if self.ilsvrc else {}),
+            **({"segm": self.segm.to_json()} if self.segm else {}),
         }
 
 
@@ -114,7 +118,7 @@ def evaluate_folder(
     subset: Sequence[ImageId] | None = None,
     engine: str = "official",
 ) -> FolderResult:
-    """Both metrics of a result folder, validated first; nothing is written.
+    """The metrics of a result folder, validated first; nothing is written.
 
     Args:
         folder: RUN/results/<data set>.
@@ -142,7 +146,7 @@ def evaluate_folder(
     accepted, beside = _accepted(folder)
     warnings = refuse_if_any(str(folder / COCO_RESULTS), findings, accepted or None)
     metrics = truth.info.get("evaluators") or METRICS
-    pair = coco_result = None
+    pair = coco_result = segm = None
     if "coco" in metrics:
         coco_result = coco.evaluate_columns(truth, columns, warnings, subset=subset, engine=engine)
         stated = {**beside, **accepted}
@@ -153,8 +157,10 @@ def evaluate_folder(
         pair = _both_rules(folder, truth, columns, evaluated, style, subset)
     # Of a part of the images there is none: the blacklist and the ids are of a whole split.
     ilsvrc = _ilsvrc(folder, truth, columns) if "ilsvrc" in metrics and subset is None else None
+    if "coco" in metrics and truth.info.get("masks"):
+        segm = _of_masks(folder, truth, evaluated, subset, engine)
     data_set = str(truth.info.get("data_set", folder.name))
-    return FolderResult(data_set, pair, coco_result, truth, columns, tuple(warnings), ilsvrc)
+    return FolderResult(data_set, pair, coco_result, truth, columns, tuple(warnings), ilsvrc, segm)
 
 
 def _ilsvrc(folder: Path, truth: GroundTruth, columns: Columns) -> DetResult:
@@ -179,6 +185,23 @@ def _ilsvrc(folder: Path, truth: GroundTruth, columns: Columns) -> DetResult:
         )
     not_scored = [(int(i), int(k)) for i, k in truth.info.get("not_scored", ())]
     return evaluate_det(truth_of_run(truth), results, blacklist=not_scored)
+
+
+def _of_masks(
+    folder: Path,
+    truth: GroundTruth,
+    evaluated: Sequence[ImageId],
+    subset: Sequence[ImageId] | None,
+    engine: str,
+) -> coco.CocoResult:
+    """COCO's numbers of the masks in the same file; read apart, so that boxes need no room."""
+    path = folder / COCO_RESULTS
+    columns, findings, _ = load_columns(path, truth.index, "segm")
+    findings += check_columns(columns, truth.index, evaluated, subset)
+    warnings = refuse_if_any(f"{path}, masks", findings)
+    return coco.evaluate_columns(
+        truth, columns, warnings, task="segm", subset=subset, engine=engine
+    )
 
 
 def _accepted(folder: Path) -> tuple[dict[str, int], dict[str, int]]:

@@ -15,8 +15,9 @@ from pycocotools import mask as coco_mask
 from resdet.evaluation.coco import coco_evaluation as coco
 from resdet.evaluation.inputs.detections import load_columns, read_columns
 from resdet.evaluation.inputs.ground_truth import SetIndex
-from resdet.evaluation.inputs.masks import are_whole, mask_boxes, mask_fault
+from resdet.evaluation.inputs.masks import mask_boxes
 from resdet.evaluation.inputs.validation import check_results
+from resdet.formats.coco_masks import are_whole, mask_fault
 
 INDEX = SetIndex("the set", (7, 9), np.array([[100.0, 80.0]] * 2), (1,), ("cat",))
 
