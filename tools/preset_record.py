@@ -138,6 +138,15 @@ RECIPES = (
         differs="our net as backbone and region heads; all else stock",
     ),
     Recipe(
+        folder="adamw",
+        base="modern",
+        over="adamw",
+        recipe="AdamW and a cosine around Detectron2's stock detector",
+        differs="AdamW, a cosine, rates by depth, averaged weights; all else stock",
+        nets=("r50", "r101", "vgg16"),
+        data=("voc0712", "coco"),
+    ),
+    Recipe(
         folder="fpn",
         base="modern",
         over="fpn",

@@ -1,10 +1,10 @@
-"""What ENGINE.BF16 and ENGINE.CHANNELS_LAST gain in classification training on a CPU.
+"""What ENGINE.BF16, ENGINE.CHANNELS_LAST and ENGINE.ACTIVATION_CHECKPOINTING gain on a CPU.
 
     python -m benchmarks.classification.precision [--net resnet18] [--side 224] [--batch 32]
 
-The settings take turns, step by step, on one net and one batch of noise; the median of each is
-compared with float32. Before, one step of each from the same weights: the losses must agree to
-the bound of bfloat16's eight bits.
+The settings take turns, step by step, on one classifier and one batch of noise; the median of each
+is compared with float32. Before, one step of each from the same weights: the losses must agree to
+the bound of bfloat16's eight bits. Peak memory is that of a step in a process of its own.
 
 Not for: data loading, whole runs, or a GPU (`benchmarks.gpu`).
 """
@@ -21,6 +21,7 @@ import torch.nn.functional as F
 from benchmarks.apart import forget_peak, peaks_of, print_peak
 from benchmarks.claims import Claim, add_arguments, report, rows
 from resdet import nets
+from resdet.engine.speed.activation_checkpointing import recompute_blocks
 from resdet.engine.speed.precision import Precision
 
 MODULE = "benchmarks.classification.precision"
@@ -28,20 +29,26 @@ MODULE = "benchmarks.classification.precision"
 LOSS_BOUND = 0.05
 
 
+CHECKPOINTING = ", activation checkpointing"
 SETTINGS = {
     "float32": Precision(),
+    f"float32{CHECKPOINTING}": Precision(),
     "channels_last": Precision(channels_last=True),
     "bf16": Precision(bf16=True),
     "bf16, channels_last": Precision(bf16=True, channels_last=True),
+    f"bf16, channels_last{CHECKPOINTING}": Precision(bf16=True, channels_last=True),
 }
 
 
 class Trained:
     """A net that takes steps in one setting; every one starts from the same weights."""
 
-    def __init__(self, name: str, precision: Precision):
+    def __init__(self, name: str, setting: str):
         torch.manual_seed(0)
+        precision = SETTINGS[setting]
         self.net = nets.build(name, 1000).train()
+        if CHECKPOINTING in setting:
+            recompute_blocks(self.net.get_submodule(s.name) for s in self.net.stages())
         if precision.channels_last:
             self.net.to(memory_format=torch.channels_last)
         self.precision = precision
@@ -61,7 +68,7 @@ class Trained:
 
 def measure(net: str, side: int, batch: int, rounds: int, *, with_memory: bool) -> Claim:
     images, labels = batch_of_noise(batch, side)
-    trained = {name: Trained(net, p) for name, p in SETTINGS.items()}
+    trained = {name: Trained(net, name) for name in SETTINGS}
     losses = {name: t.step(images, labels)[0] for name, t in trained.items()}
     apart = max(abs(loss / losses["float32"] - 1) for loss in losses.values())
     seconds: dict[str, list[float]] = {name: [] for name in trained}
@@ -94,7 +101,7 @@ def main(argv: list[str] | None = None) -> int:
     add_arguments(parser, rounds=5)
     args = parser.parse_args(argv)
     if args.peak_of:
-        one = Trained(args.net, SETTINGS[args.peak_of])
+        one = Trained(args.net, args.peak_of)
         one.step(*batch_of_noise(args.batch, args.side))  # momentum comes at its end
         forget_peak()
         one.step(*batch_of_noise(args.batch, args.side))

@@ -221,7 +221,10 @@ def _training(parser: argparse.ArgumentParser, example: str) -> None:
     # argcomplete looks for this attribute.
     config.completer = _preset_names  # type: ignore[attr-defined]
     parser.add_argument(
-        "--output", metavar="DIR", type=output_folder, help="run folder (default: runs/<config>)"
+        "--output",
+        metavar="DIR",
+        type=output_folder,
+        help="run folder (default: OUTPUT_DIR, else runs/<config>)",
     )
     parser.add_argument(
         "--resume",

@@ -64,6 +64,7 @@ def main(args: argparse.Namespace) -> int:
 def _main(args: argparse.Namespace) -> int:
     config_file = _config_file(args)
     config = training_command.read_config(config_file, args.opts)
+    training_command.take_output(args, config)
     cfg = config.cfg
     if config_file == DEFAULT_CONFIG and not args.eval_only:
         logging.getLogger().warning(IMAGENET_HINT)

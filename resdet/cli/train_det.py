@@ -24,6 +24,7 @@ from resdet.config import (
     refuse_keys_of_other,
     refuse_late_flags,
 )
+from resdet.config.dependent_keys import check_dependent
 from resdet.data import DataOptions, DetectionSet, catalog
 from resdet.data.images.reader import ImageReader
 from resdet.data.serialized import SerializedList
@@ -77,10 +78,12 @@ def main(args: argparse.Namespace) -> int:
 
 def _main(args: argparse.Namespace) -> int:
     config, name = training_command.read_config(args.config, args.opts), Path(args.config).stem
+    training_command.take_output(args, config)
     source = training_command.run_of_best(args, config, name, layout.BEST_DETECTOR)
     training_command.decide_resume(args, name)
     cfg = config.cfg
     refuse_keys_of_other(config, "train_det")
+    check_dependent(config)
     expected_results.check_form(
         cfg.TEST.EXPECTED_RESULTS, cfg.DATASETS.TEST, masks=cfg.MODEL.MASK_ON
     )

@@ -152,6 +152,24 @@ def refuse_part_of_nothing(cfg: Any) -> None:
         )
 
 
+def take_output(args: argparse.Namespace, config: Config) -> None:
+    """OUTPUT_DIR, where it is stated, is --output; --output goes before that of a config file.
+
+    Raises:
+        ConfigError: the command line states both, and they differ.
+    """
+    where = config.stated.get("OUTPUT_DIR")
+    if not where:
+        return
+    stated = str(config.cfg.OUTPUT_DIR)
+    if args.output and where == "command line" and Path(args.output) != Path(stated):
+        raise ConfigError(
+            f"--output is {args.output}, and OUTPUT_DIR {stated}: both name the run folder. Leave "
+            "one of them out."
+        )
+    args.output = args.output or stated
+
+
 def folder_of(args: argparse.Namespace, name: str) -> Path:
     """The run folder that the command is about."""
     return Path(args.output or f"runs/{name}")

@@ -2,6 +2,7 @@
 
 keys            every key of ours: its meaning, its values, and what "off" is
 config_file     a YAML file, strictly read, with file and line of every key
+dependent_keys  keys that are read with another one alone
 ranges          what values a key may have
 detectron2_keys what becomes of each key of Detectron2
 config          file and command line to one config; what was stated and what was derived

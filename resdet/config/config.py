@@ -343,10 +343,10 @@ def check_reference_batch(config: Config) -> None:
     if config.cfg.PRETRAIN.PLATEAU != "off":
         period = config.cfg.PRETRAIN.PLATEAU_PERIOD
         scaled["PRETRAIN.PLATEAU_PERIOD"] = max(1, round(period / factor))
-    if config.cfg.PRETRAIN.EMA_DECAY > 0:
+    if config.cfg.SOLVER.EMA_DECAY > 0:
         # As torchvision: the share of new weights in an update grows with the batch.
-        share = 1 - config.cfg.PRETRAIN.EMA_DECAY
-        scaled["PRETRAIN.EMA_DECAY"] = max(0.0, 1 - share * factor)
+        share = 1 - config.cfg.SOLVER.EMA_DECAY
+        scaled["SOLVER.EMA_DECAY"] = max(0.0, 1 - share * factor)
     if solver.SCALE_LR == "linear":
         source = f"SOLVER.SCALE_LR linear, batch {solver.IMS_PER_BATCH} of {solver.REFERENCE_BATCH}"
         for key, value in scaled.items():

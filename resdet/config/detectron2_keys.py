@@ -186,6 +186,11 @@ CONDITIONS = (
         "only with SOLVER.WARMUP_ITERS above 0",
     ),
     Condition(
+        ("SOLVER.MOMENTUM", "SOLVER.NESTEROV"),
+        lambda cfg: cfg.SOLVER.OPTIMIZER == "SGD",
+        "only with SOLVER.OPTIMIZER SGD",
+    ),
+    Condition(
         _CLIPPING,
         lambda cfg: cfg.SOLVER.CLIP_GRADIENTS.ENABLED,
         "only with SOLVER.CLIP_GRADIENTS.ENABLED True",

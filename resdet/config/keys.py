@@ -141,6 +141,12 @@ def _add_test_keys(cfg: CfgNode) -> None:
     # pretrain_cls; of the first test set, or SET/NAME. Measured every TEST.EVAL_PERIOD steps and at
     # the end. "" = off: the last model alone (F37).
     cfg.TEST.BEST_METRIC = ""
+    # The training ends when so many evaluations in a row, every TEST.EVAL_PERIOD steps, were not
+    # better than the best by TEST.BEST_METRIC, which must be set. 0 = off: at SOLVER.MAX_ITER.
+    cfg.TEST.EARLY_STOP = 0
+    # True: the detector's losses on the annotated test sets, as in training but without flips and
+    # at the test size, every TEST.EVAL_PERIOD steps, in metrics.json and the curves. False = off.
+    cfg.TEST.VALIDATION_LOSS = False
     # Of each test set, so many images are scored during training, evenly spread over it and the
     # same each time; their curve bears the number. 0 = off: all. The end scores all in any case.
     cfg.TEST.EVAL_IMAGES = 0
@@ -155,6 +161,16 @@ def _add_solver_keys(cfg: CfgNode) -> None:
     cfg.SOLVER.REFERENCE_BATCH = 0
     # "linear": rate, steps and length follow the batch. "keep": left as they are. "" = undecided.
     cfg.SOLVER.SCALE_LR = ""
+    # "SGD" = off: Detectron2's, with MOMENTUM and NESTEROV. "AdamW": torch's, betas 0.9 and 0.999.
+    cfg.SOLVER.OPTIMIZER = "SGD"
+    # The rate of a stage with n stages of the net above it is LAYER_DECAY^(n + 1) times BASE_LR;
+    # what is new on top of the net has BASE_LR. Above 0, at most 1; 1 = off.
+    cfg.SOLVER.LAYER_DECAY = 1.0
+    # Weights and BN statistics averaged over the steps: average = EMA_DECAY * average +
+    # (1 - EMA_DECAY) * weights, in every EMA_STEPS-th step, from the end of the warm-up on. The
+    # average is what is scored and kept. 0 to below 1; 0 = off.
+    cfg.SOLVER.EMA_DECAY = 0.0
+    cfg.SOLVER.EMA_STEPS = 1
 
 
 def _add_pretrain_keys(cfg: CfgNode) -> None:
@@ -184,11 +200,6 @@ def _add_pretrain_keys(cfg: CfgNode) -> None:
     # one is put into the other (CutMix); both: one or the other in each step. 0 = off.
     pretrain.MIXUP_ALPHA = 0.0
     pretrain.CUTMIX_ALPHA = 0.0
-    # Weights and BN statistics averaged over the steps: average = EMA_DECAY * average +
-    # (1 - EMA_DECAY) * weights, in every EMA_STEPS-th step, from the end of the warm-up on. The
-    # average is what is scored and kept. 0 to below 1; 0 = off.
-    pretrain.EMA_DECAY = 0.0
-    pretrain.EMA_STEPS = 1
     # The rate is multiplied by SOLVER.GAMMA when the error does not fall any more, instead of at
     # SOLVER.STEPS (which must be ()). "off", "val" (top-1 error of PRETRAIN.VAL), or "train" (mean
     # top-1 error of the training batches since the last measurement).
@@ -276,6 +287,7 @@ ALLOWED: dict[str, tuple[Any, ...]] = {
     "ENGINE.KEEP_MEMORY": ("off", "auto"),
     "ENGINE.WORKERS": ("off", "auto"),
     "SOLVER.SCALE_LR": ("", "linear", "keep"),
+    "SOLVER.OPTIMIZER": ("SGD", "AdamW"),
     "TEST.BOX_REFINEMENT": ("off", "on"),
     "PRETRAIN.AUGMENTATION": ("paper", "area", "pad", "none"),
     "PRETRAIN.SCALED_DECODE": ("off", "on"),
@@ -323,6 +335,7 @@ ONLY_OF = {
         "INPUT.MAX_SIZE_TEST",
         "INPUT.RANDOM_FLIP",
         "EVAL.",
+        "TEST.VALIDATION_LOSS",
         "TRANSFER.HEADS",
         "TRANSFER.HEAD_CLASSES",
         "TEST.DETECTIONS_PER_IMAGE",

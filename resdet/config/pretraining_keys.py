@@ -1,8 +1,7 @@
 """Keys of a classifier's recipe that need one another: what follows from one, what is refused.
 
-A setting is read, or refused: a key that does nothing without another one is refused without it.
-
-Not for: values of one key alone (`ranges`).
+Not for: values of one key alone (`ranges`), or keys that are read with another one alone
+(`dependent_keys`).
 """
 
 from __future__ import annotations
@@ -11,15 +10,8 @@ from collections.abc import Iterator
 from typing import Any
 
 from resdet.config.config import Config, get_cfg, get_key
+from resdet.config.dependent_keys import faults_of_dependent
 from resdet.errors import ConfigError, first_few
-
-# Key to the one without which nothing reads it.
-ONLY_WITH = {
-    "PRETRAIN.PLATEAU_PERIOD": "PRETRAIN.PLATEAU",
-    "PRETRAIN.PLATEAU_THRESHOLD": "PRETRAIN.PLATEAU",
-    "PRETRAIN.PLATEAU_PATIENCE": "PRETRAIN.PLATEAU",
-    "PRETRAIN.EMA_STEPS": "PRETRAIN.EMA_DECAY",
-}
 
 
 def settle(config: Config, *, processes: int = 1) -> None:
@@ -43,13 +35,7 @@ def settle(config: Config, *, processes: int = 1) -> None:
 def _faults(config: Config, processes: int) -> Iterator[str]:
     cfg, recipe = config.cfg, config.cfg.PRETRAIN
     off = get_cfg()
-    for key, needed in ONLY_WITH.items():
-        is_off = get_key(cfg, needed) == get_key(off, needed)
-        if is_off and key in config.stated and get_key(cfg, key) != get_key(off, key):
-            yield (
-                f"{config.stated[key]}: {key} is read with {needed} alone, which is off. Set "
-                f"{needed}, or leave {key} out."
-            )
+    yield from faults_of_dependent(config)
     if recipe.PLATEAU != "off":
         yield from _of_plateau(config)
     if recipe.WARMUP_UNTIL_ERROR > 0 and cfg.SOLVER.WARMUP_ITERS and (

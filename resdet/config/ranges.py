@@ -107,6 +107,7 @@ _BOX_LOSS = _one_of("smooth_l1", "giou", "diou", "ciou")
 RANGES: dict[str, tuple[Check, str]] = {
     "VERSION": (lambda v: v == 2, "2, Detectron2's"),
     "SEED": (_number(-1, 2**63 - 1), "-1 or a number below 2**63"),
+    "OUTPUT_DIR": (lambda v: isinstance(v, str) and bool(v.strip()), "the name of a folder"),
     "MODEL.DEVICE": (
         lambda v: re.fullmatch(r"auto|cpu|cuda(:\d+)?", v) is not None,
         "auto, cpu, cuda or cuda:N",
@@ -207,6 +208,9 @@ RANGES: dict[str, tuple[Check, str]] = {
     "SOLVER.CHECKPOINT_PERIOD": _NATURAL,
     "SOLVER.REFERENCE_BATCH": _NATURAL,
     "SOLVER.BIAS_LR_FACTOR": _FACTOR,
+    "SOLVER.LAYER_DECAY": (_number(0, 1, without_low=True), "above 0, at most 1"),
+    "SOLVER.EMA_DECAY": _BELOW_1,
+    "SOLVER.EMA_STEPS": _POSITIVE,
     "SOLVER.WEIGHT_DECAY_NORM": _FACTOR,
     "SOLVER.WEIGHT_DECAY_BIAS": (
         lambda v: v is None or (_is_number(v) and 0 <= v <= 1e6),
@@ -222,6 +226,7 @@ RANGES: dict[str, tuple[Check, str]] = {
         lambda v: v == "" or v.rpartition("/")[2] in BEST_METRICS,
         f'"" or one of {", ".join(BEST_METRICS)}, with SET/ before it where it is another set\'s',
     ),
+    "TEST.EARLY_STOP": _NATURAL,
     "TEST.EVAL_IMAGES": _NATURAL,
     "TEST.IMS_PER_BATCH": _BATCH,
     "EVAL.SAMPLES": _NATURAL,
@@ -238,8 +243,6 @@ RANGES: dict[str, tuple[Check, str]] = {
     "PRETRAIN.LABEL_SMOOTHING": _BELOW_1,
     "PRETRAIN.MIXUP_ALPHA": (_number(0, 1e6), "0 or more"),
     "PRETRAIN.CUTMIX_ALPHA": (_number(0, 1e6), "0 or more"),
-    "PRETRAIN.EMA_DECAY": _BELOW_1,
-    "PRETRAIN.EMA_STEPS": _POSITIVE,
     "PRETRAIN.PLATEAU_PERIOD": _POSITIVE,
     "PRETRAIN.PLATEAU_THRESHOLD": (_number(0, 100), "0 to 100"),
     "PRETRAIN.PLATEAU_PATIENCE": _NATURAL,

@@ -18,9 +18,10 @@ from typing import Any
 
 import torch
 from detectron2.engine import hooks
-from detectron2.solver import build_lr_scheduler, build_optimizer
+from detectron2.solver import build_lr_scheduler
 from detectron2.utils import comm
 from torch import nn
+from torch.optim.swa_utils import AveragedModel
 
 from resdet import nets, profile, weights
 from resdet.data.images.reader import ImageReader
@@ -40,6 +41,7 @@ from resdet.detect.loading import (
     training_records,
 )
 from resdet.detect.starting_weights import Tensors
+from resdet.detect.validation_loss import validation_losses
 from resdet.engine.checkpoint import Checkpoints, is_whole, resume
 from resdet.engine.data_hashes import hash_of_files, hold_against
 from resdet.engine.data_workers import batches_ahead, num_workers
@@ -47,6 +49,8 @@ from resdet.engine.evaluation import BestModel, Evaluation, Record, metric_of
 from resdet.engine.loop import Loop, Schedule, passes
 from resdet.engine.metric_writers import build_writers
 from resdet.engine.parallel import average_buffers, distributed
+from resdet.engine.solver.optimizers import build_optimizer, copies_in_checkpoint
+from resdet.engine.solver.weight_average import WeightAverage, average_of
 from resdet.engine.speed.fused_optimizer import with_fused_step
 from resdet.engine.start_checks import processes_here, require_disk, require_shared_memory
 from resdet.engine.versions import versions
@@ -82,7 +86,10 @@ class DetectorTraining:
         self.test_sets = test_sets
         self.reader = reader
         self.best: BestModel | None = None
+        self.steps_done = cfg.SOLVER.MAX_ITER
         self.model = build(cfg)
+        # Of a training that averages its weights; what is scored and kept then.
+        self.average: AveragedModel | None = None
 
     # -- weights ---------------------------------------------------------------------------
 
@@ -141,6 +148,8 @@ class DetectorTraining:
         self.best = self._best_model()
         self._require_room()
         records = self._training_records(may_leave_out_many or resuming)
+        if cfg.SOLVER.EMA_DECAY > 0:
+            self.average = average_of(self.model, cfg.SOLVER.EMA_DECAY)
         loop = self._loop(records)
         self.model.train()
         sets = [
@@ -154,6 +163,7 @@ class DetectorTraining:
         loop.register_hooks(
             [
                 hooks.IterationTimer(),
+                *self._average_hooks(),
                 Schedule(),
                 Checkpoints(
                     self.run,
@@ -161,7 +171,9 @@ class DetectorTraining:
                     keep=cfg.ENGINE.KEEP_CHECKPOINTS,
                     disk_wait=cfg.ENGINE.DISK_WAIT,
                 ),
-                Evaluation(self.run, cfg.TEST.EVAL_PERIOD, self._scalars, self.best),
+                Evaluation(
+                    self.run, cfg.TEST.EVAL_PERIOD, self._scalars, self.best, cfg.TEST.EARLY_STOP
+                ),
                 *build_writers(self.run, cfg.SOLVER.MAX_ITER),
             ]
         )
@@ -173,16 +185,38 @@ class DetectorTraining:
             train_sets=sets,
         )
         loop.train(start, cfg.SOLVER.MAX_ITER)
-        self.run.update(train_seconds=loop.seconds)
+        self.steps_done = loop.iter
+        samples = loop.iter * cfg.SOLVER.IMS_PER_BATCH
+        self.run.update(train_seconds=loop.seconds, samples=samples, **loop.how_it_ended())
+        if self.average is not None:
+            self.model.load_state_dict(self.average.module.state_dict())
+            self.average = None
         average_buffers(self.model)
         if comm.is_main_process():
-            self._write(self.run.path / layout.DETECTOR, cfg.SOLVER.MAX_ITER)
+            self._write(self.run.path / layout.DETECTOR, loop.iter)
+
+    @property
+    def scored(self) -> nn.Module:
+        """The detector that is measured and kept: the average of the weights where there is one."""
+        return self.model if self.average is None else self.average.module
+
+    def _average_hooks(self) -> list[WeightAverage]:
+        if self.average is None:
+            return []
+        solver = self.cfg.SOLVER
+        return [
+            WeightAverage(
+                self.average, self.model, period=solver.EMA_STEPS, warmup=solver.WARMUP_ITERS
+            )
+        ]
 
     def _loop(self, records: Sequence[dict[str, Any]]) -> Loop:
         """The loop over these images, in all processes; hooks are the caller's."""
         cfg = self.cfg
         mapper = Mapper.of(cfg, self.reader, is_train=True)
-        optimizer = with_fused_step(build_optimizer(cfg, self.model), cfg.ENGINE.FUSED_OPTIMIZER)
+        optimizer = with_fused_step(
+            build_optimizer(cfg, self.model, self._stages()), cfg.ENGINE.FUSED_OPTIMIZER
+        )
         model = distributed(self.model)
 
         def batches(start: int) -> Iterator[list[dict[str, Any]]]:
@@ -211,11 +245,18 @@ class DetectorTraining:
                 (share, batch[part])
                 for share, part in passes(len(batch), cfg.ENGINE.IMAGES_PER_PASS)
             ],
+            beside={"average": self.average} if self.average else {},
         )
+
+    def _stages(self) -> list[nn.Module]:
+        """The net's own, from the images on, where their rates differ."""
+        if self.cfg.SOLVER.LAYER_DECAY == 1:
+            return []
+        return list(net_part(self.model).children())
 
     def _write(self, path: Path, steps: int, **more: Any) -> None:
         run = {"run": self.run.info["id"]}
-        state = {"model": self.model.state_dict(), "iteration": steps, **run, **more}
+        state = {"model": self.scored.state_dict(), "iteration": steps, **run, **more}
         with atomic_path(path) as temporary:
             torch.save({**state, "classes": list(self.train_sets[0].classes)}, temporary)
 
@@ -238,7 +279,11 @@ class DetectorTraining:
         """Raises RunError where disk or shared memory is too small."""
         cfg = self.cfg
         require_disk(
-            self.run.path, self.model, cfg.ENGINE.KEEP_CHECKPOINTS, keeps_best=self.best is not None
+            self.run.path,
+            self.model,
+            cfg.ENGINE.KEEP_CHECKPOINTS,
+            keeps_best=self.best is not None,
+            more_copies=copies_in_checkpoint(cfg) - 2,
         )
         images = sum(len(s) for s in self.train_sets)
         share = cfg.SOLVER.IMS_PER_BATCH // comm.get_world_size()
@@ -330,9 +375,9 @@ class DetectorTraining:
             RunError: the parts are of something else, and the policy refuses that.
         """
         cfg = self.cfg
-        average_buffers(self.model)
-        digest = finished.weights_digest(self.model) if policy else ""
-        model = form_for_detecting(self.model, cfg)
+        average_buffers(self.scored)
+        digest = finished.weights_digest(self.scored) if policy else ""
+        model = form_for_detecting(self.scored, cfg)
         numbers: dict[str, FolderResult | None] = {}
         for data in self.test_sets:
             folder = self.run.results(data.name)
@@ -396,8 +441,8 @@ class DetectorTraining:
 
         Nothing is left of them in the run folder: only a whole set's results may lie there.
         """
-        average_buffers(self.model)
-        model = form_for_detecting(self.model, self.cfg)
+        average_buffers(self.scored)
+        model = form_for_detecting(self.scored, self.cfg)
         numbers = {}
         for whole in self.test_sets:
             data = part_of(whole, self.cfg.TEST.EVAL_IMAGES)
@@ -407,13 +452,19 @@ class DetectorTraining:
 
     def _scalars(self) -> dict[str, float]:
         part = self.cfg.TEST.EVAL_IMAGES
-        return scalars_of(self._evaluate_parts() if part else self.evaluate())
+        scalars = scalars_of(self._evaluate_parts() if part else self.evaluate())
+        if self.cfg.TEST.VALIDATION_LOSS:
+            for data in self.test_sets:
+                if data.annotated:
+                    chosen = part_of(data, part) if part else data
+                    scalars |= validation_losses(self.cfg, self.scored, chosen, self.reader)
+        return scalars
 
     def finish(self, numbers: Mapping[str, FolderResult | None]) -> None:
         """Notes the end of the run; `numbers` are those of the trained detector."""
         if comm.is_main_process():
             if self.best:
-                self.best.offer(self.cfg.SOLVER.MAX_ITER, scalars_of(numbers))
+                self.best.offer(self.steps_done, scalars_of(numbers))
             self.run.update(
                 state="finished",
                 finished=utc_now(),

@@ -226,6 +226,9 @@ class Checkpoints(HookBase):
             self._end(loop.iter)
 
     def after_train(self) -> None:
+        loop = self.trainer
+        if loop.has_ended and loop.iter > loop.start_iter:
+            self.save(loop.iter, is_step_over=True)
         self._signals.restore()
 
     def save(self, steps_done: int, *, is_step_over: bool) -> None:

@@ -131,6 +131,14 @@ class BestModel:
         logger.info("step %d: %s %.4g %% is the best so far, kept as %s", step, self.metric, value,
                     self.path)  # fmt: skip
 
+    def is_out_of(self, patience: int, step: int, period: int) -> bool:
+        """Whether the last `patience` evaluations, one every `period` steps, were none the best.
+
+        Args:
+            step: steps done at the last one.
+        """
+        return self.record is not None and step - self.record["step"] >= patience * period
+
     def _is_better(self, value: float, best: float) -> bool:
         falls = self.metric.rpartition("/")[2] in SMALLER_IS_BETTER
         return value < best if falls else value > best
@@ -175,6 +183,11 @@ class Evaluation(HookBase):
     Measuring changes nothing in the training: random numbers are drawn per step, and each process
     gets its own statistics of live norms back. What a stop prevented comes first after a resume,
     where its step ends.
+
+    Args:
+        best: keeps the best model; needed for patience.
+        patience: TEST.EARLY_STOP; the loop ends after so many evaluations in a row without a new
+            best. 0 = never.
     """
 
     def __init__(
@@ -183,11 +196,18 @@ class Evaluation(HookBase):
         period: int,
         evaluate: Callable[[], Mapping[str, float]],
         best: BestModel | None = None,
+        patience: int = 0,
     ):
         self.run = run
         self.period = period
         self.evaluate = evaluate
         self.best = best
+        self.patience = patience
+
+    def before_train(self) -> None:
+        """A resume of a training that its rule has ended takes no step more."""
+        if self.patience and self.trainer.start_iter:
+            self._end_where_no_better(self.trainer.start_iter)
 
     def after_step(self) -> None:
         done = self.trainer.iter + 1
@@ -212,6 +232,22 @@ class Evaluation(HookBase):
             torch._foreach_copy_(statistics, own)
         if scalars:
             self.trainer.storage.put_scalars(**scalars, smoothing_hint=False)
+        if self.patience:
+            self._end_where_no_better(done)
+
+    def _end_where_no_better(self, done: int) -> None:
+        """Ends the loop where the step was measured; only the main process knows the best."""
+        best = self.best if self.run.info.get("evaluated") == done else None
+        is_over = best is not None and best.is_out_of(self.patience, done, self.period)
+        if not comm.all_gather(is_over)[0]:
+            return
+        self.trainer.end()
+        if best is not None and best.record is not None:
+            logger.info(
+                "step %d: no better %s in %d evaluations since step %d: the training ends "
+                "(TEST.EARLY_STOP)",
+                done, best.metric, self.patience, best.record["step"],
+            )  # fmt: skip
 
     def _measured_before(self, done: int) -> Mapping[str, float] | None:
         """What this evaluation gave before the resume that ends its step; None where it is due."""

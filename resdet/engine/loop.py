@@ -59,6 +59,7 @@ class Loop(TrainerBase):
 
     Attributes:
         last_rows: losses, "metric/…" and "data_time" of the last step, by process.
+        has_ended: `end` was called; `iter` is then the number of steps done once `train` is over.
     """
 
     def __init__(
@@ -87,6 +88,7 @@ class Loop(TrainerBase):
         self.split = split
         self.beside = dict(beside)
         self.last_rows: Sequence[Mapping[str, float]] = ()
+        self.has_ended = False
         # Statistics of live norms as they were before the step: a loss that is not finite has
         # spoiled them by the time it is seen.
         self._statistics = _statistics_of(model)
@@ -209,12 +211,15 @@ class Loop(TrainerBase):
             self.before_train()
             self._go_on()
             for self.iter in range(start_iter, max_iter):
+                if self.has_ended:
+                    break
                 with profile.step():
                     self.before_step()
                     self.run_step()
                     with profile.span("log and checkpoints"):
                         self.after_step()
-            self.iter = max_iter
+            else:
+                self.iter = max_iter
         except (TrainingStopped, RuntimeError) as error:
             stopped = _as_stopped(error, self.iter)
             if stopped is None:
@@ -227,6 +232,14 @@ class Loop(TrainerBase):
                     for hook in self._hooks:
                         getattr(hook, "on_stop", lambda: None)()
             raise stopped from None
+
+    def end(self) -> None:
+        """The step that runs is the last; between steps, there is none. All processes call it."""
+        self.has_ended = True
+
+    def how_it_ended(self) -> dict[str, Any]:
+        """For run.json: steps done, and the key whose rule ended the training, None for its end."""
+        return {"steps": self.iter, "ended_by": "TEST.EARLY_STOP" if self.has_ended else None}
 
     def end_workers(self) -> None:
         """Ends the loader's workers, so that their memory serves what comes between two steps.

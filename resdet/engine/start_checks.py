@@ -61,21 +61,21 @@ def weight_bytes(model: nn.Module) -> int:
 
 
 def require_disk(
-    folder: Path, model: nn.Module, keep: int, *, keeps_best: bool = False, averages: int = 0
+    folder: Path, model: nn.Module, keep: int, *, keeps_best: bool = False, more_copies: int = 0
 ) -> None:
     """Room for the checkpoints that are kept, one that is being written, and the final file.
 
     Args:
         keep: ENGINE.KEEP_CHECKPOINTS.
         keeps_best: TEST.BEST_METRIC is on: one more file of weights, and one while it is written.
-        averages: of the weights, kept beside them in a checkpoint.
+        more_copies: of the weights, in a checkpoint: their average, Adam's second moment.
 
     Raises:
         RunError: the disk of `folder` has less; states both.
     """
     weights = weight_bytes(model)
-    # A checkpoint has the weights and SGD's momentum.
-    checkpoint = (2 + averages) * weights
+    # A checkpoint has the weights and one momentum.
+    checkpoint = (2 + more_copies) * weights
     results = weights * (3 if keeps_best else 1)
     need = (max(keep, 2) + 1) * checkpoint + results + BESIDE_BYTES
     free = shutil.disk_usage(folder).free

@@ -19,7 +19,7 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from detectron2.engine import hooks
-from detectron2.solver import build_lr_scheduler, build_optimizer
+from detectron2.solver import build_lr_scheduler
 from detectron2.utils import comm
 
 from resdet import nets, weights
@@ -33,6 +33,8 @@ from resdet.engine.loop import Loop, Schedule, passes
 from resdet.engine.metric_writers import build_writers
 from resdet.engine.parallel import average_buffers, distributed
 from resdet.engine.processes import one_first
+from resdet.engine.solver.optimizers import build_optimizer, copies_in_checkpoint
+from resdet.engine.solver.weight_average import WeightAverage, average_of
 from resdet.engine.speed.activation_checkpointing import recompute_blocks
 from resdet.engine.speed.fused_optimizer import is_fused, with_fused_step
 from resdet.engine.speed.kept_memory import can_keep
@@ -56,7 +58,6 @@ from resdet.pretrain.recipe.start_estimate import (
     Plan,
     StepCost,
 )
-from resdet.pretrain.recipe.weight_average import WeightAverage, average_of
 from resdet.pretrain.scoring import rank_of
 from resdet.pretrain.set_scores import Preparation, score_sets
 from resdet.run import layout
@@ -121,7 +122,10 @@ class Pretraining:
             cache_mb=cfg.PRETRAIN.CACHE_MB,
             by_region=cfg.PRETRAIN.SCALED_DECODE == "on",
         )
-        optimizer = with_fused_step(build_optimizer(cfg, self.net), cfg.ENGINE.FUSED_OPTIMIZER)
+        stages = [self.net.get_submodule(s.name) for s in self.net.stages()]
+        optimizer = with_fused_step(
+            build_optimizer(cfg, self.net, stages), cfg.ENGINE.FUSED_OPTIMIZER
+        )
         self.model = distributed(self.net)
         recipe = cfg.PRETRAIN
         self.mixing = LabelMixing(
@@ -129,7 +133,8 @@ class Pretraining:
         )
         forward = self._logits if self.mixing.is_off else self.model
         self.logits = compiled(forward, cfg.ENGINE.COMPILE, cfg.MODEL.DEVICE)
-        self.average = average_of(self.net, recipe.EMA_DECAY) if recipe.EMA_DECAY > 0 else None
+        decay = cfg.SOLVER.EMA_DECAY
+        self.average = average_of(self.net, decay) if decay > 0 else None
         schedule, rule = build_lr_scheduler(cfg, optimizer), ErrorRule.of_config(cfg)
         # What is scored while it trains, and how its statistics came about.
         self.scored = self.net if self.average is None else self.average.module
@@ -231,7 +236,9 @@ class Pretraining:
                 *self._hooks_of_recipe(),
                 Schedule(),
                 checkpoints,
-                Evaluation(self.run, cfg.TEST.EVAL_PERIOD, self._scalars, best),
+                Evaluation(
+                    self.run, cfg.TEST.EVAL_PERIOD, self._scalars, best, cfg.TEST.EARLY_STOP
+                ),
                 *build_writers(self.run, cfg.SOLVER.MAX_ITER),
             ]
         )
@@ -249,18 +256,18 @@ class Pretraining:
         logger.info("plan\n%s", "\n".join(plan.lines()))
         self.run.update(state="training", net=self._describe_net(), train_sets=sets)
         self.loop.train(start, cfg.SOLVER.MAX_ITER)
-        seconds = self.loop.seconds
-        self.run.update(train_seconds=seconds)
+        seconds, steps = self.loop.seconds, self.loop.iter
+        self.run.update(train_seconds=seconds, **self.loop.how_it_ended())
         if self.average is not None:
             self.net.load_state_dict(self.average.module.state_dict())
         with lost_images_stop():
             self._recompute_statistics()
             scores = self.score()
-        self.scored, self._scores = self.net, (cfg.SOLVER.MAX_ITER, scores)
+        self.scored, self._scores = self.net, (steps, scores)
         if comm.is_main_process():
             self._hand_over(scores, seconds)
             if best:
-                best.offer(cfg.SOLVER.MAX_ITER, _scalars_of(scores))
+                best.offer(steps, _scalars_of(scores))
             self.run.update(state="finished", finished=utc_now(), versions=versions())
         return scores
 
@@ -291,7 +298,7 @@ class Pretraining:
                 WeightAverage(
                     self.average,
                     self.net,
-                    period=cfg.PRETRAIN.EMA_STEPS,
+                    period=cfg.SOLVER.EMA_STEPS,
                     warmup=cfg.SOLVER.WARMUP_ITERS,
                 )
             )
@@ -340,7 +347,7 @@ class Pretraining:
             self.net,
             cfg.ENGINE.KEEP_CHECKPOINTS,
             keeps_best=keeps_best,
-            averages=0 if self.average is None else 1,
+            more_copies=copies_in_checkpoint(cfg) - 2,
         )
         batch = cfg.SOLVER.IMS_PER_BATCH
         workers = processes_here(comm.get_world_size()) * self._num_workers()
@@ -421,7 +428,7 @@ class Pretraining:
         return scalars[f"{data.name}/top1_error"]
 
     def _hand_over(self, scores: dict[str, Any], seconds: float) -> None:
-        card = card_of(self, scores, self.cfg.SOLVER.MAX_ITER, seconds)
+        card = card_of(self, scores, self.loop.iter, seconds)
         card = weights.save(self.run.path / layout.CLASSIFIER, self.net.state_dict(), card)
         self.run.write(layout.CARD, card.to_dict())
         self.run.write(layout.CLASSIFICATION, scores)

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from resdet.cli import training_command
 from resdet.cli.training_command import as_in_run, run_of_best
 from resdet.config import get_key, resolve
 from resdet.errors import ConfigError, RunError
@@ -76,3 +77,24 @@ def test_the_best_of_a_run_is_scored_as_the_run_was_made(run: Run) -> None:
         of_best(run, "INPUT.MIN_SIZE_TEST", "36")
     found = of_best(run)
     assert found is not None and found.path == run.path
+
+
+def test_output_dir_is_the_run_folder_and_two_names_for_it_are_refused(tmp_path):
+    """Detectron2's key: of the command line and of a file; --output goes before the file's."""
+
+    def taken(output, opts, text=""):
+        file = tmp_path / "c.yaml"
+        file.write_text(text, encoding="utf-8")
+        args = argparse.Namespace(output=output)
+        training_command.take_output(args, training_command.read_config(str(file), opts))
+        return args.output
+
+    assert taken(None, []) is None
+    assert taken(None, ["OUTPUT_DIR", "a"]) == "a"
+    assert taken(None, [], "OUTPUT_DIR: b\n") == "b"
+    assert taken("c", [], "OUTPUT_DIR: b\n") == "c"
+    assert taken("a", ["OUTPUT_DIR", "a/"]) == "a"
+    with pytest.raises(ConfigError, match="--output is a, and OUTPUT_DIR b"):
+        taken("a", ["OUTPUT_DIR", "b"])
+    with pytest.raises(ConfigError, match="the name of a folder"):
+        taken(None, ["OUTPUT_DIR", " "])

@@ -331,7 +331,7 @@ def test_a_modern_schedule_that_is_not_in_the_zoo_has_the_zoos_epochs(protocol):
 # -- pretraining --------------------------------------------------------------------------------
 
 OFF = ("PRETRAIN.LABEL_SMOOTHING", "PRETRAIN.MIXUP_ALPHA", "PRETRAIN.CUTMIX_ALPHA",
-       "PRETRAIN.EMA_DECAY", "PRETRAIN.WARMUP_UNTIL_ERROR")  # fmt: skip
+       "SOLVER.EMA_DECAY", "PRETRAIN.WARMUP_UNTIL_ERROR")  # fmt: skip
 IMAGENET: dict[str, Any] = {
     # paper, 3.4: side uniform in [256, 480], crop of 224 or its mirror, AlexNet's colours.
     "PRETRAIN.TRAIN": "imagenet_train",
@@ -410,8 +410,8 @@ MODERN: dict[str, Any] = {
     "PRETRAIN.LABEL_SMOOTHING": 0.1,
     "PRETRAIN.MIXUP_ALPHA": 0.2,
     "PRETRAIN.CUTMIX_ALPHA": 1.0,
-    "PRETRAIN.EMA_DECAY": pytest.approx(1 - (1 - 0.99998) * 8 * 128 * 32 / 600, abs=1e-8),
-    "PRETRAIN.EMA_STEPS": 32,
+    "SOLVER.EMA_DECAY": pytest.approx(1 - (1 - 0.99998) * 8 * 128 * 32 / 600, abs=1e-8),
+    "SOLVER.EMA_STEPS": 32,
     "PRETRAIN.PLATEAU": "off",
     "SOLVER.IMS_PER_BATCH": 8 * 128,
     "SOLVER.BASE_LR": 0.5,

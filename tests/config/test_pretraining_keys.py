@@ -7,7 +7,8 @@ import pytest
 pytest.importorskip("detectron2")
 
 from resdet.config import check_reference_batch, resolve
-from resdet.config.pretraining_keys import ONLY_WITH, settle
+from resdet.config.dependent_keys import ONLY_WITH
+from resdet.config.pretraining_keys import settle
 from resdet.errors import ConfigError
 
 PLATEAU = ["PRETRAIN.PLATEAU", "val"]
@@ -76,24 +77,26 @@ def test_one_image_a_process_is_not_mixed() -> None:
 
 @pytest.mark.parametrize("key", ONLY_WITH)
 def test_a_key_that_does_nothing_without_another_is_refused(key: str) -> None:
+    value = "True" if key == "TEST.VALIDATION_LOSS" else "17"
     with pytest.raises(
         ConfigError, match=f"{key} is read with {ONLY_WITH[key]} alone, which is off"
     ):
-        settled(key, "17")
-    on = {"PRETRAIN.PLATEAU": "train", "PRETRAIN.EMA_DECAY": "0.9"}[ONLY_WITH[key]]
-    settled(key, "17", ONLY_WITH[key], on)
+        settled(key, value)
+    on = {"PRETRAIN.PLATEAU": "train", "SOLVER.EMA_DECAY": "0.9", "TEST.EVAL_PERIOD": "5",
+          "TEST.BEST_METRIC": "top1_error"}[ONLY_WITH[key]]  # fmt: skip
+    settled(key, value, ONLY_WITH[key], on)
 
 
 def test_the_linear_rule_scales_periods_and_the_averages_share_with_the_batch() -> None:
     """Twice the batch: half the steps between measurements, twice the share of new weights."""
     config = resolve(None, [
         "SOLVER.REFERENCE_BATCH", "256", "SOLVER.IMS_PER_BATCH", "512", "SOLVER.BASE_LR", "0.1",
-        "SOLVER.SCALE_LR", "linear", *PLATEAU, "PRETRAIN.EMA_DECAY", "0.99",
+        "SOLVER.SCALE_LR", "linear", *PLATEAU, "SOLVER.EMA_DECAY", "0.99",
     ])  # fmt: skip
     # What the command line states stays; of a file it is scaled.
     config.stated = {"PRETRAIN.PLATEAU": "command line"}
     check_reference_batch(config)
     recipe = config.cfg.PRETRAIN
     assert recipe.PLATEAU_PERIOD == 2500
-    assert pytest.approx(0.98) == recipe.EMA_DECAY
+    assert pytest.approx(0.98) == config.cfg.SOLVER.EMA_DECAY
     assert pytest.approx(0.2) == config.cfg.SOLVER.BASE_LR

@@ -191,3 +191,45 @@ def test_the_first_set_is_meant_where_none_is_named():
             TEST=SimpleNamespace(BEST_METRIC=stated, EVAL_PERIOD=5, EVAL_IMAGES=0)
         )
         assert metric_of(cfg, measured) == expected
+
+
+# -- TEST.EARLY_STOP -----------------------------------------------------------------------------
+
+
+def with_patience(best, patience):
+    best.hook.patience = patience
+    return best
+
+
+@pytest.mark.parametrize(("patience", "end"), [(0, 30), (1, 10), (2, 25), (3, 30)])
+def test_a_training_ends_after_so_many_evaluations_without_a_better_one(
+    whole, tmp_path, patience, end
+):
+    """By hand from VALUES: NaN after 10 steps is no better; after 20 and 25 none is above 5."""
+    best = with_patience(Best(tmp_path / "r"), patience).train()
+    assert best.loop.iter == end and best.measured[-1] == min(end, 25)
+    assert same(best.loop.model.state_dict(), state_after(end, tmp_path / "plain"))
+    how = best.loop.how_it_ended()
+    assert how == {"steps": end, "ended_by": "TEST.EARLY_STOP" if end < 30 else None}
+    assert load(newest(best.run.checkpoints))["iteration"] == end
+
+
+@pytest.mark.parametrize("killed_at", [12, 22, 24])
+def test_a_resume_ends_where_one_go_would(tmp_path, killed_at):
+    one = with_patience(Best(tmp_path / "one"), 2).train()
+    first = with_patience(Best(tmp_path / "two"), 2)
+    with pytest.raises(RuntimeError):
+        first.train(Killed(killed_at))
+    again = with_patience(Best(first.run.path), 2).resume()
+    assert again.loop.iter == one.loop.iter == 25
+    assert same(again.loop.model.state_dict(), one.loop.model.state_dict())
+
+
+def test_a_resume_of_a_training_that_has_ended_takes_no_step_and_with_more_patience_some(tmp_path):
+    ended = with_patience(Best(tmp_path / "r"), 2).train()
+    again = with_patience(Best(ended.run.path), 2).resume()
+    assert again.loop.iter == 25 and again.measured == []
+    assert same(again.loop.model.state_dict(), ended.loop.model.state_dict())
+    longer = with_patience(Best(ended.run.path), 3).resume()
+    assert longer.loop.iter == 30
+    assert same(longer.loop.model.state_dict(), state_after(30, tmp_path / "plain"))

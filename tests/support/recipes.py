@@ -37,7 +37,7 @@ PLATEAU: dict[str, Any] = {
     "SOLVER.GAMMA": 0.5,
 }
 MIXING: dict[str, Any] = {"PRETRAIN.MIXUP_ALPHA": 0.2, "PRETRAIN.CUTMIX_ALPHA": 1.0}
-AVERAGE: dict[str, Any] = {"PRETRAIN.EMA_DECAY": 0.8, "PRETRAIN.EMA_STEPS": 2}
+AVERAGE: dict[str, Any] = {"SOLVER.EMA_DECAY": 0.8, "SOLVER.EMA_STEPS": 2}
 # A net whose output for an image does not depend on the others of its batch, nor on chance.
 ALONE: dict[str, Any] = {
     "MODEL.NET.NAME": "vgg11",

@@ -26,6 +26,7 @@ from torch import nn
 
 from resdet import nets
 from resdet.engine.parallel import gathered
+from resdet.engine.solver.optimizers import copies_in_checkpoint
 from resdet.engine.start_checks import size_in_words, weight_bytes
 
 # Steps that are left out, and steps that are measured.
@@ -83,8 +84,6 @@ class Plan:
             scored = every * (1 + (steps // period if period else 0))
             if cfg.PRETRAIN.PLATEAU == "val":
                 scored += val * (steps // cfg.PRETRAIN.PLATEAU_PERIOD)
-        # A checkpoint has the weights, their momentum and their average.
-        copies = 3 if cfg.PRETRAIN.EMA_DECAY > 0 else 2
         return cls(
             steps=steps,
             batch=cfg.SOLVER.IMS_PER_BATCH,
@@ -95,7 +94,7 @@ class Plan:
             statistics_images=_statistics_images(cfg, images),
             parameters=nets.parameters(net),
             multiply_adds=nets.multiply_adds(net, cfg.PRETRAIN.CROP),
-            checkpoint_bytes=copies * weight_bytes(net),
+            checkpoint_bytes=copies_in_checkpoint(cfg) * weight_bytes(net),
             checkpoints=max(cfg.ENGINE.KEEP_CHECKPOINTS, 2),
             rate=cfg.SOLVER.BASE_LR,
             rate_rule=_rate_rule(cfg.SOLVER),

@@ -42,7 +42,7 @@ def test_the_plan_of_a_whole_imagenet_training():
 
 
 def test_an_average_of_the_weights_is_in_a_checkpoint():
-    one, more = plan_of(), plan_of("PRETRAIN.EMA_DECAY", "0.9")
+    one, more = plan_of(), plan_of("SOLVER.EMA_DECAY", "0.9")
     assert 2 * more.checkpoint_bytes == 3 * one.checkpoint_bytes
 
 

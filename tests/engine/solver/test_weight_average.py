@@ -7,7 +7,7 @@ import torch
 
 pytest.importorskip("detectron2")
 
-from resdet.pretrain.recipe.weight_average import WeightAverage, average_of
+from resdet.engine.solver.weight_average import WeightAverage, average_of
 
 
 def net_with(value):

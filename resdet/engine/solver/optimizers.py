@@ -1,0 +1,85 @@
+"""The optimizer of both trainers: Detectron2's SGD, or AdamW, with rates that fall with depth.
+
+SOLVER.OPTIMIZER SGD and SOLVER.LAYER_DECAY 1 are Detectron2's `build_optimizer` itself. With a
+decay d the rate of a stage that has n stages of the net above it is d^(n + 1) times BASE_LR; what
+is not the net's own (RPN, predictors, a pyramid, a classifier's last layer) keeps BASE_LR. (Clark
+et al. 2020, ELECTRA, appendix A, by layers; ConvNeXt's and BEiT's recipes by groups of blocks.)
+
+Not for: the schedule of the rate, or torch's fused step (`resdet.engine.speed`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+from detectron2.solver import build_optimizer as stock_optimizer
+from detectron2.solver.build import get_default_optimizer_params, maybe_add_gradient_clipping
+from torch import nn
+
+ADAMW = "AdamW"
+
+
+def build_optimizer(
+    cfg: Any, model: nn.Module, stages: Sequence[nn.Module]
+) -> torch.optim.Optimizer:
+    """The optimizer over all parameters that need a gradient.
+
+    Args:
+        stages: of the net in `model`, from the images on; none may share a parameter.
+    """
+    solver = cfg.SOLVER
+    if solver.OPTIMIZER == "SGD" and solver.LAYER_DECAY == 1:
+        return stock_optimizer(cfg, model)
+    groups = get_default_optimizer_params(
+        model,
+        base_lr=solver.BASE_LR,
+        weight_decay_norm=solver.WEIGHT_DECAY_NORM,
+        bias_lr_factor=solver.BIAS_LR_FACTOR,
+        weight_decay_bias=solver.WEIGHT_DECAY_BIAS,
+    )
+    groups = _by_factor(groups, rate_factors(stages, solver.LAYER_DECAY))
+    if solver.OPTIMIZER == ADAMW:
+        return maybe_add_gradient_clipping(cfg, torch.optim.AdamW)(
+            groups, lr=solver.BASE_LR, weight_decay=solver.WEIGHT_DECAY
+        )
+    return maybe_add_gradient_clipping(cfg, torch.optim.SGD)(
+        groups,
+        lr=solver.BASE_LR,
+        momentum=solver.MOMENTUM,
+        nesterov=solver.NESTEROV,
+        weight_decay=solver.WEIGHT_DECAY,
+    )
+
+
+def copies_in_checkpoint(cfg: Any) -> int:
+    """Numbers as many as the weights: these, one or two moments, and their average."""
+    return 2 + (cfg.SOLVER.OPTIMIZER == ADAMW) + (cfg.SOLVER.EMA_DECAY > 0)
+
+
+def rate_factors(stages: Sequence[nn.Module], decay: float) -> dict[nn.Parameter, float]:
+    """What BASE_LR is multiplied by, of the parameters of stages; those of others have 1.
+
+    Stages without parameters (dropout, pooling) do not count.
+    """
+    layers = [parameters for stage in stages if (parameters := list(stage.parameters()))]
+    return {
+        parameter: decay**above
+        for above, parameters in enumerate(reversed(layers), start=1)
+        for parameter in parameters
+    }
+
+
+def _by_factor(
+    groups: Sequence[Mapping[str, Any]], factors: Mapping[nn.Parameter, float]
+) -> list[dict[str, Any]]:
+    """Each group parted by the factors on its rate, the highest first: the first group's rate is
+    what the log shows."""
+    parted: dict[tuple[float, int], dict[str, Any]] = {}
+    for number, group in enumerate(groups):
+        for parameter in group["params"]:
+            factor = factors.get(parameter, 1.0)
+            new = {**group, "params": [], "lr": group["lr"] * factor}
+            parted.setdefault((-factor, number), new)["params"].append(parameter)
+    return [parted[key] for key in sorted(parted)]
