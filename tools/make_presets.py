@@ -1,8 +1,8 @@
 """Writes the presets in configs/ from their record; `--check` names those that differ from it.
 
-Made: the leaves at the top, in stated/, modern/, adamw/, fpn/ and dc5/, and those of pretrain/.
-Their bases (configs/base, pretrain/base_*) and the demo's are written by hand. A file is replaced
-whole or not at all, and only where its text changes.
+Made: the leaves at the top, in stated/, alternating/, modern/, adamw/, fpn/ and dc5/, and those of
+pretrain/. Their bases (configs/base, pretrain/base_*) and the demo's are written by hand. A file is
+replaced whole or not at all, and only where its text changes.
 
     python tools/make_presets.py [--check]
 
@@ -97,7 +97,7 @@ def detector(recipe: Recipe, data: str, net: str) -> str:
 
 def papers_numbers(recipe: Recipe, data: str, net: str) -> list[Published]:
     """The papers' number for this net, trained on the sets of the preset's base."""
-    if recipe.base not in ("paper", "stated"):
+    if recipe.base not in ("paper", "stated", "alternating"):
         return []
     sets = DATA_SETS[data]
     rows = published(

@@ -132,6 +132,13 @@ RECIPES = (
         data=("coco",),
     ),
     Recipe(
+        folder="alternating",
+        base="alternating",
+        recipe="the paper's recipe in its four alternating steps",
+        differs="box targets by fixed deviations, images mirrored half of the time",
+        nets=("r50", "r101", "vgg16"),
+    ),
+    Recipe(
         folder="modern",
         base="modern",
         recipe=STOCK,

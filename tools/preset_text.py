@@ -32,11 +32,25 @@ def resolved_of(base: str, leaf: str) -> dict[str, Any]:
 
 def trains(keys: Mapping[str, Any], sets: Sequence[str]) -> list[str]:
     """Data and schedule, as the loop has them."""
-    return [
+    lines = [
         f"{' + '.join(sets)};",
         f"{keys['SOLVER.MAX_ITER']:,} steps of {keys['SOLVER.IMS_PER_BATCH']} images at "
         f"{keys['SOLVER.BASE_LR']:g}, {_falls(keys)}; {_warm_up(keys)};",
     ]
+    if keys["SOLVER.SCHEME"] == "joint":
+        return lines
+    rpn = {
+        **keys,
+        **{f"SOLVER.{name}": keys[f"SOLVER.RPN.{name}"] or keys[f"SOLVER.{name}"]
+           for name in ("MAX_ITER", "STEPS", "BASE_LR", "IMS_PER_BATCH")},
+    }  # fmt: skip
+    images = rpn["SOLVER.IMS_PER_BATCH"]
+    of_rpn = (
+        f"RPN {rpn['SOLVER.MAX_ITER']:,} steps of {images} image{'s' if images > 1 else ''} at "
+        f"{rpn['SOLVER.BASE_LR']:g}, {_falls(rpn)}, twice;"
+    )
+    of_fast = f"Fast R-CNN {lines[1].partition(';')[0]}, twice; {_warm_up(keys)};"
+    return [lines[0], of_rpn, of_fast]
 
 
 def _falls(keys: Mapping[str, Any]) -> str:

@@ -17,6 +17,7 @@ from resdet.cli import training_command
 from resdet.cli.arguments import train_det as add_arguments  # noqa: F401 as all commands have
 from resdet.cli.evaluate.detections import coco_table, voc_table
 from resdet.cli.evaluate.ilsvrc import det_table
+from resdet.cli.evaluate.proposals import recall_picture, recall_table
 from resdet.config import (
     Config,
     data_options,
@@ -29,8 +30,11 @@ from resdet.data import DataOptions, DetectionSet, catalog
 from resdet.data.images.reader import ImageReader
 from resdet.data.serialized import SerializedList
 from resdet.detect import expected_results, from_run
+from resdet.detect.alternating.four_steps import AlternatingTraining
+from resdet.detect.alternating.step_configs import shared_stages
 from resdet.detect.architecture import derived_keys
 from resdet.detect.architecture.model import build_faults_as_pages, fill_from_weights_and_net
+from resdet.detect.curve_numbers import SetResult
 from resdet.detect.partial_results import Policy
 from resdet.detect.trainer import DetectorTraining
 from resdet.engine import processes
@@ -40,10 +44,10 @@ from resdet.errors import (
     ConfigError,
     RunError,
 )
-from resdet.evaluation.inputs.result_folder import FolderResult
+from resdet.evaluation.proposals.recall import ProposalRecall
 from resdet.printable import show
 from resdet.run import layout
-from resdet.run.folder import Run
+from resdet.run.folder import Run, write_text
 from resdet.weights import Card
 from resdet.weights.origins.identify import is_detectron2_detector
 from resdet.weights.resolve import WeightFile
@@ -133,16 +137,25 @@ def _main(args: argparse.Namespace) -> int:
             run.update(leak=leak)
         if source:
             training_command.record_best(run, source, config)
-        with build_faults_as_pages(config):
-            training = DetectorTraining(cfg, run, train_sets, test_sets, ImageReader(options))
-        _fill(training, start, run, args)
+        reader = ImageReader(options)
+        is_decided = "DATALOADER.FILTER_EMPTY_ANNOTATIONS" in config.stated
+        if not args.eval_only and cfg.SOLVER.SCHEME == "alternating":
+            steps = _steps(config, run, train_sets, reader, start, args)
+            tensors = steps.train(resuming=args.resume, may_leave_out_many=is_decided)
+            with build_faults_as_pages(config):
+                training = DetectorTraining(cfg, run, train_sets, test_sets, reader)
+            training.take_trained(tensors, samples=steps.samples, seconds=steps.seconds)
+        else:
+            with build_faults_as_pages(config):
+                training = DetectorTraining(cfg, run, train_sets, test_sets, reader)
+            _fill(training, start, run, args)
         del start  # The model has its tensors; a training need not hold them twice.
         policy = Policy(resuming=args.resume, refuses_others=args.eval_only)
         if args.eval_only:
             numbers = training.evaluate(policy)
         else:
-            is_decided = "DATALOADER.FILTER_EMPTY_ANNOTATIONS" in config.stated
-            training.train(resuming=args.resume, may_leave_out_many=is_decided)
+            if cfg.SOLVER.SCHEME == "joint":
+                training.train(resuming=args.resume, may_leave_out_many=is_decided)
             with lost_images_stop():
                 numbers = training.evaluate(policy)
         training.finish(numbers)
@@ -175,13 +188,17 @@ def _refuse_unread_sampling(cfg: Any, *, eval_only: bool) -> None:
 
 
 def _print_numbers(
-    run: Run, sets: Sequence[DetectionSet], numbers: Mapping[str, FolderResult | None]
+    run: Run, sets: Sequence[DetectionSet], numbers: Mapping[str, SetResult | None]
 ) -> None:
     for data in sets:
         result = numbers[data.name]
         show(f"\n{data.name}")
         if result is None:
             show(_next_step(run, data))
+            continue
+        if isinstance(result, ProposalRecall):
+            show(recall_table(result))
+            write_text(run.results(data.name) / layout.RECALL_PICTURE, recall_picture(result))
             continue
         if result.ilsvrc:
             show("\n".join(det_table(result.ilsvrc, data.classes)))
@@ -378,6 +395,37 @@ def _fill(
         logger.warning(FROM_SCRATCH_NOTICE.format(net=cfg.MODEL.NET.NAME))
     if start.card is not None and comm.is_main_process():
         run.write(layout.CARD, start.card.to_dict())
+
+
+def _steps(
+    config: Config,
+    run: Run,
+    train_sets: Sequence[DetectionSet],
+    reader: ImageReader,
+    start: _StartingPoint,
+    args: argparse.Namespace,
+) -> AlternatingTraining:
+    """The four steps of SOLVER.SCHEME alternating.
+
+    Raises:
+        ConfigError: MODEL.WEIGHTS is a whole detector.
+    """
+    cfg = config.cfg
+    if start.detector:
+        raise ConfigError(
+            f"SOLVER.SCHEME is alternating, and {start.detector} holds a whole detector: steps 1 "
+            "and 2 each begin with a classifier. Give a classifier, or set SOLVER.SCHEME joint."
+        )
+    if start.card is not None and comm.is_main_process():
+        run.write(layout.CARD, start.card.to_dict())
+
+    def fill(training: DetectorTraining) -> None:
+        if start.card is None:
+            logger.warning(FROM_SCRATCH_NOTICE.format(net=cfg.MODEL.NET.NAME))
+        else:
+            training.load_backbone(start.tensors, cfg.MODEL.WEIGHTS)
+
+    return AlternatingTraining(cfg, run, train_sets, reader, fill, shared_stages(cfg))
 
 
 def explain(config: Config, card: Card | None) -> str:

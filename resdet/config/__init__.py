@@ -1,10 +1,12 @@
 """Config files and keys on top of Detectron2's config.
 
 keys            every key of ours: its meaning, its values, and what "off" is
+paper_keys      those of the paper's experiments beyond its baseline
 config_file     a YAML file, strictly read, with file and line of every key
 dependent_keys  keys that are read with another one alone
 ranges          what values a key may have
 detectron2_keys what becomes of each key of Detectron2
+training_schemes  what SOLVER.SCHEME goes with
 config          file and command line to one config; what was stated and what was derived
 presets         the config files that come with resdet, by name; needs no package
 

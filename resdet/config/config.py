@@ -24,8 +24,16 @@ from detectron2.config import get_cfg as get_detectron2_cfg
 
 from resdet.config import leaves, ranges
 from resdet.config.config_file import parse_text, read_file
-from resdet.config.detectron2_keys import DETECTOR, META_ARCHITECTURES, READ, REFUSED, fate_of
+from resdet.config.detectron2_keys import (
+    DETECTOR,
+    META_ARCHITECTURES,
+    READ,
+    REFUSED,
+    RPN_ALONE,
+    fate_of,
+)
 from resdet.config.keys import ALLOWED, COUNTS, ONLY_OF, add_keys
+from resdet.config.training_schemes import of_schemes, scaled_rpn_schedule
 from resdet.errors import ConfigError, first_few
 from resdet.nets.families import family_of
 
@@ -132,7 +140,8 @@ def _check_values(config: Config) -> None:
         for key, value, expected in ranges.faults(config.cfg, get_key)
     ]
     faults += _other_architecture(config) or [
-        f"{n.text} {n.fix}" for n in unread(config) if not n.is_stock
+        *(f"{n.text} {n.fix}" for n in unread(config) if not n.is_stock),
+        *of_schemes(config.cfg, config.stated),
     ]
     if faults:
         raise ConfigError(first_few(faults, indent=""))
@@ -141,7 +150,7 @@ def _check_values(config: Config) -> None:
 def _other_architecture(config: Config) -> list[str]:
     """A fault where the config is of no Faster R-CNN. Its other keys need no second one."""
     key, architecture = "MODEL.META_ARCHITECTURE", config.cfg.MODEL.META_ARCHITECTURE
-    if architecture == DETECTOR:
+    if architecture in (DETECTOR, RPN_ALONE):
         return []
     why = META_ARCHITECTURES.get(architecture, "no detector of this name is known here")
     where = config.stated.get(key, "default")
@@ -340,6 +349,7 @@ def check_reference_batch(config: Config) -> None:
         "SOLVER.STEPS": tuple(round(s / factor) for s in solver.STEPS),
         "SOLVER.WARMUP_ITERS": round(solver.WARMUP_ITERS / factor),
     }
+    scaled |= scaled_rpn_schedule(config.cfg, factor)
     if config.cfg.PRETRAIN.PLATEAU != "off":
         period = config.cfg.PRETRAIN.PLATEAU_PERIOD
         scaled["PRETRAIN.PLATEAU_PERIOD"] = max(1, round(period / factor))

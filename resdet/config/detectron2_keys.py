@@ -33,12 +33,6 @@ FATES: dict[str, Fate] = {
     "MODEL.KEYPOINT_ON": Fate(
         REFUSED, "keypoints are not trained here; without them this detector trains its boxes alone"
     ),
-    "MODEL.LOAD_PROPOSALS": Fate(
-        REFUSED,
-        "proposal files are pickles, which run what is in them; a Faster R-CNN makes its own",
-    ),
-    "DATASETS.PROPOSAL_FILES_TRAIN": Fate(REFUSED, "as MODEL.LOAD_PROPOSALS"),
-    "DATASETS.PROPOSAL_FILES_TEST": Fate(REFUSED, "as MODEL.LOAD_PROPOSALS"),
     "TEST.AUG.ENABLED": Fate(REFUSED, f"testing at several scales is {_LATER}"),
     "TEST.PRECISE_BN.ENABLED": Fate(
         REFUSED, "a classifier's statistics are recomputed with PRETRAIN.BN_IMAGES"
@@ -55,8 +49,6 @@ FATES: dict[str, Fate] = {
     "TEST.KEYPOINT_OKS_SIGMAS": Fate(NONE, "only for keypoints"),
     "INPUT.CROP.": Fate(NONE, "only with INPUT.CROP.ENABLED"),
     "DATALOADER.REPEAT_THRESHOLD": Fate(NONE, "only for a sampler by class"),
-    "DATASETS.PRECOMPUTED_PROPOSAL_TOPK_TRAIN": Fate(NONE, "only for proposal files"),
-    "DATASETS.PRECOMPUTED_PROPOSAL_TOPK_TEST": Fate(NONE, "only for proposal files"),
     "MODEL.ROI_KEYPOINT_HEAD.": Fate(NONE, "only for keypoints"),
     "MODEL.SEM_SEG_HEAD.": Fate(NONE, "only for semantic segmentation"),
     "MODEL.PANOPTIC_FPN.": Fate(NONE, "only for panoptic segmentation"),
@@ -64,8 +56,8 @@ FATES: dict[str, Fate] = {
 }
 
 
-# MODEL.META_ARCHITECTURE: the detector here, and what the others are.
-DETECTOR = "GeneralizedRCNN"
+# MODEL.META_ARCHITECTURE: the detectors here (the second is an RPN alone), and what the others are.
+DETECTOR, RPN_ALONE = "GeneralizedRCNN", "ProposalNetwork"
 _OTHERS_TOOL = (
     "Train it with Detectron2's own tools/train_net.py, and score its results file with resdet "
     "evaluate coco"
@@ -73,9 +65,6 @@ _OTHERS_TOOL = (
 META_ARCHITECTURES = {
     "RetinaNet": f"RetinaNet, a detector without regions, is {_LATER}. {_OTHERS_TOOL}",
     "FCOS": f"FCOS, a detector without regions, is {_LATER}. {_OTHERS_TOOL}",
-    "ProposalNetwork": "an RPN alone gives proposals without classes, which have no AP. The Faster "
-    "R-CNN of the same net has the same RPN: give --config faster_rcnn_R_50_C4_1x.yaml or "
-    "faster_rcnn_R_50_FPN_1x.yaml",
     "PanopticFPN": "panoptic segmentation is not trained here. Its boxes are those of "
     "faster_rcnn_R_50_FPN_1x.yaml",
     "SemanticSegmentor": "semantic segmentation has no boxes",
@@ -108,6 +97,11 @@ _MASK_POOLING = tuple(
     f"MODEL.ROI_MASK_HEAD.{name}"
     for name in ("POOLER_RESOLUTION", "POOLER_SAMPLING_RATIO", "POOLER_TYPE")
 )
+_OF_REGIONS = tuple(
+    f"MODEL.ROI_HEADS.{name}"
+    for name in ("BATCH_SIZE_PER_IMAGE", "IOU_LABELS", "IOU_THRESHOLDS", "NMS_THRESH_TEST",
+                 "POSITIVE_FRACTION", "PROPOSAL_APPEND_GT", "SCORE_THRESH_TEST")
+)  # fmt: skip
 _CLIPPING = tuple(
     f"SOLVER.CLIP_GRADIENTS.{name}" for name in ("CLIP_TYPE", "CLIP_VALUE", "NORM_TYPE")
 )
@@ -195,6 +189,27 @@ CONDITIONS = (
         lambda cfg: cfg.SOLVER.CLIP_GRADIENTS.ENABLED,
         "only with SOLVER.CLIP_GRADIENTS.ENABLED True",
     ),
+    Condition(
+        (
+            "DATASETS.PROPOSAL_FILES_TRAIN",
+            "DATASETS.PROPOSAL_FILES_TEST",
+            "DATASETS.PRECOMPUTED_PROPOSAL_TOPK_TRAIN",
+            "DATASETS.PRECOMPUTED_PROPOSAL_TOPK_TEST",
+        ),
+        lambda cfg: cfg.MODEL.LOAD_PROPOSALS,
+        "only with MODEL.LOAD_PROPOSALS True",
+    ),
+    Condition(
+        # NAME and IN_FEATURES decide which of the net's maps an RPN takes.
+        (*_OF_REGIONS, "MODEL.MASK_ON", "MODEL.ROI_BOX_HEAD.", "MODEL.ROI_BOX_CASCADE_HEAD."),
+        lambda cfg: cfg.MODEL.META_ARCHITECTURE != RPN_ALONE,
+        "only with region heads: MODEL.META_ARCHITECTURE ProposalNetwork has none",
+    ),
+    Condition(
+        ("MODEL.RPN.", "MODEL.ANCHOR_GENERATOR."),
+        lambda cfg: not cfg.MODEL.LOAD_PROPOSALS,
+        "only with an RPN: MODEL.LOAD_PROPOSALS True has none",
+    ),
 )
 
 
@@ -223,11 +238,11 @@ def fate_of(key: str, cfg: Any = None) -> Fate:
     fits = [name for name in FATES if _fits(name, key)]
     if fits:
         return FATES[max(fits, key=len)]
-    for condition in CONDITIONS:
-        if any(_fits(name, key) for name in condition.keys):
-            holds = cfg is None or condition.holds(cfg)
-            return Fate(READ if holds else NONE, condition.note)
-    return Fate(READ)
+    mine = [c for c in CONDITIONS if any(_fits(name, key) for name in c.keys)]
+    for condition in mine if cfg is not None else ():
+        if not condition.holds(cfg):
+            return Fate(NONE, condition.note)
+    return Fate(READ, mine[0].note if mine else "")
 
 
 def _fits(name: str, key: str) -> bool:

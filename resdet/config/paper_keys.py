@@ -11,6 +11,7 @@ from detectron2.config import CfgNode
 def add_paper_keys(cfg: CfgNode) -> None:
     """The keys, all off."""
     _add_improvement_keys(cfg)
+    _add_scheme_keys(cfg)
 
 
 def _add_improvement_keys(cfg: CfgNode) -> None:
@@ -19,3 +20,21 @@ def _add_improvement_keys(cfg: CfgNode) -> None:
     # their regressed boxes, both rounds go through NMS together, boxes that it keeps move to the
     # weighted mean of those that overlap them. "off" or "on".
     cfg.TEST.BOX_REFINEMENT = "off"
+
+
+def _add_scheme_keys(cfg: CfgNode) -> None:
+    """Alternating training."""
+    # How RPN and region heads come to share a net. "joint" = off: trained together, as Detectron2
+    # and py-faster-rcnn's end2end. "alternating": Ren et al.'s four steps, RPN and Fast R-CNN in
+    # turn; SOLVER.MAX_ITER, STEPS, BASE_LR and IMS_PER_BATCH are those of each Fast R-CNN step.
+    cfg.SOLVER.SCHEME = "joint"
+    # The schedule of each RPN step of SOLVER.SCHEME alternating, where it is another one.
+    rpn = cfg.SOLVER.RPN = CfgNode()
+    # Steps of an RPN step; 0 = off: SOLVER.MAX_ITER, with SOLVER.STEPS.
+    rpn.MAX_ITER = 0
+    # Where its rate falls; read with SOLVER.RPN.MAX_ITER above 0 alone. () = off: nowhere.
+    rpn.STEPS = ()
+    # Its rate; 0 = off: SOLVER.BASE_LR.
+    rpn.BASE_LR = 0.0
+    # Its images a step; 0 = off: SOLVER.IMS_PER_BATCH.
+    rpn.IMS_PER_BATCH = 0

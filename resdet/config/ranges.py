@@ -76,7 +76,8 @@ def _one_of(*words: Any) -> tuple[Check, str]:
 
 
 # What TEST.BEST_METRIC may name, of any set.
-BEST_METRICS = ("AP", "AP50", "segm_AP", "segm_AP50", "mAP", "top1_error", "top5_error")
+BEST_METRICS = ("AP", "AP50", "segm_AP", "segm_AP50", "mAP", "AR100", "AR1000", "top1_error",
+                "top5_error")  # fmt: skip
 # torch's threads take memory each; more than these help nobody.
 MOST_THREADS = 4 * (os.cpu_count() or 1)
 _NATURAL = (_number(0), "0 or more")
@@ -198,6 +199,10 @@ RANGES: dict[str, tuple[Check, str]] = {
     "SOLVER.IMS_PER_BATCH": _BATCH,
     "SOLVER.BASE_LR": (_number(0, 1e6), "0 or more"),
     "SOLVER.MAX_ITER": _POSITIVE,
+    "SOLVER.RPN.IMS_PER_BATCH": (_number(0, MOST_IMAGES), f"0 to {MOST_IMAGES:,}"),
+    "SOLVER.RPN.BASE_LR": (_number(0, 1e6), "0 or more"),
+    "SOLVER.RPN.MAX_ITER": _NATURAL,
+    "SOLVER.RPN.STEPS": (_falling_rate_steps, "steps of 0 or more, rising"),
     "SOLVER.STEPS": (_falling_rate_steps, "steps of 0 or more, rising"),
     "SOLVER.GAMMA": (_number(0, 1e6), "0 or more"),
     "SOLVER.MOMENTUM": _BELOW_1,
@@ -216,6 +221,8 @@ RANGES: dict[str, tuple[Check, str]] = {
         lambda v: v is None or (_is_number(v) and 0 <= v <= 1e6),
         "None (WEIGHT_DECAY) or 0 to 1e6",
     ),
+    "DATASETS.PRECOMPUTED_PROPOSAL_TOPK_TRAIN": _POSITIVE,
+    "DATASETS.PRECOMPUTED_PROPOSAL_TOPK_TEST": _POSITIVE,
     "DATALOADER.NUM_WORKERS": (_number(0, 1024), "0 to 1,024"),
     "DATASETS.ILSVRC_PER_CLASS": _NATURAL,
     "DATASETS.CLIP_BOXES": (_number(0, 1e6), "0 or more pixels"),
@@ -273,9 +280,12 @@ def faults(cfg: CfgNode, get: Callable[[CfgNode, str], Any]) -> Iterator[tuple[s
                 labels,
                 f"{len(steps) + 1}, one more than {part}.IOU_THRESHOLDS",
             )
-    for key in ("DATASETS.TRAIN", "DATASETS.TEST"):
+    for key, what in (("DATASETS.TRAIN", "names of data sets"),
+                      ("DATASETS.TEST", "names of data sets"),
+                      ("DATASETS.PROPOSAL_FILES_TRAIN", "paths of files"),
+                      ("DATASETS.PROPOSAL_FILES_TEST", "paths of files")):  # fmt: skip
         if not all(isinstance(name, str) and name for name in get(cfg, key)):
-            yield key, get(cfg, key), "names of data sets"
+            yield key, get(cfg, key), what
 
 
 def schedulers() -> tuple[str, ...]:

@@ -11,9 +11,10 @@ from collections.abc import Mapping, Sequence
 from numbers import Real
 from typing import Any
 
+from resdet.detect.curve_numbers import SetResult
 from resdet.errors import CheckFailed, ConfigError
 from resdet.evaluation.coco.coco_evaluation import NUMBERS
-from resdet.evaluation.inputs.result_folder import FolderResult
+from resdet.evaluation.proposals.recall import ProposalRecall
 
 KEY = "TEST.EXPECTED_RESULTS"
 
@@ -44,7 +45,7 @@ def check_form(rows: Sequence[Any], test_sets: Sequence[str], *, masks: bool = F
             )
 
 
-def compare_with(rows: Sequence[Any], results: Mapping[str, FolderResult | None]) -> None:
+def compare_with(rows: Sequence[Any], results: Mapping[str, SetResult | None]) -> None:
     """Holds the results of the one test set against the rows.
 
     Raises:
@@ -68,9 +69,9 @@ def compare_with(rows: Sequence[Any], results: Mapping[str, FolderResult | None]
         raise CheckFailed(f"{KEY}: {'; '.join(faults)}.")
 
 
-def _percent(result: FolderResult | None) -> dict[str, float | None]:
+def _percent(result: SetResult | None) -> dict[str, float | None]:
     """COCO's numbers; of a VOC set Detectron2's AP50, by the set's own rule."""
-    if result is None:
+    if result is None or isinstance(result, ProposalRecall):
         return {}
     if result.voc is not None:
         value = result.voc.primary.mean_ap
@@ -79,7 +80,7 @@ def _percent(result: FolderResult | None) -> dict[str, float | None]:
     return {name: None if v is None else 100.0 * v for name, v in result.coco.numbers.items()}
 
 
-def _percent_of_masks(result: FolderResult | None) -> dict[str, float | None]:
-    if result is None or result.segm is None:
+def _percent_of_masks(result: SetResult | None) -> dict[str, float | None]:
+    if result is None or isinstance(result, ProposalRecall) or result.segm is None:
         return {}
     return {name: None if v is None else 100.0 * v for name, v in result.segm.numbers.items()}

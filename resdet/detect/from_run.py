@@ -26,7 +26,12 @@ from resdet.config import Config, data_options, get_key, presets, resolve
 from resdet.data import DataOptions
 from resdet.data.images.reader import ImageReader
 from resdet.detect import starting_weights
-from resdet.detect.architecture.model import build_faults_as_pages, fill_from_weights_and_net
+from resdet.detect.architecture.model import (
+    build_faults_as_pages,
+    fill_from_weights_and_net,
+    is_rpn_alone,
+    refuse_parts,
+)
 from resdet.detect.detecting_form import check_form, form_for_detecting
 from resdet.detect.fast.fast_training import speed_up
 from resdet.detect.loading import Mapper
@@ -122,7 +127,7 @@ def built_detector(
     Raises:
         RunError: no such run or file, a run of a classifier, or one without that model.
         ConfigError: a key that `resolve` refuses, a config where none belongs or none where one
-            does, or classes that nobody names.
+            does, classes that nobody names, or an RPN or Fast R-CNN alone.
         WeightsError: the file holds no detector, or not the one of the config.
     """
     run, best = _run_at(Path(source), best)
@@ -130,6 +135,7 @@ def built_detector(
         config, detector, changed = _of_file(Path(source), opts, best, config_file)
     else:
         config, detector, changed = _of_run(run, opts, best, config_file)
+    refuse_parts(config.cfg, str(source))
     with build_faults_as_pages(config):
         fill_from_weights_and_net(config, detector.card)
     classes = detector.classes or _registered_classes(config.cfg, detector.path)
@@ -148,12 +154,16 @@ def build(cfg: Any) -> nn.Module:
     """
     # One seed for all new layers (RPN, predictors).
     torch.manual_seed(cfg.SEED)
-    model: nn.Module = build_model(cfg)
+    model: Any = build_model(cfg)
+    if is_rpn_alone(cfg):
+        # Its proposals in training go nowhere; losses do not depend on how many there are.
+        model.proposal_generator.pre_nms_topk[True] = 1
     if cfg.ENGINE.FAST_TRAINING == "on":
         speed_up(model, Precision.of_config(cfg))
     check_form(model, cfg)
     watch(model)
-    return model
+    built: nn.Module = model
+    return built
 
 
 # -- which file ----------------------------------------------------------------------------

@@ -69,7 +69,11 @@ def detect(
     records = data.records if parts is None else parts.left(data.records)
     mine = records[rank::world]
     loader = Loader(
-        _Mapped(mine, mapper), num_workers, batch_size, batch_size=batch_size, collate_fn=identity
+        MappedRecords(mine, mapper),
+        num_workers,
+        batch_size,
+        batch_size=batch_size,
+        collate_fn=identity,
     )
     results: list[dict[str, Any]] = []
     visited: list[Any] = []
@@ -116,7 +120,9 @@ def detect(
     return results, visited, seconds
 
 
-class _Mapped(torch.utils.data.Dataset):
+class MappedRecords(torch.utils.data.Dataset):
+    """Records in their order, each mapped."""
+
     def __init__(self, records: Sequence[dict[str, Any]], mapper: Mapper):
         self.records = records
         self.mapper = mapper
@@ -193,15 +199,28 @@ def write_results(
     num_samples: int,
     reader: ImageReader,
 ) -> None:
-    """The result folder that `resdet.evaluation.evaluate_folder` and the report read.
-
-    A set without annotations leaves image_info.json.gz in the place of the ground truth.
-    """
+    """The result folder that `resdet.evaluation.evaluate_folder` and the report read."""
     write_json(folder / layout.COCO_RESULTS, results, indent=None)
     if "voc" in data.evaluators:
         _write_voc(folder, data, results, visited)
     if "ilsvrc" in data.evaluators:
         _write_ilsvrc(folder, data, results)
+    write_set(folder, data, visited, seconds, num_samples=num_samples, reader=reader)
+
+
+def write_set(
+    folder: Path,
+    data: DetectionSet,
+    visited: list[Any],
+    seconds: float,
+    *,
+    num_samples: int,
+    reader: ImageReader,
+) -> None:
+    """What a result folder has beside its results: the ground truth, the images, a few pictures.
+
+    A set without annotations leaves image_info.json.gz in the place of the ground truth.
+    """
     about = ground_truth(data)
     name, other = layout.GROUND_TRUTH, layout.IMAGE_INFO
     if not data.annotated:

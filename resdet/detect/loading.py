@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -17,7 +17,9 @@ from detectron2.data.detection_utils import (
     build_augmentation,
     filter_empty_instances,
     transform_instance_annotations,
+    transform_proposals,
 )
+from detectron2.structures import BoxMode
 
 from resdet import profile
 from resdet.data.images.reader import ImageReader
@@ -25,6 +27,9 @@ from resdet.data.order import Sample, SampleOrder, seed_global_generators
 from resdet.data.records import all_crowd
 from resdet.data.serialized import Chosen, SerializedList
 from resdet.engine.data_workers import Loader
+
+if TYPE_CHECKING:
+    from resdet.detect.alternating.proposal_source import ProposalSource
 
 
 class Mapper:
@@ -36,6 +41,7 @@ class Mapper:
         reader: gives RGB, uint8.
         is_train: with instances; else only the image.
         mask_format: Detectron2's INPUT.MASK_FORMAT, how masks reach the model; "": boxes alone.
+        proposals: with the boxes of this source, for Fast R-CNN alone.
     """
 
     def __init__(
@@ -46,21 +52,30 @@ class Mapper:
         reader: ImageReader,
         is_train: bool,
         mask_format: str = "",
+        proposals: ProposalSource | None = None,
     ):
         self.augmentations = T.AugmentationList(list(augmentations))
         self.image_format = image_format
         self.reader = reader
         self.is_train = is_train
         self.mask_format = mask_format
+        self.proposals = proposals
 
     @classmethod
-    def of(cls, cfg: Any, reader: ImageReader, is_train: bool) -> Mapper:
+    def of(
+        cls,
+        cfg: Any,
+        reader: ImageReader,
+        is_train: bool,
+        proposals: ProposalSource | None = None,
+    ) -> Mapper:
         return cls(
             build_augmentation(cfg, is_train),
             image_format=cfg.INPUT.FORMAT,
             reader=reader,
             is_train=is_train,
             mask_format=cfg.INPUT.MASK_FORMAT if cfg.MODEL.MASK_ON else "",
+            proposals=proposals,
         )
 
     def __call__(self, record: dict[str, Any]) -> dict[str, Any]:
@@ -88,9 +103,16 @@ class Mapper:
         given = T.AugInput(image)
         transforms = self.augmentations(given)
         record["image"] = torch.as_tensor(np.ascontiguousarray(given.image.transpose(2, 0, 1)))
+        size = given.image.shape[:2]
+        if self.proposals is not None:
+            boxes, objectness = self.proposals.of(record["image_id"])
+            record["proposal_boxes"] = boxes
+            record["proposal_objectness_logits"] = objectness
+            record["proposal_bbox_mode"] = BoxMode.XYXY_ABS
+            # In float32 throughout, as Detectron2's own mapper.
+            transform_proposals(record, size, transforms, proposal_topk=self.proposals.most)
         if not self.is_train:
             return record
-        size = given.image.shape[:2]
         objects = [
             transform_instance_annotations(
                 copy.deepcopy(a) if self.mask_format else _box_only(a), transforms, size

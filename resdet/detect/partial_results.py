@@ -113,23 +113,10 @@ class Parts(FinishedParts):
         """The parts in a folder, read by the main process and told to the others.
 
         Raises:
-            RunError: they are of something else, and the policy refuses that; states in what.
+            RunError: as `take_up`.
         """
-        before = comm.all_gather(fingerprint_in(folder) if comm.is_main_process() else None)[0]
-        differences = [] if before is None else _differences(before, fingerprint)
-        if differences and policy.resuming and policy.refuses_others:
-            raise RunError(
-                f"{folder} holds images finished with something else:\n{first_few(differences)}\n"
-                "Use the old values, or leave out --resume to begin anew."
-            )
-        earlier = Finished()
-        if comm.is_main_process():
-            if policy.resuming and before is not None and not differences:
-                earlier = _read(folder)
-            elif folder.exists():
-                logger.warning("%s: finished images of an earlier attempt are removed", folder)
-                shutil.rmtree(folder)
-            write_json(folder / layout.FINGERPRINT, dict(fingerprint))
+        goes_on = take_up(folder, fingerprint, policy)
+        earlier = _read(folder) if goes_on and comm.is_main_process() else Finished()
         # No part is written before the folder is read: this waits for the main process.
         done = comm.all_gather(earlier.images)[0]
         if policy.resuming:
@@ -165,6 +152,30 @@ class Parts(FinishedParts):
         self._new.seconds = seconds if comm.is_main_process() else 0.0
         write_json(path, vars(self._new), indent=None)
         self._new = Finished()
+
+
+def take_up(folder: Path, fingerprint: Mapping[str, Any], policy: Policy) -> bool:
+    """Whether the finished images in a folder are gone on from; else the main process removes them.
+
+    Every process calls it; the folder then has this fingerprint.
+
+    Raises:
+        RunError: they are of something else, and the policy refuses that; states in what.
+    """
+    before = comm.all_gather(fingerprint_in(folder) if comm.is_main_process() else None)[0]
+    differences = [] if before is None else _differences(before, fingerprint)
+    if differences and policy.resuming and policy.refuses_others:
+        raise RunError(
+            f"{folder} holds images finished with something else:\n{first_few(differences)}\n"
+            "Use the old values, or leave out --resume to begin anew."
+        )
+    goes_on = policy.resuming and before is not None and not differences
+    if comm.is_main_process():
+        if not goes_on and folder.exists():
+            logger.warning("%s: finished images of an earlier attempt are removed", folder)
+            shutil.rmtree(folder)
+        write_json(folder / layout.FINGERPRINT, dict(fingerprint))
+    return goes_on
 
 
 def _differences(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:

@@ -40,13 +40,14 @@ def load_backbone(
         WeightsError: one is missing, of another shape or left over, or no norm was ever trained.
     """
     refuse_untrained_norms(tensors, where)
+    # Detectron2's own ResNet leaves the last layer behind, and in an RPN alone res5, too.
+    stock = ("linear.*",) if hasattr(model, "roi_heads") else ("linear.*", "res5.*")
     received = weights.transfer(
         net_part(model),
         tensors,
         where=where,
         declared_new=tuple(declared_new),
-        # Detectron2's own ResNet leaves the last layer behind.
-        optional=getattr(trunk_of(model), "left_behind", ("linear.*",)),
+        optional=getattr(trunk_of(model), "left_behind", stock),
     )
     logger.info("%s: %s\n%s", where, received, received.table())
     return received
@@ -71,7 +72,7 @@ def load_detector(
     """
     _refuse_other_pixels(model, tensors, where)
     given = {k: v for k, v in tensors.items() if k not in PIXEL_STATISTICS and not _is_anchor(k)}
-    receiver = _WithoutBuffers(model)
+    receiver = without_buffers(model)
     fitted = fit(given, receiver.state_dict()) if fit else weights.Heads()
     received = weights.transfer(
         receiver,
@@ -154,6 +155,11 @@ def _refuse_other_pixels(model: nn.Module, tensors: Tensors, where: str) -> None
 
 def _is_anchor(name: str) -> bool:
     return "anchor_generator" in name
+
+
+def without_buffers(model: nn.Module) -> nn.Module:
+    """What a file's tensors are counted against: the model's, but for anchors and pixels."""
+    return _WithoutBuffers(model)
 
 
 class _WithoutBuffers(nn.Module):

@@ -28,8 +28,11 @@ from resdet.data.images.reader import ImageReader
 from resdet.data.records import DetectionSet, part_of
 from resdet.detect import inference, starting_weights
 from resdet.detect import partial_results as finished
+from resdet.detect.alternating.proposal_scores import propose_and_score
+from resdet.detect.alternating.proposal_source import ProposalSource, open_sources
 from resdet.detect.architecture.backbone import net_part
-from resdet.detect.curve_numbers import curve_names, scalars_of
+from resdet.detect.architecture.model import is_rpn_alone
+from resdet.detect.curve_numbers import SetResult, curve_names, scalars_of
 from resdet.detect.detecting_form import form_for_detecting
 from resdet.detect.from_run import build
 from resdet.detect.loading import (
@@ -55,7 +58,7 @@ from resdet.engine.speed.fused_optimizer import with_fused_step
 from resdet.engine.start_checks import processes_here, require_disk, require_shared_memory
 from resdet.engine.versions import versions
 from resdet.errors import ConfigError
-from resdet.evaluation.inputs.result_folder import FolderResult, evaluate_folder
+from resdet.evaluation.inputs.result_folder import evaluate_folder
 from resdet.run import layout
 from resdet.run.folder import Run, atomic_path, utc_now, write_json
 
@@ -90,6 +93,7 @@ class DetectorTraining:
         self.model = build(cfg)
         # Of a training that averages its weights; what is scored and kept then.
         self.average: AveragedModel | None = None
+        self.is_rpn_alone = is_rpn_alone(cfg)
 
     # -- weights ---------------------------------------------------------------------------
 
@@ -152,9 +156,7 @@ class DetectorTraining:
             self.average = average_of(self.model, cfg.SOLVER.EMA_DECAY)
         loop = self._loop(records)
         self.model.train()
-        sets = [
-            {**_describe(s), "files": hash_of_files(len(s), s.file_of)} for s in self.train_sets
-        ]
+        sets = described_with_files(self.train_sets)
         if resuming:
             hold_against(self.run, sets, changed_allowed=cfg.ENGINE.ALLOW_CHANGED_DATA)
         start = resume(loop, self.run) if resuming else 0
@@ -210,10 +212,26 @@ class DetectorTraining:
             )
         ]
 
+    def take_trained(self, tensors: Tensors, *, samples: int, seconds: float) -> None:
+        """A detector that was trained in steps; writes model_final.pth, as `train` does.
+
+        Args:
+            samples: images that all steps saw. seconds: that these took.
+        """
+        path = self.run.path / layout.DETECTOR
+        starting_weights.load_detector(self.model, tensors, str(path))
+        self.run.update(
+            net={"name": self.cfg.MODEL.NET.NAME, "parameters": nets.parameters(self.model)},
+            samples=samples,
+            train_seconds=seconds,
+        )
+        if comm.is_main_process():
+            self._write(path, self.cfg.SOLVER.MAX_ITER)
+
     def _loop(self, records: Sequence[dict[str, Any]]) -> Loop:
         """The loop over these images, in all processes; hooks are the caller's."""
         cfg = self.cfg
-        mapper = Mapper.of(cfg, self.reader, is_train=True)
+        mapper = Mapper.of(cfg, self.reader, True, self._proposals(is_train=True))
         optimizer = with_fused_step(
             build_optimizer(cfg, self.model, self._stages()), cfg.ENGINE.FUSED_OPTIMIZER
         )
@@ -254,6 +272,11 @@ class DetectorTraining:
             return []
         return list(net_part(self.model).children())
 
+    def _proposals(self, *, is_train: bool) -> ProposalSource | None:
+        """Of Fast R-CNN alone the files of its sets; None for a detector that makes its own."""
+        sets = self.train_sets if is_train else self.test_sets
+        return open_sources(self.cfg, sets, is_train=is_train)
+
     def _write(self, path: Path, steps: int, **more: Any) -> None:
         run = {"run": self.run.info["id"]}
         state = {"model": self.scored.state_dict(), "iteration": steps, **run, **more}
@@ -263,7 +286,8 @@ class DetectorTraining:
     def _best_model(self) -> BestModel | None:
         """Keeps the best detector by TEST.BEST_METRIC; None where that is off (F37)."""
         sets = {s.name: s for s in self.test_sets if s.annotated}
-        metric = metric_of(self.cfg, {name: curve_names(s) for name, s in sets.items()})
+        names = {name: curve_names(s, self.is_rpn_alone) for name, s in sets.items()}
+        metric = metric_of(self.cfg, names)
         if not metric:
             return None
         return BestModel(
@@ -359,7 +383,7 @@ class DetectorTraining:
 
     # -- measuring -------------------------------------------------------------------------
 
-    def evaluate(self, policy: finished.Policy | None = None) -> dict[str, FolderResult | None]:
+    def evaluate(self, policy: finished.Policy | None = None) -> dict[str, SetResult | None]:
         """Detects on every test set, writes its result folder, and scores the files.
 
         Several processes share the images; the first scores what all have found.
@@ -378,10 +402,16 @@ class DetectorTraining:
         average_buffers(self.scored)
         digest = finished.weights_digest(self.scored) if policy else ""
         model = form_for_detecting(self.scored, cfg)
-        numbers: dict[str, FolderResult | None] = {}
+        numbers: dict[str, SetResult | None] = {}
         for data in self.test_sets:
             folder = self.run.results(data.name)
             parts = None
+            if self.is_rpn_alone:
+                numbers[data.name] = propose_and_score(
+                    cfg, model, data, self.reader, folder,
+                    policy=policy, num_samples=cfg.EVAL.SAMPLES,
+                )  # fmt: skip
+                continue
             if policy:
                 mark = finished.fingerprint_of(cfg, digest, data)
                 parts = finished.Parts.open(self.run.parts(data.name), data, mark, policy)
@@ -405,14 +435,14 @@ class DetectorTraining:
         folder: Path,
         parts: finished.Parts | None = None,
         num_samples: int = 0,
-    ) -> FolderResult | None:
+    ) -> SetResult | None:
         """One set's result files and numbers; None without annotations, and but for the first
         process."""
         cfg = self.cfg
         results, visited, seconds = inference.detect(
             model,
             data,
-            Mapper.of(cfg, self.reader, is_train=False),
+            Mapper.of(cfg, self.reader, False, self._proposals(is_train=False)),
             num_workers=num_workers(cfg, images=len(data)),
             batch_size=cfg.TEST.IMS_PER_BATCH,
             parts=parts,
@@ -436,7 +466,7 @@ class DetectorTraining:
         with profile.section("evaluation"):
             return evaluate_folder(folder, style=cfg.EVAL.VOC_STYLE, engine=cfg.EVAL.ENGINE)
 
-    def _evaluate_parts(self) -> dict[str, FolderResult | None]:
+    def _evaluate_parts(self) -> dict[str, SetResult | None]:
         """The numbers of TEST.EVAL_IMAGES of each test set, by a name that has this number.
 
         Nothing is left of them in the run folder: only a whole set's results may lie there.
@@ -447,20 +477,27 @@ class DetectorTraining:
         for whole in self.test_sets:
             data = part_of(whole, self.cfg.TEST.EVAL_IMAGES)
             with tempfile.TemporaryDirectory() as folder:
-                numbers[data.name] = self._detect_and_score(model, data, Path(folder))
+                numbers[data.name] = (
+                    propose_and_score(self.cfg, model, data, self.reader, Path(folder))
+                    if self.is_rpn_alone
+                    else self._detect_and_score(model, data, Path(folder))
+                )
         return numbers
 
     def _scalars(self) -> dict[str, float]:
         part = self.cfg.TEST.EVAL_IMAGES
         scalars = scalars_of(self._evaluate_parts() if part else self.evaluate())
         if self.cfg.TEST.VALIDATION_LOSS:
+            proposals = self._proposals(is_train=False)
             for data in self.test_sets:
                 if data.annotated:
                     chosen = part_of(data, part) if part else data
-                    scalars |= validation_losses(self.cfg, self.scored, chosen, self.reader)
+                    scalars |= validation_losses(
+                        self.cfg, self.scored, chosen, self.reader, proposals
+                    )
         return scalars
 
-    def finish(self, numbers: Mapping[str, FolderResult | None]) -> None:
+    def finish(self, numbers: Mapping[str, SetResult | None]) -> None:
         """Notes the end of the run; `numbers` are those of the trained detector."""
         if comm.is_main_process():
             if self.best:
@@ -479,6 +516,11 @@ def _record_in(path: Path) -> Record | None:
         return None
     state = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
     return dict(state["best"]) if state.get("best") else None
+
+
+def described_with_files(sets: Sequence[DetectionSet]) -> list[dict[str, Any]]:
+    """Training sets for run.json, with a hash over their files (`data_hashes`)."""
+    return [{**_describe(s), "files": hash_of_files(len(s), s.file_of)} for s in sets]
 
 
 def _describe(data: DetectionSet) -> dict[str, Any]:

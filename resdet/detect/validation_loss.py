@@ -22,6 +22,7 @@ from torch import nn
 from resdet.data.images.reader import ImageReader
 from resdet.data.order import Sample
 from resdet.data.records import DetectionSet
+from resdet.detect.alternating.proposal_source import ProposalSource
 from resdet.detect.loading import Mapper, Records, identity, training_records
 from resdet.engine.data_workers import Loader, num_workers
 from resdet.engine.evaluation import evaluating
@@ -30,17 +31,25 @@ TOTAL = "validation_loss"
 
 
 def validation_losses(
-    cfg: Any, model: nn.Module, data: DetectionSet, reader: ImageReader
+    cfg: Any,
+    model: nn.Module,
+    data: DetectionSet,
+    reader: ImageReader,
+    proposals: ProposalSource | None = None,
 ) -> dict[str, float]:
     """Mean losses over an annotated set, by SET/validation_NAME, and their sum SET/validation_loss.
 
     Several processes share the images; each gets the means over all.
+
+    Args:
+        proposals: of Fast R-CNN alone.
     """
     mapper = Mapper(
         build_augmentation(cfg, False),
         image_format=cfg.INPUT.FORMAT,
         reader=reader,
         is_train=True,
+        proposals=proposals,
     )
     records, _ = training_records(
         data.records, drop_difficult=cfg.DATASETS.VOC_DIFFICULT == "drop", filter_empty=False
@@ -49,7 +58,8 @@ def validation_losses(
     sums: dict[str, float] = defaultdict(float)
     with evaluating(model), torch.no_grad(), EventStorage():
         # Only these decide between losses and detections; what they are made of stays in test mode.
-        deciding: Any = (model, model.proposal_generator, model.roi_heads)
+        parts = (getattr(model, name, None) for name in ("proposal_generator", "roi_heads"))
+        deciding: Any = [model, *(part for part in parts if part is not None)]
         for part in deciding:
             part.training = True
         with torch.random.fork_rng(devices=_cuda_devices(cfg)):

@@ -162,6 +162,11 @@ def _read(folder: Path, letter: str) -> Column:
             "such as those that train_det writes; for classifiers: resdet analyze classifiers."
         )
     config = read_config(run)
+    if config.get("MODEL.META_ARCHITECTURE") == "ProposalNetwork":
+        raise RunError(
+            f"{folder} is the run of an RPN alone, which has no AP. For its recall: "
+            f"resdet evaluate proposals {folder}/results/SET"
+        )
     info = run.info
     return Column(
         run=run,

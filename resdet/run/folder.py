@@ -215,8 +215,11 @@ class Run:
         """Nothing of it can be used again: no checkpoint, no weights, no result."""
         best = (layout.BEST_CLASSIFIER, layout.BEST_DETECTOR)
         made = (layout.CLASSIFIER, layout.DETECTOR, layout.RESULTS, *best)
-        return not any(self.checkpoints.glob("*.pth")) and not any(
-            (self.path / name).exists() for name in made
+        steps = (self.path / layout.ALTERNATING).glob(f"*/{layout.RUN}")
+        return (
+            not any(self.checkpoints.glob("*.pth"))
+            and not any((self.path / name).exists() for name in made)
+            and all(Run.open(step.parent).is_empty() for step in steps)
         )
 
     def discard(self) -> None:
@@ -308,11 +311,15 @@ class Run:
         return rows
 
     def detected_sets(self) -> list[str]:
-        """Names of the data sets that this run has detected on, with or without annotations."""
+        """Names of the data sets that this run has detected on, with or without annotations.
+
+        None of an RPN alone, which detects nothing.
+        """
         folder = self.path / layout.RESULTS
         if not folder.is_dir():
             return []
-        return sorted(_set_in(p) for p in folder.iterdir() if (p / layout.IMAGES).exists())
+        sets = (p for p in folder.iterdir() if (p / layout.IMAGES).exists())
+        return sorted(_set_in(p) for p in sets if not (p / layout.PROPOSALS).exists())
 
     def result_sets(self) -> list[str]:
         """Names of the data sets that this run was evaluated on: those with annotations."""

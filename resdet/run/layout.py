@@ -21,10 +21,13 @@
                              detection of the first has a mask, too (run lengths)
         ilsvrc_det.txt       ILSVRC DET's, of its sets; images.json has the index of each image
         voc.json, coco.json, coco_segm.json, ilsvrc.json   the JSON of `resdet evaluate`
+        proposals.safetensors, recall.json, recall.svg   of an RPN alone, in the place of detections
         samples/<id>.jpg     a few pictures of the set, for the report; listed in samples.json
         parts/               while it runs: finished images, so that a stop loses none
           fingerprint.json   the weights, the config and the set that the parts are of
           part_0000123.json  images, results and seconds; named by the place of its first image
+      alternating/           the steps of SOLVER.SCHEME alternating, each a run folder of its own
+        1_rpn/ …             with proposals/<data set>/proposals.safetensors of the training images
       profile.json, .svg     where the time of the last command with --profile went
       cls/                   scores of every image, and pages: `resdet evaluate cls`
       submissions/<server>/  packages for a server, made by `resdet submit`
@@ -76,6 +79,15 @@ PARTS = "parts"
 FINGERPRINT = "fingerprint.json"
 PART_FILES = "part_*.json"
 SCORE_PART_FILES = "part_*.npz"
+PROPOSAL_PART_FILES = "part_*.safetensors"
+# Of an RPN alone.
+PROPOSALS = "proposals.safetensors"
+RECALL = "recall.json"
+RECALL_PICTURE = "recall.svg"
+
+ALTERNATING = "alternating"
+# Of an RPN step of it: proposals of the training images, a folder for each set.
+TRAINING_PROPOSALS = "proposals"
 
 SUBMISSIONS = "submissions"
 # Of `resdet evaluate cls`.
@@ -95,3 +107,8 @@ def part_name(place: int) -> str:
 def score_part_name(place: int) -> str:
     """The same for scores of a classifier."""
     return f"part_{place:07d}.npz"
+
+
+def proposal_part_name(place: int) -> str:
+    """The same for proposals."""
+    return f"part_{place:07d}.safetensors"

@@ -235,13 +235,26 @@ SCHEDULE = re.compile(
 )
 
 
+# What a training in four steps states before that of its Fast R-CNN steps.
+OF_RPN = re.compile(
+    r"RPN ([\d,]+) steps of (\d+) images? at ([\d.]+), times 0\.1 at ([\d,]+), twice; Fast R-CNN "
+)
+
+
 def trains_line(path: Path) -> tuple[re.Match[str], Any]:
     """The schedule in a header's Trains, held against the config that the file resolves to."""
     config = resolve(path)
     check_reference_batch(config)
     cfg = config.cfg
-    found = SCHEDULE.match(header_of(path)["Trains"])
-    assert found is not None, header_of(path)["Trains"]
+    text = header_of(path)["Trains"]
+    if of_rpn := OF_RPN.search(text):
+        rpn, text = cfg.SOLVER.RPN, OF_RPN.sub("", text).replace(", twice; ", "; ")
+        (drop,) = rpn.STEPS
+        stated = [numbers(part)[0] for part in of_rpn.groups()]
+        assert stated == [rpn.MAX_ITER, rpn.IMS_PER_BATCH, rpn.BASE_LR, drop]
+    assert (of_rpn is not None) == (cfg.SOLVER.SCHEME == "alternating")
+    found = SCHEDULE.match(text)
+    assert found is not None, text
     (steps,), (warm,) = numbers(found["steps"]), numbers(found["warm"] or "") or [0.0]
     drops = [int(d.replace(",", "")) for d in re.split(r", | and ", found["drops"] or "") if d]
     assert (steps, float(found["batch"])) == (cfg.SOLVER.MAX_ITER, cfg.SOLVER.IMS_PER_BATCH)

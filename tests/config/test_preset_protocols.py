@@ -12,6 +12,7 @@ pytest.importorskip("detectron2")
 from resdet.config import check_reference_batch, flatten, get_key, resolve
 from resdet.detect.architecture.model import fill_from_weights_and_net
 from tests.support.preset_files import (
+    ALTERNATING_LEAVES,
     CONFIGS,
     DC5_LEAVES,
     FPN_LEAVES,
@@ -186,6 +187,64 @@ def test_a_paper_schedule_has_its_epochs_and_states_so(protocol):
     assert 0.7 <= table["SOLVER.STEPS"][0] / table["SOLVER.MAX_ITER"] <= 0.75
     preset = (CONFIGS / "base" / f"{protocol}_paper.yaml").read_text(encoding="utf-8")
     assert f"({epochs:.1f} epochs," in preset
+
+
+# -- the four alternating steps -----------------------------------------------------------------
+
+# paper and code: 2 images (COCO 16) for Fast R-CNN, 1 (COCO 8) for RPN, 0.001 for all; alt_opt.
+VOC_STEPS: dict[str, Any] = {
+    "SOLVER.SCHEME": "alternating",
+    "SOLVER.WARMUP_ITERS": 0,
+    "SOLVER.BASE_LR": 0.001,
+    "SOLVER.RPN.IMS_PER_BATCH": 1,
+    "SOLVER.RPN.BASE_LR": 0.001,
+    "SOLVER.RPN.MAX_ITER": 80_000,
+    "SOLVER.RPN.STEPS": (60_000,),
+    # code: no cut before NMS, 2,000 after.
+    "MODEL.RPN.PRE_NMS_TOPK_TRAIN": 1_000_000,
+}
+FOUR_STEPS: dict[str, dict[str, Any]] = {
+    # code: 30k and 40k for Fast R-CNN, 60k and 80k for RPN.
+    "voc07": {**VOC_STEPS, "SOLVER.STEPS": (30_000,), "SOLVER.MAX_ITER": 40_000},
+    # MATLAB's solver 30k60k.
+    "voc0712": {**VOC_STEPS, "SOLVER.STEPS": (30_000,), "SOLVER.MAX_ITER": 60_000},
+    # Fast R-CNN: 100k with steps of 40k.
+    "voc0712pp": {**VOC_STEPS, "SOLVER.STEPS": (40_000, 80_000), "SOLVER.MAX_ITER": 100_000},
+    # paper, appendix A: 240k and 80k.
+    "coco": {
+        **VOC_STEPS,
+        "SOLVER.STEPS": (240_000,),
+        "SOLVER.MAX_ITER": 320_000,
+        "SOLVER.RPN.IMS_PER_BATCH": 8,
+        "SOLVER.RPN.MAX_ITER": 320_000,
+        "SOLVER.RPN.STEPS": (240_000,),
+    },
+}
+
+
+@pytest.mark.parametrize("path", ALTERNATING_LEAVES, ids=lambda p: p.stem)
+def test_four_steps_have_the_papers_detector_and_every_number_of_theirs(path):
+    """Nothing is stated beyond them; the detector is that of the joint presets."""
+    data = path.stem.split("_")[0]
+    table = PAPER_DETECTOR | PAPER[data] | FOUR_STEPS[data]
+    assert of(table, path) == table
+    assert set(resolve(path).stated) - set(table) - OURS == set()
+
+
+def test_another_batch_scales_both_schedules_by_the_linear_rule():
+    """F34: four times the images for Fast R-CNN are four times the RPN's, too."""
+    path = next(p for p in ALTERNATING_LEAVES if p.stem == "voc07_vgg16_alternating")
+    config = resolve(path, ["SOLVER.IMS_PER_BATCH", "8", "SOLVER.SCALE_LR", "linear"])
+    check_reference_batch(config)
+    solver = config.cfg.SOLVER
+    assert (solver.BASE_LR, solver.MAX_ITER, solver.STEPS) == (0.004, 10_000, (7_500,))
+    rpn = solver.RPN
+    assert (rpn.IMS_PER_BATCH, rpn.BASE_LR, rpn.MAX_ITER, rpn.STEPS) == (
+        4,
+        0.004,
+        20_000,
+        (15_000,),
+    )
 
 
 # -- the modern protocol: Detectron2's model zoo -------------------------------------------------

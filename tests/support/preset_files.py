@@ -8,13 +8,14 @@ from resdet.config import check_reference_batch, get_key, resolve
 
 CONFIGS = Path(__file__).resolve().parents[2] / "configs"
 PAPER_LEAVES = sorted(CONFIGS.glob("*.yaml"))
-STATED_LEAVES, MODERN_LEAVES, ADAMW_LEAVES, FPN_LEAVES, DC5_LEAVES = (
+STATED_LEAVES, ALTERNATING_LEAVES, MODERN_LEAVES, ADAMW_LEAVES, FPN_LEAVES, DC5_LEAVES = (
     sorted((CONFIGS / folder).glob("*.yaml"))
-    for folder in ("stated", "modern", "adamw", "fpn", "dc5")
+    for folder in ("stated", "alternating", "modern", "adamw", "fpn", "dc5")
 )
 LEAVES = [
     *PAPER_LEAVES,
     *STATED_LEAVES,
+    *ALTERNATING_LEAVES,
     *MODERN_LEAVES,
     *ADAMW_LEAVES,
     *FPN_LEAVES,

@@ -13,16 +13,17 @@ from collections.abc import Iterator
 
 from resdet import profile, profile_view
 from resdet.atomic import write_text
-from resdet.cli.evaluate import classifiers, detections, ilsvrc
+from resdet.cli.evaluate import classifiers, detections, ilsvrc, proposals
 from resdet.printable import show
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The arguments of `evaluate`; docs/commands.md promises them."""
     metrics = parser.add_subparsers(
-        dest="metric", required=True, metavar="{voc,coco,explain,cls,ilsvrc}"
+        dest="metric", required=True, metavar="{voc,coco,explain,proposals,cls,ilsvrc}"
     )
     detections.add_arguments(metrics)
+    proposals.add_arguments(metrics)
     classifiers.add_arguments(metrics)
     ilsvrc.add_arguments(metrics)
     for each in metrics.choices.values():
@@ -37,9 +38,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Scores, prints, returns 0; errors are raised for the caller's page."""
     with _profiled(args):
-        if args.metric in ("cls", "ilsvrc"):
-            return (classifiers if args.metric == "cls" else ilsvrc).run(args)
-        return detections.run(args)
+        others = {"cls": classifiers, "ilsvrc": ilsvrc, "proposals": proposals}
+        return others.get(args.metric, detections).run(args)
 
 
 @contextlib.contextmanager

@@ -202,12 +202,12 @@ def net_backbone(cfg: Any, net: nets.Net, out_features: Sequence[str]) -> NetBac
 def net_part(model: nn.Module) -> nn.Module:
     """The net inside a detector, stage by stage under the net's own names: trunk, then tail.
 
-    Region heads that are not the net's own (FPN, DC5) have no tail of it. Detectron2's own ResNet
-    has the names of ours.
+    Region heads that are not the net's own (FPN, DC5) have no tail of it, and an RPN alone has no
+    region heads. Detectron2's own ResNet has the names of ours.
     """
     net = nn.Module()
     trunk = trunk_of(model)
-    region_heads: Any = model.roi_heads
+    region_heads: Any = getattr(model, "roi_heads", None)
     is_stock = isinstance(trunk, ResNet)
     for name in ("stem", *trunk.stage_names) if is_stock else trunk.stage_names:
         place(net, name, trunk.get_submodule(name))

@@ -13,7 +13,7 @@ from typing import Any
 
 from resdet import nets
 from resdet.config import Config, get_cfg, get_key
-from resdet.config.detectron2_keys import is_stock
+from resdet.config.detectron2_keys import DETECTOR, RPN_ALONE, is_stock
 from resdet.detect.architecture import derived_keys
 from resdet.detect.architecture.backbone import build_net
 from resdet.errors import ConfigError, ResdetError, first_few
@@ -31,6 +31,7 @@ def fill_from_weights_and_net(config: Config, card: Card | None) -> nets.Net | N
     """
     cfg = config.cfg
     _refuse_without_operators(cfg)
+    _settle_proposals(config)
     if stock := is_stock(cfg):
         _refuse_keys_of_net(config)
     if card is not None:
@@ -61,6 +62,30 @@ def fill_from_weights_and_net(config: Config, card: Card | None) -> nets.Net | N
     )
     config.fill(maps, f"the net {cfg.MODEL.NET.NAME}")
     return net
+
+
+def is_rpn_alone(cfg: Any) -> bool:
+    """Whether this config is of an RPN without region heads."""
+    return bool(cfg.MODEL.META_ARCHITECTURE == RPN_ALONE)
+
+
+def refuse_parts(cfg: Any, where: str) -> None:
+    """Raises ConfigError for what is no whole detector, where one is expected.
+
+    Args:
+        where: its run folder or file, for the message.
+    """
+    if not is_rpn_alone(cfg) and not cfg.MODEL.LOAD_PROPOSALS:
+        return
+    what = (
+        "an RPN alone, which makes proposals without classes"
+        if is_rpn_alone(cfg)
+        else "Fast R-CNN alone, whose proposals come from a file"
+    )
+    raise ConfigError(
+        f"{where} holds {what}. Give a whole detector: a run of joint training, or of "
+        "SOLVER.SCHEME alternating."
+    )
 
 
 @contextlib.contextmanager
@@ -122,6 +147,33 @@ def _refuse_keys_of_net(config: Config) -> None:
             "of MODEL.NET. Leave them out, or give the net too: MODEL.NET.NAME resnet50 "
             "MODEL.BACKBONE.NAME build_net_backbone (or build_net_fpn_backbone)."
         )
+
+
+def _settle_proposals(config: Config) -> None:
+    """Fast R-CNN alone has no generator of proposals; raises ConfigError where it cannot be had."""
+    cfg, key = config.cfg, "MODEL.LOAD_PROPOSALS"
+    files = (*cfg.DATASETS.PROPOSAL_FILES_TRAIN, *cfg.DATASETS.PROPOSAL_FILES_TEST)
+    typed = f"{key} False MODEL.PROPOSAL_GENERATOR.NAME RPN"
+    if not cfg.MODEL.LOAD_PROPOSALS:
+        if cfg.MODEL.PROPOSAL_GENERATOR.NAME == "PrecomputedProposals":
+            raise ConfigError(
+                f"MODEL.PROPOSAL_GENERATOR.NAME is PrecomputedProposals, and {key} False: this "
+                f"detector has no proposals. Set {key} True, or add: {typed}"
+            )
+        return
+    if pickles := [f for f in files if f.endswith((".pkl", ".pickle")) or "://" in f]:
+        raise ConfigError(
+            f"{key} is True, and {pickles[0]} is a file of Detectron2: its proposal files are "
+            "pickles, which run what is in them, and addresses are not fetched. Give a file that "
+            "an RPN of train_det wrote (docs/alternating.md): DATASETS.PROPOSAL_FILES_TRAIN. To "
+            f"train an RPN with it instead, leave it out, or add: {typed}"
+        )
+    if cfg.MODEL.META_ARCHITECTURE != DETECTOR:
+        raise ConfigError(
+            f"{key} is True, and MODEL.META_ARCHITECTURE {cfg.MODEL.META_ARCHITECTURE}, which only "
+            f"makes proposals. Leave one of the two out, or add: {key} False"
+        )
+    config.fill({"MODEL.PROPOSAL_GENERATOR.NAME": "PrecomputedProposals"}, f"{key} True")
 
 
 def _refuse_without_operators(cfg: Any) -> None:

@@ -129,11 +129,13 @@ def skipped(model: nn.Module, *, training: bool = False) -> Iterator[str]:
     if isinstance(heads, RegionHeads):
         if reason := unsupported_reason(heads, training=training):
             yield reason
+    elif heads is None:
+        pass  # an RPN alone
     elif not can_be_accelerated(heads):
         yield f"the region heads are Detectron2's {type(heads).__name__}: left as they are"
     elif not native_box_head(heads):
         yield f"the box head is a {type(heads.box_head).__name__}: pooled for, left as it is"
-    if not plain_head(rpn):
+    if rpn is not None and not plain_head(rpn):
         yield f"the {type(rpn).__name__} has not one 3x3 layer as its head: left as it is"
     norms = [m for m in model.modules() if isinstance(m, FrozenBatchNorm2d)]
     convs = [m for m in model.modules() if isinstance(m, Conv) and is_plain(m)]

@@ -94,6 +94,8 @@ class PublishedExperiment:
         numbers: its rows of paper.yaml. per_class: the same with classes, where they are printed.
         test: the set. images, num_classes: of it. train_images: of all training sets together.
         metrics: our key of a number ("mean_ap", "AP", "AP50") to the rule it is counted by.
+        schedule: of one joint training. alternating: of each Fast R-CNN step of four; images_seen
+            are that step's.
         settings: by key.
     """
 
@@ -106,6 +108,7 @@ class PublishedExperiment:
     metrics: Mapping[str, str]
     train_images: int
     schedule: ProtocolSchedule
+    alternating: ProtocolSchedule
     settings: Mapping[str, ProtocolSetting]
     pretraining: ClassifierProtocol
 
@@ -192,6 +195,7 @@ def read_experiments(tree: Mapping[str, Any]) -> tuple[PublishedExperiment, ...]
                 numbers=numbers,
                 per_class=tuple(n for n in per_class if n.system == numbers[0].system),
                 schedule=_schedule(entry["schedule"]),
+                alternating=_schedule(entry["alternating"]),
                 settings={**shared, **own},
                 pretraining=pretraining,
                 **{k: entry[k] for k in ("test", "images", "num_classes", "metrics",

@@ -6,7 +6,7 @@ Three outcomes: `SAME`; `BUT_FOR`, with each departure listed beside the number;
 differs that makes it another experiment, and no number is shown, so that none is mistaken for a
 target. What is so in every run of resdet (`of_every_run`) is named below each number.
 
-Not for: judging whether ours is good; the paper trained in four alternating steps.
+Not for: judging whether ours is good.
 """
 
 from __future__ import annotations
@@ -190,7 +190,10 @@ def _of_start(
 
 def _of_schedule(column: Column, experiment: protocols.PublishedExperiment) -> Iterator[Departure]:
     """Rate, batch, length and drops. Rates are compared for an image, by the linear rule."""
-    config, paper = column.config, experiment.schedule
+    config = column.config
+    # Of four steps those of Fast R-CNN; the RPN's are among the settings.
+    in_steps = config.get("SOLVER.SCHEME") == "alternating"
+    paper = experiment.alternating if in_steps else experiment.schedule
     rate, batch, steps = (
         config.get(f"SOLVER.{name}") for name in ("BASE_LR", "IMS_PER_BATCH", "MAX_ITER")
     )
@@ -207,7 +210,8 @@ def _of_schedule(column: Column, experiment: protocols.PublishedExperiment) -> I
         run = f"{batch}, the rate {rate:g} following by the linear rule"
         yield Departure("batch", f"{paper.batch} at {paper.rate:g}", run, paper.source,
                         "SOLVER.IMS_PER_BATCH")  # fmt: skip
-    seen = column.samples_seen if column.samples_seen is not None else steps * batch
+    known = column.samples_seen if not in_steps else None
+    seen = known if known is not None else steps * batch
     if seen != paper.images_seen:
         length = paper.images_seen / paper.batch
         yield Departure("length", f"{length:,.0f} steps of {paper.batch}",

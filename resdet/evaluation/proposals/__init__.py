@@ -1,0 +1,1 @@
+"""What proposals are worth, before any class: how many objects they cover."""

@@ -1,0 +1,178 @@
+"""Alternating training: four steps that share files alone, killed in each and gone on with."""
+
+import json
+
+import pytest
+import torch
+
+pytest.importorskip("detectron2")
+
+from resdet.formats.proposal_file import ProposalFile
+from resdet.run.folder import Run
+from tests.support import tiny, trainings
+from tests.support.forked import Forked, run_forked
+
+CONFIG = trainings.detector(
+    trainings.HANDED_OVER, {"SOLVER.MAX_ITER": 4, "SOLVER.CHECKPOINT_PERIOD": 2}
+)
+SCHEME = ("SOLVER.SCHEME", "alternating", "SOLVER.RPN.MAX_ITER", "6", "SOLVER.RPN.STEPS", "(5,)",
+          "SOLVER.RPN.IMS_PER_BATCH", "1", "SOLVER.RPN.BASE_LR", "0.02",
+          "MODEL.RPN.PRE_NMS_TOPK_TRAIN", "1000000")  # fmt: skip
+WEIGHTS = ("MODEL.WEIGHTS", "net.safetensors")
+STEPS = ("1_rpn", "2_fast_rcnn", "3_rpn", "4_fast_rcnn")
+
+# From one kill to the next: 6 steps and 3 images of the first RPN, 4 of Fast R-CNN, and again.
+KILLS = (("step", 3), ("image", 1), ("step", 3), ("step", 4), ("image", 2), ("step", 1))
+
+
+STEP_ONE = ("SOLVER.MAX_ITER", "6", "SOLVER.STEPS", "(5,)", "SOLVER.IMS_PER_BATCH", "1",
+            "SOLVER.BASE_LR", "0.02")  # fmt: skip
+OF_STEP_ONE = "one/alternating/1_rpn/proposals/voc%3Avoc%3Atrain/proposals.safetensors"
+OF_THE_TEST = "rpn/results/voc%3Avoc%3Atest/proposals.safetensors"
+OTHER_LENGTH = [*SCHEME[:3], "8", *SCHEME[4:]]
+
+
+def train(output, *more, flags=()):
+    return ["train_det", "--config", "c.yaml", "--output", output, *flags, *WEIGHTS, *more]
+
+
+AGAIN = train("two", *SCHEME, flags=("--resume", "auto"))
+JOBS = {
+    "one": Forked(train("one", *SCHEME)),
+    **{f"killed {n}": Forked(AGAIN, *kill) for n, kill in enumerate(KILLS)},
+    "two": Forked(AGAIN),
+    "rpn": Forked(train("rpn", "MODEL.META_ARCHITECTURE", "ProposalNetwork", *STEP_ONE)),
+    "fast": Forked(
+        train(
+            "fast", "MODEL.LOAD_PROPOSALS", "True",
+            "DATASETS.PROPOSAL_FILES_TRAIN", f"('{OF_STEP_ONE}',)",
+            "DATASETS.PROPOSAL_FILES_TEST", f"('{OF_THE_TEST}',)",
+            "DATASETS.PRECOMPUTED_PROPOSAL_TOPK_TRAIN", "30",
+        )
+    ),
+    "scored": Forked(
+        ["train_det", "--config", "c.yaml", "--eval-only", "--output", "one", *SCHEME]
+    ),
+    "longer": Forked(train("one", *OTHER_LENGTH, flags=("--resume",))),
+}  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory):
+    place = tmp_path_factory.mktemp("alternating")
+    tiny.voc_tree(place / "voc")
+    (place / "c.yaml").write_text(CONFIG, encoding="utf-8")
+    trainings.net_to_hand_over(place / "net.safetensors")
+    return place
+
+
+@pytest.fixture(scope="module")
+def ended(place):
+    """How each command ended; all are run by one process, for what a start of Python costs."""
+    return dict(zip(JOBS, run_forked(list(JOBS.values()), place), strict=True))
+
+
+@pytest.fixture(autouse=True)
+def _trained(ended):
+    for name in ("one", "two", "rpn", "fast", "scored"):
+        assert ended[name].returncode == 0, (name, ended[name].stderr)
+
+
+def model_in(folder):
+    return torch.load(folder / "model_final.pth", weights_only=True)["model"]
+
+
+def equal(one, two):
+    return one.keys() == two.keys() and all(torch.equal(one[n], two[n]) for n in one)
+
+
+def step(place, name, run="one"):
+    return place / run / "alternating" / name
+
+
+def test_killed_in_each_step_it_goes_on_with_the_same_numbers(place, ended):
+    """One training, killed while each step trains and while either RPN makes proposals."""
+    for number in range(len(KILLS)):
+        killed = ended[f"killed {number}"]
+        assert killed.returncode == -9, killed.stderr
+    for name in STEPS:
+        assert equal(model_in(step(place, name)), model_in(step(place, name, "two"))), name
+    assert equal(model_in(place / "one"), model_in(place / "two"))
+    for file in sorted((place / "one").rglob("proposals.safetensors")):
+        other = place / "two" / file.relative_to(place / "one")
+        assert other.read_bytes() == file.read_bytes()
+    name = "results/voc%3Avoc%3Atest/coco_instances_results.json"
+    assert (place / "two" / name).read_bytes() == (place / "one" / name).read_bytes()
+    log = (place / "two" / "log.txt").read_text(encoding="utf-8")
+    assert "step 3 of 4, RPN on the shared stages of step 2, which stay: done before" in log
+
+
+def test_step_one_is_an_rpn_trained_alone_to_the_bit(place, ended):
+    """The same schedule typed for an RPN by itself; neither knows of the other."""
+    assert equal(model_in(place / "rpn"), model_in(step(place, "1_rpn")))
+    recall = json.loads(
+        (place / "rpn/results/voc%3Avoc%3Atest/recall.json").read_text(encoding="utf-8")
+    )
+    assert recall["objects"] == 3 and 0 <= recall["AR50"] <= recall["AR1000"] <= 1
+    assert "Recall of proposals, classes aside, on 3 of 3 images" in ended["rpn"].stdout
+
+
+def test_fast_rcnn_by_itself_on_the_same_proposals_is_step_two_to_the_bit(place, ended):
+    """The file is what the steps share; a detector of it is tested on a file, too."""
+    assert equal(model_in(place / "fast"), model_in(step(place, "2_fast_rcnn")))
+    assert "mean of 2 of 2 classes" in ended["fast"].stdout
+
+
+def test_the_detector_is_made_of_three_steps_and_shares_the_second_s_stages(place):
+    whole = model_in(place / "one")
+    steps = {name: model_in(step(place, name)) for name in STEPS}
+    for name, tensor in whole.items():
+        part = name.split(".")[0]
+        origin = {
+            "backbone": "2_fast_rcnn",
+            "proposal_generator": "3_rpn",
+            "roi_heads": "4_fast_rcnn",
+        }
+        assert torch.equal(tensor, steps[origin[part]][name])
+        if part == "backbone":
+            assert torch.equal(tensor, steps["3_rpn"][name])
+            assert torch.equal(tensor, steps["4_fast_rcnn"][name])
+    first = steps["1_rpn"]["backbone.res4.0.conv1.weight"]
+    assert not torch.equal(first, whole["backbone.res4.0.conv1.weight"])
+    rpn = "proposal_generator.rpn_head.conv.weight"
+    assert not torch.equal(steps["1_rpn"][rpn], whole[rpn])
+    head = "roi_heads.box_predictor.cls_score.weight"
+    assert not torch.equal(steps["2_fast_rcnn"][head], whole[head])
+
+
+def test_each_step_is_a_run_of_its_own_schedule(place):
+    runs = {name: Run.open(step(place, name)) for name in STEPS}
+    assert {name: run.info["max_iter"] for name, run in runs.items()} == dict(
+        zip(STEPS, (6, 4, 6, 4), strict=True)
+    )
+    assert [run.info["samples"] for run in runs.values()] == [6, 8, 6, 8]
+    assert {run.state for run in runs.values()} == {"finished"}
+    info = Run.open(place / "one").info
+    assert (info["samples"], info["state"]) == (28, "finished")
+    assert info["train_seconds"] > 0 and info["train_sets"][0]["images"] == 3
+    rates = {row["lr"] for row in runs["1_rpn"].metrics()}
+    assert min(rates) == pytest.approx(0.002)  # 0.02, and a tenth from step 5 on
+
+
+def test_the_proposals_are_of_the_training_images_without_a_cut_before_nms(place):
+    file = ProposalFile(step(place, "3_rpn") / "proposals/voc%3Avoc%3Atrain/proposals.safetensors")
+    assert file.image_ids == ("000000", "000001", "000002")
+    assert file.data_set == "voc:voc:train"
+    for image_id in file.image_ids:
+        boxes, _ = file.of(image_id)
+        # POST_NMS_TOPK_TRAIN, where the test keeps 10; in pixels of the original image.
+        assert len(boxes) == 30 and boxes[:, 2].max() <= 96 and boxes.min() >= 0
+
+
+def test_it_is_scored_again_as_any_run(ended):
+    assert "mean of 2 of 2 classes" in ended["scored"].stdout
+
+
+def test_a_step_of_another_length_is_not_gone_on_with(ended):
+    refused = ended["longer"]
+    assert refused.returncode == 2 and "SOLVER.RPN.MAX_ITER" in refused.stderr
