@@ -6,7 +6,6 @@ links are looked at for their form alone.
 
 import argparse
 import ast
-import importlib
 import io
 import re
 import shlex
@@ -19,7 +18,7 @@ import pytest
 
 pytest.importorskip("detectron2")
 
-from resdet.cli.main import COMMANDS
+from resdet.cli import main
 from resdet.config import flatten, get_cfg, resolve
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -53,10 +52,7 @@ def parsed(line: str) -> argparse.Namespace:
         words = words[1:]
     else:
         words = words[1:]
-    module = importlib.import_module(COMMANDS[Path(words[0]).stem][0])
-    parser = argparse.ArgumentParser(allow_abbrev=False)
-    module.add_arguments(parser)
-    return parser.parse_args(words[1:])
+    return main._parser_of(Path(words[0]).stem).parse_args(words[1:])
 
 
 COMMAND_LINES = [

@@ -64,6 +64,11 @@ EXAMPLES = {
     "compare": """
   resdet compare runs/voc07_vgg16 runs/voc07_r101
   resdet compare --results a=a.json b=b.json --gt instances_val2017.json""",
+    "visualize": """
+  resdet visualize runs/voc07_r50 --worst 20
+  resdet visualize runs/voc07_vgg16 runs/voc07_r50 --most-different 12 --output different
+  resdet visualize runs/voc07_r50 --images 000001 000004 --proposals 100
+  resdet visualize runs/voc07_r50 --explain 000004""",
     "analyze": """
   resdet analyze counts resnet34,shortcut=A plain34 timm:resnet34
   resdet analyze counts resnet50.pth --size 320
@@ -80,7 +85,7 @@ EXAMPLES = {
   resdet submit ilsvrc-cls runs/imagenet_resnet50/cls/scores/resnet50-test.npz""",
 }
 # Commands that take files, and KEY VALUE pairs behind them.
-FILES_BEFORE_KEYS = ("detect",)
+FILES_BEFORE_KEYS = ("detect", "visualize")
 # The folders of presets that a training command offers.
 FOLDERS = {
     "pretrain_cls": ("pretrain",),

@@ -108,14 +108,15 @@ class Column:
         return Group(self.net, self.start, recipe, make)
 
 
-def read_columns(paths: Sequence[Path | str]) -> list[Column]:
+def read_columns(paths: Sequence[Path | str], *, fewest: int = 2) -> list[Column]:
     """The run folders as columns, labelled so that no two look alike.
 
     Raises:
-        RunError: fewer than two, one of them twice, or one that is no run of a detector.
+        RunError: fewer than a comparison needs, one of them twice, or one that is no run of a
+            detector.
     """
     folders = [Path(path) for path in paths]
-    if len(folders) < 2:
+    if len(folders) < fewest:
         raise RunError(f"{len(folders)} run folder given; a comparison needs at least two.")
     if len(folders) > len(LETTERS):
         raise RunError(f"{len(folders)} run folders given; a report holds {len(LETTERS)} at most.")

@@ -211,8 +211,10 @@ class SetScores:
 
     def picture_of(self, image_id: Any) -> Path | None:
         """A file of this image: the run's own copy, or the data set's where that is still there."""
-        if image_id in self.samples:
-            return self.samples[image_id]
+        return self.samples.get(image_id) or self.source_of(image_id)
+
+    def source_of(self, image_id: Any) -> Path | None:
+        """The data set's own file of this image, where it is still there."""
         name = self._images.get(image_id, {}).get("file_name")
         if self.image_folder is None or not isinstance(name, str) or not _stays_below(name):
             return None

@@ -1,8 +1,8 @@
 """Boxes drawn on pictures with Pillow: of the report, of `visualize` and of `resdet detect`.
 
 Kinds differ in form, not in colour alone: right is solid green, wrong is red with a cross in its
-corner, missed is dashed yellow; a proposal is thin and dotted; a plain box is solid in a colour of
-its class.
+corner, missed is dashed yellow, ignored is dashed grey; a proposal is thin and dotted; a plain box
+is solid in a colour of its class.
 
 Not for: which boxes are right (`pictures`).
 """
@@ -19,14 +19,17 @@ FONT_SIZE = 18
 # The longer side, in pixels, up to which lines and letters have the sizes below; they grow with it.
 SMALL_SIDE = 800
 EDGE = "#101214"
-COLOURS = {"right": "#1fd67f", "wrong": "#ff4b33", "missed": "#ffe14d", "proposal": "#7fd4ff"}
+COLOURS = {
+    "right": "#1fd67f", "wrong": "#ff4b33", "missed": "#ffe14d", "ignored": "#c9ced6",
+    "proposal": "#7fd4ff",
+}  # fmt: skip
 # Of plain boxes, by class; bright, so that they stand out from photographs.
 CLASS_COLOURS = (
     "#ff9f1c", "#2ec4b6", "#f15bb5", "#9bf00b", "#00bbf9", "#fee440", "#c77dff", "#ff6b6b",
     "#06d6a0", "#f4a261",
 )  # fmt: skip
 # What lies above what, from below.
-ORDER = ("proposal", "missed", "wrong", "plain", "right")
+ORDER = ("proposal", "ignored", "missed", "wrong", "plain", "right")
 
 Corners = tuple[int, int, int, int]
 Font = ImageFont.FreeTypeFont | ImageFont.ImageFont
@@ -63,7 +66,7 @@ def draw_boxes(
     """
     draw = ImageDraw.Draw(photo)
     weight = max(1.0, max(photo.size) / SMALL_SIDE)
-    font = _font(round(FONT_SIZE * weight))
+    font = label_font(round(FONT_SIZE * weight))
     placed = []
     for box in sorted(boxes, key=lambda b: ORDER.index(b.kind)):
         x0, y0, x1, y1 = (round(v * scale[i % 2]) for i, v in enumerate(box.corners))
@@ -100,7 +103,8 @@ def _dotted(draw: ImageDraw.ImageDraw, c: Corners, colour: str, weight: float) -
 
 
 _OUTLINES: dict[str, Callable[[ImageDraw.ImageDraw, Corners, str, float], None]] = {
-    "right": _solid, "wrong": _crossed, "missed": _dashed, "plain": _solid, "proposal": _dotted,
+    "right": _solid, "wrong": _crossed, "missed": _dashed, "ignored": _dashed, "plain": _solid,
+    "proposal": _dotted,
 }  # fmt: skip
 
 
@@ -150,7 +154,7 @@ def short_score(score: float) -> str:
     return f"{score:.2f}".removeprefix("0")
 
 
-def _font(size: int) -> Font:
+def label_font(size: int) -> Font:
     """A font with many scripts where matplotlib is installed, else Pillow's own."""
     try:
         import matplotlib

@@ -132,6 +132,12 @@ def _drawn(scores: Sequence[SetScores], limit: int) -> list[tuple[Any, list[Draw
 
 def draw_sample(scores: Sequence[SetScores], image_id: Any) -> list[Drawing] | None:
     """One image with the boxes of each run; None where no file of it can be opened."""
+    photo = photo_of(scores, image_id)
+    return None if photo is None else [_draw(photo, s, image_id) for s in scores]
+
+
+def photo_of(scores: Sequence[SetScores], image_id: Any) -> Image.Image | None:
+    """One image of the set, upright, in RGB; None where no file of it can be opened."""
     paths = [path for s in scores if (path := s.picture_of(image_id)) is not None]
     for path in dict.fromkeys(paths):
         try:
@@ -141,7 +147,7 @@ def draw_sample(scores: Sequence[SetScores], image_id: Any) -> list[Drawing] | N
         except (OSError, ValueError, SyntaxError, EOFError, Image.DecompressionBombError):
             continue  # Pillow's for broken files; for some formats it has no error of its own
         if _has_shape_of(photo, scores[0].size_of(image_id)):
-            return [_draw(photo, s, image_id) for s in scores]
+            return photo
     return None
 
 
@@ -156,6 +162,8 @@ def judged_boxes(
     truth: Sequence[Mapping[str, Any]],
     detections: Sequence[Mapping[str, Any]],
     names: Mapping[int, str],
+    *,
+    threshold: float = SCORE_THRESHOLD,
 ) -> list[DrawnBox]:
     """What is drawn on one image: detections from the threshold up, then missed objects.
 
@@ -163,18 +171,19 @@ def judged_boxes(
         truth: COCO annotations of the image, with "difficult" where VOC has it.
         detections: COCO results of the image.
         names: category id to class name.
+        threshold: the lowest score that is drawn.
     """
     boxes = []
-    verdicts = judged(truth, [d for d in detections if d["score"] >= SCORE_THRESHOLD])
+    verdicts = judged(truth, [d for d in detections if d["score"] >= threshold])
     for detection, verdict, _ in verdicts:
         if verdict != "ignored":
             name = names.get(detection["category_id"], "?")
             text = f"{name} {short_score(detection['score'])}"
-            boxes.append(DrawnBox(_corners(detection["bbox"]), text, verdict))
+            boxes.append(DrawnBox(corners_of(detection["bbox"]), text, verdict))
     hit = {place for _, verdict, place in verdicts if verdict == "right"}
     for i, item in enumerate(truth):
-        if i not in hit and not _is_ignored(item):
-            boxes.append(DrawnBox(_corners(item["bbox"]), "", "missed"))
+        if i not in hit and not is_ignored(item):
+            boxes.append(DrawnBox(corners_of(item["bbox"]), "", "missed"))
     return boxes
 
 
@@ -197,7 +206,7 @@ def judged(
         ious = [iou(detection["bbox"], truth[i]["bbox"]) for i in places]
         best = int(np.argmax(ious)) if ious else -1
         place = places[best] if best >= 0 and ious[best] >= IOU_THRESHOLD else -1
-        if place >= 0 and _is_ignored(truth[place]):
+        if place >= 0 and is_ignored(truth[place]):
             verdicts.append((detection, "ignored", place))
             continue
         right = place >= 0 and place not in taken
@@ -229,11 +238,13 @@ def iou(a: Sequence[float], b: Sequence[float]) -> float:
     return overlap / union if union > 0 else 0.0
 
 
-def _is_ignored(item: Mapping[str, Any]) -> bool:
+def is_ignored(item: Mapping[str, Any]) -> bool:
+    """Whether an object counts neither way: difficult, or a crowd."""
     return bool(item.get("difficult") or item.get("iscrowd"))
 
 
-def _corners(bbox: Sequence[float]) -> tuple[float, float, float, float]:
+def corners_of(bbox: Sequence[float]) -> tuple[float, float, float, float]:
+    """(x0, y0, x1, y1) of (x, y, width, height)."""
     x, y, width, height = bbox
     return x, y, x + width, y + height
 

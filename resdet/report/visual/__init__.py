@@ -1,0 +1,1 @@
+"""Pages of pictures: what one run or two detect on chosen images (`resdet visualize`)."""
