@@ -5,6 +5,7 @@ Not for: reading files (`resdet.weights`), or which tensors a net has (`architec
 
 from __future__ import annotations
 
+import fnmatch
 import logging
 import shlex
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -41,13 +42,18 @@ def load_backbone(
     """
     refuse_untrained_norms(tensors, where)
     # Detectron2's own ResNet leaves the last layer behind, and in an RPN alone res5, too.
-    stock = ("linear.*",) if hasattr(model, "roi_heads") else ("linear.*", "res5.*")
+    is_rpn_alone = not hasattr(model, "roi_heads")
+    stock = ("linear.*", "res5.*") if is_rpn_alone else ("linear.*",)
+    left_behind = getattr(trunk_of(model), "left_behind", stock)
+    if is_rpn_alone:
+        # What is new in the tail alone is not there.
+        declared_new = [p for p in declared_new if not fnmatch.filter(left_behind, p)]
     received = weights.transfer(
         net_part(model),
         tensors,
         where=where,
         declared_new=tuple(declared_new),
-        optional=getattr(trunk_of(model), "left_behind", stock),
+        optional=left_behind,
     )
     logger.info("%s: %s\n%s", where, received, received.table())
     return received

@@ -15,6 +15,7 @@ Not for: running them (`four_steps`).
 
 from __future__ import annotations
 
+import fnmatch
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -129,4 +130,14 @@ def config_of_step(
         node.MODEL.WEIGHTS = weights
         node.MODEL.WEIGHTS_PART = ""
         node.MODEL.BACKBONE.FREEZE_AT = shared_stages
+        # What was new in a shared stage is not new any more; in the tail its norms stay live.
+        node.TRANSFER.NEW = tuple(
+            pattern for pattern in cfg.TRANSFER.NEW if not _fits(pattern, cfg, shared_stages)
+        )
     return node
+
+
+def _fits(pattern: str, cfg: CfgNode, stages: int) -> bool:
+    """Whether a pattern of TRANSFER.NEW names one of the first so many stages."""
+    names = [stage.name for stage in build_net(cfg).stages()][:stages]
+    return any(fnmatch.fnmatchcase(f"{name}.0", pattern) for name in names)

@@ -53,6 +53,20 @@ JOBS = {
     "scored": Forked(
         ["train_det", "--config", "c.yaml", "--eval-only", "--output", "one", *SCHEME]
     ),
+    # Norms that train, and no card; a tail that begins at random, by the fast forms.
+    "scratch": Forked(
+        ["train_det", "--config", "c.yaml", "--output", "scratch", *SCHEME,
+         "TRANSFER.FROM_SCRATCH", "True", "MODEL.NET.WIDTH", "0.125"]
+    ),
+    "fast forms": Forked(
+        train("forms", *SCHEME, "TRANSFER.NEW", "('res5.*', 'res4.*')", "ENGINE.FAST_TRAINING",
+              "on", "ENGINE.FAST_INFERENCE", "on", "MODEL.BACKBONE.FREEZE_AT", "1")
+    ),
+    "recall": Forked(
+        ["evaluate", "proposals", "rpn/results/voc%3Avoc%3Atest", "--output", "recall"]
+    ),
+    "compared": Forked(["compare", "one", "rpn"]),
+    "exported": Forked(["convert_weights", "export", "rpn", "-o", "rpn.onnx"]),
     "longer": Forked(train("one", *OTHER_LENGTH, flags=("--resume",))),
 }  # fmt: skip
 
@@ -74,7 +88,7 @@ def ended(place):
 
 @pytest.fixture(autouse=True)
 def _trained(ended):
-    for name in ("one", "two", "rpn", "fast", "scored"):
+    for name in ("one", "two", "rpn", "fast", "scored", "scratch", "fast forms", "recall"):
         assert ended[name].returncode == 0, (name, ended[name].stderr)
 
 
@@ -176,3 +190,42 @@ def test_it_is_scored_again_as_any_run(ended):
 def test_a_step_of_another_length_is_not_gone_on_with(ended):
     refused = ended["longer"]
     assert refused.returncode == 2 and "SOLVER.RPN.MAX_ITER" in refused.stderr
+
+
+def test_norms_that_train_are_fixed_with_what_is_shared_and_train_in_the_tail(place):
+    """From random weights: steps 3 and 4 keep step 2's statistics of the shared stages."""
+    models = [model_in(step(place, name, "scratch")) for name in STEPS]
+    mean = "backbone.res3.0.conv1.norm.running_mean"
+    assert torch.equal(models[1][mean], models[2][mean])
+    assert torch.equal(models[1][mean], models[3][mean])
+    assert not torch.equal(models[0][mean], models[1][mean])
+    tail = "roi_heads.res5.0.conv1.norm.running_mean"
+    assert not torch.equal(models[1][tail], models[3][tail])
+    whole = model_in(place / "scratch")
+    assert torch.equal(whole[mean], models[1][mean]) and torch.equal(whole[tail], models[3][tail])
+
+
+def test_what_was_declared_new_is_new_in_the_first_two_steps_alone(place):
+    """TRANSFER.NEW names a shared stage and the tail; the shared one is fixed later as any."""
+    models = {name: model_in(step(place, name, "forms")) for name in STEPS}
+    shared, tail = "backbone.res4.0.conv1.weight", "roi_heads.res5.0.conv1.weight"
+    assert torch.equal(models["2_fast_rcnn"][shared], models["4_fast_rcnn"][shared])
+    assert not torch.equal(models["2_fast_rcnn"][tail], models["4_fast_rcnn"][tail])
+    transfer = json.loads((step(place, "1_rpn", "forms") / "transfer.json").read_text("utf-8"))
+    assert {name.split(".")[0] for name in transfer["new"]} == {"res4"}
+
+
+def test_recall_of_a_run_has_its_picture(place, ended):
+    recall = json.loads((place / "recall" / "recall.json").read_text(encoding="utf-8"))
+    own = place / "rpn/results/voc%3Avoc%3Atest"
+    assert recall == json.loads((own / "recall.json").read_text(encoding="utf-8"))
+    picture = (place / "recall" / "recall.svg").read_text(encoding="utf-8")
+    assert picture == (own / "recall.svg").read_text(encoding="utf-8")
+    assert picture.startswith("<svg") and picture.count("IoU 0.50") >= 1
+    assert "1,000" in ended["recall"].stdout
+
+
+def test_an_rpn_alone_is_named_where_a_detector_is_expected(ended):
+    for name in ("compared", "exported"):
+        assert ended[name].returncode == 2, ended[name].stderr
+        assert "an RPN alone" in ended[name].stderr
