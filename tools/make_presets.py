@@ -1,8 +1,8 @@
 """Writes the presets in configs/ from their record; `--check` names those that differ from it.
 
-Made: the leaves at the top, in stated/, alternating/, modern/, adamw/, fpn/ and dc5/, and those of
-pretrain/. Their bases (configs/base, pretrain/base_*) and the demo's are written by hand. A file is
-replaced whole or not at all, and only where its text changes.
+Made: the leaves at the top and in the recipes' folders (modern/, fpn/, …), and those of pretrain/.
+Their bases (configs/base, pretrain/base_*) and the demo's are written by hand. A file is replaced
+whole or not at all, and only where its text changes.
 
     python tools/make_presets.py [--check]
 
@@ -21,7 +21,9 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from classifier_presets import classifiers
 from preset_record import (
+    COCO_TRAINVAL,
     DATA_SETS,
+    IMPROVEMENTS,
     METRICS,
     NETS,
     RECIPES,
@@ -61,21 +63,24 @@ def detector(recipe: Recipe, data: str, net: str) -> str:
     up = "../" if recipe.folder else ""
     numbers = papers_numbers(recipe, data, name)
     ending = f", {recipe.recipe}."
-    if numbers and numbers[0].paper == PAPER and recipe.base == "paper":
+    if numbers and numbers[0].paper == PAPER and recipe.base == "paper" and not recipe.start:
         side = "left" if net == "vgg16" else "right"
         ending = f": the paper's main comparison, {side}-hand side."
     bases = [f"{up}base/{data}_{recipe.base}.yaml"]
-    if recipe.over:
-        bases.append(f"{up}base/{recipe.over}.yaml")
+    bases += [f"{up}base/{name}.yaml" for name in recipe.over]
     run = f"{recipe.folder}/{stem}" if recipe.folder else stem
     base = bases[0] if len(bases) == 1 else f"[{', '.join(bases)}]"
     resolved = resolved_of(base.replace(up, ""), f"  NET: {{NAME: {name}}}\n")
     weights = (
-        f"python tools/pretrain_cls.py --config configs/pretrain/imagenet_{name}.yaml, then",
-        f"MODEL.WEIGHTS runs/imagenet_{name}/model.safetensors",
+        _detector_of_coco(recipe.start, net)
+        if recipe.start
+        else (
+            f"python tools/pretrain_cls.py --config configs/pretrain/imagenet_{name}.yaml, then",
+            f"MODEL.WEIGHTS runs/imagenet_{name}/model.safetensors",
+        )
     )
     return text_of(
-        f"Faster R-CNN on {sets.title} with {title}{recipe.with_}{ending}",
+        f"{recipe.detector} on {sets.title} with {title}{recipe.with_}{ending}",
         {
             "Source": [_cited(numbers, sets.how) if numbers else _of_zoo(stem)],
             "Twin": [
@@ -96,18 +101,17 @@ def detector(recipe: Recipe, data: str, net: str) -> str:
 
 
 def papers_numbers(recipe: Recipe, data: str, net: str) -> list[Published]:
-    """The papers' number for this net, trained on the sets of the preset's base."""
-    if recipe.base not in ("paper", "stated", "alternating"):
-        return []
-    sets = DATA_SETS[data]
-    rows = published(
-        source=sets.source,
-        data_set=sets.test,
-        train=settings(data, recipe)["DATASETS.TRAIN"],
-        net=net,
-    )
+    """The papers' number for this net, trained on the sets of the preset's base.
+
+    Where a detector of COCO is the start, the papers' one was trained on train and val.
+    """
+    sets, train = DATA_SETS[data], tuple(settings(data, recipe)["DATASETS.TRAIN"])
+    if recipe.start:
+        rows = published(data_set=sets.test, train=(*COCO_TRAINVAL, *train), net=net)
+    else:
+        rows = published(source=sets.source, data_set=sets.test, train=train, net=net)
     # The papers' own detector; a variant of it ("unshared") is another row.
-    return [row for row in rows if row.system in ("baseline", "Faster R-CNN")]
+    return [row for row in rows if row.system in recipe.system][: 1 if recipe.start else None]
 
 
 def settings(data: str, recipe: Recipe) -> dict[str, Any]:
@@ -117,7 +121,16 @@ def settings(data: str, recipe: Recipe) -> dict[str, Any]:
 
 
 def _stem(recipe: Recipe, data: str, net: str) -> str:
-    return "_".join(part for part in (data, net, recipe.folder) if part)
+    return "_".join(part for part in (data, net, recipe.ending or recipe.folder) if part)
+
+
+def _detector_of_coco(start: str, net: str) -> tuple[str, ...]:
+    """How the weights of a preset come about that begins with another one's detector."""
+    run = f"{start}_{net}"
+    return (
+        f"python tools/train_det.py --config configs/{run}.yaml MODEL.WEIGHTS FILE, then",
+        f"MODEL.WEIGHTS runs/{run}/model_final.pth; 20 of its 80 classes arrive by name",
+    )
 
 
 def _cited(numbers: Sequence[Published], how: str) -> str:
@@ -137,6 +150,10 @@ def _of_zoo(stem: str) -> str:
 
 def _differs(recipe: Recipe, data: str, net: str) -> list[str]:
     what = recipe.of_net.get(net, recipe.differs)
+    if "plus" in recipe.over:
+        return [f"{what};", f"of the improvements {IMPROVEMENTS},", "see docs/protocol.md"]
+    if recipe.start:
+        return [f"{what},", "see docs/protocol.md"]
     base = settings(data, recipe)
     rate, batch = base["SOLVER.BASE_LR"], base["SOLVER.IMS_PER_BATCH"]
     if recipe.base != "paper" or rate == STATED_RATE:

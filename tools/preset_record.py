@@ -64,6 +64,9 @@ DATA_SETS = {
     ),
 }
 
+# What the papers' detectors of COCO were trained on, before VOC's sets.
+COCO_TRAINVAL = ("coco_2014_train", "coco_2014_val")
+
 # In a preset's name: the net's name, and its title.
 NETS = {
     "r18": ("resnet18", "ResNet-18"),
@@ -90,9 +93,12 @@ class Recipe:
     """One detector and schedule around every net.
 
     Attributes:
-        folder: within configs; "" is its top. It is the end of a preset's name, too.
-        base: of configs/base, after the name of the data sets. over: a file there, laid over it.
-        with_: of the title, after the net. recipe: whose it is.
+        folder: within configs; "" is its top.
+        ending: of a preset's name; "" takes the folder's.
+        base: of configs/base, after the name of the data sets. over: files there, laid over it.
+        detector: of the title; with_: of it, after the net. recipe: whose it is.
+        start: of its weights, the detector that it begins with; "" begins with a classifier.
+        system: whose number of `published_tables` it is; "" of none.
         differs: from what it names as its source. of_net: the same for a net with another text.
         data, nets: of which there are presets. pair: whose twin a net is; the first one's twin
             is the second.
@@ -105,8 +111,12 @@ class Recipe:
     nets: tuple[str, ...] = tuple(NETS)
     data: tuple[str, ...] = tuple(DATA_SETS)
     pair: tuple[str, str] = ("vgg16", "r101")
-    over: str = ""
+    over: tuple[str, ...] = ()
+    ending: str = ""
+    detector: str = "Faster R-CNN"
     with_: str = ""
+    start: str = ""
+    system: tuple[str, ...] = ()
     of_net: Mapping[str, str] = field(default_factory=dict)
 
     def twin(self, net: str) -> str:
@@ -116,12 +126,14 @@ class Recipe:
 
 
 STOCK = "Detectron2's stock recipe"
+ON_COCO = "one joint training, and one of COCO's train alone to start from (theirs: trainval)"
 RECIPES = (
     Recipe(
         folder="",
         base="paper",
         recipe="the paper's recipe",
         differs="one joint training instead of four alternating steps",
+        system=("baseline", "Faster R-CNN"),
     ),
     Recipe(
         folder="stated",
@@ -130,6 +142,7 @@ RECIPES = (
         differs="one joint training of 16 images instead of four alternating steps, 8 for RPN",
         nets=("r101", "vgg16"),
         data=("coco",),
+        system=("baseline", "Faster R-CNN"),
     ),
     Recipe(
         folder="alternating",
@@ -137,6 +150,7 @@ RECIPES = (
         recipe="the paper's recipe in its four alternating steps",
         differs="box targets by fixed deviations, images mirrored half of the time",
         nets=("r50", "r101", "vgg16"),
+        system=("baseline", "Faster R-CNN"),
     ),
     Recipe(
         folder="modern",
@@ -147,7 +161,7 @@ RECIPES = (
     Recipe(
         folder="adamw",
         base="modern",
-        over="adamw",
+        over=("adamw",),
         recipe="AdamW and a cosine around Detectron2's stock detector",
         differs="AdamW, a cosine, rates by depth, averaged weights; all else stock",
         nets=("r50", "r101", "vgg16"),
@@ -156,7 +170,7 @@ RECIPES = (
     Recipe(
         folder="fpn",
         base="modern",
-        over="fpn",
+        over=("fpn",),
         with_=" and FPN",
         recipe=STOCK,
         differs="our net under Detectron2's FPN; all else stock",
@@ -167,7 +181,7 @@ RECIPES = (
     Recipe(
         folder="dc5",
         base="modern",
-        over="dc5",
+        over=("dc5",),
         with_=" and DC5",
         recipe=STOCK,
         differs="our net as backbone, res5 dilated; all else stock",
@@ -175,7 +189,60 @@ RECIPES = (
         data=("coco",),
         pair=("r50", "r101"),
     ),
+    Recipe(
+        folder="masks",
+        ending="c4_masks",
+        base="modern",
+        over=("masks",),
+        detector="Mask R-CNN",
+        with_=" and C4",
+        recipe=STOCK,
+        differs="our net as backbone and region heads; all else stock",
+        nets=("r50", "r101"),
+        data=("coco",),
+        pair=("r50", "r101"),
+    ),
+    Recipe(
+        folder="masks",
+        ending="fpn_masks",
+        base="modern",
+        over=("fpn", "masks_fpn"),
+        detector="Mask R-CNN",
+        with_=" and FPN",
+        recipe=STOCK,
+        differs="our net under Detectron2's FPN; all else stock",
+        of_net={"vgg16": "our net under FPN, p5 pooled from p4; all else stock"},
+        nets=("r50", "r101", "vgg16"),
+        data=("coco",),
+    ),
+    Recipe(
+        folder="from_coco",
+        base="paper",
+        over=("from_coco",),
+        with_=", from a detector of COCO",
+        recipe="the paper's recipe",
+        differs=ON_COCO,
+        nets=("r101", "vgg16"),
+        data=("voc0712", "voc0712pp"),
+        start="coco",
+        system=("Faster R-CNN",),
+    ),
+    Recipe(
+        folder="from_coco",
+        ending="plus",
+        base="paper",
+        over=("from_coco", "plus"),
+        with_=", from a detector of COCO, improved",
+        recipe="the paper's baseline+++",
+        differs=ON_COCO,
+        nets=("r101", "vgg16"),
+        data=("voc0712", "voc0712pp"),
+        start="coco",
+        system=("baseline+++",),
+    ),
 )
+# What "+++" is in the paper, and of it in configs/base/plus.yaml.
+IMPROVEMENTS = "box refinement (global context and several scales are not in it)"
 
 # Detectron2's model zoo (MODEL_ZOO.md there): model, schedule, number. Our stock presets of COCO
 # are its 1x; VOC has one schedule.
@@ -187,4 +254,8 @@ ZOO = {
     "coco_r101_fpn": ("R101-FPN", "3x", "AP 42.0"),
     "coco_r50_dc5": ("R50-DC5", "1x", "AP 37.3"),
     "coco_r101_dc5": ("R101-DC5", "3x", "AP 40.6"),
+    "coco_r50_c4_masks": ("Mask R50-C4", "1x", "AP 36.8, of masks 32.2"),
+    "coco_r101_c4_masks": ("Mask R101-C4", "3x", "AP 42.6, of masks 36.7"),
+    "coco_r50_fpn_masks": ("Mask R50-FPN", "1x", "AP 38.6, of masks 35.2"),
+    "coco_r101_fpn_masks": ("Mask R101-FPN", "3x", "AP 42.9, of masks 38.6"),
 }

@@ -89,7 +89,17 @@ FILES_BEFORE_KEYS = ("detect", "visualize")
 # The folders of presets that a training command offers.
 FOLDERS = {
     "pretrain_cls": ("pretrain",),
-    "train_det": (".", "stated", "modern", "fpn", "dc5"),
+    "train_det": (
+        ".",
+        "stated",
+        "alternating",
+        "modern",
+        "adamw",
+        "fpn",
+        "dc5",
+        "masks",
+        "from_coco",
+    ),
 }
 
 

@@ -102,6 +102,12 @@ def _main(args: argparse.Namespace) -> int:
             "detector set it to off; ENGINE.IMAGES_PER_PASS is what makes its steps smaller."
         )
     _refuse_unread_sampling(cfg, eval_only=args.eval_only)
+    if cfg.TRANSFER.HEAD_NAMES and cfg.TRANSFER.HEADS != "by_name":
+        raise ConfigError(
+            f"TRANSFER.HEAD_NAMES is {tuple(cfg.TRANSFER.HEAD_NAMES)}, and TRANSFER.HEADS is "
+            f"{cfg.TRANSFER.HEADS}: no class is copied by name. Set TRANSFER.HEADS by_name, or "
+            "leave the names out."
+        )
     if cfg.DATASETS.DROP_MASKLESS and not cfg.MODEL.MASK_ON:
         raise ConfigError(
             f"DATASETS.DROP_MASKLESS is {cfg.DATASETS.DROP_MASKLESS!r}, which leaves out objects "

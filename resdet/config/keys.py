@@ -74,6 +74,10 @@ def _add_net_keys(cfg: CfgNode) -> None:
     # "by_name" (rows of classes that both have are copied). The same classes always arrive,
     # put in order by name.
     transfer.HEADS = "new"
+    # Names of classes for "by_name" beside equal ones and COCO's and VOC's names of the same things
+    # (`weights.predictors.SYNONYMS`): "NAME IN THE FILE=NAME HERE", such as ("car=auto",).
+    # () = off: those alone.
+    transfer.HEAD_NAMES = ()
     # The data set whose classes a foreign detector was trained for; "" = off: the file's.
     transfer.HEAD_CLASSES = ""
 
@@ -344,6 +348,7 @@ ONLY_OF = {
         "TEST.VALIDATION_LOSS",
         "TRANSFER.HEADS",
         "TRANSFER.HEAD_CLASSES",
+        "TRANSFER.HEAD_NAMES",
         "TEST.DETECTIONS_PER_IMAGE",
         "TEST.IMS_PER_BATCH",
         "TEST.BOX_REFINEMENT",

@@ -53,6 +53,11 @@ def _names(value: Any) -> bool:
     )
 
 
+def _is_pair(text: str) -> bool:
+    first, equals, second = text.partition("=")
+    return bool(first and equals and second) and "=" not in second
+
+
 def _rows_of_four(value: Any) -> bool:
     return isinstance(value, list | tuple) and bool(value) and all(map(_FOUR[0], value))
 
@@ -226,6 +231,10 @@ RANGES: dict[str, tuple[Check, str]] = {
     "DATALOADER.NUM_WORKERS": (_number(0, 1024), "0 to 1,024"),
     "DATASETS.ILSVRC_PER_CLASS": _NATURAL,
     "DATASETS.CLIP_BOXES": (_number(0, 1e6), "0 or more pixels"),
+    "TRANSFER.HEAD_NAMES": (
+        lambda v: len(v) == 0 or (_names(v) and all(_is_pair(pair) for pair in v)),
+        "pairs of names such as ('car=auto',)",
+    ),
     "TRANSFER.NEW": (lambda v: len(v) == 0 or _names(v), "names of tensors, such as ('res5.*',)"),
     "TEST.DETECTIONS_PER_IMAGE": (_number(-1), "-1 (all) or more"),
     "TEST.EVAL_PERIOD": _NATURAL,

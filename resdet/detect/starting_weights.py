@@ -26,6 +26,7 @@ from resdet.weights.transfer import ADVICE
 logger = logging.getLogger("resdet.detect")
 
 Tensors = Mapping[str, torch.Tensor]
+MASK_HEAD = "roi_heads.mask_head."
 PIXEL_STATISTICS = ("pixel_mean", "pixel_std")
 
 
@@ -64,6 +65,7 @@ def load_detector(
     tensors: Tensors,
     where: str,
     fit: Callable[[Tensors, Tensors], weights.Heads] | None = None,
+    declared_new: Sequence[str] = (),
 ) -> tuple[weights.Transfer, weights.Heads]:
     """A whole detector, as a run or Detectron2 saved it.
 
@@ -71,6 +73,8 @@ def load_detector(
         where: the file, for messages.
         fit: the file's tensors and the model's to predictors for the model's classes; None: it is
             to be scored, and nothing may be new.
+        declared_new: patterns of TRANSFER.NEW; those of the mask head count, so that a detector of
+            boxes can start one of masks. A file's mask head stays behind where masks are off.
 
     Raises:
         WeightsError: a tensor is missing, left over or of another shape, or the pixel statistics
@@ -79,14 +83,29 @@ def load_detector(
     _refuse_other_pixels(model, tensors, where)
     given = {k: v for k, v in tensors.items() if k not in PIXEL_STATISTICS and not _is_anchor(k)}
     receiver = without_buffers(model)
-    fitted = fit(given, receiver.state_dict()) if fit else weights.Heads()
+    own = receiver.state_dict()
+    fitted = fit(given, own) if fit else weights.Heads()
+    has_masks, file_has_masks = (
+        any(n.startswith(MASK_HEAD) for n in names) for names in (own, given)
+    )
+    advice = ADVICE if fit else _advice_to_score(given)
+    if has_masks and not file_has_masks:
+        advice = (
+            "The file has no mask head: "
+            + (
+                f"to start a new one, add TRANSFER.NEW \"('{MASK_HEAD}*',)\". "
+                if fit
+                else "score its boxes with MODEL.MASK_ON False. "
+            )
+            + advice
+        )
     received = weights.transfer(
         receiver,
         {**given, **fitted.tensors},
         where=where,
-        declared_new=fitted.new,
-        optional=(),
-        advice=ADVICE if fit else _advice_to_score(given),
+        declared_new=(*fitted.new, *(p for p in declared_new if p.startswith(MASK_HEAD))),
+        optional=() if has_masks else (f"{MASK_HEAD}*",),
+        advice=advice,
     )
     logger.info("%s: %s\n%s", where, received, received.table())
     return received, fitted

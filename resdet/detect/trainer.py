@@ -127,7 +127,9 @@ class DetectorTraining:
                 self.train_sets[0].classes,
                 how=self.cfg.TRANSFER.HEADS,
                 where=where,
+                names=dict(pair.split("=") for pair in self.cfg.TRANSFER.HEAD_NAMES),
             ),
+            declared_new=self.cfg.TRANSFER.NEW,
         )
         logger.info("%s: %s", where, fitted.sentence)
         report = {"file": where, **received.to_dict(), "heads": fitted.sentence}

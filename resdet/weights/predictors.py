@@ -1,4 +1,4 @@
-"""A detector's class and box predictors for another list of classes.
+"""A detector's class, box and mask predictors for another list of classes.
 
 Rows belong to classes, so they move by class name, never by place. With the same names in another
 order they are permuted; with other names they start fresh, or the rows that both have are
@@ -9,6 +9,7 @@ Not for: evaluation; a detector is scored on the classes that it was trained for
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
@@ -20,6 +21,7 @@ from resdet.weights.formats.contents import Tensors
 HOW = ("new", "by_name")
 SCORES = "roi_heads.box_predictor.cls_score"
 DELTAS = "roi_heads.box_predictor.bbox_pred"
+MASKS = "roi_heads.mask_head.predictor"
 # COCO's name to VOC's; all other names of VOC are COCO's own.
 SYNONYMS = {
     "airplane": "aeroplane",
@@ -56,19 +58,22 @@ def fit(
     *,
     how: str,
     where: str,
+    names: Mapping[str, str] | None = None,
 ) -> Heads:
     """How the predictors of a file arrive in a model with other classes.
 
     Args:
-        given: the file's tensors; cls_score (K + 1, D) with background last, bbox_pred (4 K, D).
+        given: the file's tensors; cls_score (K + 1, D) with background last, bbox_pred (4 K, D),
+            and of a mask head predictor (K, C, 1, 1).
         fresh: the model's, for rows that no class of the file has.
         file_classes: K names in the file's order, () where it has none.
         classes: the model's.
         how: "new" or "by_name", where the names differ.
+        names: the file's name of a class to the model's, for by_name; before `SYNONYMS`.
 
     Raises:
         WeightsError: by_name without class names, or with none in common, or the file's names
-            are not as many as its rows.
+            are not as many as its rows; or `names` has a class that is not there, or one twice.
     """
     if f"{SCORES}.bias" not in given or f"{SCORES}.bias" not in fresh:
         return Heads()
@@ -79,13 +84,15 @@ def fit(
             "Name another data set in TRANSFER.HEAD_CLASSES."
         )
     if not file_classes:
-        return _unnamed(rows, classes, how, where)
+        return _unnamed(given, fresh, rows, classes, how, where)
     if tuple(file_classes) == tuple(classes):
         return Heads(sentence=f"heads: the same {rows} classes")
     same_set = set(file_classes) == set(classes)
     if how == "new" and not same_set:
-        return _fresh(f"{rows} classes in the file, {len(classes)} others here")
-    copied = _pairs(file_classes, classes)
+        return _fresh(given, fresh, f"{rows} classes in the file, {len(classes)} others here")
+    names = names or {}
+    _refuse_unknown_names(names, file_classes, classes, where)
+    copied = _pairs(file_classes, classes, names)
     if not copied:
         raise WeightsError(
             f"{where}: none of its {rows} classes ({', '.join(file_classes[:4])}, …) is among the "
@@ -98,32 +105,66 @@ def fit(
         copied=tuple(copied),
         sentence=f"heads: {len(copied)} of {len(classes)} classes copied by name"
         f"{' (' + ', '.join(renamed) + ')' if renamed else ''}, background too; "
-        f"fresh: {', '.join(c for c in classes if c not in dict(copied).values()) or 'none'}",
+        f"fresh: {', '.join(c for c in classes if c not in dict(copied).values()) or 'none'}; "
+        f"left behind: {rows - len(copied)} of the file's {rows}",
     )
 
 
-def _unnamed(rows: int, classes: Sequence[str], how: str, where: str) -> Heads:
+def _unnamed(
+    given: Mapping[str, torch.Tensor],
+    fresh: Mapping[str, torch.Tensor],
+    rows: int,
+    classes: Sequence[str],
+    how: str,
+    where: str,
+) -> Heads:
     if how == "by_name":
         raise WeightsError(
             f"{where} does not name its {rows} classes, so none can be copied by name. Name "
             "a data set that has them: TRANSFER.HEAD_CLASSES coco_2017_val."
         )
     if rows != len(classes):
-        return _fresh(f"{rows} classes in the file, {len(classes)} here")
+        return _fresh(given, fresh, f"{rows} classes in the file, {len(classes)} here")
     return Heads(
         sentence=f"heads: {rows} classes, taken to be the same; the file does not name its own "
         "(TRANSFER.HEAD_CLASSES would)"
     )
 
 
-def _fresh(why: str) -> Heads:
-    return Heads(new=(f"{SCORES}.*", f"{DELTAS}.*"), sentence=f"heads: new, {why}")
+def _fresh(given: Mapping[str, torch.Tensor], fresh: Mapping[str, torch.Tensor], why: str) -> Heads:
+    new = [f"{SCORES}.*", f"{DELTAS}.*"]
+    mask = f"{MASKS}.weight"
+    # One mask for all classes stays as it is.
+    if mask in given and mask in fresh and given[mask].shape != fresh[mask].shape:
+        new.append(f"{MASKS}.*")
+    return Heads(new=tuple(new), sentence=f"heads: new, {why}")
 
 
-def _pairs(file_classes: Sequence[str], classes: Sequence[str]) -> list[tuple[str, str]]:
-    """Names that both have, as such or by a synonym, in the order of `classes`."""
-    there = {_one_name(c): c for c in file_classes}
-    return [(there[_one_name(c)], c) for c in classes if _one_name(c) in there]
+def _refuse_unknown_names(
+    names: Mapping[str, str], file_classes: Sequence[str], classes: Sequence[str], where: str
+) -> None:
+    """Raises WeightsError for a map of names that cannot be meant."""
+    faults = [f"{a}: no class of {where}" for a in names if a not in file_classes]
+    faults += [f"{b}: no class here" for b in names.values() if b not in classes]
+    faults += [f"{b}: named twice" for b, n in Counter(names.values()).items() if n > 1]
+    if faults:
+        raise WeightsError(
+            f"TRANSFER.HEAD_NAMES: {'; '.join(faults)}. The file has {', '.join(file_classes)}; "
+            f"here are {', '.join(classes)}."
+        )
+
+
+def _pairs(
+    file_classes: Sequence[str], classes: Sequence[str], names: Mapping[str, str]
+) -> list[tuple[str, str]]:
+    """Names that both have, as stated, as such or by a synonym, in the order of `classes`."""
+    there = {_one_name(c): c for c in file_classes if c not in names}
+    stated = {b: a for a, b in names.items()}
+    return [
+        (stated[c] if c in stated else there[_one_name(c)], c)
+        for c in classes
+        if c in stated or _one_name(c) in there
+    ]
 
 
 def _one_name(name: str) -> str:
@@ -154,4 +195,11 @@ def _copy_rows(
         deltas = fresh[name].clone().unflatten(0, (-1, 4))
         deltas[to_rows] = given[name].unflatten(0, (-1, 4))[from_rows].to(deltas)
         copied[name] = deltas.flatten(0, 1)
+    for leaf in ("weight", "bias"):
+        name = f"{MASKS}.{leaf}"
+        # Not one mask for all classes.
+        if name in given and name in fresh and len(given[name]) == len(file_classes):
+            masks = fresh[name].clone()
+            masks[to_rows] = given[name][from_rows].to(masks)
+            copied[name] = masks
     return copied

@@ -67,8 +67,7 @@ def test_choices_are_those_of_the_code_behind_them() -> None:
     [
         ("resdet tr", {"train_det"}),
         ("resdet train_det --ex", {"--explain"}),
-        ("resdet train_det --config coco_r10", {"coco_r101", "coco_r101_dc5", "coco_r101_fpn",
-                                                "coco_r101_modern", "coco_r101_stated"}),
+        ("resdet train_det --config coco_r101_f", {"coco_r101_fpn", "coco_r101_fpn_masks"}),
         ("resdet convert_weights in", {"inspect"}),
     ],
 )  # fmt: skip

@@ -17,7 +17,9 @@ from tests.support.preset_files import (
     CONFIGS,
     DC5_LEAVES,
     FPN_LEAVES,
+    FROM_COCO_LEAVES,
     LEAVES,
+    MASK_LEAVES,
     MODERN_LEAVES,
     PAPER_LEAVES,
     PRETRAIN,
@@ -31,6 +33,11 @@ ZOO_NUMBERS = {
     "coco_r101_fpn": "R101-FPN 3x: AP 42.0",
     "coco_r50_dc5": "R50-DC5 1x with MSRA weights: AP 37.3",
     "coco_r101_dc5": "R101-DC5 3x: AP 40.6",
+    # "box AP", "mask AP".
+    "coco_r50_c4_masks": "Mask R50-C4 1x with MSRA weights: AP 36.8, of masks 32.2",
+    "coco_r101_c4_masks": "Mask R101-C4 3x: AP 42.6, of masks 36.7",
+    "coco_r50_fpn_masks": "Mask R50-FPN 1x with MSRA weights: AP 38.6, of masks 35.2",
+    "coco_r101_fpn_masks": "Mask R101-FPN 3x: AP 42.9, of masks 38.6",
     "voc0712_r50_modern": "R50-C4 with MSRA weights: AP50 80.3",
 }
 
@@ -69,7 +76,9 @@ def test_seven_paper_headers_have_a_number():
     assert sorted(numbered) == sorted([*both, "voc07_vgg16"])
 
 
-@pytest.mark.parametrize("path", [*MODERN_LEAVES, *FPN_LEAVES, *DC5_LEAVES], ids=lambda p: p.stem)
+@pytest.mark.parametrize(
+    "path", [*MODERN_LEAVES, *FPN_LEAVES, *DC5_LEAVES, *MASK_LEAVES], ids=lambda p: p.stem
+)
 def test_a_stock_header_has_the_zoos_number(path):
     """Detectron2's model zoo; another schedule than the preset's is called one."""
     source = header_of(path)["Source"]
@@ -80,6 +89,47 @@ def test_a_stock_header_has_the_zoos_number(path):
         assert source == f"no published number at 1x (Detectron2's model zoo, {number})"
     else:
         assert source == f"Detectron2's model zoo, {number}"
+
+
+# He et al., tables 10 and 11 ("baseline+++"); Ren et al., COCO+07+12 and COCO+07++12.
+NUMBERS_FROM_COCO = {
+    "voc0712_r101_plus": ("He et al. 2015, table 10", "85.6"),
+    "voc0712pp_r101_plus": ("He et al. 2015, table 11", "83.8"),
+    "voc0712_vgg16_from_coco": ("Ren et al. 2015 (arXiv:1506.01497v3)", "78.8"),
+    "voc0712pp_vgg16_from_coco": ("Ren et al. 2015 (arXiv:1506.01497v3)", "75.9"),
+}
+
+
+@pytest.mark.parametrize("path", FROM_COCO_LEAVES, ids=lambda p: p.stem)
+def test_a_header_of_what_starts_from_coco_has_the_papers_number(path):
+    """And says of what the paper's has more: COCO's val, and two of three improvements."""
+    header = header_of(path)
+    cited = NUMBERS_FROM_COCO.get(path.stem)
+    expected = "no published number under this protocol"
+    if cited:
+        how = "2012 test, server" if "pp" in path.stem else "2007 test, 11 points"
+        expected = f"{cited[0]}: AP50 {cited[1]} (VOC {how})"
+    assert header["Source"] == expected
+    assert "COCO's train alone to start from (theirs: trainval)" in header["Differs"]
+    assert ("box refinement" in header["Differs"]) == path.stem.endswith("_plus")
+    net = path.stem.split("_")[1]
+    assert f"MODEL.WEIGHTS runs/coco_{net}/model_final.pth" in header["Weights"]
+
+
+@pytest.mark.parametrize("path", FROM_COCO_LEAVES, ids=lambda p: p.stem)
+def test_what_starts_from_coco_is_vocs_preset_with_cocos_anchors(path):
+    """So that the RPN of `coco_<net>` arrives whole, and no other key is another."""
+    data, net, *_ = path.stem.split("_")
+    ours, plain, coco = (
+        dict(flatten(resolve(p).cfg))
+        for p in (path, CONFIGS / f"{data}_{net}.yaml", CONFIGS / f"coco_{net}.yaml")
+    )
+    differing = {key: ours[key] for key in ours if ours[key] != plain[key]}
+    anchors = "MODEL.ANCHOR_GENERATOR.SIZES"
+    expected = {anchors: coco[anchors], "TRANSFER.HEADS": "by_name"}
+    if path.stem.endswith("_plus"):
+        expected["TEST.BOX_REFINEMENT"] = "on"
+    assert differing == expected
 
 
 @pytest.mark.parametrize("path", PAPER_LEAVES, ids=lambda p: p.stem)

@@ -16,6 +16,7 @@ from tests.support.preset_files import (
     CONFIGS,
     DC5_LEAVES,
     FPN_LEAVES,
+    MASK_LEAVES,
     MODERN_LEAVES,
     PAPER_LEAVES,
     PRETRAIN,
@@ -321,6 +322,24 @@ def test_an_fpn_or_dc5_preset_is_the_zoos_in_every_key(path):
     assert ours["MODEL.BACKBONE.NAME"] == builder
     assert {k for k in ours if ours[k] != expected[k]} - FROM_ELSEWHERE - OURS == set()
     assert len(expected) > 200
+
+
+@pytest.mark.parametrize("path", MASK_LEAVES, ids=lambda p: p.stem)
+def test_a_preset_with_masks_is_the_zoos_in_every_key(path):
+    """mask_rcnn_R_50_C4_1x.yaml and its FPN, the mask head's keys among them."""
+    _, net, kind, _ = path.stem.split("_")
+    zoo = pytest.importorskip("detectron2.model_zoo")
+    name = f"COCO-InstanceSegmentation/mask_rcnn_R_50_{kind.upper()}_1x.yaml"
+    expected = dict(flatten(resolve(zoo.get_config_file(name)).cfg)) | ENGINE
+    expected |= OF_VGG if net == "vgg16" else {}
+    config = resolve(path, ["MODEL.WEIGHTS", "x"])
+    check_reference_batch(config)
+    fill_from_weights_and_net(config, None)
+    ours = {key: get_key(config.cfg, key) for key in expected}
+    of_net = FROM_ELSEWHERE - {"MODEL.ROI_MASK_HEAD.NUM_CONV"}
+    assert {k for k in ours if ours[k] != expected[k]} - of_net - OURS == set()
+    assert ours["MODEL.MASK_ON"] is expected["MODEL.MASK_ON"] is True
+    assert ours["MODEL.ROI_MASK_HEAD.NUM_CONV"] == (4 if kind == "fpn" else 0)
 
 
 # Base-RCNN-FPN.yaml, Base-RCNN-DilatedC5.yaml and what lies on them, number by number.

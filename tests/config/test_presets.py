@@ -38,7 +38,7 @@ CLASSIFIERS = {
 
 def test_every_protocol_has_every_net_in_both_recipes():
     """Four protocols, six nets, paper and modern; three nets in four steps, with FPN and with
-    AdamW, two with DC5, two stated."""
+    AdamW, two with DC5, two stated; masks on C4 and FPN; two nets from a detector of COCO."""
     expected = {
         f"{protocol}_{net}{recipe}"
         for protocol in ("voc07", "voc0712", "voc0712pp", "coco")
@@ -61,6 +61,14 @@ def test_every_protocol_has_every_net_in_both_recipes():
         for net in ("r50", "r101", "vgg16")
     }
     expected |= {"coco_r50_dc5", "coco_r101_dc5", "coco_r101_stated", "coco_vgg16_stated"}
+    expected |= {f"coco_{net}_c4_masks" for net in ("r50", "r101")}
+    expected |= {f"coco_{net}_fpn_masks" for net in ("r50", "r101", "vgg16")}
+    expected |= {
+        f"{protocol}_{net}_{ending}"
+        for protocol in ("voc0712", "voc0712pp")
+        for net in ("r101", "vgg16")
+        for ending in ("from_coco", "plus")
+    }
     assert {p.stem for p in LEAVES} == expected
     assert {p.stem for p in PRETRAIN} == CLASSIFIERS
 
@@ -124,7 +132,7 @@ def test_the_files_are_the_records_byte_for_byte(tool):
         if path.parent.name in ("base", "demo") or path.name.startswith("base")
     }
     assert set(CONFIGS.rglob("*.yaml")) - by_hand == set(made)
-    assert (len(LEAVES), len(made), len(by_hand)) == (79, 79 + len(CLASSIFIERS), 30)
+    assert (len(LEAVES), len(made), len(by_hand)) == (92, 92 + len(CLASSIFIERS), 34)
 
 
 def test_a_preset_that_differs_is_named_and_then_written(tool, tmp_path, capsys):

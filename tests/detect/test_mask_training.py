@@ -159,3 +159,33 @@ def test_run_lengths_train_as_bitmaps_and_a_part_is_scored_by_masks_too(place):
     assert (folder_of(place / "bitmaps") / "coco_segm.json").exists()
     text = (place / "bitmaps" / "metrics.json").read_text(encoding="utf-8")
     assert "(2 of 3 images)/segm_AP" in text
+
+
+# -- from boxes to masks, and back ----------------------------------------------------------------
+
+
+def test_a_detector_of_boxes_starts_one_of_masks_whose_head_is_declared_new(place):
+    """And the other way the mask head stays behind; scored by its boxes alone, too."""
+    few = ("SOLVER.MAX_ITER", "1", "TEST.EVAL_PERIOD", "0", "TEST.BEST_METRIC", "")
+    off = ("MODEL.MASK_ON", "False", "MODEL.ROI_MASK_HEAD.CONV_DIM", "256")
+    boxes = children.run_cli(
+        *train("boxes"), *few, *off, "MODEL.WEIGHTS", "one/model_final.pth", cwd=place
+    )
+    assert boxes.returncode == 0, boxes.stderr
+    transfer = Run.open(place / "boxes").read("transfer.json")
+    assert transfer["left_over"] == [
+        f"roi_heads.mask_head.{layer}.{leaf}"
+        for layer in ("deconv", "predictor")
+        for leaf in ("weight", "bias")
+    ]
+    assert not (folder_of(place / "boxes") / "coco_segm.json").exists()
+
+    again = (*few, "MODEL.WEIGHTS", "boxes/model_final.pth")
+    refused = children.run_cli(*train("masks"), *again, cwd=place)
+    assert refused.returncode == 2, refused.stderr
+    assert "TRANSFER.NEW \"('roi_heads.mask_head.*',)\"" in refused.stderr
+    new = ("TRANSFER.NEW", "('roi_heads.mask_head.*',)")
+    done = children.run_cli(*train("masks2"), *again, *new, cwd=place)
+    assert done.returncode == 0, done.stderr
+    transfer = Run.open(place / "masks2").read("transfer.json")
+    assert len(transfer["new"]) == 4 and transfer["left_over"] == []

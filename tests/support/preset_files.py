@@ -8,19 +8,22 @@ from resdet.config import check_reference_batch, get_key, resolve
 
 CONFIGS = Path(__file__).resolve().parents[2] / "configs"
 PAPER_LEAVES = sorted(CONFIGS.glob("*.yaml"))
-STATED_LEAVES, ALTERNATING_LEAVES, MODERN_LEAVES, ADAMW_LEAVES, FPN_LEAVES, DC5_LEAVES = (
+(
+    STATED_LEAVES,
+    ALTERNATING_LEAVES,
+    MODERN_LEAVES,
+    ADAMW_LEAVES,
+    FPN_LEAVES,
+    DC5_LEAVES,
+    MASK_LEAVES,
+    FROM_COCO_LEAVES,
+) = OF_FOLDERS = [
     sorted((CONFIGS / folder).glob("*.yaml"))
-    for folder in ("stated", "alternating", "modern", "adamw", "fpn", "dc5")
-)
-LEAVES = [
-    *PAPER_LEAVES,
-    *STATED_LEAVES,
-    *ALTERNATING_LEAVES,
-    *MODERN_LEAVES,
-    *ADAMW_LEAVES,
-    *FPN_LEAVES,
-    *DC5_LEAVES,
-]
+    for folder in (
+        "stated", "alternating", "modern", "adamw", "fpn", "dc5", "masks", "from_coco"
+    )
+]  # fmt: skip
+LEAVES = [*PAPER_LEAVES, *(path for leaves in OF_FOLDERS for path in leaves)]
 PRETRAIN = sorted(p for p in (CONFIGS / "pretrain").glob("*.yaml") if not p.name.startswith("base"))
 
 

@@ -5,7 +5,7 @@ import torch
 
 from resdet.errors import WeightsError
 from resdet.formats.voc_xml import VOC_CLASSES
-from resdet.weights.predictors import DELTAS, SCORES, SYNONYMS, fit
+from resdet.weights.predictors import DELTAS, MASKS, SCORES, SYNONYMS, fit
 
 
 def heads(num_classes, base, width=3):
@@ -36,7 +36,9 @@ def test_cocos_80_give_vocs_20():
     assert found.tensors[f"{SCORES}.bias"].tolist() == expected
     place = coco.index("tv")
     assert found.tensors[f"{DELTAS}.bias"][-4:].tolist() == [4.0 * place + i for i in range(4)]
-    assert "tv as tvmonitor" in found.sentence and "fresh: none" in found.sentence
+    assert "20 of 20 classes copied by name (airplane as aeroplane, " in found.sentence
+    assert "tv as tvmonitor" in found.sentence
+    assert found.sentence.endswith("fresh: none; left behind: 60 of the file's 80")
 
 
 def test_classes_that_only_one_side_has_start_fresh():
@@ -94,3 +96,54 @@ def test_what_cannot_be_copied_is_refused(there, here, message):
 def test_a_net_without_such_heads_is_left_alone():
     found = fit({"a": torch.ones(1)}, {"a": torch.ones(1)}, (), ("a",), how="new", where="x")
     assert (found.tensors, found.new, found.sentence) == ({}, (), "")
+
+
+# -- names by hand, and masks --------------------------------------------------------------------
+
+
+def test_names_can_be_stated_and_win_over_the_table():
+    """By hand: car's row goes to auto; tv, named as sofa here, does not go to tvmonitor too."""
+    there, here = ("car", "tv", "dog"), ("auto", "tvmonitor", "sofa", "dog")
+    names = {"car": "auto", "tv": "sofa"}
+    found = fit(heads(3, 0), heads(4, 1000), there, here, how="by_name", where="x", names=names)
+    assert found.copied == (("car", "auto"), ("tv", "sofa"), ("dog", "dog"))
+    assert found.tensors[f"{SCORES}.bias"].tolist() == [0.0, 1001.0, 1.0, 2.0, 3.0]
+    assert "fresh: tvmonitor; left behind: 0 of the file's 3" in found.sentence
+
+
+@pytest.mark.parametrize(
+    ("names", "message"),
+    [
+        ({"bus": "auto"}, "bus: no class of x"),
+        ({"car": "bus"}, "bus: no class here"),
+        ({"car": "auto", "dog": "auto"}, "auto: named twice"),
+    ],
+)
+def test_names_of_nothing_are_refused(names, message):
+    there, here = ("car", "dog"), ("auto", "dog")
+    with pytest.raises(WeightsError, match=message):
+        fit(heads(2, 0), heads(2, 9), there, here, how="by_name", where="x", names=names)
+
+
+def with_masks(tensors, rows, base):
+    values = base + torch.arange(float(rows))
+    weight = values[:, None, None, None].expand(-1, 2, 1, 1).clone()
+    return {**tensors, f"{MASKS}.weight": weight, f"{MASKS}.bias": values}
+
+
+def test_rows_of_masks_go_with_their_class():
+    there, here = with_masks(heads(2, 0), 2, 0), with_masks(heads(3, 9), 3, 500)
+    found = fit(there, here, ("a", "b"), ("b", "c", "a"), how="by_name", where="x")
+    assert found.tensors[f"{MASKS}.bias"].tolist() == [1.0, 501.0, 0.0]
+    assert found.tensors[f"{MASKS}.weight"][:, 0, 0, 0].tolist() == [1.0, 501.0, 0.0]
+    fresh = fit(there, here, ("a", "b"), ("b", "c", "a"), how="new", where="x")
+    assert fresh.new == (f"{SCORES}.*", f"{DELTAS}.*", f"{MASKS}.*")
+
+
+def test_one_mask_for_all_classes_stays():
+    """ROI_MASK_HEAD.CLS_AGNOSTIC_MASK has one row whatever the classes."""
+    there, here = with_masks(heads(2, 0), 1, 0), with_masks(heads(3, 9), 1, 500)
+    found = fit(there, here, ("a", "b"), ("b", "c", "a"), how="by_name", where="x")
+    assert f"{MASKS}.bias" not in found.tensors
+    fresh = fit(there, here, ("a", "b"), ("b", "c", "a"), how="new", where="x")
+    assert f"{MASKS}.*" not in fresh.new
