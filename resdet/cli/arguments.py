@@ -64,6 +64,9 @@ EXAMPLES = {
     "compare": """
   resdet compare runs/voc07_vgg16 runs/voc07_r101
   resdet compare --results a=a.json b=b.json --gt instances_val2017.json""",
+    "export_predictions": """
+  resdet export_predictions runs/voc07_r50 --to coco
+  resdet export_predictions runs/voc07_vgg16 runs/voc07_r50 --to fiftyone --output boxes""",
     "visualize": """
   resdet visualize runs/voc07_r50 --worst 20
   resdet visualize runs/voc07_vgg16 runs/voc07_r50 --most-different 12 --output different

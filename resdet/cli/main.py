@@ -32,6 +32,10 @@ COMMANDS = {
     "detect": ("resdet.cli.pictures.detect", "boxes on pictures: files, folders, patterns"),
     "evaluate": ("resdet.cli.evaluate", "score result files, VOC or COCO, and classifiers"),
     "compare": ("resdet.cli.compare", "a report that sets runs side by side"),
+    "export_predictions": (
+        "resdet.cli.pictures.export_predictions",
+        "a run's objects and boxes as files that FiftyOne and others read",
+    ),
     "visualize": (
         "resdet.cli.pictures.visualize",
         "objects, proposals and boxes of one run or two on chosen images",
