@@ -27,6 +27,8 @@ logger = logging.getLogger("resdet.detect")
 
 Tensors = Mapping[str, torch.Tensor]
 MASK_HEAD = "roi_heads.mask_head."
+# Of a detector, beside its backbone.
+PARTS = ("proposal_generator", "roi_heads")
 PIXEL_STATISTICS = ("pixel_mean", "pixel_std")
 
 
@@ -69,6 +71,9 @@ def load_detector(
 ) -> tuple[weights.Transfer, weights.Heads]:
     """A whole detector, as a run or Detectron2 saved it.
 
+    Of a whole one an RPN alone takes its part and leaves the region heads behind, counted; so does
+    Fast R-CNN alone.
+
     Args:
         where: the file, for messages.
         fit: the file's tensors and the model's to predictors for the model's classes; None: it is
@@ -99,12 +104,13 @@ def load_detector(
             )
             + advice
         )
+    absent = [f"{part}.*" for part in PARTS if getattr(model, part, None) is None]
     received = weights.transfer(
         receiver,
         {**given, **fitted.tensors},
         where=where,
         declared_new=(*fitted.new, *(p for p in declared_new if p.startswith(MASK_HEAD))),
-        optional=() if has_masks else (f"{MASK_HEAD}*",),
+        optional=(*absent, *(() if has_masks else (f"{MASK_HEAD}*",))),
         advice=advice,
     )
     logger.info("%s: %s\n%s", where, received, received.table())

@@ -9,8 +9,8 @@ A safetensors file, so that its own library opens it anywhere; nothing in it can
     image_ids   JSON, a list of numbers or text, as bytes
     metadata    format, data_set and its hash, the weights that made it, checksum of the three lists
 
-Rows are read one image at a time from a map of the file, so that COCO's 118,287 images with 2,000
-boxes (4.7 GB) take no memory, and are checked as they are read. float32 is what a net computes in:
+Rows are read one image at a time, so that COCO's 118,287 images with 2,000 boxes (4.7 GB) take no
+memory, and are checked as they are read. float32 is what a net computes in:
 float16 would round a side of 500 pixels by up to a quarter of a pixel, and one above 1,024 by half.
 
 Not for: what a proposal is worth (`resdet.evaluation.proposals`), or making them (`resdet.detect`).
@@ -38,6 +38,8 @@ ImageId = int | str
 _MOST_HEADER = 1 << 20
 # Room for the header, which is written when everything else is known.
 _HEADER_ROOM = 4096
+# Bytes of one proposal.
+_ROW = 20
 _TYPES: dict[str, np.dtype[Any]] = {
     "F32": np.dtype("<f4"),
     "I64": np.dtype("<i8"),
@@ -53,7 +55,7 @@ _PICKLES = (b"\x80", b"(d", b"(l", b"(t", b"}q", b"]q", b"cnumpy", b"ccopy_reg")
 class ProposalFile:
     """The proposals of one set, read from its file as they are asked for.
 
-    Can be pickled for the workers of a loader: each opens the file itself.
+    Holds no open file: workers of a loader may have copies.
 
     Attributes:
         path: of the file.
@@ -78,8 +80,8 @@ class ProposalFile:
         if end != size:
             raise DataError(_damaged(self.path, f"it has {size:,} bytes, its header {end:,}"))
         self._start = start
-        self._rows: Any = None
-        lists = [self._list(name) for name in ("offsets", "checksums", "image_ids")]
+        places = [self._places[name] for name in ("offsets", "checksums", "image_ids")]
+        lists = [self._read(begin, stop - begin) for begin, stop, _ in places]
         if _checksum(lists) != self.metadata["lists_checksum"]:
             raise DataError(_damaged(self.path, "its lists do not have their checksum"))
         self._offsets, self._checksums = (
@@ -117,9 +119,11 @@ class ProposalFile:
                 f"{self.data_set} ({len(self):,} images). Make proposals of this set."
             )
         place = self._index[image_id]
-        rows = self._mapped()[self._offsets[place] : self._offsets[place + 1]]
-        if zlib.crc32(rows.tobytes()) != self._checksums[place]:
+        begin, end = (_ROW * int(row) for row in self._offsets[place : place + 2])
+        raw = self._read(self._places["proposals"][0] + begin, end - begin)
+        if len(raw) != end - begin or zlib.crc32(raw) != self._checksums[place]:
             raise DataError(_damaged(self.path, f"the rows of image {image_id!r} changed"))
+        rows = np.frombuffer(raw, _TYPES["F32"]).reshape(-1, 5)
         boxes, objectness = rows[:, :4], rows[:, 4]
         if fault := fault_of(boxes, objectness):
             raise DataError(_damaged(self.path, f"image {image_id!r}: {fault}"))
@@ -139,27 +143,16 @@ class ProposalFile:
                 f"{same}. Make the file again on this set."
             )
 
-    def __getstate__(self) -> dict[str, Any]:
-        return {**self.__dict__, "_rows": None}
-
-    def _mapped(self) -> Any:
-        if self._rows is None:
-            start, stop, shape = self._places["proposals"]
-            if stop == start:
-                self._rows = np.zeros(shape, np.float32)
-            else:
-                opened: Any = bounded_files.open_file(self.path)
-                with opened as file:
-                    self._rows = np.memmap(
-                        file, _TYPES["F32"], "r", offset=self._start + start, shape=shape
-                    )
-        return self._rows
-
-    def _list(self, name: str) -> bytes:
-        start, stop, _ = self._places[name]
-        with bounded_files.open_file(self.path) as file:
-            file.seek(self._start + start)
-            return file.read(stop - start)
+    def _read(self, begin: int, size: int) -> bytes:
+        """Bytes of the data, from the file as it is now: a map of one that shrank would crash."""
+        try:
+            with bounded_files.open_file(self.path) as file:
+                file.seek(self._start + begin)
+                return file.read(size)
+        except OSError as error:
+            raise DataError(
+                f"{self.path} cannot be read any more: {error.strerror}. Bring it back."
+            ) from None
 
     def _check_lists(self) -> None:
         images, offsets = len(self.image_ids), self._offsets
@@ -248,7 +241,7 @@ def _header(metadata: Mapping[str, str], rows: int, images: int, lists: list[byt
     """Filled with blanks to `_HEADER_ROOM`, its length before it."""
     shapes = {"proposals": [rows, 5], "offsets": [images + 1], "checksums": [images],
               "image_ids": [len(lists[2])]}  # fmt: skip
-    sizes = [rows * 20, *map(len, lists)]
+    sizes = [rows * _ROW, *map(len, lists)]
     header: dict[str, Any] = {"__metadata__": dict(metadata)}
     begin = 0
     for (name, kind), size in zip(_TENSORS.items(), sizes, strict=True):

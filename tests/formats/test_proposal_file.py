@@ -69,6 +69,17 @@ def test_a_worker_gets_the_file_by_its_path(path):
     assert np.array_equal(copy.of("000002")[0], file.of("000002")[0])
 
 
+def test_a_file_that_goes_or_shrinks_while_it_is_used_is_a_page(path):
+    file = ProposalFile(path)
+    whole = path.read_bytes()
+    path.write_bytes(whole[:4200])
+    with pytest.raises(DataError, match="the rows of image '000002' changed"):
+        file.of("000002")
+    path.unlink()
+    with pytest.raises(DataError, match="cannot be read any more"):
+        file.of("000000")
+
+
 def test_a_file_is_whole_or_not_there(tmp_path):
     def broken():
         yield from entries(1)

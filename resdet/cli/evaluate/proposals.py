@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from resdet.atomic import write_text
-from resdet.errors import ConfigError, DataError
+from resdet.errors import ConfigError, DataError, first_few
 from resdet.evaluation.inputs.ground_truth import read_ground_truth
 from resdet.evaluation.proposals.recall import COUNTS, ProposalRecall, recall_of
 from resdet.formats.proposal_file import ProposalFile
@@ -29,7 +29,7 @@ def add_arguments(metrics: Any) -> None:
     )
     add = parser.add_argument
     add("proposals", type=Path, metavar="FILE|FOLDER",
-        help="a file of proposals, or RUN/results/SET of an RPN alone")  # fmt: skip
+        help="a file of proposals, or an RPN's run folder, or RUN/results/SET of one")  # fmt: skip
     add(
         "--gt",
         type=Path,
@@ -44,13 +44,8 @@ def run(args: argparse.Namespace) -> int:
     """Scores, prints, returns 0; errors are raised for the caller's page."""
     path, truth = args.proposals, args.gt
     if path.is_dir():
-        folder, path = path, path / layout.PROPOSALS
-        truth = truth or folder / layout.GROUND_TRUTH
-        if not path.exists():
-            raise DataError(
-                f"{folder} has no {layout.PROPOSALS}. Give RUN/results/SET of an RPN alone "
-                "(MODEL.META_ARCHITECTURE ProposalNetwork), or a file of proposals."
-            )
+        folder = _results_in(path)
+        path, truth = folder / layout.PROPOSALS, truth or folder / layout.GROUND_TRUTH
     if truth is None:
         raise ConfigError(f"{path} is a file of proposals: give the set's annotations with --gt.")
     result = recall_of(read_ground_truth(truth), ProposalFile(path))
@@ -63,6 +58,27 @@ def run(args: argparse.Namespace) -> int:
     else:
         show(recall_table(result))
     return 0
+
+
+def _results_in(folder: Path) -> Path:
+    """RUN/results/SET: the folder itself, or the only one of a run that has proposals.
+
+    Raises:
+        DataError: there is none, or there are several; lists them.
+    """
+    if (folder / layout.PROPOSALS).exists():
+        return folder
+    there = sorted(p.parent for p in folder.glob(f"{layout.RESULTS}/*/{layout.PROPOSALS}"))
+    if len(there) == 1:
+        return there[0]
+    if there:
+        raise DataError(
+            f"{folder} has proposals of several sets. Name one:\n{first_few(list(there))}"
+        )
+    raise DataError(
+        f"{folder} has no {layout.PROPOSALS}. Give the run of an RPN alone "
+        "(MODEL.META_ARCHITECTURE ProposalNetwork), or a file of proposals."
+    )
 
 
 def recall_table(result: ProposalRecall) -> str:

@@ -62,8 +62,10 @@ JOBS = {
         train("forms", *SCHEME, "TRANSFER.NEW", "('res5.*', 'res4.*')", "ENGINE.FAST_TRAINING",
               "on", "ENGINE.FAST_INFERENCE", "on", "MODEL.BACKBONE.FREEZE_AT", "1")
     ),
-    "recall": Forked(
-        ["evaluate", "proposals", "rpn/results/voc%3Avoc%3Atest", "--output", "recall"]
+    "recall": Forked(["evaluate", "proposals", "rpn", "--output", "recall"]),
+    "of one": Forked(
+        ["train_det", "--config", "c.yaml", "--eval-only", "--output", "rpn_of_one",
+         "MODEL.WEIGHTS", "one/model_final.pth", "MODEL.META_ARCHITECTURE", "ProposalNetwork"]
     ),
     "compared": Forked(["compare", "one", "rpn"]),
     "exported": Forked(["convert_weights", "export", "rpn", "-o", "rpn.onnx"]),
@@ -88,7 +90,17 @@ def ended(place):
 
 @pytest.fixture(autouse=True)
 def _trained(ended):
-    for name in ("one", "two", "rpn", "fast", "scored", "scratch", "fast forms", "recall"):
+    for name in (
+        "one",
+        "two",
+        "rpn",
+        "fast",
+        "scored",
+        "scratch",
+        "fast forms",
+        "recall",
+        "of one",
+    ):
         assert ended[name].returncode == 0, (name, ended[name].stderr)
 
 
@@ -223,6 +235,12 @@ def test_recall_of_a_run_has_its_picture(place, ended):
     assert picture == (own / "recall.svg").read_text(encoding="utf-8")
     assert picture.startswith("<svg") and picture.count("IoU 0.50") >= 1
     assert "1,000" in ended["recall"].stdout
+
+
+def test_the_rpn_of_a_whole_detector_is_scored_by_itself(place):
+    """Its heads are left behind; the proposals are those that its own test had, 10 an image."""
+    file = ProposalFile(place / "rpn_of_one/results/voc%3Avoc%3Atest/proposals.safetensors")
+    assert [len(file.of(i)[0]) for i in file.image_ids] == [10, 10, 10]
 
 
 def test_an_rpn_alone_is_named_where_a_detector_is_expected(ended):
