@@ -55,7 +55,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("run", type=Path, metavar="RUN", help="run folder with results on a set of COCO's")
     add("--algorithm", required=True, metavar="NAME", help="letters, digits, hyphens")
     add("--set", metavar="DATASET", help="such as coco_2017_test-dev; needed where there are more")
-    add("--task", choices=TASKS, default="bbox", help="boxes (bbox) or masks")
+    add("--task", choices=TASKS,
+        help="boxes (bbox) or masks; default: masks where the run has them")  # fmt: skip
     add("--decimals", type=int, default=1, metavar="N", help="of a pixel, for boxes (1)")
     add("--output", type=output_folder_path, metavar="DIR",
         help="default: RUN/submissions/coco-<task>")  # fmt: skip
@@ -132,11 +133,12 @@ def check_page(checked: Checked, what: str = "detections") -> str:
 def _coco(args: argparse.Namespace) -> int:
     run = Run.open(args.run)
     servers.check_algorithm(args.algorithm)
+    data_set = choose_set(run, args.set, _is_cocos, servers.known_to_coco())
     made = coco_package.package(
         run,
-        choose_set(run, args.set, _is_cocos, servers.known_to_coco()),
+        data_set,
         algorithm=args.algorithm,
-        task=args.task,
+        task=args.task or coco_package.task_of(run, data_set),
         decimals=args.decimals,
         output=args.output,
     )

@@ -36,7 +36,7 @@ from resdet.report.model import ComparisonReport, SetReport
 from resdet.report.render import figures, page, pictures, plain_text, report_json, tables
 from resdet.report.render.tables import Table
 from resdet.report.runs import Column, read_columns
-from resdet.report.scores import COCO_AP50, Metric, SetScores, read_scores
+from resdet.report.scores import COCO_AP50, MASK_AP, Metric, SetScores, read_scores
 from resdet.run.folder import utc_now, write_json, write_text
 
 
@@ -168,6 +168,8 @@ def _set_report(
     other_gains = _gains(scores, other, asked, intervals) if other else []
     halves = _gains(scores, COCO_AP50, asked, intervals) if metric.key == "AP" else []
     shown = [tables.per_class(columns, scores, metric, gains), tables.coco(columns, scores)]
+    mask_gains, of_masks = _masks(columns, scores, asked)
+    shown += of_masks
     gain_ranking, others = None, list[Table | None]()
     if metric != scores[0].metric and gains:
         gain_ranking = tables.ranking(columns, scores, metric)
@@ -185,6 +187,7 @@ def _set_report(
         scores=tuple(scores),
         gains=tuple(gains),
         other_gains=tuple(other_gains),
+        mask_gains=tuple(mask_gains),
         trust=trust(columns, [*gains, *halves]),
         curves=tuple(curves),
         ranking=tables.ranking(columns, scores, scores[0].metric),
@@ -200,7 +203,7 @@ def _set_report(
         errors=errors(columns, scores, asked),
         contrasts=tuple(contrasts(scores, asked, max_bytes=int(share * CONTRAST_BYTES))),
         samples=tuple(pictures.samples(scores, max_bytes=int(share * pictures.MAX_BYTES))),
-        notes=_notes(columns, scores),
+        notes=(*_notes(columns, scores), *_note_on_masks(columns, scores)),
     )
 
 
@@ -211,6 +214,37 @@ def _notes(columns: Sequence[Column], scores: Sequence[SetScores]) -> tuple[str,
         having = [c.letter for c, s in zip(columns, scores, strict=True) if text in s.notes]
         notes.append(text if len(having) == len(columns) else f"{', '.join(having)}: {text}")
     return tuple(notes)
+
+
+def _note_on_masks(columns: Sequence[Column], scores: Sequence[SetScores]) -> tuple[str, ...]:
+    """Why masks that some runs have are not compared; nothing where they are, or none has any."""
+    lacking = [c.letter for c, s in zip(columns, scores, strict=True) if s.of_masks is None]
+    if not lacking:
+        reason = "the objects of the runs' ground truths have other masks"
+        return (f"AP of masks is not compared: {reason}.",) if _mask_hashes(scores) > 1 else ()
+    if len(lacking) == len(columns):
+        return ()
+    return (f"AP of masks is not compared: {', '.join(lacking)} has none.",)
+
+
+def _mask_hashes(scores: Sequence[SetScores]) -> int:
+    """How many different masks of objects the runs were scored by."""
+    return len({s.truth.get("info", {}).get("mask_hash") for s in scores if s.of_masks})
+
+
+def _masks(
+    columns: Sequence[Column], scores: Sequence[SetScores], asked: Sequence[Pair]
+) -> tuple[list[BackboneGain], list[Table | None]]:
+    """Gains in COCO's AP of masks with their intervals, and the tables; none where a run has none.
+
+    Runs whose ground truth has other masks are not compared by them.
+    """
+    masked = [s.of_masks for s in scores if s.of_masks]
+    if len(masked) < len(scores) or _mask_hashes(scores) > 1:
+        return [], []
+    intervals = {pair: image_intervals(masked, pair) for pair in asked}
+    gains = _gains(masked, MASK_AP, asked, intervals)
+    return gains, [tables.coco(columns, masked, masks=True), tables.gains(columns, gains)]
 
 
 def _gains(

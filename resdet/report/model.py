@@ -26,7 +26,8 @@ class SetReport:
 
     `metric` ranks the runs. Gains, and all that is made of them, are by `gain_metric`, whose noise
     is known; `gain_ranking` holds its values where it is another one. `other_gains` and
-    `other_tables` are by 11 points on a set that VOC's rules score.
+    `other_tables` are by 11 points on a set that VOC's rules score; `mask_gains` are by COCO's AP
+    of masks, where all runs have these.
     """
 
     data_set: str
@@ -35,6 +36,7 @@ class SetReport:
     scores: tuple[SetScores, ...]
     gains: tuple[BackboneGain, ...]
     other_gains: tuple[BackboneGain, ...]
+    mask_gains: tuple[BackboneGain, ...]
     trust: Trust
     curves: tuple[Curves, ...]
     ranking: Table

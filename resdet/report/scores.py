@@ -14,7 +14,7 @@ import hashlib
 import json
 from collections import defaultdict
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path, PurePath
 from typing import Any
 
@@ -56,6 +56,7 @@ class Metric:
     title: str
 
 
+MASK_AP = Metric("AP", "COCO segm", "AP of masks (COCO, IoU .50 to .95)")
 COCO_AP50 = Metric("AP50", "COCO bbox", "AP50 (COCO)")
 
 
@@ -138,6 +139,15 @@ class SetScores:
         if metric.key == "mean_ap":
             return self.voc[metric.rule.removeprefix("VOC ")] if self.voc else None
         return self.coco
+
+    @functools.cached_property
+    def of_masks(self) -> SetScores | None:
+        """The same run by its masks, with COCO's numbers of these; None where it has none."""
+        result = self.result
+        if result.segm is None or result.segm_columns is None:
+            return None
+        masks = replace(result, columns=result.segm_columns)
+        return replace(self, voc=None, coco=result.segm.to_json(), result=masks, by="coco")
 
     @functools.cached_property
     def ranked(self) -> dict[str, Ranked]:
@@ -259,7 +269,11 @@ def read_scores(column: Column, data_set: str, by: str = "set") -> SetScores:
     style = str(column.config.get("EVAL.VOC_STYLE", "d2"))
     # Held against pycocotools on a sample, and against the number that the run stored.
     result = evaluate_folder(
-        folder, style=style, subset=None if whole else evaluated, engine="fast"
+        folder,
+        style=style,
+        subset=None if whole else evaluated,
+        engine="fast",
+        keep_masks=True,
     )
     tables = result.to_json()
     _refuse_other_numbers(folder, tables)
@@ -304,9 +318,13 @@ def _notes(result: FolderResult) -> tuple[str, ...]:
 
 def _refuse_other_numbers(folder: Path, tables: Mapping[str, Any]) -> None:
     """A stored number that the files do not give is of another evaluation."""
-    for name, path in (("voc", ("11-point", "mean_ap")), ("coco", ("AP",))):
+    for name, path in (
+        ("voc", ("11-point", "mean_ap")),
+        ("coco", ("AP",)),
+        ("segm", ("AP",)),
+    ):
         file = folder / layout.SCORES[name]
-        if not file.exists() or tables[name] is None:
+        if not file.exists() or tables.get(name) is None:
             continue
         stored, computed = read_json(file, shapes.FILES[file.name]), tables[name]
         for key in path:

@@ -70,6 +70,11 @@ class CocoPackage:
         return f"coco-{self.task}"
 
 
+def task_of(run: Run, data_set: str) -> str:
+    """ "segm" for a run that scored masks on this set, else "bbox"; raises as `package`."""
+    return "segm" if read_source(run, data_set).info.get("masks") else "bbox"
+
+
 def package(
     run: Run,
     data_set: str,

@@ -189,3 +189,30 @@ def test_a_detector_of_boxes_starts_one_of_masks_whose_head_is_declared_new(plac
     assert done.returncode == 0, done.stderr
     transfer = Run.open(place / "masks2").read("transfer.json")
     assert len(transfer["new"]) == 4 and transfer["left_over"] == []
+
+
+# -- a package for COCO's server ---------------------------------------------------------------
+
+
+def test_submit_packs_the_masks_of_a_run_and_finds_them_clean(place):
+    """The official file's name makes it a set that the server knows; classes are COCO's 3 and 4."""
+    gt = place / "set" / "instances_val2017.json"
+    gt.write_bytes((place / "set" / "test.json").read_bytes())
+    name = "coco:set/instances_val2017.json:set/images"
+    keys = ("DATASETS.TEST", f"('{name}',)", "TEST.BEST_METRIC", "", "TEST.EVAL_PERIOD", "0")
+    scored = children.run_cli(*train("one", "--eval-only"), *keys, cwd=place)
+    assert scored.returncode == 0, scored.stderr
+    ledger = {"RESDET_LEDGER": str(place / "ledger.jsonl")}
+    tool = children.ROOT / "tools" / "submit.py"
+    made = children.python(tool, "coco", "one", "--set", name, "--algorithm", "x", cwd=place,
+                           **ledger)  # fmt: skip
+    assert made.returncode == 0, made.stderr
+    (file,) = (place / "one" / "submissions" / "coco-segm").glob("*.zip")
+    assert file.name == "detections_val2017_x_results.zip" and "masks as they are" in made.stdout
+    checked = children.python(
+        tool, "check", file, "--gt", gt, "--task", "segm", cwd=place, **ledger
+    )
+    assert checked.returncode == 0, checked.stdout + checked.stderr
+    folder = Run.open(place / "one").results(name)
+    ap = read_json(folder / "coco_segm.json")["AP"]
+    assert f"{100 * ap:.2f}" in made.stdout or f"{100 * ap:.1f}" in made.stdout

@@ -18,6 +18,7 @@ from resdet.data import DataOptions, catalog
 from resdet.data.images.reader import ImageReader
 from resdet.detect import inference
 from resdet.detect.loading import Mapper, training_records
+from resdet.detect.partial_results import Parts, Policy
 from tests.support.masked_sets import masked_tree
 
 
@@ -101,3 +102,39 @@ def test_results_are_those_of_detectron2s_evaluator():
     assert [r["segmentation"] for r in ours] == [r["segmentation"] for r in theirs]
     assert [r["category_id"] for r in ours] == [9, 3, 9, 9, 3]
     assert [r["score"] for r in ours] == [r["score"] for r in theirs]
+
+
+class Masks(torch.nn.Module):
+    """Two detections an image, with masks that tell the image; counts what it has seen."""
+
+    def __init__(self):
+        super().__init__()
+        self.seen = []
+
+    def forward(self, batch):
+        return [{"instances": self.one(given)} for given in batch]
+
+    def one(self, given):
+        self.seen.append(given["image_id"])
+        found = Instances((given["height"], given["width"]))
+        found.pred_boxes = Boxes(torch.tensor([[1.0, 2.0, 30.0, 40.0], [3.0, 3.0, 9.0, 9.0]]))
+        found.scores, found.pred_classes = torch.tensor([0.9, 0.5]), torch.tensor([1, 0])
+        found.pred_masks = torch.zeros(2, given["height"], given["width"], dtype=torch.bool)
+        found.pred_masks[0, 5 : 10 + given["image_id"], 5:20] = True
+        return found
+
+
+def test_finished_images_keep_their_masks(load, tmp_path):
+    """An evaluation that is gone on with has the masks of before, and visits the rest alone."""
+    data, mark = load(), {"weights": "w"}
+    anew, go_on = (Policy(resuming=r, refuses_others=True) for r in (False, True))
+    whole, _, _ = inference.detect(Masks(), data, dict)
+    assert len({r["segmentation"]["counts"] for r in whole}) > 2
+    first, *rest = (record["image_id"] for record in data.records)
+    parts = Parts.open(tmp_path / "parts", data, mark, anew)
+    parts.add(first, [r for r in whole if r["image_id"] == first])
+    parts.write()
+    again = Masks()
+    parts = Parts.open(tmp_path / "parts", data, mark, go_on)
+    results, _, _ = inference.detect(again, data, dict, parts=parts)
+    assert results == whole and again.seen == rest

@@ -1,5 +1,7 @@
 """With MODEL.MASK_ON, C4 and FPN around a ResNet are stock Mask R-CNN; without, nothing changes."""
 
+import copy
+
 import pytest
 import torch
 
@@ -15,6 +17,9 @@ import resdet.detect  # noqa: F401 registers
 from resdet.config import get_cfg, resolve
 from resdet.detect.architecture.model import fill_from_weights_and_net
 from resdet.detect.architecture.region_heads import RegionHeads
+from resdet.detect.fast.fast_detector import fast
+from resdet.detect.fast.fast_training import speed_up
+from resdet.engine.speed.precision import Precision
 from resdet.errors import ConfigError
 from tests.support.detectors import CONFIGS
 
@@ -182,3 +187,30 @@ def test_vgg_on_one_map_is_refused_with_its_pyramid_named():
     config = resolve(CONFIGS / "modern/coco_vgg16_modern.yaml", opts)
     with pytest.raises(ConfigError, match=r"\(fc6, fc7\) give a vector.*build_net_fpn_backbone"):
         fill_from_weights_and_net(config, None)
+
+
+# -- the fast forms ------------------------------------------------------------------------------
+
+
+def test_the_fast_form_gives_the_masks_within_rounding(models):
+    """ENGINE.FAST_INFERENCE: boxes by the fast tail, masks of them by the folded one."""
+    _, ours = models
+    given = [{"image": image(), "height": 236, "width": 322}]
+    plain, quick = (m.eval()(given)[0]["instances"] for m in (ours, fast(ours)))
+    assert len(plain) == len(quick)
+    torch.testing.assert_close(quick.scores, plain.scores, rtol=1e-3, atol=1e-4)
+    assert (quick.pred_masks == plain.pred_masks).float().mean() > 0.995
+
+
+def test_fast_training_gives_the_losses_of_masks_within_rounding(models, caplog):
+    """C4 needs the map of each region for its masks: left as it is, and said."""
+    _, ours = models
+    quick = copy.deepcopy(ours)
+    with caplog.at_level("WARNING"):
+        speed_up(quick, Precision("cpu"))
+    is_c4 = isinstance(ours.roi_heads, RegionHeads)
+    assert ("masks take the map of each region" in caplog.text) == is_c4
+    expected, found = (losses_and_gradients(m, training_batch())[0] for m in (ours, quick))
+    assert expected.keys() == found.keys()
+    for name, value in expected.items():
+        torch.testing.assert_close(found[name], value, rtol=1e-3, atol=1e-4)

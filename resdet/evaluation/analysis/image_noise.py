@@ -163,7 +163,9 @@ def rank_coco(
     overlaps: FloatArray = matching.OVERLAPS,
     subset: Sequence[ImageId] | None = None,
 ) -> dict[str, Ranked]:
-    """A detector by COCO's rules for boxes, over all sizes and 100 detections per image and class.
+    """A detector by COCO's rules, over all sizes and 100 detections per image and class.
+
+    By masks where the columns have them (`Columns.segmentations`), else by boxes.
 
     Args:
         truth, columns: read and validated.

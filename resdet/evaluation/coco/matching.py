@@ -1,4 +1,4 @@
-"""COCO's matching of boxes on arrays: which detection takes which object, at each overlap.
+"""COCO's matching of boxes or masks on arrays: which detection takes which object, at each overlap.
 
 By the rules of pycocotools, whose own overlaps are used: the best 100 detections of an image and
 class in order of score, equal scores by image id and then as given; each takes the free object
@@ -8,14 +8,14 @@ is matched in its image only.
 
 Terms: M detections that count, T overlaps, "row" a place in the arrays of GroundTruth or Columns.
 
-Not for: COCO's numbers of record (`coco_evaluation`), masks, or the ranges of small, medium and
-large.
+Not for: COCO's numbers of record (`coco_evaluation`), or the ranges of small, medium and large.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from pycocotools import mask as coco_mask
@@ -31,6 +31,7 @@ from resdet.evaluation.inputs.arrays import (
 )
 from resdet.evaluation.inputs.detections import Columns
 from resdet.evaluation.inputs.ground_truth import GroundTruth, SetIndex
+from resdet.evaluation.inputs.masks import compressed
 
 # As pycocotools makes them: 0.5 + 0.05 k and k / 100, with the same last bits.
 OVERLAPS = np.linspace(0.5, 0.95, 10)
@@ -108,6 +109,8 @@ def overlapping(
 ) -> OverlappingPairs:
     """The detections of a ranking with the objects of their image that they overlap.
 
+    By their masks where the detections have some (`Columns.segmentations`), else by their boxes.
+
     Args:
         ranked: (M,) rows, see `ranking`.
         least: overlap of a pair; above 0.
@@ -125,7 +128,7 @@ def overlapping(
             continue
         here = objects[first:last]
         iou = coco_mask.iou(
-            columns.boxes[ranked[mine]], truth.boxes[here], truth.crowd[here].tolist()
+            *_places(truth, columns, ranked[mine], here), truth.crowd[here].tolist()
         )
         detection, column = np.nonzero(iou >= least)
         found.append((mine[detection], here[column], iou[detection, column]))
@@ -135,6 +138,20 @@ def overlapping(
     detection, object_, iou = (np.concatenate(column) for column in zip(*found, strict=True))
     order = np.argsort(detection, kind="stable")
     return OverlappingPairs(detection[order], object_[order], iou[order])
+
+
+def _places(
+    truth: GroundTruth, columns: Columns, detections: IntArray, objects: IntArray
+) -> tuple[Any, Any]:
+    """What pycocotools measures overlaps of: boxes, or compressed masks, of one image."""
+    masks = columns.segmentations
+    if masks is None:
+        return columns.boxes[detections], truth.boxes[objects]
+    width, height = (int(v) for v in truth.index.sizes[truth.image[objects[0]]])
+    return (
+        [compressed(masks[row], height, width) for row in detections.tolist()],
+        [compressed(truth.segmentations[row], height, width) for row in objects.tolist()],
+    )
 
 
 def match(

@@ -63,6 +63,7 @@ class FolderResult:
 
     truth, columns: what the metrics of boxes were made from.
     segm: COCO's numbers of masks, of a set whose masks the run read.
+    segm_columns: the masks that these were made from, where they were kept.
     """
 
     data_set: str
@@ -73,6 +74,7 @@ class FolderResult:
     warnings: tuple[Finding, ...] = ()
     ilsvrc: DetResult | None = None
     segm: CocoResult | None = None
+    segm_columns: Columns | None = None
 
     def to_json(self) -> dict[str, Any]:
         """`{"voc": …, "coco": …}`: the contents of voc.json, coco.json and, where they are meant,
@@ -117,6 +119,7 @@ def evaluate_folder(
     style: str = "d2",
     subset: Sequence[ImageId] | None = None,
     engine: str = "official",
+    keep_masks: bool = False,
 ) -> FolderResult:
     """The metrics of a result folder, validated first; nothing is written.
 
@@ -126,6 +129,7 @@ def evaluate_folder(
         subset: score these images only, with a note.
         engine: of COCO's numbers, "official" (pycocotools) or "fast", which is held against
             pycocotools on a sample of the images (`coco_evaluation`).
+        keep_masks: the result has the masks, too, which take far more memory than boxes.
 
     Raises:
         DataError: a file of the folder is missing; the ground truth is faulty.
@@ -146,7 +150,7 @@ def evaluate_folder(
     accepted, beside = _accepted(folder)
     warnings = refuse_if_any(str(folder / COCO_RESULTS), findings, accepted or None)
     metrics = truth.info.get("evaluators") or METRICS
-    pair = coco_result = segm = None
+    pair = coco_result = segm = masks = None
     if "coco" in metrics:
         coco_result = coco.evaluate_columns(truth, columns, warnings, subset=subset, engine=engine)
         stated = {**beside, **accepted}
@@ -158,9 +162,12 @@ def evaluate_folder(
     # Of a part of the images there is none: the blacklist and the ids are of a whole split.
     ilsvrc = _ilsvrc(folder, truth, columns) if "ilsvrc" in metrics and subset is None else None
     if "coco" in metrics and truth.info.get("masks"):
-        segm = _of_masks(folder, truth, evaluated, subset, engine)
+        segm, masks = _of_masks(folder, truth, evaluated, subset, engine)
     data_set = str(truth.info.get("data_set", folder.name))
-    return FolderResult(data_set, pair, coco_result, truth, columns, tuple(warnings), ilsvrc, segm)
+    return FolderResult(
+        data_set, pair, coco_result, truth, columns, tuple(warnings), ilsvrc, segm,
+        masks if keep_masks else None,
+    )  # fmt: skip
 
 
 def _ilsvrc(folder: Path, truth: GroundTruth, columns: Columns) -> DetResult:
@@ -193,15 +200,16 @@ def _of_masks(
     evaluated: Sequence[ImageId],
     subset: Sequence[ImageId] | None,
     engine: str,
-) -> coco.CocoResult:
-    """COCO's numbers of the masks in the same file; read apart, so that boxes need no room."""
+) -> tuple[coco.CocoResult, Columns]:
+    """COCO's numbers of the masks in the same file, and these; read apart from the boxes."""
     path = folder / COCO_RESULTS
     columns, findings, _ = load_columns(path, truth.index, "segm")
     findings += check_columns(columns, truth.index, evaluated, subset)
     warnings = refuse_if_any(f"{path}, masks", findings)
-    return coco.evaluate_columns(
+    result = coco.evaluate_columns(
         truth, columns, warnings, task="segm", subset=subset, engine=engine
     )
+    return result, columns
 
 
 def _accepted(folder: Path) -> tuple[dict[str, int], dict[str, int]]:

@@ -192,6 +192,12 @@ def _check_sizes(columns: Columns) -> list[Finding]:
     sides = columns.boxes[:, 2:]
     negative = (sides < 0).any(axis=1)
     rows = np.flatnonzero((sides == 0).any(axis=1) & ~negative)
+    if columns.segmentations is not None or columns.mask_keys is not None:
+        return findings_on(
+            "zero-boxes", rows, columns.name,
+            f"Masks without a pixel: {share(len(rows), len(columns))}.",
+            "They match no object, so each counts as wrong, as in COCO's own evaluation.", WARN,
+        )  # fmt: skip
     every = len(rows) == len(columns)
     swapped = np.flatnonzero(negative)
     return [

@@ -106,6 +106,7 @@ def _set(report: ComparisonReport, one: SetReport) -> dict[str, Any]:
         "per_class": {letter: s.per_class(one.metric) for letter, s in scores.items()},
         "voc": {letter: s.voc for letter, s in scores.items()},
         "coco": {letter: s.coco for letter, s in scores.items()},
+        "segm": {letter: s.of_masks.coco if s.of_masks else None for letter, s in scores.items()},
         "gains": [_gain(report, g) for g in _every_gain(one)],
         "errors": one.errors.to_json(report.columns) if one.errors else None,
         "precision_recall": {
@@ -131,8 +132,8 @@ def _metric(metric: Metric) -> dict[str, str]:
 
 
 def _every_gain(one: SetReport) -> list[BackboneGain]:
-    """By the rule whose noise is known, by VOC's 11 points, and by those that only bets have."""
-    gains = [*one.gains, *one.other_gains]
+    """By the rule whose noise is known, by VOC's 11 points, by masks, and those of bets alone."""
+    gains = [*one.gains, *one.other_gains, *one.mask_gains]
     return gains + [bet.gain for bet in one.trust.bets if bet.gain not in gains]
 
 

@@ -180,12 +180,18 @@ def eleven_points(scores: Sequence[SetScores]) -> Metric | None:
     return Metric("mean_ap", "VOC 11-point", voc_title("VOC 11-point"))
 
 
-def coco(columns: Sequence[Column], scores: Sequence[SetScores]) -> Table | None:
-    """COCO's twelve numbers, one per row; None where a run has none."""
+def coco(
+    columns: Sequence[Column], scores: Sequence[SetScores], *, masks: bool = False
+) -> Table | None:
+    """COCO's twelve numbers, one per row; None where a run has none.
+
+    Args:
+        masks: they are of masks (`SetScores.of_masks`), for which no published number is held.
+    """
     if any(s.coco is None for s in scores):
         return None
     tables = [s.coco or {} for s in scores]
-    papers = [numbers_for(c, s) for c, s in zip(columns, scores, strict=True)]
+    papers = [{} if masks else numbers_for(c, s) for c, s in zip(columns, scores, strict=True)]
     rows = []
     for key, title in COCO_METRICS:
         cells = [Cell(percent(t.get(key))) for t in tables]
@@ -196,8 +202,11 @@ def coco(columns: Sequence[Column], scores: Sequence[SetScores]) -> Table | None
         rows.append((Cell(title, is_text=True), *cells))
     engines = sorted({str(t.get("engine", "not known")) for t in tables})
     return Table(
-        "COCO",
-        (_head("COCO bbox"), *(run_cell(columns, i, short=True) for i in range(len(columns)))),
+        "COCO, masks" if masks else "COCO",
+        (
+            _head("COCO segm" if masks else "COCO bbox"),
+            *(run_cell(columns, i, short=True) for i in range(len(columns))),
+        ),
         tuple(rows),
         f"Percent, at most 100 detections per image and class; engine: {', '.join(engines)}.",
     )

@@ -165,3 +165,12 @@ def test_the_callers_masks_are_left_as_they_were(engine: str) -> None:
     result = coco.evaluate(truth, results, task="segm", engine=engine)
     assert result.numbers["AP"] == pytest.approx(1)
     assert (truth, results) == before
+
+
+def test_empty_masks_are_wrong_detections_even_where_all_are_empty() -> None:
+    """A net in its first steps draws none; boxes of no size in a whole file are a wrong format."""
+    empty = coco_mask.encode(np.zeros((80, 100), dtype=np.uint8, order="F"))["counts"].decode()
+    results = [entry({"size": [80, 100], "counts": empty}, score=0.5 + n / 100) for n in range(30)]
+    (found,) = (f for f in check_results(results, INDEX, [7, 9], task="segm"))
+    assert (found.rule, found.severity, found.count) == ("zero-boxes", "warn", 30)
+    assert "Masks without a pixel: 30 of 30" in found.what
