@@ -48,7 +48,7 @@ def presets() -> dict[str, str]:
     for recipe in RECIPES:
         for data in recipe.data:
             for net in recipe.nets:
-                path = Path(recipe.folder) / f"{_stem(recipe, data, net)}.yaml"
+                path = Path(recipe.folder) / f"{recipe.stem(data, net)}.yaml"
                 texts[path.as_posix()] = detector(recipe, data, net)
     return {**texts, **classifiers()}
 
@@ -59,7 +59,7 @@ def presets() -> dict[str, str]:
 def detector(recipe: Recipe, data: str, net: str) -> str:
     """A preset of `train_det`."""
     name, title = NETS[net]
-    stem, sets = _stem(recipe, data, net), DATA_SETS[data]
+    stem, sets = recipe.stem(data, net), DATA_SETS[data]
     up = "../" if recipe.folder else ""
     numbers = papers_numbers(recipe, data, name)
     ending = f", {recipe.recipe}."
@@ -84,7 +84,7 @@ def detector(recipe: Recipe, data: str, net: str) -> str:
         {
             "Source": [_cited(numbers, sets.how) if numbers else _of_zoo(stem)],
             "Twin": [
-                f"{_stem(recipe, data, recipe.twin(net))}.yaml; "
+                f"{recipe.stem(data, recipe.twin(net))}.yaml; "
                 "differs in MODEL.NET.NAME and MODEL.WEIGHTS only (tested)"
             ],
             "Differs": _differs(recipe, data, net),
@@ -118,10 +118,6 @@ def settings(data: str, recipe: Recipe) -> dict[str, Any]:
     """What the base of these data sets states, key by key."""
     base = CONFIGS / "base" / f"{data}_{recipe.base}.yaml"
     return {key: value for key, value, _ in read_file(base)}
-
-
-def _stem(recipe: Recipe, data: str, net: str) -> str:
-    return "_".join(part for part in (data, net, recipe.ending or recipe.folder) if part)
 
 
 def _detector_of_coco(start: str, net: str) -> tuple[str, ...]:
@@ -170,7 +166,7 @@ def _stated_twin(data: str, net: str) -> str:
     """The preset that has the paper's own rate, for the nets of its tables."""
     for recipe in RECIPES:
         if recipe.base == "stated" and data in recipe.data and net in recipe.nets:
-            return f" ({recipe.folder}/{_stem(recipe, data, net)})"
+            return f" ({recipe.folder}/{recipe.stem(data, net)})"
     return ""
 
 

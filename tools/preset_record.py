@@ -119,6 +119,10 @@ class Recipe:
     system: tuple[str, ...] = ()
     of_net: Mapping[str, str] = field(default_factory=dict)
 
+    def stem(self, data: str, net: str) -> str:
+        """The name of a preset's file, without its ending."""
+        return "_".join(part for part in (data, net, self.ending or self.folder) if part)
+
     def twin(self, net: str) -> str:
         """The net of the preset that a net's own is compared with first."""
         first, second = self.pair

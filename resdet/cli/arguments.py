@@ -206,13 +206,16 @@ def image_ids(parser: argparse.ArgumentParser) -> None:
 
 
 def train_det(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
-        "--explain", action="store_true", help="print what would be done and why; train nothing"
-    )
+    _instead_of_training(parser)
     _training(parser, "coco_r101")
 
 
 def pretrain_cls(parser: argparse.ArgumentParser) -> None:
+    _instead_of_training(parser)
+    _training(parser, "imagenet_resnet50")
+
+
+def _instead_of_training(parser: argparse.ArgumentParser) -> None:
     instead = parser.add_mutually_exclusive_group()
     instead.add_argument(
         "--explain",
@@ -224,7 +227,6 @@ def pretrain_cls(parser: argparse.ArgumentParser) -> None:
         action="store_true",
         help="take a few steps, print the time, memory and disk of the whole, keep nothing",
     )
-    _training(parser, "imagenet_resnet50")
 
 
 def _training(parser: argparse.ArgumentParser, example: str) -> None:

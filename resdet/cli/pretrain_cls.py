@@ -30,7 +30,7 @@ from resdet.engine.speed.torch_compile import require_compiler
 from resdet.errors import ConfigError, RunError
 from resdet.pretrain.file_scores import crops_of, load_classifier, score_file
 from resdet.pretrain.recipe.mean_image import MeanImage
-from resdet.pretrain.recipe.start_estimate import Plan
+from resdet.pretrain.recipe.plan import plan_of_classifier
 from resdet.pretrain.set_scores import in_words
 from resdet.pretrain.trainer import Pretraining
 from resdet.printable import show
@@ -130,7 +130,7 @@ def explain(config: Config) -> str:
     lines = [
         f"Train {cfg.MODEL.NET.NAME} on {cfg.PRETRAIN.TRAIN}, on {cfg.MODEL.DEVICE}; test on "
         f"{tests or 'no set'}.",
-        *Plan.of_config(cfg, net).lines(),
+        *plan_of_classifier(cfg, net).lines(),
         "Time and memory: the same command with --estimate instead of --explain.",
         "",
         config.explain(),

@@ -29,7 +29,7 @@ from resdet.config.dependent_keys import check_dependent
 from resdet.data import DataOptions, DetectionSet, catalog
 from resdet.data.images.reader import ImageReader
 from resdet.data.serialized import SerializedList
-from resdet.detect import expected_results, from_run
+from resdet.detect import expected_results, from_run, plan
 from resdet.detect.alternating.four_steps import AlternatingTraining
 from resdet.detect.alternating.step_configs import shared_stages
 from resdet.detect.architecture import derived_keys
@@ -113,6 +113,16 @@ def _main(args: argparse.Namespace) -> int:
             f"DATASETS.DROP_MASKLESS is {cfg.DATASETS.DROP_MASKLESS!r}, which leaves out objects "
             "without a mask, and MODEL.MASK_ON is False. Leave it out, or set MODEL.MASK_ON True."
         )
+    if args.eval_only and (args.explain or args.estimate):
+        raise ConfigError(
+            "--explain and --estimate are about a training, and --eval-only trains nothing. Leave "
+            "one of the two out."
+        )
+    if args.estimate and cfg.SOLVER.SCHEME == "alternating":
+        raise ConfigError(
+            "--estimate takes the steps of one joint training, and SOLVER.SCHEME is alternating. "
+            "Leave it out, or add SOLVER.SCHEME joint for the cost of as many joint steps."
+        )
     if not args.explain:  # which asks for no data
         _require_sets(cfg, eval_only=args.eval_only)
     if args.eval_only:
@@ -123,7 +133,9 @@ def _main(args: argparse.Namespace) -> int:
         fill_from_weights_and_net(config, start.card)
     if args.explain:
         config.fill(_known_classes(cfg), "the data sets")
-        show(explain(config, start.card))
+        with build_faults_as_pages(config):
+            model = from_run.build(cfg)
+        show(plan.explained(config, model, start.card))
         return 0
     masks = cfg.MODEL.MASK_ON
     options = DataOptions(**data_options(cfg), masks=masks, needs_masks=masks)
@@ -138,6 +150,8 @@ def _main(args: argparse.Namespace) -> int:
         _refuse_other_classes(test_sets, start.classes, start.detector)
     config.fill(derived_keys.of_sets(train_sets, test_sets), "the data sets")
     leak = _refuse_leak(cfg, train_sets, test_sets)
+    if args.estimate:
+        args.output, args.resume = f"{training_command.folder_of(args, name)}.estimate", False
     with training_command.run_folder(args, config, "detection", name) as run:
         if leak:
             run.update(leak=leak)
@@ -156,6 +170,9 @@ def _main(args: argparse.Namespace) -> int:
                 training = DetectorTraining(cfg, run, train_sets, test_sets, reader)
             _fill(training, start, run, args)
         del start  # The model has its tensors; a training need not hold them twice.
+        if args.estimate:
+            _estimate(training)
+            return 0
         policy = Policy(resuming=args.resume, refuses_others=args.eval_only)
         if args.eval_only:
             numbers = training.evaluate(policy)
@@ -434,27 +451,14 @@ def _steps(
     return AlternatingTraining(cfg, run, train_sets, reader, fill, shared_stages(cfg))
 
 
-def explain(config: Config, card: Card | None) -> str:
-    """What would be done and why: every key that is not a default, with its reason."""
-    cfg = config.cfg
-    lines = [
-        f"Train {cfg.MODEL.NET.NAME or cfg.MODEL.BACKBONE.NAME} on "
-        f"{', '.join(cfg.DATASETS.TRAIN)}: "
-        f"{cfg.SOLVER.MAX_ITER} steps of {cfg.SOLVER.IMS_PER_BATCH} images, on {cfg.MODEL.DEVICE}; "
-        + (
-            f"test on {', '.join(cfg.DATASETS.TEST)}."
-            if cfg.DATASETS.TEST
-            else "DATASETS.TEST is empty, so nothing is scored."
-        ),
-        f"Weights: {cfg.MODEL.WEIGHTS or 'none, from scratch'}"
-        + (f" ({card.net}, trained on {card.data.get('name', 'unknown data')})" if card else ""),
-        "",
-        config.explain(),
-    ]
-    key = "MODEL.ROI_HEADS.NUM_CLASSES"
-    if key not in config.derived and key not in config.stated:
-        lines.append(f"{key:45} {'?':32} the data sets, which are not read here")
-    return "\n".join(lines)
+def _estimate(training: DetectorTraining) -> None:
+    """Prints the plan and what a few steps show."""
+    planned, found = training.estimate()
+    comm.synchronize()
+    if comm.is_main_process():
+        training.run.discard()
+        show("\n".join([*planned.lines(), *plan.detector_lines(training.cfg, training.model)]))
+        show(found.line())
 
 
 def _refuse_leak(cfg: Any, train: list[DetectionSet], test: list[DetectionSet]) -> str:

@@ -37,7 +37,7 @@ from resdet.engine.profiling import left_in
 from resdet.engine.speed.cpu_features import instruction_limits
 from resdet.engine.speed.kept_memory import keep_freed
 from resdet.engine.speed.precision import describe_arithmetic, set_arithmetic
-from resdet.engine.start_checks import processes_here, raise_open_files, settle_device
+from resdet.engine.starts.start_checks import processes_here, raise_open_files, settle_device
 from resdet.engine.versions import versions
 from resdet.errors import (
     ConfigError,

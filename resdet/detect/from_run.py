@@ -38,7 +38,7 @@ from resdet.detect.loading import Mapper
 from resdet.detect.profile_hooks import watch
 from resdet.detect.starting_weights import Tensors, page_of_no_detector
 from resdet.engine.speed.precision import Precision
-from resdet.engine.start_checks import settle_device
+from resdet.engine.starts.start_checks import settle_device
 from resdet.errors import ConfigError, RunError, WeightsError
 from resdet.run import layout
 from resdet.run.folder import Run

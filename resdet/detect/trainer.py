@@ -43,6 +43,7 @@ from resdet.detect.loading import (
     train_batches,
     training_records,
 )
+from resdet.detect.plan import plan_of_detector
 from resdet.detect.starting_weights import Tensors
 from resdet.detect.validation_loss import validation_losses
 from resdet.engine.checkpoint import Checkpoints, is_whole, resume
@@ -55,7 +56,8 @@ from resdet.engine.parallel import average_buffers, distributed
 from resdet.engine.solver.optimizers import build_optimizer, copies_in_checkpoint
 from resdet.engine.solver.weight_average import WeightAverage, average_of
 from resdet.engine.speed.fused_optimizer import with_fused_step
-from resdet.engine.start_checks import processes_here, require_disk, require_shared_memory
+from resdet.engine.starts.start_checks import processes_here, require_disk, require_shared_memory
+from resdet.engine.starts.start_estimate import LEFT_OUT, MEASURED, Estimate, Plan, StepCost
 from resdet.engine.versions import versions
 from resdet.errors import ConfigError
 from resdet.evaluation.inputs.result_folder import evaluate_folder
@@ -164,8 +166,10 @@ class DetectorTraining:
         start = resume(loop, self.run) if resuming else 0
         if self.best and resuming and comm.is_main_process():
             self.best.resume()
+        planned = self._plan(records, start)
         loop.register_hooks(
             [
+                StepCost(planned, cfg.MODEL.DEVICE, self._report),
                 hooks.IterationTimer(),
                 *self._average_hooks(),
                 Schedule(),
@@ -182,6 +186,7 @@ class DetectorTraining:
             ]
         )
         self._log_trainable_stages()
+        logger.info("plan\n%s", "\n".join(planned.lines()))
         self.run.update(
             state="training",
             net={"name": cfg.MODEL.NET.NAME, "parameters": nets.parameters(self.model)},
@@ -198,6 +203,34 @@ class DetectorTraining:
         average_buffers(self.model)
         if comm.is_main_process():
             self._write(self.run.path / layout.DETECTOR, loop.iter)
+
+    def estimate(self) -> tuple[Plan, Estimate]:
+        """The plan, and what a few steps show; nothing is kept.
+
+        Raises:
+            TrainingStopped: a step cannot be taken. ConfigError: nothing would train.
+        """
+        self._require_room()
+        records = self._training_records(may_leave_out_many=True)
+        if self.cfg.SOLVER.EMA_DECAY > 0:
+            self.average = average_of(self.model, self.cfg.SOLVER.EMA_DECAY)
+        loop = self._loop(records)
+        self.model.train()
+        planned = self._plan(records)
+        cost = StepCost(planned, self.cfg.MODEL.DEVICE)
+        loop.register_hooks([*self._average_hooks(), cost])
+        loop.train(0, LEFT_OUT + MEASURED)
+        return planned, cost.found
+
+    def _plan(self, records: Sequence[Any], start: int = 0) -> Plan:
+        tested = sum(len(s) for s in self.test_sets)
+        return plan_of_detector(
+            self.cfg, self.model, start=start, images=len(records), test_images=tested
+        )
+
+    def _report(self, estimate: Estimate) -> None:
+        logger.info(estimate.line())
+        self.run.update(estimate=estimate.to_dict())
 
     @property
     def scored(self) -> nn.Module:

@@ -29,7 +29,7 @@ from detectron2.utils import comm
 
 from resdet import profile
 from resdet.engine import machine_limits
-from resdet.engine.start_checks import size_in_words
+from resdet.engine.starts.start_checks import size_in_words
 from resdet.errors import Interrupted, RunError, TrainingStopped
 from resdet.run import layout
 from resdet.run.folder import Run, atomic_path, write_text

@@ -40,7 +40,14 @@ from resdet.engine.speed.fused_optimizer import is_fused, with_fused_step
 from resdet.engine.speed.kept_memory import can_keep
 from resdet.engine.speed.precision import Precision
 from resdet.engine.speed.torch_compile import compiled
-from resdet.engine.start_checks import processes_here, require_disk, require_shared_memory
+from resdet.engine.starts.start_checks import processes_here, require_disk, require_shared_memory
+from resdet.engine.starts.start_estimate import (
+    LEFT_OUT,
+    MEASURED,
+    Estimate,
+    Plan,
+    StepCost,
+)
 from resdet.engine.versions import versions
 from resdet.errors import ConfigError, WeightsError
 from resdet.pretrain import augment
@@ -51,13 +58,7 @@ from resdet.pretrain.recipe.error_schedule import ErrorRule, ErrorSchedule, Rate
 from resdet.pretrain.recipe.label_mixing import LabelMixing
 from resdet.pretrain.recipe.mean_image import input_of
 from resdet.pretrain.recipe.norm_statistics import recompute_bn_statistics
-from resdet.pretrain.recipe.start_estimate import (
-    LEFT_OUT,
-    MEASURED,
-    Estimate,
-    Plan,
-    StepCost,
-)
+from resdet.pretrain.recipe.plan import plan_of_classifier
 from resdet.pretrain.scoring import rank_of
 from resdet.pretrain.set_scores import Preparation, score_sets
 from resdet.run import layout
@@ -309,7 +310,7 @@ class Pretraining:
 
     def plan(self, start: int = 0) -> Plan:
         """What is to be done from this step on."""
-        return Plan.of_config(
+        return plan_of_classifier(
             self.cfg,
             self.net,
             start=start,

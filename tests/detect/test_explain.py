@@ -13,6 +13,7 @@ pytest.importorskip("detectron2")
 from resdet.cli import train_det
 from resdet.config import flatten, get_cfg, resolve
 from resdet.errors import ConfigError
+from tests.support import children, tiny, trainings
 from tests.support.preset_files import CONFIGS
 
 # Of each recipe and data set; the number of classes is VOC's or COCO's own.
@@ -32,8 +33,8 @@ PRESETS = {
 
 def explain(path: Path, *opts: str) -> None:
     args = argparse.Namespace(
-        config=str(path), opts=list(opts), explain=True, eval_only=False, resume=None, output=None,
-        profile=False, best=False,
+        config=str(path), opts=list(opts), explain=True, estimate=False, eval_only=False,
+        resume=None, output=None, profile=False, best=False,
     )  # fmt: skip
     assert train_det._main(args) == 0
 
@@ -93,5 +94,61 @@ def test_keys_of_a_net_of_ours_beside_detectron2s_own_backbone_are_refused(tmp_p
         explain(stock, "TRANSFER.FROM_SCRATCH", "True", "MODEL.NET.WIDTH", "0.5")
     assert "MODEL.BACKBONE.NAME is build_resnet_backbone" in str(refused.value)
     net = ("MODEL.NET.NAME", "resnet50", "MODEL.BACKBONE.NAME", "build_net_fpn_backbone")
-    heads = ("MODEL.ROI_HEADS.NAME", "StandardROIHeads")
+    heads = ("MODEL.ROI_HEADS.NAME", "StandardROIHeads", "MODEL.ROI_BOX_HEAD.NAME",
+             "FastRCNNConvFCHead", "MODEL.ROI_BOX_HEAD.NUM_FC", "1")  # fmt: skip
     explain(stock, "TRANSFER.FROM_SCRATCH", "True", "MODEL.NET.WIDTH", "0.5", *net, *heads)
+
+
+def test_the_plan_is_stated_without_data(capsys: pytest.CaptureFixture[str]) -> None:
+    """By hand: 70,000 steps of 2 over 5,011 images, 27.9 epochs; 3 sides x 3 ratios on conv5."""
+    explain(CONFIGS / "voc07_vgg16.yaml", "TRANSFER.FROM_SCRATCH", "True")
+    lines = capsys.readouterr().out.splitlines()
+    assert "batch      2 images: one process; rate 0.001" in lines
+    assert "length     70,000 steps, 140,000 images: 27.9 epochs of 5,011" in lines
+    assert (
+        "anchors    9 a cell of conv5 (stride 16): sides 128, 256, 512, ratios 0.5, 1, 2" in lines
+    )
+    assert any(line.startswith("frozen     no stage; ") for line in lines)
+    start = lines.index(next(x for x in lines if x.startswith("Not as in ")))
+    end = lines.index("and, as in every run:")
+    found = lines[start + 1 : end]
+    assert found[0] == (
+        "* start (MODEL.WEIGHTS: random weights; paper: pretrained on ImageNet, He appendix A)"
+    )
+    keys = [re.search(r"\(([A-Z_.]+): ", line)[1] for line in found]  # type: ignore[index]
+    assert keys == [
+        "MODEL.WEIGHTS", "SOLVER.SCHEME", "MODEL.BACKBONE.FREEZE_AT", "SOLVER.WARMUP_ITERS"
+    ]  # fmt: skip
+
+
+def test_frozen_stages_are_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    trainings.net_to_hand_over(tmp_path / "net.safetensors")
+    weights = ("MODEL.WEIGHTS", str(tmp_path / "net.safetensors"), "MODEL.NET.WIDTH", "0.125")
+    explain(CONFIGS / "voc07_r18.yaml", *weights)
+    out = capsys.readouterr().out
+    assert "frozen     stem, res2; " in out and "norms of the net: FrozenBatchNorm2d" in out
+    assert "* channels of the net (MODEL.NET.WIDTH: 0.125; paper: 1.0, He 4.1, table 1)" in out
+
+
+def test_own_sets_are_held_against_nothing(capsys: pytest.CaptureFixture[str]) -> None:
+    sets = ("DATASETS.TRAIN", "('mine_train',)", "DATASETS.TEST", "('mine_test',)")
+    explain(CONFIGS / "voc07_r50.yaml", *sets, "TRANSFER.FROM_SCRATCH", "True")
+    out = capsys.readouterr().out
+    assert "The papers have no experiment on these sets." in out
+    assert "epochs follow from the training set, which is not read here" in out
+
+
+def test_an_estimate_takes_steps_and_keeps_nothing(tmp_path: Path) -> None:
+    tiny.voc_tree(tmp_path / "voc")
+    config = trainings.detector(trainings.FROM_SCRATCH, {"SOLVER.MAX_ITER": 1000})
+    (tmp_path / "c.yaml").write_text(config, encoding="utf-8")
+    done = children.run_cli("train_det", "--config", "c.yaml", "--estimate", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert "length     1,000 steps, 2,000 images: 666.7 epochs of 3" in done.stdout
+    assert "anchors    6 a cell of res4 (stride 16)" in done.stdout
+    assert re.search(r"estimate from 10 steps: \S+ s a step .* in all, scoring", done.stdout)
+    assert {p.name for p in tmp_path.iterdir()} <= {"c.yaml", "voc", "runs", "cache"}
+    assert not list((tmp_path / "runs").glob("*"))
+    both = children.run_cli("train_det", "--config", "c.yaml", "--eval-only", "--explain",
+                            cwd=tmp_path)  # fmt: skip
+    assert both.returncode == 2 and "--eval-only trains nothing" in both.stderr

@@ -16,6 +16,7 @@ import numpy as np
 import pytest
 
 from resdet.evaluation.published import published_protocols as protocols
+from resdet.evaluation.published.departures import value_text
 from resdet.evaluation.published.published_tables import all_published, published, voc_classes
 from resdet.report import compare
 from resdet.report.comparison import published_numbers
@@ -165,7 +166,7 @@ def test_another_value_of_a_key_is_named(key: str) -> None:
     match = match_of(config=config)
     assert {d.key for d in match.departures} == set(config)
     departure = next(d for d in match.departures if d.key == key)
-    assert departure.run == published_numbers.show(value)
+    assert departure.run == value_text(value)
     assert departure.source == setting.source
     decides = setting.decides or key == RATIO
     assert match.outcome == (OTHER if decides else BUT_FOR)

@@ -22,6 +22,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from resdet.evaluation.published.departures import value_text
 from resdet.report.runs import Column, by_group
 from resdet.report.scores import SetScores
 
@@ -203,15 +204,6 @@ def _freezes_only_what_arrived(configs: Sequence[Mapping[str, Any]], values: Seq
     return scratch == {0} and len(others) == 1
 
 
-def show(value: Any) -> str:
-    """A config value as it would be typed."""
-    if isinstance(value, list | tuple):
-        return "[" + ", ".join(show(v) for v in value) + "]"
-    if isinstance(value, str):
-        return value if value else '""'
-    return repr(value)
-
-
 def _kind(
     key: str, values: Sequence[Any], cards: Sequence[Mapping[str, Any]], *, stock: bool
 ) -> str:
@@ -245,7 +237,9 @@ def _per_run(columns: Sequence[Column], values: Sequence[Any]) -> str:
     """'0.001 in A and C, 0.01 in B'."""
     runs: dict[str, list[str]] = {}
     for column, value in zip(columns, values, strict=True):
-        runs.setdefault(value if isinstance(value, str) else show(value), []).append(column.letter)
+        runs.setdefault(value if isinstance(value, str) else value_text(value), []).append(
+            column.letter
+        )
     return ", ".join(f"{value} in {_and(letters)}" for value, letters in runs.items())
 
 
@@ -336,7 +330,7 @@ def _check_twins(
     others = [c for c in columns if c.pretrained]
     keys = [d.key for d in differences if d.kind == "other" and d.key in _CARD]
     if keys and scratch and others:
-        stated = " ".join(f'{key} "{show(others[0].config.get(key))}"' for key in keys)
+        stated = " ".join(f'{key} "{value_text(others[0].config.get(key))}"' for key in keys)
         findings.cautions.append(
             f"No card gives {_and(scratch)} its preprocessing; a twin from scratch is trained "
             f"with that of the others: {stated}."

@@ -11,44 +11,24 @@ Not for: judging whether ours is good.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Any
 
 from resdet.evaluation.published import published_protocols as protocols
 from resdet.evaluation.published import published_tables as published
-from resdet.report.comparison.comparability import show
+from resdet.evaluation.published.departures import (
+    NOT_KNOWN,
+    Departure,
+    beyond,
+    of_schedule,
+    of_settings,
+)
 from resdet.report.runs import Column
 from resdet.report.scores import SetScores
 
 SAME = "same protocol"
 BUT_FOR = "same protocol but for"
 OTHER = "not the same experiment"
-NOT_KNOWN = "not known"
-# Of the length, that a drop of the rate may lie off: steps of published schedules are round.
-_DROP_SLACK = 0.01
-
-
-@dataclass(frozen=True)
-class Departure:
-    """One thing that was otherwise in the paper.
-
-    Attributes:
-        what: in words. paper, run: both values. source: who states the paper's. key: of the
-            resolved config, "" where it is none.
-        decides: it makes the run another experiment.
-    """
-
-    what: str
-    paper: str
-    run: str
-    source: str
-    key: str = ""
-    decides: bool = False
-
-    def __str__(self) -> str:
-        key = f"{self.key}: " if self.key else ""
-        return f"{self.what} ({key}{self.run}; paper: {self.paper}, {self.source})"
 
 
 @dataclass(frozen=True)
@@ -106,7 +86,8 @@ def matches_for(column: Column, scores: SetScores) -> dict[str, ProtocolMatch]:
     trained = set(column.config.get("DATASETS.TRAIN") or ())
     experiment = min(candidates, key=lambda e: len(trained ^ set(e.numbers[0].train)))
     shared = [*_of_data(column, scores, experiment), *_of_start(column, experiment, net)]
-    shared += [*_of_schedule(column, experiment), *_of_settings(column.config, experiment, net)]
+    shared += of_schedule(column.config, experiment, column.samples_seen)
+    shared += of_settings(column.config, experiment, net)
     matches = {}
     for metric, rule in experiment.metrics.items():
         number = experiment.number(net, metric)
@@ -185,73 +166,4 @@ def _of_start(
     seen, expected = (column.card.get("training") or {}).get("samples"), classifier.samples.get(net)
     if seen and expected and seen != expected:
         yield Departure("pretraining images seen", f"{expected:,}", f"{seen:,}", source,
-                        decides=_beyond(seen / expected, classifier.within))  # fmt: skip
-
-
-def _of_schedule(column: Column, experiment: protocols.PublishedExperiment) -> Iterator[Departure]:
-    """Rate, batch, length and drops. Rates are compared for an image, by the linear rule."""
-    config = column.config
-    # Of four steps those of Fast R-CNN; the RPN's are among the settings.
-    in_steps = config.get("SOLVER.SCHEME") == "alternating"
-    paper = experiment.alternating if in_steps else experiment.schedule
-    rate, batch, steps = (
-        config.get(f"SOLVER.{name}") for name in ("BASE_LR", "IMS_PER_BATCH", "MAX_ITER")
-    )
-    if not rate or not batch or not steps:
-        yield Departure("schedule", f"{paper.rate:g} for {paper.batch} images", NOT_KNOWN,
-                        paper.source, "SOLVER", decides=True)  # fmt: skip
-        return
-    stated = f"{paper.rate:g} for {paper.batch} images"
-    factor = (rate / batch) / (paper.rate / paper.batch)
-    if abs(factor - 1) > 1e-9:
-        yield Departure("rate", stated, f"{rate:g} for {batch} images", paper.source,
-                        "SOLVER.BASE_LR", decides=_beyond(factor, paper.rate_within))  # fmt: skip
-    elif batch != paper.batch:
-        run = f"{batch}, the rate {rate:g} following by the linear rule"
-        yield Departure("batch", f"{paper.batch} at {paper.rate:g}", run, paper.source,
-                        "SOLVER.IMS_PER_BATCH")  # fmt: skip
-    known = column.samples_seen if not in_steps else None
-    seen = known if known is not None else steps * batch
-    if seen != paper.images_seen:
-        length = paper.images_seen / paper.batch
-        yield Departure("length", f"{length:,.0f} steps of {paper.batch}",
-                        f"{seen / batch:,.0f} steps of {batch}", paper.source, "SOLVER.MAX_ITER",
-                        decides=_beyond(seen / paper.images_seen, paper.within))  # fmt: skip
-    drops = [step / steps for step in config.get("SOLVER.STEPS") or ()]
-    if len(drops) != len(paper.drops) or any(
-        abs(a - b) > _DROP_SLACK for a, b in zip(drops, paper.drops, strict=False)
-    ):
-        yield Departure("drops of the rate", _shares(paper.drops), _shares(drops), paper.source,
-                        "SOLVER.STEPS")  # fmt: skip
-
-
-def _shares(drops: Sequence[float]) -> str:
-    return f"at {' and '.join(f'{d:.0%}' for d in drops)} of the length" if drops else "none"
-
-
-def _beyond(factor: float, limit: float) -> bool:
-    # A factor of exactly the limit is listed; float error must not decide.
-    return not 1 / limit * (1 - 1e-9) <= factor <= limit * (1 + 1e-9)
-
-
-def _of_settings(
-    config: Mapping[str, Any], experiment: protocols.PublishedExperiment, net: str
-) -> Iterator[Departure]:
-    """Each key on which the number depends. One that is missing from a config is not known."""
-    for key, setting in experiment.settings.items():
-        unread = setting.unless.items()
-        if unread and all(any(_equal(config.get(k), v) for v in vs) for k, vs in unread):
-            continue
-        values = setting.of(net)
-        if not values or (key in config and any(_equal(config[key], v) for v in values)):
-            continue
-        run = show(config[key]) if key in config else NOT_KNOWN
-        yield Departure(setting.what, show(values[0]), run, setting.source, key,
-                        decides=setting.decides)  # fmt: skip
-
-
-def _equal(a: Any, b: Any) -> bool:
-    """As a config has it: lists and tuples alike, 1 and 1.0 alike, true and 1 not."""
-    if isinstance(a, list | tuple) and isinstance(b, list | tuple):
-        return len(a) == len(b) and all(_equal(x, y) for x, y in zip(a, b, strict=True))
-    return isinstance(a, bool) == isinstance(b, bool) and bool(a == b)
+                        decides=beyond(seen / expected, classifier.within))  # fmt: skip

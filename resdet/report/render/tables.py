@@ -12,6 +12,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from resdet.evaluation.published.departures import value_text
 from resdet.evaluation.published.published_protocols import of_every_run
 from resdet.evaluation.published.published_tables import published as published_numbers
 from resdet.printable import printable
@@ -24,7 +25,7 @@ from resdet.report.comparison.backbone_gains import (
     relative_percent,
     side,
 )
-from resdet.report.comparison.comparability import Comparability, show
+from resdet.report.comparison.comparability import Comparability
 from resdet.report.comparison.published_numbers import (
     OTHER,
     SAME,
@@ -292,7 +293,7 @@ def differences(columns: Sequence[Column], verdict: Comparability) -> Table | No
     rows = [
         (
             Cell(d.key, is_text=True),
-            *(Cell(show(v), is_text=True) for v in d.values),
+            *(Cell(value_text(v), is_text=True) for v in d.values),
             Cell(titles.get(kind, "no effect"), is_text=True),
         )
         for kind in order

@@ -10,7 +10,7 @@ import torch
 
 pytest.importorskip("detectron2")
 
-from resdet.engine import start_checks
+from resdet.engine.starts import start_checks
 from resdet.errors import RunError
 
 Usage = namedtuple("Usage", "total used free")

@@ -11,7 +11,8 @@ pytest.importorskip("detectron2")
 
 from resdet import nets
 from resdet.config import check_reference_batch, resolve
-from resdet.pretrain.recipe.start_estimate import Plan, estimate_of
+from resdet.engine.starts.start_estimate import Plan, estimate_of
+from resdet.pretrain.recipe.plan import plan_of_classifier
 from tests.support import children, tiny, trainings
 
 
@@ -19,7 +20,7 @@ def plan_of(*opts: str, **numbers) -> Plan:
     cfg = resolve(None, ["MODEL.NET.NAME", "resnet18", "SOLVER.IMS_PER_BATCH", "256", *opts]).cfg
     with torch.device("meta"):
         net = nets.build("resnet18")
-    return Plan.of_config(cfg, net, **numbers)
+    return plan_of_classifier(cfg, net, **numbers)
 
 
 def test_the_plan_of_a_whole_imagenet_training():
@@ -73,7 +74,7 @@ def test_the_rule_of_another_batch_stands_beside_the_rate():
         config.stated.clear()
         check_reference_batch(config)
         with torch.device("meta"):
-            plan = Plan.of_config(config.cfg, nets.build("resnet18"))
+            plan = plan_of_classifier(config.cfg, nets.build("resnet18"))
         expected = f"rate {rate} (SOLVER.SCALE_LR {way}, from a batch of 256)"
         assert plan.lines()[0].endswith(expected)
 

@@ -6,7 +6,8 @@ Forward alone are scoring and the statistics of norms at the end (docs/cost.md).
 within a step's time, as it is waited for; the first steps, which start workers and choose
 algorithms, are left out.
 
-Not for: room on the disk, which is checked before (`engine.start_checks`).
+Not for: room on the disk, which is checked before (`start_checks`), or what is planned
+(`pretrain.recipe.plan`, `detect.plan`).
 """
 
 from __future__ import annotations
@@ -24,10 +25,9 @@ from detectron2.engine import HookBase
 from detectron2.utils import comm
 from torch import nn
 
-from resdet import nets
 from resdet.engine.parallel import gathered
 from resdet.engine.solver.optimizers import copies_in_checkpoint
-from resdet.engine.start_checks import size_in_words, weight_bytes
+from resdet.engine.starts.start_checks import size_in_words, weight_bytes
 
 # Steps that are left out, and steps that are measured.
 LEFT_OUT, MEASURED = 3, 10
@@ -42,7 +42,8 @@ class Plan:
         images: of the training set; None = not known.
         scored_images: of all scorings, the end included; None = not known.
         statistics_images: over which statistics of norms are recomputed; None = not known.
-        multiply_adds: of one image, forward. checkpoint_bytes: of one. checkpoints: kept.
+        multiply_adds: of one image, forward; None = not counted.
+        checkpoint_bytes: of one. checkpoints: kept.
         rate: SOLVER.BASE_LR. rate_rule: how it came from that of another batch; "" = as stated.
     """
 
@@ -54,47 +55,40 @@ class Plan:
     scored_images: int | None
     statistics_images: int | None
     parameters: int
-    multiply_adds: int
+    multiply_adds: int | None
     checkpoint_bytes: int
     checkpoints: int
     rate: float
     rate_rule: str
 
     @classmethod
-    def of_config(
+    def of_solver(
         cls,
         cfg: Any,
-        net: nn.Module,
+        model: nn.Module,
         *,
         start: int = 0,
         images: int | None = None,
-        test_images: tuple[int, int] | None = None,
+        scored_images: int | None = None,
+        statistics_images: int | None = 0,
+        multiply_adds: int | None = None,
     ) -> Plan:
         """Of a resolved config.
 
         Args:
-            net: on "meta", it needs no memory. start: steps that are done.
-            test_images: of PRETRAIN.VAL, and of all sets that are scored.
+            model: on "meta", it needs no memory. start: steps that are done.
         """
-        steps = cfg.SOLVER.MAX_ITER - start
-        scored = None
-        if test_images is not None:
-            val, every = test_images
-            period = cfg.TEST.EVAL_PERIOD
-            scored = every * (1 + (steps // period if period else 0))
-            if cfg.PRETRAIN.PLATEAU == "val":
-                scored += val * (steps // cfg.PRETRAIN.PLATEAU_PERIOD)
         return cls(
-            steps=steps,
+            steps=cfg.SOLVER.MAX_ITER - start,
             batch=cfg.SOLVER.IMS_PER_BATCH,
             processes=comm.get_world_size(),
             per_pass=cfg.ENGINE.IMAGES_PER_PASS,
             images=images,
-            scored_images=scored,
-            statistics_images=_statistics_images(cfg, images),
-            parameters=nets.parameters(net),
-            multiply_adds=nets.multiply_adds(net, cfg.PRETRAIN.CROP),
-            checkpoint_bytes=copies_in_checkpoint(cfg) * weight_bytes(net),
+            scored_images=scored_images,
+            statistics_images=statistics_images,
+            parameters=sum(p.numel() for p in model.parameters()),
+            multiply_adds=multiply_adds,
+            checkpoint_bytes=copies_in_checkpoint(cfg) * weight_bytes(model),
             checkpoints=max(cfg.ENGINE.KEEP_CHECKPOINTS, 2),
             rate=cfg.SOLVER.BASE_LR,
             rate_rule=_rate_rule(cfg.SOLVER),
@@ -109,18 +103,25 @@ class Plan:
         epochs = f"{seen / self.images:.1f} epochs of {self.images:,}" if self.images else (
             "epochs follow from the training set, which is not read here"
         )  # fmt: skip
-        work = 3 * self.multiply_adds * seen
         disk = self.checkpoint_bytes * (self.checkpoints + 1) + self.checkpoint_bytes // 2
         return [
             f"batch      {self.batch} images: {_times(self.processes, share)}{parts}; "
             f"rate {self.rate:g}{rule}",
             f"length     {self.steps:,} steps, {seen:,} images: {epochs}",
+            *self._work(seen),
+            f"disk       about {size_in_words(disk)}: {self.checkpoints} checkpoints of "
+            f"{size_in_words(self.checkpoint_bytes)}, one more while it is written, and the result",
+        ]
+
+    def _work(self, seen: int) -> list[str]:
+        if self.multiply_adds is None:
+            return [f"net        {self.parameters:,} parameters"]
+        work = 3 * self.multiply_adds * seen
+        return [
             f"net        {self.parameters:,} parameters, {self.multiply_adds:,} multiply-adds an "
             "image",
             f"work       {work:.3g} multiply-adds: {work / 15e12 / 3600:.3g} h at 15e12 a second, "
             "by the rule in docs/cost.md",
-            f"disk       about {size_in_words(disk)}: {self.checkpoints} checkpoints of "
-            f"{size_in_words(self.checkpoint_bytes)}, one more while it is written, and the result",
         ]
 
 
@@ -212,9 +213,10 @@ def _resident_bytes() -> int:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
 
 
-def _statistics_images(cfg: Any, images: int | None) -> int | None:
-    number, batch = cfg.PRETRAIN.BN_IMAGES, cfg.SOLVER.IMS_PER_BATCH
-    return images if number < 0 else max(1, number // batch) * batch if number else 0
+def scorings(cfg: Any, steps: int) -> int:
+    """How often the test sets are scored in these steps, the end included."""
+    period = cfg.TEST.EVAL_PERIOD
+    return 1 + (steps // period if period else 0)
 
 
 def _rate_rule(solver: Any) -> str:

@@ -1,0 +1,190 @@
+"""What a detector's training will be, and where it departs from the paper, before a step is taken.
+
+Not for: the estimate from a few steps (`engine.starts.start_estimate`), or a run against a
+published number (`report.comparison`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from torch import nn
+
+from resdet import nets
+from resdet.config import Config, flatten
+from resdet.data.names import COCO, VOC
+from resdet.detect.architecture.backbone import net_part
+from resdet.engine.starts.start_estimate import Plan, scorings
+from resdet.errors import ConfigError
+from resdet.evaluation.published.departures import (
+    Departure,
+    nearest_experiment,
+    of_schedule,
+    of_settings,
+)
+from resdet.evaluation.published.published_protocols import of_every_run
+from resdet.weights import Card
+
+
+def published_images(names: Iterable[str]) -> int | None:
+    """How many images these sets were published with, together; None where one is the user's."""
+    sizes = [(VOC.get(name) or COCO.get(name)) for name in names]
+    return sum(s.size for s in sizes if s) if sizes and all(sizes) else None
+
+
+def plan_of_detector(
+    cfg: Any,
+    model: nn.Module,
+    *,
+    start: int = 0,
+    images: int | None = None,
+    test_images: int | None = None,
+) -> Plan:
+    """Of a resolved config.
+
+    Args:
+        start: steps that are done. images: that train; test_images: of all test sets.
+    """
+    scored = None
+    if test_images is not None:
+        while_training = cfg.TEST.EVAL_IMAGES * len(cfg.DATASETS.TEST) or test_images
+        times = scorings(cfg, cfg.SOLVER.MAX_ITER - start)
+        scored = test_images + (times - 1) * min(while_training, test_images)
+    return Plan.of_solver(cfg, model, start=start, images=images, scored_images=scored)
+
+
+def detector_lines(cfg: Any, model: nn.Module) -> list[str]:
+    """Anchors, proposals, regions, and what is frozen, of a built detector."""
+    rpn, heads = cfg.MODEL.RPN, cfg.MODEL.ROI_HEADS
+    lines = []
+    if generator := getattr(getattr(model, "proposal_generator", None), "anchor_generator", None):
+        sizes = [_numbers(row) for row in cfg.MODEL.ANCHOR_GENERATOR.SIZES]
+        ratios = _numbers(cfg.MODEL.ANCHOR_GENERATOR.ASPECT_RATIOS[0])
+        per_cell = sorted(set(generator.num_anchors))
+        maps = ", ".join(
+            f"{name} (stride {stride})"
+            for name, stride in zip(rpn.IN_FEATURES, generator.strides, strict=True)
+        )
+        lines.append(
+            f"anchors    {_numbers(per_cell)} a cell of {maps}: sides {' / '.join(sizes)}, "
+            f"ratios {ratios}"
+        )
+        lines.append(
+            f"proposals  {rpn.POST_NMS_TOPK_TRAIN:,} in training, {rpn.POST_NMS_TOPK_TEST:,} in "
+            f"test; {heads.BATCH_SIZE_PER_IMAGE} regions of an image train"
+        )
+    return [*lines, *_frozen(model)]
+
+
+def _numbers(values: Sequence[float]) -> str:
+    return ", ".join(f"{value:g}" for value in values)
+
+
+def _frozen(model: nn.Module) -> list[str]:
+    """Stages without a parameter that trains, and the kinds of norm."""
+    try:
+        stages = dict(net_part(model).named_children())
+    except ConfigError:  # a backbone that is neither ours nor a ResNet
+        return []
+    with_parameters = {n: s for n, s in stages.items() if nets.parameters(s)}
+    frozen = [
+        name
+        for name, stage in with_parameters.items()
+        if not any(p.requires_grad for p in stage.parameters())
+    ]
+    trained = sum(p.numel() for p in model.parameters() if p.requires_grad)
+    norms = sorted(
+        {
+            type(m).__name__
+            for s in stages.values()
+            for m in s.modules()
+            if "Norm" in type(m).__name__
+        }
+    )
+    return [
+        f"frozen     {', '.join(frozen) or 'no stage'}; {trained:,} parameters train; norms of the "
+        f"net: {', '.join(norms) or 'none'}"
+    ]
+
+
+def departures(cfg: Any) -> tuple[str, list[Departure]]:
+    """The published experiment on these sets, in words, and where the config is not its own.
+
+    ("", []) where the papers have none on these sets.
+    """
+    experiment = nearest_experiment(list(cfg.DATASETS.TEST), list(cfg.DATASETS.TRAIN))
+    if experiment is None:
+        return "", []
+    config, number = dict(flatten(cfg)), experiment.numbers[0]
+    words = f"{number.paper}, {number.source}: {' + '.join(number.train)}"
+    found = []
+    if sorted(cfg.DATASETS.TRAIN) != sorted(number.train):
+        found.append(
+            Departure(
+                "training sets", " + ".join(number.train), " + ".join(cfg.DATASETS.TRAIN) or "none",
+                number.source, "DATASETS.TRAIN", decides=True,
+            )
+        )  # fmt: skip
+    if cfg.DATASETS.TEST and experiment.test not in cfg.DATASETS.TEST:
+        found.append(
+            Departure(
+                "test set", experiment.test, " + ".join(cfg.DATASETS.TEST), number.source,
+                "DATASETS.TEST", decides=True,
+            )
+        )  # fmt: skip
+    if not cfg.MODEL.WEIGHTS:
+        found.append(
+            Departure(
+                "start", "pretrained on ImageNet", "random weights", "He appendix A",
+                "MODEL.WEIGHTS", decides=True,
+            )
+        )  # fmt: skip
+    found += of_schedule(config, experiment)
+    found += of_settings(config, experiment, str(cfg.MODEL.NET.NAME))
+    return words, found
+
+
+def explained(config: Config, model: nn.Module, card: Card | None) -> str:
+    """What would be done and why, without data: the plan, what departs from the paper, and every
+    key that is not a default, with its reason."""
+    cfg = config.cfg
+    images = published_images(cfg.DATASETS.TRAIN)
+    lines = [
+        f"Train {cfg.MODEL.NET.NAME or cfg.MODEL.BACKBONE.NAME} on "
+        f"{', '.join(cfg.DATASETS.TRAIN)}: "
+        f"{cfg.SOLVER.MAX_ITER} steps of {cfg.SOLVER.IMS_PER_BATCH} images, on {cfg.MODEL.DEVICE}; "
+        + (
+            f"test on {', '.join(cfg.DATASETS.TEST)}."
+            if cfg.DATASETS.TEST
+            else "DATASETS.TEST is empty, so nothing is scored."
+        ),
+        f"Weights: {cfg.MODEL.WEIGHTS or 'none, from scratch'}"
+        + (f" ({card.net}, trained on {card.data.get('name', 'unknown data')})" if card else ""),
+        *plan_of_detector(cfg, model, images=images).lines(),
+        *detector_lines(cfg, model),
+        "Time and memory: the same command with --estimate instead of --explain.",
+        "",
+        *_departure_lines(cfg),
+        "",
+        config.explain(),
+    ]
+    key = "MODEL.ROI_HEADS.NUM_CLASSES"
+    if key not in config.derived and key not in config.stated:
+        lines.append(f"{key:45} {'?':32} the data sets, which are not read here")
+    return "\n".join(lines)
+
+
+def _departure_lines(cfg: Any) -> list[str]:
+    """Where this is not the papers' experiment; what makes it another one comes first."""
+    experiment, found = departures(cfg)
+    if not experiment:
+        return ["The papers have no experiment on these sets."]
+    found = sorted(found, key=lambda d: not d.decides)
+    always = [f"  {d.what}: {d.here} (paper: {d.paper}, {d.source})" for d in of_every_run()]
+    return [
+        f"Not as in {experiment} (* makes it another experiment):",
+        *(f"{'*' if d.decides else ' '} {d}" for d in found),
+        "and, as in every run:",
+        *always,
+    ]

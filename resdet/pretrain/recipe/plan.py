@@ -1,0 +1,50 @@
+"""What a classifier's training will be: its plan, from the config and the sets' sizes.
+
+Not for: the estimate from a few steps (`engine.starts.start_estimate`).
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from torch import nn
+
+from resdet import nets
+from resdet.engine.starts.start_estimate import Plan, scorings
+
+
+def plan_of_classifier(
+    cfg: Any,
+    net: nn.Module,
+    *,
+    start: int = 0,
+    images: int | None = None,
+    test_images: tuple[int, int] | None = None,
+) -> Plan:
+    """Of a resolved config.
+
+    Args:
+        net: on "meta", it needs no memory. start: steps that are done.
+        images: of the training set. test_images: of PRETRAIN.VAL, and of all sets that are scored.
+    """
+    steps = cfg.SOLVER.MAX_ITER - start
+    scored = None
+    if test_images is not None:
+        val, every = test_images
+        scored = every * scorings(cfg, steps)
+        if cfg.PRETRAIN.PLATEAU == "val":
+            scored += val * (steps // cfg.PRETRAIN.PLATEAU_PERIOD)
+    return Plan.of_solver(
+        cfg,
+        net,
+        start=start,
+        images=images,
+        scored_images=scored,
+        statistics_images=_statistics_images(cfg, images),
+        multiply_adds=nets.multiply_adds(net, cfg.PRETRAIN.CROP),
+    )
+
+
+def _statistics_images(cfg: Any, images: int | None) -> int | None:
+    number, batch = cfg.PRETRAIN.BN_IMAGES, cfg.SOLVER.IMS_PER_BATCH
+    return images if number < 0 else max(1, number // batch) * batch if number else 0
