@@ -59,7 +59,8 @@ def find(name_or_path: str | Path) -> Path:
     """The config file: a path as it is, a name such as "coco_r101" as the preset's file.
 
     A file of that path wins over a preset of that name. Whatever has a folder or a suffix is a
-    path; its reader reports what is wrong with it.
+    path; its reader reports what is wrong with it. Directly in configs/ every preset is found,
+    whichever of the folders there it lies in.
 
     Raises:
         ConfigError: no file and no preset of that name, with the nearest names; a path that is
@@ -70,6 +71,8 @@ def find(name_or_path: str | Path) -> Path:
         return path
     files = _files()
     if path.name != str(name_or_path) or path.suffix in SUFFIXES:
+        if path.stem in files and path.parent.resolve() == root().resolve():
+            return files[path.stem]
         if path.stem in files and not path.parent.is_dir():
             raise ConfigError(
                 f"{path.absolute()} does not exist. There is a preset of that name: "

@@ -18,6 +18,17 @@ def test_a_name_is_the_file_of_the_checkout() -> None:
     assert presets.find("coco_r101_fpn") == CONFIGS / "fpn" / "coco_r101_fpn.yaml"
 
 
+def test_a_path_at_the_top_of_configs_finds_presets_of_its_folders(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """As people type it, and as older pages have it; in another folder it is not there."""
+    monkeypatch.chdir(CONFIGS.parent)
+    file = CONFIGS / "alternating" / "voc07_vgg16_alternating.yaml"
+    assert presets.find("configs/voc07_vgg16_alternating.yaml") == file
+    elsewhere = presets.find("configs/fpn/voc07_vgg16_alternating.yaml")
+    assert not elsewhere.exists()
+
+
 def test_every_file_that_is_no_base_has_a_name_of_its_own() -> None:
     """Two presets of one stem would hide one another."""
     files = [f for f in CONFIGS.rglob("*.yaml") if f.parent.name != "base"]
