@@ -312,6 +312,8 @@ def detect(parser: argparse.ArgumentParser) -> None:
         "as 'a/**/*.jpg'; at the end KEY VALUE pairs that shall differ from the run")  # fmt: skip
     add(MARK, dest="opts", nargs=argparse.REMAINDER, default=[], help=argparse.SUPPRESS)
     add("--recursive", action="store_true", help="folders with all folders below them")
+    add("--classes", type=Path, metavar="FILE",
+        help="a class name a line, in the predictor's order, of a file that has none")  # fmt: skip
     add("--score", type=float, metavar="S",
         help="keep detections with this score or more (the run's own threshold)")  # fmt: skip
     add("--top", type=int, metavar="N", help="keep at most so many of each picture")

@@ -113,6 +113,7 @@ def built_detector(
     *,
     best: bool = False,
     config_file: Path | str | None = None,
+    classes: Sequence[str] = (),
 ) -> BuiltDetector:
     """The detector of a run folder, or of a file of ours or Detectron2's, ready to detect.
 
@@ -123,6 +124,7 @@ def built_detector(
         opts: KEY VALUE pairs on top of the run's config. MODEL.DEVICE is "auto" without one.
         best: the best model that the run kept (TEST.BEST_METRIC), not its last.
         config_file: a path or the name of a preset, for a file outside of a run.
+        classes: names, in the order of the predictor, of a file that has none.
 
     Raises:
         RunError: no such run or file, a run of a classifier, or one without that model.
@@ -138,12 +140,12 @@ def built_detector(
     refuse_parts(config.cfg, str(source))
     with build_faults_as_pages(config):
         fill_from_weights_and_net(config, detector.card)
-    classes = detector.classes or _registered_classes(config.cfg, detector.path)
-    config.fill({"MODEL.ROI_HEADS.NUM_CLASSES": len(classes)}, f"the classes of {detector.path}")
+    names = _class_names(config.cfg, detector, tuple(classes))
+    config.fill({"MODEL.ROI_HEADS.NUM_CLASSES": len(names)}, f"the classes of {detector.path}")
     with torch.random.fork_rng(), build_faults_as_pages(config):
         model = build(config.cfg)
     starting_weights.load_detector(model, detector.tensors, str(detector.path))
-    return BuiltDetector(model.eval(), config, classes, detector.path, run, changed)
+    return BuiltDetector(model.eval(), config, names, detector.path, run, changed)
 
 
 def build(cfg: Any) -> nn.Module:
@@ -285,6 +287,8 @@ def _of_file(
         )
     config = resolve(presets.find(config_file), opts)
     _settle(config, opts)
+    # A config of Detectron2's names the classifier that its training starts from.
+    config.stated.pop("MODEL.WEIGHTS", None)
     config.fill({"MODEL.WEIGHTS": str(path)}, "the file that was given")
     return config, read_detector(path, part=config.cfg.MODEL.WEIGHTS_PART or None), {}
 
@@ -300,8 +304,18 @@ def _settle(config: Config, opts: Sequence[str]) -> None:
         config.fill({"SEED": 0}, "a run must be repeatable")
 
 
-def _registered_classes(cfg: Any, path: Path) -> tuple[str, ...]:
-    """Those of the sets that the config names, where the file has none."""
+def _class_names(cfg: Any, detector: DetectorFile, given: tuple[str, ...]) -> tuple[str, ...]:
+    """The file's own; where it has none those that were given, or of the sets of the config."""
+    path = detector.path
+    if detector.classes:
+        if given and given != detector.classes:
+            raise ConfigError(
+                f"{path} names {len(detector.classes)} classes ({', '.join(detector.classes[:4])}, "
+                f"…), and {len(given)} others were given. Leave them out."
+            )
+        return detector.classes
+    if given:
+        return given
     for name in (*cfg.DATASETS.TEST, *cfg.DATASETS.TRAIN):
         classes = MetadataCatalog.get(name).get("thing_classes") if name in DatasetCatalog else None
         if classes:
@@ -313,6 +327,7 @@ def _registered_classes(cfg: Any, path: Path) -> tuple[str, ...]:
             )
             return tuple(classes)
     raise ConfigError(
-        f"{path} does not name its classes, and no set of the config does. Name one that has them: "
-        "DATASETS.TEST \"('coco_2017_val',)\"."
+        f"{path} does not name its classes, and no set of the config does. State them: --classes "
+        "FILE, a name a line (in Python classes=[…]), or a set that has them: DATASETS.TEST "
+        "\"('coco_2017_val',)\"."
     )

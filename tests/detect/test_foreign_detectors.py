@@ -6,6 +6,7 @@ configs are those of its model zoo, narrower.
 
 from __future__ import annotations
 
+import json
 import pickle
 import re
 from pathlib import Path
@@ -120,3 +121,38 @@ def test_the_net_inside_starts_a_training(tmp_path: Path) -> None:
     """The advice of torchvision's page, typed: --eval-only left out."""
     words = ["--config", "own.yaml", "--output", str(tmp_path), "MODEL.WEIGHTS", "torchvision.pth"]
     assert run_command("train_det", words) == 0
+
+
+@pytest.mark.parametrize("names", [[], ["ape", "bee"]])
+def test_a_file_of_the_model_zoo_detects_on_pictures(
+    names: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Its classes are stated, and its boxes are those of --eval-only; without names: a page."""
+    keys = ["INPUT.MIN_SIZE_TEST", "64", "MODEL.ROI_HEADS.SCORE_THRESH_TEST", "0.0", *NARROW]
+    keys += ["DATASETS.TEST", "()", "MODEL.ROI_HEADS.NUM_CLASSES", "2"]
+    (tmp_path / "names.txt").write_text("ape\n\nbee\n", encoding="utf-8")
+    file = str(tmp_path / "tame.pkl")
+    content = pickle.loads(Path("C4.pkl").read_bytes())
+    for name in content["model"]:
+        # Random maps of fifty layers are large: all of the softmax would be one class's.
+        if "box_predictor" in name:
+            content["model"][name] = content["model"][name] * 1e-4
+    Path(file).write_bytes(pickle.dumps(content))
+    stated = ["--classes", str(tmp_path / "names.txt")] if names else []
+    words = [file, "voc/JPEGImages/000002.jpg", "--config", of_zoo("C4"), "--json", *stated]
+    code = run_command("detect", [*words, *keys, "DATASETS.TRAIN", "()"])
+    if not names:
+        assert code == 2
+        assert "State them: --classes FILE, a name a line" in capsys.readouterr().err
+        return
+    assert code == 0
+    result = json.loads(capsys.readouterr().out)
+    assert [category["name"] for category in result["categories"]] == names
+    assert score(tmp_path / "run", of_zoo("C4"), file, *keys[:4], *NARROW) == 0
+    (path,) = (tmp_path / "run" / "results").glob("*/coco_instances_results.json")
+    own = [r for r in json.loads(path.read_text(encoding="utf-8")) if r["image_id"] == "000002"]
+    assert len(own) > 3
+    by_score = sorted(own, key=lambda r: -r["score"])
+    assert [(r["bbox"], r["score"]) for r in by_score] == [
+        (a["bbox"], a["score"]) for a in result["annotations"]
+    ]

@@ -13,6 +13,7 @@ from typing import Any
 
 from PIL import Image
 
+from resdet import bounded_files
 from resdet.atomic import atomic_path
 from resdet.cli import training_command
 from resdet.cli.arguments import detect as add_arguments  # noqa: F401 as all commands have
@@ -46,7 +47,10 @@ def run(args: argparse.Namespace) -> int:
     _refuse_what_is_there(args)
     files = image_files(args.images, recursive=args.recursive)
     start_log()
-    built = built_detector(args.run, args.opts, best=args.best, config_file=args.config)
+    built = built_detector(
+        args.run, args.opts, best=args.best, config_file=args.config,
+        classes=_class_names(args.classes),
+    )  # fmt: skip
     training_command.prepare_process(built.cfg)
     detector = PictureDetector(built)
     _refuse_limits(args, detector)
@@ -78,6 +82,20 @@ def run(args: argparse.Namespace) -> int:
 def parts_of(output: Path) -> Path:
     """Where finished pictures lie while the rest is detected on."""
     return output.with_name(output.name + ".parts")
+
+
+def _class_names(path: Path | None) -> list[str]:
+    """The lines of --classes, blank ones left out."""
+    if path is None:
+        return []
+    try:
+        names = [line.strip() for line in bounded_files.read_text(path).splitlines()]
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"--classes {path} cannot be read: {error}.") from None
+    names = [name for name in names if name]
+    if not names:
+        raise ConfigError(f"--classes {path} has no name in it. Give a class a line.")
+    return names
 
 
 def _accepted(text: str | None) -> int | None:

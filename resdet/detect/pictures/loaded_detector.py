@@ -166,6 +166,7 @@ def load_detector(
     device: str = "auto",
     config: Path | str | None = None,
     keys: Sequence[str] = (),
+    classes: Sequence[str] = (),
 ) -> PictureDetector:
     """The detector of a run folder, or of a weight file, for pictures.
 
@@ -177,6 +178,7 @@ def load_detector(
         config: a file or the name of a preset, for a weight file outside of a run.
         keys: KEY VALUE pairs that shall differ from the run, such as
             ("INPUT.SIXTEEN_BIT", "high_byte"); values as they would be typed.
+        classes: names, in the order of the predictor, of a file that has none.
 
     Raises:
         RunError, ConfigError, WeightsError: as `resdet.detect.from_run.built_detector`.
@@ -184,7 +186,8 @@ def load_detector(
     if "MODEL.DEVICE" in keys[::2]:
         raise ConfigError("MODEL.DEVICE is among the keys: give the argument device.")
     opts = [*keys, "MODEL.DEVICE", device]
-    return PictureDetector(built_detector(run, opts, best=best, config_file=config))
+    built = built_detector(run, opts, best=best, config_file=config, classes=classes)
+    return PictureDetector(built)
 
 
 def record_of(image: np.ndarray) -> dict[str, Any]:
