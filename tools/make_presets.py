@@ -20,6 +20,8 @@ from typing import Any
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from classifier_presets import classifiers
+from imagenet_presets import FOLDERS as IMAGENET_FOLDERS
+from imagenet_presets import imagenet
 from preset_record import (
     COCO_TRAINVAL,
     DATA_SETS,
@@ -38,7 +40,7 @@ from resdet.atomic import write_text
 from resdet.config.config_file import read_file
 from resdet.evaluation.published.published_tables import PAPER, Published, published
 
-FOLDERS = (*(recipe.folder for recipe in RECIPES), "pretrain")
+FOLDERS = (*(recipe.folder for recipe in RECIPES), "pretrain", *IMAGENET_FOLDERS.values())
 NO_NUMBER = "no published number under this protocol"
 
 
@@ -50,7 +52,7 @@ def presets() -> dict[str, str]:
             for net in recipe.nets:
                 path = Path(recipe.folder) / f"{recipe.stem(data, net)}.yaml"
                 texts[path.as_posix()] = detector(recipe, data, net)
-    return {**texts, **classifiers()}
+    return {**texts, **imagenet(), **classifiers()}
 
 
 # -- detectors ---------------------------------------------------------------------------------

@@ -2,7 +2,7 @@
 
 `make_presets.py` writes the files from it. A row here is a file there: to add a preset, add its
 net to a recipe and run `python tools/make_presets.py`. Classifiers have a record of their own,
-`pretraining_record.py`.
+`pretraining_record.py`, and ImageNet's DET and LOC `imagenet_presets.py`.
 
 Not for: the settings that presets share (configs/base), or He et al.'s and Ren et al.'s numbers,
 which are read from `resdet.evaluation.published.published_tables`.

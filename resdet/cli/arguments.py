@@ -55,11 +55,16 @@ EXAMPLES = {
   resdet detect runs/voc07_r50 holiday/ --draw drawn
   resdet detect runs/voc07_r50 a.jpg 'b/*.png' --score 0.5 --output boxes.json
   resdet detect runs/voc07_r50 scans/ --json INPUT.SIXTEEN_BIT high_byte > boxes.json""",
+    "train_loc": """
+  resdet train_loc --config imagenet_loc_r101 MODEL.WEIGHTS runs/resnet101/model.safetensors
+  resdet train_loc --config imagenet_loc_r101 --resume
+  resdet train_loc --config imagenet_loc_r101 --eval-only LOC.SCORES cls/scores/resnet101.npz""",
     "evaluate": """
   resdet evaluate voc detections/ --root VOC2007 --split test --ap 11-point
   resdet evaluate coco results.json --gt instances_val2017.json --task bbox
   resdet evaluate explain results.json --gt instances_val2017.json
   resdet evaluate cls resnet50.pth --data imagenet_val --protocol 10-crop
+  resdet evaluate ilsvrc det ilsvrc_det.txt --root ILSVRC --split val2
   resdet evaluate cls runs/a runs/b --data imagenet_val --protocol dense --output runs/ab""",
     "compare": """
   resdet compare runs/voc07_vgg16 runs/voc07_r101
@@ -102,7 +107,9 @@ FOLDERS = {
         "dc5",
         "masks",
         "from_coco",
+        "imagenet",
     ),
+    "train_loc": ("localization",),
 }
 
 
@@ -208,6 +215,13 @@ def image_ids(parser: argparse.ArgumentParser) -> None:
 def train_det(parser: argparse.ArgumentParser) -> None:
     _instead_of_training(parser)
     _training(parser, "coco_r101")
+
+
+def train_loc(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--explain", action="store_true", help="print what would be done and why; train nothing"
+    )
+    _training(parser, "imagenet_loc_r101")
 
 
 def pretrain_cls(parser: argparse.ArgumentParser) -> None:
@@ -439,4 +453,5 @@ BY_COMMAND = {
     "convert_weights": convert_weights,
     "pretrain_cls": pretrain_cls,
     "train_det": train_det,
+    "train_loc": train_loc,
 }

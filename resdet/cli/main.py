@@ -30,6 +30,7 @@ COMMANDS = {
     "pretrain_cls": ("resdet.cli.pretrain_cls", "train or score a classifier"),
     "train_det": ("resdet.cli.train_det", "train or score a detector"),
     "detect": ("resdet.cli.pictures.detect", "boxes on pictures: files, folders, patterns"),
+    "train_loc": ("resdet.cli.localization", "train or test ImageNet's localisation (LOC)"),
     "evaluate": ("resdet.cli.evaluate", "score result files, VOC or COCO, and classifiers"),
     "compare": ("resdet.cli.compare", "a report that sets runs side by side"),
     "export_predictions": (

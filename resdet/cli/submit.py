@@ -1,9 +1,9 @@
-"""`resdet submit check`, `coco`, `voc`, `ilsvrc-cls`, `ledger`: files for servers.
+"""`resdet submit check`, `coco`, `voc`, `ilsvrc-cls`, `-det`, `-loc`, `ledger`: files for servers.
 
 Exit codes: 0 when clean; 1 when something was found; 2 when there is nothing to work on.
 
 Not for: making or checking anything (`coco_package`, `voc_package`, `ilsvrc_package`,
-`package_check`).
+`ilsvrc_boxes`, `package_check`).
 """
 
 from __future__ import annotations
@@ -20,21 +20,31 @@ from resdet.evaluation.inputs.detections import TASKS
 from resdet.evaluation.inputs.findings import REFUSE, Finding, accepted_counts
 from resdet.printable import show, show_json
 from resdet.run.folder import Run, utc_now
-from resdet.submission import coco_package, ilsvrc_package, ledger, servers, voc_package
+from resdet.submission import (
+    coco_package,
+    ilsvrc_boxes,
+    ilsvrc_package,
+    ledger,
+    servers,
+    voc_package,
+)
 from resdet.submission.ilsvrc_package import check_cls_file
 from resdet.submission.package_check import Checked, check_file
 from resdet.submission.servers import TestSet
 from resdet.submission.source import choose_set
 from resdet.text_table import ruled
 
-ILSVRC_TEST_IMAGES = 100_000
+ILSVRC_TEST_IMAGES, DET_TEST_IMAGES = 100_000, 51_294
+SERVERS = ("coco-bbox", "voc", "ilsvrc-cls", "ilsvrc-det", "ilsvrc-loc")
 NUMBERS = ("AP", "AP50", "AP75", "APs", "APm", "APl")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The arguments of `submit`; docs/commands.md promises them."""
     actions = parser.add_subparsers(
-        dest="action", required=True, metavar="{check,coco,voc,ilsvrc-cls,ledger}"
+        dest="action",
+        required=True,
+        metavar="{check,coco,voc,ilsvrc-cls,ilsvrc-det,ilsvrc-loc,ledger}",
     )
     check = actions.add_parser("check", help="is this file or zip clean?", allow_abbrev=False)
     add = check.add_argument
@@ -46,6 +56,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     about.add_argument("--ilsvrc-cls", type=int, nargs="?", const=ILSVRC_TEST_IMAGES,
         metavar="IMAGES",
         help="it is a file for ImageNet's server, of so many images (100000)")  # fmt: skip
+    about.add_argument("--ilsvrc-det", type=int, nargs="?", const=DET_TEST_IMAGES,
+        metavar="IMAGES", help="it is a file of DET, of so many images (51294)")  # fmt: skip
+    about.add_argument("--ilsvrc-loc", type=int, nargs="?", const=ILSVRC_TEST_IMAGES,
+        metavar="IMAGES", help="it is a file of LOC, of so many images (100000)")  # fmt: skip
     add("--task", choices=TASKS, default="bbox", help="boxes (bbox) or masks")
     add("--json", action="store_true", help="one JSON object on standard output")
     accept(check)
@@ -75,6 +89,23 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--output", type=output_folder_path, metavar="DIR",
         help="default: submissions/ilsvrc-cls beside the folder of the scores")  # fmt: skip
 
+    for_det = actions.add_parser(
+        "ilsvrc-det", help="DET's text file for ImageNet's server", allow_abbrev=False
+    )
+    add = for_det.add_argument
+    add("run", type=Path, metavar="RUN", help="run folder with results on a set of DET's")
+    add("--set", metavar="DATASET", help="such as ilsvrc_det_test; needed where there are more")
+    add("--output", type=output_folder_path, metavar="DIR",
+        help="default: RUN/submissions/ilsvrc-det")  # fmt: skip
+    for_loc = actions.add_parser(
+        "ilsvrc-loc", help="LOC's text file for ImageNet's server", allow_abbrev=False
+    )
+    add = for_loc.add_argument
+    add("run", type=Path, metavar="RUN", help="run folder of train_loc")
+    add("--file", metavar="NAME", help="in its localization/; needed where there are more")
+    add("--output", type=output_folder_path, metavar="DIR",
+        help="default: RUN/submissions/ilsvrc-loc")  # fmt: skip
+
     made = actions.add_parser("ledger", help="the packages made here", allow_abbrev=False)
     made.add_argument("--json", action="store_true", help="one JSON object on standard output")
 
@@ -82,24 +113,36 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Does it, prints, gives the exit code; errors are raised for the caller's page."""
     actions = {"check": _check, "coco": _coco, "voc": _voc, "ilsvrc-cls": _ilsvrc,
+               "ilsvrc-det": _ilsvrc_boxes, "ilsvrc-loc": _ilsvrc_boxes,
                "ledger": _ledger}  # fmt: skip
     return actions[args.action](args)
 
 
 def _check(args: argparse.Namespace) -> int:
-    if args.ilsvrc_cls is not None:
-        return _check_cls(args)
+    if args.gt is None:
+        return _check_ilsvrc(args)
     checked = check_file(args.file, args.gt, task=args.task, accepted=accepted_counts(args.accept))
     return _print(checked, check_page(checked), args)
 
 
-def _check_cls(args: argparse.Namespace) -> int:
+def _check_ilsvrc(args: argparse.Namespace) -> int:
+    """One of ImageNet's text files."""
+    ways = {
+        "--ilsvrc-cls": (args.ilsvrc_cls, check_cls_file, "labels"),
+        "--ilsvrc-det": (args.ilsvrc_det, ilsvrc_boxes.check_det_file, "detections"),
+        "--ilsvrc-loc": (args.ilsvrc_loc, ilsvrc_boxes.check_loc_file, "guesses"),
+    }
+    ((option, images, check, what),) = (
+        (name, number, check, what)
+        for name, (number, check, what) in ways.items()
+        if number is not None
+    )
     if args.accept or args.task != "bbox":
-        raise ConfigError("--accept and --task are for detections, not for --ilsvrc-cls.")
-    if args.ilsvrc_cls < 1:
-        raise ConfigError(f"--ilsvrc-cls is {args.ilsvrc_cls}: give the number of images.")
-    checked = check_cls_file(args.file, args.ilsvrc_cls)
-    return _print(checked, check_page(checked, "labels"), args)
+        raise ConfigError(f"--accept and --task are for COCO's results, not for {option}.")
+    if images < 1:
+        raise ConfigError(f"{option} is {images}: give the number of images.")
+    checked = check(args.file, images)
+    return _print(checked, check_page(checked, what), args)
 
 
 def _print(checked: Checked, page: str, args: argparse.Namespace) -> int:
@@ -253,6 +296,26 @@ def _ilsvrc(args: argparse.Namespace) -> int:
     return 0
 
 
+def _ilsvrc_boxes(args: argparse.Namespace) -> int:
+    """DET's or LOC's file of a run."""
+    run = Run.open(args.run)
+    if args.action == "ilsvrc-det":
+        known = "DET's are ilsvrc_det_test, …"
+        name = choose_set(run, args.set, lambda n: ilsvrc_boxes.can_be_packed(run, n), known)
+        made = ilsvrc_boxes.package_det(run, name, output=args.output)
+    else:
+        made = ilsvrc_boxes.package_loc(run, args.file, output=args.output)
+    lines = _head(made.path, made.sha256, made.detections, made.images)
+    lines += ["", made.score or f"Not scored: {made.data_set} has no annotations here."]
+    test_set = made.test_set or TestSet(made.data_set, made.images, "not known")
+    if made.test_set is None:
+        lines += ["", "These are not all images of the challenge's test or val: a rehearsal."]
+    lines += ["", *_server_lines(args.action, test_set, made.images)]
+    _warn(made.warnings)
+    _note(_entry(args.action, test_set, made, run), lines, args.action, test_set)
+    return 0
+
+
 def _head(path: Path, sha256: str, detections: int, images: int) -> list[str]:
     return [
         str(path),
@@ -292,7 +355,10 @@ def _warn(warnings: Sequence[Finding]) -> None:
 def _entry(
     server: str,
     test_set: TestSet,
-    made: coco_package.CocoPackage | voc_package.VocPackage | ilsvrc_package.ClsPackage,
+    made: coco_package.CocoPackage
+    | voc_package.VocPackage
+    | ilsvrc_package.ClsPackage
+    | ilsvrc_boxes.BoxPackage,
     run: Run | None,
     *,
     algorithm: str | None = None,
@@ -339,7 +405,7 @@ def _ledger(args: argparse.Namespace) -> int:
     lines = [f"{path}: {len(entries):,} packages", ""]
     if rows:
         lines += [*ruled(_COLUMNS, rows), ""]
-    lines += [f"{servers.state_of(name)}\n" for name in ("coco-bbox", "voc", "ilsvrc-cls")]
+    lines += [f"{servers.state_of(name)}\n" for name in SERVERS]
     lines += ["Limits when these servers take packages:", *ruled(("", "limit"), _limits())]
     show("\n".join(lines))
     return 0
@@ -353,4 +419,6 @@ def _limits() -> list[list[str]]:
     sets = [(name, about) for name, about in known["coco"].items()]
     sets += [(f"VOC{year}", about) for year, about in known["voc"].items()]
     sets += [(f"ILSVRC2012_{part}", about) for part, about in known["ilsvrc-cls"].items()]
+    sets += [(f"{s} {part}", about) for s in ("ilsvrc-det", "ilsvrc-loc")
+             for part, about in known[s].items()]  # fmt: skip
     return [[name, about["limit"]["text"]] for name, about in sets]

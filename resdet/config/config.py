@@ -33,6 +33,7 @@ from resdet.config.detectron2_keys import (
     fate_of,
 )
 from resdet.config.keys import ALLOWED, COUNTS, ONLY_OF, add_keys
+from resdet.config.localization_keys import NOT_READ
 from resdet.config.training_schemes import of_schemes, scaled_rpn_schedule
 from resdet.errors import ConfigError, first_few
 from resdet.nets.families import family_of
@@ -192,14 +193,17 @@ def refuse_keys_of_other(config: Config, command: str) -> None:
     """Raises ConfigError for stated keys that `command` never reads.
 
     Args:
-        command: "pretrain_cls" or "train_det".
+        command: "pretrain_cls", "train_det" or "train_loc".
     """
     defaults = get_cfg()
-    other = "train_det" if command == "pretrain_cls" else "pretrain_cls"
+    others = {name: keys for name, keys in ONLY_OF.items() if name != command}
+    if command == "train_loc":
+        others = {"another command": NOT_READ}
     faults = [
         f"{where}: {key} is read by {other} alone."
         for key, where in config.stated.items()
-        if key.startswith(ONLY_OF[other])
+        for other, beginnings in others.items()
+        if key.startswith(beginnings)
         and not _same(get_key(config.cfg, key), get_key(defaults, key))
     ]
     if faults:

@@ -11,6 +11,7 @@ from typing import Any
 
 from detectron2.config import CfgNode
 
+from resdet.config.localization_keys import add_localization_keys
 from resdet.config.paper_keys import add_paper_keys
 
 
@@ -23,6 +24,7 @@ def add_keys(cfg: CfgNode) -> None:
     _add_pretrain_keys(cfg)
     _add_data_keys(cfg)
     add_paper_keys(cfg)
+    add_localization_keys(cfg)
 
 
 def _add_net_keys(cfg: CfgNode) -> None:
@@ -299,6 +301,7 @@ ALLOWED: dict[str, tuple[Any, ...]] = {
     "PRETRAIN.MEAN_IMAGE": ("off", "on"),
     "PRETRAIN.PLATEAU": ("off", "val", "train"),
     "DATASETS.VOC_DIFFICULT": ("keep", "drop"),
+    "LOC.RCNN": ("off", "on"),
     "DATASETS.VOC_ORIGIN": (1, 0),
     # Another one of Detectron2's would be read as RGB.
     "INPUT.FORMAT": ("RGB", "BGR"),
@@ -316,9 +319,11 @@ COUNTS = (
     "DATASETS.DROP_MASKLESS",
 )
 
-# Beginnings of keys that one of the training commands reads, and the other never.
+# Beginnings of keys that one of the training commands reads, and another never; those of train_det
+# that train_loc does not read are in `localization_keys`.
 ONLY_OF = {
     "pretrain_cls": ("PRETRAIN.",),
+    "train_loc": ("LOC.",),
     "train_det": (
         "MODEL.RPN.",
         "MODEL.ROI_HEADS.",

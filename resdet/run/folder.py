@@ -32,7 +32,7 @@ from resdet.run import layout, shapes
 from resdet.run.lock import held
 
 # "results": of another tool, of which nothing but its results is known.
-KINDS = ("classification", "detection", "results")
+KINDS = ("classification", "detection", "localization", "results")
 STATES = ("created", "training", "interrupted", "stopped", "finished")
 # In bytes, as file systems count; a quoted name is ASCII.
 LONGEST_FOLDER_NAME = 255
@@ -214,7 +214,7 @@ class Run:
     def is_empty(self) -> bool:
         """Nothing of it can be used again: no checkpoint, no weights, no result."""
         best = (layout.BEST_CLASSIFIER, layout.BEST_DETECTOR)
-        made = (layout.CLASSIFIER, layout.DETECTOR, layout.RESULTS, *best)
+        made = (layout.CLASSIFIER, layout.DETECTOR, layout.RESULTS, layout.RPN, *best)
         steps = (self.path / layout.ALTERNATING).glob(f"*/{layout.RUN}")
         return (
             not any(self.checkpoints.glob("*.pth"))

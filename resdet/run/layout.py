@@ -28,6 +28,8 @@
           part_0000123.json  images, results and seconds; named by the place of its first image
       alternating/           the steps of SOLVER.SCHEME alternating, each a run folder of its own
         1_rpn/ …             with proposals/<data set>/proposals.safetensors of the training images
+      rpn/, rcnn/          of localisation: each net's own checkpoints and model_final.pth
+      proposals/, localization/   its proposals of the training images; result files and rows.json
       profile.json, .svg     where the time of the last command with --profile went
       cls/                   scores of every image, and pages: `resdet evaluate cls`
       submissions/<server>/  packages for a server, made by `resdet submit`
@@ -88,6 +90,12 @@ RECALL_PICTURE = "recall.svg"
 ALTERNATING = "alternating"
 # Of an RPN step of it: proposals of the training images, a folder for each set.
 TRAINING_PROPOSALS = "proposals"
+
+# Of `train_loc`: a folder for each net, the proposals between them, what a test leaves.
+RPN, RCNN = "rpn", "rcnn"
+PROPOSALS = "proposals"
+LOCALIZATION = "localization"
+LOC_ROWS = "rows.json"
 
 SUBMISSIONS = "submissions"
 # Of `resdet evaluate cls`.

@@ -28,7 +28,8 @@ INFO = {
     "net?": {"name?": str, "parameters?": int}, "versions?": {...: str},
     "train_sets?": [{"name": str, "hash": str, "images?": int, "files?": str,
                      "mask_hash?": str}], "derived?": dict,
-    "scored_file?": str, "best_of?": {"metric": str, "value": NUMBER, "step": int},
+    "scored_file?": str, "test_set?": str,
+    "best_of?": {"metric": str, "value": NUMBER, "step": int},
 }  # fmt: skip
 IMAGE_LIST = {
     "expected": [ID], "evaluated": [ID], "data_set?": str, "hash?": str, "image_folder?": str,

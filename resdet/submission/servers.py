@@ -115,6 +115,15 @@ def ilsvrc_test_set(part: str) -> TestSet:
     return _test_set(f"ILSVRC2012_{part}", facts()["ilsvrc-cls"][part])
 
 
+def ilsvrc_boxes_test_set(server: str, part: str) -> TestSet:
+    """ImageNet's images of 2015 for DET or LOC.
+
+    Args:
+        server: "ilsvrc-det" or "ilsvrc-loc". part: "test" or "val".
+    """
+    return _test_set(f"{server} {part}", facts()[server][part])
+
+
 def _test_set(name: str, about: Mapping[str, Any]) -> TestSet:
     limit = about["limit"]
     return TestSet(name, about["images"], limit["text"], limit.get("per_day"), limit.get("in_all"))

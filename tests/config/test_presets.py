@@ -17,6 +17,7 @@ from resdet.config import flatten, get_cfg, resolve
 from tests.support.preset_files import (
     CONFIGS,
     DC5_LEAVES,
+    IMAGENET,
     LEAVES,
     PRETRAIN,
     of,
@@ -125,14 +126,14 @@ def tool() -> Iterator[ModuleType]:
 def test_the_files_are_the_records_byte_for_byte(tool):
     """And every leaf is made: those of the demo alone, and what leaves stand on, are not."""
     made = {CONFIGS / path: text.encode() for path, text in tool.presets().items()}
-    assert {path: path.read_bytes() for path in [*LEAVES, *PRETRAIN]} == made
+    assert {path: path.read_bytes() for path in [*LEAVES, *IMAGENET, *PRETRAIN]} == made
     by_hand = {
         path
         for path in CONFIGS.rglob("*.yaml")
         if path.parent.name in ("base", "demo") or path.name.startswith("base")
     }
     assert set(CONFIGS.rglob("*.yaml")) - by_hand == set(made)
-    assert (len(LEAVES), len(made), len(by_hand)) == (92, 92 + len(CLASSIFIERS), 34)
+    assert (len(LEAVES), len(made), len(by_hand)) == (92, 96 + len(CLASSIFIERS), 36)
 
 
 def test_a_preset_that_differs_is_named_and_then_written(tool, tmp_path, capsys):

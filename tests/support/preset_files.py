@@ -24,6 +24,9 @@ PAPER_LEAVES = sorted(CONFIGS.glob("*.yaml"))
     )
 ]  # fmt: skip
 LEAVES = [*PAPER_LEAVES, *(path for leaves in OF_FOLDERS for path in leaves)]
+IMAGENET = sorted(
+    path for folder in ("imagenet", "localization") for path in (CONFIGS / folder).glob("*.yaml")
+)
 PRETRAIN = sorted(p for p in (CONFIGS / "pretrain").glob("*.yaml") if not p.name.startswith("base"))
 
 

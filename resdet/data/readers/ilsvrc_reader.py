@@ -27,9 +27,10 @@ from resdet.data.checks.faults import Faults
 from resdet.data.options import DataOptions
 from resdet.data.readers.voc_reader import Places, load_listed
 from resdet.data.records import DetectionSet
-from resdet.errors import DataError
+from resdet.errors import DataError, first_few
 from resdet.formats.ilsvrc_tree import (
     DET,
+    LOC,
     NEGATIVE,
     PARTIAL,
     POSITIVE,
@@ -39,6 +40,7 @@ from resdet.formats.ilsvrc_tree import (
     read_det_blacklist,
     read_images,
     read_labelled,
+    read_numbers,
     read_synsets,
 )
 
@@ -66,8 +68,9 @@ def load_ilsvrc(
 ) -> DetectionSet:
     """A split of an ILSVRC tree.
 
-    Records have `result_index`, the image's number in result files, and of DET's val `not_scored`,
-    the ids of classes that the development kit's blacklist has for the image.
+    Records have `result_index`, the image's number in result files; of LOC `label`, the place of
+    the image's one class; and of val `not_scored`, the ids of classes that the development kit's
+    blacklist has for the image.
 
     Args:
         track: "DET" or "CLS-LOC". split: of DET also "train", of LOC "train_loc".
@@ -109,9 +112,40 @@ def load_ilsvrc(
             record["not_scored"] = sorted(blacklist[index])
         for annotation in record["annotations"]:
             annotation["difficult"] = 0
+    if track == LOC and annotated:
+        _add_labels(data, tree, split)
     counts = {key: n for key, n in data.counts.items() if key not in NO_DIFFICULT}
     notes = (*data.notes, *([chosen.note] if chosen.note else []))
     return replace(data, counts={**counts, "difficult": 0}, notes=notes)
+
+
+def _add_labels(data: DetectionSet, tree: IlsvrcTree, split: str) -> None:
+    """The class of each image: that of its objects, or of the development kit's labels of val.
+
+    Raises:
+        DataError: an image has objects of several classes, or none and no label.
+    """
+    kit = tree.validation_labels if split == "val" else None
+    labels = read_numbers(kit) if kit else []
+    out = tree.blacklist if split == "val" else None
+    blacklisted = set(read_numbers(out)) if out else set()
+    odd = []
+    for record in data.records:
+        index, found = record["result_index"], {a["category_id"] for a in record["annotations"]}
+        if index <= len(labels):
+            found.add(labels[index - 1] - 1)
+        if len(found) != 1 or not max(found) < len(data.classes):
+            odd.append(f"{record['image_id']}: {len(found)} classes")
+            continue
+        (record["label"],) = found
+        if index in blacklisted:
+            record["not_scored"] = [record["label"] + 1]
+    if odd:
+        raise DataError(
+            f"{data.name}: {len(odd):,} images are not of one class, by their objects and the "
+            f"development kit's labels.\n{first_few(odd, 5)}\nTake lists, annotations and "
+            "devkit/data of one development kit."
+        )
 
 
 def _blacklist(tree: IlsvrcTree, split: str, classes: SynsetMap) -> dict[int, set[int]]:

@@ -1,0 +1,190 @@
+"""`train_loc`: trains or tests the localiser of ImageNet's LOC, He et al. 2015, appendix C.
+
+Not for: what it trains (`resdet.detect.localization`).
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import logging
+from pathlib import Path
+from typing import Any
+
+from detectron2.utils import comm
+
+from resdet.cli import training_command
+from resdet.config import (
+    Config,
+    data_options,
+    presets,
+    refuse_keys_of_other,
+    refuse_late_flags,
+)
+from resdet.data import DataOptions, DetectionSet, catalog
+from resdet.data.images.reader import ImageReader
+from resdet.data.serialized import SerializedList
+from resdet.detect.architecture import derived_keys
+from resdet.detect.architecture.model import build_faults_as_pages
+from resdet.detect.localization import loc_results
+from resdet.detect.localization.localization_run import Localization, check_sets
+from resdet.engine import processes
+from resdet.engine.profiling import profiled
+from resdet.errors import ConfigError
+from resdet.printable import show
+from resdet.run import layout
+from resdet.run.folder import utc_now
+from resdet.text_table import ruled
+from resdet.weights import Card
+from resdet.weights.resolve import WeightFile
+from resdet.weights.tensor_checks import refuse_not_finite
+
+logger = logging.getLogger("resdet.detect.localization")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Trains and tests, prints table 13's rows; gives the exit code."""
+    refuse_late_flags(args.opts)
+    if not args.config:
+        raise ConfigError(
+            "train_loc needs --config FILE: a path, or the name of a preset such as "
+            "imagenet_loc_r101."
+        )
+    if args.best:
+        raise ConfigError("train_loc keeps the last nets alone. Leave --best out.")
+    args.config = str(presets.find(args.config))
+    device = training_command.device_of(args.config, args.opts)
+    return processes.run_in_processes(main, args, device)
+
+
+def main(args: argparse.Namespace) -> int:
+    with profiled(args, "train_loc"):
+        return _main(args)
+
+
+def _main(args: argparse.Namespace) -> int:
+    if comm.get_world_size() > 1:
+        raise ConfigError(
+            f"train_loc runs in one process, and there are {comm.get_world_size()}. Start one: "
+            "leave out --num-gpus and torchrun."
+        )
+    config, name = training_command.read_config(args.config, args.opts), Path(args.config).stem
+    training_command.decide_resume(args, name)
+    refuse_keys_of_other(config, "train_loc")
+    cfg = config.cfg
+    _check(cfg)
+    tensors, card = _start(cfg, args)
+    _fill(config, card)
+    if args.explain:
+        show(explain(config))
+        return 0
+    trains = () if args.eval_only else cfg.DATASETS.TRAIN
+    catalog.require([*trains, *cfg.DATASETS.TEST])
+    options = DataOptions(**data_options(cfg), masks=False)
+    train = None if args.eval_only else _load(cfg.DATASETS.TRAIN[0], options)
+    test = _load(cfg.DATASETS.TEST[0], dataclasses.replace(options, allow_missing=0))
+    check_sets(train, test)
+    if cfg.LOC.SCORES:  # before anything trains
+        loc_results.predicted_classes(cfg.LOC.SCORES, test)
+    folder = training_command.folder_of(args, name)
+    own = f"{layout.RPN}/{layout.DETECTOR}"
+    if args.eval_only:
+        training_command.run_to_score(config, folder, own, own)
+    with training_command.run_folder(args, config, "localization", name) as made:
+        with build_faults_as_pages(config):
+            work = Localization(
+                cfg, made, train, test, ImageReader(options), tensors, cfg.MODEL.WEIGHTS
+            )
+        if card is not None:
+            made.write(layout.CARD, card.to_dict())
+        rpn, rcnn = work.loaded() if args.eval_only else work.trained()
+        rows = work.tested(rpn, rcnn)
+        made.update(state="finished", finished=utc_now(), test_set=test.name)
+    show("\n".join(report(test, rows)))
+    show(f"\nrun folder: {made.path}")
+    return 0
+
+
+def report(test: DetectionSet, rows: list[dict[str, Any]]) -> list[str]:
+    """Table 13's rows, and what to do with a file."""
+    out = sum(bool(record.get("not_scored")) for record in test.records)
+    return [
+        f"{test.name}: {len(test):,} images, boxes of {out:,} blacklisted; errors in percent "
+        "(ILSVRC LOC)",
+        "",
+        *ruled(loc_results.HEAD, loc_results.table(rows), left=(0, 1, 3, 6)),
+    ]
+
+
+def _check(cfg: Any) -> None:
+    """Raises ConfigError for keys that do not fit each other."""
+    sides = {"LOC.JITTER": min(cfg.LOC.JITTER), "LOC.TEST_SIDE": cfg.LOC.TEST_SIDE}
+    for key, side in sides.items():
+        if side < cfg.LOC.CROP:
+            raise ConfigError(
+                f"{key} is {side}, smaller than LOC.CROP {cfg.LOC.CROP}: no crop fits. Raise it."
+            )
+    if cfg.LOC.JITTER[0] > cfg.LOC.JITTER[1]:
+        raise ConfigError(f"LOC.JITTER is {tuple(cfg.LOC.JITTER)}. Give the smaller side first.")
+    for key in ("TRAIN", "TEST"):
+        names = cfg.DATASETS[key]
+        if len(names) != 1:
+            raise ConfigError(f"DATASETS.{key} has {len(names)} sets, and train_loc takes one.")
+    if not cfg.MODEL.NET.NAME and not cfg.MODEL.WEIGHTS:
+        raise ConfigError("MODEL.NET.NAME is empty. Name a net, or give MODEL.WEIGHTS with a card.")
+
+
+def _start(cfg: Any, args: argparse.Namespace) -> tuple[dict[str, Any], Card | None]:
+    """The classifier's tensors and card; nothing for random weights, or where nothing trains.
+
+    Raises:
+        ConfigError: nothing to start from, and FROM_SCRATCH not set. WeightsError: a bad file.
+    """
+    training_command.refuse_part_of_nothing(cfg)
+    if not cfg.MODEL.WEIGHTS:
+        if not cfg.TRANSFER.FROM_SCRATCH and not args.eval_only:
+            raise ConfigError(
+                "MODEL.WEIGHTS is empty. Give it the model.safetensors of a pretraining run, or "
+                "set TRANSFER.FROM_SCRATCH True to train from random weights."
+            )
+        return {}, None
+    file = WeightFile(cfg.MODEL.WEIGHTS, cfg.MODEL.WEIGHTS_PART or None)
+    tensors, card = file.load()
+    refuse_not_finite(tensors, cfg.MODEL.WEIGHTS)
+    return dict(tensors), card
+
+
+def _fill(config: Config, card: Card | None) -> None:
+    """Fills what the card determines; random weights are never frozen."""
+    if card is not None:
+        config.fill(derived_keys.of_card(card), f"the card of {config.cfg.MODEL.WEIGHTS}")
+    elif not config.cfg.MODEL.WEIGHTS:
+        config.fill({"MODEL.BACKBONE.FREEZE_AT": 0}, "random weights are never frozen")
+
+
+def _load(name: str, options: DataOptions) -> DetectionSet:
+    data = catalog.load_detection(name, options=options)
+    logger.info("%s: %s", name, ", ".join(f"{k} {v}" for k, v in data.counts.items()))
+    for note in data.notes:
+        logger.warning("%s: %s", name, note)
+    return dataclasses.replace(data, records=SerializedList(data.records))
+
+
+def explain(config: Config) -> str:
+    """What would be done and why, without data."""
+    cfg = config.cfg
+    steps = [f"the per-class RPN, {cfg.SOLVER.MAX_ITER} steps of {cfg.SOLVER.IMS_PER_BATCH} crops"]
+    if cfg.LOC.RCNN == "on":
+        number = cfg.LOC.RCNN_ITERS or cfg.SOLVER.MAX_ITER
+        steps += [f"{cfg.LOC.PROPOSALS} proposals of each training image",
+                  f"R-CNN, {number} steps of {cfg.SOLVER.IMS_PER_BATCH} regions"]  # fmt: skip
+    return "\n".join(
+        [
+            f"Localise with {cfg.MODEL.NET.NAME} on {cfg.DATASETS.TRAIN[0]}: {'; '.join(steps)}; "
+            f"test on {cfg.DATASETS.TEST[0]}, {' and '.join(cfg.LOC.TEST)}, for the known class"
+            + (f" and the five best of {cfg.LOC.SCORES}." if cfg.LOC.SCORES else "."),
+            f"Weights: {cfg.MODEL.WEIGHTS or 'none, from scratch'}",
+            "",
+            config.explain(),
+        ]
+    )

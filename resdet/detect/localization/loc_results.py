@@ -1,0 +1,172 @@
+"""What a test of localisation leaves: result files, their errors, the rows of table 13.
+
+    RUN/localization/<testing>_<net>_<classes>.txt   the challenge's file; <classes> is known or
+                                                     predicted
+    RUN/localization/rows.json                       a row for each, as table 13 has them
+
+A row of the known class has one guess an image, for the class that it is known to have, and its
+error is that of the box. A row of predicted classes has the five best of a classifier's scores,
+each with its own box, best class first; its error is the challenge's.
+
+Source: He et al. 2015, table 13.
+
+Not for: the metric (`resdet.evaluation.ilsvrc.ilsvrc_metrics`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+import numpy as np
+
+from resdet.data.records import DetectionSet
+from resdet.detect.localization.loc_images import boxes_of
+from resdet.detect.localization.loc_testing import BOX, CLASS, IS_RCNN
+from resdet.errors import ConfigError, first_few
+from resdet.evaluation.classification.classifier_errors import best_classes
+from resdet.evaluation.classification.score_files import ClassScores, load_scores
+from resdet.evaluation.ilsvrc.guess_lines import GUESSES
+from resdet.evaluation.ilsvrc.ilsvrc_files import LocResults, write_loc_results
+from resdet.evaluation.ilsvrc.ilsvrc_metrics import LocResult, LocTruth, evaluate_loc
+
+KNOWN, PREDICTED = "known", "predicted"
+RPN, RCNN = "rpn", "rpn+rcnn"
+
+
+@dataclass(frozen=True)
+class LocRow:
+    """A row of table 13.
+
+    Attributes:
+        testing: "centre" or "dense". net: `RPN` or `RCNN`. classes: `KNOWN` or `PREDICTED`.
+        classifier: what predicted them.
+        error: of the box for the known class, of label and box for predicted ones; in [0, 1].
+        classification: top-5 error of the predicted classes; None for the known class.
+    """
+
+    testing: str
+    net: str
+    classes: str
+    classifier: str = ""
+    error: float | None = None
+    classification: float | None = None
+    images: int = 0
+    blacklisted: int = 0
+    file: str = ""
+
+    def to_json(self) -> dict[str, Any]:
+        return dict(vars(self))
+
+
+def predicted_classes(path: Path | str, data: DetectionSet) -> tuple[np.ndarray, str]:
+    """(images, 5) places in the set's classes, best first, of a file of scores; and its title.
+
+    Images are found by their file names, wherever they lay when they were scored, and classes by
+    their wnids.
+
+    Raises:
+        DataError: the scores do not load. ConfigError: they lack an image or are of other classes.
+    """
+    scores = load_scores(path)
+    place = {name: i for i, name in enumerate(data.classes)}
+    unknown = [name for name in scores.classes if name not in place]
+    if unknown or len(scores.classes) != len(place):
+        raise ConfigError(
+            f"LOC.SCORES {path} has {len(scores.classes):,} classes "
+            f"({', '.join(scores.classes[:3])}, …), of which {len(unknown):,} are not among the "
+            f"{len(place):,} wnids of {data.name}. Score with --classes FILE, a wnid per output."
+        )
+    rows = _rows_of_images(scores, data, path)
+    order = np.array([place[name] for name in scores.classes], dtype=np.int64)
+    title = str(scores.net.get("title") or scores.net.get("name") or "")
+    protocol = str(scores.protocol.get("tag") or scores.protocol.get("kind") or "")
+    guesses = min(GUESSES, len(scores.classes))
+    return order[best_classes(scores, guesses)[rows]], f"{title}, {protocol}".strip(", ")
+
+
+def _rows_of_images(scores: ClassScores, data: DetectionSet, path: Path | str) -> np.ndarray:
+    row = {PurePosixPath(name).name: n for n, name in enumerate(scores.images)}
+    names = [Path(record["file_name"]).name for record in data.records]
+    if missing := [name for name in names if name not in row]:
+        raise ConfigError(
+            f"LOC.SCORES {path} has no scores of {len(missing):,} of the {len(names):,} images of "
+            f"{data.name}.\n{first_few(missing, 5)}\nScore them all: evaluate cls --data "
+            "images:FOLDER."
+        )
+    return np.array([row[name] for name in names], dtype=np.int64)
+
+
+def truth_of(data: DetectionSet) -> tuple[LocTruth, list[int]]:
+    """The class and boxes of each image, and the images, from 1, whose boxes are blacklisted."""
+    image, boxes = [], []
+    for number, record in enumerate(data.records, 1):
+        own = boxes_of(record)
+        image += [number] * len(own)
+        boxes.append(own)
+    labels = np.array([record["label"] + 1 for record in data.records], dtype=np.int64)
+    out = [n for n, record in enumerate(data.records, 1) if record.get("not_scored")]
+    stacked = np.concatenate(boxes) if boxes else np.zeros((0, 4))
+    return LocTruth(labels, np.array(image, dtype=np.int64), stacked), out
+
+
+def guesses_of(
+    rows: Sequence[np.ndarray], asked: Sequence[Sequence[int]], *, is_rcnn: bool
+) -> LocResults:
+    """The guesses of a result file: of each image a box for each class asked for, in that order.
+
+    Args:
+        rows: of each image, as `LocTester.boxes` gives them. asked: classes of each image.
+    """
+    image, label, boxes = [], [], []
+    for number, (found, classes) in enumerate(zip(rows, asked, strict=True), 1):
+        mine = {int(row[CLASS]): row[BOX] for row in found if bool(row[IS_RCNN]) == is_rcnn}
+        for k in classes:
+            if k in mine:
+                image.append(number)
+                label.append(k + 1)
+                boxes.append(mine[k])
+    table = np.array(boxes, dtype=np.float64).reshape(-1, 4)
+    return LocResults(len(rows), np.array(image, dtype=np.int64), np.array(label, dtype=np.int64),
+                      table)  # fmt: skip
+
+
+def write_row(
+    folder: Path, row: LocRow, results: LocResults, data: DetectionSet
+) -> tuple[LocRow, LocResult | None]:
+    """Writes the file, and scores it where the set has annotations."""
+    folder.mkdir(parents=True, exist_ok=True)
+    name = f"{row.testing}_{row.net.replace('+', '-')}_{row.classes}.txt"
+    write_loc_results(folder / name, results, len(data), len(data.classes))
+    row = replace(row, file=name, images=len(data))
+    if not data.annotated:
+        return row, None
+    truth, out = truth_of(data)
+    result = evaluate_loc(truth, results, blacklist=out, num_classes=len(data.classes))
+    is_known = row.classes == KNOWN
+    error = result.known_class if is_known else result.localization
+    found = None if is_known else result.classification
+    return replace(row, error=error, classification=found, blacklisted=result.blacklisted), result
+
+
+def table(rows: Sequence[Mapping[str, Any]]) -> list[list[str]]:
+    """The rows as table 13 has them, errors in percent."""
+
+    def percent(value: float | None) -> str:
+        return "-" if value is None else f"{100 * value:.2f}"
+
+    lines = []
+    for row in rows:
+        is_known = row["classes"] == KNOWN
+        lines.append(
+            [row["net"].upper(), row["testing"], percent(row["error"]) if is_known else "",
+             row["classifier"], percent(row["classification"]) if not is_known else "",
+             "" if is_known else percent(row["error"]), row["file"]]
+        )  # fmt: skip
+    return lines
+
+
+HEAD = ("method", "testing", "box error, known class", "classifier", "its top-5 error",
+        "top-5 localization error", "file")  # fmt: skip

@@ -1,0 +1,222 @@
+"""A run's boxes as ImageNet's server takes them: DET's detections, LOC's five guesses an image.
+
+The file is the run's own, checked, copied under the server's name, read again and held against it.
+
+Not for: labels without boxes (`ilsvrc_package`), uploading, or making the run's file (`detect`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from resdet.errors import CheckFailed, RunError
+from resdet.evaluation.ilsvrc.ilsvrc_files import (
+    check_det_results,
+    check_loc_results,
+    read_det_results,
+    read_loc_results,
+    write_det_results,
+    write_loc_results,
+)
+from resdet.evaluation.inputs.findings import Finding
+from resdet.run.folder import Run, read_json
+from resdet.run.layout import (
+    GROUND_TRUTH,
+    ILSVRC_RESULTS,
+    IMAGE_INFO,
+    IMAGES,
+    LOC_ROWS,
+    LOCALIZATION,
+    SCORES,
+)
+from resdet.submission import archive
+from resdet.submission.package_check import Checked
+from resdet.submission.servers import TestSet, ilsvrc_boxes_test_set
+
+DET_FILE, LOC_FILE = "ilsvrc-det.txt", "ilsvrc-loc.txt"
+# Shapes of what a run left, of which this takes a few values.
+_INDICES = {"expected": [(int, str)], "evaluated": [(int, str)], "result_indices": [int]}
+_ROWS = [{"file": str, "classes": str, "images": int, "error?": (int, float)}]
+
+
+@dataclass(frozen=True)
+class BoxPackage:
+    """A file that was made and found clean.
+
+    Attributes:
+        test_set: what the images are to the server; None: a rehearsal.
+        score: of the run, in words; "" where the set has no annotations.
+    """
+
+    path: Path
+    sha256: str
+    data_set: str
+    images: int
+    detections: int
+    test_set: TestSet | None
+    score: str
+    warnings: tuple[Finding, ...]
+
+
+# -- DET ---------------------------------------------------------------------------------------
+
+
+def can_be_packed(run: Run, data_set: str) -> bool:
+    """Whether the run has DET's file for this set."""
+    return (run.results(data_set) / ILSVRC_RESULTS).is_file()
+
+
+def package_det(run: Run, data_set: str, *, output: Path | None = None) -> BoxPackage:
+    """Makes the file of a run's results on a set of DET.
+
+    Raises:
+        RunError: the run has no whole results on it. CheckFailed: not all images were detected on,
+            or the file is not clean, or, read back, another; there is no file.
+    """
+    folder = run.results(data_set)
+    listed = read_json(folder / IMAGES, _INDICES)
+    missing = set(listed["expected"]) - set(listed["evaluated"])
+    if missing:
+        raise CheckFailed(
+            f"{folder}: {len(missing):,} of {len(listed['expected']):,} images were not detected "
+            "on. Detect on all: train_det --eval-only --resume."
+        )
+    about = GROUND_TRUTH if (folder / GROUND_TRUTH).exists() else IMAGE_INFO
+    classes = len(read_json(folder / about, {"categories": [dict]})["categories"])
+    given = read_det_results(folder / ILSVRC_RESULTS)
+    most = max(listed["result_indices"], default=0)
+    path = (output or run.submissions("ilsvrc-det")) / DET_FILE
+    with archive.made_aside(path) as aside:
+        warnings = write_det_results(aside, given, most, classes)
+        packed = read_det_results(aside)
+        same = all(
+            np.array_equal(getattr(packed, name), getattr(given, name))
+            for name in ("image", "label", "scores", "boxes")
+        )
+        _refuse_difference(same, folder / ILSVRC_RESULTS)
+    score = ""
+    if (folder / SCORES["ilsvrc"]).exists():
+        value = read_json(folder / SCORES["ilsvrc"], {"mean_ap?": (int, float)}).get("mean_ap")
+        score = "" if value is None else f"mAP (ILSVRC DET) of the run: {100 * value:.2f} %."
+    images = len(listed["expected"])
+    parts = {"test": data_set == "ilsvrc_det_test", "val": data_set == "ilsvrc_det_val"}
+    return BoxPackage(
+        path,
+        archive.sha256_of(path),
+        data_set,
+        images,
+        len(given.label),
+        _test_set("ilsvrc-det", images, parts),
+        score,
+        tuple(warnings),
+    )
+
+
+# -- LOC ---------------------------------------------------------------------------------------
+
+
+def package_loc(run: Run, file: str | None = None, *, output: Path | None = None) -> BoxPackage:
+    """Makes the file of a localiser's guesses for predicted classes.
+
+    Args:
+        file: its name in the run's localization/; needed where there are several.
+
+    Raises:
+        RunError: there is no such file, or several and none is named; lists them.
+        CheckFailed: the file is not clean, or, read back, another; there is no file.
+    """
+    folder = run.path / LOCALIZATION
+    rows = read_json(folder / LOC_ROWS, _ROWS) if (folder / LOC_ROWS).exists() else []
+    fitting = [row for row in rows if row["classes"] == "predicted"]
+    if file is not None:
+        fitting = [row for row in rows if row["file"] == file]
+    if len(fitting) != 1:
+        names = ", ".join(row["file"] for row in rows) or "nothing"
+        what = f"no {file}" if file else f"{len(fitting)} files of predicted classes"
+        raise RunError(
+            f"{folder} has {what}; it has {names}. Name one with --file, or test with LOC.SCORES: "
+            "train_loc --eval-only."
+        )
+    (row,) = fitting
+    given = read_loc_results(folder / row["file"])
+    most = max([int(given.label.max())] if len(given.label) else [1])
+    path = (output or run.submissions("ilsvrc-loc")) / LOC_FILE
+    with archive.made_aside(path) as aside:
+        warnings = write_loc_results(aside, given, row["images"], max(most, 1000))
+        packed = read_loc_results(aside)
+        same = packed.num_images == given.num_images and all(
+            np.array_equal(getattr(packed, name), getattr(given, name))
+            for name in ("image", "label", "boxes")
+        )
+        _refuse_difference(same, folder / row["file"])
+    error = row.get("error")
+    kind = "top-5 localization" if row["classes"] == "predicted" else "box"
+    score = "" if error is None else f"{kind} error of the run: {100 * error:.2f} %."
+    data_set = _test_set_of(run)
+    parts = {"test": data_set == "ilsvrc_loc_test", "val": data_set == "ilsvrc_loc_val"}
+    return BoxPackage(
+        path,
+        archive.sha256_of(path),
+        data_set,
+        row["images"],
+        len(given.label),
+        _test_set("ilsvrc-loc", row["images"], parts),
+        score,
+        tuple(warnings),
+    )
+
+
+def _test_set_of(run: Run) -> str:
+    """The set that a localiser was tested on last, as its run states it."""
+    return str(run.info.get("test_set", "unknown"))
+
+
+def _test_set(server: str, images: int, is_part: dict[str, bool]) -> TestSet | None:
+    for part, fits in is_part.items():
+        if fits:
+            known = ilsvrc_boxes_test_set(server, part)
+            if known.images == images:
+                return known
+    return None
+
+
+def _refuse_difference(same: bool, source: Path) -> None:
+    if not same:
+        raise CheckFailed(
+            f"the file, read back, differs from {source}, which it was made of. None was made; "
+            "report it with it."
+        )
+
+
+# -- anyone's ----------------------------------------------------------------------------------
+
+
+def check_det_file(path: Path, images: int) -> Checked:
+    """Everything that is wrong with anyone's DET file for a set of so many images.
+
+    Raises:
+        DataError: no such file. CheckFailed: it is no such file at all.
+    """
+    results = read_det_results(path)
+    findings = check_det_results(results, images)
+    return _checked(path, len(results.label), images, None, findings)
+
+
+def check_loc_file(path: Path, images: int) -> Checked:
+    """The same of a LOC file."""
+    results = read_loc_results(path)
+    findings = check_loc_results(results, images)
+    return _checked(path, len(results.label), images, min(results.num_images, images), findings)
+
+
+def _checked(
+    path: Path, entries: int, images: int, seen: int | None, findings: Sequence[Finding]
+) -> Checked:
+    # An image without a line of DET may have been visited, or not: the format cannot tell.
+    missing = None if seen is None else images - seen
+    found: dict[str, int | None] = {"expected": images, "evaluated": seen, "missing": missing}
+    return Checked(path.name, entries, found, tuple(findings))
