@@ -210,6 +210,12 @@ def _print(args: argparse.Namespace, result: Mapping[str, Any], left_out: str) -
         f"{len(result['annotations']):,} boxes"
         + (f"; {', '.join(f'{what} {n}' for what, n in fixed.items())}" if fixed else "")
     )
+    if counts["read"] and not result["annotations"]:
+        least = max(result["info"]["score"], result["info"]["threshold"])
+        show(
+            f"No picture has a box with a score of {least:g} or more: is it the right detector, "
+            "and was it trained to its end?"
+        )
     for key, value in result["info"]["changed"].items():
         show(f"{key} is {value['here']!r} here, {value['run']!r} in the run")
     if left_out:

@@ -63,6 +63,7 @@ def as_coco(
             "detector": str(built.file),
             "changed": {k: {"run": a, "here": b} for k, (a, b) in sorted(built.changed.items())},
             "score": score,
+            "threshold": built.cfg.MODEL.ROI_HEADS.SCORE_THRESH_TEST,
             "top": top,
             "folder": str(folder),
             "images": {

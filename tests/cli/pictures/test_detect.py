@@ -169,6 +169,13 @@ def test_an_output_that_is_there_is_not_replaced(folder, capsys):
     assert "is 0.25 here, 0.0 in the run" in capsys.readouterr().out
 
 
+def test_a_detector_that_detects_nothing_is_noted(folder, capsys):
+    assert detect("pictures/IMG_0.PNG", "--score", "1") == 0
+    printed = capsys.readouterr().out
+    assert "IMG_0.PNG  96x72  nothing" in printed
+    assert "No picture has a box with a score of 1 or more" in printed
+
+
 def test_a_lower_score_than_the_run_s_is_refused_with_the_key(folder, capsys):
     words = ("pictures", "--score", "0.1", "MODEL.ROI_HEADS.SCORE_THRESH_TEST", "0.3")
     assert detect(*words) == 2
