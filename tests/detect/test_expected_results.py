@@ -52,3 +52,16 @@ def test_rows_that_hold_nothing_are_refused_before_a_training(row: Any) -> None:
         check_form([row], ["a"])
     with pytest.raises(ConfigError, match="is for one test set, DATASETS.TEST has 2"):
         check_form([["bbox", "AP", 1.0, 1.0]], ["a", "b"])
+
+
+def test_rows_of_masks_are_held_against_masks_where_they_are_on() -> None:
+    """As Detectron2's own mask_rcnn_*_acc_test.yaml state them."""
+    row = ["segm", "AP", 34.0, 0.5]
+    check_form([row], ["val"], masks=True)
+    with pytest.raises(ConfigError, match="segm goes with MODEL.MASK_ON True alone"):
+        check_form([row], ["val"])
+    numbers = SimpleNamespace(numbers={"AP": 0.343})
+    compare_with([row], {"val": SimpleNamespace(voc=None, coco=None, segm=numbers)})  # type: ignore[dict-item]
+    with pytest.raises(CheckFailed, match="segm AP of val is 34.300, expected 30 within 0.5"):
+        off = [["segm", "AP", 30, 0.5]]
+        compare_with(off, {"val": SimpleNamespace(voc=None, coco=None, segm=numbers)})  # type: ignore[dict-item]
