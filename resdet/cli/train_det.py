@@ -102,17 +102,6 @@ def _main(args: argparse.Namespace) -> int:
             "detector set it to off; ENGINE.IMAGES_PER_PASS is what makes its steps smaller."
         )
     _refuse_unread_sampling(cfg, eval_only=args.eval_only)
-    if cfg.TRANSFER.HEAD_NAMES and cfg.TRANSFER.HEADS != "by_name":
-        raise ConfigError(
-            f"TRANSFER.HEAD_NAMES is {tuple(cfg.TRANSFER.HEAD_NAMES)}, and TRANSFER.HEADS is "
-            f"{cfg.TRANSFER.HEADS}: no class is copied by name. Set TRANSFER.HEADS by_name, or "
-            "leave the names out."
-        )
-    if cfg.DATASETS.DROP_MASKLESS and not cfg.MODEL.MASK_ON:
-        raise ConfigError(
-            f"DATASETS.DROP_MASKLESS is {cfg.DATASETS.DROP_MASKLESS!r}, which leaves out objects "
-            "without a mask, and MODEL.MASK_ON is False. Leave it out, or set MODEL.MASK_ON True."
-        )
     if args.eval_only and (args.explain or args.estimate):
         raise ConfigError(
             "--explain and --estimate are about a training, and --eval-only trains nothing. Leave "
@@ -129,6 +118,7 @@ def _main(args: argparse.Namespace) -> int:
         start = _detector_to_score(config, training_command.folder_of(args, name), source)
     else:
         start = _start_of_training(cfg)
+        _refuse_heads_of_nothing(cfg, start)
     with build_faults_as_pages(config):
         fill_from_weights_and_net(config, start.card)
     if args.explain:
@@ -362,6 +352,17 @@ def _start_of_training(cfg: Any) -> _StartingPoint:
     if aside := file.left_aside():
         logger.info("%s: %s", path, aside)
     return _StartingPoint(card, tensors)
+
+
+def _refuse_heads_of_nothing(cfg: Any, start: _StartingPoint) -> None:
+    """Raises ConfigError where predictors are to be copied by name, and none come."""
+    if cfg.TRANSFER.HEADS == "by_name" and not start.detector:
+        what = f"{cfg.MODEL.WEIGHTS} is a classifier" if start.card else "MODEL.WEIGHTS is empty"
+        raise ConfigError(
+            f"TRANSFER.HEADS is by_name, and {what}, so there are no predictors to copy. Give a "
+            "whole detector, such as MODEL.WEIGHTS runs/coco_r101/model_final.pth, or set "
+            "TRANSFER.HEADS new."
+        )
 
 
 def _detector_to_score(config: Config, folder: Path, source: Run | None) -> _StartingPoint:

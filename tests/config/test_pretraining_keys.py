@@ -77,14 +77,21 @@ def test_one_image_a_process_is_not_mixed() -> None:
 
 @pytest.mark.parametrize("key", ONLY_WITH)
 def test_a_key_that_does_nothing_without_another_is_refused(key: str) -> None:
-    value = "True" if key == "TEST.VALIDATION_LOSS" else "17"
+    odd = {"TEST.VALIDATION_LOSS": "True", "TRANSFER.HEAD_NAMES": "('car=auto',)"}
+    value = odd.get(key, "17")
     with pytest.raises(
         ConfigError, match=f"{key} is read with {ONLY_WITH[key]} alone, which is off"
     ):
         settled(key, value)
-    on = {"PRETRAIN.PLATEAU": "train", "SOLVER.EMA_DECAY": "0.9", "TEST.EVAL_PERIOD": "5",
-          "TEST.BEST_METRIC": "top1_error"}[ONLY_WITH[key]]  # fmt: skip
-    settled(key, value, ONLY_WITH[key], on)
+    on = {
+        "PRETRAIN.PLATEAU": "train",
+        "SOLVER.EMA_DECAY": "0.9",
+        "TEST.EVAL_PERIOD": "5",
+        "TEST.BEST_METRIC": "top1_error",
+        "MODEL.MASK_ON": "True",
+        "TRANSFER.HEADS": "by_name",
+    }
+    settled(key, value, ONLY_WITH[key], on[ONLY_WITH[key]])
 
 
 def test_the_linear_rule_scales_periods_and_the_averages_share_with_the_batch() -> None:

@@ -113,4 +113,11 @@ def test_names_that_are_stated_without_by_name_are_refused(place):
     names = ("TRANSFER.HEADS", "new", "TRANSFER.HEAD_NAMES", "('car=bus',)")
     done = run(place, "train_det", "--config", "voc.yaml", "--output", "no", "MODEL.WEIGHTS",
                "coco/model_final.pth", *names)  # fmt: skip
-    assert done.returncode == 2 and "Set TRANSFER.HEADS by_name" in done.stderr, done.stderr
+    assert done.returncode == 2 and "Set TRANSFER.HEADS, or leave" in done.stderr, done.stderr
+
+
+def test_a_preset_from_coco_that_starts_from_no_detector_is_refused(place):
+    """By name there is nothing to copy: such a run would be no "+++", without a word."""
+    done = run(place, "train_det", "--config", "voc.yaml", "--output", "no")
+    assert done.returncode == 2, done.stderr
+    assert "MODEL.WEIGHTS is empty, so there are no predictors to copy" in done.stderr

@@ -128,7 +128,7 @@ def test_masks_that_changed_are_refused_on_a_resume(place):
     ("keys", "message"),
     [
         (("INPUT.MASK_FORMAT", "rle"), "polygon, bitmask"),
-        (("MODEL.MASK_ON", "False", "DATASETS.DROP_MASKLESS", "1"), "or set MODEL.MASK_ON True"),
+        (("MODEL.MASK_ON", "False", "DATASETS.DROP_MASKLESS", "1"), "Set MODEL.MASK_ON, or leave"),
         (("DATASETS.TRAIN", "('coco:runs/train.json:runs/images',)"), "MASK_FORMAT bitmask"),
     ],
     ids=["format", "dropped without masks", "run lengths"],
