@@ -59,8 +59,7 @@ FREE_ON_RESUME = ("OUTPUT_DIR", "SOLVER.MAX_ITER", "SOLVER.CHECKPOINT_PERIOD", "
                   "ENGINE.WORKERS", "ENGINE.FUSED_OPTIMIZER", "ENGINE.COMPILE",
                   "ENGINE.ACTIVATION_CHECKPOINTING", "ENGINE.KEEP_MEMORY",
                   "ENGINE.ALLOW_CHANGED_DATA", "ENGINE.WORKER_TIMEOUT", "ENGINE.DISK_WAIT",
-                  "DATASETS.TEST", "LOC.TEST", "LOC.SIZES", "LOC.SCORES",
-                  "LOC.RCNN_BATCH")  # fmt: skip
+                  "DATASETS.TEST", "LOC.SCORES", "LOC.RCNN_BATCH")  # fmt: skip
 # Keys that may differ when a finished run is scored again: they do not shape what it detects.
 FREE_ON_EVAL = ("OUTPUT_DIR", "DATASETS.TEST", "PRETRAIN.VAL", "PRETRAIN.TEST", "EVAL.SAMPLES",
                 "EVAL.ENGINE", "EVAL.ALLOW_LEAK", "TEST.EVAL_IMAGES", "TEST.EVAL_PERIOD",
