@@ -440,10 +440,14 @@ def config_of(run: Run) -> dict[str, Any]:
 def _refuse_other_config(run: Run, config: Config) -> None:
     before = _stored_keys(run)
     after = dict(flatten(yaml.safe_load(config.to_yaml())))
+    free: tuple[str, ...] = FREE_ON_RESUME
+    if after["SOLVER.SCHEME"] != "joint":
+        # The steps that have ended are as long as they are.
+        free = tuple(key for key in free if key != "SOLVER.MAX_ITER")
     odd = [
         f"{key} is {after.get(key)!r}, the run was started with {before.get(key)!r}"
         for key in sorted(set(before) | set(after))
-        if before.get(key) != after.get(key) and not key.startswith(FREE_ON_RESUME)
+        if before.get(key) != after.get(key) and not key.startswith(free)
     ]
     if odd:
         raise RunError(

@@ -14,6 +14,7 @@ from torch import nn
 from resdet import nets
 from resdet.config import Config, flatten
 from resdet.data.names import COCO, VOC
+from resdet.detect.alternating.step_configs import schedule_of_rpn
 from resdet.detect.architecture.backbone import net_part
 from resdet.engine.starts.start_estimate import Plan, scorings
 from resdet.errors import ConfigError
@@ -152,8 +153,7 @@ def explained(config: Config, model: nn.Module, card: Card | None) -> str:
     images = published_images(cfg.DATASETS.TRAIN)
     lines = [
         f"Train {cfg.MODEL.NET.NAME or cfg.MODEL.BACKBONE.NAME} on "
-        f"{', '.join(cfg.DATASETS.TRAIN)}: "
-        f"{cfg.SOLVER.MAX_ITER} steps of {cfg.SOLVER.IMS_PER_BATCH} images, on {cfg.MODEL.DEVICE}; "
+        f"{', '.join(cfg.DATASETS.TRAIN)}: {_schedule_of(cfg)}, on {cfg.MODEL.DEVICE}; "
         + (
             f"test on {', '.join(cfg.DATASETS.TEST)}."
             if cfg.DATASETS.TEST
@@ -163,7 +163,11 @@ def explained(config: Config, model: nn.Module, card: Card | None) -> str:
         + (f" ({card.net}, trained on {card.data.get('name', 'unknown data')})" if card else ""),
         *plan_of_detector(cfg, model, images=images).lines(),
         *detector_lines(cfg, model),
-        "Time and memory: the same command with --estimate instead of --explain.",
+        *(
+            ["Time and memory: the same command with --estimate instead of --explain."]
+            if cfg.SOLVER.SCHEME == "joint"
+            else []
+        ),
         "",
         *_departure_lines(cfg),
         "",
@@ -173,6 +177,19 @@ def explained(config: Config, model: nn.Module, card: Card | None) -> str:
     if key not in config.derived and key not in config.stated:
         lines.append(f"{key:45} {'?':32} the data sets, which are not read here")
     return "\n".join(lines)
+
+
+def _schedule_of(cfg: Any) -> str:
+    """The steps of a training; of SOLVER.SCHEME alternating those of all four."""
+    own = f"{cfg.SOLVER.MAX_ITER} steps of {cfg.SOLVER.IMS_PER_BATCH} images"
+    if cfg.SOLVER.SCHEME == "joint":
+        return own
+    rpn = schedule_of_rpn(cfg)
+    images = f"{rpn.IMS_PER_BATCH} image{'' if rpn.IMS_PER_BATCH == 1 else 's'}"
+    return (
+        f"in four, RPN {rpn.MAX_ITER} steps of {images}, Fast R-CNN {own}, and both again with the "
+        "shared stages fixed"
+    )
 
 
 def _departure_lines(cfg: Any) -> list[str]:

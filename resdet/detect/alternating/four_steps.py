@@ -34,7 +34,12 @@ from resdet.detect.alternating.proposal_making import (
     as_many_as_in_training,
     make_proposals,
 )
-from resdet.detect.alternating.step_configs import STEPS, AlternatingStep, config_of_step
+from resdet.detect.alternating.step_configs import (
+    STEPS,
+    AlternatingStep,
+    config_of_step,
+    schedule_of_rpn,
+)
 from resdet.detect.detecting_form import form_for_detecting
 from resdet.detect.loading import Mapper
 from resdet.detect.partial_results import Policy, fingerprint_of, weights_digest
@@ -283,7 +288,7 @@ class AlternatingTraining:
         """Raises ConfigError where the processes cannot share a step's batch equally."""
         world, solver = comm.get_world_size(), self.cfg.SOLVER
         batches = {
-            "SOLVER.RPN.IMS_PER_BATCH": solver.RPN.IMS_PER_BATCH or solver.IMS_PER_BATCH,
+            "SOLVER.RPN.IMS_PER_BATCH": schedule_of_rpn(self.cfg).IMS_PER_BATCH,
             "SOLVER.IMS_PER_BATCH": solver.IMS_PER_BATCH,
         }
         for key, batch in batches.items():

@@ -80,6 +80,20 @@ def shared_stages(cfg: CfgNode) -> int:
     return names.index(cfg.MODEL.RPN.IN_FEATURES[0]) + 1
 
 
+def schedule_of_rpn(cfg: CfgNode) -> CfgNode:
+    """MAX_ITER, STEPS, BASE_LR and IMS_PER_BATCH of an RPN step; what is off is SOLVER's own."""
+    solver, rpn = cfg.SOLVER, cfg.SOLVER.RPN
+    length = rpn if rpn.MAX_ITER else solver
+    return CfgNode(
+        {
+            "MAX_ITER": length.MAX_ITER,
+            "STEPS": tuple(length.STEPS),
+            "BASE_LR": rpn.BASE_LR or solver.BASE_LR,
+            "IMS_PER_BATCH": rpn.IMS_PER_BATCH or solver.IMS_PER_BATCH,
+        }
+    )
+
+
 def config_of_step(
     cfg: CfgNode,
     step: AlternatingStep,
@@ -109,11 +123,8 @@ def config_of_step(
     node.SOLVER.SCHEME = off.SOLVER.SCHEME
     if step.is_rpn:
         node.MODEL.META_ARCHITECTURE = RPN_ALONE
-        rpn = cfg.SOLVER.RPN
-        if rpn.MAX_ITER:
-            node.SOLVER.MAX_ITER, node.SOLVER.STEPS = rpn.MAX_ITER, tuple(rpn.STEPS)
-        node.SOLVER.BASE_LR = rpn.BASE_LR or cfg.SOLVER.BASE_LR
-        node.SOLVER.IMS_PER_BATCH = rpn.IMS_PER_BATCH or cfg.SOLVER.IMS_PER_BATCH
+        for name, value in schedule_of_rpn(cfg).items():
+            node.SOLVER[name] = value
     else:
         node.MODEL.META_ARCHITECTURE = DETECTOR
         node.MODEL.LOAD_PROPOSALS = True

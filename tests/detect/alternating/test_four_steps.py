@@ -70,6 +70,9 @@ JOBS = {
     "compared": Forked(["compare", "one", "rpn"]),
     "exported": Forked(["convert_weights", "export", "rpn", "-o", "rpn.onnx"]),
     "longer": Forked(train("one", *OTHER_LENGTH, flags=("--resume",))),
+    "grown": Forked(train("one", *SCHEME, "SOLVER.MAX_ITER", "8", flags=("--resume",))),
+    "as it was": Forked(train("one", *SCHEME, flags=("--resume",))),
+    "explained": Forked(train("none", *SCHEME, flags=("--explain",))),
 }  # fmt: skip
 
 
@@ -199,9 +202,20 @@ def test_it_is_scored_again_as_any_run(ended):
     assert "mean of 2 of 2 classes" in ended["scored"].stdout
 
 
-def test_a_step_of_another_length_is_not_gone_on_with(ended):
-    refused = ended["longer"]
-    assert refused.returncode == 2 and "SOLVER.RPN.MAX_ITER" in refused.stderr
+def test_a_step_of_another_length_is_not_gone_on_with(place, ended):
+    """A joint training may grow; steps that have ended may not, and the run stays as it was."""
+    for name, key in (("longer", "SOLVER.RPN.MAX_ITER"), ("grown", "SOLVER.MAX_ITER")):
+        refused = ended[name]
+        assert refused.returncode == 2 and f"{key} is 8" in refused.stderr, refused.stderr
+    assert ended["as it was"].returncode == 0, ended["as it was"].stderr
+    assert Run.open(place / "one").info["max_iter"] == 4
+
+
+def test_the_plan_names_all_four(ended):
+    assert (
+        "in four, RPN 6 steps of 1 image, Fast R-CNN 4 steps of 2 images, and both again"
+        in ended["explained"].stdout
+    )
 
 
 def test_norms_that_train_are_fixed_with_what_is_shared_and_train_in_the_tail(place):
