@@ -137,7 +137,7 @@ def test_what_a_docstring_sends_to_is_there() -> None:
 OPENED_ELSEWHERE = {
     "atomic.py": "what it has just written",
     "bounded_files.py": "it is the place",
-    "cli/compare.py": "the report that it has just written",
+    "cli/compare/command.py": "the report that it has just written",
     "cli/demo.py": "configs of ours; the output of its own steps",
     "cli/evaluate/classifiers.py": "looks first whether it is a file; reads a zip's directory",
     "config/config_file.py": "looks at kind and size first, as its page names --config",

@@ -68,7 +68,8 @@ EXAMPLES = {
   resdet evaluate cls runs/a runs/b --data imagenet_val --protocol dense --output runs/ab""",
     "compare": """
   resdet compare runs/voc07_vgg16 runs/voc07_r101
-  resdet compare --results a=a.json b=b.json --gt instances_val2017.json""",
+  resdet compare --results a=a.json b=b.json --gt instances_val2017.json
+  resdet compare --ladder runs/coco_r101 --with runs/coco_r50 runs/coco_vgg16""",
     "export_predictions": """
   resdet export_predictions runs/voc07_r50 --to coco
   resdet export_predictions runs/voc07_vgg16 runs/voc07_r50 --to fiftyone --output boxes""",

@@ -216,9 +216,9 @@ def run_of_best(args: argparse.Namespace, config: Config, name: str, file: str) 
 
 def record_best(run: Run, source: Run, config: Config) -> None:
     """States in the run which training its model is the best of and by what; call in its lock."""
-    of_training = ("seed", "samples", "train_sets", "train_seconds", "max_iter", "leak", "net")
-    known = {key: source.info[key] for key in of_training if key in source.info}
-    run.update(**known, best_of={**source.info["best"], "folder": str(source.path)})
+    run.update(
+        **source.facts_of_training(), best_of={**source.info["best"], "folder": str(source.path)}
+    )
     if run.writes:
         # The training may have gone on since its best was scored before.
         write_text(run.path / layout.CONFIG, config.to_yaml())

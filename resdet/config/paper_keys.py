@@ -20,6 +20,20 @@ def _add_improvement_keys(cfg: CfgNode) -> None:
     # their regressed boxes, both rounds go through NMS together, boxes that it keeps move to the
     # weighted mean of those that overlap them. "off" or "on".
     cfg.TEST.BOX_REFINEMENT = "off"
+    # Multi-scale testing: the shorter sides of a pyramid in pixels, rising, such as
+    # (200, 400, 600, 800, 1000); proposals are those of INPUT.MIN_SIZE_TEST, and each region is
+    # pooled from two adjacent scales. () = off.
+    cfg.TEST.SCALES = ()
+    # The most pixels of the longer side on each of TEST.SCALES. 0 = off: INPUT.MAX_SIZE_TEST in
+    # proportion, as the scale is to INPUT.MIN_SIZE_TEST.
+    cfg.TEST.SCALES_MAX_SIZE = 0
+    # Run folders, or detectors' files in them, that propose and classify together with the detector
+    # that is tested; each sees images as its own run does. () = off.
+    cfg.TEST.ENSEMBLE = ()
+    # Global context in RegionHeads: the whole image is pooled as one more region, and its feature
+    # put behind each region's before class and box are predicted; trained with the rest.
+    # False = off.
+    cfg.MODEL.REGION_HEADS = CfgNode({"CONTEXT": False})
 
 
 def _add_scheme_keys(cfg: CfgNode) -> None:

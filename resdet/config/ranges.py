@@ -72,6 +72,10 @@ def _falling_rate_steps(value: Any) -> bool:
     return _all(_number(0), least=0)(value) and list(value) == sorted(value)
 
 
+def _rising_sides(value: Any) -> bool:
+    return _all(_number(1, LONGEST_SIDE), least=0)(value) and sorted(set(value)) == list(value)
+
+
 def _shorter_sides(value: Any) -> bool:
     return _all(_number(1, LONGEST_SIDE))((value,) if isinstance(value, int) else value)
 
@@ -245,6 +249,12 @@ RANGES: dict[str, tuple[Check, str]] = {
     "TEST.EARLY_STOP": _NATURAL,
     "TEST.EVAL_IMAGES": _NATURAL,
     "TEST.IMS_PER_BATCH": _BATCH,
+    "TEST.SCALES": (_rising_sides, f"rising numbers of pixels, each 1 to {LONGEST_SIDE:,}, or ()"),
+    "TEST.SCALES_MAX_SIZE": (_number(0, LONGEST_SIDE), f"0 to {LONGEST_SIDE:,} pixels"),
+    "TEST.ENSEMBLE": (
+        lambda v: len(v) == 0 or _names(v),
+        "run folders or files of detectors, such as ('runs/voc07_vgg16',), or ()",
+    ),
     "EVAL.SAMPLES": _NATURAL,
     "ENGINE.THREADS": (_number(0, MOST_THREADS), f"0 to {MOST_THREADS}, four a core here"),
     "ENGINE.IMAGES_PER_PASS": _NATURAL,

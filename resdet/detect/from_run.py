@@ -32,9 +32,10 @@ from resdet.detect.architecture.model import (
     is_rpn_alone,
     refuse_parts,
 )
-from resdet.detect.detecting_form import check_form, form_for_detecting
+from resdet.detect.detecting_form import check_form, form_for_detecting, mapper_for_detecting
 from resdet.detect.fast.fast_training import speed_up
 from resdet.detect.loading import Mapper
+from resdet.detect.paper.image_views import PyramidMapper
 from resdet.detect.profile_hooks import watch
 from resdet.detect.starting_weights import Tensors, page_of_no_detector
 from resdet.engine.speed.precision import Precision
@@ -97,14 +98,24 @@ class BuiltDetector:
         return ImageReader(DataOptions(**data_options(self.cfg)))
 
     @cached_property
-    def mapper(self) -> Mapper:
+    def members(self) -> list[BuiltDetector]:
+        """The further detectors of TEST.ENSEMBLE; raises as `paper.members`."""
+        from resdet.detect.paper.members import members_of  # which builds them here
+
+        return members_of(self.cfg)
+
+    @cached_property
+    def mapper(self) -> Mapper | PyramidMapper:
         """A record with `file_name` to what the model takes, at the size of INPUT.*_TEST."""
-        return Mapper.of(self.cfg, self.reader, is_train=False)
+        return mapper_for_detecting(self.cfg, self.reader, self.members)
 
     @cached_property
     def for_detecting(self) -> nn.Module:
         """What the run evaluates with: fast, and tested as TEST's keys have it."""
-        return form_for_detecting(self.model, self.cfg)
+        from resdet.detect.paper.members import orders_of_classes
+
+        orders = orders_of_classes(self.members, self.classes)
+        return form_for_detecting(self.model, self.cfg, self.members, orders)
 
 
 def built_detector(

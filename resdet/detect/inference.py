@@ -11,7 +11,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +25,7 @@ from torch import nn
 from resdet import profile
 from resdet.data.images.reader import ImageReader
 from resdet.data.records import DetectionSet
-from resdet.detect.loading import Mapper, identity
+from resdet.detect.loading import identity
 from resdet.detect.partial_results import Parts
 from resdet.engine.data_workers import Loader
 from resdet.engine.evaluation import evaluating
@@ -39,13 +39,16 @@ from resdet.run.folder import atomic_path, write_json
 
 logger = logging.getLogger("resdet.detect.inference")
 
+# A record to an input of the model.
+RecordMapper = Callable[[dict[str, Any]], dict[str, Any]]
+
 SAMPLE_SIDE = 640  # longer side of a sample picture, in pixels
 
 
 def detect(
     model: nn.Module,
     data: DetectionSet,
-    mapper: Mapper,
+    mapper: RecordMapper,
     *,
     num_workers: int = 0,
     batch_size: int = 1,
@@ -89,7 +92,7 @@ def detect(
                 outputs = [output["instances"].to("cpu") for output in model(batch)]
             with profile.span("keeping boxes"):
                 for given, instances in zip(batch, outputs, strict=True):
-                    detections = _to_coco(instances, given["image_id"], data.category_ids)
+                    detections = to_coco(instances, given["image_id"], data.category_ids)
                     results += detections
                     visited.append(given["image_id"])
                     if parts is not None:
@@ -104,26 +107,34 @@ def detect(
             seconds += parts.earlier.seconds
         results = [r for part, _ in gathered for r in part]
         visited = [i for _, part in gathered for i in part]
-        expected = [r["image_id"] for r in data.records]
-        if sorted(map(str, visited)) != sorted(map(str, expected)):
-            missing = set(expected) - set(visited)
-            raise CheckFailed(
-                f"{data.name}: expected {len(expected)} images, visited {len(visited)}, "
-                f"{len(visited) - len(set(visited))} twice, {len(missing)} missing. "
-                "No number is given."
-            )
-        place = {image_id: n for n, image_id in enumerate(expected)}
-        results.sort(
-            key=lambda r: place[r["image_id"]]
-        )  # stable: order of the model within an image
-        visited = expected
+        results, visited = in_order_of(data, results, visited)
     return results, visited, seconds
+
+
+def in_order_of(
+    data: DetectionSet, results: list[dict[str, Any]], visited: list[Any]
+) -> tuple[list[dict[str, Any]], list[Any]]:
+    """Results and images in the order of the set; within an image in that of the model.
+
+    Raises:
+        CheckFailed: an image was visited twice or never.
+    """
+    expected = [r["image_id"] for r in data.records]
+    if sorted(map(str, visited)) != sorted(map(str, expected)):
+        missing = set(expected) - set(visited)
+        raise CheckFailed(
+            f"{data.name}: expected {len(expected)} images, visited {len(visited)}, "
+            f"{len(visited) - len(set(visited))} twice, {len(missing)} missing. "
+            "No number is given."
+        )
+    place = {image_id: n for n, image_id in enumerate(expected)}
+    return sorted(results, key=lambda r: place[r["image_id"]]), expected
 
 
 class MappedRecords(torch.utils.data.Dataset):
     """Records in their order, each mapped."""
 
-    def __init__(self, records: Sequence[dict[str, Any]], mapper: Mapper):
+    def __init__(self, records: Sequence[dict[str, Any]], mapper: RecordMapper):
         self.records = records
         self.mapper = mapper
 
@@ -159,7 +170,7 @@ def with_progress(loader: Any, total: int, name: str) -> Iterator[Any]:
             )
 
 
-def _to_coco(instances: Any, image_id: Any, category_ids: Sequence[int]) -> list[dict[str, Any]]:
+def to_coco(instances: Any, image_id: Any, category_ids: Sequence[int]) -> list[dict[str, Any]]:
     boxes = instances.pred_boxes.tensor.numpy().astype(np.float64)
     boxes[:, 2:] -= boxes[:, :2]
     results: list[dict[str, Any]] = [

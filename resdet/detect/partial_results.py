@@ -16,7 +16,7 @@ import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 import yaml
@@ -30,6 +30,9 @@ from resdet.run import layout, shapes
 from resdet.run.finished_parts import FinishedParts, fingerprint_in, whole_parts
 from resdet.run.folder import read_json, write_json
 from resdet.weights.transfer import COUNTER
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
 
 logger = logging.getLogger("resdet.detect.partial_results")
 
@@ -109,14 +112,14 @@ class Parts(FinishedParts):
     @classmethod
     def open(
         cls, folder: Path, data: DetectionSet, fingerprint: Mapping[str, Any], policy: Policy
-    ) -> Parts:
+    ) -> Self:
         """The parts in a folder, read by the main process and told to the others.
 
         Raises:
             RunError: as `take_up`.
         """
         goes_on = take_up(folder, fingerprint, policy)
-        earlier = _read(folder) if goes_on and comm.is_main_process() else Finished()
+        earlier = read_finished(folder) if goes_on and comm.is_main_process() else Finished()
         # No part is written before the folder is read: this waits for the main process.
         done = comm.all_gather(earlier.images)[0]
         if policy.resuming:
@@ -186,7 +189,7 @@ def _differences(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]
     ]
 
 
-def _read(folder: Path) -> Finished:
+def read_finished(folder: Path) -> Finished:
     """What is in all whole parts of the folder."""
     result = Finished()
     for part in whole_parts(folder, layout.PART_FILES, _part_in):

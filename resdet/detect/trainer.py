@@ -8,6 +8,7 @@ Not for: what may be compared with what (`resdet.report`).
 
 from __future__ import annotations
 
+import functools
 import logging
 import math
 import shutil
@@ -33,8 +34,8 @@ from resdet.detect.alternating.proposal_source import ProposalSource, open_sourc
 from resdet.detect.architecture.backbone import net_part
 from resdet.detect.architecture.model import is_rpn_alone
 from resdet.detect.curve_numbers import SetResult, curve_names, scalars_of
-from resdet.detect.detecting_form import form_for_detecting
-from resdet.detect.from_run import build
+from resdet.detect.detecting_form import form_for_detecting, mapper_for_detecting
+from resdet.detect.from_run import BuiltDetector, build
 from resdet.detect.loading import (
     MOST_LEFT_OUT,
     Mapper,
@@ -43,6 +44,7 @@ from resdet.detect.loading import (
     train_batches,
     training_records,
 )
+from resdet.detect.paper.members import members_of, orders_of_classes, record_of_ensemble
 from resdet.detect.plan import plan_of_detector
 from resdet.detect.starting_weights import Tensors
 from resdet.detect.validation_loss import validation_losses
@@ -154,6 +156,7 @@ class DetectorTraining:
         """
         cfg = self.cfg
         self.best = self._best_model()
+        orders_of_classes(self.members, self.train_sets[0].classes)  # what it refuses, now
         self._require_room()
         records = self._training_records(may_leave_out_many or resuming)
         if cfg.SOLVER.EMA_DECAY > 0:
@@ -435,8 +438,12 @@ class DetectorTraining:
         """
         cfg = self.cfg
         average_buffers(self.scored)
-        digest = finished.weights_digest(self.scored) if policy else ""
-        model = form_for_detecting(self.scored, cfg)
+        tested = [self.scored, *(member.model for member in self.members)]
+        digests = [finished.weights_digest(model) for model in tested] if policy else []
+        digest = "+".join(digests)
+        if policy and self.members:
+            self.run.update(ensemble=record_of_ensemble(self.run, cfg, self.members, digests))
+        model = self._form_for_detecting()
         numbers: dict[str, SetResult | None] = {}
         for data in self.test_sets:
             folder = self.run.results(data.name)
@@ -477,7 +484,7 @@ class DetectorTraining:
         results, visited, seconds = inference.detect(
             model,
             data,
-            Mapper.of(cfg, self.reader, False, self._proposals(is_train=False)),
+            mapper_for_detecting(cfg, self.reader, self.members, self._proposals(is_train=False)),
             num_workers=num_workers(cfg, images=len(data)),
             batch_size=cfg.TEST.IMS_PER_BATCH,
             parts=parts,
@@ -507,7 +514,7 @@ class DetectorTraining:
         Nothing is left of them in the run folder: only a whole set's results may lie there.
         """
         average_buffers(self.scored)
-        model = form_for_detecting(self.scored, self.cfg)
+        model = self._form_for_detecting()
         numbers = {}
         for whole in self.test_sets:
             data = part_of(whole, self.cfg.TEST.EVAL_IMAGES)
@@ -518,6 +525,18 @@ class DetectorTraining:
                     else self._detect_and_score(model, data, Path(folder))
                 )
         return numbers
+
+    @functools.cached_property
+    def members(self) -> list[BuiltDetector]:
+        """The further detectors of TEST.ENSEMBLE; raises as `members_of`."""
+        return members_of(self.cfg)
+
+    def _form_for_detecting(self) -> nn.Module:
+        """The model in the form that it is tested in; raises as `form_for_detecting`."""
+        classes = (self.train_sets or self.test_sets)[0].classes
+        return form_for_detecting(
+            self.scored, self.cfg, self.members, orders_of_classes(self.members, classes)
+        )
 
     def _scalars(self) -> dict[str, float]:
         part = self.cfg.TEST.EVAL_IMAGES

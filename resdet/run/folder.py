@@ -36,6 +36,8 @@ KINDS = ("classification", "detection", "localization", "results")
 STATES = ("created", "training", "interrupted", "stopped", "finished")
 # In bytes, as file systems count; a quoted name is ASCII.
 LONGEST_FOLDER_NAME = 255
+# Entries of run.json about the training, whatever its detector is scored with.
+OF_TRAINING = ("seed", "samples", "train_sets", "train_seconds", "max_iter", "leak", "net")
 # What a run writes before it has a checkpoint or a result.
 STARTED_WITH = (layout.CONFIG, layout.CARD, layout.TRANSFER, layout.LEFT_OUT, layout.LOG,
                 layout.METRICS, layout.PROFILE, layout.PROFILE_PICTURE)  # fmt: skip
@@ -249,6 +251,10 @@ class Run:
                 f"{self.info['id']}). Bring back its own, or score this one into a folder of its "
                 f"own: MODEL.WEIGHTS {path} with another --output."
             )
+
+    def facts_of_training(self) -> dict[str, Any]:
+        """What run.json has of the training, for a folder with other results of its detector."""
+        return {key: self.info[key] for key in OF_TRAINING if key in self.info}
 
     # -- what is inside -------------------------------------------------------------------
 

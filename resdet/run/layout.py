@@ -32,6 +32,7 @@
       proposals/, localization/   its proposals of the training images; result files and rows.json
       profile.json, .svg     where the time of the last command with --profile went
       cls/                   scores of every image, and pages: `resdet evaluate cls`
+      ladder/<row>/          rows of table 9, each a run folder: `resdet compare --ladder`
       submissions/<server>/  packages for a server, made by `resdet submit`
       lock.json              the process that has the folder now
 
@@ -98,6 +99,7 @@ LOCALIZATION = "localization"
 LOC_ROWS = "rows.json"
 
 SUBMISSIONS = "submissions"
+LADDER = "ladder"
 # Of `resdet evaluate cls`.
 CLASSIFIER_SCORES = "cls"
 

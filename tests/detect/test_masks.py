@@ -97,7 +97,7 @@ def test_results_are_those_of_detectron2s_evaluator():
     found.pred_classes = torch.tensor([1, 0, 1, 1, 0])
     found.pred_masks = torch.rand(5, 40, 57, generator=generator) > 0.5
     found.pred_masks[2] = False  # an empty mask is a result, too
-    ours = inference._to_coco(found, 7, (3, 9))
+    ours = inference.to_coco(found, 7, (3, 9))
     theirs = instances_to_coco_json(found, 7)
     assert [r["segmentation"] for r in ours] == [r["segmentation"] for r in theirs]
     assert [r["category_id"] for r in ours] == [9, 3, 9, 9, 3]

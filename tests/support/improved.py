@@ -1,7 +1,11 @@
 """Small detectors whose predictions differ from region to region, for the tests of table 9."""
 
 import torch
+from detectron2.modeling import build_model
 
+from resdet.config import resolve
+from resdet.detect.architecture.model import fill_from_weights_and_net
+from resdet.run.folder import Run
 from tests.support import detectors
 
 CASES = ["basic", "vgg", "resnet fpn", "resnet dc5"]
@@ -53,3 +57,24 @@ def same_to_the_bit(before, after):
         assert torch.equal(first.pred_boxes.tensor, second.pred_boxes.tensor)
         assert torch.equal(first.scores, second.scores)
         assert torch.equal(first.pred_classes, second.pred_classes)
+
+
+def run_folder(folder, config, *opts):
+    """A finished run of a detector that was never trained, on the set of `tiny.voc_tree`."""
+    always = ["TRANSFER.FROM_SCRATCH", "True", "DATALOADER.NUM_WORKERS", "0"]
+    resolved = resolve(config, [*always, *opts])
+    fill_from_weights_and_net(resolved, None)
+    resolved.fill({"MODEL.ROI_HEADS.NUM_CLASSES": 2}, "the data sets")
+    torch.manual_seed(len(opts))
+    model = build_model(resolved.cfg).eval()
+    livelier(model)
+    for name, buffer in model.named_buffers():
+        if name.endswith("running_var"):
+            buffer.uniform_(0.5, 2.0)
+    run = Run.create(
+        folder, kind="detection", config_text=resolved.to_yaml(), command=["made up"], seed=3
+    )
+    state = {"model": model.state_dict(), "classes": ["ape", "bee"], "run": run.info["id"]}
+    torch.save(state, folder / "model_final.pth")
+    run.update(state="finished", samples=4)
+    return folder

@@ -54,6 +54,7 @@ def fill_from_weights_and_net(config: Config, card: Card | None) -> nets.Net | N
         if stock and cfg.MODEL.RESNETS.NORM == "FrozenBN":
             random["MODEL.RESNETS.NORM"] = "BN"
         config.fill(random, "random weights are never frozen")
+    _refuse_context(cfg)
     if not cfg.MODEL.NET.NAME:
         return None
     net = build_net(cfg)
@@ -174,6 +175,17 @@ def _settle_proposals(config: Config) -> None:
             f"makes proposals. Leave one of the two out, or add: {key} False"
         )
     config.fill({"MODEL.PROPOSAL_GENERATOR.NAME": "PrecomputedProposals"}, f"{key} True")
+
+
+def _refuse_context(cfg: Any) -> None:
+    """Raises ConfigError for global context in region heads that do not read it."""
+    if cfg.MODEL.REGION_HEADS.CONTEXT and cfg.MODEL.ROI_HEADS.NAME != "RegionHeads":
+        raise ConfigError(
+            f"MODEL.REGION_HEADS.CONTEXT is True, but MODEL.ROI_HEADS.NAME is "
+            f"{cfg.MODEL.ROI_HEADS.NAME}, which has no global context: only RegionHeads, whose "
+            "regions run through the net's own last layers. Set MODEL.REGION_HEADS.CONTEXT False, "
+            "or take a preset with RegionHeads, such as coco_r101."
+        )
 
 
 def _refuse_without_operators(cfg: Any) -> None:

@@ -28,7 +28,7 @@ from detectron2.modeling.roi_heads import (
     build_mask_head,
     select_foreground_proposals,
 )
-from detectron2.structures import ImageList, Instances
+from detectron2.structures import Boxes, ImageList, Instances
 from torch import nn
 
 from resdet import nets, profile
@@ -43,6 +43,18 @@ def layers_to_map(tail: Chain, net: nets.Net) -> tuple[str, ...]:
     return tuple(tail.names[: tail.names.index(last) + 1]) if last in tail.names else ()
 
 
+def whole_image(like: torch.Tensor, size: tuple[int, int]) -> torch.Tensor:
+    """(1, 4), the box around an image of (height, width); device and type are those of `like`."""
+    height, width = size
+    return like.new_tensor([[0, 0, width, height]])
+
+
+def with_context(features: torch.Tensor) -> torch.Tensor:
+    """(R, 2 D) of (R + 1, D) whose last row is the whole image's: that behind each other one."""
+    regions, whole = features[:-1], features[-1:]
+    return torch.cat([regions, whole.expand_as(regions)], dim=1)
+
+
 @ROI_HEADS_REGISTRY.register()
 class RegionHeads(ROIHeads):
     """Pools each proposal, runs the tail on it, predicts class and box.
@@ -55,6 +67,9 @@ class RegionHeads(ROIHeads):
         precision: how the tail computes; its result is float32.
         map_names: the tail's layers up to its last map (R, C, H, W); read with a mask head alone.
         mask_head: Detectron2's, on that map in float32; None: boxes alone.
+        context: the whole image is one more region of each image, and its feature stands behind
+            that of each region: the predictor takes (R, 2 D) (He et al. 2015, appendix B). Tail
+            and weights are those of the regions.
         kwargs: of Detectron2's `ROIHeads`.
     """
 
@@ -71,9 +86,11 @@ class RegionHeads(ROIHeads):
         precision: Precision = Precision(),  # noqa: B008 frozen
         map_names: Sequence[str] = (),
         mask_head: nn.Module | None = None,
+        context: bool = False,
         **kwargs: Any,
     ):
         super().__init__(**kwargs)
+        self.context = context
         self.in_features = in_features
         self.pooler = pooler
         chain = Chain.of(tail)
@@ -94,7 +111,9 @@ class RegionHeads(ROIHeads):
         net = build_net(cfg)
         box_head = cfg.MODEL.ROI_BOX_HEAD
         tail = apply_norms(net.tail(feature), cfg)
-        predictor = FastRCNNOutputLayers(cfg, ShapeSpec(channels=net.tail_channels))
+        context = cfg.MODEL.REGION_HEADS.CONTEXT
+        channels = net.tail_channels * (2 if context else 1)
+        predictor = FastRCNNOutputLayers(cfg, ShapeSpec(channels=channels))
         masks: dict[str, Any] = {}
         if cfg.MODEL.MASK_ON:
             # As Detectron2: the size is that of the region before the tail; only channels count.
@@ -115,6 +134,7 @@ class RegionHeads(ROIHeads):
             ),
             "tail": tail,
             "box_predictor": predictor,
+            "context": context,
             "precision": Precision.of_config(cfg),
             **masks,
         }
@@ -139,6 +159,38 @@ class RegionHeads(ROIHeads):
                 x = self.get_submodule(name)(x)
         return x.to(dtype)
 
+    def predictor_input(
+        self,
+        features: dict[str, torch.Tensor],
+        boxes: list[Boxes],
+        image_sizes: Sequence[tuple[int, int]],
+    ) -> torch.Tensor:
+        """(R, D), or (R, 2 D) with context.
+
+        Args:
+            image_sizes: (height, width) of each image without padding, in pixels.
+        """
+        regions = self._with_images(boxes, image_sizes)
+        return self._joined(self.region_features(features, regions), regions)
+
+    def _with_images(
+        self, boxes: list[Boxes], image_sizes: Sequence[tuple[int, int]]
+    ) -> list[Boxes]:
+        """With context the whole image behind the regions of each: in one call, so that live norms
+        see both."""
+        if not self.context:
+            return boxes
+        return [
+            Boxes.cat([of_image, Boxes(whole_image(of_image.tensor, size))])
+            for of_image, size in zip(boxes, image_sizes, strict=True)
+        ]
+
+    def _joined(self, x: torch.Tensor, regions: list[Boxes]) -> torch.Tensor:
+        """What the predictor takes, of features of `_with_images`."""
+        if not self.context:
+            return x
+        return torch.cat([with_context(part) for part in x.split([len(r) for r in regions])])
+
     def forward(
         self,
         images: ImageList,
@@ -151,21 +203,25 @@ class RegionHeads(ROIHeads):
             assert targets is not None
             return [], self._losses(features, self.label_and_sample_proposals(proposals, targets))
         boxes = [p.proposal_boxes for p in proposals]
-        predictions = self.box_predictor(self.region_features(features, boxes))
+        sizes = [p.image_size for p in proposals]
+        predictions = self.box_predictor(self.predictor_input(features, boxes, sizes))
         detections, _ = self.box_predictor.inference(predictions, proposals)
         return self.forward_with_given_boxes(features, detections), {}
 
     def _losses(
         self, features: dict[str, torch.Tensor], proposals: list[Instances]
     ) -> dict[str, torch.Tensor]:
-        boxes = [p.proposal_boxes for p in proposals]
+        boxes, sizes = [p.proposal_boxes for p in proposals], [p.image_size for p in proposals]
         if not self.mask_on:
-            predictions = self.box_predictor(self.region_features(features, boxes))
+            predictions = self.box_predictor(self.predictor_input(features, boxes, sizes))
             return self.box_predictor.losses(predictions, proposals)
         # One pass for both: a map of each region, and from it the vector.
-        maps = self.region_maps(features, boxes)
-        vectors = self._through(self.tail_names[len(self.map_names) :], maps)
-        losses = self.box_predictor.losses(self.box_predictor(vectors), proposals)
+        regions = self._with_images(boxes, sizes)
+        maps = self.region_maps(features, regions)
+        x = self._joined(self._through(self.tail_names[len(self.map_names) :], maps), regions)
+        losses = self.box_predictor.losses(self.box_predictor(x), proposals)
+        if self.context:
+            maps = torch.cat([part[:-1] for part in maps.split([len(r) for r in regions])])
         objects, chosen = select_foreground_proposals(proposals, self.num_classes)
         with profile.span("mask head"):
             losses.update(self.mask_head(maps[torch.cat(chosen, dim=0)], objects))

@@ -24,7 +24,8 @@ from torch import nn
 from resdet.detect.from_run import built_detector
 from resdet.detect.loading import Mapper
 from resdet.detect.onnx.detector_graph import DetectorGraph, set_to_float32, translations
-from resdet.errors import CheckFailed
+from resdet.detect.paper.tester import Improvements
+from resdet.errors import CheckFailed, RunError
 from resdet.run import layout
 from resdet.run.folder import Run
 from resdet.weights import Card, Input
@@ -116,9 +117,10 @@ def export_detector(
     detector = built_detector(run.path, ["MODEL.DEVICE", "cpu"])
     model: Any = detector.model
     cfg = detector.cfg
+    _refuse_improvements(run, cfg)
     if score_threshold is not None:
         model.roi_heads.box_predictor.test_score_thresh = score_threshold
-    images, pictures = check_images(run, detector.mapper)
+    images, pictures = check_images(run, Mapper.of(cfg, detector.reader, is_train=False))
     given = Input(
         cfg.INPUT.FORMAT,
         tuple(cfg.MODEL.PIXEL_MEAN),
@@ -156,6 +158,17 @@ def export_detector(
         bytes=path.stat().st_size,
         seconds=time.monotonic() - began,
     )
+
+
+def _refuse_improvements(run: Run, cfg: Any) -> None:
+    """Raises RunError where the run's detections are not those of one pass, which a file has."""
+    if improvements := Improvements.of_config(cfg):
+        off = " ".join(f"{key} {value}" for key, value in improvements.off.items())
+        raise RunError(
+            f"{run.path} is tested with {', '.join(improvements.off)}, and an ONNX file has one "
+            "pass over one image. Score the run without, and export it then: train_det --config … "
+            f"--output {run.path} --resume {off}"
+        )
 
 
 def _card_of(run: Run) -> Card | None:

@@ -24,7 +24,7 @@ from detectron2.modeling.roi_heads import FastRCNNOutputLayers, Res5ROIHeads, St
 from detectron2.structures import Boxes
 from torch import nn
 
-from resdet.detect.architecture.region_heads import RegionHeads
+from resdet.detect.architecture.region_heads import RegionHeads, with_context
 from resdet.engine.speed.precision import Precision
 from resdet.errors import ConfigError
 
@@ -167,7 +167,8 @@ class DetectorGraph(nn.Module):
     ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
         heads = self.model.roi_heads
         predictor = heads.box_predictor
-        logits, deltas = predictor(self._region_features(features, proposals))
+        x = self._predictor_input(features, proposals, height, width)
+        logits, deltas = predictor(x)
         boxes = predictor.box2box_transform.apply_deltas(deltas, proposals)
         scores = logits.softmax(dim=-1)
         keep = torch.isfinite(boxes).all(dim=1) & torch.isfinite(scores).all(dim=1)
@@ -185,6 +186,16 @@ class DetectorGraph(nn.Module):
         boxes, scores, classes = boxes[order], scores[order], classes[order]
         keep = _nonempty(boxes, 0.0)
         return boxes[keep], scores[keep], classes[keep]
+
+    def _predictor_input(
+        self, features: dict[str, torch.Tensor], proposals: torch.Tensor, height: Any, width: Any
+    ) -> torch.Tensor:
+        """(R, C), or (R, 2 C) where the whole image's feature stands behind each."""
+        if not getattr(self.model.roi_heads, "context", False):
+            return self._region_features(features, proposals)
+        zero = proposals.new_zeros((1, 1))
+        whole = torch.cat([zero, zero, zero + width, zero + height], dim=1)
+        return with_context(self._region_features(features, torch.cat([proposals, whole])))
 
     def _region_features(
         self, features: dict[str, torch.Tensor], proposals: torch.Tensor

@@ -58,6 +58,12 @@ class DetectorParts:
                 f"paper's table 9 need one of {', '.join(kind.__name__ for kind in HEADS)}; leave "
                 "them off for this detector."
             )
+        if model.proposal_generator is None:
+            raise ConfigError(
+                "MODEL.LOAD_PROPOSALS is True: this detector makes no proposals of its own, which "
+                "TEST.BOX_REFINEMENT and the other tests of the paper's table 9 begin with. Leave "
+                "them off for it."
+            )
         self.model = model
         self.heads: Any = heads
 
@@ -84,14 +90,20 @@ class DetectorParts:
         output: torch.Tensor = heads.box_head(heads.box_pooler(features, regions))
         return output
 
+    @property
+    def has_context(self) -> bool:
+        """Whether the whole image's feature stands behind each region's for `predict`."""
+        return bool(getattr(self.heads, "context", False))
+
     def predict(
         self, features: torch.Tensor, boxes: torch.Tensor, image_size: tuple[int, int]
     ) -> tuple[torch.Tensor, torch.Tensor]:
         """Scores (R, K + 1), background last, and boxes (R, 4 K), or (R, 4) where all share one.
 
         Args:
-            features: (R, D) of the regions. boxes: (R, 4), the regions, in pixels of any size of
-                the image; the predicted boxes are in the same.
+            features: (R, D) of the regions, (R, 2 D) with context.
+            boxes: (R, 4), the regions, in pixels of any size of the image; the predicted boxes are
+                in the same.
             image_size: (height, width) of that size.
         """
         predictor = self.heads.box_predictor

@@ -1,6 +1,8 @@
 """A detector with the test-time improvements of the paper's table 9 around it, each by one key.
 
     TEST.BOX_REFINEMENT   regions are pooled a second time, boxes vote (`refinement`)
+    TEST.SCALES           regions are pooled from two sizes of a pyramid (`scales`)
+    TEST.ENSEMBLE         further detectors propose and classify with this one (`ensemble`)
 
 With all of them off nothing here runs. Images are tested one at a time: what is computed for one
 does not depend on others that would be padded with it.
@@ -10,9 +12,9 @@ Not for: training, or how each improvement works (its module).
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from detectron2.modeling.postprocessing import detector_postprocess
@@ -20,11 +22,16 @@ from detectron2.modeling.roi_heads.fast_rcnn import fast_rcnn_inference_single_i
 from detectron2.structures import Instances
 from torch import nn
 
-from resdet.detect.paper.detector_parts import DetectorParts
+from resdet.detect.architecture.region_heads import whole_image, with_context
+from resdet.detect.paper.detector_parts import DetectorParts, ImageMaps
+from resdet.detect.paper.ensemble import average, in_order, union
+from resdet.detect.paper.image_views import PYRAMID, VIEWS
 from resdet.detect.paper.refinement import refined_regions, voted
+from resdet.detect.paper.scales import on_size, pooled_features
 from resdet.errors import ConfigError
 
-KEYS = ("TEST.BOX_REFINEMENT",)
+Result = TypeVar("Result")
+Size = tuple[int, int]
 
 
 @dataclass(frozen=True)
@@ -33,66 +40,140 @@ class Improvements:
 
     Attributes:
         refinement: TEST.BOX_REFINEMENT.
+        scales: TEST.SCALES, shorter sides in pixels, rising.
+        ensemble: TEST.ENSEMBLE, what the further members are read from.
     """
 
     refinement: bool = False
+    scales: tuple[int, ...] = ()
+    ensemble: tuple[str, ...] = ()
 
     @classmethod
     def of_config(cls, cfg: Any) -> Improvements:
         """Those of the TEST keys.
 
         Raises:
-            ConfigError: images are to be tested several at a time.
+            ConfigError: images are to be tested several at a time, or a key is stated that nothing
+                reads.
         """
-        options = cls(refinement=cfg.TEST.BOX_REFINEMENT == "on")
-        if options.any and cfg.TEST.IMS_PER_BATCH > 1:
+        if cfg.TEST.SCALES_MAX_SIZE and not cfg.TEST.SCALES:
             raise ConfigError(
-                f"TEST.IMS_PER_BATCH is {cfg.TEST.IMS_PER_BATCH}, but with {options.keys} images "
-                "are tested one at a time. Set TEST.IMS_PER_BATCH 1."
+                f"TEST.SCALES_MAX_SIZE is {cfg.TEST.SCALES_MAX_SIZE}, which is read with "
+                "TEST.SCALES alone. Set both, or leave it out."
+            )
+        options = cls(
+            refinement=cfg.TEST.BOX_REFINEMENT == "on",
+            scales=tuple(cfg.TEST.SCALES),
+            ensemble=tuple(cfg.TEST.ENSEMBLE),
+        )
+        if options and cfg.TEST.IMS_PER_BATCH > 1:
+            raise ConfigError(
+                f"TEST.IMS_PER_BATCH is {cfg.TEST.IMS_PER_BATCH}, but with "
+                f"{', '.join(options.off)} images are tested one at a time. Set TEST.IMS_PER_BATCH "
+                "1."
             )
         return options
 
-    @property
-    def any(self) -> bool:
+    def __bool__(self) -> bool:
         return self != Improvements()
 
     @property
-    def keys(self) -> str:
-        """The keys that are on."""
-        on = (self.refinement,)
-        return ", ".join(key for key, is_on in zip(KEYS, on, strict=True) if is_on)
+    def off(self) -> dict[str, str]:
+        """The keys that are on, and what switches each off, as it is typed."""
+        keys = {
+            "TEST.BOX_REFINEMENT": (self.refinement, "off"),
+            "TEST.SCALES": (self.scales, '"()"'),
+            "TEST.ENSEMBLE": (self.ensemble, '"()"'),
+        }
+        return {key: off for key, (value, off) in keys.items() if value}
+
+
+class ImageResults:
+    """What was computed for one image, so that detectors that share models share it, too."""
+
+    def __init__(self) -> None:
+        self._results: dict[Any, Any] = {}
+
+    def once(self, key: Any, compute: Callable[[], Result]) -> Result:
+        if key not in self._results:
+            self._results[key] = compute()
+        result: Result = self._results[key]
+        return result
+
+
+@dataclass(frozen=True)
+class EnsembleMember:
+    """One detector of an ensemble, or the only one.
+
+    Attributes:
+        view: place of its images among the views of an input (`image_views`).
+        order: for each class of the first member its place in this one's.
+    """
+
+    parts: DetectorParts
+    view: int
+    order: tuple[int, ...]
 
 
 class ImprovedDetector(nn.Module):
     """A detector's test with improvements. As the detector: a list of inputs to a list of outputs.
 
+    Inputs are those of a `PyramidMapper`; without pyramid and further members also the detector's
+    own.
+
     Args:
-        model: trained, or its fast form; not changed.
-        improvements: at least one of them on.
+        models: the detector, and the further members of an ensemble; trained, or their fast forms;
+            not changed.
+        improvements: of which the ensemble's names are not looked at.
+        orders: for each model and each class of the first its place in the model's; None where all
+            have them in one order.
+        views: of each model; None: in order.
 
     Raises:
-        ConfigError: the detector has no such steps (`DetectorParts`).
+        ConfigError: a detector has no such steps (`DetectorParts`).
     """
 
-    def __init__(self, model: nn.Module, improvements: Improvements):
+    def __init__(
+        self,
+        models: Sequence[nn.Module],
+        improvements: Improvements,
+        *,
+        orders: Sequence[Sequence[int]] | None = None,
+        views: Sequence[int] | None = None,
+    ):
         super().__init__()
-        self.model = model
-        self.parts = DetectorParts(model)
+        self.models = nn.ModuleList(models)
         self.improvements = improvements
+        classes = range(int(models[0].roi_heads.num_classes))  # type: ignore[union-attr, arg-type]
+        self.members = [
+            EnsembleMember(
+                DetectorParts(model),
+                views[number] if views is not None else number,
+                tuple(orders[number] if orders is not None else classes),
+            )
+            for number, model in enumerate(models)
+        ]
 
     def forward(self, batch: Sequence[dict[str, Any]]) -> list[dict[str, Instances]]:
         """As `GeneralizedRCNN.inference`: boxes in pixels of the original image."""
-        return [{"instances": self._detect(given)} for given in batch]
+        return [{"instances": self.detect(given, ImageResults())} for given in batch]
 
-    def _detect(self, given: dict[str, Any]) -> Instances:
-        maps = self.parts.maps(given["image"])
+    def detect(self, given: dict[str, Any], done: ImageResults) -> Instances:
+        """The detections in one image.
+
+        Args:
+            done: of this image, by any `ImprovedDetector`; results of this one are added.
+        """
+        first = self.members[0]
+        maps = self._maps(first, self._view(given, first)["image"], done)
         size = maps.size
-        regions = self.parts.proposals(maps)
-        scores, boxes = self._classified(maps, regions)
+        proposals = [self._proposals(member, given, size, done) for member in self.members]
+        blocks = union(proposals)
+        scores, boxes = self._first_round(blocks, proposals, size, given, done)
         if self.improvements.refinement:
-            again = self._classified(maps, refined_regions(scores, boxes, size))
+            again = self._classified(refined_regions(scores, boxes, size), size, given, done)
             scores, boxes = torch.cat([scores, again[0]]), torch.cat([boxes, again[1]])
-        predictor = self.parts.heads.box_predictor
+        predictor = first.parts.heads.box_predictor
         threshold = predictor.test_score_thresh
         detections, _ = fast_rcnn_inference_single_image(
             boxes,
@@ -104,10 +185,98 @@ class ImprovedDetector(nn.Module):
         )
         if self.improvements.refinement:
             detections = voted(detections, scores, boxes, threshold)
-        detections = self.parts.other_outputs(maps, detections)
+        detections = first.parts.other_outputs(maps, detections)
         height, width = given.get("height", size[0]), given.get("width", size[1])
         return detector_postprocess(detections, height, width)
 
-    def _classified(self, maps: Any, regions: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        features = self.parts.region_features(maps, regions)
-        return self.parts.predict(features, regions, maps.size)
+    def _first_round(
+        self,
+        blocks: Sequence[torch.Tensor],
+        proposals: Sequence[torch.Tensor],
+        size: Size,
+        given: dict[str, Any],
+        done: ImageResults,
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """The proposals of each member by themselves, so that what another detector around these
+        models has predicted for them is taken from there.
+
+        Args:
+            blocks: of `proposals`, what is new in each.
+        """
+        parts = []
+        for block, every, source in zip(blocks, proposals, self.members, strict=True):
+            if len(block) or source is self.members[0]:
+                key = ("of", id(source.parts.model)) if len(block) == len(every) else None
+                parts.append(self._classified(block, size, given, done, key))
+        return torch.cat([p[0] for p in parts]), torch.cat([p[1] for p in parts])
+
+    def _classified(
+        self,
+        regions: torch.Tensor,
+        size: Size,
+        given: dict[str, Any],
+        done: ImageResults,
+        key: Any = None,
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Scores (R, K + 1) and boxes (R, 4 K) of the regions, averaged over the members.
+
+        Args:
+            key: names regions that are the same for every detector around these models.
+        """
+        scores, boxes = [], []
+        for member in self.members:
+            levels = self._levels(member, given, done)
+
+            def predicted(
+                member: EnsembleMember = member, levels: Sequence[ImageMaps] = levels
+            ) -> tuple[torch.Tensor, torch.Tensor]:
+                features = _predictor_input(member.parts, regions, size, levels)
+                return member.parts.predict(features, regions, size)
+
+            if key is None:
+                found = predicted()
+            else:
+                sizes = (size, *(level.size for level in levels))
+                found = done.once((key, id(member.parts.model), sizes), predicted)
+            found = in_order(*found, member.order)
+            scores.append(found[0])
+            boxes.append(found[1])
+        return average(scores, boxes)
+
+    def _view(self, given: dict[str, Any], member: EnsembleMember) -> dict[str, Any]:
+        view: dict[str, Any] = given[VIEWS][member.view] if VIEWS in given else given
+        return view
+
+    def _maps(self, member: EnsembleMember, image: torch.Tensor, done: ImageResults) -> ImageMaps:
+        key = ("maps", id(member.parts.model), tuple(image.shape))
+        return done.once(key, lambda: member.parts.maps(image))
+
+    def _proposals(
+        self, member: EnsembleMember, given: dict[str, Any], size: Size, done: ImageResults
+    ) -> torch.Tensor:
+        """In pixels of an image of `size`."""
+        maps = self._maps(member, self._view(given, member)["image"], done)
+        key = ("proposals", id(member.parts.model))
+        boxes = done.once(key, lambda: member.parts.proposals(maps))
+        return on_size(boxes, maps.size, size)
+
+    def _levels(
+        self, member: EnsembleMember, given: dict[str, Any], done: ImageResults
+    ) -> list[ImageMaps]:
+        """What regions are pooled from: the pyramid by rising size, or the test's size alone."""
+        view = self._view(given, member)
+        if not self.improvements.scales:
+            return [self._maps(member, view["image"], done)]
+        # Two scales may give one size, where the longest side limits both.
+        images = {tuple(image.shape): image for image in view[PYRAMID]}
+        return [self._maps(member, images[shape], done) for shape in sorted(images)]
+
+
+def _predictor_input(
+    parts: DetectorParts, regions: torch.Tensor, size: Size, levels: Sequence[ImageMaps]
+) -> torch.Tensor:
+    """(R, D) features of regions; with context the whole image is one more of them, (R, 2 D)."""
+    if not parts.has_context:
+        return pooled_features(parts, regions, size, levels)
+    every = torch.cat([regions, whole_image(regions, size)])
+    return with_context(pooled_features(parts, every, size, levels))

@@ -19,6 +19,7 @@ from resdet.data.images.reader import ImageReader
 from resdet.detect.from_run import BuiltDetector
 from resdet.detect.inference import with_progress
 from resdet.detect.loading import Mapper, identity
+from resdet.detect.paper.image_views import PyramidMapper
 from resdet.detect.partial_results import FREE, weights_digest
 from resdet.detect.pictures.finished_pictures import FinishedPictures, stamp_of
 from resdet.detect.pictures.loaded_detector import BoxesOfPicture, PictureDetector, record_of
@@ -29,7 +30,7 @@ from resdet.errors import DataError
 class _Pictures(torch.utils.data.Dataset):
     """Each path read and mapped, or why it is not."""
 
-    def __init__(self, paths: Sequence[Path], reader: ImageReader, mapper: Mapper):
+    def __init__(self, paths: Sequence[Path], reader: ImageReader, mapper: Mapper | PyramidMapper):
         self.paths = paths
         self.reader = reader
         self.mapper = mapper
@@ -103,7 +104,8 @@ def fingerprint_of_pictures(
     keys = flatten(yaml.safe_load(built.cfg.dump()))
     config = {key: value for key, value in keys if not key.startswith(FREE)}
     asked: Mapping[str, Any] = {"score": score, "top": top, "drawn": drawn}
-    weights = {"weights": weights_digest(built.model), "classes": built.classes}
+    tested = [built.model, *(member.model for member in built.members)]
+    weights = {"weights": "+".join(map(weights_digest, tested)), "classes": built.classes}
     return dict(json.loads(json.dumps({**weights, **asked, **config})))
 
 

@@ -48,6 +48,8 @@ def model_of(kind):
     else:
         preset, more = {
             "paper-C4": ("voc07_r101.yaml", ["MODEL.NET.NAME", "resnet18"]),
+            "context": ("voc07_r101.yaml", ["MODEL.NET.NAME", "resnet18",
+                                            "MODEL.REGION_HEADS.CONTEXT", "True"]),
             "FPN": ("fpn/coco_r50_fpn.yaml", ["MODEL.NET.NAME", "resnet18",
                                               "MODEL.ROI_BOX_HEAD.FC_DIM", "16",
                                               "MODEL.FPN.OUT_CHANNELS", "16"]),
@@ -130,6 +132,7 @@ def exported(tmp_path_factory):
     "kind",
     [
         "paper-C4",
+        "context",
         pytest.param("FPN", marks=pytest.mark.slow),
         pytest.param("stock-C4", marks=pytest.mark.slow),
     ],
@@ -150,7 +153,7 @@ def test_the_file_detects_what_detectron2_detects(kind, exported):
     assert b".py" not in raw and b"stack_trace" not in raw
 
 
-@pytest.mark.parametrize("kind", ["paper-C4", "FPN", "stock-C4"])
+@pytest.mark.parametrize("kind", ["paper-C4", "context", "FPN", "stock-C4"])
 def test_the_graph_is_detectron2s_to_the_bit(kind):
     """Before any export: what was rewritten between the layers, on torch alone."""
     model = model_of(kind)

@@ -58,7 +58,7 @@ def test_the_steps_one_by_one_are_the_detector_to_the_bit(case, is_fast):
     model = fast(model) if is_fast else model
     batch = improved.images(2)
     with torch.no_grad():
-        steps = ImprovedDetector(model, Improvements())(batch)
+        steps = ImprovedDetector([model], Improvements())(batch)
         improved.same_to_the_bit([model([given])[0] for given in batch], steps)
     assert min(len(o["instances"]) for o in steps) > 5
 
@@ -68,7 +68,7 @@ def test_off_is_the_model_itself():
     assert form_for_detecting(model, cfg) is model
     cfg.TEST.BOX_REFINEMENT = "on"
     form = form_for_detecting(model, cfg)
-    assert isinstance(form, ImprovedDetector) and form.model is model
+    assert isinstance(form, ImprovedDetector) and form.models[0] is model
 
 
 @pytest.mark.parametrize("case", improved.CASES)
@@ -78,7 +78,7 @@ def test_both_rounds_are_what_detectron2_gives_region_by_region(case):
     given = improved.images(1)[0]
     del given["height"], given["width"]  # the boxes stay in pixels of the image as it is
     with torch.no_grad():
-        output = ImprovedDetector(model, REFINED)([given])[0]["instances"]
+        output = ImprovedDetector([model], REFINED)([given])[0]["instances"]
         expected = by_hand(model, given)
     assert len(expected) == len(output) > 3
     np.testing.assert_array_equal([c for c, _, _ in expected], output.pred_classes)

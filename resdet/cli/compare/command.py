@@ -2,6 +2,8 @@
 
 `compare --results NAME=FILE ... --gt JSON` does the same for results files of any tool.
 
+`compare --ladder RUN` fills the rows of table 9 (`ladder`).
+
 Exit codes: 0 when only the backbone differs; 1 when more does (the report is written all the
 same, stamped NOT COMPARABLE); 2 when there is nothing to report from.
 
@@ -63,11 +65,57 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="with --results: what image_id is in the files, or in those of a NAME: "
         f"{', '.join(IMAGE_IDS)} (exact), as for evaluate coco",
     )  # fmt: skip
+    parser.add_argument(
+        "--ladder",
+        metavar="RUN",
+        help="instead of runs: the rows of the paper's table 9 on this run's detector, filled one "
+        "after another into RUN/ladder; what was filled before stays",
+    )
+    parser.add_argument(
+        "--context",
+        metavar="RUN",
+        help="with --ladder: the run of the same detector with MODEL.REGION_HEADS.CONTEXT",
+    )
+    parser.add_argument(
+        "--with",
+        dest="others",
+        nargs="+",
+        default=[],
+        metavar="RUN",
+        help="with --ladder: runs of further detectors, for the ensemble",
+    )
+    parser.add_argument(
+        "--scales",
+        nargs="+",
+        type=int,
+        default=[],
+        metavar="PIXELS",
+        help="with --ladder: shorter sides of the pyramid, rising (default: the paper's 200 400 "
+        "600 800 1000, in proportion where the test's is not 600)",
+    )
+    parser.add_argument(
+        "--set",
+        nargs="+",
+        default=[],
+        metavar="NAME",
+        help="with --ladder: the sets to detect on (default: the run's DATASETS.TEST)",
+    )
     parser.add_argument("--json", action="store_true", help="print report.json and nothing else")
 
 
 def run(args: argparse.Namespace) -> int:
     """Writes the report, prints its summary; 0, or 1 for NOT COMPARABLE."""
+    if args.ladder:
+        if args.runs or args.results or args.gt or args.by != "set":
+            raise UserError(
+                "--ladder takes one run, and neither others to compare with nor --results, --gt or "
+                "--by. Its further options are --context, --with, --scales and --set."
+            )
+        from resdet.cli.compare import ladder  # torch, which comparing needs not
+
+        return ladder.run(args)
+    if args.context or args.others or args.scales or args.set:
+        raise UserError("--context, --with, --scales and --set belong to --ladder RUN.")
     if not args.results:
         if args.gt or args.images or args.accept or args.image_ids:
             raise UserError(

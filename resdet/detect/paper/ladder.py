@@ -1,0 +1,213 @@
+"""The ladder: the rows of the paper's table 9 on one detector, each on top of the one above.
+
+    baseline                  the detector with all improvements off
+    + box refinement          TEST.BOX_REFINEMENT
+    + context                 its twin that was trained with MODEL.REGION_HEADS.CONTEXT
+    + multi-scale testing     TEST.SCALES
+    each further member       on its own, tested as the row above
+    ensemble                  TEST.ENSEMBLE
+
+A row is a run folder of its own below the run's (`resdet.run.layout`): what `train_det --eval-only`
+with the row's keys would leave, with the same detections to the bit on one machine. The rows are
+filled in one pass (`ladder_pass`).
+
+Not for: the table of the rows (`resdet.report.ladder`).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from resdet.data.records import DetectionSet
+from resdet.detect.from_run import BuiltDetector
+from resdet.detect.paper.tester import Improvements
+from resdet.detect.partial_results import fingerprint_of
+from resdet.errors import ConfigError
+from resdet.run import layout
+from resdet.run.folder import Run, write_text
+
+# The paper's pyramid, as shares of its test's shorter side, 600.
+SCALES_OF_600 = (200, 400, 600, 800, 1000)
+TITLES = {
+    "baseline": "baseline",
+    "refinement": "+ box refinement",
+    "context": "+ context",
+    "scales": "+ multi-scale testing",
+    "ensemble": "ensemble",
+}
+
+
+@dataclass(frozen=True)
+class LadderRow:
+    """One row: a detector, further members, and the config that states its improvements.
+
+    Attributes:
+        name: of its folder: of `TITLES`, or member_2 and so on.
+        above: name of the row that it is a step from; "" for the first.
+    """
+
+    name: str
+    title: str
+    detector: BuiltDetector
+    cfg: Any
+    members: tuple[BuiltDetector, ...] = ()
+    above: str = ""
+
+    @property
+    def every(self) -> tuple[BuiltDetector, ...]:
+        return (self.detector, *self.members)
+
+    @property
+    def improvements(self) -> Improvements:
+        return Improvements.of_config(self.cfg)
+
+
+def plan(
+    detector: BuiltDetector,
+    *,
+    context: BuiltDetector | None = None,
+    others: Mapping[str, BuiltDetector] | None = None,
+    scales: Sequence[int] = (),
+) -> tuple[list[LadderRow], dict[str, str]]:
+    """The rows that these detectors have, in order, and why each other one is absent, by title.
+
+    Args:
+        detector: of the run.
+        context: its twin with global context; rows from there on are the twin's.
+        others: the further members of an ensemble, by what each is read from.
+        scales: the pyramid; () takes the paper's in proportion to INPUT.MIN_SIZE_TEST.
+
+    Raises:
+        ConfigError: the twin has no context, or there is no size to take scales from.
+    """
+    others = others or {}
+    rows = [_row("baseline", detector), _row("refinement", detector, refinement=True)]
+    absent = {}
+    has_context = detector.cfg.MODEL.REGION_HEADS.CONTEXT
+    if context is not None and not context.cfg.MODEL.REGION_HEADS.CONTEXT:
+        raise ConfigError(
+            f"--context {context.file.parent} was trained without global context. Name the run of "
+            "the same detector with MODEL.REGION_HEADS.CONTEXT True."
+        )
+    if context is not None and has_context:
+        raise ConfigError(
+            f"{detector.file.parent} has MODEL.REGION_HEADS.CONTEXT itself, in all of its rows: "
+            "leave --context out, or give the run without it as --ladder."
+        )
+    if context is not None:
+        rows.append(_row("context", context, refinement=True))
+    elif has_context:
+        absent[TITLES["context"]] = "the run has it in every row"
+    else:
+        absent[TITLES["context"]] = (
+            "it is trained: train the same with MODEL.REGION_HEADS.CONTEXT True, and name that run "
+            "with --context"
+        )
+    best = context or detector
+    sides = tuple(scales) or _scales_of(best.cfg.INPUT.MIN_SIZE_TEST)
+    rows.append(_row("scales", best, refinement=True, scales=sides))
+    rows = [replace(row, above=above) for row, above in zip(rows, _names_before(rows), strict=True)]
+    for number, (path, other) in enumerate(others.items(), 2):
+        row = _row(f"member_{number}", other, refinement=True, scales=sides, title=f"{path} alone")
+        rows.append(replace(row, above="scales"))
+    if others:
+        row = _row("ensemble", best, refinement=True, scales=sides, members=others)
+        rows.append(replace(row, above="scales"))
+    else:
+        absent[TITLES["ensemble"]] = "it has further detectors: name their runs with --with"
+    return rows, absent
+
+
+def _names_before(rows: Sequence[LadderRow]) -> list[str]:
+    return ["", *(row.name for row in rows[:-1])]
+
+
+def _scales_of(min_size: int) -> tuple[int, ...]:
+    if not min_size:
+        raise ConfigError(
+            "INPUT.MIN_SIZE_TEST is 0 (images are not resized): name the scales of the pyramid "
+            "with --scales."
+        )
+    return tuple(sorted({max(1, round(side * min_size / 600)) for side in SCALES_OF_600}))
+
+
+def _row(
+    name: str,
+    detector: BuiltDetector,
+    *,
+    refinement: bool = False,
+    scales: tuple[int, ...] = (),
+    members: Mapping[str, BuiltDetector] | None = None,
+    title: str = "",
+) -> LadderRow:
+    cfg = detector.cfg.clone()
+    cfg.defrost()
+    cfg.TEST.BOX_REFINEMENT = "on" if refinement else "off"
+    cfg.TEST.SCALES = scales
+    if not scales:
+        cfg.TEST.SCALES_MAX_SIZE = 0
+    members = members or {}
+    cfg.TEST.ENSEMBLE = tuple(members)
+    cfg.TEST.IMS_PER_BATCH = 1
+    title = title or TITLES[name]
+    if members:
+        title += f" ({len(members) + 1} networks)"
+    return LadderRow(name, title, detector, cfg, tuple(members.values()))
+
+
+def row_run(folder: Path, row: LadderRow) -> Run:
+    """The run folder of a row, new or as it was left, with what its detector's run knows."""
+    path = folder / layout.LADDER / row.name
+    source = row.detector.run
+    assert source is not None
+    cfg = row.cfg.clone()
+    cfg.OUTPUT_DIR = str(path)
+    if (path / layout.RUN).exists():
+        run = Run.open(path)
+        write_text(path / layout.CONFIG, cfg.dump())
+    else:
+        run = Run.create(
+            path,
+            kind="detection",
+            config_text=cfg.dump(),
+            command=sys.argv,
+            seed=source.info.get("seed", 0),
+        )
+    for name in (layout.CARD, layout.TRANSFER):
+        if (known := source.read(name)) is not None:
+            run.write(name, known)
+    run.update(**source.facts_of_training(), scored_file=str(row.detector.file))
+    return run
+
+
+def mark_of(row: LadderRow, digests: Mapping[int, str], data: DetectionSet) -> dict[str, Any]:
+    """All that decides what a row detects on a set, as `partial_results` marks its parts with.
+
+    Args:
+        digests: of weights, by `id` of the detector's model.
+    """
+    weights = "+".join(digests[id(one.model)] for one in row.every)
+    return fingerprint_of(row.cfg, weights, data)
+
+
+def is_filled(run: Run, data: DetectionSet, mark: Mapping[str, Any]) -> bool:
+    """Whether the row's results on this set are there, and of this mark."""
+    filled = run.info.get("filled") or {}
+    has_results = (run.results(data.name) / layout.IMAGES).exists()
+    return has_results and filled.get(data.name) == _short(mark)
+
+
+def note_filled(run: Run, data: DetectionSet, mark: Mapping[str, Any]) -> None:
+    """Once the files of a set are there and whole."""
+    filled = {**(run.info.get("filled") or {}), data.name: _short(mark)}
+    run.update(state="finished", filled=filled)
+
+
+def _short(mark: Mapping[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(mark, sort_keys=True).encode()).hexdigest()

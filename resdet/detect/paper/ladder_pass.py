@@ -1,0 +1,186 @@
+"""One pass over a set that fills all rows of a ladder that are not filled yet.
+
+Of each image what several rows need is computed once: maps at each size, proposals, predictions for
+the first regions. Nothing of it stays behind the image, as maps of a whole set would take a disk:
+what stays is each row's finished images, in parts, so that a stop or a kill loses little and the
+same command goes on.
+
+Not for: which rows there are (`ladder`).
+"""
+
+from __future__ import annotations
+
+import shutil
+import signal
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from resdet.data.images.reader import ImageReader
+from resdet.data.records import DetectionSet
+from resdet.detect import inference
+from resdet.detect.detecting_form import as_stated
+from resdet.detect.from_run import BuiltDetector
+from resdet.detect.loading import identity
+from resdet.detect.paper.image_views import PyramidMapper
+from resdet.detect.paper.ladder import LadderRow, is_filled, mark_of, note_filled, row_run
+from resdet.detect.paper.members import orders_of_classes
+from resdet.detect.paper.tester import ImageResults, ImprovedDetector
+from resdet.detect.partial_results import Parts, Policy, read_finished, weights_digest
+from resdet.engine.data_workers import Loader, num_workers
+from resdet.errors import Interrupted
+from resdet.evaluation.inputs.result_folder import evaluate_folder
+from resdet.run import layout
+from resdet.run.folder import Run, write_json
+from resdet.stop_signals import StopSignals
+
+# Seconds between two lines of progress.
+LINE_SECONDS = 10
+
+
+class RowParts(Parts):
+    """A row's finished images; its seconds are its own, beyond what it shared."""
+
+    COMMAND = "the same command"
+    spent = 0.0
+
+    def _write_part(self, path: Path, seconds: float) -> None:
+        super()._write_part(path, self.spent)
+        self.spent = 0.0
+
+
+@dataclass
+class _Filling:
+    row: LadderRow
+    run: Run
+    parts: RowParts
+    mark: dict[str, Any]
+    model: ImprovedDetector
+
+
+def fill(
+    rows: Sequence[LadderRow],
+    folder: Path,
+    sets: Sequence[DetectionSet],
+    reader: ImageReader,
+    progress: Callable[[str], None],
+) -> list[Path]:
+    """Fills what is missing of the rows on the sets; gives the rows' run folders, in order.
+
+    Args:
+        folder: of the run; the rows lie below it.
+
+    Raises:
+        Interrupted: a signal came; finished images are kept. TrainingStopped: a part could not be
+            written.
+    """
+    every = list({id(one.model): one for row in rows for one in row.every}.values())
+    digests = {id(one.model): weights_digest(one.model) for one in every}
+    forms = {id(one.model): as_stated(one.model, rows[0].cfg) for one in every}
+    runs = [row_run(folder, row) for row in rows]
+    for data in sets:
+        filling = []
+        for row, run in zip(rows, runs, strict=True):
+            mark = mark_of(row, digests, data)
+            if is_filled(run, data, mark):
+                progress(f"{data.name}: {row.title} is there")
+                continue
+            parts = RowParts.open(run.parts(data.name), data, mark, Policy(True, False))
+            used = [every.index(one) for one in row.every]
+            model = ImprovedDetector(
+                [forms[id(one.model)] for one in row.every],
+                row.improvements,
+                orders=orders_of_classes(row.members, row.detector.classes),
+                views=used,
+            )
+            filling.append(_Filling(row, run, parts, mark, model.eval()))
+        if filling:
+            _visit(filling, every, data, reader, progress)
+        for one in filling:
+            _finish(one, data, reader)
+    return [run.path for run in runs]
+
+
+def _visit(
+    filling: Sequence[_Filling],
+    every: Sequence[BuiltDetector],
+    data: DetectionSet,
+    reader: ImageReader,
+    progress: Callable[[str], None],
+) -> None:
+    """Every image that a row lacks, for the rows that lack it."""
+    cfg = max((one.row.cfg for one in filling), key=lambda cfg: len(cfg.TEST.SCALES))
+    configs = [one.cfg for one in every]
+    mapper = PyramidMapper(configs, tuple(cfg.TEST.SCALES), reader, rule=cfg)
+    left = [r for r in data.records if any(r["image_id"] not in f.parts.done for f in filling)]
+    loader = Loader(
+        inference.MappedRecords(left, mapper),
+        num_workers(cfg, images=len(left)),
+        1,
+        batch_size=1,
+        collate_fn=identity,
+    )
+    signals = StopSignals()
+    signals.install()
+    began = last = time.monotonic()
+    try:
+        for number, (given,) in enumerate(loader, 1):
+            with torch.no_grad():
+                _detect(filling, given, data)
+            if signals.received is not None:
+                name = signal.Signals(signals.received).name
+                raise Interrupted(
+                    f"stopped by {name}: {len(data) - len(left) + number:,} of {len(data):,} "
+                    f"images of {data.name} are kept. Go on with the same command.",
+                    exit_code=128 + signals.received,
+                )
+            now = time.monotonic()
+            if now - last > LINE_SECONDS or number == len(left):
+                last, each = now, (now - began) / number
+                progress(
+                    f"{data.name}: {number} of {len(left)} images, {each:.2f} s an image for "
+                    f"{len(filling)} rows, eta {each * (len(left) - number):.0f} s"
+                )
+    finally:
+        signals.restore()
+        for one in filling:
+            one.parts.write()
+
+
+def _detect(filling: Sequence[_Filling], given: dict[str, Any], data: DetectionSet) -> None:
+    shared = ImageResults()
+    for one in filling:
+        if given["image_id"] in one.parts.done:
+            continue
+        start = time.monotonic()
+        detections = one.model.detect(given, shared).to("cpu")
+        one.parts.spent += time.monotonic() - start
+        one.parts.add(
+            given["image_id"], inference.to_coco(detections, given["image_id"], data.category_ids)
+        )
+
+
+def _finish(one: _Filling, data: DetectionSet, reader: ImageReader) -> None:
+    """Result files, numbers and the mark of a row whose images are all there."""
+    finished = read_finished(one.parts.folder)
+    results, visited = inference.in_order_of(data, finished.results, finished.images)
+    folder, cfg = one.run.results(data.name), one.row.cfg
+    inference.write_results(
+        folder,
+        data,
+        results,
+        visited,
+        finished.seconds,
+        num_samples=cfg.EVAL.SAMPLES,
+        reader=reader,
+    )
+    numbers = evaluate_folder(folder, style=cfg.EVAL.VOC_STYLE, engine=cfg.EVAL.ENGINE)
+    for metric, values in numbers.to_json().items():
+        if values is not None:
+            write_json(folder / layout.SCORES[metric], values)
+    note_filled(one.run, data, one.mark)
+    shutil.rmtree(one.parts.folder, ignore_errors=True)
