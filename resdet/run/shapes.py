@@ -28,6 +28,7 @@ INFO = {
     "net?": {"name?": str, "parameters?": int}, "versions?": {...: str},
     "train_sets?": [{"name": str, "hash": str, "images?": int, "files?": str,
                      "mask_hash?": str}], "derived?": dict,
+    "ensemble?": [{"run?": str, "net": str, "weights": str}],
     "scored_file?": str, "test_set?": str,
     "best_of?": {"metric": str, "value": NUMBER, "step": int},
 }  # fmt: skip

@@ -192,6 +192,25 @@ def test_a_best_model_compares_with_a_best_model_alone(tmp_path: Path) -> None:
     assert [c[:27] for c in chosen] == [f"{x} is the model after 400 st"[:27] for x in "AB"]
 
 
+def test_ensembles_are_compared_by_the_weights_of_their_further_members(tmp_path: Path) -> None:
+    """TEST.ENSEMBLE has paths, behind which another training may lie. The first is the run."""
+
+    def ensemble(*weights: str) -> dict[str, Any]:
+        members = [{"run": "r", "net": "resnet18", "weights": w} for w in weights]
+        return {"info": {"ensemble": members}}
+
+    outcome = verdict(
+        tmp_path / "same", ensemble("own", "x"), {"net": "vgg11", **ensemble("other", "x")}
+    )
+    assert outcome.comparable
+    outcome = verdict(
+        tmp_path / "other", ensemble("own", "x"), {"net": "vgg11", **ensemble("other", "y")}
+    )
+    assert [r for r in outcome.reasons if "further detectors" in r] == [
+        "further detectors of the ensemble (hash of weights): x in A, y in B"
+    ]
+
+
 def test_the_order_of_annotations_is_no_difference(tmp_path: Path) -> None:
     """The hash is over what decides a score."""
     folder = fabricate_run(tmp_path / "a", num_images=8, num_samples=0)

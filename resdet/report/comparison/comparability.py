@@ -266,6 +266,11 @@ def _check_training(columns: Sequence[Column], findings: _Findings) -> None:
     chosen = [_model_of_training(c) for c in columns]
     if _differ(chosen):
         findings.reasons.append(f"model of the training: {_per_run(columns, chosen)}")
+    if _differ(further := [_further_detectors(c) for c in columns]):
+        texts = [", ".join(w[:12] for w in weights) or "none" for weights in further]
+        findings.reasons.append(
+            f"further detectors of the ensemble (hash of weights): {_per_run(columns, texts)}"
+        )
     for column in columns:
         if best := column.run.info.get("best_of"):
             findings.cautions.append(
@@ -285,6 +290,11 @@ def _check_training(columns: Sequence[Column], findings: _Findings) -> None:
 def _model_of_training(column: Column) -> str:
     best = column.run.info.get("best_of")
     return f"the best by {best['metric']}" if best else "the last"
+
+
+def _further_detectors(column: Column) -> tuple[str, ...]:
+    """The weights of an ensemble's members beside the run's own: TEST.ENSEMBLE has but paths."""
+    return tuple(str(m["weights"]) for m in (column.run.info.get("ensemble") or [])[1:])
 
 
 def _training_hash(column: Column) -> str | None:
