@@ -16,10 +16,10 @@ from typing import Any
 
 from resdet import __version__
 from resdet.errors import RunError
-from resdet.evaluation.analysis.image_noise import Interval
+from resdet.evaluation.analysis.image_noise import MIN_IMAGES, Interval
+from resdet.evaluation.published.departures import value_text
 from resdet.report.comparison.backbone_gains import Pair, percent, points
 from resdet.report.comparison.comparability import config_differences
-from resdet.report.comparison.comparability import show as typed
 from resdet.report.comparison.gain_noise import image_intervals
 from resdet.report.comparison.published_numbers import ProtocolMatch, matches_for
 from resdet.report.render.html_template import html_of
@@ -98,13 +98,20 @@ class RowFolder:
 
 
 def read_ladder(
-    rows: Sequence[RowFolder], absent: Mapping[str, str], title: str, data_sets: Sequence[str]
+    rows: Sequence[RowFolder],
+    absent: Mapping[str, str],
+    title: str,
+    data_sets: Sequence[str],
+    *,
+    by: str = "set",
 ) -> LadderReport:
     """The report of rows that are filled on all of these sets.
 
     Args:
         rows: at least two, in their order.
         title: of the detector.
+        by: what the rows are scored by, as in any comparison: "set", or "coco" for COCO's AP50 and
+            AP (the paper's table) on sets that have VOC's rule, too.
 
     Raises:
         RunError, DataError, CheckFailed: as `scores.read_scores`.
@@ -112,13 +119,15 @@ def read_ladder(
     columns = read_columns([row.path for row in rows])
     return LadderReport(
         title,
-        tuple(_of_set(columns, rows, name) for name in data_sets),
+        tuple(_of_set(columns, rows, name, by) for name in data_sets),
         dict(absent),
     )
 
 
-def _of_set(columns: Sequence[Column], rows: Sequence[RowFolder], data_set: str) -> SetLadder:
-    scores = [read_scores(column, data_set) for column in columns]
+def _of_set(
+    columns: Sequence[Column], rows: Sequence[RowFolder], data_set: str, by: str
+) -> SetLadder:
+    scores = [read_scores(column, data_set, by) for column in columns]
     metrics = _metrics(scores[0])
     numbers = []
     for place, (column, row) in enumerate(zip(columns, rows, strict=True)):
@@ -170,7 +179,12 @@ def _published(
 
 def _changed(above: Column, column: Column) -> tuple[str, ...]:
     differences = config_differences([above.config, column.config], [above.card, column.card])
-    return tuple(f"{d.key} {typed(d.values[1])}" for d in differences if d.kind != "bookkeeping")
+    # Of another net its name and weights stand for all that is its own.
+    return tuple(
+        f"{d.key} {value_text(d.values[1])}"
+        for d in differences
+        if d.kind == "other" or d.key in ("MODEL.NET.NAME", "MODEL.WEIGHTS")
+    )
 
 
 # -- as text, JSON and page ---------------------------------------------------------------------
@@ -211,11 +225,13 @@ def notes(report: LadderReport) -> list[str]:
             if row.changed:
                 lines.append(f"{row.title}, from {row.above}: {', '.join(row.changed)}.")
         lines += dict.fromkeys(_beside_paper(ladder))
-        if any(s.interval is None for row in ladder.rows for s in row.steps.values()):
+        if ladder.images < MIN_IMAGES:
             lines.append(
-                f"{ladder.data_set}: no interval for VOC's 11-point number, and none of fewer than "
-                f"50 images ({ladder.images:,} here)."
+                f"{ladder.data_set}: no interval, which needs {MIN_IMAGES} images "
+                f"({ladder.images:,} here)."
             )
+        elif any(metric.rule == "VOC 11-point" for metric in ladder.metrics):
+            lines.append("VOC's 11-point number has no interval: resampling does not describe it.")
     lines.append(
         "Steps are in points, with the 95 % interval of the noise of the images (paired "
         "bootstrap), not of seeds: rows of one training share its seed. Seconds are of detecting, "

@@ -78,7 +78,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--with",
-        dest="others",
         nargs="+",
         default=[],
         metavar="RUN",
@@ -106,15 +105,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Writes the report, prints its summary; 0, or 1 for NOT COMPARABLE."""
     if args.ladder:
-        if args.runs or args.results or args.gt or args.by != "set":
+        if args.runs or args.results or args.gt or args.accept or args.image_ids or args.images:
             raise UserError(
-                "--ladder takes one run, and neither others to compare with nor --results, --gt or "
-                "--by. Its further options are --context, --with, --scales and --set."
+                "--ladder takes one run, and neither others to compare with nor the options of "
+                "--results. Its own are --context, --with, --scales and --set."
             )
         from resdet.cli.compare import ladder  # torch, which comparing needs not
 
         return ladder.run(args)
-    if args.context or args.others or args.scales or args.set:
+    if args.context or vars(args)["with"] or args.scales or args.set:
         raise UserError("--context, --with, --scales and --set belong to --ladder RUN.")
     if not args.results:
         if args.gt or args.images or args.accept or args.image_ids:

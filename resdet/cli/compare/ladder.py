@@ -29,7 +29,7 @@ def run(args: argparse.Namespace) -> int:
     detector = member(folder, "auto")
     device = detector.cfg.MODEL.DEVICE
     context = member(args.context, device) if args.context else None
-    others = {path: member(path, device) for path in args.others}
+    others = {path: member(path, device) for path in vars(args)["with"]}
     rows, absent = ladder.plan(detector, context=context, others=others, scales=args.scales)
     sets = _sets(detector, args.set)
     with run.lock():
@@ -45,6 +45,7 @@ def run(args: argparse.Namespace) -> int:
         absent,
         f"{net_title(detector.cfg.MODEL.NET.NAME, detector.cfg.MODEL.NET.WIDTH)}, {folder}",
         [data.name for data in sets],
+        by=args.by,
     )
     json_path, page = write_ladder(report, Path(args.output or folder / layout.LADDER))
     if args.json:

@@ -175,7 +175,7 @@ def test_the_command_gives_a_table_a_page_and_json(place, filled, capsys):
     ]  # fmt: skip
     assert "+ box refinement, from baseline: TEST.BOX_REFINEMENT on." in text
     assert "+ context, from + box refinement: MODEL.REGION_HEADS.CONTEXT True." in text
-    assert "none of fewer than 50 images (3 here)" in text
+    assert "no interval, which needs 50 images (3 here)" in text
     assert main([*words, "--json"]) == 0
     page = json.loads(capsys.readouterr().out)
     (of_set,) = page["sets"]
