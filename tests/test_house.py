@@ -113,6 +113,19 @@ def test_no_two_classes_share_a_name() -> None:
     assert {name: where for name, where in places.items() if len(where) > 1} == {}
 
 
+def test_no_module_gives_a_constant_two_values() -> None:
+    """The second would count for those who meant the first: a file's name, once, in two rooms."""
+    twice = {}
+    for name, path in module_files().items():
+        stated: list[str] = []
+        for statement in ast.parse(path.read_text(encoding="utf-8")).body:
+            targets = statement.targets if isinstance(statement, ast.Assign) else []
+            stated += [n.id for t in targets for n in ast.walk(t) if isinstance(n, ast.Name)]
+        if again := {constant for constant in stated if stated.count(constant) > 1}:
+            twice[name] = again
+    assert twice == {}
+
+
 def test_what_a_docstring_sends_to_is_there() -> None:
     """ "Not for: X (`name`)": the name is a module, a folder, or defined in the file."""
     modules = {path.stem for path in ROOT.rglob("*.py")}

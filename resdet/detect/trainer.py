@@ -58,7 +58,12 @@ from resdet.engine.parallel import average_buffers, distributed
 from resdet.engine.solver.optimizers import build_optimizer, copies_in_checkpoint
 from resdet.engine.solver.weight_average import WeightAverage, average_of
 from resdet.engine.speed.fused_optimizer import with_fused_step
-from resdet.engine.starts.start_checks import processes_here, require_disk, require_shared_memory
+from resdet.engine.starts.start_checks import (
+    processes_here,
+    require_disk,
+    require_equal_shares,
+    require_shared_memory,
+)
 from resdet.engine.starts.start_estimate import LEFT_OUT, MEASURED, Estimate, Plan, StepCost
 from resdet.engine.versions import versions
 from resdet.errors import ConfigError
@@ -155,6 +160,7 @@ class DetectorTraining:
                 would train.
         """
         cfg = self.cfg
+        require_equal_shares({"SOLVER.IMS_PER_BATCH": cfg.SOLVER.IMS_PER_BATCH})
         self.best = self._best_model()
         orders_of_classes(self.members, self.train_sets[0].classes)  # what it refuses, now
         self._require_room()
@@ -213,6 +219,7 @@ class DetectorTraining:
         Raises:
             TrainingStopped: a step cannot be taken. ConfigError: nothing would train.
         """
+        require_equal_shares({"SOLVER.IMS_PER_BATCH": self.cfg.SOLVER.IMS_PER_BATCH})
         self._require_room()
         records = self._training_records(may_leave_out_many=True)
         if self.cfg.SOLVER.EMA_DECAY > 0:

@@ -94,7 +94,7 @@ TRAINING_PROPOSALS = "proposals"
 
 # Of `train_loc`: a folder for each net, the proposals between them, what a test leaves.
 RPN, RCNN = "rpn", "rcnn"
-PROPOSALS = "proposals"
+LOC_PROPOSALS = "proposals"
 LOCALIZATION = "localization"
 LOC_ROWS = "rows.json"
 

@@ -47,7 +47,8 @@ from resdet.detect.trainer import DetectorTraining, described_with_files
 from resdet.engine.checkpoint import is_whole
 from resdet.engine.data_hashes import hold_against
 from resdet.engine.data_workers import lost_images_stop, num_workers
-from resdet.errors import ConfigError, DataError, RunError, WeightsError
+from resdet.engine.starts.start_checks import require_equal_shares
+from resdet.errors import DataError, RunError, WeightsError
 from resdet.formats.proposal_file import ProposalFile
 from resdet.run import layout
 from resdet.run.folder import Run
@@ -84,7 +85,12 @@ class AlternatingTraining:
         self.reader = reader
         self.fill = fill
         self.shared_stages = shared_stages
-        self._refuse_unequal_shares()
+        require_equal_shares(
+            {
+                "SOLVER.RPN.IMS_PER_BATCH": schedule_of_rpn(cfg).IMS_PER_BATCH,
+                "SOLVER.IMS_PER_BATCH": cfg.SOLVER.IMS_PER_BATCH,
+            }
+        )
 
     def train(self, *, resuming: bool, may_leave_out_many: bool = True) -> dict[str, torch.Tensor]:
         """Trains what is not trained yet; returns the tensors of the whole detector.
@@ -283,20 +289,6 @@ class AlternatingTraining:
                 )
         parts = ((second, SHARED), (third, RPN), (fourth, HEADS))
         return {n: t for tensors, part in parts for n, t in tensors.items() if n.startswith(part)}
-
-    def _refuse_unequal_shares(self) -> None:
-        """Raises ConfigError where the processes cannot share a step's batch equally."""
-        world, solver = comm.get_world_size(), self.cfg.SOLVER
-        batches = {
-            "SOLVER.RPN.IMS_PER_BATCH": schedule_of_rpn(self.cfg).IMS_PER_BATCH,
-            "SOLVER.IMS_PER_BATCH": solver.IMS_PER_BATCH,
-        }
-        for key, batch in batches.items():
-            if batch % world:
-                raise ConfigError(
-                    f"{key} is {batch}, which {world} processes cannot share equally. Choose a "
-                    "multiple of their number (with the rate by the linear rule), or start fewer."
-                )
 
 
 def load_shared(model: nn.Module, tensors: starting_weights.Tensors, where: str) -> Any:

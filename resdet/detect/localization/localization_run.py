@@ -198,7 +198,9 @@ class Localization:
         assert data is not None
         kind = cfg.LOC.TEST[-1]
         about = self._about(data, kind, rpn)
-        store = ProposalStore(self.run.path / layout.PROPOSALS, len(data), PROPOSAL_WIDTH, about)
+        store = ProposalStore(
+            self.run.path / layout.LOC_PROPOSALS, len(data), PROPOSAL_WIDTH, about
+        )
         tester = self._tester(rpn, None, kind)
         with evaluating(rpn):
             for record in _counted(data, store):

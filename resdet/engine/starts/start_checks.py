@@ -12,7 +12,7 @@ import math
 import mmap
 import os
 import shutil
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import torch
@@ -52,6 +52,22 @@ def settle_device(config: Config) -> None:
             f"MODEL.DEVICE is {device}, but this machine has {count} "
             f"{'GPU' if count == 1 else 'GPUs'}, counted from 0. Set MODEL.DEVICE cuda."
         )
+
+
+def require_equal_shares(batches: Mapping[str, int]) -> None:
+    """Raises ConfigError where the processes cannot share a batch equally.
+
+    Args:
+        batches: key of the config to the images of a step.
+    """
+    world = comm.get_world_size()
+    for key, batch in batches.items():
+        if batch % world:
+            raise ConfigError(
+                f"{key} is {batch}, which {world} processes cannot share "
+                "equally. Choose a multiple of their number (with the rate by the linear rule), or "
+                "start fewer."
+            )
 
 
 def weight_bytes(model: nn.Module) -> int:

@@ -11,7 +11,7 @@ import torch
 pytest.importorskip("detectron2")
 
 from resdet.engine.starts import start_checks
-from resdet.errors import RunError
+from resdet.errors import ConfigError, RunError
 
 Usage = namedtuple("Usage", "total used free")
 
@@ -63,3 +63,13 @@ def test_the_limit_of_open_files_is_raised_as_far_as_it_may(monkeypatch, soft, h
     monkeypatch.setattr(resource, "setrlimit", lambda kind, limit: limits.append(limit))
     start_checks.raise_open_files()
     assert limits == ([] if expected is None else [(expected, hard)])
+
+
+def test_a_batch_that_processes_cannot_share_is_refused(monkeypatch):
+    """Each process would weigh its part alike in the mean of the gradients."""
+    start_checks.require_equal_shares({"SOLVER.IMS_PER_BATCH": 5})
+    monkeypatch.setattr(start_checks.comm, "get_world_size", lambda: 2)
+    even, uneven = {"SOLVER.IMS_PER_BATCH": 4}, {"SOLVER.RPN.IMS_PER_BATCH": 5}
+    start_checks.require_equal_shares(even)
+    with pytest.raises(ConfigError, match=r"SOLVER\.RPN\.IMS_PER_BATCH is 5, which 2 processes"):
+        start_checks.require_equal_shares({**even, **uneven})
