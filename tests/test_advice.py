@@ -12,11 +12,12 @@ from resdet.cli import main
 from resdet.config.config import flatten, get_cfg
 
 PACKAGE = Path(main.__file__).parents[1]
-OPTION = re.compile(r"(?<![\w-])--[a-z][a-z-]+")
+OPTION = re.compile(r"(?<![\w-])--[a-z][a-z0-9-]+")
 KEY = re.compile(r"\b(?:[A-Z][A-Z0-9_]+\.)+[A-Z][A-Z0-9_]+\b")
 # Of pip, of tools/install_detectron2.py, of git, of torchrun, and of docker.
 OTHERS = {
-    "--force-reinstall", "--force", "--short", "--porcelain", "--nproc-per-node", "--shm-size"
+    "--force-reinstall", "--force", "--short", "--porcelain", "--nproc-per-node", "--shm-size",
+    "--val1", "--val2",  # of datasets/prepare_ilsvrc.py
 }  # fmt: skip
 # Its variables of CSS are written alike.
 STYLES = "profile_view.py"

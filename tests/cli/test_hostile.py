@@ -14,6 +14,7 @@ pytest.importorskip("detectron2")
 from resdet.config import resolve
 from resdet.data.readers.cifar import load_cifar
 from resdet.errors import ConfigError, DataError, WeightsError
+from resdet.formats.proposal_file import ProposalFile
 from resdet.weights.formats import containers
 from tests.support.payload import Payload
 
@@ -59,19 +60,16 @@ def test_a_base_that_leads_back_through_a_link_is_a_circle(tmp_path):
         resolve(tmp_path / "a.yaml")
 
 
-@pytest.mark.parametrize(
-    ("key", "value"),
-    [
-        ("DATASETS.PROPOSAL_FILES_TRAIN", "('evil.pkl',)"),
-        ("DATASETS.PROPOSAL_FILES_TEST", "('evil.pkl',)"),
-        ("MODEL.LOAD_PROPOSALS", "True"),
-    ],
-)
-def test_proposal_files_are_not_read(tmp_path, mark, key, value):
-    """Detectron2 calls pickle.load on them."""
-    (tmp_path / "evil.pkl").write_bytes(pickle.dumps({"boxes": Payload(mark)}))
-    with pytest.raises(ConfigError, match=f"{key} .*not read: .*(pickles|LOAD_PROPOSALS)"):
-        resolve(None, [key, value])
+@pytest.mark.parametrize("part", ["TRAIN", "TEST"])
+def test_proposals_in_a_pickle_are_not_read(tmp_path, mark, part):
+    """Detectron2 calls pickle.load on them; ours are tensors, and a pickle is named as one."""
+    file = tmp_path / "evil.pkl"
+    file.write_bytes(pickle.dumps({"boxes": Payload(mark)}))
+    key = f"DATASETS.PROPOSAL_FILES_{part}"
+    with pytest.raises(ConfigError, match=f"{key} .* only with MODEL.LOAD_PROPOSALS True"):
+        resolve(None, [key, f"('{file}',)"])
+    with pytest.raises(DataError, match="pickle"):
+        ProposalFile(file)
     assert not mark.exists()
 
 

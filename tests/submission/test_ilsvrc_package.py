@@ -113,4 +113,4 @@ def test_the_command_and_its_check(submit: Any, tmp_path: Path, ledger_path: Pat
     done = submit("check", file, "--ilsvrc-cls", "1")
     assert done.returncode == 1 and "they count from 0" in done.stdout
     done = submit("check", file, "--ilsvrc-cls", "1", "--task", "segm")
-    assert done.returncode == 2 and "for detections, not for --ilsvrc-cls" in done.stderr
+    assert done.returncode == 2 and "for COCO's results, not for --ilsvrc-cls" in done.stderr

@@ -133,8 +133,8 @@ def stages_of(built: BuiltDetector, image: np.ndarray) -> DetectionStages:
 
 
 def _inner(form: nn.Module) -> Any:
-    """The detector itself, without the improvements around it."""
-    return form.model if isinstance(form, ImprovedDetector) else form
+    """The detector itself, without the improvements and the further members around it."""
+    return form.models[0] if isinstance(form, ImprovedDetector) else form
 
 
 def _given(built: BuiltDetector, image: np.ndarray) -> dict[str, Any]:

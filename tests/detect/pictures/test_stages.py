@@ -50,6 +50,15 @@ def test_the_stages_lead_to_the_detector_s_own_boxes(built, keys):
     assert (stages.refined is None) == (keys != REFINING) == (stages.votes is None)
 
 
+def test_with_a_pyramid_the_final_boxes_are_the_detector_s_and_the_path_says_it_is_another(built):
+    """The stages follow the test's own scale; TEST.SCALES pools from two others."""
+    detector, image = built("TEST.SCALES", "(40, 80)")
+    stages = stages_of(detector, image)
+    own = PictureDetector(detector)(PICTURE)
+    assert not stages.is_whole and len(own) > 3
+    assert np.array_equal(stages.final.boxes, own.boxes)
+
+
 def test_proposals_are_the_region_proposal_network_s_own(built):
     """Detectron2's `proposal_generator`, scaled by hand from 85 x 64 to 96 x 72."""
     detector, image = built()
