@@ -38,7 +38,7 @@ WARM_UP, STEPS = 3, 10
 
 
 def detections(model: Any, batch: list[dict[str, Any]], way: DetectorWay, device: str) -> list[Any]:
-    """Of each image, on the CPU, as `resdet.detect.inference` takes them."""
+    """Of each image, on the CPU, as `resdet.detect.testing.inference` takes them."""
     with torch.no_grad(), way.arithmetic(), way.around(device)():
         return [output["instances"].to("cpu") for output in model(batch)]
 

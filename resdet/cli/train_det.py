@@ -29,13 +29,14 @@ from resdet.config.dependent_keys import check_dependent
 from resdet.data import DataOptions, DetectionSet, catalog
 from resdet.data.images.reader import ImageReader
 from resdet.data.serialized import SerializedList
-from resdet.detect import expected_results, from_run, plan
+from resdet.detect import from_run, plan
 from resdet.detect.alternating.four_steps import AlternatingTraining
 from resdet.detect.alternating.step_configs import shared_stages
 from resdet.detect.architecture import derived_keys
 from resdet.detect.architecture.model import build_faults_as_pages, fill_from_weights_and_net
-from resdet.detect.curve_numbers import SetResult
-from resdet.detect.partial_results import Policy
+from resdet.detect.testing import expected_results
+from resdet.detect.testing.curve_numbers import SetResult
+from resdet.detect.testing.partial_results import Policy
 from resdet.detect.trainer import DetectorTraining
 from resdet.engine import processes
 from resdet.engine.data_workers import lost_images_stop

@@ -27,13 +27,11 @@ from torch.optim.swa_utils import AveragedModel
 from resdet import nets, profile, weights
 from resdet.data.images.reader import ImageReader
 from resdet.data.records import DetectionSet, part_of
-from resdet.detect import inference, starting_weights
-from resdet.detect import partial_results as finished
+from resdet.detect import starting_weights
 from resdet.detect.alternating.proposal_scores import propose_and_score
 from resdet.detect.alternating.proposal_source import ProposalSource, open_sources
 from resdet.detect.architecture.backbone import net_part
 from resdet.detect.architecture.model import is_rpn_alone
-from resdet.detect.curve_numbers import SetResult, curve_names, scalars_of
 from resdet.detect.detecting_form import form_for_detecting, mapper_for_detecting
 from resdet.detect.from_run import BuiltDetector, build
 from resdet.detect.loading import (
@@ -47,7 +45,10 @@ from resdet.detect.loading import (
 from resdet.detect.paper.members import members_of, orders_of_classes, record_of_ensemble
 from resdet.detect.plan import plan_of_detector
 from resdet.detect.starting_weights import Tensors
-from resdet.detect.validation_loss import validation_losses
+from resdet.detect.testing import inference
+from resdet.detect.testing import partial_results as finished
+from resdet.detect.testing.curve_numbers import SetResult, curve_names, scalars_of
+from resdet.detect.testing.validation_loss import validation_losses
 from resdet.engine.checkpoint import Checkpoints, is_whole, resume
 from resdet.engine.data_hashes import hash_of_files, hold_against
 from resdet.engine.data_workers import batches_ahead, num_workers

@@ -7,7 +7,7 @@ A part is written every so many images or seconds by each process, under a tempo
 then renamed. A later attempt reads the parts and does the rest, by as many processes as there are
 then. A damaged part is removed, and its images run again.
 
-Not for: what a part holds (`detect.partial_results`, `pretrain.protocols.score_parts`).
+Not for: what a part holds (`detect.testing.partial_results`, `pretrain.protocols.score_parts`).
 """
 
 from __future__ import annotations

@@ -16,9 +16,9 @@ from detectron2.structures import Boxes, Instances
 
 from resdet.data import DataOptions, catalog
 from resdet.data.images.reader import ImageReader
-from resdet.detect import inference
 from resdet.detect.loading import Mapper, training_records
-from resdet.detect.partial_results import Parts, Policy
+from resdet.detect.testing import inference
+from resdet.detect.testing.partial_results import Parts, Policy
 from tests.support.masked_sets import masked_tree
 
 

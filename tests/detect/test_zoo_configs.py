@@ -24,8 +24,8 @@ import resdet.detect  # noqa: F401 registers
 from resdet import nets
 from resdet.config import Config, resolve
 from resdet.config.config_file import read_file
-from resdet.detect import expected_results
 from resdet.detect.architecture.model import fill_from_weights_and_net
+from resdet.detect.testing import expected_results
 from resdet.detect.trainer import DetectorTraining
 from resdet.errors import ConfigError
 from resdet.weights import Card

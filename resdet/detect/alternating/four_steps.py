@@ -42,7 +42,7 @@ from resdet.detect.alternating.step_configs import (
 )
 from resdet.detect.detecting_form import form_for_detecting
 from resdet.detect.loading import Mapper
-from resdet.detect.partial_results import Policy, fingerprint_of, weights_digest
+from resdet.detect.testing.partial_results import Policy, fingerprint_of, weights_digest
 from resdet.detect.trainer import DetectorTraining, described_with_files
 from resdet.engine.checkpoint import is_whole
 from resdet.engine.data_hashes import hold_against

@@ -22,9 +22,9 @@ from torch import nn
 
 from resdet import profile
 from resdet.data.records import DetectionSet
-from resdet.detect.inference import MappedRecords, with_progress
 from resdet.detect.loading import Mapper, identity
-from resdet.detect.partial_results import PART_IMAGES, PART_SECONDS, Policy, take_up
+from resdet.detect.testing.inference import MappedRecords, with_progress
+from resdet.detect.testing.partial_results import PART_IMAGES, PART_SECONDS, Policy, take_up
 from resdet.engine.data_workers import Loader
 from resdet.engine.evaluation import evaluating
 from resdet.errors import CheckFailed, DataError

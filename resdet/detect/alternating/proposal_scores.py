@@ -2,7 +2,8 @@
 
     results/<set>/proposals.safetensors, recall.json, ground_truth.json.gz, images.json, samples/
 
-Not for: detections (`resdet.detect.inference`), or the numbers themselves (`resdet.evaluation`).
+Not for: detections (`detect.testing.inference`), or the numbers themselves
+(`resdet.evaluation`).
 """
 
 from __future__ import annotations
@@ -17,9 +18,9 @@ from resdet import profile
 from resdet.data.images.reader import ImageReader
 from resdet.data.records import DetectionSet
 from resdet.detect.alternating.proposal_making import ProposalParts, make_proposals
-from resdet.detect.inference import write_set
 from resdet.detect.loading import Mapper
-from resdet.detect.partial_results import Policy, fingerprint_of, weights_digest
+from resdet.detect.testing.inference import write_set
+from resdet.detect.testing.partial_results import Policy, fingerprint_of, weights_digest
 from resdet.engine.data_workers import num_workers
 from resdet.evaluation.inputs.ground_truth import read_ground_truth
 from resdet.evaluation.proposals.recall import ProposalRecall, recall_of

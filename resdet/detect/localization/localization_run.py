@@ -40,8 +40,8 @@ from resdet.detect.localization.warped_region_net import (
     WarpedRegionNet,
     build_warped_region_net,
 )
-from resdet.detect.partial_results import weights_digest
 from resdet.detect.starting_weights import Tensors
+from resdet.detect.testing.partial_results import weights_digest
 from resdet.engine.evaluation import evaluating
 from resdet.errors import ConfigError, DataError
 from resdet.run import layout

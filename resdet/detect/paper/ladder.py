@@ -27,7 +27,7 @@ from typing import Any
 from resdet.data.records import DetectionSet
 from resdet.detect.from_run import BuiltDetector
 from resdet.detect.paper.tester import Improvements
-from resdet.detect.partial_results import fingerprint_of
+from resdet.detect.testing.partial_results import fingerprint_of
 from resdet.errors import ConfigError
 from resdet.run import layout
 from resdet.run.folder import Run, write_text

@@ -22,7 +22,6 @@ import torch
 
 from resdet.data.images.reader import ImageReader
 from resdet.data.records import DetectionSet
-from resdet.detect import inference
 from resdet.detect.detecting_form import as_stated
 from resdet.detect.from_run import BuiltDetector
 from resdet.detect.loading import identity
@@ -30,7 +29,8 @@ from resdet.detect.paper.image_views import PyramidMapper
 from resdet.detect.paper.ladder import LadderRow, is_filled, mark_of, note_filled, row_run
 from resdet.detect.paper.members import orders_of_classes
 from resdet.detect.paper.tester import ImageResults, ImprovedDetector
-from resdet.detect.partial_results import Parts, Policy, read_finished, weights_digest
+from resdet.detect.testing import inference
+from resdet.detect.testing.partial_results import Parts, Policy, read_finished, weights_digest
 from resdet.engine.data_workers import Loader, num_workers
 from resdet.errors import Interrupted
 from resdet.evaluation.inputs.result_folder import evaluate_folder

@@ -17,12 +17,12 @@ import yaml
 from resdet.config import flatten
 from resdet.data.images.reader import ImageReader
 from resdet.detect.from_run import BuiltDetector
-from resdet.detect.inference import with_progress
 from resdet.detect.loading import Mapper, identity
 from resdet.detect.paper.image_views import PyramidMapper
-from resdet.detect.partial_results import FREE, weights_digest
 from resdet.detect.pictures.finished_pictures import FinishedPictures, stamp_of
 from resdet.detect.pictures.loaded_detector import BoxesOfPicture, PictureDetector, record_of
+from resdet.detect.testing.inference import with_progress
+from resdet.detect.testing.partial_results import FREE, weights_digest
 from resdet.engine.data_workers import Loader, num_workers
 from resdet.errors import DataError
 

@@ -4,7 +4,7 @@
 this; `score` stands in each annotation, as FiftyOne's importer takes it. Names of files are
 relative to `info.folder`, the folder that all pictures lie in or below.
 
-Not for: results of a data set, which are COCO's list of results (`detect.inference`).
+Not for: results of a data set, which are COCO's list of results (`detect.testing.inference`).
 """
 
 from __future__ import annotations

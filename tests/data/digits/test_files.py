@@ -14,7 +14,7 @@ from PIL import Image
 from resdet.data import catalog, digits
 from resdet.data.digits import worker, writer
 from resdet.data.digits.splits import SPLITS
-from resdet.detect.inference import ground_truth
+from resdet.detect.testing.inference import ground_truth
 from resdet.evaluation.voc import voc_evaluation as voc
 from tests.support.digit_sets import SMALL
 

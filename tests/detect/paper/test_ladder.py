@@ -10,10 +10,10 @@ pytest.importorskip("detectron2")
 
 from resdet.cli.main import main
 from resdet.data import DataOptions, catalog
-from resdet.detect import inference, partial_results
 from resdet.detect.from_run import built_detector
 from resdet.detect.paper import ladder, ladder_pass
 from resdet.detect.paper.members import member
+from resdet.detect.testing import inference, partial_results
 from resdet.errors import ConfigError
 from resdet.run import layout
 from resdet.run.folder import Run
@@ -131,7 +131,7 @@ def test_another_detector_in_the_run_is_not_taken_for_the_one_that_was(planned, 
 KILLED = """
 import os, signal, sys
 from resdet.cli.main import main
-from resdet.detect import partial_results
+from resdet.detect.testing import partial_results
 from resdet.detect.paper import ladder_pass
 partial_results.PART_IMAGES, detect, seen = 1, ladder_pass._detect, []
 def killed(*words):

@@ -7,7 +7,7 @@ import pytest
 
 pytest.importorskip("detectron2")
 
-from resdet.detect.expected_results import check_form, compare_with
+from resdet.detect.testing.expected_results import check_form, compare_with
 from resdet.errors import CheckFailed, ConfigError
 
 

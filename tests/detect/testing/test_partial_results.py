@@ -15,7 +15,7 @@ from detectron2.structures import Boxes, Instances
 
 from resdet.config import get_cfg
 from resdet.data.records import DetectionSet
-from resdet.detect import inference, partial_results
+from resdet.detect.testing import inference, partial_results
 from resdet.errors import CheckFailed, Interrupted, RunError, TrainingStopped
 from resdet.run import layout
 from resdet.run.folder import Run
@@ -245,7 +245,7 @@ CONFIG = trainings.detector(trainings.FROM_SCRATCH)
 # Writes each image at once, and sends this process a signal when image `at` is finished.
 SIGNALLED = """
 import os, sys
-from resdet.detect import partial_results as parts
+from resdet.detect.testing import partial_results as parts
 number, at, rank = (int(a) for a in sys.argv[1:4])
 parts.PART_IMAGES, seen, add = 1, [], parts.Parts.add
 def signalled(self, *args):

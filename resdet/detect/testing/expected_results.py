@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from numbers import Real
 from typing import Any
 
-from resdet.detect.curve_numbers import SetResult
+from resdet.detect.testing.curve_numbers import SetResult
 from resdet.errors import CheckFailed, ConfigError
 from resdet.evaluation.coco.coco_evaluation import NUMBERS
 from resdet.evaluation.proposals.recall import ProposalRecall

@@ -26,7 +26,7 @@ from resdet import profile
 from resdet.data.images.reader import ImageReader
 from resdet.data.records import DetectionSet
 from resdet.detect.loading import identity
-from resdet.detect.partial_results import Parts
+from resdet.detect.testing.partial_results import Parts
 from resdet.engine.data_workers import Loader
 from resdet.engine.evaluation import evaluating
 from resdet.errors import CheckFailed
@@ -37,7 +37,7 @@ from resdet.file_names import file_name
 from resdet.run import layout
 from resdet.run.folder import atomic_path, write_json
 
-logger = logging.getLogger("resdet.detect.inference")
+logger = logging.getLogger("resdet.detect.testing.inference")
 
 # A record to an input of the model.
 RecordMapper = Callable[[dict[str, Any]], dict[str, Any]]

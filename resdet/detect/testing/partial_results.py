@@ -34,7 +34,7 @@ from resdet.weights.transfer import COUNTER
 if TYPE_CHECKING:
     from typing_extensions import Self
 
-logger = logging.getLogger("resdet.detect.partial_results")
+logger = logging.getLogger("resdet.detect.testing.partial_results")
 
 # At most so many images or seconds of one process are lost by a kill.
 PART_IMAGES = 200

@@ -12,7 +12,7 @@ from detectron2.utils.events import EventStorage, get_event_storage
 
 from resdet.data import DataOptions, catalog
 from resdet.data.images.reader import ImageReader
-from resdet.detect.validation_loss import validation_losses
+from resdet.detect.testing.validation_loss import validation_losses
 from tests.support import detectors, tiny
 
 
