@@ -23,13 +23,18 @@ from resdet.detect.pictures.finished_pictures import FinishedPictures
 from resdet.detect.pictures.image_files import image_files
 from resdet.detect.pictures.loaded_detector import BoxesOfPicture, PictureDetector
 from resdet.detect.pictures.picture_folder import detect_pictures, fingerprint_of_pictures
-from resdet.detect.pictures.picture_results import as_coco, category_ids_of, common_folder
+from resdet.detect.pictures.picture_results import (
+    as_coco,
+    category_ids_of,
+    common_folder,
+    name_below,
+)
 from resdet.engine import machine_limits
 from resdet.engine.data_workers import lost_images_stop
 from resdet.engine.metric_writers import start_log
 from resdet.errors import CheckFailed, ConfigError, RunError, first_few
 from resdet.file_names import file_name
-from resdet.printable import show, show_json
+from resdet.printable import one_line, show, show_json
 from resdet.report.render.box_drawing import DrawnBox, draw_boxes, short_score
 from resdet.run.folder import write_json
 
@@ -152,8 +157,7 @@ class _Drawing:
         self.score = DRAW_SCORE if args.draw_score is None else args.draw_score
         # A reader of its own: the other counts what it fixes.
         self.reader = ImageReader(reader.options)
-        common = common_folder(paths)
-        self.names = {path: self._name(path, common) for path in paths}
+        self.names = self._names(paths)
         sources = {path.resolve() for path in paths}
         clash = next((t for t in self.names.values() if t.resolve() in sources), None)
         if clash is not None:
@@ -163,11 +167,19 @@ class _Drawing:
     def what(self) -> str:
         return f"{self.folder.absolute()} from {self.score}"
 
-    def _name(self, path: Path, common: Path) -> Path:
-        parts = list(path.absolute().relative_to(common).parts)
-        if path.suffix.lower() not in (".jpg", ".jpeg"):
-            parts[-1] += ".jpg"
-        return self.folder.joinpath(*map(file_name, parts))
+    def _names(self, paths: Sequence[Path]) -> dict[Path, Path]:
+        names: dict[Path, Path] = {}
+        taken: set[Path] = set()
+        common = common_folder(paths)
+        for path in paths:
+            *folders, name = name_below(common, path).parts
+            if path.suffix.lower() not in (".jpg", ".jpeg"):
+                name += ".jpg"
+            while (target := self.folder.joinpath(*map(file_name, (*folders, name)))) in taken:
+                name += ".jpg"  # beside a.png there is an a.png.jpg
+            names[path] = target
+            taken.add(target)
+        return names
 
     def __call__(self, path: Path, found: BoxesOfPicture) -> None:
         photo = Image.fromarray(self.reader.read(path))
@@ -201,7 +213,7 @@ def _print(args: argparse.Namespace, result: Mapping[str, Any], left_out: str) -
         more = f", … {len(boxes) - 8} more" if len(boxes) > 8 else ""
         size = f"{image['width']}x{image['height']}"
         what = f"{', '.join(boxes[:8])}{more}" if boxes else "nothing"
-        show(f"{image['file_name']}  {size}  {what}")
+        show(one_line(f"{image['file_name']}  {size}  {what}"))
     if len(result["images"]) > len(shown):
         show(f"… and {len(result['images']) - len(shown):,} more in {args.output}")
     counts, fixed = result["info"]["images"], result["info"]["fixed"]

@@ -92,8 +92,15 @@ def _in_folder(folder: Path, recursive: bool) -> list[Path]:
     paths = folder.rglob("*") if recursive else folder.iterdir()
     parts = len(folder.parts)
     return sorted(
-        p for p in paths if not any(n.startswith(".") for n in p.parts[parts:]) and p.is_file()
+        p
+        for p in paths
+        if not any(n.startswith(".") for n in p.parts[parts:]) and (p.is_file() or _is_dangling(p))
     )
+
+
+def _is_dangling(path: Path) -> bool:
+    """A link to nothing: taken, so that the reader refuses it by name."""
+    return path.is_symlink() and not path.exists()
 
 
 def _counted(path: Path, left_out: Counter[str]) -> bool:

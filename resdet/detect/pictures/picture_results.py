@@ -48,9 +48,9 @@ def as_coco(
     images: list[dict[str, Any]] = []
     annotations: list[dict[str, Any]] = []
     for number, entry in enumerate(read, 1):
-        name = os.path.relpath(os.path.abspath(entry["path"]), folder)
+        name = name_below(folder, Path(entry["path"])).as_posix()
         size = {"width": entry["width"], "height": entry["height"]}
-        images.append({"id": number, "file_name": Path(name).as_posix(), **size})
+        images.append({"id": number, "file_name": name, **size})
         for found in entry["detections"]:
             width, height = found["bbox"][2:]
             about = {"id": len(annotations) + 1, "image_id": number}
@@ -86,3 +86,8 @@ def common_folder(paths: Sequence[Path]) -> Path:
     """The deepest folder that all of them lie in or below."""
     parents = [os.path.dirname(os.path.abspath(path)) for path in paths]
     return Path(os.path.commonpath(parents)) if parents else Path.cwd()
+
+
+def name_below(folder: Path, path: Path) -> Path:
+    """A path as it is called in its `common_folder`, whatever ".." it has."""
+    return Path(os.path.relpath(os.path.abspath(path), folder))

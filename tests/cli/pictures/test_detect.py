@@ -96,6 +96,35 @@ def test_pictures_are_drawn_beside_and_never_over_their_sources(folder, capsys):
     assert {p.name: p.read_bytes() for p in (folder / "pictures").iterdir()} == before
 
 
+def test_pictures_of_another_folder_are_drawn_by_their_names_below_it(folder, monkeypatch):
+    """Typed with ".."; x.jpg of two folders, and a.png beside an a.png.jpg, are four files."""
+    for name in ("one/x.jpg", "two/x.jpg", "two/a.png", "two/a.png.jpg"):
+        path = folder / "named" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(tiny.picture(0, 0, 96, 72)).save(path)
+    (folder / "below").mkdir()
+    monkeypatch.chdir(folder / "below")
+    words = ("../run", "../named", "--recursive", "--draw", "drawn", "--output", "out.json")
+    assert run_command("detect", words) == 0
+    place = folder / "below" / "drawn"
+    drawn = {p.relative_to(place).as_posix() for p in place.rglob("*.jpg")}
+    assert drawn == {"one/x.jpg", "two/x.jpg", "two/a.png.jpg", "two/a.png.jpg.jpg"}
+    images = json.loads((folder / "below" / "out.json").read_text(encoding="utf-8"))["images"]
+    names = {image["file_name"] for image in images}
+    assert names == {"one/x.jpg", "two/x.jpg", "two/a.png", "two/a.png.jpg"}
+
+
+def test_a_line_for_each_picture_whatever_it_is_called(folder, capsys):
+    """A line break in a name is written out, and a link to nothing is refused, not passed over."""
+    (folder / "odd").mkdir()
+    Image.fromarray(tiny.picture(0, 0, 96, 72)).save(folder / "odd" / "a\nb.jpg")
+    (folder / "odd" / "gone.jpg").symlink_to("nowhere")
+    assert detect("odd", "--score", "1") == 1
+    printed = capsys.readouterr()
+    assert "a\\nb.jpg  96x72  nothing\n" in printed.out
+    assert "not read: 1 of 2 pictures" in printed.err and "gone.jpg" in printed.err
+
+
 def test_a_stop_keeps_what_is_finished_and_the_same_command_goes_on(folder, monkeypatch, capsys):
     """A signal in the second picture: two are kept; then the others alone are detected on, and the
     file equals that of one go. A picture that was changed in between is detected on again."""
