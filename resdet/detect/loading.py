@@ -27,6 +27,7 @@ from resdet.data.order import Sample, SampleOrder, seed_global_generators
 from resdet.data.records import all_crowd
 from resdet.data.serialized import Chosen, SerializedList
 from resdet.engine.data_workers import Loader
+from resdet.errors import ConfigError
 
 if TYPE_CHECKING:
     from resdet.detect.alternating.proposal_source import ProposalSource
@@ -68,9 +69,16 @@ class Mapper:
         reader: ImageReader,
         is_train: bool,
         proposals: ProposalSource | None = None,
+        *,
+        at_test_size: bool = False,
     ) -> Mapper:
+        """As the config has it.
+
+        Args:
+            at_test_size: with instances, too, as the test resizes, without flips.
+        """
         return cls(
-            build_augmentation(cfg, is_train),
+            build_augmentation(cfg, is_train and not at_test_size),
             image_format=cfg.INPUT.FORMAT,
             reader=reader,
             is_train=is_train,
@@ -247,6 +255,20 @@ def no_object(images: int, counts: Mapping[str, int]) -> str:
             "DATASETS.VOC_DIFFICULT keep."
         )
     return f"{head}. Is it the right annotation file? Name a set whose images have objects."
+
+
+def refuse_run_lengths(cfg: Any, names: str, counts: Mapping[str, int]) -> None:
+    """Raises ConfigError for masks that are no polygons, where they are read as polygons.
+
+    Args:
+        counts: of `training_records`.
+    """
+    if counts["run_lengths"] and cfg.MODEL.MASK_ON and cfg.INPUT.MASK_FORMAT == "polygon":
+        raise ConfigError(
+            f"{names}: the masks of {counts['run_lengths']:,} of {counts['objects']:,} objects "
+            "are run lengths, and INPUT.MASK_FORMAT is polygon. Set INPUT.MASK_FORMAT bitmask, "
+            "which takes both."
+        )
 
 
 # Share of images without objects above which FILTER_EMPTY_ANNOTATIONS must be stated (F44).

@@ -38,6 +38,7 @@ from resdet.detect.loading import (
     MOST_LEFT_OUT,
     Mapper,
     no_object,
+    refuse_run_lengths,
     too_many_empty,
     train_batches,
     training_records,
@@ -48,7 +49,7 @@ from resdet.detect.starting_weights import Tensors
 from resdet.detect.testing import inference
 from resdet.detect.testing import partial_results as finished
 from resdet.detect.testing.curve_numbers import SetResult, curve_names, scalars_of
-from resdet.detect.testing.validation_loss import validation_losses
+from resdet.detect.testing.validation_loss import records_with_losses, validation_losses
 from resdet.engine.checkpoint import Checkpoints, is_whole, resume
 from resdet.engine.data_hashes import hash_of_files, hold_against
 from resdet.engine.data_workers import batches_ahead, num_workers
@@ -164,6 +165,9 @@ class DetectorTraining:
         require_equal_shares({"SOLVER.IMS_PER_BATCH": cfg.SOLVER.IMS_PER_BATCH})
         self.best = self._best_model()
         orders_of_classes(self.members, self.train_sets[0].classes)  # what it refuses, now
+        if cfg.TEST.VALIDATION_LOSS:
+            for data in self.test_sets:
+                records_with_losses(cfg, data)  # the same
         self._require_room()
         records = self._training_records(may_leave_out_many or resuming)
         if cfg.SOLVER.EMA_DECAY > 0:
@@ -396,12 +400,7 @@ class DetectorTraining:
         )
         if not counts["objects"]:
             raise ConfigError(f"{names}: {no_object(every, counts)}")
-        if counts["run_lengths"] and cfg.MODEL.MASK_ON and cfg.INPUT.MASK_FORMAT == "polygon":
-            raise ConfigError(
-                f"{names}: the masks of {counts['run_lengths']:,} of {counts['objects']:,} objects "
-                "are run lengths, and INPUT.MASK_FORMAT is polygon. Set INPUT.MASK_FORMAT bitmask, "
-                "which takes both."
-            )
+        refuse_run_lengths(cfg, names, counts)
         empty = every - len(records)
         if empty > MOST_LEFT_OUT * every and not may_leave_out_many:
             raise ConfigError(too_many_empty(names, every, counts))

@@ -14,7 +14,6 @@ from collections.abc import Sequence
 from typing import Any
 
 import torch
-from detectron2.data.detection_utils import build_augmentation
 from detectron2.utils import comm
 from detectron2.utils.events import EventStorage
 from torch import nn
@@ -23,7 +22,13 @@ from resdet.data.images.reader import ImageReader
 from resdet.data.order import Sample
 from resdet.data.records import DetectionSet
 from resdet.detect.alternating.proposal_source import ProposalSource
-from resdet.detect.loading import Mapper, Records, identity, training_records
+from resdet.detect.loading import (
+    Mapper,
+    Records,
+    identity,
+    refuse_run_lengths,
+    training_records,
+)
 from resdet.engine.data_workers import Loader, num_workers
 from resdet.engine.evaluation import evaluating
 
@@ -44,23 +49,12 @@ def validation_losses(
     Args:
         proposals: of Fast R-CNN alone.
     """
-    mapper = Mapper(
-        build_augmentation(cfg, False),
-        image_format=cfg.INPUT.FORMAT,
-        reader=reader,
-        is_train=True,
-        proposals=proposals,
-    )
-    records, _ = training_records(
-        data.records, drop_difficult=cfg.DATASETS.VOC_DIFFICULT == "drop", filter_empty=False
-    )
+    mapper = Mapper.of(cfg, reader, True, proposals, at_test_size=True)
+    records = records_with_losses(cfg, data)
     mine = range(comm.get_rank(), len(records), comm.get_world_size())
     sums: dict[str, float] = defaultdict(float)
     with evaluating(model), torch.no_grad(), EventStorage():
-        # Only these decide between losses and detections; what they are made of stays in test mode.
-        parts = (getattr(model, name, None) for name in ("proposal_generator", "roi_heads"))
-        deciding: Any = [model, *(part for part in parts if part is not None)]
-        for part in deciding:
+        for part in _deciding(model):
             part.training = True
         with torch.random.fork_rng(devices=_cuda_devices(cfg)):
             for index, batch in zip(mine, _batches(cfg, records, mapper, mine), strict=True):
@@ -72,6 +66,26 @@ def validation_losses(
     means = {name: sum(part.get(name, 0.0) for part in every) / len(records) for name in names}
     found = {f"{data.name}/validation_{name}": mean for name, mean in means.items()}
     return {**found, f"{data.name}/{TOTAL}": sum(means.values())}
+
+
+def records_with_losses(cfg: Any, data: DetectionSet) -> Sequence[dict[str, Any]]:
+    """The records of a test set as they would train; images without objects stay.
+
+    Raises:
+        ConfigError: masks of another form than INPUT.MASK_FORMAT.
+    """
+    records, counts = training_records(
+        data.records, drop_difficult=cfg.DATASETS.VOC_DIFFICULT == "drop", filter_empty=False
+    )
+    refuse_run_lengths(cfg, data.name, counts)
+    return records
+
+
+def _deciding(model: nn.Module) -> list[nn.Module]:
+    """The modules that decide between losses and detections; all others stay in test mode."""
+    generator, heads = (getattr(model, name, None) for name in ("proposal_generator", "roi_heads"))
+    parts = (model, generator, heads, getattr(heads, "mask_head", None))
+    return [part for part in parts if isinstance(part, nn.Module)]
 
 
 def _batches(

@@ -1,19 +1,30 @@
 """Losses on a test set against plain passes in training mode, where sampling leaves no choice."""
 
+import json
+
 import numpy as np
 import pytest
 import torch
 
 pytest.importorskip("detectron2")
 
+from detectron2.data import DatasetMapper
 from detectron2.data import transforms as T
 from detectron2.structures import Boxes, Instances
 from detectron2.utils.events import EventStorage, get_event_storage
 
 from resdet.data import DataOptions, catalog
 from resdet.data.images.reader import ImageReader
-from resdet.detect.testing.validation_loss import validation_losses
+from resdet.detect.testing.validation_loss import records_with_losses, validation_losses
+from resdet.errors import ConfigError
 from tests.support import detectors, tiny
+from tests.support.masked_sets import masked_tree
+
+ALL_REGIONS = ("MODEL.RPN.BATCH_SIZE_PER_IMAGE", "100000", "MODEL.RPN.POSITIVE_FRACTION", "1.0",
+               "MODEL.ROI_HEADS.BATCH_SIZE_PER_IMAGE", "100000",
+               "MODEL.ROI_HEADS.POSITIVE_FRACTION", "1.0",
+               "MODEL.RPN.POST_NMS_TOPK_TRAIN", "30")  # fmt: skip
+MASKS = ("MODEL.MASK_ON", "True", "MODEL.ROI_MASK_HEAD.CONV_DIM", "8")
 
 
 @pytest.fixture(scope="module")
@@ -54,10 +65,7 @@ def losses_by_hand(cfg, model, data):
 
 def test_losses_are_means_of_passes_in_training_mode(data):
     """All anchors and proposals are taken, so that nothing is drawn; norms are frozen in both."""
-    cfg, model = built("MODEL.RPN.BATCH_SIZE_PER_IMAGE", "100000", "MODEL.RPN.POSITIVE_FRACTION",
-                       "1.0", "MODEL.ROI_HEADS.BATCH_SIZE_PER_IMAGE", "100000",
-                       "MODEL.ROI_HEADS.POSITIVE_FRACTION", "1.0",
-                       "MODEL.RPN.POST_NMS_TOPK_TRAIN", "30")  # fmt: skip
+    cfg, model = built(*ALL_REGIONS)
     model.train()
     modes = [m.training for m in model.modules()]
     with EventStorage():
@@ -69,6 +77,45 @@ def test_losses_are_means_of_passes_in_training_mode(data):
         assert found[f"{data.name}/validation_{name}"] == pytest.approx(value / 3, rel=1e-6)
     total = found.pop(f"{data.name}/validation_loss")
     assert total == pytest.approx(sum(expected.values()) / 3, rel=1e-6) and len(found) == 4
+
+
+@pytest.mark.parametrize("mask_format", ["polygon", "bitmask"])
+def test_losses_of_masks_are_those_of_images_that_detectron2_maps(tmp_path, mask_format):
+    """The mask head, too, gives losses; a crowd, and an image without objects, have none."""
+    root = masked_tree(tmp_path / "set", run_lengths=mask_format == "bitmask")
+    content = json.loads((root / "test.json").read_text("utf-8"))
+    kept = [a for a in content["annotations"] if a["image_id"] != 4]
+    (root / "test.json").write_text(json.dumps({**content, "annotations": kept}), "utf-8")
+    options = DataOptions(masks=True, needs_masks=True)
+    data = catalog.load_detection(f"coco:{root}/test.json:{root}/images", options=options)
+    cfg, model = built(*ALL_REGIONS, *MASKS, "INPUT.MASK_FORMAT", mask_format)
+    theirs = DatasetMapper(
+        is_train=True,
+        augmentations=[T.ResizeShortestEdge([80, 80], cfg.INPUT.MAX_SIZE_TEST)],
+        image_format="BGR",
+        use_instance_mask=True,
+        instance_mask_format=mask_format,
+    )
+    model.train()
+    sums = {}
+    with EventStorage(), torch.no_grad():
+        for record in data.records:
+            for name, value in model([theirs(dict(record))]).items():
+                sums[name] = sums.get(name, 0.0) + value.item()
+    found = validation_losses(cfg, model, data, ImageReader(DataOptions()))
+    assert sums["loss_mask"] > 0 and len(sums) == 5
+    for name, value in sums.items():
+        assert found[f"{data.name}/validation_{name}"] == pytest.approx(value / 3, rel=1e-6)
+
+
+def test_run_lengths_that_are_to_be_polygons_are_refused(tmp_path):
+    """By the key that takes them; a training asks for this before its first step."""
+    root = masked_tree(tmp_path / "set", run_lengths=True)
+    options = DataOptions(masks=True, needs_masks=True)
+    data = catalog.load_detection(f"coco:{root}/test.json:{root}/images", options=options)
+    cfg, _ = built(*MASKS)
+    with pytest.raises(ConfigError, match="3 of 3 objects are run lengths.*MASK_FORMAT bitmask"):
+        records_with_losses(cfg, data)
 
 
 def test_measuring_changes_nothing_and_repeats_itself(data):
