@@ -63,7 +63,8 @@ FREE_ON_RESUME = ("OUTPUT_DIR", "SOLVER.MAX_ITER", "SOLVER.CHECKPOINT_PERIOD", "
 # Keys that may differ when a finished run is scored again: they do not shape what it detects.
 FREE_ON_EVAL = ("OUTPUT_DIR", "DATASETS.TEST", "PRETRAIN.VAL", "PRETRAIN.TEST", "EVAL.SAMPLES",
                 "EVAL.ENGINE", "EVAL.ALLOW_LEAK", "TEST.EVAL_IMAGES", "TEST.EVAL_PERIOD",
-                "TEST.BEST_METRIC", "MODEL.DEVICE", "DATALOADER.NUM_WORKERS", "ENGINE.THREADS",
+                "TEST.BEST_METRIC", "TEST.EARLY_STOP", "TEST.VALIDATION_LOSS",
+                "TEST.EXPECTED_RESULTS", "MODEL.DEVICE", "DATALOADER.NUM_WORKERS", "ENGINE.THREADS",
                 "ENGINE.WORKERS", "ENGINE.FUSED_OPTIMIZER", "ENGINE.COMPILE", "ENGINE.KEEP_MEMORY",
                 "ENGINE.ACTIVATION_CHECKPOINTING", "ENGINE.WORKER_TIMEOUT",
                 "ENGINE.DISK_WAIT", "LOC.TEST", "LOC.SIZES", "LOC.SCORES",
@@ -134,7 +135,15 @@ def decide_resume(args: argparse.Namespace, name: str) -> None:
     """Makes args.resume True or False: "auto" goes on where there is something to go on from.
 
     The main process decides for all, before it makes the folder.
+
+    Raises:
+        ConfigError: beside --estimate, which goes on with nothing.
     """
+    if args.resume and getattr(args, "estimate", False):
+        raise ConfigError(
+            "--estimate takes steps from the start and keeps nothing, and --resume goes on with a "
+            "run, whose log and run.json have its own estimate. Leave one of the two out."
+        )
     args.waits_for_lock = args.resume == AUTO
     if args.resume == AUTO:
         path = folder_of(args, name)

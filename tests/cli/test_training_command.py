@@ -41,7 +41,14 @@ def test_a_key_that_shapes_detections_is_refused(run: Run) -> None:
 
 @pytest.mark.parametrize(
     ("key", "value"),
-    [("TEST.BEST_METRIC", "AP"), ("TEST.EVAL_PERIOD", "50"), ("ENGINE.DISK_WAIT", "60.0")],
+    [
+        ("TEST.BEST_METRIC", "AP"),
+        ("TEST.EVAL_PERIOD", "50"),
+        ("TEST.EARLY_STOP", "3"),
+        ("TEST.VALIDATION_LOSS", "True"),
+        ("TEST.EXPECTED_RESULTS", "[['bbox', 'AP', 30.0, 1.0]]"),
+        ("ENGINE.DISK_WAIT", "60.0"),
+    ],
 )
 def test_a_key_that_shapes_no_detection_may_differ(run: Run, key: str, value: str) -> None:
     """The page would say that the results are another detector's."""
