@@ -99,7 +99,8 @@ class Config:
         defaults = dict(flatten(get_cfg()))
         lines = []
         for key, value in flatten(self.cfg):
-            reason = self.stated.get(key) or self.derived.get(key)
+            # A schedule that follows the batch was stated before.
+            reason = self.derived.get(key) or self.stated.get(key)
             if reason and (key in self.derived or not _same(value, defaults.get(key))):
                 lines.append(f"{key:45} {_show(value):32} {reason}")
         return "\n".join(lines)

@@ -10,23 +10,24 @@ from collections.abc import Iterator
 from resdet.config.config import Config, get_cfg, get_key
 from resdet.errors import ConfigError, first_few
 
-# Key to the one without which nothing reads it.
-ONLY_WITH = {
-    "PRETRAIN.PLATEAU_PERIOD": "PRETRAIN.PLATEAU",
-    "PRETRAIN.PLATEAU_THRESHOLD": "PRETRAIN.PLATEAU",
-    "PRETRAIN.PLATEAU_PATIENCE": "PRETRAIN.PLATEAU",
-    "SOLVER.EMA_STEPS": "SOLVER.EMA_DECAY",
-    "DATASETS.DROP_MASKLESS": "MODEL.MASK_ON",
-    "TRANSFER.HEAD_NAMES": "TRANSFER.HEADS",
-    "TEST.EARLY_STOP": "TEST.BEST_METRIC",
-    "TEST.VALIDATION_LOSS": "TEST.EVAL_PERIOD",
-}
+# Keys, each with one without which nothing reads it.
+ONLY_WITH = (
+    ("PRETRAIN.PLATEAU_PERIOD", "PRETRAIN.PLATEAU"),
+    ("PRETRAIN.PLATEAU_THRESHOLD", "PRETRAIN.PLATEAU"),
+    ("PRETRAIN.PLATEAU_PATIENCE", "PRETRAIN.PLATEAU"),
+    ("SOLVER.EMA_STEPS", "SOLVER.EMA_DECAY"),
+    ("DATASETS.DROP_MASKLESS", "MODEL.MASK_ON"),
+    ("TRANSFER.HEAD_NAMES", "TRANSFER.HEADS"),
+    ("TEST.EARLY_STOP", "TEST.BEST_METRIC"),
+    ("TEST.VALIDATION_LOSS", "TEST.EVAL_PERIOD"),
+    ("TEST.VALIDATION_LOSS", "DATASETS.TEST"),
+)
 
 
 def faults_of_dependent(config: Config) -> Iterator[str]:
     """A line for each stated key that has an effect with another one alone, which is off."""
     cfg, off = config.cfg, get_cfg()
-    for key, needed in ONLY_WITH.items():
+    for key, needed in ONLY_WITH:
         is_off = get_key(cfg, needed) == get_key(off, needed)
         if is_off and key in config.stated and get_key(cfg, key) != get_key(off, key):
             yield (

@@ -50,8 +50,9 @@ def plan_of_detector(
     scored = None
     if test_images is not None:
         while_training = cfg.TEST.EVAL_IMAGES * len(cfg.DATASETS.TEST) or test_images
-        times = scorings(cfg, cfg.SOLVER.MAX_ITER - start)
-        scored = test_images + (times - 1) * min(while_training, test_images)
+        # Losses on them are a pass of its own.
+        passes = scorings(cfg, start) * (1 + cfg.TEST.VALIDATION_LOSS)
+        scored = test_images + passes * min(while_training, test_images)
     return Plan.of_solver(cfg, model, start=start, images=images, scored_images=scored)
 
 

@@ -7,7 +7,7 @@ import pytest
 pytest.importorskip("detectron2")
 
 from resdet.config import check_reference_batch, resolve
-from resdet.config.dependent_keys import ONLY_WITH
+from resdet.config.dependent_keys import ONLY_WITH, check_dependent
 from resdet.config.pretraining_keys import settle
 from resdet.errors import ConfigError
 
@@ -75,14 +75,10 @@ def test_one_image_a_process_is_not_mixed() -> None:
         settled(*opts, processes=4)
 
 
-@pytest.mark.parametrize("key", ONLY_WITH)
-def test_a_key_that_does_nothing_without_another_is_refused(key: str) -> None:
+@pytest.mark.parametrize(("key", "needed"), ONLY_WITH)
+def test_a_key_that_does_nothing_without_another_is_refused(key: str, needed: str) -> None:
     odd = {"TEST.VALIDATION_LOSS": "True", "TRANSFER.HEAD_NAMES": "('car=auto',)"}
     value = odd.get(key, "17")
-    with pytest.raises(
-        ConfigError, match=f"{key} is read with {ONLY_WITH[key]} alone, which is off"
-    ):
-        settled(key, value)
     on = {
         "PRETRAIN.PLATEAU": "train",
         "SOLVER.EMA_DECAY": "0.9",
@@ -90,8 +86,13 @@ def test_a_key_that_does_nothing_without_another_is_refused(key: str) -> None:
         "TEST.BEST_METRIC": "top1_error",
         "MODEL.MASK_ON": "True",
         "TRANSFER.HEADS": "by_name",
+        "DATASETS.TEST": "('voc_2007_test',)",
     }
-    settled(key, value, ONLY_WITH[key], on[ONLY_WITH[key]])
+    others = {n: on[n] for k, n in ONLY_WITH if k == key and n != needed}
+    stated = [word for pair in ({key: value} | others).items() for word in pair]
+    with pytest.raises(ConfigError, match=f"{key} is read with {needed} alone, which is off"):
+        check_dependent(resolve(None, stated))
+    check_dependent(resolve(None, [*stated, needed, on[needed]]))
 
 
 def test_the_linear_rule_scales_periods_and_the_averages_share_with_the_batch() -> None:

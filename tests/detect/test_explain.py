@@ -7,11 +7,13 @@ import re
 from pathlib import Path
 
 import pytest
+import torch
 
 pytest.importorskip("detectron2")
 
 from resdet.cli import train_det
 from resdet.config import flatten, get_cfg, resolve
+from resdet.detect.plan import plan_of_detector
 from resdet.errors import ConfigError
 from tests.support import children, tiny, trainings
 from tests.support.preset_files import CONFIGS
@@ -136,6 +138,36 @@ def test_own_sets_are_held_against_nothing(capsys: pytest.CaptureFixture[str]) -
     out = capsys.readouterr().out
     assert "The papers have no experiment on these sets." in out
     assert "epochs follow from the training set, which is not read here" in out
+
+
+@pytest.mark.parametrize(
+    ("opts", "start", "expected"),
+    [
+        ([], 0, 3 * 50 + 50),
+        ([], 20, 2 * 50 + 50),
+        (["TEST.VALIDATION_LOSS", "True"], 0, 3 * (50 + 50) + 50),
+        (["TEST.VALIDATION_LOSS", "True", "TEST.EVAL_IMAGES", "10"], 0, 3 * (10 + 10) + 50),
+        (["TEST.EVAL_PERIOD", "0"], 0, 50),
+    ],
+)
+def test_images_that_are_scored_are_counted(opts: list[str], start: int, expected: int) -> None:
+    """80 steps: detections and losses after 20, 40, 60; detections alone at the end."""
+    cfg = resolve(None, ["SOLVER.MAX_ITER", "80", "TEST.EVAL_PERIOD", "20", "DATASETS.TEST",
+                         "('a',)", *opts]).cfg  # fmt: skip
+    plan = plan_of_detector(cfg, torch.nn.Linear(2, 2), start=start, test_images=50)
+    assert plan.scored_images == expected
+
+
+def test_a_rate_that_follows_the_batch_has_its_rule_as_the_reason(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Not the line of the file, which has another value."""
+    config = trainings.detector(trainings.FROM_SCRATCH, {"SOLVER.REFERENCE_BATCH": 16})
+    (tmp_path / "c.yaml").write_text(config, encoding="utf-8")
+    explain(tmp_path / "c.yaml", "SOLVER.SCALE_LR", "linear")
+    lines = capsys.readouterr().out.splitlines()
+    (line,) = (line for line in lines if line.startswith("SOLVER.BASE_LR "))
+    assert " ".join(line.split()[1:]) == "0.00125 SOLVER.SCALE_LR linear, batch 2 of 16"
 
 
 def test_an_estimate_takes_steps_and_keeps_nothing(tmp_path: Path) -> None:

@@ -213,10 +213,10 @@ def _resident_bytes() -> int:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
 
 
-def scorings(cfg: Any, steps: int) -> int:
-    """How often the test sets are scored in these steps, the end included."""
+def scorings(cfg: Any, start: int) -> int:
+    """How often the test sets are scored while it trains from step `start`, but for the end."""
     period = cfg.TEST.EVAL_PERIOD
-    return 1 + (steps // period if period else 0)
+    return max(0, (cfg.SOLVER.MAX_ITER - 1) // period - start // period) if period else 0
 
 
 def _rate_rule(solver: Any) -> str:

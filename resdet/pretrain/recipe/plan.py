@@ -31,7 +31,7 @@ def plan_of_classifier(
     scored = None
     if test_images is not None:
         val, every = test_images
-        scored = every * scorings(cfg, steps)
+        scored = every * (scorings(cfg, start) + 1)
         if cfg.PRETRAIN.PLATEAU == "val":
             scored += val * (steps // cfg.PRETRAIN.PLATEAU_PERIOD)
     return Plan.of_solver(

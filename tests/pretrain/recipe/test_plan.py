@@ -48,13 +48,13 @@ def test_an_average_of_the_weights_is_in_a_checkpoint():
 
 
 def test_a_plateau_scores_the_validation_set_alone():
-    """100 steps: val after every 10, both sets after every 25 and at the end."""
+    """100 steps: val after every 10, both sets after 25, 50, 75 and at the end."""
     plan = plan_of(
         *("SOLVER.MAX_ITER", "100", "TEST.EVAL_PERIOD", "25"),
         *("PRETRAIN.PLATEAU", "val", "PRETRAIN.PLATEAU_PERIOD", "10"),
         test_images=(7, 1007),
     )
-    assert plan.scored_images == 10 * 7 + 5 * 1007
+    assert plan.scored_images == 10 * 7 + 4 * 1007
 
 
 @pytest.mark.parametrize(
@@ -117,6 +117,7 @@ def test_explain_needs_no_data_and_estimate_keeps_nothing(tmp_path):
     for words, said in (
         (("--eval-only", "--estimate"), "--eval-only trains nothing"),
         (("--explain", "--estimate"), "not allowed with argument"),
+        (("--resume", "auto", "--estimate"), "--estimate takes steps from the start"),
     ):
         done = children.run_cli(*command, *words, cwd=tmp_path)
         assert done.returncode == 2 and said in done.stderr
