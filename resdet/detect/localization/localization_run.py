@@ -37,6 +37,7 @@ from resdet.detect.localization.per_class_rpn import PerClassRPN, build_per_clas
 from resdet.detect.localization.proposal_store import ProposalStore, StoredRows
 from resdet.detect.localization.warped_region_net import (
     POSITIVE_OVERLAP,
+    POSITIVE_SHARE,
     WarpedRegionNet,
     build_warped_region_net,
 )
@@ -129,7 +130,10 @@ class Localization:
         stored = self._proposals(rpn)
         rcnn = build_warped_region_net(cfg, len(self.classes))
         self._fill(rcnn.net, ("linear.*",))
-        regions = RegionMapper(self.reader, cfg.INPUT.FORMAT, cfg.LOC.CROP, flip, POSITIVE_OVERLAP)
+        regions = RegionMapper(
+            self.reader, cfg.INPUT.FORMAT, cfg.LOC.CROP, flip,
+            overlap=POSITIVE_OVERLAP, share=POSITIVE_SHARE,
+        )  # fmt: skip
         records = ProposedRecords(self.train, stored)
         step = self._step(layout.RCNN)
         loc_checkpoints.trained(

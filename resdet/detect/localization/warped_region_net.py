@@ -29,6 +29,8 @@ from resdet.errors import ConfigError
 
 BOX_WEIGHTS = (10.0, 10.0, 5.0, 5.0)
 POSITIVE_OVERLAP = 0.5
+# Of 128 regions of a batch 32 are positive (Girshick et al. 2014, section 2.3).
+POSITIVE_SHARE = 0.25
 
 
 class WarpedRegionNet(nn.Module):

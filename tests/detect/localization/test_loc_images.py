@@ -95,7 +95,7 @@ def test_a_drawn_region_has_the_object_that_it_overlaps_most(record: dict[str, o
     proposals = np.array([BOX, (30, 20, 60, 80), (30, 20, 50, 80)], dtype=np.float32)
     positive = {tuple(map(float, BOX)): True, (30.0, 20.0, 60.0, 80.0): True,
                 (30.0, 20.0, 50.0, 80.0): False}  # fmt: skip
-    mapper = RegionMapper(ImageReader(), "RGB", 16, True, 0.5)
+    mapper = RegionMapper(ImageReader(), "RGB", 16, True, overlap=0.5, share=0.5)
     mirrored = 0
     for seed in range(20):
         np.random.seed(seed)  # noqa: NPY002 it is the global one that they draw from
@@ -108,3 +108,25 @@ def test_a_drawn_region_has_the_object_that_it_overlaps_most(record: dict[str, o
         assert item["positive"] == positive[tuple(box)]
         assert item["image"][0].min() > 200  # red all over
     assert 0 < mirrored < 20
+
+
+@pytest.mark.parametrize(("share", "expected"), [(0.0, 0), (0.25, 250), (1.0, 1000)])
+def test_a_share_of_the_samples_is_drawn_from_the_positive_proposals(
+    record: dict[str, object], share: float, expected: int
+) -> None:
+    """One of 50 proposals is the object; of 1,000 samples 250 at a share of 0.25, within four
+    standard deviations (13.7) of the binomial."""
+    outside = np.tile(np.array([[100, 10, 140, 90]], dtype=np.float32), (49, 1))
+    proposals = np.concatenate([outside, np.array([BOX], dtype=np.float32)])
+    mapper = RegionMapper(ImageReader(), "RGB", 4, False, overlap=0.5, share=share)
+    np.random.seed(0)  # noqa: NPY002 it is the global one that they draw from
+    drawn = sum(mapper({**record, "proposals": proposals})["positive"] for _ in range(1000))
+    assert abs(drawn - expected) <= (55 if 0 < share < 1 else 0)
+
+
+def test_without_a_proposal_of_one_side_the_other_is_drawn(record: dict[str, object]) -> None:
+    inside, outside = np.array([BOX], np.float32), np.array([[100, 10, 140, 90]], np.float32)
+    for proposals, share in ((outside, 1.0), (inside, 0.0)):
+        mapper = RegionMapper(ImageReader(), "RGB", 4, False, overlap=0.5, share=share)
+        item = mapper({**record, "proposals": proposals})
+        assert item["box"].tolist() == proposals[0].tolist()
