@@ -164,7 +164,6 @@ OPENED_ELSEWHERE = {
     "data/digits/worker.py": "a set that it makes",
     "detect/alternating/four_steps.py": "weights of a step, in the run folder that it holds",
     "detect/localization/loc_checkpoints.py": "the run folder, which this process holds",
-    "detect/localization/proposal_store.py": "the run folder, which this process holds",
     "detect/trainer.py": "a checkpoint of this run; weights that `container_of` has looked at",
     "doctor/machine.py": "/proc",
     "engine/checkpoint.py": "the run folder, which this process holds",

@@ -102,7 +102,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     add = for_loc.add_argument
     add("run", type=Path, metavar="RUN", help="run folder of train_loc")
-    add("--file", metavar="NAME", help="in its localization/; needed where there are more")
+    add("--file", metavar="NAME",
+        help="a result file in localization/SET; needed where there are more")  # fmt: skip
+    add("--set", metavar="DATASET", help="such as ilsvrc_loc_test; needed where there are more")
     add("--output", type=output_folder_path, metavar="DIR",
         help="default: RUN/submissions/ilsvrc-loc")  # fmt: skip
 
@@ -304,7 +306,7 @@ def _ilsvrc_boxes(args: argparse.Namespace) -> int:
         name = choose_set(run, args.set, lambda n: ilsvrc_boxes.can_be_packed(run, n), known)
         made = ilsvrc_boxes.package_det(run, name, output=args.output)
     else:
-        made = ilsvrc_boxes.package_loc(run, args.file, output=args.output)
+        made = ilsvrc_boxes.package_loc(run, args.file, data_set=args.set, output=args.output)
     lines = _head(made.path, made.sha256, made.detections, made.images)
     lines += ["", made.score or f"Not scored: {made.data_set} has no annotations here."]
     test_set = made.test_set or TestSet(made.data_set, made.images, "not known")

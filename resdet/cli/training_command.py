@@ -450,7 +450,7 @@ def _refuse_other_config(run: Run, config: Config) -> None:
     before = _stored_keys(run)
     after = dict(flatten(yaml.safe_load(config.to_yaml())))
     free: tuple[str, ...] = FREE_ON_RESUME
-    if after["SOLVER.SCHEME"] != "joint":
+    if after["SOLVER.SCHEME"] != "joint" or run.kind == "localization":
         # The steps that have ended are as long as they are.
         free = tuple(key for key in free if key != "SOLVER.MAX_ITER")
     odd = [

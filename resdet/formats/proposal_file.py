@@ -103,6 +103,11 @@ class ProposalFile:
         return image_id in self._index
 
     @property
+    def counts(self) -> np.ndarray:
+        """(images,) proposals of each, in the file's order."""
+        return np.diff(self._offsets)
+
+    @property
     def total(self) -> int:
         """Proposals of all images."""
         return int(self._offsets[-1])

@@ -340,6 +340,10 @@ class Run:
         """Where finished images are kept while a set is detected on."""
         return self.results(data_set) / layout.PARTS
 
+    def localization(self, data_set: str) -> Path:
+        """localization/<data set>, of `train_loc`; the folder need not exist yet."""
+        return self.path / layout.LOCALIZATION / _folder_name(data_set)
+
     def submissions(self, server: str) -> Path:
         """Where packages for a server go; the folder need not exist yet."""
         return self.path / layout.SUBMISSIONS / server

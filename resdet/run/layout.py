@@ -29,7 +29,8 @@
       alternating/           the steps of SOLVER.SCHEME alternating, each a run folder of its own
         1_rpn/ …             with proposals/<data set>/proposals.safetensors of the training images
       rpn/, rcnn/          of localisation: each net's own checkpoints and model_final.pth
-      proposals/, localization/   its proposals of the training images; result files and rows.json
+      proposals/, localization/<data set>/   its proposals of the training images; result files
+                             and rows.json
       profile.json, .svg     where the time of the last command with --profile went
       cls/                   scores of every image, and pages: `resdet evaluate cls`
       ladder/<row>/          rows of table 9, each a run folder: `resdet compare --ladder`
@@ -92,7 +93,7 @@ ALTERNATING = "alternating"
 # Of an RPN step of it: proposals of the training images, a folder for each set.
 TRAINING_PROPOSALS = "proposals"
 
-# Of `train_loc`: a folder for each net, the proposals between them, what a test leaves.
+# Of `train_loc`: a folder for each net, the proposals between them, what a test leaves, by its set.
 RPN, RCNN = "rpn", "rcnn"
 LOC_PROPOSALS = "proposals"
 LOCALIZATION = "localization"

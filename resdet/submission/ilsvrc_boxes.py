@@ -10,10 +10,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
-from resdet.errors import CheckFailed, RunError
+from resdet.errors import CheckFailed, RunError, first_few
 from resdet.evaluation.ilsvrc.ilsvrc_files import (
     check_det_results,
     check_loc_results,
@@ -40,7 +41,7 @@ from resdet.submission.servers import TestSet, ilsvrc_boxes_test_set
 DET_FILE, LOC_FILE = "ilsvrc-det.txt", "ilsvrc-loc.txt"
 # Shapes of what a run left, of which this takes a few values.
 _INDICES = {"expected": [(int, str)], "evaluated": [(int, str)], "result_indices": [int]}
-_ROWS = [{"file": str, "classes": str, "images": int, "error?": (int, float)}]
+_ROWS = [{"data_set": str, "file": str, "classes": str, "images": int, "error?": (int, float)}]
 
 
 @dataclass(frozen=True)
@@ -119,30 +120,22 @@ def package_det(run: Run, data_set: str, *, output: Path | None = None) -> BoxPa
 # -- LOC ---------------------------------------------------------------------------------------
 
 
-def package_loc(run: Run, file: str | None = None, *, output: Path | None = None) -> BoxPackage:
+def package_loc(
+    run: Run, file: str | None = None, *, data_set: str | None = None, output: Path | None = None
+) -> BoxPackage:
     """Makes the file of a localiser's guesses for predicted classes.
 
     Args:
-        file: its name in the run's localization/; needed where there are several.
+        file: its name in the set's folder of the run's localization/; needed where there are
+            several.
+        data_set: that it was tested on; needed where there are several with such a file.
 
     Raises:
         RunError: there is no such file, or several and none is named; lists them.
         CheckFailed: the file is not clean, or, read back, another; there is no file.
     """
-    folder = run.path / LOCALIZATION
-    rows = read_json(folder / LOC_ROWS, _ROWS) if (folder / LOC_ROWS).exists() else []
-    fitting = [row for row in rows if row["classes"] == "predicted"]
-    if file is not None:
-        fitting = [row for row in rows if row["file"] == file]
-    if len(fitting) != 1:
-        names = ", ".join(row["file"] for row in rows) or "nothing"
-        what = f"no {file}" if file else f"{len(fitting)} files of predicted classes"
-        raise RunError(
-            f"{folder} has {what}; it has {names}. Name one with --file, or test with LOC.SCORES: "
-            "train_loc --eval-only."
-        )
-    (row,) = fitting
-    given = read_loc_results(folder / row["file"])
+    source, row = _chosen_row(run, file, data_set)
+    given = read_loc_results(source)
     most = max([int(given.label.max())] if len(given.label) else [1])
     path = (output or run.submissions("ilsvrc-loc")) / LOC_FILE
     with archive.made_aside(path) as aside:
@@ -152,16 +145,16 @@ def package_loc(run: Run, file: str | None = None, *, output: Path | None = None
             np.array_equal(getattr(packed, name), getattr(given, name))
             for name in ("image", "label", "boxes")
         )
-        _refuse_difference(same, folder / row["file"])
+        _refuse_difference(same, source)
     error = row.get("error")
     kind = "top-5 localization" if row["classes"] == "predicted" else "box"
     score = "" if error is None else f"{kind} error of the run: {100 * error:.2f} %."
-    data_set = _test_set_of(run)
-    parts = {"test": data_set == "ilsvrc_loc_test", "val": data_set == "ilsvrc_loc_val"}
+    tested = row["data_set"]
+    parts = {"test": tested == "ilsvrc_loc_test", "val": tested == "ilsvrc_loc_val"}
     return BoxPackage(
         path,
         archive.sha256_of(path),
-        data_set,
+        tested,
         row["images"],
         len(given.label),
         _test_set("ilsvrc-loc", row["images"], parts),
@@ -170,9 +163,31 @@ def package_loc(run: Run, file: str | None = None, *, output: Path | None = None
     )
 
 
-def _test_set_of(run: Run) -> str:
-    """The set that a localiser was tested on last, as its run states it."""
-    return str(run.info.get("test_set", "unknown"))
+def _chosen_row(run: Run, file: str | None, data_set: str | None) -> tuple[Path, dict[str, Any]]:
+    """The only fitting file of a run, and its row. Raises RunError as `package_loc`."""
+    folder = run.path / LOCALIZATION
+    rows = [
+        (path.parent / row["file"], row)
+        for path in sorted(folder.glob(f"*/{LOC_ROWS}"))
+        for row in read_json(path, _ROWS)
+    ]
+    of_set = [(path, row) for path, row in rows if data_set in (None, row["data_set"])]
+    fitting = [
+        (path, row)
+        for path, row in of_set
+        if (row["classes"] == "predicted" if file is None else row["file"] == file)
+    ]
+    if len(fitting) == 1:
+        return fitting[0]
+    names = [f"{row['file']} of {row['data_set']}" for _, row in rows]
+    number = f"{len(fitting)} files" if fitting or file is None else "no file"
+    what = f"{number} {file}" if file else f"{number} of predicted classes"
+    raise RunError(
+        f"{folder} has {what}{f' of {data_set}' if data_set else ''}. Name one with --file and "
+        f"--set, or test with LOC.SCORES: train_loc --eval-only. It has:\n{first_few(names, 8)}"
+        if names
+        else f"{folder} has no result file. Test first: train_loc --eval-only with LOC.SCORES."
+    )
 
 
 def _test_set(server: str, images: int, is_part: dict[str, bool]) -> TestSet | None:

@@ -42,13 +42,16 @@ def det_run(path: Path, text: str = DET, **images: Any) -> Run:
 
 def loc_run(path: Path, *rows: dict[str, Any]) -> Run:
     run = made(path, "localization")
-    folder = run.path / "localization"
     listed = rows or ({"file": "p.txt", "classes": "predicted", "images": 3, "error": 0.5},)
-    write_json(folder / "rows.json", list(listed))
-    for row in listed:
-        (folder / row["file"]).write_text(LOC)
-    run.update(test_set="ilsvrc_loc_val")
+    add_set(run, "ilsvrc_loc_val", *listed)
     return run
+
+
+def add_set(run: Run, data_set: str, *rows: dict[str, Any]) -> None:
+    folder = run.localization(data_set)
+    write_json(folder / "rows.json", [{"data_set": data_set, **row} for row in rows])
+    for row in rows:
+        (folder / row["file"]).write_text(LOC)
 
 
 def numbers(path: Path) -> list[list[float]]:
@@ -96,15 +99,30 @@ def test_locs_file_is_that_of_predicted_classes(tmp_path: Path) -> None:
     assert package_loc(loc_run(tmp_path / "b", known), "k.txt").score == (
         "box error of the run: 10.00 %."
     )
-    with pytest.raises(RunError, match=r"0 files of predicted classes; it has k\.txt"):
+    with pytest.raises(RunError, match=r"(?s)0 files of predicted classes\..*k\.txt of ilsvrc_loc"):
         package_loc(loc_run(tmp_path / "c", known))
-    with pytest.raises(RunError, match=r"no x\.txt; it has p\.txt"):
+    with pytest.raises(RunError, match=r"(?s)no file x\.txt\..*p\.txt of ilsvrc_loc_val"):
         package_loc(loc_run(tmp_path / "d"), "x.txt")
+    with pytest.raises(RunError, match=r"has no result file\. Test first: train_loc"):
+        package_loc(made(tmp_path / "e", "localization"))
+
+
+def test_each_set_that_was_tested_keeps_its_files(tmp_path: Path) -> None:
+    """The same file name of two sets: one must be named; what is packed is of that set."""
+    run = loc_run(tmp_path / "a")
+    add_set(run, "ilsvrc_loc_test", {"file": "p.txt", "classes": "predicted", "images": 3})
+    with pytest.raises(RunError, match=r"(?s)has 2 files p\.txt\. Name one with --file and --set"):
+        package_loc(run, "p.txt")
+    package = package_loc(run, "p.txt", data_set="ilsvrc_loc_test")
+    assert (package.data_set, package.score) == ("ilsvrc_loc_test", "")
+    assert package_loc(run, data_set="ilsvrc_loc_val").score.startswith("top-5 localization error")
+    with pytest.raises(RunError, match=r"(?s)no file p\.txt of x\. Name one"):
+        package_loc(run, "p.txt", data_set="x")
 
 
 def test_a_file_with_a_line_too_few_is_refused(tmp_path: Path) -> None:
     run = loc_run(tmp_path / "a")
-    (run.path / "localization" / "p.txt").write_text("3 1 2 30 40\n")
+    (run.localization("ilsvrc_loc_val") / "p.txt").write_text("3 1 2 30 40\n")
     with pytest.raises(CheckFailed, match="1 lines for 3 images"):
         package_loc(run)
 

@@ -30,6 +30,7 @@ from resdet.detect.localization import loc_results
 from resdet.detect.localization.localization_run import Localization, check_sets
 from resdet.engine import processes
 from resdet.engine.profiling import profiled
+from resdet.engine.starts.start_checks import require_equal_shares
 from resdet.errors import ConfigError
 from resdet.printable import show
 from resdet.run import layout
@@ -63,16 +64,12 @@ def main(args: argparse.Namespace) -> int:
 
 
 def _main(args: argparse.Namespace) -> int:
-    if comm.get_world_size() > 1:
-        raise ConfigError(
-            f"train_loc runs in one process, and there are {comm.get_world_size()}. Start one: "
-            "leave out --num-gpus and torchrun."
-        )
     config, name = training_command.read_config(args.config, args.opts), Path(args.config).stem
     training_command.decide_resume(args, name)
     refuse_keys_of_other(config, "train_loc")
     cfg = config.cfg
     _check(cfg)
+    require_equal_shares({"SOLVER.IMS_PER_BATCH": cfg.SOLVER.IMS_PER_BATCH})
     tensors, card = _start(cfg, args)
     _fill(config, card)
     if args.explain:
@@ -95,13 +92,14 @@ def _main(args: argparse.Namespace) -> int:
             work = Localization(
                 cfg, made, train, test, ImageReader(options), tensors, cfg.MODEL.WEIGHTS
             )
-        if card is not None:
+        if card is not None and comm.is_main_process():
             made.write(layout.CARD, card.to_dict())
         rpn, rcnn = work.loaded() if args.eval_only else work.trained()
         rows = work.tested(rpn, rcnn)
-        made.update(state="finished", finished=utc_now(), test_set=test.name)
-    show("\n".join(report(test, rows)))
-    show(f"\nrun folder: {made.path}")
+        made.update(state="finished", finished=utc_now())
+    if comm.is_main_process():
+        show("\n".join(report(test, rows)))
+        show(f"\nrun folder: {made.path}")
     return 0
 
 

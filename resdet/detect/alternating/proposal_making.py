@@ -153,13 +153,17 @@ def make_proposals(
     seconds = 0.0
     if comm.is_main_process():
         with profile.section("writing proposals"):
-            seconds = _put_together(path, parts.folder, data)
+            seconds = put_together(path, parts.folder, data)
     comm.synchronize()
     return seconds
 
 
-def _put_together(path: Path, folder: Path, data: DetectionSet) -> float:
-    """One file out of all parts, in the order of the set; returns their seconds."""
+def put_together(path: Path, folder: Path, data: DetectionSet) -> float:
+    """One file out of all parts, in the order of the set, and no parts; returns their seconds.
+
+    Raises:
+        CheckFailed: an image is in two parts or in none.
+    """
     files = parts_in(folder)
     place = {}
     visited = 0

@@ -5,8 +5,8 @@ anchor_sampling     which anchors of an image train
 warped_region_net   R-CNN: a classifier over warped regions that scores and moves them, per class
 loc_images          crops that train, views that are tested, warped regions
 loc_checkpoints     a step trained to its end, resumable
-proposal_store      proposals of the training images, on disk
-loc_testing         boxes of the known and of the predicted classes on a test set
+loc_testing         boxes of classes on an image
+loc_passes          proposals of the training images, boxes of a test set, resumable
 loc_results         result files, errors, the rows of table 13
 localization_run    all steps one after the other, in a run folder
 

@@ -16,6 +16,7 @@ from typing import Any
 import torch
 from detectron2.engine import hooks
 from detectron2.solver import build_lr_scheduler, build_optimizer
+from detectron2.utils import comm
 from torch import nn
 
 from resdet.detect.loading import train_batches
@@ -23,6 +24,7 @@ from resdet.engine.checkpoint import Checkpoints, is_whole, resume
 from resdet.engine.data_workers import num_workers
 from resdet.engine.loop import Loop, Schedule, passes
 from resdet.engine.metric_writers import build_writers
+from resdet.engine.parallel import average_buffers, distributed
 from resdet.engine.speed.fused_optimizer import with_fused_step
 from resdet.engine.starts.start_checks import require_disk
 from resdet.errors import RunError, WeightsError
@@ -47,12 +49,13 @@ def trained(
         TrainingStopped, Interrupted: the state is saved. RunError: a checkpoint is of another run.
     """
     path = run.path / layout.DETECTOR
-    if path.exists() and is_whole(path):
+    if _for_all(lambda: path.exists() and is_whole(path)):
         load(model, path, classes)
         logger.info("%s is there: it is not trained again", path)
         return path
     require_disk(run.path, model, cfg.ENGINE.KEEP_CHECKPOINTS)
     optimizer = with_fused_step(build_optimizer(cfg, model), cfg.ENGINE.FUSED_OPTIMIZER)
+    shared = distributed(model)
 
     def batches(start: int) -> Iterator[list[dict[str, Any]]]:
         return train_batches(
@@ -62,14 +65,16 @@ def trained(
             seed=cfg.SEED,
             start=start,
             num_workers=num_workers(cfg, images=len(records)),
+            rank=comm.get_rank(),
+            world_size=comm.get_world_size(),
             group_by_shape=False,
         )
 
     loop = Loop(
-        model,
+        shared,
         optimizer,
         build_lr_scheduler(cfg, optimizer),
-        model,
+        shared,
         batches,
         seed=cfg.SEED,
         describe=lambda batch: ", ".join(str(item["image_id"]) for item in batch),
@@ -79,7 +84,8 @@ def trained(
         ],
     )
     model.train()
-    start = resume(loop, run) if any(run.checkpoints.glob(layout.CHECKPOINT_FILES)) else 0
+    goes_on = _for_all(lambda: any(run.checkpoints.glob(layout.CHECKPOINT_FILES)))
+    start = resume(loop, run) if goes_on else 0
     loop.register_hooks(
         [
             hooks.IterationTimer(),
@@ -95,16 +101,24 @@ def trained(
     )
     run.update(state="training")
     loop.train(start, cfg.SOLVER.MAX_ITER)
+    average_buffers(model)
     state = {
         "model": model.state_dict(),
         "iteration": cfg.SOLVER.MAX_ITER,
         "run": run.info["id"],
         "classes": list(classes),
     }
-    with atomic_path(path) as temporary:
-        torch.save(state, temporary)
+    if comm.is_main_process():
+        with atomic_path(path) as temporary:
+            torch.save(state, temporary)
     run.update(state="finished", train_seconds=loop.seconds)
+    comm.synchronize()
     return path
+
+
+def _for_all(question: Callable[[], bool]) -> bool:
+    """The main process's answer, in every process."""
+    return bool(comm.all_gather(question() if comm.is_main_process() else None)[0])
 
 
 def load(model: nn.Module, path: Path, classes: Sequence[str]) -> None:

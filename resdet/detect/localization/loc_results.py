@@ -1,8 +1,8 @@
 """What a test of localisation leaves: result files, their errors, the rows of table 13.
 
-    RUN/localization/<testing>_<net>_<classes>.txt   the challenge's file; <classes> is known or
-                                                     predicted
-    RUN/localization/rows.json                       a row for each, as table 13 has them
+    RUN/localization/<set>/<testing>_<net>_<classes>.txt   the challenge's file; <classes> is
+                                                           known or predicted
+    RUN/localization/<set>/rows.json                       a row for each, as table 13 has them
 
 A row of the known class has one guess an image, for the class that it is known to have, and its
 error is that of the box. A row of predicted classes has the five best of a classifier's scores,
@@ -24,16 +24,14 @@ import numpy as np
 
 from resdet.data.records import DetectionSet
 from resdet.detect.localization.loc_images import boxes_of
-from resdet.detect.localization.loc_testing import BOX, CLASS, IS_RCNN
 from resdet.errors import ConfigError, first_few
 from resdet.evaluation.classification.classifier_errors import best_classes
 from resdet.evaluation.classification.score_files import ClassScores, load_scores
 from resdet.evaluation.ilsvrc.guess_lines import GUESSES
 from resdet.evaluation.ilsvrc.ilsvrc_files import LocResults, write_loc_results
-from resdet.evaluation.ilsvrc.ilsvrc_metrics import LocResult, LocTruth, evaluate_loc
+from resdet.evaluation.ilsvrc.ilsvrc_metrics import LocTruth, evaluate_loc
 
 KNOWN, PREDICTED = "known", "predicted"
-RPN, RCNN = "rpn", "rpn+rcnn"
 
 
 @dataclass(frozen=True)
@@ -41,12 +39,15 @@ class LocRow:
     """A row of table 13.
 
     Attributes:
-        testing: "centre" or "dense". net: `RPN` or `RCNN`. classes: `KNOWN` or `PREDICTED`.
+        data_set: name of the test set.
+        testing: "centre" or "dense". net: `loc_testing.RPN` or `RCNN`.
+        classes: `KNOWN` or `PREDICTED`.
         classifier: what predicted them.
         error: of the box for the known class, of label and box for predicted ones; in [0, 1].
         classification: top-5 error of the predicted classes; None for the known class.
     """
 
+    data_set: str
     testing: str
     net: str
     classes: str
@@ -113,42 +114,41 @@ def truth_of(data: DetectionSet) -> tuple[LocTruth, list[int]]:
 
 
 def guesses_of(
-    rows: Sequence[np.ndarray], asked: Sequence[Sequence[int]], *, is_rcnn: bool
+    boxes: Sequence[Mapping[str, Any]], asked: Mapping[Any, Sequence[int]], net: str
 ) -> LocResults:
     """The guesses of a result file: of each image a box for each class asked for, in that order.
 
     Args:
-        rows: of each image, as `LocTester.boxes` gives them. asked: classes of each image.
+        boxes: as `loc_passes.localized` gives them. asked: the classes of each image, by its id,
+            in the order of the set.
     """
-    image, label, boxes = [], [], []
-    for number, (found, classes) in enumerate(zip(rows, asked, strict=True), 1):
-        mine = {int(row[CLASS]): row[BOX] for row in found if bool(row[IS_RCNN]) == is_rcnn}
-        for k in classes:
-            if k in mine:
-                image.append(number)
-                label.append(k + 1)
-                boxes.append(mine[k])
-    table = np.array(boxes, dtype=np.float64).reshape(-1, 4)
-    return LocResults(len(rows), np.array(image, dtype=np.int64), np.array(label, dtype=np.int64),
+    found = {(b["image_id"], b["category_id"]): b["bbox"] for b in boxes if b["net"] == net}
+    guesses = [
+        (number, label + 1, found[image_id, label])
+        for number, (image_id, labels) in enumerate(asked.items(), 1)
+        for label in labels
+        if (image_id, label) in found
+    ]
+    image, label, box = ([guess[i] for guess in guesses] for i in range(3))
+    table = np.array(box, dtype=np.float64).reshape(-1, 4)
+    return LocResults(len(asked), np.array(image, dtype=np.int64), np.array(label, dtype=np.int64),
                       table)  # fmt: skip
 
 
-def write_row(
-    folder: Path, row: LocRow, results: LocResults, data: DetectionSet
-) -> tuple[LocRow, LocResult | None]:
-    """Writes the file, and scores it where the set has annotations."""
+def write_row(folder: Path, row: LocRow, results: LocResults, data: DetectionSet) -> LocRow:
+    """Writes the file, and scores it where the set has annotations; gives the whole row."""
     folder.mkdir(parents=True, exist_ok=True)
     name = f"{row.testing}_{row.net.replace('+', '-')}_{row.classes}.txt"
     write_loc_results(folder / name, results, len(data), len(data.classes))
     row = replace(row, file=name, images=len(data))
     if not data.annotated:
-        return row, None
+        return row
     truth, out = truth_of(data)
     result = evaluate_loc(truth, results, blacklist=out, num_classes=len(data.classes))
     is_known = row.classes == KNOWN
     error = result.known_class if is_known else result.localization
     found = None if is_known else result.classification
-    return replace(row, error=error, classification=found, blacklisted=result.blacklisted), result
+    return replace(row, error=error, classification=found, blacklisted=result.blacklisted)
 
 
 def table(rows: Sequence[Mapping[str, Any]]) -> list[list[str]]:

@@ -17,17 +17,13 @@ import numpy as np
 import torch
 from PIL import Image
 
+from resdet import profile
 from resdet.data.images.reader import ImageReader
 from resdet.detect.localization.loc_images import View, centre_view, warped, whole_views
 from resdet.detect.localization.per_class_rpn import Candidates, PerClassRPN, best
 from resdet.detect.localization.warped_region_net import WarpedRegionNet
 
-# Columns of a row that a test leaves: class, whether R-CNN's, score, box.
-CLASS, IS_RCNN, SCORE = 0, 1, 2
-BOX = slice(3, 7)
-ROW_WIDTH = 7
-# Of proposals that a training image keeps.
-PROPOSAL_WIDTH = 5
+RPN, RCNN = "rpn", "rpn+rcnn"
 
 
 @dataclass(frozen=True)
@@ -53,18 +49,22 @@ class LocTester:
 
     def proposals(self, record: Mapping[str, Any], classes: Sequence[int]) -> list[Candidates]:
         """The best proposals of each class, in the image's pixels."""
-        image = self.reader.read(record["file_name"])
-        return self._proposals(image, classes)
+        return self._proposals(self._read(record), classes)
+
+    def _read(self, record: Mapping[str, Any]) -> np.ndarray:
+        with profile.span(profile.DECODE):
+            return self.reader.read(record["file_name"])
 
     def _proposals(self, image: np.ndarray, classes: Sequence[int]) -> list[Candidates]:
         views = self._views(image)
-        found = [
-            [
-                Candidates(view.to_image(c.boxes), c.scores)
-                for c in self.rpn.candidates(view.image, classes, self.number)
+        with profile.span("RPN"):
+            found = [
+                [
+                    Candidates(view.to_image(c.boxes), c.scores)
+                    for c in self.rpn.candidates(view.image, classes, self.number)
+                ]
+                for view in views
             ]
-            for view in views
-        ]
         if len(views) == 1:
             return found[0]
         return [
@@ -83,17 +83,22 @@ class LocTester:
             return [centre_view(image, self.side, self.crop, self.image_format)]
         return whole_views(image, self.sizes, self.image_format)
 
-    def boxes(self, record: Mapping[str, Any], classes: Sequence[int]) -> np.ndarray:
-        """(m, 7) rows: the best box of each class by each net; a class may have no proposal."""
-        image = self.reader.read(record["file_name"])
+    def boxes(self, record: Mapping[str, Any], classes: Sequence[int]) -> list[dict[str, Any]]:
+        """The best box of each class by each net; a class may have no proposal.
+
+        Each is "category_id", from 0, "net", "score" and "bbox", (x0, y0, x1, y1) in the image's
+        pixels.
+        """
+        image = self._read(record)
         rows = []
         for label, found in zip(classes, self._proposals(image, classes), strict=True):
             if not len(found.scores):
                 continue
-            rows.append(_row(label, False, found))
+            rows.append(_best_of(label, RPN, found))
             if self.rcnn is not None:
-                rows.append(_row(label, True, self._moved(image, label, found)))
-        return np.array(rows, dtype=np.float32).reshape(-1, ROW_WIDTH)
+                with profile.span("R-CNN"):
+                    rows.append(_best_of(label, RCNN, self._moved(image, label, found)))
+        return rows
 
     def _moved(self, image: np.ndarray, label: int, found: Candidates) -> Candidates:
         assert self.rcnn is not None
@@ -105,11 +110,6 @@ class LocTester:
         return self.rcnn.rescored(regions, boxes, label, size, self.batch)
 
 
-def _row(label: int, is_rcnn: bool, found: Candidates) -> list[float]:
-    return [label, is_rcnn, float(found.scores[0]), *found.boxes[0].tolist()]
-
-
-def proposal_rows(found: Candidates) -> np.ndarray:
-    """(m, 5): boxes and scores, as a store keeps them for the second net's training."""
-    table = torch.cat([found.boxes, found.scores[:, None]], dim=1)
-    return table.cpu().numpy().astype(np.float32)
+def _best_of(label: int, net: str, found: Candidates) -> dict[str, Any]:
+    score, box = float(found.scores[0]), found.boxes[0].tolist()
+    return {"category_id": label, "net": net, "score": score, "bbox": box}

@@ -4,7 +4,7 @@ a run that goes on does not repeat a step that is done.
     rpn/            the per-class RPN
     proposals/      its best boxes of each training image, for the image's class (LOC.RCNN on)
     rcnn/           the net over warped regions (LOC.RCNN on)
-    localization/   result files and rows; tests in parts below it while they run
+    localization/   result files and rows of each test set; tests in parts below while they run
 
 Not for: arguments and printing (`resdet.cli.localization`).
 """
@@ -14,27 +14,23 @@ from __future__ import annotations
 import hashlib
 import logging
 import shutil
-import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
-import numpy as np
+from detectron2.utils import comm
 
 from resdet import nets, weights
 from resdet.data.images.reader import ImageReader
 from resdet.data.records import DetectionSet
+from resdet.detect.alternating.proposal_making import ProposalParts
 from resdet.detect.localization import loc_checkpoints, loc_results
 from resdet.detect.localization.loc_images import CropMapper, RegionMapper
-from resdet.detect.localization.loc_results import KNOWN, PREDICTED, RCNN, RPN, LocRow
-from resdet.detect.localization.loc_testing import (
-    PROPOSAL_WIDTH,
-    ROW_WIDTH,
-    LocTester,
-    proposal_rows,
-)
+from resdet.detect.localization.loc_passes import ProposedRecords, localized, make_loc_proposals
+from resdet.detect.localization.loc_results import KNOWN, PREDICTED, LocRow
+from resdet.detect.localization.loc_testing import RCNN, RPN, LocTester
 from resdet.detect.localization.per_class_rpn import PerClassRPN, build_per_class_rpn
-from resdet.detect.localization.proposal_store import ProposalStore, StoredRows
 from resdet.detect.localization.warped_region_net import (
     POSITIVE_OVERLAP,
     POSITIVE_SHARE,
@@ -42,31 +38,18 @@ from resdet.detect.localization.warped_region_net import (
     build_warped_region_net,
 )
 from resdet.detect.starting_weights import Tensors
-from resdet.detect.testing.partial_results import weights_digest
-from resdet.engine.evaluation import evaluating
+from resdet.detect.testing.partial_results import Parts, Policy, weights_digest
+from resdet.detect.trainer import described_with_files
+from resdet.engine.data_hashes import hold_against
 from resdet.errors import ConfigError, DataError
+from resdet.formats.proposal_file import ProposalFile
 from resdet.run import layout
 from resdet.run.folder import Run, read_json, write_json
 from resdet.weights.tensor_checks import refuse_untrained_norms
 
 logger = logging.getLogger("resdet.detect.localization")
-LOG_SECONDS = 10.0
-
-
-class ProposedRecords(Sequence[dict[str, Any]]):
-    """Records of a training set with the proposals of each; images without one are left out."""
-
-    def __init__(self, data: DetectionSet, stored: StoredRows):
-        self._data = data
-        self._stored = stored
-        self._places = [n for n in range(len(data)) if len(stored[n])]
-
-    def __len__(self) -> int:
-        return len(self._places)
-
-    def __getitem__(self, index: int) -> dict[str, Any]:  # type: ignore[override]
-        place = self._places[index]
-        return {**self._data.records[place], "proposals": self._stored[place][:, :4]}
+# Finished images of something else, such as another RPN, are removed.
+GOES_ON = Policy(resuming=True, refuses_others=False)
 
 
 def check_sets(train: DetectionSet | None, test: DetectionSet) -> None:
@@ -113,28 +96,37 @@ class Localization:
     # -- the whole ---------------------------------------------------------------------------
 
     def trained(self) -> tuple[PerClassRPN, WarpedRegionNet | None]:
-        """Both nets, each trained to its end."""
+        """Both nets, each trained to its end.
+
+        Raises:
+            TrainingStopped, Interrupted: the state is saved. RunError: the training set changed, a
+                finished net had another number of steps, or a checkpoint is of another run.
+        """
         assert self.train is not None
         cfg = self.cfg
+        sets = described_with_files([self.train])
+        hold_against(self.run, sets, changed_allowed=cfg.ENGINE.ALLOW_CHANGED_DATA)
         rpn = build_per_class_rpn(cfg, len(self.classes))
         self._fill(rpn.backbone, tuple(rpn.backbone.left_behind))
         flip = cfg.INPUT.RANDOM_FLIP == "horizontal"
         crops = CropMapper(self.reader, cfg.INPUT.FORMAT, cfg.LOC.CROP, cfg.LOC.JITTER, flip)
         self.run.update(
-            state="training", net={"name": cfg.MODEL.NET.NAME, "parameters": nets.parameters(rpn)}
+            state="training",
+            net={"name": cfg.MODEL.NET.NAME, "parameters": nets.parameters(rpn)},
+            train_sets=sets,
         )
         step = self._step(layout.RPN)
         loc_checkpoints.trained(rpn, self.train.records, crops, cfg, step, classes=self.classes)
         if cfg.LOC.RCNN == "off":
             return rpn, None
-        stored = self._proposals(rpn)
+        proposals = self._proposals(rpn)
         rcnn = build_warped_region_net(cfg, len(self.classes))
         self._fill(rcnn.net, ("linear.*",))
         regions = RegionMapper(
             self.reader, cfg.INPUT.FORMAT, cfg.LOC.CROP, flip,
             overlap=POSITIVE_OVERLAP, share=POSITIVE_SHARE,
         )  # fmt: skip
-        records = ProposedRecords(self.train, stored)
+        records = ProposedRecords(self.train, proposals)
         step = self._step(layout.RCNN)
         loc_checkpoints.trained(
             rcnn, records, regions, self._rcnn_config(), step, classes=self.classes
@@ -161,15 +153,18 @@ class Localization:
     def _step(self, name: str) -> Run:
         """The run folder of a step within the run's; made where it is not there."""
         path = self.run.path / name
-        if (path / layout.RUN).exists():
-            return Run.open(path)
-        return Run.create(
-            path,
-            kind="localization",
-            config_text=self.run.config_text,
-            command=list(self.run.info.get("command", [])),
-            seed=self.cfg.SEED,
-        )
+        if comm.is_main_process() and not (path / layout.RUN).exists():
+            Run.create(
+                path,
+                kind="localization",
+                config_text=self.run.config_text,
+                command=list(self.run.info.get("command", [])),
+                seed=self.cfg.SEED,
+            )
+        comm.synchronize()
+        run = Run.open(path)
+        run.writes = comm.is_main_process()
+        return run
 
     def _fill(self, net: Any, optional: tuple[str, ...]) -> None:
         """The classifier's tensors into a net, every one counted."""
@@ -195,110 +190,125 @@ class Localization:
             cfg.LOC.SIZES, cfg.LOC.PROPOSALS, rcnn, cfg.LOC.RCNN_BATCH,
         )  # fmt: skip
 
-    def _proposals(self, rpn: PerClassRPN) -> StoredRows:
-        """The best proposals of each training image for its class, on the densely tested image
-        where LOC.TEST has that, else on its centre."""
-        data, cfg = self.train, self.cfg
+    def _proposals(self, rpn: PerClassRPN) -> ProposalFile:
+        """The best proposals of each training image for its class, tested as the last of LOC.TEST;
+        made where they are not there."""
+        data = self.train
         assert data is not None
-        kind = cfg.LOC.TEST[-1]
-        about = self._about(data, kind, rpn)
-        store = ProposalStore(
-            self.run.path / layout.LOC_PROPOSALS, len(data), PROPOSAL_WIDTH, about
-        )
-        tester = self._tester(rpn, None, kind)
-        with evaluating(rpn):
-            for record in _counted(data, store):
-                (found,) = tester.proposals(record, [record["label"]])
-                store.add(proposal_rows(found))
-        return store.rows()
+        kind, folder = self.cfg.LOC.TEST[-1], self.run.path / layout.LOC_PROPOSALS
+        digest, path = weights_digest(rpn), folder / layout.PROPOSALS
+        there = comm.is_main_process() and _is_made(path, data, digest)
+        if comm.all_gather(there)[0]:
+            logger.info("%s is there: it is not made again", path)
+        else:
+            about = self._about(data, kind, [digest])
+            parts = ProposalParts.open(folder / layout.PARTS, data, digest, about, GOES_ON)
+            make_loc_proposals(self._tester(rpn, None, kind), data, path, parts)
+        return ProposalFile(path)
 
-    def _about(self, data: DetectionSet, kind: str, *models: Any) -> dict[str, Any]:
-        """What the boxes in a store are of."""
+    def _about(self, data: DetectionSet, kind: str, digests: Sequence[str]) -> dict[str, Any]:
+        """What boxes are of."""
         loc = self.cfg.LOC
         sizes = list(loc.SIZES) if kind == "dense" else [loc.TEST_SIDE, loc.CROP]
         return {
             "set": data.hash, "images": len(data), "testing": kind, "sizes": sizes,
             "proposals": loc.PROPOSALS, "nms": self.cfg.MODEL.RPN.NMS_THRESH,
-            "models": [weights_digest(m) for m in models if m is not None],
+            "models": list(digests),
         }  # fmt: skip
 
     # -- test --------------------------------------------------------------------------------
 
     def tested(self, rpn: PerClassRPN, rcnn: WarpedRegionNet | None) -> list[dict[str, Any]]:
-        """Writes the result files of LOC.TEST; gives all rows that the folder then has."""
+        """Writes the result files of LOC.TEST; gives all rows that the set's folder then has, on
+        the main process."""
         data, cfg = self.test, self.cfg
-        predicted, classifier = None, ""
-        if cfg.LOC.SCORES:
-            predicted, classifier = loc_results.predicted_classes(cfg.LOC.SCORES, data)
+        asked = self._classes_asked()
+        digests = [weights_digest(net) for net in (rpn, rcnn) if net is not None]
+        path = self.run.localization(data.name) / layout.LOC_ROWS
+        known = read_json(path) if comm.is_main_process() and path.exists() else []
+        rows = {(r["testing"], r["net"], r["classes"]): r for r in known}
+        for kind in cfg.LOC.TEST:
+            about = {**self._about(data, kind, digests), "classes": asked.digest}
+            parts = Parts.open(self._parts(kind), data, about, GOES_ON)
+            boxes = localized(self._tester(rpn, rcnn, kind), data, asked.of_image, parts)
+            if comm.is_main_process():
+                for row in self._written(kind, boxes, asked, rcnn is not None):
+                    rows[row.testing, row.net, row.classes] = row.to_json()
+                write_json(path, list(rows.values()))
+        comm.synchronize()
+        if comm.is_main_process():
+            # Only now: a stop in the last test must not cost the first.
+            for kind in cfg.LOC.TEST:
+                shutil.rmtree(self._parts(kind), ignore_errors=True)
+        return list(rows.values())
+
+    def _parts(self, kind: str) -> Path:
+        """Where the boxes of finished images are while the set is tested."""
+        return self.run.localization(self.test.name) / f"{layout.PARTS}_{kind}"
+
+    def _classes_asked(self) -> Asked:
+        """Raises ConfigError where no image has a class: neither annotations nor LOC.SCORES."""
+        data, scores = self.test, self.cfg.LOC.SCORES
+        known = {r["image_id"]: [r["label"]] for r in data.records} if data.annotated else {}
+        predicted, classifier = {}, ""
+        if scores:
+            best, classifier = loc_results.predicted_classes(scores, data)
+            ids = (record["image_id"] for record in data.records)
+            predicted = dict(zip(ids, best.tolist(), strict=True))
         elif not data.annotated:
             raise ConfigError(
                 f"{data.name} has no annotations, so its classes are not known. Give the scores of "
                 "a classifier on it: LOC.SCORES FILE.npz (evaluate cls)."
             )
-        folder = self.run.path / layout.LOCALIZATION
-        known = read_json(folder / layout.LOC_ROWS) if (folder / layout.LOC_ROWS).exists() else []
-        rows = {(r["testing"], r["net"], r["classes"]): r for r in known}
-        for kind in cfg.LOC.TEST:
-            for row in self._tested_as(kind, rpn, rcnn, predicted, classifier):
-                rows[row.testing, row.net, row.classes] = row.to_json()
-                write_json(folder / layout.LOC_ROWS, list(rows.values()))
-        return list(rows.values())
+        return Asked(known, predicted, classifier)
 
-    def _tested_as(
-        self,
-        kind: str,
-        rpn: PerClassRPN,
-        rcnn: WarpedRegionNet | None,
-        predicted: np.ndarray | None,
-        classifier: str,
-    ) -> list[LocRow]:
-        data, folder = self.test, self.run.path / layout.LOCALIZATION
-        labels = [[r["label"]] if data.annotated else [] for r in data.records]
-        guessed = [[] if predicted is None else predicted[n].tolist() for n in range(len(data))]
-        asked = [list(dict.fromkeys([*a, *b])) for a, b in zip(labels, guessed, strict=True)]
-        about = {**self._about(data, kind, rpn, rcnn), "classes": _digest(asked)}
-        store = ProposalStore(folder / f"{layout.PARTS}_{kind}", len(data), ROW_WIDTH, about)
-        tester = self._tester(rpn, rcnn, kind)
-        with evaluating(rpn), evaluating(rcnn or rpn):
-            for record, classes in zip(_counted(data, store), asked[store.done :], strict=True):
-                store.add(tester.boxes(record, classes))
-        stored = store.rows()
-        rows = [stored[n] for n in range(len(data))]
-        found = []
-        asked_by = {KNOWN: labels, PREDICTED: guessed}
-        for net in (RPN, *([RCNN] if rcnn is not None else [])):
-            for title, wanted in asked_by.items():
-                if not any(wanted):
-                    continue
-                results = loc_results.guesses_of(rows, wanted, is_rcnn=net == RCNN)
-                row = LocRow(kind, net, title, classifier if title == PREDICTED else "")
-                found.append(loc_results.write_row(folder, row, results, data)[0])
-        shutil.rmtree(store.folder)
-        return found
+    def _written(
+        self, kind: str, boxes: Sequence[Mapping[str, Any]], asked: Asked, has_rcnn: bool
+    ) -> Iterator[LocRow]:
+        """The rows of one way of testing, each with its file."""
+        folder = self.run.localization(self.test.name)
+        for net in (RPN, *([RCNN] if has_rcnn else [])):
+            for classes, by in ((KNOWN, ""), (PREDICTED, asked.classifier)):
+                of_image = asked.known if classes == KNOWN else asked.predicted
+                if of_image:
+                    row = LocRow(self.test.name, kind, net, classes, by)
+                    results = loc_results.guesses_of(boxes, of_image, net)
+                    yield loc_results.write_row(folder, row, results, self.test)
 
 
-def _digest(asked: Sequence[Sequence[int]]) -> str:
-    return hashlib.sha256(repr(asked).encode()).hexdigest()
+@dataclass(frozen=True)
+class Asked:
+    """Classes whose boxes are asked for, by the id of the image, in the order of the set.
+
+    known: the image's own; empty for a set without annotations. predicted: the best ones of
+    `classifier`, empty without LOC.SCORES.
+    """
+
+    known: Mapping[Any, list[int]]
+    predicted: Mapping[Any, list[int]]
+    classifier: str
+
+    @property
+    def of_image(self) -> dict[Any, list[int]]:
+        """All of them, each once."""
+        ids = self.known or self.predicted
+        return {
+            i: list(dict.fromkeys([*self.known.get(i, ()), *self.predicted.get(i, ())]))
+            for i in ids
+        }
+
+    @property
+    def digest(self) -> str:
+        return hashlib.sha256(repr(list(self.of_image.values())).encode()).hexdigest()
 
 
-def _counted(data: DetectionSet, store: ProposalStore) -> Iterator[dict[str, Any]]:
-    """The records that a store has not, with a line every ten seconds; what is pending is written
-    when this ends early."""
-    start, first = time.monotonic(), store.done
-    last = start
+def _is_made(path: Path, data: DetectionSet, digest: str) -> bool:
+    """Whether a whole file of this RPN's proposals of this set is there."""
+    if not path.exists():
+        return False
     try:
-        for place in range(first, len(data)):
-            yield data.records[place]
-            now = time.monotonic()
-            if now - last > LOG_SECONDS or place + 1 == len(data):
-                last, done = now, place + 1 - first
-                logger.info(
-                    "%s: %d of %d images, %.3f s an image, eta %.0f s",
-                    data.name,
-                    place + 1,
-                    len(data),
-                    (now - start) / done,
-                    (now - start) / done * (len(data) - place - 1),
-                )
-    finally:
-        store.write()
+        file = ProposalFile(path)
+        return (file.data_set_hash, file.weights) == (data.hash, digest)
+    except DataError as error:
+        logger.warning("%s They are made again.", error)
+        return False

@@ -77,10 +77,19 @@ def command(output: str, *more: str) -> tuple[str, ...]:
     return ("train_loc", "--config", "c.yaml", "--output", output, *more, *WEIGHTS)
 
 
+def results_in(run: Path) -> Path:
+    """The folder of the only set that was tested."""
+    (folder,) = (run / "localization").iterdir()
+    return folder
+
+
 def contents(run: Path) -> dict[str, bytes]:
     """Result files and rows; the weights apart, which a zip dates."""
-    folder = run / "localization"
-    return {p.name: p.read_bytes() for p in folder.iterdir()}
+    return {p.name: p.read_bytes() for p in results_in(run).iterdir()}
+
+
+def proposals(run: Path) -> bytes:
+    return (run / "proposals" / "proposals.safetensors").read_bytes()
 
 
 def states(run: Path) -> list[dict[str, torch.Tensor]]:
@@ -94,11 +103,12 @@ def assert_equal_runs(one: Path, two: Path) -> None:
     for mine, theirs in zip(states(one), states(two), strict=True):
         assert mine.keys() == theirs.keys()
         assert all(torch.equal(mine[name], theirs[name]) for name in mine)
+    assert proposals(one) == proposals(two)
     assert contents(one) == contents(two)
 
 
 def test_all_rows_are_there_and_printed(place: Path) -> None:
-    rows = json.loads((place / "one" / "localization" / "rows.json").read_text())
+    rows = json.loads((results_in(place / "one") / "rows.json").read_text())
     assert [(r["testing"], r["net"], r["classes"]) for r in rows] == ROWS
     assert all(0 <= r["error"] <= 1 for r in rows)
     printed = (place / "printed.txt").read_text()
@@ -113,7 +123,7 @@ def test_evaluate_gives_the_rows_errors_of_the_files(
     place: Path, ilsvrc_root: Path, capsys: Any
 ) -> None:
     """From the tree's XML, lists and kit, not from the run's records."""
-    folder = place / "one" / "localization"
+    folder = results_in(place / "one")
     for row in json.loads((folder / "rows.json").read_text()):
         words = ["evaluate", "ilsvrc", "loc", str(folder / row["file"]), "--json", "--root"]
         assert main([*words, str(ilsvrc_root)]) == 0
@@ -133,7 +143,7 @@ def test_predicted_classes_are_the_five_best_of_the_scores(place: Path, ilsvrc_r
     tree = IlsvrcTree(ilsvrc_root, LOC)
     ids = [line.split()[0] for line in tree.map_file.read_text().splitlines()]
     logs = np.load(place / "scores.npz")["log_probabilities"][::-1]  # images were reversed
-    lines = (place / "one/localization/centre_rpn_predicted.txt").read_text().splitlines()
+    lines = (results_in(place / "one") / "centre_rpn_predicted.txt").read_text().splitlines()
     assert len(lines) == len(logs) == 20
     for line, row in zip(lines, logs, strict=True):
         best = [ids.index(wnid(k)) + 1 for k in np.argsort(-row)[:5]]
@@ -154,31 +164,127 @@ def test_both_nets_start_from_the_classifier(place: Path) -> None:
     assert rpn["reg.weight"].shape == (6 * 10 * 4, 8, 1, 1)
 
 
+# Runs a command and dies by SIGKILL as the given image of a pass over a set is done.
+KILLED_AT_IMAGE = """
+import os, signal, sys
+from resdet.cli.main import main
+from resdet.detect.alternating import proposal_making
+from resdet.detect.testing import partial_results
+proposal_making.PART_IMAGES = partial_results.PART_IMAGES = 2
+parts = {"proposals": proposal_making.ProposalParts, "test": partial_results.Parts}[sys.argv[1]]
+add, seen = parts.add, []
+def killed(self, image_id, *results):
+    seen.append(image_id)
+    if len(seen) == int(sys.argv[2]):
+        os.kill(os.getpid(), signal.SIGKILL)
+    add(self, image_id, *results)
+parts.add = killed
+sys.exit(main(sys.argv[3:]))
+"""
+
+
+def killed_at_image(place: Path, where: str, image: int, *words: str) -> None:
+    done = children.python("-c", KILLED_AT_IMAGE, where, image, *words, cwd=place,
+                           OMP_NUM_THREADS="1")  # fmt: skip
+    assert done.returncode == -9, done.stderr
+
+
 def test_killed_and_resumed_equals_one_go_to_the_bit(place: Path) -> None:
-    """Killed in the RPN's training, then at the same step in R-CNN's; each time it goes on from the
-    newest checkpoint, and what is done is not done again."""
+    """Killed in the RPN's training, within its proposals, at a step of R-CNN's training, and within
+    the second test; each time it goes on from the newest checkpoint or part, and what is done is
+    not done again."""
+    run = place / "killed"
     killed = children.run_cli(*command("killed"), cwd=place, kill_at=4)
     assert killed.returncode == -9, killed.stderr
-    assert not (place / "killed" / "rcnn").exists()
-    # The RPN goes on from step 4, so that the next kill is R-CNN's.
+    assert not (run / "proposals").exists()
+    killed_at_image(place, "proposals", 6, *command("killed", "--resume"))
+    assert len(list((run / "proposals" / "parts").glob("part_*.safetensors"))) == 2
+    assert not (run / "rcnn").exists()
     killed = children.run_cli(*command("killed", "--resume"), cwd=place, kill_at=3)
     assert killed.returncode == -9, killed.stderr
-    assert (place / "killed" / "rcnn" / "checkpoints" / "step_0000002.pth").exists()
+    assert (run / "rcnn" / "checkpoints" / "step_0000002.pth").exists()
+    assert not (run / "proposals" / "parts").exists()
+    # 20 images of the first test, then 4 whole parts of the second.
+    killed_at_image(place, "test", 20 + 9, *command("killed", "--resume"))
+    parts = results_in(run) / "parts_dense"
+    assert len(list(parts.glob("part_*.json"))) == 4
     again = children.run_cli(*command("killed", "--resume", "auto"), cwd=place)
     assert again.returncode == 0, again.stderr
-    assert_equal_runs(place / "one", place / "killed")
+    assert "20 of 20 images are there already" in again.stderr
+    assert "8 of 20 images are there already" in again.stderr
+    assert_equal_runs(place / "one", run)
 
 
 def test_a_finished_step_is_not_trained_again(place: Path) -> None:
     """R-CNN's model taken away: the RPN and the proposals stay, R-CNN comes back the same."""
     shutil.copytree(place / "one", place / "again")
     (place / "again" / "rcnn" / "model_final.pth").unlink()
-    before = (place / "again" / "proposals" / "rows.npy").stat().st_mtime_ns
     done = children.run_cli(*command("again", "--resume"), cwd=place)
     assert done.returncode == 0, done.stderr
     assert "rpn/model_final.pth is there: it is not trained again" in done.stderr
-    assert (place / "again" / "proposals" / "rows.npy").stat().st_mtime_ns == before
+    assert "proposals.safetensors is there: it is not made again" in done.stderr
     assert_equal_runs(place / "one", place / "again")
+
+
+def test_two_processes_give_what_one_gives(place: Path) -> None:
+    """R-CNN on the RPN and the proposals of one process: the sum of the same regions' gradients in
+    another order. Proposals and results of one net are equal to the bit."""
+    run = place / "two"
+    shutil.copytree(place / "one", run)
+    shutil.rmtree(run / "rcnn")
+    shutil.rmtree(run / "proposals")
+    shutil.rmtree(run / "localization")
+    done = children.run_cli(*command("two", "--resume"), cwd=place, processes=2)
+    assert done.returncode == 0, done.stderr
+    assert proposals(run) == proposals(place / "one")
+    for mine, theirs in zip(states(run), states(place / "one"), strict=True):
+        for name, tensor in mine.items():
+            torch.testing.assert_close(tensor, theirs[name], rtol=1e-3, atol=1e-5)
+    shutil.copytree(run, place / "two_tested")
+    shutil.rmtree(place / "two_tested" / "localization")
+    done = children.run_cli(*command("two_tested", "--eval-only"), cwd=place)
+    assert done.returncode == 0, done.stderr
+    assert contents(place / "two_tested") == contents(run)
+
+
+def test_an_rpn_trains_in_two_processes(place: Path) -> None:
+    done = children.run_cli(*command("rpn_of_two"), "LOC.RCNN", "off", cwd=place, processes=2)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.count("blacklisted") == 1  # one process prints
+    metrics = (place / "rpn_of_two" / "rpn" / "metrics.json").read_text().splitlines()
+    assert json.loads(metrics[-1])["iteration"] == 5
+    assert len(contents(place / "rpn_of_two")) == 5  # 2 tests, known and predicted, and the rows
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (("LOC.TEST", "('centre',)"), "LOC.TEST is ['centre'], the run was started with"),
+        (("SOLVER.MAX_ITER", "8"), "SOLVER.MAX_ITER is 8, the run was started with 6"),
+    ],
+    ids=["tests", "steps"],
+)
+def test_what_shapes_a_step_may_not_change_on_resume(
+    place: Path, words: tuple[str, ...], message: str
+) -> None:
+    """R-CNN trains on proposals of the last test; a finished step is as long as it is."""
+    done = children.run_cli(*command("one", "--resume"), *words, cwd=place)
+    assert done.returncode == 2, done.stderr
+    assert message in done.stderr
+
+
+def test_a_resume_on_other_images_is_refused(place: Path) -> None:
+    """The run states another hash of its training set than the tree has."""
+    shutil.copytree(place / "one", place / "changed")
+    info = json.loads((place / "changed" / "run.json").read_text())
+    assert [(s["name"].rpartition(":")[2], s["images"]) for s in info["train_sets"]] == [
+        ("loc_train", 27)
+    ]
+    info["train_sets"][0]["hash"] = "0" * 64
+    (place / "changed" / "run.json").write_text(json.dumps(info))
+    done = children.run_cli(*command("changed", "--resume"), cwd=place)
+    assert done.returncode == 2, done.stderr
+    assert "ENGINE.ALLOW_CHANGED_DATA" in done.stderr
 
 
 def test_eval_only_adds_rows_and_leaves_the_others(place: Path) -> None:
