@@ -10,7 +10,7 @@ from pathlib import Path
 
 import torch
 
-from resdet.cli import training_command
+from resdet.cli.training import training_command
 from resdet.config import data_options, net_options
 from resdet.data.options import DataOptions
 from resdet.pretrain.trainer import Pretraining

@@ -89,8 +89,8 @@ def main(argv: list[str] | None = None) -> int:
     if args.cold:
         starts.COLD.append(True)
     # So that a start needs no imports.
-    importlib.import_module("resdet.cli.pretrain_cls")
-    importlib.import_module("resdet.cli.train_det")
+    importlib.import_module("resdet.cli.training.pretrain_cls")
+    importlib.import_module("resdet.cli.training.train_det")
     folder = args.folder or Path(tempfile.mkdtemp(prefix="resdet_kills_"))
     folder = folder.resolve()
     folder.mkdir(parents=True, exist_ok=True)

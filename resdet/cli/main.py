@@ -27,8 +27,8 @@ from resdet.printable import printable, show
 COMMANDS = {
     "demo": ("resdet.cli.demo", "the whole story on the embedded data, in minutes"),
     "doctor": ("resdet.cli.doctor", "what is installed, found and missing, and what to type"),
-    "pretrain_cls": ("resdet.cli.pretrain_cls", "train or score a classifier"),
-    "train_det": ("resdet.cli.train_det", "train or score a detector"),
+    "pretrain_cls": ("resdet.cli.training.pretrain_cls", "train or score a classifier"),
+    "train_det": ("resdet.cli.training.train_det", "train or score a detector"),
     "detect": ("resdet.cli.pictures.detect", "boxes on pictures: files, folders, patterns"),
     "train_loc": ("resdet.cli.localization", "train or test ImageNet's localisation (LOC)"),
     "evaluate": ("resdet.cli.evaluate", "score result files, VOC or COCO, and classifiers"),

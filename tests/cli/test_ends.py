@@ -12,8 +12,8 @@ pytest.importorskip("detectron2")
 
 import torch
 
-from resdet.cli import training_command
 from resdet.cli.main import run_command
+from resdet.cli.training import training_command
 from resdet.engine import data_hashes, machine_limits, processes
 from resdet.errors import TrainingStopped
 from resdet.pretrain import trainer as pretraining
@@ -92,7 +92,7 @@ def full(*args: object, **kwargs: object) -> None:
     "target",
     [
         "resdet.run.folder.write_json",
-        "resdet.cli.training_command.set_up_log",
+        "resdet.cli.training.training_command.set_up_log",
         "resdet.engine.metric_writers.JSONWriter.write",
         "resdet.engine.checkpoint.write_text",
         "resdet.engine.checkpoint.torch.save",
@@ -252,7 +252,7 @@ def test_the_table_of_ends_is_that_of_the_tests() -> None:
     _, _, rest = page.partition("| what happens | exit code | what is kept |")
     rows = [line for line in rest.partition("\n\n")[0].splitlines() if not line.startswith("| ---")]
     rows = [line for line in rows if line]
-    files = [*children.ROOT.glob("tests/*/test_*.py")]
+    files = [*children.ROOT.glob("tests/**/test_*.py")]
     tests = "".join(path.read_text(encoding="utf-8") for path in files)
     assert len(rows) == len(ROWS)
     for row, (start, (codes, names)) in zip(rows, ROWS.items(), strict=True):

@@ -11,7 +11,7 @@ import torch
 
 pytest.importorskip("detectron2")
 
-from resdet.cli import train_det
+from resdet.cli.training import train_det
 from resdet.config import flatten, get_cfg, resolve
 from resdet.detect.plan import plan_of_detector
 from resdet.errors import ConfigError

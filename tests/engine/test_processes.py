@@ -18,7 +18,7 @@ pytest.importorskip("detectron2")
 from detectron2.utils import comm
 
 from resdet import nets, weights
-from resdet.cli import training_command
+from resdet.cli.training import training_command
 from resdet.engine import parallel, processes
 from resdet.errors import ConfigError, DataError, ResdetError
 from resdet.run.folder import Run

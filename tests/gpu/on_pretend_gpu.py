@@ -14,7 +14,7 @@ from detectron2.utils.events import EventStorage
 from benchmarks.detection.detectors import pair
 from benchmarks.detection.training import batch_of_one
 from resdet.cli.main import run_command
-from resdet.cli.training_command import read_config
+from resdet.cli.training.training_command import read_config
 from resdet.config import resolve
 from resdet.detect.architecture.model import fill_from_weights_and_net
 from resdet.detect.fast.fast_detector import fast

@@ -98,7 +98,7 @@ def _in_child(job: dict[str, Any], folder: Path) -> None:
 
 
 def _serve(path: Path) -> None:
-    import resdet.cli.train_det  # noqa: F401 once for all
+    import resdet.cli.training.train_det  # noqa: F401 once for all
 
     ended = []
     with tempfile.TemporaryDirectory() as folder:

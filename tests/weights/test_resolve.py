@@ -112,7 +112,7 @@ def test_a_training_keeps_the_tensors_that_it_read(name, request, reads):
     config = _config(file)
     tensors, card = weights.load(file)
     reads.clear()
-    from resdet.cli import train_det
+    from resdet.cli.training import train_det
 
     start = train_det._start_of_training(config)
     received = {}
@@ -142,7 +142,7 @@ def test_a_whole_detector_is_read_once_with_its_classes(tmp_path, reads):
     config = _config(tmp_path / "model.pth")
     state = {"roi_heads.box_predictor.cls_score.bias": torch.ones(3)}
     torch.save({"model": state, "classes": ["cat", "dog"]}, tmp_path / "model.pth")
-    from resdet.cli import train_det
+    from resdet.cli.training import train_det
 
     start = train_det._start_of_training(config)
     assert start.detector == str(tmp_path / "model.pth")

@@ -13,7 +13,7 @@ from typing import Any
 
 from detectron2.utils import comm
 
-from resdet.cli import training_command
+from resdet.cli.training import training_command
 from resdet.config import (
     Config,
     data_options,

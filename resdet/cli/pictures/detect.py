@@ -15,8 +15,8 @@ from PIL import Image
 
 from resdet import bounded_files
 from resdet.atomic import atomic_path
-from resdet.cli import training_command
 from resdet.cli.arguments import detect as add_arguments  # noqa: F401 as all commands have
+from resdet.cli.training import training_command
 from resdet.data.images.reader import ImageReader
 from resdet.detect.from_run import built_detector
 from resdet.detect.pictures.finished_pictures import FinishedPictures

@@ -13,8 +13,8 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from resdet.cli import training_command
 from resdet.cli.pictures.visualize import named, read_runs
+from resdet.cli.training import training_command
 from resdet.detect.from_run import BuiltDetector, built_detector
 from resdet.detect.pictures.loaded_detector import BoxesOfPicture
 from resdet.detect.pictures.stages import DetectionStages, proposals_of, stages_of

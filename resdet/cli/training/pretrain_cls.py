@@ -11,8 +11,8 @@ import torch
 from detectron2.utils import comm
 
 from resdet import nets, weights
-from resdet.cli import training_command
 from resdet.cli.arguments import pretrain_cls as add_arguments  # noqa: F401 as all commands have
+from resdet.cli.training import training_command
 from resdet.config import (
     Config,
     data_options,

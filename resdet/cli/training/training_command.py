@@ -1,6 +1,6 @@
 """What both training commands share: arguments, the run folder, the device, resume.
 
-Not for: what is trained (`resdet.cli.pretrain_cls`, `resdet.cli.train_det`).
+Not for: what is trained (`resdet.cli.training.pretrain_cls`, `resdet.cli.training.train_det`).
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ from resdet.errors import (
 from resdet.run import layout
 from resdet.run.folder import Run, write_text
 
-logger = logging.getLogger("resdet.cli.training_command")
+logger = logging.getLogger("resdet.cli.training.training_command")
 
 AUTO = "auto"
 # Keys that may change between a run and its --resume: they do not shape the training.

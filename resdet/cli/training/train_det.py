@@ -13,11 +13,11 @@ from typing import Any
 from detectron2.data import DatasetCatalog, MetadataCatalog
 from detectron2.utils import comm
 
-from resdet.cli import training_command
 from resdet.cli.arguments import train_det as add_arguments  # noqa: F401 as all commands have
 from resdet.cli.evaluate.detections import coco_table, voc_table
 from resdet.cli.evaluate.ilsvrc import det_table
 from resdet.cli.evaluate.proposals import recall_picture, recall_table
+from resdet.cli.training import training_command
 from resdet.config import (
     Config,
     data_options,

@@ -7,8 +7,8 @@ import torch
 
 pytest.importorskip("detectron2")
 
-from resdet.cli import training_command
 from resdet.cli.arguments import with_bare_resume
+from resdet.cli.training import training_command
 from resdet.config import resolve
 from resdet.errors import RunError
 from resdet.run.folder import Run
