@@ -23,7 +23,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO
 
-from resdet.cli.arguments import output_folder
+from resdet.cli.output_paths import output_folder
 from resdet.config import presets
 from resdet.errors import CheckFailed, ConfigError, Interrupted, ResdetError
 from resdet.run import layout

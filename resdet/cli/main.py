@@ -16,6 +16,7 @@ from typing import Any, cast
 
 from resdet import __version__
 from resdet.cli import arguments
+from resdet.cli.help_pages import epilog
 from resdet.cli.pictures.config_keys import with_keys_marked
 from resdet.compat import quiet_known_noise
 from resdet.errors import ResdetError
@@ -166,7 +167,7 @@ def _parser_of(name: str, commands: Any = None) -> argparse.ArgumentParser:
     page: dict[str, Any] = {
         "prog": f"resdet {name}",
         "description": COMMANDS[name][1],
-        "epilog": arguments.epilog(name),
+        "epilog": epilog(name),
         "formatter_class": argparse.RawDescriptionHelpFormatter,
         "allow_abbrev": False,
     }

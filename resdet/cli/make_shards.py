@@ -11,7 +11,7 @@ import sys
 from dataclasses import asdict
 from pathlib import Path
 
-from resdet.cli.arguments import output_folder
+from resdet.cli.output_paths import output_folder
 from resdet.printable import show, show_json
 
 

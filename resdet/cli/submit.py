@@ -13,8 +13,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from resdet.cli.arguments import accept, output_folder_path
+from resdet.cli.arguments import accept
 from resdet.cli.evaluate.detections import percent
+from resdet.cli.output_paths import output_folder_path
 from resdet.errors import ConfigError
 from resdet.evaluation.inputs.detections import TASKS
 from resdet.evaluation.inputs.findings import REFUSE, Finding, accepted_counts

@@ -13,7 +13,7 @@ pytest.importorskip("detectron2")
 import torch
 
 from resdet.cli.main import run_command
-from resdet.cli.training import training_command
+from resdet.cli.training import run_folder
 from resdet.engine import data_hashes, machine_limits, processes
 from resdet.errors import TrainingStopped
 from resdet.pretrain import trainer as pretraining
@@ -92,7 +92,7 @@ def full(*args: object, **kwargs: object) -> None:
     "target",
     [
         "resdet.run.folder.write_json",
-        "resdet.cli.training.training_command.set_up_log",
+        "resdet.cli.training.run_folder.set_up_log",
         "resdet.engine.metric_writers.JSONWriter.write",
         "resdet.engine.checkpoint.write_text",
         "resdet.engine.checkpoint.torch.save",
@@ -146,7 +146,7 @@ def test_another_number_of_threads_is_said(place, caplog):
     run = Run.open("r")
     run.update(threads=torch.get_num_threads() + 1)
     with caplog.at_level("WARNING"):
-        training_command.logger.propagate = True
+        run_folder.logger.propagate = True
         assert pretrain() == 0
     page = (Path("r") / "log.txt").read_text(encoding="utf-8")
     assert "threads so far" in page and "not the same to the bit" in page

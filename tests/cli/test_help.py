@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from resdet.cli import arguments, main
+from resdet.cli import arguments, help_pages, main
 from resdet.config import presets
 from tests.support import children
 
@@ -30,7 +30,7 @@ def test_a_help_page_imports_nothing_heavy(name: str) -> None:
 
 @pytest.mark.parametrize("name", main.COMMANDS)
 def test_every_example_parses(name: str) -> None:
-    lines = arguments.EXAMPLES[name].strip().splitlines()
+    lines = help_pages.EXAMPLES[name].strip().splitlines()
     assert lines
     for line in lines:
         program, command, *words = shlex.split(line.split(" > ")[0])
@@ -40,13 +40,13 @@ def test_every_example_parses(name: str) -> None:
             assert args.config in presets.names()
 
 
-@pytest.mark.parametrize("name", arguments.FOLDERS)
+@pytest.mark.parametrize("name", help_pages.FOLDERS)
 def test_a_training_command_lists_its_presets(name: str) -> None:
     """Together all but the demo's, each once."""
     page = main._parser_of(name).format_help()
-    for folder in arguments.FOLDERS[name]:
+    for folder in help_pages.FOLDERS[name]:
         assert all(preset in page for preset in presets.names(folder))
-    folders = [folder for each in arguments.FOLDERS.values() for folder in each]
+    folders = [folder for each in help_pages.FOLDERS.values() for folder in each]
     listed = [preset for folder in folders for preset in presets.names(folder)]
     assert sorted(listed) == sorted(set(presets.names()) - set(presets.names("demo")))
 

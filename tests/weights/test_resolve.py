@@ -112,9 +112,9 @@ def test_a_training_keeps_the_tensors_that_it_read(name, request, reads):
     config = _config(file)
     tensors, card = weights.load(file)
     reads.clear()
-    from resdet.cli.training import train_det
+    from resdet.cli.training import starting_point
 
-    start = train_det._start_of_training(config)
+    start = starting_point.start_of_training(config)
     received = {}
 
     class Training:
@@ -131,7 +131,7 @@ def test_a_training_keeps_the_tensors_that_it_read(name, request, reads):
     class Args:
         resume = eval_only = False
 
-    train_det._fill(Training(), start, Run(), Args)
+    starting_point.fill(Training(), start, Run(), Args)
     assert start.card == card and not start.detector
     assert received.keys() == tensors.keys()
     assert all(torch.equal(received[n], t) for n, t in tensors.items())
@@ -142,9 +142,9 @@ def test_a_whole_detector_is_read_once_with_its_classes(tmp_path, reads):
     config = _config(tmp_path / "model.pth")
     state = {"roi_heads.box_predictor.cls_score.bias": torch.ones(3)}
     torch.save({"model": state, "classes": ["cat", "dog"]}, tmp_path / "model.pth")
-    from resdet.cli.training import train_det
+    from resdet.cli.training import starting_point
 
-    start = train_det._start_of_training(config)
+    start = starting_point.start_of_training(config)
     assert start.detector == str(tmp_path / "model.pth")
     assert start.head_classes == ("cat", "dog")
     assert list(start.tensors) == list(state)

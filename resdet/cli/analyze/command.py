@@ -10,7 +10,7 @@ import importlib
 from pathlib import Path
 from typing import Any
 
-from resdet.cli.arguments import output_folder
+from resdet.cli.output_paths import output_folder
 
 SCALES = ("linear", "log")
 

@@ -19,7 +19,8 @@ import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
-from resdet.cli.arguments import IMAGE_IDS, accept, output_folder
+from resdet.cli.arguments import IMAGE_IDS, accept
+from resdet.cli.output_paths import output_folder
 from resdet.errors import UserError
 from resdet.printable import show, show_json
 from resdet.report.document import compare

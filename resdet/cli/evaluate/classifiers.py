@@ -12,7 +12,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from resdet.cli.arguments import output_folder, processes
+from resdet.cli.arguments import processes
+from resdet.cli.output_paths import output_folder
 from resdet.errors import ConfigError
 from resdet.evaluation.classification.classifier_errors import ClassifierErrors
 from resdet.evaluation.classification.classifier_result import (

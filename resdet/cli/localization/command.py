@@ -7,13 +7,14 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
-import logging
 from pathlib import Path
 from typing import Any
 
 from detectron2.utils import comm
 
-from resdet.cli.training import training_command
+from resdet.cli.training import scored_run, training_command
+from resdet.cli.training.detection_sets import load_set
+from resdet.cli.training.run_folder import run_folder
 from resdet.config import (
     Config,
     data_options,
@@ -23,7 +24,6 @@ from resdet.config import (
 )
 from resdet.data import DataOptions, DetectionSet, catalog
 from resdet.data.images.reader import ImageReader
-from resdet.data.serialized import SerializedList
 from resdet.detect.architecture import derived_keys
 from resdet.detect.architecture.model import build_faults_as_pages
 from resdet.detect.localization import loc_results
@@ -39,8 +39,6 @@ from resdet.text_table import ruled
 from resdet.weights import Card
 from resdet.weights.resolve import WeightFile
 from resdet.weights.tensor_checks import refuse_not_finite
-
-logger = logging.getLogger("resdet.detect.localization")
 
 
 def run(args: argparse.Namespace) -> int:
@@ -65,6 +63,7 @@ def main(args: argparse.Namespace) -> int:
 
 def _main(args: argparse.Namespace) -> int:
     config, name = training_command.read_config(args.config, args.opts), Path(args.config).stem
+    training_command.take_output(args, config)
     training_command.decide_resume(args, name)
     refuse_keys_of_other(config, "train_loc")
     cfg = config.cfg
@@ -78,16 +77,16 @@ def _main(args: argparse.Namespace) -> int:
     trains = () if args.eval_only else cfg.DATASETS.TRAIN
     catalog.require([*trains, *cfg.DATASETS.TEST])
     options = DataOptions(**data_options(cfg), masks=False)
-    train = None if args.eval_only else _load(cfg.DATASETS.TRAIN[0], options)
-    test = _load(cfg.DATASETS.TEST[0], dataclasses.replace(options, allow_missing=0))
+    train = None if args.eval_only else load_set(cfg.DATASETS.TRAIN[0], options)
+    test = load_set(cfg.DATASETS.TEST[0], dataclasses.replace(options, allow_missing=0))
     check_sets(train, test)
     if cfg.LOC.SCORES:  # before anything trains
         loc_results.predicted_classes(cfg.LOC.SCORES, test)
     folder = training_command.folder_of(args, name)
     own = f"{layout.RPN}/{layout.DETECTOR}"
     if args.eval_only:
-        training_command.run_to_score(config, folder, own, own)
-    with training_command.run_folder(args, config, "localization", name) as made:
+        scored_run.run_to_score(config, folder, own, own)
+    with run_folder(args, config, "localization", name) as made:
         with build_faults_as_pages(config):
             work = Localization(
                 cfg, made, train, test, ImageReader(options), tensors, cfg.MODEL.WEIGHTS
@@ -158,14 +157,6 @@ def _fill(config: Config, card: Card | None) -> None:
         config.fill(derived_keys.of_card(card), f"the card of {config.cfg.MODEL.WEIGHTS}")
     elif not config.cfg.MODEL.WEIGHTS:
         config.fill({"MODEL.BACKBONE.FREEZE_AT": 0}, "random weights are never frozen")
-
-
-def _load(name: str, options: DataOptions) -> DetectionSet:
-    data = catalog.load_detection(name, options=options)
-    logger.info("%s: %s", name, ", ".join(f"{k} {v}" for k, v in data.counts.items()))
-    for note in data.notes:
-        logger.warning("%s: %s", name, note)
-    return dataclasses.replace(data, records=SerializedList(data.records))
 
 
 def explain(config: Config) -> str:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from resdet.cli.arguments import output_folder_path
+from resdet.cli.output_paths import output_folder_path
 from resdet.cli.pictures.visualize import read_runs
 from resdet.errors import ConfigError, RunError
 from resdet.file_names import file_name

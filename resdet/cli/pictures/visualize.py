@@ -13,7 +13,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from resdet.cli.arguments import output_folder_path
+from resdet.cli.output_paths import output_folder_path
 from resdet.cli.pictures.config_keys import MARK
 from resdet.errors import ConfigError, RunError, first_few
 from resdet.printable import show, show_json

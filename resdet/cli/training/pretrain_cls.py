@@ -12,7 +12,8 @@ from detectron2.utils import comm
 
 from resdet import nets, weights
 from resdet.cli.arguments import pretrain_cls as add_arguments  # noqa: F401 as all commands have
-from resdet.cli.training import training_command
+from resdet.cli.training import scored_run, training_command
+from resdet.cli.training.run_folder import run_folder
 from resdet.config import (
     Config,
     data_options,
@@ -74,7 +75,7 @@ def _main(args: argparse.Namespace) -> int:
             "one of the two out."
         )
     name = Path(config_file).stem if config_file else f"score_{Path(cfg.MODEL.WEIGHTS).stem}"
-    source = training_command.run_of_best(args, config, name, layout.BEST_CLASSIFIER)
+    source = scored_run.run_of_best(args, config, name, layout.BEST_CLASSIFIER)
     training_command.decide_resume(args, name)
     refuse_keys_of_other(config, "pretrain_cls")
     if not args.eval_only:
@@ -94,9 +95,9 @@ def _main(args: argparse.Namespace) -> int:
     catalog.require([s for s in (*trains, cfg.PRETRAIN.VAL, cfg.PRETRAIN.TEST) if s])
     if args.estimate:
         return _estimate(args, config, folder_path)
-    with training_command.run_folder(args, config, "classification", name) as folder:
+    with run_folder(args, config, "classification", name) as folder:
         if source:
-            training_command.record_best(folder, source, config)
+            scored_run.record_best(folder, source, config)
         if file is not None:
             options = DataOptions(**data_options(cfg))
             scores = score_file(cfg, net_options(cfg), file, folder, options)
@@ -142,7 +143,7 @@ def _estimate(args: argparse.Namespace, config: Config, folder: Path) -> int:
     """Prints the plan and what a few steps show; the folder for them is removed."""
     args.output = f"{folder}.estimate"
     args.resume = False
-    with training_command.run_folder(args, config, "classification", folder.name) as run:
+    with run_folder(args, config, "classification", folder.name) as run:
         plan, found = _trainer(config, run).estimate()
         comm.synchronize()
         if comm.is_main_process():
@@ -176,7 +177,7 @@ def _file_to_score(
     if source:
         return WeightFile(str(source.path / layout.BEST_CLASSIFIER))
     cfg = config.cfg
-    run = training_command.run_to_score(config, folder, layout.CLASSIFIER, layout.BEST_CLASSIFIER)
+    run = scored_run.run_to_score(config, folder, layout.CLASSIFIER, layout.BEST_CLASSIFIER)
     if run and "scored_file" not in run.info:
         return None
     if run and "best_of" in run.info:

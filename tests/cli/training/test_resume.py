@@ -8,7 +8,7 @@ import torch
 pytest.importorskip("detectron2")
 
 from resdet.cli.arguments import with_bare_resume
-from resdet.cli.training import training_command
+from resdet.cli.training import stored_config
 from resdet.config import resolve
 from resdet.errors import RunError
 from resdet.run.folder import Run
@@ -87,6 +87,6 @@ def test_a_run_of_before_a_key_was_there_goes_on(tmp_path: Path) -> None:
     older = "\n".join(line for line in text.splitlines() if "TF32" not in line)
     assert older != text
     run = Run.create(tmp_path / "r", kind="detection", config_text=older, command=[], seed=0)
-    training_command._refuse_other_config(run, resolve(None))
+    stored_config.refuse_other_config(run, resolve(None))
     with pytest.raises(RunError, match=r"ENGINE\.TF32 is 'on', the run was started with 'off'"):
-        training_command._refuse_other_config(run, resolve(None, ["ENGINE.TF32", "on"]))
+        stored_config.refuse_other_config(run, resolve(None, ["ENGINE.TF32", "on"]))

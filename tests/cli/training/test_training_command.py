@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 from resdet.cli.training import training_command
-from resdet.cli.training.training_command import as_in_run, run_of_best
+from resdet.cli.training.scored_run import run_of_best
+from resdet.cli.training.stored_config import as_in_run
 from resdet.config import get_key, resolve
 from resdet.errors import ConfigError, RunError
 from resdet.run.folder import Run

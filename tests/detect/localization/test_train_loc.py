@@ -304,8 +304,9 @@ def test_eval_only_adds_rows_and_leaves_the_others(place: Path) -> None:
         (("DATASETS.TEST", "('ilsvrc:{root}:det_val',)"), "det_val has no class for each image"),
         (("LOC.STAGE", "res9"), "LOC.STAGE is res9"),
         (("LOC.SCORES", "absent.npz"), "absent.npz does not exist"),
+        (("OUTPUT_DIR", "elsewhere"), "and OUTPUT_DIR elsewhere: both name the run folder"),
     ],
-    ids=["crop", "other-key", "set", "stage", "scores"],
+    ids=["crop", "other-key", "set", "stage", "scores", "output"],
 )
 def test_what_does_not_fit_is_refused(
     place: Path, ilsvrc_root: Path, words: tuple[str, ...], message: str

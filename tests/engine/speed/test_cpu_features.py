@@ -70,10 +70,10 @@ def test_auto_follows_the_limit_and_a_run_names_it():
     """In a process of its own: libraries read their limits once."""
     pytest.importorskip("detectron2")
     program = (
-        "from resdet.cli.training.training_command import _device_name; "
+        "from resdet.cli.training.training_command import device_name; "
         "from benchmarks.claims import machine; "
         "from resdet.engine.speed.precision import Precision; "
-        "print(Precision.of('cpu', 'auto', 'auto')); print(_device_name('cpu')); "
+        "print(Precision.of('cpu', 'auto', 'auto')); print(device_name('cpu')); "
         "print(machine()['capability'])"
     )
     limits = {"ONEDNN_MAX_CPU_ISA": "AVX2", "ATEN_CPU_CAPABILITY": "avx2"}

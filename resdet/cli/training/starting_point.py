@@ -1,0 +1,188 @@
+"""What a detector is filled with before it trains, or is scored: a classifier, a detector, nothing.
+
+Not for: how tensors go into a model (`resdet.detect.starting_weights`).
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import logging
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from detectron2.data import DatasetCatalog, MetadataCatalog
+from detectron2.utils import comm
+
+from resdet.cli.training import scored_run, training_command
+from resdet.config import Config
+from resdet.detect import from_run
+from resdet.detect.trainer import DetectorTraining
+from resdet.errors import ConfigError, RunError
+from resdet.run import layout
+from resdet.run.folder import Run
+from resdet.weights import Card
+from resdet.weights.origins.identify import is_detectron2_detector
+from resdet.weights.resolve import WeightFile
+from resdet.weights.tensor_checks import refuse_norms_of_detector, refuse_not_finite
+
+logger = logging.getLogger("resdet.detect")
+
+FROM_SCRATCH_NOTICE = (
+    "MODEL.WEIGHTS is empty: this detector starts from random weights, with live batch norm. "
+    "That is no transfer, and not the paper's row. Pretrain first:\n"
+    "  python tools/pretrain_cls.py --config configs/pretrain/imagenet_{net}.yaml\n"
+    "then add: MODEL.WEIGHTS runs/imagenet_{net}/model.safetensors"
+)
+
+
+@dataclasses.dataclass(frozen=True)
+class StartingPoint:
+    """What the model is filled with.
+
+    Attributes:
+        card: of the classifier that the detector starts from, or started from.
+        tensors: of that classifier or of a whole detector, kept so that no file is read twice.
+        detector: the file of a whole detector; "" for a classifier.
+        classes: those that it is to be scored on.
+        head_classes: those that its predictors were trained for, where a training starts.
+    """
+
+    card: Card | None = None
+    tensors: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    detector: str = ""
+    classes: tuple[str, ...] = ()
+    head_classes: tuple[str, ...] = ()
+
+
+def start_of_training(cfg: Any) -> StartingPoint:
+    """From MODEL.WEIGHTS: a classifier with its card, a whole detector, or nothing.
+
+    Raises:
+        ConfigError: nothing to start from, and FROM_SCRATCH not set. WeightsError: a bad file.
+    """
+    path = cfg.MODEL.WEIGHTS
+    training_command.refuse_part_of_nothing(cfg)
+    if not path:
+        if not cfg.TRANSFER.FROM_SCRATCH:
+            raise ConfigError(
+                "MODEL.WEIGHTS is empty. Give it the model.safetensors of a pretraining run, "
+                "or set TRANSFER.FROM_SCRATCH True to train from random weights."
+            )
+        return StartingPoint()
+    file = WeightFile(path, cfg.MODEL.WEIGHTS_PART or None)
+    if not path.endswith(".safetensors"):
+        contents = file.contents
+        refuse_not_finite(contents.tensors, path)
+        if is_detectron2_detector(contents.tensors):
+            classes = _classes_of_heads(cfg.TRANSFER.HEAD_CLASSES) or tuple(
+                contents.beside.get("classes", ())
+            )
+            card = from_run.card_of_detector(Path(path))
+            return StartingPoint(card, contents.tensors, path, head_classes=classes)
+    tensors, card = file.load()
+    if aside := file.left_aside():
+        logger.info("%s: %s", path, aside)
+    return StartingPoint(card, tensors)
+
+
+def _classes_of_heads(name: str) -> tuple[str, ...]:
+    """The classes of a registered data set; its files need not be there.
+
+    Raises:
+        ConfigError: its classes are not known.
+    """
+    if not name:
+        return ()
+    classes = MetadataCatalog.get(name).get("thing_classes") if name in DatasetCatalog else None
+    if not classes:
+        raise ConfigError(
+            f"TRANSFER.HEAD_CLASSES is {name!r}, which is no data set with known classes. Name "
+            "one, such as coco_2017_val or voc_2007_test."
+        )
+    return tuple(classes)
+
+
+def known_classes(cfg: Any) -> dict[str, Any]:
+    """The number of classes without any file: of sets whose names are registered with theirs."""
+    names = (*cfg.DATASETS.TRAIN, *cfg.DATASETS.TEST)
+    classes = {
+        tuple(MetadataCatalog.get(name).get("thing_classes") or ())
+        if name in DatasetCatalog
+        else ()
+        for name in names
+    }
+    known = classes.pop() if len(classes) == 1 else ()
+    return {"MODEL.ROI_HEADS.NUM_CLASSES": len(known)} if known else {}
+
+
+def refuse_unfit(cfg: Any, start: StartingPoint) -> None:
+    """Raises ConfigError where predictors are to be copied by name and none come, and where a whole
+    detector is to begin the four steps."""
+    if start.detector and cfg.SOLVER.SCHEME == "alternating":
+        raise ConfigError(
+            f"SOLVER.SCHEME is alternating, and {start.detector} holds a whole detector: steps 1 "
+            "and 2 each begin with a classifier. Give a classifier, or set SOLVER.SCHEME joint."
+        )
+    if cfg.TRANSFER.HEADS == "by_name" and not start.detector:
+        what = f"{cfg.MODEL.WEIGHTS} is a classifier" if start.card else "MODEL.WEIGHTS is empty"
+        raise ConfigError(
+            f"TRANSFER.HEADS is by_name, and {what}, so there are no predictors to copy. Give a "
+            "whole detector, such as MODEL.WEIGHTS runs/coco_r101/model_final.pth, or set "
+            "TRANSFER.HEADS new."
+        )
+
+
+def detector_to_score(config: Config, folder: Path, source: Run | None) -> StartingPoint:
+    """The detector of --eval-only: the run's own, as it was made, or another into a new folder.
+
+    Args:
+        folder: of the run.
+        source: with --best, the run whose best detector it is.
+
+    Raises:
+        RunError: there is nothing to score, or the folder is another detector's.
+        WeightsError: MODEL.WEIGHTS holds no detector.
+    """
+    cfg, own = config.cfg, folder / layout.DETECTOR
+    training_command.refuse_part_of_nothing(cfg)
+    run = source or scored_run.run_to_score(config, folder, layout.DETECTOR, layout.BEST_DETECTOR)
+    path, is_own = (
+        from_run.file_of(run, best=source is not None)
+        if run
+        else (Path(cfg.MODEL.WEIGHTS or own), False)
+    )
+    if not path.exists():
+        raise RunError(
+            f"{path} does not exist: nothing to score. Finish the run, or give MODEL.WEIGHTS."
+        )
+    part = cfg.MODEL.WEIGHTS_PART if str(path) == cfg.MODEL.WEIGHTS else ""
+    detector = from_run.read_detector(path, part=part or None, own=own, run=run if is_own else None)
+    if not detector.classes:
+        logger.warning(
+            "%s does not name its classes: those of DATASETS.TEST are taken to be its own, in "
+            "their order.",
+            path,
+        )
+    return StartingPoint(detector.card, detector.tensors, str(path), detector.classes)
+
+
+def fill(
+    training: DetectorTraining, start: StartingPoint, run: Run, args: argparse.Namespace
+) -> None:
+    """Puts the weights into the model, and the card beside the run that they start."""
+    cfg = training.cfg
+    if args.eval_only and start.detector != str(run.path / layout.DETECTOR):
+        run.update(scored_file=start.detector)
+    if start.detector:
+        heads = None if args.eval_only else start.head_classes
+        if not args.eval_only:
+            refuse_norms_of_detector(start.tensors, start.detector, cfg.MODEL.NET.NORM)
+        training.load_detector(start.tensors, start.detector, heads)
+    elif start.card is not None and not args.resume:
+        training.load_backbone(start.tensors, cfg.MODEL.WEIGHTS)
+    elif start.card is None:
+        logger.warning(FROM_SCRATCH_NOTICE.format(net=cfg.MODEL.NET.NAME))
+    if start.card is not None and comm.is_main_process():
+        run.write(layout.CARD, start.card.to_dict())
