@@ -44,6 +44,7 @@ from resdet.errors import ConfigError, RunError, WeightsError
 from resdet.run import layout
 from resdet.run.folder import Run
 from resdet.weights import Card
+from resdet.weights.addresses.fetch import local_path
 from resdet.weights.cards import path_beside
 from resdet.weights.eps import with_its_eps
 from resdet.weights.origins.identify import is_detectron2_detector
@@ -131,7 +132,8 @@ def built_detector(
     Torch's generator of random numbers stays as it is: no tensor of the detector is new.
 
     Args:
-        source: a run folder; one of its two models; or, with `config_file`, any such file.
+        source: a run folder; one of its two models; or, with `config_file`, any such file or its
+            address.
         opts: KEY VALUE pairs on top of the run's config. MODEL.DEVICE is "auto" without one.
         best: the best model that the run kept (TEST.BEST_METRIC), not its last.
         config_file: a path or the name of a preset, for a file outside of a run.
@@ -143,9 +145,10 @@ def built_detector(
             does, classes that nobody names, or an RPN or Fast R-CNN alone.
         WeightsError: the file holds no detector, or not the one of the config.
     """
-    run, best = _run_at(Path(source), best)
+    source = local_path(source)
+    run, best = _run_at(source, best)
     if run is None:
-        config, detector, changed = _of_file(Path(source), opts, best, config_file)
+        config, detector, changed = _of_file(source, opts, best, config_file)
     else:
         config, detector, changed = _of_run(run, opts, best, config_file)
     refuse_parts(config.cfg, str(source))

@@ -140,6 +140,8 @@ class Card:
         parent: SHA-256 of the tensors that this training started from, or None.
         origin: "resdet", or where foreign tensors come from.
         part: of a foreign file with several nets, the key of the one that this card is of.
+        source: of a file that came by an address: "address", "url", "sha256" and others
+            (`addresses.fetched_file`).
         verified: False where conventions are taken from the origin's habits, not from a record.
     """
 
@@ -158,6 +160,7 @@ class Card:
     versions: dict[str, str] = field(default_factory=dict)
     created: str = ""
     part: str = ""
+    source: dict[str, str] = field(default_factory=dict)
     tensors_sha256: str = ""
     version: int = CARD_VERSION
 
@@ -166,6 +169,8 @@ class Card:
         if not self.input.mean_image:
             # A card without one reads as before this field was there.
             del values["input"]["mean_image"]
+        if not self.source:
+            del values["source"]
         return values
 
     def to_json(self) -> str:

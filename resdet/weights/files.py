@@ -17,6 +17,7 @@ import torch
 from safetensors.torch import save_file
 
 from resdet.run.folder import atomic_path
+from resdet.weights.addresses.fetch import local_path
 from resdet.weights.cards import CARD_KEY, Card
 from resdet.weights.formats import containers
 from resdet.weights.formats.contents import Contents, Tensors
@@ -60,6 +61,6 @@ def read_tensors(path: Path | str) -> Tensors:
 
 def read(path: Path | str, part: str | None = None) -> Contents:
     """What a file holds, under its own names, all values finite; raises as `load`."""
-    contents = containers.read(path, part=part)
+    contents = containers.read(local_path(path), part=part)
     refuse_not_finite(contents.tensors, str(path))
     return contents

@@ -9,11 +9,13 @@ Not for: whether values are healthy (`doctor`), or putting tensors into a net (`
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 
 from resdet.errors import WeightsError
 from resdet.weights import native_names
+from resdet.weights.addresses.fetch import fetch, is_address, refuse_address
 from resdet.weights.cards import CARD_KEY, Card, card_beside, part_of
 from resdet.weights.eps import with_its_eps
 from resdet.weights.formats import containers
@@ -29,14 +31,17 @@ class WeightFile:
     """One file, read and hashed once; every attribute raises WeightsError as `load` does.
 
     Args:
+        path: of a file, or an address (`weights.addresses`), which is fetched here.
         part: as `containers.read` takes it; default: the one that the card beside the file is of.
         net_given: the user states what the file is; a card beside it is ignored.
     """
 
     def __init__(self, path: Path | str, part: str | None = None, *, net_given: bool = False):
-        self.path = Path(path)
-        # As it was given: Path makes "http:/" of "http://".
-        self.where = str(path)
+        self.fetched = fetch(str(path)) if is_address(path) else None
+        if self.fetched is None:
+            refuse_address(path)
+        self.path = self.fetched.path if self.fetched else Path(path)
+        self.where = str(self.path)
         self.part = part
         self.net_given = net_given
 
@@ -118,6 +123,8 @@ class WeightFile:
         """Tensors under our names, and their card; raises as `files.load`."""
         refuse_not_finite(self.contents.tensors, self.where)
         tensors, card = self._loaded()
+        if self.fetched:
+            card = replace(card, source=self.fetched.record())
         return tensors, with_its_eps(card, self.where)
 
     def _loaded(self) -> tuple[Tensors, Card]:

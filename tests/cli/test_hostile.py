@@ -15,6 +15,7 @@ from resdet.config import resolve
 from resdet.data.readers.cifar import load_cifar
 from resdet.errors import ConfigError, DataError, WeightsError
 from resdet.formats.proposal_file import ProposalFile
+from resdet.weights import read
 from resdet.weights.formats import containers
 from tests.support.payload import Payload
 
@@ -89,13 +90,12 @@ def test_cifars_pickles_are_not_read(tmp_path, mark):
     assert not mark.exists()
 
 
-@pytest.mark.parametrize("address", ["detectron2://ImageNetPretrained/MSRA/R-50.pkl",
-                                     "https://example.org/r50.pth"])  # fmt: skip
-def test_weights_from_elsewhere_are_not_fetched(address):
-    """Stock configs name such addresses; what is fetched could change, and could be anything."""
+@pytest.mark.parametrize("address", ["s3://bucket/r50.pth", "ftp://example.org/r50.pth",
+                                     "file:///etc/passwd"])  # fmt: skip
+def test_an_address_of_no_kind_that_is_fetched_is_refused(address):
     for given in (address, Path(address)):  # a Path has one slash of two
-        with pytest.raises(WeightsError, match="is an address, and nothing is fetched"):
-            containers.read(given)
+        with pytest.raises(WeightsError, match="is an address of a kind that is not fetched"):
+            read(given)
 
 
 @pytest.mark.parametrize("path", ["C:/nets/r50.pth", "a:/r50.pth"])

@@ -19,6 +19,7 @@ from resdet.nets.timm import PREFIX, TimmNet
 from resdet.pretrain.file_scores import load_classifier, number_of_outputs
 from resdet.run import layout
 from resdet.run.folder import Run
+from resdet.weights.addresses.fetch import is_address, local_path
 from resdet.weights.resolve import WeightFile
 
 CIFAR_CLASSES, CIFAR_SIDE = 10, 32
@@ -57,8 +58,8 @@ def source_of(typed: str, *, classes: int | None = None, part: str | None = None
     path = Path(typed)
     if path.is_dir():
         return _of_run(typed, part)
-    if path.exists():
-        return _of_file(typed, path, part)
+    if path.exists() or is_address(typed):
+        return _of_file(typed, local_path(typed), part)
     if classes is not None and classes < 1:
         raise ConfigError(f"--classes is {classes}: give 1 or more.")
     return _of_name(typed, classes)

@@ -48,6 +48,7 @@ from resdet.pretrain.set_scores import Preparation
 from resdet.run import layout
 from resdet.run.folder import Run
 from resdet.weights import Card
+from resdet.weights.addresses.fetch import is_address, local_path, name_of
 from resdet.weights.resolve import WeightFile
 
 logger = logging.getLogger("resdet.pretrain")
@@ -74,11 +75,14 @@ class Member:
 
 
 def member_of(title: str, path: Path) -> Member:
-    """A weight file, or the classifier in a run folder.
+    """A weight file or its address, or the classifier in a run folder.
 
     Raises:
         RunError: the folder is no run of a classifier, or has none yet.
     """
+    if is_address(path):
+        folder = Path("runs") / f"cls_{file_name(name_of(path))}"
+        return Member(title, path, local_path(path), folder)
     if not path.is_dir():
         return Member(title, path, path, Path("runs") / f"cls_{file_name(path.stem)}")
     run_of_classifier(path)

@@ -23,6 +23,7 @@ from resdet.errors import ConfigError, RunError
 from resdet.run import layout
 from resdet.run.folder import Run
 from resdet.weights import Card
+from resdet.weights.addresses.fetch import local_path
 from resdet.weights.origins.identify import is_detectron2_detector
 from resdet.weights.resolve import WeightFile
 from resdet.weights.tensor_checks import refuse_norms_of_detector, refuse_not_finite
@@ -72,14 +73,14 @@ def start_of_training(cfg: Any) -> StartingPoint:
             )
         return StartingPoint()
     file = WeightFile(path, cfg.MODEL.WEIGHTS_PART or None)
-    if not path.endswith(".safetensors"):
+    if file.path.suffix != ".safetensors":
         contents = file.contents
         refuse_not_finite(contents.tensors, path)
         if is_detectron2_detector(contents.tensors):
             classes = _classes_of_heads(cfg.TRANSFER.HEAD_CLASSES) or tuple(
                 contents.beside.get("classes", ())
             )
-            card = from_run.card_of_detector(Path(path))
+            card = from_run.card_of_detector(file.path)
             return StartingPoint(card, contents.tensors, path, head_classes=classes)
     tensors, card = file.load()
     if aside := file.left_aside():
@@ -151,13 +152,14 @@ def detector_to_score(config: Config, folder: Path, source: Run | None) -> Start
     path, is_own = (
         from_run.file_of(run, best=source is not None)
         if run
-        else (Path(cfg.MODEL.WEIGHTS or own), False)
+        else (local_path(cfg.MODEL.WEIGHTS or own), False)
     )
     if not path.exists():
         raise RunError(
             f"{path} does not exist: nothing to score. Finish the run, or give MODEL.WEIGHTS."
         )
-    part = cfg.MODEL.WEIGHTS_PART if str(path) == cfg.MODEL.WEIGHTS else ""
+    is_stated = run is None or str(path) == cfg.MODEL.WEIGHTS
+    part = cfg.MODEL.WEIGHTS_PART if is_stated else ""
     detector = from_run.read_detector(path, part=part or None, own=own, run=run if is_own else None)
     if not detector.classes:
         logger.warning(

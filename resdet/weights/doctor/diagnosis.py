@@ -28,7 +28,6 @@ from resdet.weights.doctor.first_layer import (
     scale,
 )
 from resdet.weights.eps import with_its_eps
-from resdet.weights.formats import containers
 from resdet.weights.formats.contents import Contents
 from resdet.weights.origins import registry
 from resdet.weights.origins.habits import by_habit, card_of, needs_stride_rule, unknown_of
@@ -165,7 +164,6 @@ def inspect(path: Path | str, *, part: str | None = None) -> Diagnosis:
 
 def inspect_file(file: WeightFile) -> Diagnosis:
     """`inspect`, for a file that is used further: it is not read again."""
-    containers.refuse_address(file.where)
     path = file.path
     if not path.exists():
         raise WeightsError(f"{path} does not exist. Name a weight file that does.")

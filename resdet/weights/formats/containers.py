@@ -14,7 +14,6 @@ Not for: what trainers put around the tensors (`wrappers`), or what the names me
 from __future__ import annotations
 
 import pickle
-import re
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
@@ -57,7 +56,6 @@ def read(path: Path | str, *, part: str | None = None) -> Contents:
         WeightsError: the file is missing, damaged, not weights, or needs to run code; states
             which and what to do. Nothing in it was run.
     """
-    refuse_address(path)
     path = Path(path)
     container = container_of(path)
     contents, metadata = _READERS[container](path)
@@ -67,19 +65,6 @@ def read(path: Path | str, *, part: str | None = None) -> Contents:
             raise WeightsError(f"{path} has its card inside: it is one net. Leave the part out.")
         return Contents(dict(contents), container, metadata=metadata)
     return unwrap(contents, container, metadata, path, part)
-
-
-def refuse_address(path: Path | str) -> None:
-    """Raises WeightsError for what is no path but an address."""
-    # Path("https://host") prints one slash; a folder "a:", or a drive, is a path.
-    if re.match(r"\w+://|(https?|ftp|file|s3|gs|hf|detectron2|torchvision|timm):/", str(path)):
-        text = str(path).replace(":/", "://").replace(":///", "://")
-        name = text.removeprefix("detectron2://")
-        where = "" if name == text else f" from https://dl.fbaipublicfiles.com/detectron2/{name}"
-        raise WeightsError(
-            f"{path} is an address, and nothing is fetched. Download the file{where}, and give its "
-            "path."
-        )
 
 
 def container_of(path: Path) -> str:

@@ -1,0 +1,145 @@
+"""One file over HTTP into a cache: whole, with the stated hash, or not there.
+
+`RESDET_MIRROR=http://host/path` takes https://HOST/PATH from http://host/path/HOST/PATH, for
+machines without a way out; `HF_HUB_OFFLINE=1` (Hugging Face's own variable) asks nobody.
+
+Not for: which address means which file (`fetch`), or Hugging Face's hub (`hugging_face`).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import logging
+import os
+import shutil
+import socket
+import urllib.error
+from collections.abc import Iterator
+from pathlib import Path
+
+from iopath.common.download import download as download_to
+from iopath.common.file_io import file_lock
+
+from resdet import bounded_files
+from resdet.errors import WeightsError
+
+logger = logging.getLogger("resdet.weights")
+
+MIRROR = "RESDET_MIRROR"
+OFFLINE = "HF_HUB_OFFLINE"
+SILENT_SECONDS = 30.0
+TRUE = ("1", "ON", "YES", "TRUE")
+
+
+def is_offline() -> bool:
+    return os.environ.get(OFFLINE, "").upper() in TRUE
+
+
+def mirrored(url: str) -> str:
+    """Where a URL is taken from: itself, or its place on the mirror."""
+    mirror = os.environ.get(MIRROR, "").rstrip("/")
+    return f"{mirror}/{url.split('://', 1)[1]}" if mirror else url
+
+
+def sha256_of_file(path: Path) -> str:
+    digest = hashlib.sha256()
+    with bounded_files.open_file(path) as f:
+        while block := f.read(1 << 20):
+            digest.update(block)
+    return digest.hexdigest()
+
+
+def cached(url: str, target: Path, address: str, sha256: str = "") -> str:
+    """Makes sure that `target` is the file at `url`; one that is there is not asked for again.
+
+    Of several processes one downloads and the others wait.
+
+    Args:
+        sha256: of the file, or its first digits; "" where nobody states it.
+
+    Returns:
+        The SHA-256 of the file.
+
+    Raises:
+        WeightsError: it is neither in the cache nor to be had, or another file than stated.
+    """
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        with file_lock(str(target)):
+            return _cached(url, target, address, sha256)
+    except OSError as error:
+        raise WeightsError(
+            f"{address}: {target} cannot be written: {error.strerror or error}. Free some space, "
+            "or choose another place by TORCH_HOME (FVCORE_CACHE for detectron2://)."
+        ) from None
+
+
+def _cached(url: str, target: Path, address: str, sha256: str) -> str:
+    if target.is_file():
+        digest = sha256_of_file(target)
+        if digest.startswith(sha256):
+            return digest
+        logger.warning(
+            "%s has SHA-256 %s…, and %s… is stated: it is fetched again", target, digest[:12],
+            sha256[:12],
+        )  # fmt: skip
+    if is_offline():
+        raise WeightsError(
+            f"{address} is not in the cache ({target}), and {OFFLINE} is set, so nobody is asked. "
+            f"Unset it, or put the file of {url} there."
+        )
+    # A folder of its own: what a killed process left in it is removed by the next.
+    part = target.with_name(f"{target.name}.partial")
+    shutil.rmtree(part, ignore_errors=True)
+    try:
+        with _errors_as_pages(url, target, address), _silence_ends():
+            got = Path(download_to(mirrored(url), str(part), filename=target.name))
+        digest = sha256_of_file(got)
+        if not digest.startswith(sha256):
+            raise WeightsError(
+                f"{address}: what {mirrored(url)} sent has SHA-256 {digest}, expected {sha256}"
+                f"{'' if len(sha256) == 64 else '…'}. It is another file, or it was changed on "
+                "the way; nothing of it is kept."
+            )
+        os.replace(got, target)
+    finally:
+        shutil.rmtree(part, ignore_errors=True)
+    return digest
+
+
+@contextlib.contextmanager
+def _errors_as_pages(url: str, target: Path, address: str) -> Iterator[None]:
+    source = mirrored(url)
+    by_hand = (
+        f"Fetch {url} where there is a way, and put it there: {target}; or set {MIRROR} to a "
+        "mirror; or give the path of a file that you have."
+    )
+    try:
+        yield
+    except urllib.error.HTTPError as error:
+        where = "" if source == url else f" (the mirror of {url})"
+        raise WeightsError(
+            f"{address}: {source}{where} answers {error.code} {error.reason}. Check the address."
+        ) from None
+    except urllib.error.ContentTooShortError:
+        raise WeightsError(
+            f"{address}: the connection to {source} ended before the file did; nothing of it is "
+            "kept. Type the command again."
+        ) from None
+    except (urllib.error.URLError, TimeoutError, ConnectionError) as error:
+        reason = getattr(error, "reason", None) or error
+        raise WeightsError(
+            f"{address} is not in the cache, and {source} cannot be reached ({reason}). {by_hand}"
+        ) from None
+
+
+@contextlib.contextmanager
+def _silence_ends() -> Iterator[None]:
+    """A host that does not answer is given up, not waited for without end."""
+    before = socket.getdefaulttimeout()
+    socket.setdefaulttimeout(SILENT_SECONDS)
+    try:
+        yield
+    finally:
+        socket.setdefaulttimeout(before)

@@ -1,0 +1,158 @@
+"""An address to a file on this machine, and what is known of it.
+
+    file = fetch("torchvision://resnet101/IMAGENET1K_V1")
+    file.path, file.sha256
+
+Each library is asked for its own names; its cache is used, so that what another tool has fetched
+is not fetched again.
+
+Not for: what is in the file (`weights.resolve`).
+"""
+
+from __future__ import annotations
+
+import difflib
+import hashlib
+import logging
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+from urllib.parse import unquote, urlsplit
+
+import torch
+from iopath.common.file_io import get_cache_dir
+
+from resdet.errors import WeightsError
+from resdet.weights.addresses import hugging_face
+from resdet.weights.addresses.download import cached
+from resdet.weights.addresses.fetched_file import FetchedFile
+
+logger = logging.getLogger("resdet.weights")
+
+DETECTRON2 = "https://dl.fbaipublicfiles.com/detectron2/"
+# Path("https://host") prints one slash; a folder "a:", or a drive, is a path.
+_ADDRESS = re.compile(r"(\w+):/(?:/|(?=.))")
+_HASH_IN_NAME = re.compile(r"-([0-9a-f]{8,64})\.")
+_OTHERS = ("ftp", "file", "s3", "gs")
+
+
+def is_address(text: Path | str) -> bool:
+    """Whether this is an address of one of `SCHEMES`, not a path."""
+    return _scheme(text) in SCHEMES
+
+
+def refuse_address(text: Path | str) -> None:
+    """Raises WeightsError for an address that nothing fetches."""
+    scheme = _scheme(text)
+    if scheme and scheme not in SCHEMES:
+        raise WeightsError(
+            f"{text} is an address of a kind that is not fetched. These are: "
+            f"{', '.join(f'{name}://' for name in SCHEMES)}. Download the file, and give its path."
+        )
+
+
+def local_path(path: Path | str) -> Path:
+    """A path as it is; of an address the file that it means, fetched; raises as `fetch`."""
+    if is_address(path):
+        return fetch(str(path)).path
+    refuse_address(path)
+    return Path(path)
+
+
+def name_of(address: Path | str) -> str:
+    """What is behind the scheme, without a hash: for names of folders and tables."""
+    return str(address).split(":/", 1)[1].strip("/").partition("#")[0]
+
+
+def _scheme(text: Path | str) -> str:
+    found = _ADDRESS.match(str(text))
+    if not found:
+        return ""
+    name = found[1].lower()
+    # "a:/b" is a path; "a://b" and the slash that Path took from a kind that is known are not.
+    known = name in SCHEMES or name in _OTHERS
+    return name if known or found[0].endswith("//") else ""
+
+
+def fetch(address: str) -> FetchedFile:
+    """The file of an address, from its cache or fetched into it.
+
+    Raises:
+        WeightsError: the address is none, names nothing, or its file is not to be had; states what
+            to do.
+    """
+    scheme = _scheme(address)
+    rest = address.split(":/", 1)[1].lstrip("/") if scheme else ""
+    if scheme not in SCHEMES or not rest:
+        raise WeightsError(f"{address} is no address. Expected {' or '.join(EXAMPLES)}.")
+    file = SCHEMES[scheme](f"{scheme}://{rest}", rest)
+    logger.info("%s", file.sentence())
+    return file
+
+
+def _torchvision(address: str, rest: str) -> FetchedFile:
+    from torchvision import models
+
+    net, _, version = rest.partition("/")
+    if net not in models.list_models():
+        near = difflib.get_close_matches(net, models.list_models(), 3)
+        hint = f" Did you mean {' or '.join(near)}?" if near else ""
+        raise WeightsError(f"{address}: torchvision has no model called {net}.{hint}")
+    versions: dict[str, Any] = dict(models.get_model_weights(net).__members__)
+    if version not in versions:
+        # DEFAULT is what it is in this release of torchvision.
+        names = [f"torchvision://{net}/{name}" for name in versions if name != "DEFAULT"]
+        raise WeightsError(
+            f"{address}: torchvision's weights of {net} are {', '.join(names) or 'none'}. Give one."
+        )
+    url = str(versions[version].url)
+    name = url.rsplit("/", 1)[1]
+    stated = _HASH_IN_NAME.search(name)
+    target = Path(torch.hub.get_dir()) / "checkpoints" / name
+    digest = cached(url, target, address, stated[1] if stated else "")
+    return FetchedFile(address, target, url, digest, "its name in torchvision" if stated else "")
+
+
+def _detectron2(address: str, rest: str) -> FetchedFile:
+    url = DETECTRON2 + rest
+    # Where Detectron2's own path manager keeps it.
+    target = Path(get_cache_dir()) / urlsplit(url).path.lstrip("/")
+    return FetchedFile(address, target, url, cached(url, target, address))
+
+
+def _web(address: str, _: str) -> FetchedFile:
+    url, _, fragment = address.partition("#")
+    key, _, stated = fragment.partition("=")
+    if fragment and (key != "sha256" or not re.fullmatch(r"[0-9a-fA-F]{8,64}", stated)):
+        raise WeightsError(
+            f"{address}: #{fragment} is no hash. Write #sha256= and its 64 digits (8 at least)."
+        )
+    name = unquote(urlsplit(url).path).rsplit("/", 1)[-1]
+    if not name:
+        raise WeightsError(f"{address} names no file: nothing stands behind its last slash.")
+    # Two hosts may have a file of one name.
+    folder = hashlib.sha256(url.encode()).hexdigest()[:16]
+    target = Path(torch.hub.get_dir()) / "checkpoints" / "resdet" / folder / name
+    digest = cached(url, target, address, stated.lower())
+    if not stated:
+        logger.warning(
+            "%s states no hash, so another file may lie there tomorrow. This one: "
+            "%s#sha256=%s", address, url, digest,
+        )  # fmt: skip
+    return FetchedFile(address, target, url, digest, "the address" if stated else "")
+
+
+SCHEMES: dict[str, Callable[[str, str], FetchedFile]] = {
+    "torchvision": _torchvision,
+    "timm": hugging_face.fetch_timm,
+    "hf": hugging_face.fetch_hub,
+    "detectron2": _detectron2,
+    "https": _web,
+    "http": _web,
+}
+EXAMPLES = (
+    "torchvision://resnet101/IMAGENET1K_V1", "timm://resnet50.a1_in1k",
+    "hf://timm/resnet50.a1_in1k", "detectron2://ImageNetPretrained/MSRA/R-101.pkl",
+    "https://host/file.pth#sha256=…",
+)  # fmt: skip

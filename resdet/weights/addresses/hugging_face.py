@@ -1,0 +1,149 @@
+"""Files of Hugging Face's hub, timm's among them, through huggingface_hub and its cache.
+
+A mirror is HF_ENDPOINT, no network HF_HUB_OFFLINE=1, another cache HF_HOME: the library's own
+variables. Its cache calls a large file by its SHA-256, which is compared.
+
+Not for: files of a set of images (`data.readers.hugging_face`).
+"""
+
+from __future__ import annotations
+
+import difflib
+import importlib
+import re
+from pathlib import Path
+from typing import Any
+
+from resdet.errors import WeightsError
+from resdet.weights.addresses.download import sha256_of_file
+from resdet.weights.addresses.fetched_file import FetchedFile
+
+# In this order, where the address names no file.
+FILES = ("model.safetensors", "pytorch_model.bin")
+RECORD = "config.json"
+_HUB = re.compile(r"(?P<repo>[^/@]+/[^/@]+)(@(?P<revision>[^/]+))?(/(?P<file>.+))?")
+
+
+def fetch_hub(address: str, rest: str) -> FetchedFile:
+    """hf://owner/repo[@revision][/file]; raises WeightsError as `fetch.fetch`."""
+    parts = _HUB.fullmatch(rest)
+    if not parts:
+        raise WeightsError(
+            f"{address} is no address of the hub. Expected hf://owner/repo[@revision][/file]."
+        )
+    return _fetch(address, parts["repo"], parts["revision"], parts["file"])
+
+
+def fetch_timm(address: str, rest: str) -> FetchedFile:
+    """timm://NAME[.TAG], by timm's own record; raises WeightsError as `fetch.fetch`."""
+    try:
+        import timm
+    except ImportError:
+        raise WeightsError(
+            f"{address} needs timm: pip install 'resdet[timm]'. Or give the path of a file."
+        ) from None
+    try:
+        record = timm.get_pretrained_cfg(rest, allow_unregistered=False)
+    except RuntimeError:
+        record = None
+    if record is None:
+        names = timm.list_pretrained()
+        near = difflib.get_close_matches(rest, names, 3)
+        near = near or [name for name in names if name.split(".")[0] == rest.split(".")[0]][:6]
+        hint = f" It has {', '.join(f'timm://{name}' for name in near)}." if near else ""
+        raise WeightsError(f"{address}: timm {timm.__version__} has no weights of that name.{hint}")
+    if not record.hf_hub_id:
+        raise WeightsError(
+            f"{address}: timm has no file of it on the hub. "
+            + (f"Give {record.url} itself." if record.url else "It was never published.")
+        )
+    return _fetch(address, record.hf_hub_id, None, record.hf_hub_filename)
+
+
+def _fetch(address: str, repo: str, revision: str | None, file: str | None) -> FetchedFile:
+    hub, in_cache_alone = _library(address), False
+    for name in (file,) if file else FILES:
+        try:
+            path = Path(
+                hub.hf_hub_download(repo, name, revision=revision, local_files_only=in_cache_alone)
+            )
+            break
+        except Exception as error:  # of three libraries, and others in each of its versions
+            is_absent = isinstance(error, hub.errors.EntryNotFoundError)
+            if is_absent and not file and name != FILES[-1]:
+                # A hub that did not answer is not asked, and waited for, again.
+                in_cache_alone = isinstance(error, hub.errors.LocalEntryNotFoundError)
+                continue
+            raise WeightsError(_page(hub, address, repo, revision, name, error)) from None
+    _record_beside(hub, repo, revision, name)
+    digest = sha256_of_file(path)
+    stated = path.resolve().name
+    is_hash = re.fullmatch(r"[0-9a-f]{64}", stated) is not None
+    if is_hash and stated != digest:
+        raise WeightsError(
+            f"{path.resolve()} in Hugging Face's cache is damaged: its SHA-256 is {digest}. Remove "
+            "it, and type the command again."
+        )
+    commit = _commit(path)
+    url = f"{hub.constants.ENDPOINT}/{repo}/blob/{commit or revision or 'main'}/{name}"
+    return FetchedFile(address, path, url, digest, "the hub" if is_hash else "", commit)
+
+
+def _library(address: str) -> Any:
+    try:
+        hub = importlib.import_module("huggingface_hub")
+    except ImportError:
+        raise WeightsError(
+            f"{address} needs huggingface_hub: pip install 'resdet[hub]'. Or give the path of a "
+            "file."
+        ) from None
+    for name in ("constants", "errors"):
+        importlib.import_module(f"huggingface_hub.{name}")
+    return hub
+
+
+def _record_beside(hub: Any, repo: str, revision: str | None, file: str) -> None:
+    """timm's and transformers' config.json, which states what the input must be; if it is there."""
+    folder = file.rpartition("/")[0]
+    try:
+        hub.hf_hub_download(repo, RECORD, subfolder=folder or None, revision=revision)
+    except Exception:  # as above; a file without a record is read by its origin's habits
+        return
+
+
+def _commit(path: Path) -> str:
+    """The commit by the path of the cache: …/snapshots/COMMIT/file."""
+    parts = path.parts
+    return parts[parts.index("snapshots") + 1] if "snapshots" in parts else ""
+
+
+def _page(
+    hub: Any, address: str, repo: str, revision: str | None, name: str, error: Exception
+) -> str:
+    errors, at = hub.errors, f" at {revision}" if revision else ""
+    where = hub.constants.ENDPOINT
+    if isinstance(error, errors.GatedRepoError):
+        return (
+            f"{address}: {repo} is gated. Accept its terms on {where}/{repo}, then type: hf auth "
+            "login."
+        )
+    if isinstance(error, errors.RevisionNotFoundError):
+        return f"{address}: {repo} has no revision {revision}. Check it on {where}/{repo}."
+    if isinstance(error, errors.RepositoryNotFoundError):
+        return (
+            f"{address}: {where} has no repository {repo}, or it is private. Check its name; for a "
+            "private one type: hf auth login."
+        )
+    if isinstance(error, errors.RemoteEntryNotFoundError):
+        names = name if name not in FILES else " and no ".join(FILES)
+        return (
+            f"{address}: {repo}{at} has no {names}. Name a file that it has: "
+            f"hf://{repo}{'@' + revision if revision else ''}/FILE."
+        )
+    if isinstance(error, errors.HFValidationError):
+        return f"{address}: {error}. Expected hf://owner/repo[@revision][/file]."
+    return (
+        f"{address} is not in the cache ({hub.constants.HF_HUB_CACHE}), and {where} was not asked "
+        f"or cannot be reached ({type(error).__name__}). Unset HF_HUB_OFFLINE if it is set, set "
+        "HF_ENDPOINT to a mirror, or give the path of a file that you have."
+    )
