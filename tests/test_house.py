@@ -164,7 +164,7 @@ OPENED_ELSEWHERE = {
     "data/digits/worker.py": "a set that it makes",
     "detect/alternating/four_steps.py": "weights of a step, in the run folder that it holds",
     "detect/localization/loc_checkpoints.py": "the run folder, which this process holds",
-    "detect/trainer.py": "a checkpoint of this run; weights that `container_of` has looked at",
+    "detect/testing/measuring.py": "the best model, in the run folder that this process holds",
     "doctor/machine.py": "/proc",
     "engine/checkpoint.py": "the run folder, which this process holds",
     "engine/data_workers.py": "/sys",

@@ -8,11 +8,8 @@ Not for: what may be compared with what (`resdet.report`).
 
 from __future__ import annotations
 
-import functools
 import logging
 import math
-import shutil
-import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -24,16 +21,13 @@ from detectron2.utils import comm
 from torch import nn
 from torch.optim.swa_utils import AveragedModel
 
-from resdet import nets, profile, weights
+from resdet import nets, weights
 from resdet.data.images.reader import ImageReader
-from resdet.data.records import DetectionSet, part_of
+from resdet.data.records import DetectionSet
 from resdet.detect import starting_weights
-from resdet.detect.alternating.proposal_scores import propose_and_score
-from resdet.detect.alternating.proposal_source import ProposalSource, open_sources
+from resdet.detect.alternating.proposal_source import open_sources
 from resdet.detect.architecture.backbone import net_part
-from resdet.detect.architecture.model import is_rpn_alone
-from resdet.detect.detecting_form import form_for_detecting, mapper_for_detecting
-from resdet.detect.from_run import BuiltDetector, build
+from resdet.detect.from_run import build
 from resdet.detect.loading import (
     MOST_LEFT_OUT,
     Mapper,
@@ -43,17 +37,15 @@ from resdet.detect.loading import (
     train_batches,
     training_records,
 )
-from resdet.detect.paper.members import members_of, orders_of_classes, record_of_ensemble
 from resdet.detect.plan import plan_of_detector
 from resdet.detect.starting_weights import Tensors
-from resdet.detect.testing import inference
-from resdet.detect.testing import partial_results as finished
-from resdet.detect.testing.curve_numbers import SetResult, curve_names, scalars_of
-from resdet.detect.testing.validation_loss import records_with_losses, validation_losses
-from resdet.engine.checkpoint import Checkpoints, is_whole, resume
+from resdet.detect.testing.curve_numbers import SetResult, scalars_of
+from resdet.detect.testing.measuring import Measuring
+from resdet.detect.testing.partial_results import Policy
+from resdet.engine.checkpoint import Checkpoints, resume
 from resdet.engine.data_hashes import hash_of_files, hold_against
 from resdet.engine.data_workers import batches_ahead, num_workers
-from resdet.engine.evaluation import BestModel, Evaluation, Record, metric_of
+from resdet.engine.evaluation import BestModel, Evaluation
 from resdet.engine.loop import Loop, Schedule, passes
 from resdet.engine.metric_writers import build_writers
 from resdet.engine.parallel import average_buffers, distributed
@@ -69,9 +61,8 @@ from resdet.engine.starts.start_checks import (
 from resdet.engine.starts.start_estimate import LEFT_OUT, MEASURED, Estimate, Plan, StepCost
 from resdet.engine.versions import versions
 from resdet.errors import ConfigError
-from resdet.evaluation.inputs.result_folder import evaluate_folder
 from resdet.run import layout
-from resdet.run.folder import Run, atomic_path, utc_now, write_json
+from resdet.run.folder import Run, atomic_path, utc_now
 
 logger = logging.getLogger("resdet.detect")
 
@@ -104,7 +95,8 @@ class DetectorTraining:
         self.model = build(cfg)
         # Of a training that averages its weights; what is scored and kept then.
         self.average: AveragedModel | None = None
-        self.is_rpn_alone = is_rpn_alone(cfg)
+        classes = (*train_sets, *test_sets)[0].classes if train_sets or test_sets else ()
+        self.measuring = Measuring(cfg, run, test_sets, reader, classes)
 
     # -- weights ---------------------------------------------------------------------------
 
@@ -163,11 +155,10 @@ class DetectorTraining:
         """
         cfg = self.cfg
         require_equal_shares({"SOLVER.IMS_PER_BATCH": cfg.SOLVER.IMS_PER_BATCH})
-        self.best = self._best_model()
-        orders_of_classes(self.members, self.train_sets[0].classes)  # what it refuses, now
-        if cfg.TEST.VALIDATION_LOSS:
-            for data in self.test_sets:
-                records_with_losses(cfg, data)  # the same
+        self.best = self.measuring.best_model(
+            lambda path, record: self._write(path, record["step"], best=record)
+        )
+        self.measuring.check()
         self._require_room()
         records = self._training_records(may_leave_out_many or resuming)
         if cfg.SOLVER.EMA_DECAY > 0:
@@ -194,7 +185,11 @@ class DetectorTraining:
                     disk_wait=cfg.ENGINE.DISK_WAIT,
                 ),
                 Evaluation(
-                    self.run, cfg.TEST.EVAL_PERIOD, self._scalars, self.best, cfg.TEST.EARLY_STOP
+                    self.run,
+                    cfg.TEST.EVAL_PERIOD,
+                    lambda: self.measuring.scalars(self.scored),
+                    self.best,
+                    cfg.TEST.EARLY_STOP,
                 ),
                 *build_writers(self.run, cfg.SOLVER.MAX_ITER),
             ]
@@ -281,7 +276,8 @@ class DetectorTraining:
     def _loop(self, records: Sequence[dict[str, Any]]) -> Loop:
         """The loop over these images, in all processes; hooks are the caller's."""
         cfg = self.cfg
-        mapper = Mapper.of(cfg, self.reader, True, self._proposals(is_train=True))
+        proposals = open_sources(cfg, self.train_sets, is_train=True)
+        mapper = Mapper.of(cfg, self.reader, True, proposals)
         optimizer = with_fused_step(
             build_optimizer(cfg, self.model, self._stages()), cfg.ENGINE.FUSED_OPTIMIZER
         )
@@ -322,32 +318,11 @@ class DetectorTraining:
             return []
         return list(net_part(self.model).children())
 
-    def _proposals(self, *, is_train: bool) -> ProposalSource | None:
-        """Of Fast R-CNN alone the files of its sets; None for a detector that makes its own."""
-        sets = self.train_sets if is_train else self.test_sets
-        return open_sources(self.cfg, sets, is_train=is_train)
-
     def _write(self, path: Path, steps: int, **more: Any) -> None:
         run = {"run": self.run.info["id"]}
         state = {"model": self.scored.state_dict(), "iteration": steps, **run, **more}
         with atomic_path(path) as temporary:
             torch.save({**state, "classes": list(self.train_sets[0].classes)}, temporary)
-
-    def _best_model(self) -> BestModel | None:
-        """Keeps the best detector by TEST.BEST_METRIC; None where that is off (F37)."""
-        sets = {s.name: s for s in self.test_sets if s.annotated}
-        names = {name: curve_names(s, self.is_rpn_alone) for name, s in sets.items()}
-        metric = metric_of(self.cfg, names)
-        if not metric:
-            return None
-        return BestModel(
-            self.run,
-            self.run.path / layout.BEST_DETECTOR,
-            metric,
-            sets[metric.rpartition("/")[0]].hash,
-            write=lambda path, record: self._write(path, record["step"], best=record),
-            read=_record_in,
-        )
 
     def _require_room(self) -> None:
         """Raises RunError where disk or shared memory is too small."""
@@ -428,135 +403,9 @@ class DetectorTraining:
 
     # -- measuring -------------------------------------------------------------------------
 
-    def evaluate(self, policy: finished.Policy | None = None) -> dict[str, SetResult | None]:
-        """Detects on every test set, writes its result folder, and scores the files.
-
-        Several processes share the images; the first scores what all have found.
-
-        A set without annotations has no score: its entry is None.
-
-        Args:
-            policy: with one, finished images are kept in parts, so that a signal ends the work
-                after an image and the rest can be done later; None for within a training.
-
-        Raises:
-            Interrupted, TrainingStopped: finished images are kept in parts.
-            RunError: the parts are of something else, and the policy refuses that.
-        """
-        cfg = self.cfg
-        average_buffers(self.scored)
-        tested = [self.scored, *(member.model for member in self.members)]
-        digests = [finished.weights_digest(model) for model in tested] if policy else []
-        digest = "+".join(digests)
-        if policy and self.members:
-            self.run.update(ensemble=record_of_ensemble(self.run, cfg, self.members, digests))
-        model = self._form_for_detecting()
-        numbers: dict[str, SetResult | None] = {}
-        for data in self.test_sets:
-            folder = self.run.results(data.name)
-            parts = None
-            if self.is_rpn_alone:
-                numbers[data.name] = propose_and_score(
-                    cfg, model, data, self.reader, folder,
-                    policy=policy, num_samples=cfg.EVAL.SAMPLES,
-                )  # fmt: skip
-                continue
-            if policy:
-                mark = finished.fingerprint_of(cfg, digest, data)
-                parts = finished.Parts.open(self.run.parts(data.name), data, mark, policy)
-            result = self._detect_and_score(model, data, folder, parts, cfg.EVAL.SAMPLES)
-            if not comm.is_main_process():
-                continue
-            numbers[data.name] = result
-            for metric, values in (result.to_json() if result else {}).items():
-                if values is not None:
-                    write_json(folder / layout.SCORES[metric], values)
-        # Only now: a stop in the last set must not cost the first.
-        if policy and comm.is_main_process():
-            for data in self.test_sets:
-                shutil.rmtree(self.run.parts(data.name), ignore_errors=True)
-        return numbers
-
-    def _detect_and_score(
-        self,
-        model: nn.Module,
-        data: DetectionSet,
-        folder: Path,
-        parts: finished.Parts | None = None,
-        num_samples: int = 0,
-    ) -> SetResult | None:
-        """One set's result files and numbers; None without annotations, and but for the first
-        process."""
-        cfg = self.cfg
-        results, visited, seconds = inference.detect(
-            model,
-            data,
-            mapper_for_detecting(cfg, self.reader, self.members, self._proposals(is_train=False)),
-            num_workers=num_workers(cfg, images=len(data)),
-            batch_size=cfg.TEST.IMS_PER_BATCH,
-            parts=parts,
-        )
-        if not comm.is_main_process():
-            return None
-        self.run.require()
-        with profile.section("writing results"):
-            inference.write_results(
-                folder,
-                data,
-                results,
-                visited,
-                seconds,
-                num_samples=num_samples,
-                reader=self.reader,
-            )
-        if not data.annotated:
-            return None
-        del results  # the files have them
-        with profile.section("evaluation"):
-            return evaluate_folder(folder, style=cfg.EVAL.VOC_STYLE, engine=cfg.EVAL.ENGINE)
-
-    def _evaluate_parts(self) -> dict[str, SetResult | None]:
-        """The numbers of TEST.EVAL_IMAGES of each test set, by a name that has this number.
-
-        Nothing is left of them in the run folder: only a whole set's results may lie there.
-        """
-        average_buffers(self.scored)
-        model = self._form_for_detecting()
-        numbers = {}
-        for whole in self.test_sets:
-            data = part_of(whole, self.cfg.TEST.EVAL_IMAGES)
-            with tempfile.TemporaryDirectory() as folder:
-                numbers[data.name] = (
-                    propose_and_score(self.cfg, model, data, self.reader, Path(folder))
-                    if self.is_rpn_alone
-                    else self._detect_and_score(model, data, Path(folder))
-                )
-        return numbers
-
-    @functools.cached_property
-    def members(self) -> list[BuiltDetector]:
-        """The further detectors of TEST.ENSEMBLE; raises as `members_of`."""
-        return members_of(self.cfg)
-
-    def _form_for_detecting(self) -> nn.Module:
-        """The model in the form that it is tested in; raises as `form_for_detecting`."""
-        classes = (self.train_sets or self.test_sets)[0].classes
-        return form_for_detecting(
-            self.scored, self.cfg, self.members, orders_of_classes(self.members, classes)
-        )
-
-    def _scalars(self) -> dict[str, float]:
-        part = self.cfg.TEST.EVAL_IMAGES
-        scalars = scalars_of(self._evaluate_parts() if part else self.evaluate())
-        if self.cfg.TEST.VALIDATION_LOSS:
-            proposals = self._proposals(is_train=False)
-            for data in self.test_sets:
-                if data.annotated:
-                    chosen = part_of(data, part) if part else data
-                    scalars |= validation_losses(
-                        self.cfg, self.scored, chosen, self.reader, proposals
-                    )
-        return scalars
+    def evaluate(self, policy: Policy | None = None) -> dict[str, SetResult | None]:
+        """Result folders and numbers of the test sets; see `Measuring.evaluate`."""
+        return self.measuring.evaluate(self.scored, policy)
 
     def finish(self, numbers: Mapping[str, SetResult | None]) -> None:
         """Notes the end of the run; `numbers` are those of the trained detector."""
@@ -570,13 +419,6 @@ class DetectorTraining:
                 test_sets=[_describe(s) for s in self.test_sets],
                 image_repairs=dict(self.reader.counts),
             )
-
-
-def _record_in(path: Path) -> Record | None:
-    if not is_whole(path):
-        return None
-    state = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
-    return dict(state["best"]) if state.get("best") else None
 
 
 def described_with_files(sets: Sequence[DetectionSet]) -> list[dict[str, Any]]:
