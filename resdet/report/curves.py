@@ -1,4 +1,4 @@
-"""Precision against recall, and the matches behind it, computed from the result files.
+"""Precision against recall, computed from the result files.
 
 Not for: VOC's rules (`resdet.evaluation.voc`), or resampling (`analysis.image_noise`).
 """
@@ -11,8 +11,6 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from resdet.evaluation.analysis.image_noise import Ranked, rank_voc
-from resdet.evaluation.voc import voc_evaluation as voc
 from resdet.report.scores import SetScores
 
 # COCO's 101 recalls; VOC's curves are read off at the same places.
@@ -61,11 +59,3 @@ def curves_of(scores: SetScores) -> Curves:
     assert result.coco is not None
     curves = {name: result.coco.curve(name)[1] for name in result.coco.per_category}
     return Curves({name: precision for name, precision in curves.items() if len(precision)})
-
-
-def ranked_classes(scores: SetScores) -> dict[str, Ranked]:
-    """Each class of a VOC-scored set with its detections judged, for `image_noise`."""
-    truth = voc.ground_truth_from_coco(scores.truth)
-    detections = voc.read_detections(scores.folder, truth.classes, evaluated=scores.evaluated)
-    style = scores.result.voc.primary.style if scores.result.voc else "d2"
-    return rank_voc(truth, detections, style=style, subset=scores.evaluated)

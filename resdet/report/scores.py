@@ -21,9 +21,14 @@ from typing import Any
 import numpy as np
 
 from resdet.errors import RunError
-from resdet.evaluation.analysis.image_noise import Ranked, rank_coco
+from resdet.evaluation.analysis.image_noise import Ranked, rank_coco, rank_det, rank_voc
 from resdet.evaluation.inputs.arrays import IntArray
-from resdet.evaluation.inputs.result_folder import FolderResult, evaluate_folder
+from resdet.evaluation.inputs.result_folder import (
+    FolderResult,
+    evaluate_folder,
+    read_det_folder,
+)
+from resdet.evaluation.voc import voc_evaluation as voc
 from resdet.report.runs import Column
 from resdet.run import layout, shapes
 from resdet.run.folder import read_json
@@ -49,13 +54,15 @@ COCO_METRICS = (
 
 @dataclass(frozen=True)
 class Metric:
-    """A number by which runs are ranked; `key` is "mean_ap" (VOC, by `rule`), "AP" (COCO)."""
+    """A number by which runs are ranked; `key` is "mean_ap" (VOC, ILSVRC: by `rule`) or "AP"."""
 
     key: str
     rule: str
     title: str
 
 
+# As `evaluate ilsvrc det` names it.
+DET_RULE = "ILSVRC DET"
 MASK_AP = Metric("AP", "COCO segm", "AP of masks (COCO, IoU .50 to .95)")
 COCO_AP50 = Metric("AP50", "COCO bbox", "AP50 (COCO)")
 
@@ -70,6 +77,7 @@ class SetScores:
         truth: ground_truth.json.gz.
         voc: {"primary": rule, "11-point": {...}, "area": {...}} or None.
         coco: the JSON of `evaluate coco`, or None.
+        ilsvrc: the JSON of `evaluate ilsvrc det`, or None.
         result: what both were made from, with its curves.
         seconds: of detection on all images.
         image_folder: where the images of the set lay when they were looked at, or None.
@@ -93,17 +101,21 @@ class SetScores:
     exif: str = "apply"
     notes: tuple[str, ...] = ()
     by: str = "set"
+    ilsvrc: Mapping[str, Any] | None = None
 
     @property
     def primary(self) -> str | None:
-        """The VOC rule that ranks ("VOC 11-point", "VOC area"); None for a COCO set."""
+        """The rule of the set's own mean AP ("VOC 11-point", "VOC area", "ILSVRC DET"); None for a
+        COCO set."""
+        if self.ilsvrc:
+            return str(self.ilsvrc["protocol"])
         return str(self.voc["primary"]) if self.voc else None
 
     @property
     def metric(self) -> Metric:
-        """What ranks runs on this set: VOC's AP50 where there is one, else COCO's AP; see `by`."""
+        """What ranks runs on this set: its own mean AP, if it has one, else COCO's AP; see `by`."""
         if self.primary and self.by == "set":
-            return Metric("mean_ap", self.primary, voc_title(self.primary))
+            return Metric("mean_ap", self.primary, rule_title(self.primary))
         return Metric("AP", "COCO bbox", "AP (COCO, IoU .50 to .95)")
 
     @property
@@ -112,9 +124,9 @@ class SetScores:
 
         The 11-point number has no interval of its noise, and a gain stands beside its own.
         """
-        if self.metric.key != "mean_ap":
+        if not (self.voc and self.metric.key == "mean_ap"):
             return self.metric
-        return Metric("mean_ap", "VOC area", voc_title("VOC area"))
+        return Metric("mean_ap", "VOC area", rule_title("VOC area"))
 
     def value(self, metric: Metric) -> float | None:
         """The number as a fraction; None where it does not exist."""
@@ -126,6 +138,8 @@ class SetScores:
         table = self._table(metric)
         if table is None:
             return {}
+        if metric.rule == DET_RULE:  # by DET ids, which count the classes from 1
+            return {self.classes[int(k) - 1]: row["ap"] for k, row in table["classes"].items()}
         if metric.key == "mean_ap":
             return {name: row["ap"] for name, row in table["classes"].items()}
         # Evaluation gives AP of every category over all overlaps, and no other number of it.
@@ -136,6 +150,8 @@ class SetScores:
         return [name for name, ap in self.per_class(metric).items() if ap is None]
 
     def _table(self, metric: Metric) -> Mapping[str, Any] | None:
+        if metric.rule == DET_RULE:
+            return self.ilsvrc
         if metric.key == "mean_ap":
             return self.voc[metric.rule.removeprefix("VOC ")] if self.voc else None
         return self.coco
@@ -147,7 +163,22 @@ class SetScores:
         if result.segm is None or result.segm_columns is None:
             return None
         masks = replace(result, columns=result.segm_columns)
-        return replace(self, voc=None, coco=result.segm.to_json(), result=masks, by="coco")
+        return replace(
+            self, voc=None, ilsvrc=None, coco=result.segm.to_json(), result=masks, by="coco"
+        )
+
+    @functools.cached_property
+    def ranked_by_set(self) -> dict[str, Ranked]:
+        """Its detections judged by the set's own rules, VOC's or ILSVRC's, for `image_noise`."""
+        result = self.result
+        if self.ilsvrc:
+            det = read_det_folder(self.folder, result.truth, result.columns)
+            index = result.truth.index
+            return rank_det(index, det.truth, det.results, blacklist=det.blacklist)
+        truth = voc.ground_truth_from_coco(self.truth)
+        detections = voc.read_detections(self.folder, truth.classes, evaluated=self.evaluated)
+        style = result.voc.primary.style if result.voc else "d2"
+        return rank_voc(truth, detections, style=style, subset=self.evaluated)
 
     @functools.cached_property
     def ranked(self) -> dict[str, Ranked]:
@@ -241,14 +272,15 @@ def _stays_below(name: str) -> bool:
     return bool(name) and "\0" not in name and not path.is_absolute() and ".." not in path.parts
 
 
-def voc_title(rule: str) -> str:
-    """VOC's number named in full.
+def rule_title(rule: str) -> str:
+    """A set's own number named in full.
 
     Example:
-        >>> voc_title("VOC 11-point"), voc_title("VOC area")
-        ('AP50 (VOC 2007, 11 points)', 'AP50 (VOC 2010, area)')
+        >>> rule_title("VOC 11-point"), rule_title("VOC area"), rule_title("ILSVRC DET")
+        ('AP50 (VOC 2007, 11 points)', 'AP50 (VOC 2010, area)', 'mAP (ILSVRC DET)')
     """
-    titles = {"VOC 11-point": "AP50 (VOC 2007, 11 points)", "VOC area": "AP50 (VOC 2010, area)"}
+    titles = {"VOC 11-point": "AP50 (VOC 2007, 11 points)", "VOC area": "AP50 (VOC 2010, area)",
+              DET_RULE: "mAP (ILSVRC DET)"}  # fmt: skip
     if rule not in titles:
         raise RunError(f"the AP rule {rule!r} is not known; known: {', '.join(titles)}.")
     return titles[rule]
@@ -301,6 +333,7 @@ def read_scores(column: Column, data_set: str, by: str = "set") -> SetScores:
         exif=images.get("exif", "apply"),
         notes=_notes(result),
         by=by,
+        ilsvrc=tables.get("ilsvrc"),
     )
 
 
@@ -321,6 +354,7 @@ def _refuse_other_numbers(folder: Path, tables: Mapping[str, Any]) -> None:
     for name, path in (
         ("voc", ("11-point", "mean_ap")),
         ("coco", ("AP",)),
+        ("ilsvrc", ("mean_ap",)),
         ("segm", ("AP",)),
     ):
         file = folder / layout.SCORES[name]

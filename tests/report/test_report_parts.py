@@ -12,7 +12,7 @@ from PIL import Image
 
 from resdet.evaluation.analysis.image_noise import mean_ap
 from resdet.evaluation.inputs.result_folder import evaluate_folder
-from resdet.report import curves, runs
+from resdet.report import runs
 from resdet.report.render import box_drawing, charts, pictures
 from resdet.report.render.charts import Look, Series
 from resdet.report.render.plot import WEIGHTS
@@ -28,7 +28,7 @@ def test_every_image_once_gives_the_area_rule(demo_runs: list[Path]) -> None:
         found = read_scores(column, "digits_test")
         ones = np.ones((1, 60), dtype=np.int64)
         expected = evaluate_folder(run / "results" / "digits_test").to_json()["voc"]["area"]
-        value = mean_ap(curves.ranked_classes(found), ones)[0, 0]
+        value = mean_ap(found.ranked_by_set, ones)[0, 0]
         assert value == pytest.approx(expected["mean_ap"], abs=1e-12)
 
 

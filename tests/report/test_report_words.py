@@ -140,7 +140,7 @@ def test_labels_tell_runs_apart_and_no_further(tmp_path: Path) -> None:
 def test_an_unknown_rule_lists_the_known_ones() -> None:
     """Style 3.4: no silent fall-through."""
     with pytest.raises(RunError, match=r"VOC 12-point.*known: VOC 11-point, VOC area"):
-        scores.voc_title("VOC 12-point")
+        scores.rule_title("VOC 12-point")
 
 
 def test_iterations_that_a_resumed_run_repeats_are_drawn_once(tmp_path: Path) -> None:

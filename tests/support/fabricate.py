@@ -279,6 +279,14 @@ def write_results(
             [d["score"] for d in found],
         )
         voc.write_detections(folder, boxes)
+    if "ilsvrc" in truth["info"]["evaluators"]:
+        place = {image_id: n for n, image_id in enumerate(expected, 1)}
+        lines = [
+            f"{place[d['image_id']]} {d['category_id']} {d['score']} {x} {y} {x + w} {y + h}"
+            for d in found
+            for x, y, w, h in [d["bbox"]]
+        ]
+        (folder / "ilsvrc_det.txt").write_text("\n".join(lines) + "\n", encoding="utf-8")
     _write_samples(folder, truth, num_samples)
 
 

@@ -10,7 +10,8 @@ Repeats come as weights in the cumulative sums. That is exact: copies of a detec
 score, and the best precision from a recall on looks at the end of a run of copies. Only where two
 detections of one image and class have equal scores, all copies of the first come first.
 
-Percentile intervals are had for VOC's AP by area and for COCO's AP and AP50;
+Percentile intervals are had for VOC's AP by area, for ILSVRC DET's, which is the area under the
+same curve with other overlaps, and for COCO's AP and AP50;
 `benchmarks/evaluation/coverage` measures how often they hold the true difference. VOC's 11-point AP
 has none: whether a recall of 0.9 is just reached or just missed decides a tenth of it, and
 resampling, which smooths over that jump, does not describe how often it happens.
@@ -25,12 +26,14 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from resdet.evaluation.coco import matching
+from resdet.evaluation.ilsvrc.ilsvrc_files import DetResults
+from resdet.evaluation.ilsvrc.ilsvrc_metrics import DetTruth, judged_classes
 from resdet.evaluation.inputs.arrays import BoolArray, FloatArray, ImageId, IntArray
 from resdet.evaluation.inputs.detections import Columns
 from resdet.evaluation.inputs.ground_truth import GroundTruth, SetIndex
@@ -196,6 +199,30 @@ def rank_coco(
     return ranked
 
 
+def rank_det(
+    index: SetIndex,
+    truth: DetTruth,
+    results: DetResults,
+    *,
+    blacklist: Iterable[tuple[int, int]] = (),
+) -> dict[str, Ranked]:
+    """A detector by ILSVRC DET's rules, its detections taken as `evaluate_det` takes them.
+
+    Args:
+        index: of the set, whose images `truth` and `results` count from 1.
+        truth, results, blacklist: read and validated.
+    """
+    number = _numbered(index, np.ones(truth.num_images, dtype=np.bool_))
+    ranked = {}
+    for one in judged_classes(truth, results, blacklist):
+        right = one.right[None]
+        positives = np.bincount(number[truth.image[one.objects] - 1], minlength=truth.num_images)
+        ranked[index.category_names[one.label - 1]] = Ranked(
+            number[results.image[one.detections] - 1], right, np.zeros_like(right), positives
+        )
+    return ranked
+
+
 # -- the bootstrap ----------------------------------------------------------------------------
 
 
@@ -345,10 +372,10 @@ def difference_interval(
     draws: int = DRAWS,
     seed: int = 0,
 ) -> Interval | None:
-    """95 % interval of VOC's AP by area, after minus before; None with fewer than 50 images.
+    """95 % interval of the AP by area, after minus before; None with fewer than 50 images.
 
     Args:
-        before, after: `rank_voc` of each training of a side, one or several seeds.
+        before, after: `rank_voc` or `rank_det` of each training of a side, one or several seeds.
         draws: of the set of images; the same `seed` gives the same draws.
 
     Raises:

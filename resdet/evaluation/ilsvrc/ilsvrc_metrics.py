@@ -17,7 +17,7 @@ Not for: files (`ilsvrc_files`), or the number of categories won.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -143,12 +143,43 @@ def evaluate_det(
     _refuse_strange_objects(truth)
     findings = check_det_results(results, truth.num_images, truth.num_classes)
     warnings = refuse_if_any(results.title, findings)
+    pairs_out = set(blacklist)
+    classes = {}
+    for one in judged_classes(truth, results, pairs_out):
+        ap = None
+        if positives := len(one.objects):
+            ap = average_precision(one.right, ~one.right, positives, "area", "devkit")
+        classes[one.label] = DetScore(ap, positives, len(one.detections))
+    images = {"expected": truth.num_images, "evaluated": truth.num_images, "missing": 0}
+    return DetResult(classes, images, len(pairs_out), tuple(warnings))
+
+
+@dataclass(frozen=True)
+class JudgedClass:
+    """The detections of one class in the order in which they are taken.
+
+    Attributes:
+        label: DET id.
+        objects: rows of the truth that are to be found.
+        detections: rows of the results that are scored.
+        right: of each of these; the others are wrong.
+    """
+
+    label: int
+    objects: IntArray
+    detections: IntArray
+    right: BoolArray
+
+
+def judged_classes(
+    truth: DetTruth, results: DetResults, blacklist: Iterable[tuple[int, int]] = ()
+) -> Iterator[JudgedClass]:
+    """Every class by DET's rule; arguments as of `evaluate_det`, which validates them."""
     # A pair as one number, so that membership is a search.
     width = truth.num_classes + 1
     pairs_out = np.array([image * width + label for image, label in blacklist], dtype=np.int64)
     objects_in = ~np.isin(truth.image * width + truth.label, pairs_out)
     found_in = ~np.isin(results.image * width + results.label, pairs_out)
-    classes = {}
     for label in range(1, truth.num_classes + 1):
         true = np.flatnonzero((truth.label == label) & objects_in)
         mine = np.flatnonzero((results.label == label) & found_in)
@@ -158,13 +189,7 @@ def evaluate_det(
             truth.image[true], truth.boxes[true], np.zeros(len(true), dtype=np.bool_)
         )
         detections = ClassDetections(results.image[mine], results.boxes[mine], results.scores[mine])
-        ap = None
-        if len(true):
-            right = judge_det(objects, detections)
-            ap = average_precision(right, ~right, len(true), "area", "devkit")
-        classes[label] = DetScore(ap, len(true), len(mine))
-    images = {"expected": truth.num_images, "evaluated": truth.num_images, "missing": 0}
-    return DetResult(classes, images, len(set(pairs_out.tolist())), tuple(warnings))
+        yield JudgedClass(label, true, mine, judge_det(objects, detections))
 
 
 def _refuse_strange_objects(truth: DetTruth) -> None:

@@ -25,8 +25,8 @@ import numpy as np
 from resdet.errors import CheckFailed, DataError
 from resdet.evaluation.coco import coco_evaluation as coco
 from resdet.evaluation.coco.coco_evaluation import CocoResult
-from resdet.evaluation.ilsvrc.ilsvrc_files import read_det_results
-from resdet.evaluation.ilsvrc.ilsvrc_metrics import DetResult, evaluate_det
+from resdet.evaluation.ilsvrc.ilsvrc_files import DetResults, read_det_results
+from resdet.evaluation.ilsvrc.ilsvrc_metrics import DetResult, DetTruth, evaluate_det
 from resdet.evaluation.ilsvrc.ilsvrc_truth import results_of_run, truth_of_run, with_places
 from resdet.evaluation.inputs.arrays import ImageId, is_id, read_json
 from resdet.evaluation.inputs.detections import Columns, load_columns
@@ -160,7 +160,10 @@ def evaluate_folder(
     if "voc" in metrics:
         pair = _both_rules(folder, truth, columns, evaluated, style, subset)
     # Of a part of the images there is none: the blacklist and the ids are of a whole split.
-    ilsvrc = _ilsvrc(folder, truth, columns) if "ilsvrc" in metrics and subset is None else None
+    ilsvrc = None
+    if "ilsvrc" in metrics and subset is None:
+        det = read_det_folder(folder, truth, columns)
+        ilsvrc = evaluate_det(det.truth, det.results, blacklist=det.blacklist)
     if "coco" in metrics and truth.info.get("masks"):
         segm, masks = _of_masks(folder, truth, evaluated, subset, engine)
     data_set = str(truth.info.get("data_set", folder.name))
@@ -170,8 +173,24 @@ def evaluate_folder(
     )  # fmt: skip
 
 
-def _ilsvrc(folder: Path, truth: GroundTruth, columns: Columns) -> DetResult:
-    """DET's mAP from ilsvrc_det.txt, without the pairs of image and class that are not scored.
+@dataclass(frozen=True)
+class DetFolder:
+    """What DET's metric is made from: `ilsvrc_det.txt` and the set's objects, in its order.
+
+    Attributes:
+        blacklist: pairs of image, from 1, and DET id that are not scored.
+    """
+
+    truth: DetTruth
+    results: DetResults
+    blacklist: tuple[tuple[int, int], ...]
+
+
+def read_det_folder(folder: Path, truth: GroundTruth, columns: Columns) -> DetFolder:
+    """ILSVRC's file of a result folder, held against the detections in COCO's.
+
+    Args:
+        truth, columns: of the same folder, read and validated.
 
     Raises:
         DataError: there is no such file. CheckFailed: it has other detections than COCO's.
@@ -190,8 +209,8 @@ def _ilsvrc(folder: Path, truth: GroundTruth, columns: Columns) -> DetResult:
             f"{path}: {len(order):,} detections, and {COCO_RESULTS} has {len(own):,}, or they "
             "differ. The files are of different evaluations; evaluate again with --eval-only."
         )
-    not_scored = [(int(i), int(k)) for i, k in truth.info.get("not_scored", ())]
-    return evaluate_det(truth_of_run(truth), results, blacklist=not_scored)
+    not_scored = tuple((int(i), int(k)) for i, k in truth.info.get("not_scored", ()))
+    return DetFolder(truth_of_run(truth), results, not_scored)
 
 
 def _of_masks(

@@ -6,9 +6,9 @@ both are known they are taken together: the squares of the half widths add up. T
 narrower than either, and rather too wide: what few seeds spread on few images holds a part of the
 images' noise already.
 
-The interval of images exists for VOC's area rule and for COCO's AP and AP50, not for the 11-point
-rule (`image_noise` explains why). So on a set that ranks by 11 points all gains, and the title of
-the report, are by the area rule: a gain and its interval are always of one metric.
+The interval of images exists for VOC's area rule, for ILSVRC DET's and for COCO's AP and AP50, not
+for the 11-point rule (`image_noise` explains why). So on a set that ranks by 11 points all gains,
+and the title of the report, are by the area rule: a gain and its interval are always of one metric.
 
 Not for: the intervals themselves, or whether runs may be compared at all (`comparability`).
 """
@@ -40,7 +40,6 @@ from resdet.report.comparison.backbone_gains import (
     points,
     side,
 )
-from resdet.report.curves import ranked_classes
 from resdet.report.render.charts import Span, SpanRow, interval_chart
 from resdet.report.render.figures import Figure, look
 from resdet.report.render.tables import Cell, Table
@@ -207,15 +206,17 @@ def _named_sentences(columns: Sequence[Column], bets: Sequence[Bet]) -> Iterator
 
 
 def image_intervals(scores: Sequence[SetScores], pair: Pair) -> dict[str, Interval | None]:
-    """The noise of the images in a pair's gap, by the rules that have it: "VOC area", "AP", "AP50".
+    """The noise of the images in a pair's gap, by the rules that have it: "VOC area",
+    "ILSVRC DET", or "AP" and "AP50".
 
     Args:
         scores: of all runs on one set.
     """
     before, after = ([scores[i] for i in places] for places in (pair.before, pair.after))
-    if scores[0].gain_metric.key == "mean_ap":
-        sides = ([ranked_classes(s) for s in side] for side in (before, after))
-        return {"VOC area": difference_interval(*sides)}
+    metric = scores[0].gain_metric
+    if metric.key == "mean_ap":
+        sides = ([s.ranked_by_set for s in side] for side in (before, after))
+        return {metric.rule: difference_interval(*sides)}
     sides = ([s.ranked for s in side] for side in (before, after))
     return dict(coco_intervals(*sides))
 

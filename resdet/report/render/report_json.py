@@ -106,6 +106,7 @@ def _set(report: ComparisonReport, one: SetReport) -> dict[str, Any]:
         "per_class": {letter: s.per_class(one.metric) for letter, s in scores.items()},
         "voc": {letter: s.voc for letter, s in scores.items()},
         "coco": {letter: s.coco for letter, s in scores.items()},
+        "ilsvrc": {letter: s.ilsvrc for letter, s in scores.items()},
         "segm": {letter: s.of_masks.coco if s.of_masks else None for letter, s in scores.items()},
         "gains": [_gain(report, g) for g in _every_gain(one)],
         "errors": one.errors.to_json(report.columns) if one.errors else None,

@@ -34,7 +34,7 @@ from resdet.report.comparison.published_numbers import (
     numbers_for,
 )
 from resdet.report.runs import Column, net_title
-from resdet.report.scores import COCO_METRICS, Metric, SetScores, voc_title
+from resdet.report.scores import COCO_METRICS, Metric, SetScores, rule_title
 from resdet.text_table import aligned
 
 
@@ -178,7 +178,7 @@ def eleven_points(scores: Sequence[SetScores]) -> Metric | None:
     """VOC 2007's rule, by which no gain is taken; None for a set that VOC's rules do not score."""
     if any(s.voc is None for s in scores):
         return None
-    return Metric("mean_ap", "VOC 11-point", voc_title("VOC 11-point"))
+    return Metric("mean_ap", "VOC 11-point", rule_title("VOC 11-point"))
 
 
 def coco(
