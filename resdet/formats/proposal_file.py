@@ -30,6 +30,7 @@ from resdet import bounded_files
 from resdet.atomic import atomic_path
 from resdet.errors import DataError
 from resdet.formats import foreign
+from resdet.formats.coco_masks import LARGEST_SIDE
 
 FORMAT = "resdet proposals 1"
 SUFFIX = ".safetensors"
@@ -37,9 +38,9 @@ ImageId = int | str
 # Of the header; this format's has a thousandth.
 _MOST_HEADER = 1 << 20
 # Room for the header, which is written when everything else is known.
-_HEADER_ROOM = 4096
-# Bytes of one proposal.
-_ROW = 20
+HEADER_BYTES = 4096
+# Bytes of one proposal, and about as many of each image in the lists.
+ROW_BYTES, IMAGE_BYTES = 20, 32
 _TYPES: dict[str, np.dtype[Any]] = {
     "F32": np.dtype("<f4"),
     "I64": np.dtype("<i8"),
@@ -124,7 +125,7 @@ class ProposalFile:
                 f"{self.data_set} ({len(self):,} images). Make proposals of this set."
             )
         place = self._index[image_id]
-        begin, end = (_ROW * int(row) for row in self._offsets[place : place + 2])
+        begin, end = (ROW_BYTES * int(row) for row in self._offsets[place : place + 2])
         raw = self._read(self._places["proposals"][0] + begin, end - begin)
         if len(raw) != end - begin or zlib.crc32(raw) != self._checksums[place]:
             raise DataError(_damaged(self.path, f"the rows of image {image_id!r} changed"))
@@ -162,12 +163,13 @@ class ProposalFile:
     def _check_lists(self) -> None:
         images, offsets = len(self.image_ids), self._offsets
         rows = self._places["proposals"][2][0]
+        # Each compared by itself: a difference of two of them may not fit into 64 bits.
         fits = (
             len(offsets) == images + 1
             and len(self._checksums) == images
             and offsets[0] == 0
             and offsets[-1] == rows
-            and bool((np.diff(offsets) >= 0).all())
+            and bool((offsets[1:] >= offsets[:-1]).all())
         )
         if not fits:
             raise DataError(_damaged(self.path, "its lists are of other images"))
@@ -197,7 +199,7 @@ def write_proposals(
     offsets, checksums, ids = [0], [], []
     known: set[ImageId] = set()
     with atomic_path(path) as temporary, open(temporary, "wb") as file:
-        file.seek(_HEADER_ROOM)
+        file.seek(HEADER_BYTES)
         for image_id, boxes, objectness in entries:
             if image_id in known:
                 raise ValueError(f"image {image_id!r} stands twice")
@@ -223,6 +225,9 @@ def fault_of(boxes: np.ndarray, objectness: np.ndarray) -> str:
         return f"boxes {boxes.shape} and objectness {objectness.shape}, expected (P, 4) and (P,)"
     if not (np.isfinite(boxes).all() and np.isfinite(objectness).all()):
         return "a coordinate or an objectness is not finite"
+    if (np.abs(boxes) > LARGEST_SIDE).any():
+        # A larger one may not be finite any more where its image is resized.
+        return f"a coordinate is beyond {LARGEST_SIDE:,.0f} pixels"
     if (boxes[:, 2:] < boxes[:, :2]).any():
         return "a box ends before it begins"
     if (np.diff(objectness) > 0).any():
@@ -243,10 +248,10 @@ def _rows_of(image_id: ImageId, boxes: np.ndarray, objectness: np.ndarray) -> np
 
 
 def _header(metadata: Mapping[str, str], rows: int, images: int, lists: list[bytes]) -> bytes:
-    """Filled with blanks to `_HEADER_ROOM`, its length before it."""
+    """Filled with blanks to `HEADER_BYTES`, its length before it."""
     shapes = {"proposals": [rows, 5], "offsets": [images + 1], "checksums": [images],
               "image_ids": [len(lists[2])]}  # fmt: skip
-    sizes = [rows * _ROW, *map(len, lists)]
+    sizes = [rows * ROW_BYTES, *map(len, lists)]
     header: dict[str, Any] = {"__metadata__": dict(metadata)}
     begin = 0
     for (name, kind), size in zip(_TENSORS.items(), sizes, strict=True):
@@ -254,7 +259,7 @@ def _header(metadata: Mapping[str, str], rows: int, images: int, lists: list[byt
         header[name] = entry
         begin += size
     text = json.dumps(header).encode()
-    length = _HEADER_ROOM - 8
+    length = HEADER_BYTES - 8
     if len(text) > length:
         raise ValueError(f"metadata of {len(text):,} bytes, at most {length:,} fit")
     return length.to_bytes(8, "little") + text.ljust(length)
@@ -286,7 +291,9 @@ def _read_header(path: Path) -> tuple[dict[str, Any], int, int]:
             f"{path} is a safetensors file, but {kind}; {FORMAT!r} is read. Give a file that "
             "train_det wrote for an RPN, such as RUN/results/SET/proposals.safetensors."
         )
-    if lacking := [n for n in _NEEDED if not isinstance(metadata.get(n), str)]:
+    if not all(isinstance(value, str) for value in metadata.values()):
+        raise DataError(_damaged(path, "its metadata are not text"))
+    if lacking := [n for n in _NEEDED if n not in metadata]:
         raise DataError(_damaged(path, f"its header lacks {', '.join(lacking)}"))
     return header, 8 + length, size
 

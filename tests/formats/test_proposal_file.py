@@ -2,6 +2,7 @@
 
 import json
 import pickle
+import zlib
 
 import numpy as np
 import pytest
@@ -97,6 +98,7 @@ def test_a_file_is_whole_or_not_there(tmp_path):
         ([[5, 0, 4, 1]], [0.0], "ends before it begins"),
         ([[0, 0, 1, 1]], [0.0, 1.0], "expected"),
         ([[0, 0, 1]], [0.0], "expected"),
+        ([[0, 0, 100_001, 1]], [0.0], "beyond 100,000 pixels"),
     ],
 )
 def test_what_is_no_proposal_is_not_written(tmp_path, boxes, objectness, why):
@@ -129,6 +131,101 @@ def test_every_cut_and_every_changed_byte_of_the_data_is_found(path):
             file = ProposalFile(path)
             for image_id in file.image_ids:
                 file.of(image_id)
+
+
+def crafted(path, *, rows=((0, 0, 9, 9, 1.0),), offsets=(0, 1), ids=("a",), checksums=None, **more):
+    """A file whose checksums are right, whatever is in it; `more` goes into the header."""
+    data = np.array(rows, "<f4").reshape(-1, 5).tobytes()
+    checksums = [zlib.crc32(data)] * len(ids) if checksums is None else checksums
+    lists = [np.array(offsets, "<i8").tobytes(), np.array(checksums, "<u4").tobytes(),
+             (ids if isinstance(ids, str) else json.dumps(ids)).encode()]  # fmt: skip
+    header = {"__metadata__": {"format": "resdet proposals 1", **OF_SET,
+                               "lists_checksum": f"{zlib.crc32(b''.join(lists)):08x}"}}  # fmt: skip
+    begin = 0
+    shapes = ([len(data) // 20, 5], [len(offsets)], [len(checksums)], [len(lists[2])])
+    names = ("proposals", "offsets", "checksums", "image_ids")
+    kinds = ("F32", "I64", "U32", "U8")
+    for name, kind, shape, raw in zip(names, kinds, shapes, [data, *lists], strict=True):
+        places = [begin, begin + len(raw)]
+        header[name] = {"dtype": kind, "shape": shape, "data_offsets": places}
+        begin += len(raw)
+    for name, change in more.items():
+        header[name] = change(header[name]) if callable(change) else change
+    text = json.dumps(header).encode()
+    path.write_bytes(len(text).to_bytes(8, "little") + text + data + b"".join(lists))
+    return path
+
+
+def test_a_file_made_by_hand_is_read(tmp_path):
+    """What the hostile ones below differ from."""
+    file = ProposalFile(crafted(tmp_path / "p"))
+    assert file.of("a")[0].tolist() == [[0, 0, 9, 9]] and file.of("a")[1].tolist() == [1]
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"offsets": (0, 2)},
+        {"offsets": (-1, 1)},
+        {"offsets": (1, 0)},
+        {"offsets": (0, 1, 1)},
+        # Differences of these do not fit into 64 bits, and come out positive.
+        {"offsets": (0, 2**63 - 1, -(2**63), -1, 1), "ids": ("a", "b", "c", "d")},
+        {"ids": ("a", "a"), "offsets": (0, 1, 1)},
+        {"ids": (None,)},
+        {"ids": (1.5,)},
+        {"ids": (True,)},
+        {"ids": "[" * 100_000},
+        {"ids": "{}"},
+        {"ids": (), "offsets": ()},
+        {"proposals": lambda e: {**e, "dtype": "F64"}},
+        {"proposals": lambda e: {**e, "dtype": ["F32"]}},
+        {"proposals": lambda e: {**e, "shape": [5, 1]}},
+        {"proposals": lambda e: {**e, "shape": [1]}},
+        {"proposals": lambda e: {**e, "data_offsets": [-20, 0]}},
+        {"proposals": lambda e: {**e, "data_offsets": [10**30, 10**30 + 20]}},
+        {"offsets_": None, "image_ids": lambda e: {**e, "data_offsets": [0, "1"]}},
+        {"checksums": (1, 2)},
+        {"image_ids": None},
+        {"__metadata__": lambda m: {**m, "data_set": 5}},
+        {"__metadata__": lambda m: {**m, "seconds": [1]}},
+        {"__metadata__": lambda m: {k: v for k, v in m.items() if k != "weights"}},
+    ],
+    ids=str,
+)
+def test_a_file_that_contradicts_itself_is_a_page_and_never_read_elsewhere(tmp_path, changes):
+    """Its checksums are right, so that whoever made it meant it."""
+    with pytest.raises(DataError, match="is damaged"):
+        ProposalFile(crafted(tmp_path / "p", **changes))
+
+
+@pytest.mark.parametrize(
+    ("row", "why"),
+    [
+        ((0, 0, np.nan, 9, 1), "is not finite"),
+        ((0, 0, 9, 9, np.inf), "is not finite"),
+        ((9, 0, 0, 9, 1), "a box ends before it begins"),
+        ((0, 0, 3e38, 9, 1), "a coordinate is beyond 100,000 pixels"),
+    ],
+)
+def test_boxes_that_are_none_are_a_page_where_they_are_read(tmp_path, row, why):
+    """One that is finite here would not be any more where its image is resized."""
+    with pytest.raises(DataError, match=why):
+        ProposalFile(crafted(tmp_path / "p", rows=(row,))).of("a")
+
+
+@pytest.mark.parametrize("length", [0, 1, 4096, 1 << 20, (1 << 20) + 1, 2**63, 2**64 - 1])
+def test_a_header_of_any_length_is_a_page(tmp_path, length):
+    path = tmp_path / "p"
+    path.write_bytes(length.to_bytes(8, "little") + b'{"a": ' + b"[" * 5000)
+    with pytest.raises(DataError, match=r"header is not whole|no safetensors file|web page"):
+        ProposalFile(path)
+
+
+def test_a_set_without_images_has_a_file(tmp_path):
+    write_proposals(tmp_path / "p", [], **OF_SET)
+    file = ProposalFile(tmp_path / "p")
+    assert len(file) == file.total == 0
 
 
 @pytest.mark.parametrize("protocol", [0, 1, 2, 4])

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from resdet.atomic import write_text
+from resdet.cli.output_paths import output_folder_path
 from resdet.errors import ConfigError, DataError, first_few
 from resdet.evaluation.inputs.ground_truth import read_ground_truth
 from resdet.evaluation.proposals.recall import COUNTS, ProposalRecall, recall_of
@@ -36,7 +37,8 @@ def add_arguments(metrics: Any) -> None:
         metavar="INSTANCES.json",
         help="annotations of the set; a folder has its own",
     )
-    add("--output", "-o", type=Path, metavar="DIR", help="write recall.json and recall.svg there")
+    add("--output", "-o", type=output_folder_path, metavar="DIR",
+        help="write recall.json and recall.svg there")  # fmt: skip
     add("--json", action="store_true", help="one JSON object on standard output")
 
 
@@ -46,9 +48,10 @@ def run(args: argparse.Namespace) -> int:
     if path.is_dir():
         folder = _results_in(path)
         path, truth = folder / layout.PROPOSALS, truth or folder / layout.GROUND_TRUTH
+    proposals = ProposalFile(path)
     if truth is None:
         raise ConfigError(f"{path} is a file of proposals: give the set's annotations with --gt.")
-    result = recall_of(read_ground_truth(truth), ProposalFile(path))
+    result = recall_of(read_ground_truth(truth), proposals)
     if args.output:
         numbers = json.dumps(result.to_json(), indent=1, allow_nan=False) + "\n"
         write_text(args.output / layout.RECALL, numbers)
