@@ -6,6 +6,7 @@ published number (`report.comparison`).
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Iterable, Sequence
 from typing import Any
 
@@ -14,8 +15,12 @@ from torch import nn
 from resdet import nets
 from resdet.config import Config, flatten
 from resdet.data.names import COCO, VOC
+from resdet.detect.alternating.proposal_room import with_proposals
 from resdet.detect.alternating.step_configs import schedule_of_rpn
+from resdet.detect.alternating.step_plans import lines_of_steps
 from resdet.detect.architecture.backbone import net_part
+from resdet.detect.architecture.model import is_rpn_alone
+from resdet.engine.starts.start_checks import DiskNeed
 from resdet.engine.starts.start_estimate import Plan, scorings
 from resdet.errors import ConfigError
 from resdet.evaluation.published.departures import (
@@ -28,10 +33,10 @@ from resdet.evaluation.published.published_protocols import of_every_run
 from resdet.weights import Card
 
 
-def published_images(names: Iterable[str]) -> int | None:
-    """How many images these sets were published with, together; None where one is the user's."""
+def published_images(names: Iterable[str]) -> list[int] | None:
+    """How many images each of these sets was published with; None where one is the user's."""
     sizes = [(VOC.get(name) or COCO.get(name)) for name in names]
-    return sum(s.size for s in sizes if s) if sizes and all(sizes) else None
+    return [s.size for s in sizes if s] if sizes and all(sizes) else None
 
 
 def plan_of_detector(
@@ -40,20 +45,30 @@ def plan_of_detector(
     *,
     start: int = 0,
     images: int | None = None,
-    test_images: int | None = None,
+    tested: Sequence[int] | None = None,
 ) -> Plan:
     """Of a resolved config.
 
     Args:
-        start: steps that are done. images: that train; test_images: of all test sets.
+        start: steps that are done. images: that train; tested: of each test set.
     """
     scored = None
-    if test_images is not None:
-        while_training = cfg.TEST.EVAL_IMAGES * len(cfg.DATASETS.TEST) or test_images
+    if tested is not None:
+        every = sum(tested)
+        while_training = cfg.TEST.EVAL_IMAGES * len(cfg.DATASETS.TEST) or every
         # Losses on them are a pass of its own.
         passes = scorings(cfg, start) * (1 + cfg.TEST.VALIDATION_LOSS)
-        scored = test_images + passes * min(while_training, test_images)
-    return Plan.of_solver(cfg, model, start=start, images=images, scored_images=scored)
+        scored = every + passes * min(while_training, every)
+    plan = Plan.of_solver(cfg, model, start=start, images=images, scored_images=scored)
+    return dataclasses.replace(plan, disk=disk_of_detector(cfg, model, tested))
+
+
+def disk_of_detector(cfg: Any, model: nn.Module, tested: Sequence[int] | None) -> DiskNeed:
+    """What a training writes; arguments as of `plan_of_detector`."""
+    need = DiskNeed.of_training(cfg, model)
+    if not (tested and is_rpn_alone(cfg)):
+        return need
+    return with_proposals(need, cfg, model, tested, as_in_training=False)
 
 
 def detector_lines(cfg: Any, model: nn.Module) -> list[str]:
@@ -162,7 +177,16 @@ def explained(config: Config, model: nn.Module, card: Card | None) -> str:
         ),
         f"Weights: {cfg.MODEL.WEIGHTS or 'none, from scratch'}"
         + (f" ({card.net}, trained on {card.data.get('name', 'unknown data')})" if card else ""),
-        *plan_of_detector(cfg, model, images=images).lines(),
+        *(
+            plan_of_detector(
+                cfg,
+                model,
+                images=sum(images) if images else None,
+                tested=published_images(cfg.DATASETS.TEST),
+            ).lines()
+            if cfg.SOLVER.SCHEME == "joint"
+            else lines_of_steps(cfg, images)
+        ),
         *detector_lines(cfg, model),
         *(
             ["Time and memory: the same command with --estimate instead of --explain."]

@@ -37,7 +37,7 @@ from resdet.detect.loading import (
     train_batches,
     training_records,
 )
-from resdet.detect.plan import plan_of_detector
+from resdet.detect.plan import disk_of_detector, plan_of_detector
 from resdet.detect.starting_weights import Tensors
 from resdet.detect.testing.curve_numbers import SetResult, scalars_of
 from resdet.detect.testing.measuring import Measuring
@@ -49,10 +49,11 @@ from resdet.engine.evaluation import BestModel, Evaluation
 from resdet.engine.loop import Loop, Schedule, passes
 from resdet.engine.metric_writers import build_writers
 from resdet.engine.parallel import average_buffers, distributed
-from resdet.engine.solver.optimizers import build_optimizer, copies_in_checkpoint
+from resdet.engine.solver.optimizers import build_optimizer
 from resdet.engine.solver.weight_average import WeightAverage, average_of
 from resdet.engine.speed.fused_optimizer import with_fused_step
 from resdet.engine.starts.start_checks import (
+    bytes_in,
     processes_here,
     require_disk,
     require_equal_shares,
@@ -233,10 +234,14 @@ class DetectorTraining:
         return planned, cost.found
 
     def _plan(self, records: Sequence[Any], start: int = 0) -> Plan:
-        tested = sum(len(s) for s in self.test_sets)
         return plan_of_detector(
-            self.cfg, self.model, start=start, images=len(records), test_images=tested
+            self.cfg, self.model, start=start, images=len(records), tested=self._tested
         )
+
+    @property
+    def _tested(self) -> list[int]:
+        """Images of each test set."""
+        return [len(s) for s in self.test_sets]
 
     def _report(self, estimate: Estimate) -> None:
         logger.info(estimate.line())
@@ -327,13 +332,8 @@ class DetectorTraining:
     def _require_room(self) -> None:
         """Raises RunError where disk or shared memory is too small."""
         cfg = self.cfg
-        require_disk(
-            self.run.path,
-            self.model,
-            cfg.ENGINE.KEEP_CHECKPOINTS,
-            keeps_best=self.best is not None,
-            more_copies=copies_in_checkpoint(cfg) - 2,
-        )
+        need = disk_of_detector(cfg, self.model, self._tested)
+        require_disk(self.run.path, need.most, need, there=bytes_in(self.run.checkpoints))
         images = sum(len(s) for s in self.train_sets)
         share = cfg.SOLVER.IMS_PER_BATCH // comm.get_world_size()
         pixels = max(cfg.INPUT.MIN_SIZE_TRAIN) * cfg.INPUT.MAX_SIZE_TRAIN

@@ -33,14 +33,20 @@ from resdet.engine.loop import Loop, Schedule, passes
 from resdet.engine.metric_writers import build_writers
 from resdet.engine.parallel import average_buffers, distributed
 from resdet.engine.processes import one_first
-from resdet.engine.solver.optimizers import build_optimizer, copies_in_checkpoint
+from resdet.engine.solver.optimizers import build_optimizer
 from resdet.engine.solver.weight_average import WeightAverage, average_of
 from resdet.engine.speed.activation_checkpointing import recompute_blocks
 from resdet.engine.speed.fused_optimizer import is_fused, with_fused_step
 from resdet.engine.speed.kept_memory import can_keep
 from resdet.engine.speed.precision import Precision
 from resdet.engine.speed.torch_compile import compiled
-from resdet.engine.starts.start_checks import processes_here, require_disk, require_shared_memory
+from resdet.engine.starts.start_checks import (
+    DiskNeed,
+    bytes_in,
+    processes_here,
+    require_disk,
+    require_shared_memory,
+)
 from resdet.engine.starts.start_estimate import (
     LEFT_OUT,
     MEASURED,
@@ -212,7 +218,7 @@ class Pretraining:
         """
         cfg = self.cfg
         best = self._best_model()
-        self._require_room(keeps_best=best is not None)
+        self._require_room()
         if not resuming:
             self.run.update(parent=start_from_weights(self))
         data = self.train_set
@@ -331,7 +337,7 @@ class Pretraining:
         Raises:
             TrainingStopped: a step cannot be taken.
         """
-        self._require_room(keeps_best=False)
+        self._require_room()
         start_from_weights(self)
         plan = self.plan()
         cost = StepCost(plan, self.cfg.MODEL.DEVICE)
@@ -340,16 +346,11 @@ class Pretraining:
         self.loop.train(0, LEFT_OUT + MEASURED)
         return plan, cost.found
 
-    def _require_room(self, *, keeps_best: bool) -> None:
+    def _require_room(self) -> None:
         """Raises RunError where disk or shared memory is too small."""
         cfg = self.cfg
-        require_disk(
-            self.run.path,
-            self.net,
-            cfg.ENGINE.KEEP_CHECKPOINTS,
-            keeps_best=keeps_best,
-            more_copies=copies_in_checkpoint(cfg) - 2,
-        )
+        need = DiskNeed.of_training(cfg, self.net)
+        require_disk(self.run.path, need.most, need, there=bytes_in(self.run.checkpoints))
         batch = cfg.SOLVER.IMS_PER_BATCH
         workers = processes_here(comm.get_world_size()) * self._num_workers()
         pixel = 3 * (4 if self.mean_image else 1)

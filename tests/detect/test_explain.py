@@ -154,7 +154,7 @@ def test_images_that_are_scored_are_counted(opts: list[str], start: int, expecte
     """80 steps: detections and losses after 20, 40, 60; detections alone at the end."""
     cfg = resolve(None, ["SOLVER.MAX_ITER", "80", "TEST.EVAL_PERIOD", "20", "DATASETS.TEST",
                          "('a',)", *opts]).cfg  # fmt: skip
-    plan = plan_of_detector(cfg, torch.nn.Linear(2, 2), start=start, test_images=50)
+    plan = plan_of_detector(cfg, torch.nn.Linear(2, 2), start=start, tested=[50])
     assert plan.scored_images == expected
 
 

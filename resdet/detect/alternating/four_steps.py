@@ -34,12 +34,14 @@ from resdet.detect.alternating.proposal_making import (
     as_many_as_in_training,
     make_proposals,
 )
+from resdet.detect.alternating.proposal_room import proposal_bytes
 from resdet.detect.alternating.step_configs import (
     STEPS,
     AlternatingStep,
     config_of_step,
     schedule_of_rpn,
 )
+from resdet.detect.alternating.step_plans import disk_of_steps, plans_of_steps
 from resdet.detect.detecting_form import form_for_detecting
 from resdet.detect.loading import Mapper
 from resdet.detect.testing.partial_results import Policy, fingerprint_of, weights_digest
@@ -47,7 +49,12 @@ from resdet.detect.trainer import DetectorTraining, described_with_files
 from resdet.engine.checkpoint import is_whole
 from resdet.engine.data_hashes import hold_against
 from resdet.engine.data_workers import lost_images_stop, num_workers
-from resdet.engine.starts.start_checks import require_equal_shares
+from resdet.engine.starts.start_checks import (
+    bytes_in,
+    require_disk,
+    require_equal_shares,
+    size_in_words,
+)
 from resdet.errors import DataError, RunError, WeightsError
 from resdet.formats.proposal_file import ProposalFile
 from resdet.run import layout
@@ -101,8 +108,10 @@ class AlternatingTraining:
 
         Raises:
             TrainingStopped, Interrupted: the state is saved. ConfigError: as `DetectorTraining`.
-            RunError: a finished step is of another length, or the shared stages changed.
+            RunError: a finished step is of another length, the shared stages changed, or the disk
+                is too small.
         """
+        self._require_room()
         sets = described_with_files(self.train_sets)
         if resuming:
             hold_against(self.run, sets, changed_allowed=self.cfg.ENGINE.ALLOW_CHANGED_DATA)
@@ -110,6 +119,18 @@ class AlternatingTraining:
         for step in STEPS:
             self._run_step(step, resuming, may_leave_out_many)
         return self._joined()
+
+    def _require_room(self) -> None:
+        """Raises RunError where the disk is too small for all four steps."""
+        plans = plans_of_steps(self.cfg, [len(s) for s in self.train_sets])
+        proposals = max(planned.plan.disk.proposals for planned in plans)
+        require_disk(
+            self.run.path,
+            disk_of_steps(plans),
+            f"checkpoints and results of four steps, twice at most {size_in_words(proposals)} of "
+            "proposals, and the parts that these are joined of",
+            there=bytes_in(self.run.path / layout.ALTERNATING),
+        )
 
     def folder(self, step: str) -> Path:
         """The run folder of a step."""
@@ -254,6 +275,7 @@ class AlternatingTraining:
         with as_many_as_in_training(model, cfg):
             seconds = make_proposals(
                 model, data, Mapper.of(cfg, self.reader, is_train=False), path, parts,
+                most_bytes=proposal_bytes(cfg, model, len(data), as_in_training=True),
                 num_workers=num_workers(cfg, images=len(data)),
                 batch_size=cfg.TEST.IMS_PER_BATCH,
             )  # fmt: skip

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import math
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -22,6 +23,7 @@ from torch import nn
 
 from resdet import profile
 from resdet.data.records import DetectionSet
+from resdet.detect.alternating.proposal_room import require_room
 from resdet.detect.loading import Mapper, identity
 from resdet.detect.testing.inference import MappedRecords, with_progress
 from resdet.detect.testing.partial_results import PART_IMAGES, PART_SECONDS, Policy, take_up
@@ -96,7 +98,7 @@ class ProposalParts(FinishedParts):
 
 
 def parts_in(folder: Path) -> list[ProposalFile]:
-    """The whole parts of a folder."""
+    """The parts of a folder that are whole."""
     return list(whole_parts(folder, layout.PROPOSAL_PART_FILES, _part_in))
 
 
@@ -105,8 +107,8 @@ def _part_in(path: Path) -> ProposalFile | None:
         part = ProposalFile(path)
         for image_id in part.image_ids:
             part.of(image_id)
-        return part
-    except DataError:
+        return part if math.isfinite(float(part.metadata.get(_SECONDS, "nan"))) else None
+    except (DataError, ValueError):
         return None
 
 
@@ -117,6 +119,7 @@ def make_proposals(
     path: Path,
     parts: ProposalParts,
     *,
+    most_bytes: int,
     num_workers: int = 0,
     batch_size: int = 1,
 ) -> float:
@@ -127,12 +130,14 @@ def make_proposals(
 
     Args:
         model: an RPN alone (Detectron2's `ProposalNetwork`).
+        most_bytes: of the file (`proposal_room.proposal_bytes`).
         batch_size: images that pass through the model at once.
 
     Raises:
         CheckFailed: an image was visited twice or never; no file then.
         Interrupted, TrainingStopped: what is finished is kept in parts.
     """
+    require_room(path.parent, most_bytes, parts.folder)
     mine = parts.left(data.records)[comm.get_rank() :: comm.get_world_size()]
     loader = Loader(
         MappedRecords(mine, mapper), num_workers, batch_size, batch_size=batch_size,

@@ -18,6 +18,7 @@ from resdet import profile
 from resdet.data.images.reader import ImageReader
 from resdet.data.records import DetectionSet
 from resdet.detect.alternating.proposal_making import ProposalParts, make_proposals
+from resdet.detect.alternating.proposal_room import proposal_bytes
 from resdet.detect.loading import Mapper
 from resdet.detect.testing.inference import write_set
 from resdet.detect.testing.partial_results import Policy, fingerprint_of, weights_digest
@@ -56,6 +57,7 @@ def propose_and_score(
     path = folder / layout.PROPOSALS
     seconds = make_proposals(
         model, data, Mapper.of(cfg, reader, is_train=False), path, parts,
+        most_bytes=proposal_bytes(cfg, model, len(data), as_in_training=False),
         num_workers=num_workers(cfg, images=len(data)), batch_size=cfg.TEST.IMS_PER_BATCH,
     )  # fmt: skip
     if not comm.is_main_process():

@@ -26,7 +26,7 @@ from resdet.engine.loop import Loop, Schedule, passes
 from resdet.engine.metric_writers import build_writers
 from resdet.engine.parallel import average_buffers, distributed
 from resdet.engine.speed.fused_optimizer import with_fused_step
-from resdet.engine.starts.start_checks import require_disk
+from resdet.engine.starts.start_checks import DiskNeed, bytes_in, require_disk
 from resdet.errors import RunError, WeightsError
 from resdet.run import layout
 from resdet.run.folder import Run, atomic_path
@@ -53,7 +53,8 @@ def trained(
         load(model, path, classes)
         logger.info("%s is there: it is not trained again", path)
         return path
-    require_disk(run.path, model, cfg.ENGINE.KEEP_CHECKPOINTS)
+    need = DiskNeed.of_training(cfg, model)
+    require_disk(run.path, need.most, need, there=bytes_in(run.checkpoints))
     optimizer = with_fused_step(build_optimizer(cfg, model), cfg.ENGINE.FUSED_OPTIMIZER)
     shared = distributed(model)
 

@@ -12,14 +12,18 @@ import math
 import mmap
 import os
 import shutil
+import stat
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from detectron2.utils import comm
 from torch import nn
 
 from resdet.config import Config
+from resdet.engine.solver.optimizers import copies_in_checkpoint
 from resdet.errors import ConfigError, RunError
 
 SHARED_MEMORY = Path("/dev/shm")
@@ -76,31 +80,94 @@ def weight_bytes(model: nn.Module) -> int:
     return sum(t.numel() * t.element_size() for t in tensors)
 
 
-def require_disk(
-    folder: Path, model: nn.Module, keep: int, *, keeps_best: bool = False, more_copies: int = 0
-) -> None:
-    """Room for the checkpoints that are kept, one that is being written, and the final file.
+@dataclass(frozen=True)
+class DiskNeed:
+    """What a training writes, in bytes.
+
+    Attributes:
+        checkpoint: one of them. kept: how many stay.
+        results: files of weights alone, and what lies beside them.
+        proposals: files of proposals that stay. proposal_parts: of the largest, while it is made.
+    """
+
+    checkpoint: int
+    kept: int
+    results: int
+    proposals: int = 0
+    proposal_parts: int = 0
+
+    @classmethod
+    def of_training(cls, cfg: Any, model: nn.Module) -> DiskNeed:
+        """The need of one model's training.
+
+        Args:
+            model: on "meta", it needs no memory.
+        """
+        weights = weight_bytes(model)
+        # The best so far is one more file, and another while it is written.
+        files = 3 if cfg.TEST.BEST_METRIC else 1
+        return cls(
+            checkpoint=copies_in_checkpoint(cfg) * weights,
+            kept=max(cfg.ENGINE.KEEP_CHECKPOINTS, 2),
+            results=files * weights + BESIDE_BYTES,
+        )
+
+    @property
+    def most(self) -> int:
+        """At the time when it is most."""
+        return self.stays + max(self.checkpoint, self.proposal_parts)
+
+    @property
+    def stays(self) -> int:
+        """What is there at the end."""
+        return self.kept * self.checkpoint + self.results + self.proposals
+
+    def __str__(self) -> str:
+        proposals = ""
+        if self.proposals:
+            proposals = (
+                f", at most {size_in_words(self.proposals)} of proposals and "
+                f"{size_in_words(self.proposal_parts)} more while they are joined"
+            )
+        return (
+            f"{self.kept} checkpoints of {size_in_words(self.checkpoint)}, one more while it is "
+            f"written, and the result{proposals}"
+        )
+
+
+def require_disk(folder: Path, need: int, why: object, *, there: int = 0) -> None:
+    """Room for what a training will write.
 
     Args:
-        keep: ENGINE.KEEP_CHECKPOINTS.
-        keeps_best: TEST.BEST_METRIC is on: one more file of weights, and one while it is written.
-        more_copies: of the weights, in a checkpoint: their average, Adam's second moment.
+        need: bytes. why: what they are, for the message.
+        there: of them, on the disk already, where a training is resumed.
 
     Raises:
         RunError: the disk of `folder` has less; states both.
     """
-    weights = weight_bytes(model)
-    # A checkpoint has the weights and one momentum.
-    checkpoint = (2 + more_copies) * weights
-    results = weights * (3 if keeps_best else 1)
-    need = (max(keep, 2) + 1) * checkpoint + results + BESIDE_BYTES
-    free = shutil.disk_usage(folder).free
-    if free < need:
+    free = free_bytes(folder)
+    if free < need - there:
+        more = f", {size_in_words(there)} of it there already" if there else ""
         raise RunError(
             f"the disk of {folder} has {size_in_words(free)} free; this training needs about "
-            f"{size_in_words(need)} ({max(keep, 2)} checkpoints of {size_in_words(checkpoint)}, "
-            "one more while it is written, and the result). Free space, or choose another --output."
+            f"{size_in_words(need)} ({why}){more}. Free space, or choose another --output."
         )
+
+
+def free_bytes(folder: Path) -> int:
+    """Of the disk that a folder is on, or that it will be on."""
+    there = next(path for path in (folder, *folder.absolute().parents) if path.exists())
+    return shutil.disk_usage(there).free
+
+
+def bytes_in(folder: Path) -> int:
+    """Of all files in a folder, which others may take away meanwhile; 0 where it is not there."""
+    total = 0
+    for path in folder.rglob("*"):
+        with contextlib.suppress(OSError):
+            status = path.lstat()
+            total += status.st_size if stat.S_ISREG(status.st_mode) else 0
+    return total
 
 
 def require_shared_memory(workers: int, ahead: int, tensors: Sequence[int]) -> None:

@@ -26,8 +26,7 @@ from detectron2.utils import comm
 from torch import nn
 
 from resdet.engine.parallel import gathered
-from resdet.engine.solver.optimizers import copies_in_checkpoint
-from resdet.engine.starts.start_checks import size_in_words, weight_bytes
+from resdet.engine.starts.start_checks import DiskNeed, size_in_words
 
 # Steps that are left out, and steps that are measured.
 LEFT_OUT, MEASURED = 3, 10
@@ -43,7 +42,7 @@ class Plan:
         scored_images: of all scorings, the end included; None = not known.
         statistics_images: over which statistics of norms are recomputed; None = not known.
         multiply_adds: of one image, forward; None = not counted.
-        checkpoint_bytes: of one. checkpoints: kept.
+        disk: what it writes.
         rate: SOLVER.BASE_LR. rate_rule: how it came from that of another batch; "" = as stated.
     """
 
@@ -56,8 +55,7 @@ class Plan:
     statistics_images: int | None
     parameters: int
     multiply_adds: int | None
-    checkpoint_bytes: int
-    checkpoints: int
+    disk: DiskNeed
     rate: float
     rate_rule: str
 
@@ -88,8 +86,7 @@ class Plan:
             statistics_images=statistics_images,
             parameters=sum(p.numel() for p in model.parameters()),
             multiply_adds=multiply_adds,
-            checkpoint_bytes=copies_in_checkpoint(cfg) * weight_bytes(model),
-            checkpoints=max(cfg.ENGINE.KEEP_CHECKPOINTS, 2),
+            disk=DiskNeed.of_training(cfg, model),
             rate=cfg.SOLVER.BASE_LR,
             rate_rule=_rate_rule(cfg.SOLVER),
         )
@@ -103,14 +100,12 @@ class Plan:
         epochs = f"{seen / self.images:.1f} epochs of {self.images:,}" if self.images else (
             "epochs follow from the training set, which is not read here"
         )  # fmt: skip
-        disk = self.checkpoint_bytes * (self.checkpoints + 1) + self.checkpoint_bytes // 2
         return [
             f"batch      {self.batch} images: {_times(self.processes, share)}{parts}; "
             f"rate {self.rate:g}{rule}",
             f"length     {self.steps:,} steps, {seen:,} images: {epochs}",
             *self._work(seen),
-            f"disk       about {size_in_words(disk)}: {self.checkpoints} checkpoints of "
-            f"{size_in_words(self.checkpoint_bytes)}, one more while it is written, and the result",
+            f"disk       about {size_in_words(self.disk.most)}: {self.disk}",
         ]
 
     def _work(self, seen: int) -> list[str]:

@@ -10,6 +10,7 @@ import torch
 
 pytest.importorskip("detectron2")
 
+from resdet.config import resolve
 from resdet.engine.starts import start_checks
 from resdet.errors import ConfigError, RunError
 
@@ -22,15 +23,42 @@ def with_free(monkeypatch, free):
 
 def test_a_disk_must_hold_the_checkpoints(monkeypatch):
     """A million weights: 4 MB, 8 with momentum. Two kept and one more are 24, the result 4."""
-    net = torch.nn.Linear(1000, 1000, bias=False)
     need = 28_000_000 + start_checks.BESIDE_BYTES
     with_free(monkeypatch, need)
-    start_checks.require_disk(Path("."), net, keep=2)
+    require(keep=2)
     with_free(monkeypatch, need - 1)
     with pytest.raises(RunError, match=r"has 127 MB free; .* needs about 127 MB \(2 checkpoints"):
-        start_checks.require_disk(Path("."), net, keep=2)
+        require(keep=2)
     with pytest.raises(RunError, match="5 checkpoints"):
-        start_checks.require_disk(Path("."), net, keep=5)
+        require(keep=5)
+
+
+def test_what_a_stopped_training_left_needs_no_room_again(monkeypatch, tmp_path):
+    """Two of three checkpoints of 8 MB are there: one, and the result of 4, are still to come."""
+    for number in range(2):
+        (tmp_path / f"{number}.pth").write_bytes(bytes(8_000_000))
+    there = start_checks.bytes_in(tmp_path)
+    assert there == 16_000_000 and start_checks.bytes_in(tmp_path / "none") == 0
+    with_free(monkeypatch, 12_000_000 + start_checks.BESIDE_BYTES)
+    require(keep=2, there=there)
+    with_free(monkeypatch, 12_000_000 + start_checks.BESIDE_BYTES - 1)
+    with pytest.raises(RunError, match=r"needs about 127 MB .*, 15 MB of it there already\. Free"):
+        require(keep=2, there=there)
+
+
+def test_proposals_stay_and_take_as_much_again_while_they_are_joined():
+    """Checkpoints of 8 (two kept), a result of 4, proposals of 30 and 20: 70 stay; while the larger
+    file is made, its parts are there, too, and that is more than a checkpoint being written."""
+    need = start_checks.DiskNeed(8, kept=2, results=4, proposals=50, proposal_parts=30)
+    assert (need.stays, need.most) == (70, 100)
+    assert start_checks.DiskNeed(8, kept=2, results=4).most == 28
+
+
+def require(keep, there=0):
+    """Of a million weights."""
+    cfg = resolve(None, ["ENGINE.KEEP_CHECKPOINTS", str(keep)]).cfg
+    need = start_checks.DiskNeed.of_training(cfg, torch.nn.Linear(1000, 1000, bias=False))
+    start_checks.require_disk(Path("."), need.most, need, there=there)
 
 
 def test_shared_memory_must_hold_what_workers_have_ready(monkeypatch, tmp_path):

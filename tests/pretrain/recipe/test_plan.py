@@ -38,13 +38,13 @@ def test_the_plan_of_a_whole_imagenet_training():
     assert f"work       {work:.3g} multiply-adds: {work / 15e12 / 3600:.1f} h at 15e12" in lines
     # Weights, statistics and counters of 20 norms, and as much again of momentum.
     weights = 4 * (11_689_512 + 9_600) + 20 * 8
-    assert plan.checkpoint_bytes == 2 * weights
+    assert plan.disk.checkpoint == 2 * weights
     assert plan.scored_images == 50_000
 
 
 def test_an_average_of_the_weights_is_in_a_checkpoint():
     one, more = plan_of(), plan_of("SOLVER.EMA_DECAY", "0.9")
-    assert 2 * more.checkpoint_bytes == 3 * one.checkpoint_bytes
+    assert 2 * more.disk.checkpoint == 3 * one.disk.checkpoint
 
 
 def test_a_plateau_scores_the_validation_set_alone():
