@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import errno
 import gzip
+import hashlib
 import io
 import os
 import select
@@ -50,6 +51,15 @@ def open_file(path: Path | str) -> io.BufferedReader:
     except BaseException:
         os.close(handle)
         raise
+
+
+def sha256_of_file(path: Path | str) -> str:
+    """Of a file of any size, as hexadecimal digits; raises as `open_file`."""
+    digest = hashlib.sha256()
+    with open_file(path) as f:
+        while block := f.read(1 << 20):
+            digest.update(block)
+    return digest.hexdigest()
 
 
 def read_bytes(path: Path | str, most: int | None = None) -> bytes:

@@ -202,7 +202,7 @@ def detect(parser: argparse.ArgumentParser) -> None:
 def convert_weights(parser: argparse.ArgumentParser) -> None:
     """The arguments of `convert_weights`; docs/commands.md promises them."""
     actions = parser.add_subparsers(
-        dest="action", required=True, metavar="{inspect,convert,card,export}"
+        dest="action", required=True, metavar="{inspect,convert,card,export,push}"
     )
     inspect = actions.add_parser(
         "inspect", help="origin, net, conventions, health, what it loads into", allow_abbrev=False
@@ -249,6 +249,25 @@ def convert_weights(parser: argparse.ArgumentParser) -> None:
         "export", help="an ONNX file, checked with onnxruntime", allow_abbrev=False
     )
     export(exporting)
+    pushing = actions.add_parser(
+        "push", help="a repository of Hugging Face's hub: a folder, and an upload when asked",
+        allow_abbrev=False,
+    )  # fmt: skip
+    add = pushing.add_argument
+    add("file", type=Path, metavar="FILE", help="any weight file that inspect calls loadable")
+    add("address", metavar="hf://OWNER/REPO", help="where it goes")
+    add("-o", "--output", type=Path, metavar="DIR",
+        help="the folder to write, not there yet (default: hub/OWNER--REPO)")  # fmt: skip
+    add(
+        "--license",
+        default="",
+        metavar="ID",
+        help="of the weights, as the hub calls it: apache-2.0",
+    )
+    add("--upload", action="store_true", help="put it onto the hub, too")
+    add("--private", action="store_true", help="make a new repository a private one")
+    _part(pushing)
+    _json(pushing)
 
 
 def _json(parser: argparse.ArgumentParser) -> None:

@@ -1,4 +1,5 @@
-"""`resdet convert_weights inspect`, `convert`, `card`, `export`: what a file is, where it can go.
+"""`resdet convert_weights inspect`, `convert`, `card`, `export`, `push`: what a file is, where it
+can go.
 
 Exit codes: 0 when done, and for `inspect` when the file loads; 1 when it does not; 2 when there is
 nothing to work on.
@@ -10,6 +11,7 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
+import shlex
 import sys
 from typing import Any
 
@@ -19,6 +21,8 @@ from resdet.errors import UserError, WeightsError
 from resdet.printable import show, show_json
 from resdet.run.folder import write_json
 from resdet.weights import native_names
+from resdet.weights.addresses import hub_folder
+from resdet.weights.addresses.fetch import local_path
 from resdet.weights.cards import COLOR_ORDERS, Card, Input, path_beside
 from resdet.weights.conversion import Conversion, convert
 from resdet.weights.doctor import diagnosis, image_probe
@@ -32,7 +36,8 @@ def run(args: argparse.Namespace) -> int:
     """Does one action; gives the exit code."""
     if args.action == "inspect":
         return _inspect(args)
-    return {"convert": _convert, "card": _card, "export": run_export}[args.action](args)
+    actions = {"convert": _convert, "card": _card, "export": run_export, "push": _push}
+    return actions[args.action](args)
 
 
 # -- inspect -----------------------------------------------------------------------------------
@@ -175,10 +180,31 @@ def _conversion_page(done: Conversion) -> list[str]:
     return lines
 
 
+# -- push --------------------------------------------------------------------------------------
+
+
+def _push(args: argparse.Namespace) -> int:
+    file = WeightFile(args.file, args.part)
+    made = hub_folder.write(file, args.address, args.output, license_id=args.license)
+    if args.upload:
+        made = hub_folder.upload(made, private=args.private)
+    if args.json:
+        show_json(made.to_json())
+        return 0
+    show(f"{made.folder}: {made.card.net} for {made.address}")
+    if made.url:
+        show(f"uploaded: {made.url}")
+    else:
+        words = ["hf", "upload", made.address.removeprefix("hf://"), str(made.folder)]
+        show(f"nothing was uploaded. Look at it, then: {shlex.join(words)}")
+    return 0
+
+
 # -- card --------------------------------------------------------------------------------------
 
 
 def _card(args: argparse.Namespace) -> int:
+    args.file = local_path(args.file)
     file = WeightFile(args.file, args.part, net_given=True)
     if file.has_card_inside:
         raise WeightsError(f"{args.file} has its card inside; a second one would contradict it.")

@@ -11,7 +11,6 @@ from __future__ import annotations
 import contextlib
 import errno
 import gzip
-import hashlib
 import os
 import tarfile
 import tempfile
@@ -72,14 +71,6 @@ def made_aside(path: Path) -> Iterator[Path]:
     with aside as folder:
         yield Path(folder) / path.name
         os.replace(Path(folder) / path.name, path)
-
-
-def sha256_of(path: Path) -> str:
-    digest = hashlib.sha256()
-    with open(path, "rb") as f:
-        while block := f.read(BLOCK):
-            digest.update(block)
-    return digest.hexdigest()
 
 
 def names_in_zip(path: Path) -> list[str]:

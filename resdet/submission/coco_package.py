@@ -18,6 +18,7 @@ from pathlib import Path
 
 import numpy as np
 
+from resdet.bounded_files import sha256_of_file
 from resdet.errors import CheckFailed, ConfigError
 from resdet.evaluation.coco import coco_evaluation as coco
 from resdet.evaluation.inputs.arrays import FloatArray, IntArray
@@ -124,7 +125,7 @@ def package(
     cut = np.bincount(columns.image, minlength=len(ids)) > DETECTIONS_PER_IMAGE
     return CocoPackage(
         path,
-        archive.sha256_of(path),
+        sha256_of_file(path),
         test_set,
         task,
         algorithm,

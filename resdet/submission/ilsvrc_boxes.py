@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 
+from resdet.bounded_files import sha256_of_file
 from resdet.errors import CheckFailed, RunError, first_few
 from resdet.evaluation.ilsvrc.ilsvrc_files import (
     check_det_results,
@@ -107,7 +108,7 @@ def package_det(run: Run, data_set: str, *, output: Path | None = None) -> BoxPa
     parts = {"test": data_set == "ilsvrc_det_test", "val": data_set == "ilsvrc_det_val"}
     return BoxPackage(
         path,
-        archive.sha256_of(path),
+        sha256_of_file(path),
         data_set,
         images,
         len(given.label),
@@ -153,7 +154,7 @@ def package_loc(
     parts = {"test": tested == "ilsvrc_loc_test", "val": tested == "ilsvrc_loc_val"}
     return BoxPackage(
         path,
-        archive.sha256_of(path),
+        sha256_of_file(path),
         tested,
         row["images"],
         len(given.label),

@@ -15,6 +15,7 @@ from pathlib import Path, PurePosixPath
 
 import numpy as np
 
+from resdet.bounded_files import sha256_of_file
 from resdet.errors import CheckFailed, ConfigError, first_few
 from resdet.evaluation.classification.classifier_errors import best_classes
 from resdet.evaluation.classification.score_files import ClassScores, load_scores
@@ -79,7 +80,7 @@ def package(scores_path: Path, *, output: Path | None = None) -> ClsPackage:
     errors = cls_errors(results, ids[scores.labels[order]]) if scores.has_labels else None
     return ClsPackage(
         path,
-        archive.sha256_of(path),
+        sha256_of_file(path),
         scores.data_set,
         len(scores),
         test_set,

@@ -16,6 +16,7 @@ from pathlib import Path
 
 import numpy as np
 
+from resdet.bounded_files import sha256_of_file
 from resdet.errors import CheckFailed, RunError, first_few
 from resdet.evaluation.inputs.findings import Finding, refuse_if_any
 from resdet.evaluation.voc import voc_evaluation as voc
@@ -90,7 +91,7 @@ def package(run: Run, data_set: str, *, output: Path | None = None) -> VocPackag
     counts = np.bincount(given.label, minlength=len(given.classes)).tolist()
     return VocPackage(
         path,
-        archive.sha256_of(path),
+        sha256_of_file(path),
         year,
         data_set,
         len(truth.image_ids),

@@ -9,7 +9,6 @@ Not for: which address means which file (`fetch`), or Hugging Face's hub (`huggi
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import logging
 import os
 import shutil
@@ -21,7 +20,7 @@ from pathlib import Path
 from iopath.common.download import download as download_to
 from iopath.common.file_io import file_lock
 
-from resdet import bounded_files
+from resdet.bounded_files import sha256_of_file
 from resdet.errors import WeightsError
 
 logger = logging.getLogger("resdet.weights")
@@ -40,14 +39,6 @@ def mirrored(url: str) -> str:
     """Where a URL is taken from: itself, or its place on the mirror."""
     mirror = os.environ.get(MIRROR, "").rstrip("/")
     return f"{mirror}/{url.split('://', 1)[1]}" if mirror else url
-
-
-def sha256_of_file(path: Path) -> str:
-    digest = hashlib.sha256()
-    with bounded_files.open_file(path) as f:
-        while block := f.read(1 << 20):
-            digest.update(block)
-    return digest.hexdigest()
 
 
 def cached(url: str, target: Path, address: str, sha256: str = "") -> str:

@@ -14,24 +14,29 @@ import re
 from pathlib import Path
 from typing import Any
 
+from resdet.bounded_files import sha256_of_file
 from resdet.errors import WeightsError
-from resdet.weights.addresses.download import sha256_of_file
 from resdet.weights.addresses.fetched_file import FetchedFile
 
 # In this order, where the address names no file.
 FILES = ("model.safetensors", "pytorch_model.bin")
 RECORD = "config.json"
-_HUB = re.compile(r"(?P<repo>[^/@]+/[^/@]+)(@(?P<revision>[^/]+))?(/(?P<file>.+))?")
+_HUB = re.compile(r"hf:/+(?P<repo>[^/@]+/[^/@]+)(@(?P<revision>[^/]+))?(/(?P<file>.+))?")
 
 
-def fetch_hub(address: str, rest: str) -> FetchedFile:
+def fetch_hub(address: str, _: str) -> FetchedFile:
     """hf://owner/repo[@revision][/file]; raises WeightsError as `fetch.fetch`."""
-    parts = _HUB.fullmatch(rest)
+    return _fetch(address, *parts_of(address))
+
+
+def parts_of(address: str) -> tuple[str, str | None, str | None]:
+    """Repository, revision and file of hf://owner/repo[@revision][/file]; raises WeightsError."""
+    parts = _HUB.fullmatch(address)
     if not parts:
         raise WeightsError(
             f"{address} is no address of the hub. Expected hf://owner/repo[@revision][/file]."
         )
-    return _fetch(address, parts["repo"], parts["revision"], parts["file"])
+    return parts["repo"], parts["revision"], parts["file"]
 
 
 def fetch_timm(address: str, rest: str) -> FetchedFile:
@@ -61,7 +66,7 @@ def fetch_timm(address: str, rest: str) -> FetchedFile:
 
 
 def _fetch(address: str, repo: str, revision: str | None, file: str | None) -> FetchedFile:
-    hub, in_cache_alone = _library(address), False
+    hub, in_cache_alone = library(address), False
     for name in (file,) if file else FILES:
         try:
             path = Path(
@@ -89,7 +94,8 @@ def _fetch(address: str, repo: str, revision: str | None, file: str | None) -> F
     return FetchedFile(address, path, url, digest, "the hub" if is_hash else "", commit)
 
 
-def _library(address: str) -> Any:
+def library(address: str) -> Any:
+    """huggingface_hub; raises WeightsError where it is not installed."""
     try:
         hub = importlib.import_module("huggingface_hub")
     except ImportError:
