@@ -17,6 +17,7 @@ import functools
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 from detectron2.config import CfgNode
@@ -106,8 +107,16 @@ class Config:
         return "\n".join(lines)
 
 
-def resolve(config_file: Path | str | None, opts: Sequence[str] = ()) -> Config:
+def resolve(
+    config_file: Path | str | None,
+    opts: Sequence[str] = (),
+    *,
+    renamed: Mapping[str, str] = MappingProxyType({}),
+) -> Config:
     """The config of a file (with its `_BASE_`) and of `KEY VALUE` pairs, strictly read.
+
+    Args:
+        renamed: names that keys may have in the file, to those of today; `stated` has both.
 
     Raises:
         ConfigError: file missing or not safe YAML, base missing or in a circle, key unknown or
@@ -116,6 +125,8 @@ def resolve(config_file: Path | str | None, opts: Sequence[str] = ()) -> Config:
     config = Config(get_cfg())
     if config_file is not None:
         for key, value, where in read_file(Path(config_file)):
+            if key in renamed:
+                key, where = renamed[key], f"{where}, as {key}"
             _apply(config, key, value, where)
     refuse_late_flags(opts)
     if len(opts) % 2:

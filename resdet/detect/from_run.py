@@ -43,6 +43,7 @@ from resdet.engine.starts.start_checks import settle_device
 from resdet.errors import ConfigError, RunError, WeightsError
 from resdet.run import layout
 from resdet.run.folder import Run
+from resdet.run.renamed_keys import RENAMED
 from resdet.weights import Card
 from resdet.weights.addresses.fetch import local_path
 from resdet.weights.cards import path_beside
@@ -274,8 +275,11 @@ def _of_run(run: Run, opts: Sequence[str], best: bool, config_file: Path | str |
             "differ can be stated, KEY VALUE, at the end."
         )
     _ = run.config_text  # where it is missing or no text, the run is not complete
-    before = resolve(run.path / layout.CONFIG)
-    config = resolve(run.path / layout.CONFIG, opts)
+    before = resolve(run.path / layout.CONFIG, renamed=RENAMED)
+    config = resolve(run.path / layout.CONFIG, opts, renamed=RENAMED)
+    if old := [name for name, key in RENAMED.items() if name in config.stated.get(key, "")]:
+        names = ", ".join(f"{name} as {RENAMED[name]}" for name in old)
+        logger.warning("%s was made with an older resdet: %s.", run.path, names)
     changed = {
         key: (get_key(before.cfg, key), get_key(config.cfg, key))
         for key in opts[::2]

@@ -27,6 +27,7 @@ import yaml
 from resdet.errors import RunError
 from resdet.run import layout
 from resdet.run.folder import Run
+from resdet.run.renamed_keys import with_new_names
 
 NUM_HUES = 6
 # Keys beside the name and the weights that make a backbone another one.
@@ -200,7 +201,7 @@ def read_config(run: Run) -> dict[str, Any]:
         raise RunError(f"{where} is not plain YAML: it is nested too deeply.") from None
     if not isinstance(tree, dict):
         raise RunError(f"{where} holds no keys. The run folder is not complete.")
-    return dict(flatten(tree))
+    return with_new_names(dict(flatten(tree)))
 
 
 def _net(config: Mapping[str, Any], width: float) -> str:

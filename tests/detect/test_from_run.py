@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from pathlib import Path
 
 import pytest
 import torch
@@ -9,11 +10,13 @@ import torch
 pytest.importorskip("detectron2")
 
 from resdet.cli.main import run_command
+from resdet.config import resolve
 from resdet.detect.from_run import built_detector
 from resdet.errors import ConfigError, RunError, WeightsError
 from resdet.run.folder import Run, read_json, write_json
 from tests.support import detector_runs, trainings
 from tests.support.detector_runs import IMAGES, SET
+from tests.support.old_runs import with_old_names
 
 FORMS = {
     "plain": ["TEST.BEST_METRIC", f"{SET}/AP50", "TEST.EVAL_PERIOD", "1"],
@@ -135,6 +138,20 @@ def test_what_is_no_detector_has_a_page(tmp_path):
         built_detector("plain", config_file="c.yaml")
     with pytest.raises(ConfigError, match="--best is for run folders"):
         built_detector(tmp_path / "net.safetensors", best=True, config_file="c.yaml")
+
+
+def test_a_run_that_was_made_before_a_key_had_its_name_is_read_with_a_warning(tmp_path, caplog):
+    """PRETRAIN.EMA_DECAY, today SOLVER.EMA_DECAY; in a config of one's own it is refused."""
+    shutil.copytree("plain", tmp_path / "old")
+    config = with_old_names(Path("plain/config.yaml").read_text("utf-8"))
+    (tmp_path / "old" / "config.yaml").write_text(config, encoding="utf-8")
+    detector = built_detector(tmp_path / "old")
+    assert detected(detector) == own_results("plain")
+    assert detector.changed == {}
+    (warning,) = [m for m in caplog.messages if "older resdet" in m]
+    assert "PRETRAIN.EMA_DECAY as SOLVER.EMA_DECAY" in warning
+    with pytest.raises(ConfigError, match=r"line \d+: PRETRAIN.EMA_DECAY does not exist"):
+        resolve(tmp_path / "old" / "config.yaml")
 
 
 def test_weights_of_another_run_are_refused(tmp_path):

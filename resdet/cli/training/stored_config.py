@@ -14,6 +14,7 @@ from resdet.config.keys import COUNTS
 from resdet.errors import RunError, first_few
 from resdet.run import layout
 from resdet.run.folder import Run
+from resdet.run.renamed_keys import with_new_names
 
 # Keys that may change between a run and its --resume: they do not shape the training.
 FREE_ON_RESUME = ("OUTPUT_DIR", "SOLVER.MAX_ITER", "SOLVER.CHECKPOINT_PERIOD", "TEST.", "EVAL.",
@@ -52,7 +53,7 @@ def config_of(run: Run) -> dict[str, Any]:
 
 def stored_keys(run: Run) -> dict[str, Any]:
     """Key to value of the run's config; a key that is newer than the run is off, as it was then."""
-    return {**dict(flatten(get_cfg())), **dict(flatten(config_of(run)))}
+    return {**dict(flatten(get_cfg())), **with_new_names(dict(flatten(config_of(run))))}
 
 
 def as_in_run(config: Config, run: Run) -> None:
