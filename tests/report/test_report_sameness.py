@@ -44,6 +44,15 @@ def verdict(tmp_path: Path, *runs: dict[str, Any]) -> Comparability:
         pytest.param("OUTPUT_DIR", "a", "b", "bookkeeping", id="output"),
         pytest.param("SEED", 1, 2, "bookkeeping", id="seed"),
         pytest.param("TEST.BEST_METRIC", "", "AP", "bookkeeping", id="best-model"),
+        pytest.param("TEST.VALIDATION_LOSS", False, True, "bookkeeping", id="validation-loss"),
+        pytest.param(
+            "TEST.EXPECTED_RESULTS",
+            [],
+            [["bbox", "AP", 38.0, 0.5]],
+            "bookkeeping",
+            id="expected-results",
+        ),
+        pytest.param("TEST.EARLY_STOP", 0, 3, "other", id="early-end"),
         pytest.param("ENGINE.DISK_WAIT", 0.0, 60.0, "bookkeeping", id="full-disk"),
         pytest.param("ENGINE.WORKER_TIMEOUT", 0.0, 60.0, "bookkeeping", id="silent-worker"),
         pytest.param("SOLVER.BASE_LR", 0.001, 0.01, "other", id="rate"),
@@ -121,6 +130,11 @@ def test_another_rate_is_not_comparable_and_names_both_values(tmp_path: Path) ->
         pytest.param({"num_evaluated": 6}, "the evaluated images differ", id="images"),
         pytest.param({"voc_year": 2010}, "the AP rule differs", id="rule-F54"),
         pytest.param({"info": {"samples": 99}}, "training samples seen: 3,200 in A", id="samples"),
+        pytest.param(
+            {"info": {"samples": 99, "ended_by": "TEST.EARLY_STOP"}},
+            "3,200 in A, 99 (ended by TEST.EARLY_STOP) in B",
+            id="early-end",
+        ),
         pytest.param(
             {"info": {"train_sets": [{"name": "digits_train", "hash": "other"}]}},
             "the training data differ",

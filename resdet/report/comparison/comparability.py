@@ -71,6 +71,9 @@ _BOOKKEEPING = (
     # What a run's model is, the last or the best, its run.json states.
     "TEST.BEST_METRIC",
     "TEST.EVAL_IMAGES",
+    # These neither train nor detect.
+    "TEST.VALIDATION_LOSS",
+    "TEST.EXPECTED_RESULTS",
 )
 _FEW = 5
 
@@ -254,7 +257,10 @@ def _differ(values: Sequence[Any]) -> bool:
 def _check_training(columns: Sequence[Column], findings: _Findings) -> None:
     seen = [c.samples_seen for c in columns]
     if _differ(seen):
-        texts = ["not known" if n is None else f"{n:,}" for n in seen]
+        texts = [
+            "not known" if n is None else f"{n:,}{_ended_by(c)}"
+            for n, c in zip(seen, columns, strict=True)
+        ]
         findings.reasons.append(f"training samples seen: {_per_run(columns, texts)}")
     hashes = [_training_hash(c) for c in columns]
     if _differ([h for h in hashes if h]):
@@ -285,6 +291,11 @@ def _check_training(columns: Sequence[Column], findings: _Findings) -> None:
     if len(set(counts.values())) > 1:
         texts = [f"{n} of {group.net} {group.start}" for group, n in counts.items()]
         findings.reasons.append(f"runs per backbone differ: {', '.join(texts)}")
+
+
+def _ended_by(column: Column) -> str:
+    key = column.run.info.get("ended_by")
+    return f" (ended by {key})" if key else ""
 
 
 def _model_of_training(column: Column) -> str:
