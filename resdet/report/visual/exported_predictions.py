@@ -2,8 +2,9 @@
 
 COCO: `images`, `categories` and `annotations`, a score in each annotation of a prediction, which
 FiftyOne's `COCODetectionDataset` and `add_coco_labels` and supervision's `from_coco` read.
-FiftyOne's `FiftyOneImageDetectionDataset`: boxes by the stem of the file, as x, y, width, height
-in fractions of the image. Both by their documented schemas; the boxes themselves are the run's.
+FiftyOne's `FiftyOneImageDetectionDataset`: boxes by the file's path without its suffix, as x, y,
+width, height in fractions of the image. Both by their documented schemas; the boxes themselves are
+the run's.
 
 Not for: results that a server takes (`resdet.submission`), or pictures of no data set
 (`resdet detect`).
@@ -13,7 +14,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
-from pathlib import Path
+from pathlib import PurePosixPath
 from typing import Any
 
 from resdet import __version__
@@ -73,11 +74,15 @@ def fiftyone_layout(scores: SetScores, boxes_of: Boxes) -> dict[str, Any]:
     """The same as labels.json of FiftyOne's `FiftyOneImageDetectionDataset`.
 
     Raises:
-        RunError: two images have one stem, by which FiftyOne tells them.
+        RunError: two images have one path but for the suffix, by which FiftyOne tells them.
     """
     images = {image["id"]: image for image in scores.truth["images"]}
-    stems = {i: Path(images[i]["file_name"]).stem for i in _numbers(scores)}
-    repeated = [stem for stem, times in Counter(stems.values()).items() if times > 1]
+    # As FiftyOne has it: of an image in a folder below the images' the folder is in the name.
+    names = {
+        i: PurePosixPath(images[i]["file_name"]).with_suffix("").as_posix()
+        for i in _numbers(scores)
+    }
+    repeated = [name for name, times in Counter(names.values()).items() if times > 1]
     if repeated:
         raise RunError(
             f"{scores.data_set} has several images called {repeated[0]}, and FiftyOne's own layout "
@@ -88,8 +93,8 @@ def fiftyone_layout(scores: SetScores, boxes_of: Boxes) -> dict[str, Any]:
     return {
         "classes": classes,
         "labels": {
-            stem: list(_relative(boxes_of(image_id), images[image_id], place))
-            for image_id, stem in stems.items()
+            name: list(_relative(boxes_of(image_id), images[image_id], place))
+            for image_id, name in names.items()
         },
     }
 

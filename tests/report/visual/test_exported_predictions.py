@@ -132,7 +132,24 @@ def test_an_output_that_is_there_and_names_that_repeat_are_refused(
     (tmp_path / "out" / "mine.json").write_text("[]")
     assert export(runs[0], "--to", "coco", "--output", tmp_path / "out") == 2
     assert "is not empty. Name another --output, or add --overwrite" in capsys.readouterr().err
-    images = [{"id": 1, "file_name": "x.jpg"}, {"id": 2, "file_name": "x.png"}]
-    scores: Any = SimpleNamespace(data_set="made", evaluated=(1, 2), truth={"images": images})
     with pytest.raises(RunError, match="several images called x"):
-        fiftyone_layout(scores, lambda _: [])
+        fiftyone_layout(scores_of("x.jpg", "x.png"), lambda _: [])
+
+
+def test_images_of_folders_below_are_told_by_them() -> None:
+    """FiftyOne's user guide: names may be relative paths, as the images lie; dots within stay."""
+    scores = scores_of("a/x.jpg", "b/x.jpg", "b/x.1.png")
+    assert set(fiftyone_layout(scores, lambda _: [])["labels"]) == {"a/x", "b/x", "b/x.1"}
+
+
+def scores_of(*names: str) -> Any:
+    images = [
+        {"id": number, "file_name": name, "width": 8, "height": 8}
+        for number, name in enumerate(names, 1)
+    ]
+    return SimpleNamespace(
+        data_set="made",
+        evaluated=tuple(range(1, len(names) + 1)),
+        truth={"images": images},
+        category_names={1: "ape"},
+    )
