@@ -129,7 +129,7 @@ def _panels(
     names: dict[int, str],
 ) -> list[VisualPanel]:
     canvas = Canvas(Image.fromarray(image), stages.size, SIDE)
-    best = stages.proposals[: args.proposals or SHOWN_PROPOSALS].tolist()
+    best = stages.best_proposals(args.proposals or SHOWN_PROPOSALS).tolist()
     panels = [proposal_panel(canvas, "1. proposals", truth, best)]
     strong = stages.predicted_scores >= args.score
     panels.append(
@@ -178,6 +178,7 @@ def sentences_of(built: BuiltDetector, stages: DetectionStages, score: float) ->
         f"MAX_SIZE_TEST {cfg.INPUT.MAX_SIZE_TEST}).",
         f"{len(stages.proposals)} proposals (MODEL.RPN.POST_NMS_TOPK_TEST "
         f"{cfg.MODEL.RPN.POST_NMS_TOPK_TEST}).",
+        *_improvements(built, stages),
         f"Predictions with a score above {cfg.MODEL.ROI_HEADS.SCORE_THRESH_TEST} go to NMS at an "
         f"IoU of {cfg.MODEL.ROI_HEADS.NMS_THRESH_TEST}; the best {cfg.TEST.DETECTIONS_PER_IMAGE} "
         f"stay. {len(stages.final)} boxes of any score are final.",
@@ -197,8 +198,31 @@ def sentences_of(built: BuiltDetector, stages: DetectionStages, score: float) ->
         texts.append("These stages give the detector's own final boxes, to the bit.")
     else:
         texts.append(
-            "The final boxes are the detector's own, and these stages do not lead to them: another "
-            "test-time improvement is on, or the arithmetic rounds otherwise in one pass."
+            "The final boxes are the detector's own, and these stages do not lead to them: its "
+            "arithmetic rounds otherwise in one pass."
+        )
+    return texts
+
+
+def _improvements(built: BuiltDetector, stages: DetectionStages) -> list[str]:
+    """What is pooled and classified otherwise than in one pass of one detector."""
+    texts = []
+    if built.cfg.TEST.ENSEMBLE:
+        texts.append(
+            f"TEST.ENSEMBLE is on: {len(stages.proposed)} detectors propose "
+            f"{' + '.join(map(str, stages.proposed))} regions that differ, and each is classified "
+            "by all of them; scores and boxes are their means."
+        )
+    if built.cfg.TEST.SCALES:
+        sizes = ", ".join(f"{width}x{height}" for width, height in stages.levels)
+        texts.append(
+            f"TEST.SCALES is on: regions are pooled from two adjacent ones of {sizes}, and the "
+            "larger value of each feature stays."
+        )
+    if built.cfg.MODEL.REGION_HEADS.CONTEXT:
+        texts.append(
+            "MODEL.REGION_HEADS.CONTEXT is on: the feature of the whole image stands behind that "
+            "of each region."
         )
     return texts
 
@@ -224,6 +248,8 @@ def _as_json(
         "detector": str(built.file),
         "size": list(stages.size),
         "seen": list(stages.seen),
+        "levels": [list(size) for size in stages.levels],
+        "proposed": list(stages.proposed),
         "proposals": stages.proposals.tolist(),
         "refined": None if stages.refined is None else stages.refined.tolist(),
         "is_whole": stages.is_whole,

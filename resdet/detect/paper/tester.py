@@ -115,6 +115,32 @@ class EnsembleMember:
     order: tuple[int, ...]
 
 
+@dataclass(frozen=True)
+class DetectionPath:
+    """How the detections in one image came about; boxes in pixels of the first member's input.
+
+    Attributes:
+        size: (height, width) of that input. levels: sizes that regions are pooled from, rising, of
+            the first member.
+        blocks: of each member what it proposes and no earlier one does, (R_i, 4).
+        scores, boxes: (R + Q, K + 1) and (R + Q, 4 K) or (R + Q, 4), what is predicted for the R
+            proposals, then for the refined regions.
+        refined: (Q, 4), the regions of the second round; None where TEST.BOX_REFINEMENT is off.
+        kept: (D, 4), the boxes that NMS keeps, before votes. rows: (D,) their rows of `scores`.
+        detections: boxes, scores and classes, of `size`.
+    """
+
+    size: Size
+    levels: tuple[Size, ...]
+    blocks: tuple[torch.Tensor, ...]
+    scores: torch.Tensor
+    boxes: torch.Tensor
+    refined: torch.Tensor | None
+    kept: torch.Tensor
+    rows: torch.Tensor
+    detections: Instances
+
+
 class ImprovedDetector(nn.Module):
     """A detector's test with improvements. As the detector: a list of inputs to a list of outputs.
 
@@ -164,18 +190,27 @@ class ImprovedDetector(nn.Module):
         Args:
             done: of this image, by any `ImprovedDetector`; results of this one are added.
         """
-        first = self.members[0]
+        path, first = self.path(given, done), self.members[0]
         maps = self._maps(first, self._view(given, first)["image"], done)
-        size = maps.size
+        detections = first.parts.other_outputs(maps, path.detections)
+        height, width = given.get("height", path.size[0]), given.get("width", path.size[1])
+        return detector_postprocess(detections, height, width)
+
+    def path(self, given: dict[str, Any], done: ImageResults) -> DetectionPath:
+        """All steps up to the boxes, with what each of them gives; `done` as for `detect`."""
+        first = self.members[0]
+        size = self._maps(first, self._view(given, first)["image"], done).size
         proposals = [self._proposals(member, given, size, done) for member in self.members]
         blocks = union(proposals)
         scores, boxes = self._first_round(blocks, proposals, size, given, done)
+        refined = None
         if self.improvements.refinement:
-            again = self._classified(refined_regions(scores, boxes, size), size, given, done)
+            refined = refined_regions(scores, boxes, size)
+            again = self._classified(refined, size, given, done)
             scores, boxes = torch.cat([scores, again[0]]), torch.cat([boxes, again[1]])
         predictor = first.parts.heads.box_predictor
         threshold = predictor.test_score_thresh
-        detections, _ = fast_rcnn_inference_single_image(
+        detections, rows = fast_rcnn_inference_single_image(
             boxes,
             scores,
             size,
@@ -183,11 +218,13 @@ class ImprovedDetector(nn.Module):
             predictor.test_nms_thresh,
             predictor.test_topk_per_image,
         )
+        kept = detections.pred_boxes.tensor
         if self.improvements.refinement:
             detections = voted(detections, scores, boxes, threshold)
-        detections = first.parts.other_outputs(maps, detections)
-        height, width = given.get("height", size[0]), given.get("width", size[1])
-        return detector_postprocess(detections, height, width)
+        levels = tuple(level.size for level in self._levels(first, given, done))
+        return DetectionPath(
+            size, levels, tuple(blocks), scores, boxes, refined, kept, rows, detections
+        )
 
     def _first_round(
         self,

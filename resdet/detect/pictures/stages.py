@@ -1,9 +1,8 @@
 """The path of one picture through a detector: proposals, predictions, refined boxes, votes, final.
 
-Each stage is computed by the detector's own steps (`paper.detector_parts`, `paper.refinement`), and
-the last is held against what the detector itself gives. Where another test-time improvement is on
-that the stages do not follow, `DetectionStages.is_whole` is False; the final boxes are always the
-detector's.
+The stages are those of `paper.tester`, with the improvements of table 9 that are on, and the last
+is held against what the detector itself gives: `DetectionStages.is_whole`. Where its arithmetic
+rounds otherwise in one call, the final boxes are still the detector's.
 
 Not for: drawing them (`resdet.report.visual`).
 """
@@ -15,14 +14,18 @@ from typing import Any
 
 import numpy as np
 import torch
-from detectron2.modeling.roi_heads.fast_rcnn import fast_rcnn_inference_single_image
 from detectron2.structures import Boxes, pairwise_iou
 from torch import nn
 
 from resdet.detect.from_run import BuiltDetector
 from resdet.detect.paper.detector_parts import DetectorParts
-from resdet.detect.paper.refinement import candidates, refined_regions, voted
-from resdet.detect.paper.tester import ImprovedDetector
+from resdet.detect.paper.refinement import candidates
+from resdet.detect.paper.tester import (
+    DetectionPath,
+    ImageResults,
+    ImprovedDetector,
+    Improvements,
+)
 from resdet.detect.paper.voting import OVERLAP
 from resdet.detect.pictures.loaded_detector import BoxesOfPicture, PictureDetector, record_of
 
@@ -32,8 +35,10 @@ class DetectionStages:
     """One picture, stage by stage; all boxes (x0, y0, x1, y1) in its own pixels.
 
     Attributes:
-        size: (width, height) of the picture. seen: of what the detector is given.
-        proposals: (R, 4), best first.
+        size: (width, height) of the picture. seen: of what the detector is given. levels: the
+            sizes that regions are pooled from.
+        proposals: (R, 4), best first; those of the members of an ensemble one after the other.
+        proposed: by each member, what an earlier one has proposed left out; they sum to R.
         predicted: (M, 4), boxes of the first round that exceed the score threshold, before NMS.
         predicted_labels: (M,) their classes. predicted_scores: (M,).
         refined: (Q, 4), the regions of the second round; None where TEST.BOX_REFINEMENT is off.
@@ -47,7 +52,9 @@ class DetectionStages:
 
     size: tuple[int, int]
     seen: tuple[int, int]
+    levels: tuple[tuple[int, int], ...]
     proposals: np.ndarray
+    proposed: tuple[int, ...]
     predicted: np.ndarray
     predicted_labels: np.ndarray
     predicted_scores: np.ndarray
@@ -61,9 +68,17 @@ class DetectionStages:
     def origin(self, place: int) -> str:
         """The region of one final box in words."""
         region = int(self.regions[place])
-        if region < len(self.proposals):
-            return f"proposal {region + 1}"
-        return f"refined box {region - len(self.proposals) + 1}"
+        for member, number in enumerate(self.proposed, 1):
+            if region < number:
+                of = f" of member {member}" if len(self.proposed) > 1 else ""
+                return f"proposal {region + 1}{of}"
+            region -= number
+        return f"refined box {region + 1}"
+
+    def best_proposals(self, number: int) -> np.ndarray:
+        """The best so many of each member, (M, 4)."""
+        each = np.split(self.proposals, np.cumsum(self.proposed)[:-1])
+        return np.concatenate([boxes[:number] for boxes in each])
 
     def moved(self, place: int) -> float:
         """The furthest that a side of one final box was moved by votes, in pixels."""
@@ -85,51 +100,48 @@ def proposals_of(built: BuiltDetector, image: np.ndarray, number: int) -> np.nda
 
 def stages_of(built: BuiltDetector, image: np.ndarray) -> DetectionStages:
     """The path of a picture (H, W, 3) uint8 RGB; raises ConfigError as `proposals_of`."""
-    parts, given = DetectorParts(_inner(built.for_detecting)), _given(built, image)
-    predictor, refines = parts.heads.box_predictor, built.cfg.TEST.BOX_REFINEMENT == "on"
-    threshold = predictor.test_score_thresh
+    form, given = built.for_detecting, _given(built, image)
+    if not isinstance(form, ImprovedDetector):
+        form = ImprovedDetector([form], Improvements())
     with torch.no_grad():
-        maps = parts.maps(given["image"])
-        regions = parts.proposals(maps)
-        scores, boxes = parts.predict(parts.region_features(maps, regions), regions, maps.size)
-        first = candidates(scores, boxes, maps.size, threshold)
-        refined = None
-        if refines:
-            refined = refined_regions(scores, boxes, maps.size)
-            again = parts.predict(parts.region_features(maps, refined), refined, maps.size)
-            scores, boxes = torch.cat([scores, again[0]]), torch.cat([boxes, again[1]])
-        kept, places = fast_rcnn_inference_single_image(
-            boxes, scores, maps.size, threshold, predictor.test_nms_thresh,
-            predictor.test_topk_per_image,
-        )  # fmt: skip
-        before = kept.pred_boxes.tensor.clone()
-        votes = None
-        if refines:
-            everyone, _, labels = candidates(scores, boxes, maps.size, threshold)
-            overlaps = pairwise_iou(kept.pred_boxes, Boxes(everyone)) >= OVERLAP
-            votes = (overlaps & (kept.pred_classes[:, None] == labels[None])).sum(dim=1)
-            kept = voted(kept, scores, boxes, threshold)
+        path = form.path(given, ImageResults())
+    threshold = form.members[0].parts.heads.box_predictor.test_score_thresh
+    regions = torch.cat(path.blocks)
+    of_first = slice(len(regions))
+    first = candidates(path.scores[of_first], path.boxes[of_first], path.size, threshold)
     final = PictureDetector(built).of_input(given)
-    ours = _in_picture(kept.pred_boxes.tensor, maps.size, given)
+    found = path.detections
     is_whole = (
-        np.array_equal(ours, final.boxes)
-        and np.array_equal(kept.scores.cpu().numpy(), final.scores)
-        and np.array_equal(kept.pred_classes.cpu().numpy(), final.labels)
+        np.array_equal(_in_picture(found.pred_boxes.tensor, path.size, given), final.boxes)
+        and np.array_equal(found.scores.cpu().numpy(), final.scores)
+        and np.array_equal(found.pred_classes.cpu().numpy(), final.labels)
     )
+    height, width = path.size
     return DetectionStages(
         size=(given["width"], given["height"]),
-        seen=(maps.size[1], maps.size[0]),
-        proposals=_in_picture(regions, maps.size, given),
-        predicted=_in_picture(first[0], maps.size, given),
+        seen=(width, height),
+        levels=tuple((across, down) for down, across in path.levels),
+        proposals=_in_picture(regions, path.size, given),
+        proposed=tuple(len(block) for block in path.blocks),
+        predicted=_in_picture(first[0], path.size, given),
         predicted_labels=first[2].cpu().numpy(),
         predicted_scores=first[1].cpu().numpy(),
-        refined=None if refined is None else _in_picture(refined, maps.size, given),
-        kept=_in_picture(before, maps.size, given),
-        regions=places.cpu().numpy(),
-        votes=None if votes is None else votes.cpu().numpy(),
+        refined=None if path.refined is None else _in_picture(path.refined, path.size, given),
+        kept=_in_picture(path.kept, path.size, given),
+        regions=path.rows.cpu().numpy(),
+        votes=None if path.refined is None else _votes(path, threshold),
         final=final,
         is_whole=is_whole,
     )
+
+
+def _votes(path: DetectionPath, threshold: float) -> np.ndarray:
+    """(D,) how many candidates voted for each box that NMS kept."""
+    boxes, _, labels = candidates(path.scores, path.boxes, path.size, threshold)
+    overlaps = pairwise_iou(Boxes(path.kept), Boxes(boxes)) >= OVERLAP
+    same_class = path.detections.pred_classes[:, None] == labels[None]
+    votes: np.ndarray = (overlaps & same_class).sum(dim=1).cpu().numpy()
+    return votes
 
 
 def _inner(form: nn.Module) -> Any:
