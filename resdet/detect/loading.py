@@ -27,7 +27,7 @@ from resdet.data.order import Sample, SampleOrder, seed_global_generators
 from resdet.data.records import all_crowd
 from resdet.data.serialized import Chosen, SerializedList
 from resdet.engine.data_workers import Loader
-from resdet.errors import ConfigError
+from resdet.errors import ConfigError, DataError
 
 if TYPE_CHECKING:
     from resdet.detect.alternating.proposal_source import ProposalSource
@@ -109,7 +109,16 @@ class Mapper:
         if self.image_format == "BGR":
             image = image[:, :, ::-1]
         given = T.AugInput(image)
-        transforms = self.augmentations(given)
+        try:
+            transforms = self.augmentations(given)
+        except ValueError as error:
+            if "must be > 0" not in str(error):  # Pillow's, of a size
+                raise
+            height, width = image.shape[:2]
+            raise DataError(
+                f"{record.get('file_name', 'a picture')} is {width}x{height} pixels: of its "
+                "shorter side nothing is left at the size that the detector takes. Leave it out."
+            ) from None
         record["image"] = torch.as_tensor(np.ascontiguousarray(given.image.transpose(2, 0, 1)))
         size = given.image.shape[:2]
         if self.proposals is not None:

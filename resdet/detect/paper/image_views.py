@@ -83,13 +83,13 @@ class PyramidMapper:
 
     def of_image(self, record: dict[str, Any], image: np.ndarray) -> dict[str, Any]:
         """The same for a picture that is read already, (H, W, 3) RGB, uint8."""
+        known = {key: value for key, value in record.items() if key != "annotations"}
         with profile.span(profile.AUGMENT):
             views = [
                 {
-                    "image": member.of_image({}, image)["image"],
-                    PYRAMID: [mapper.of_image({}, image)["image"] for mapper in pyramid],
+                    "image": member.of_image(known, image)["image"],
+                    PYRAMID: [mapper.of_image(known, image)["image"] for mapper in pyramid],
                 }
                 for member, pyramid in zip(self.members, self.pyramids, strict=True)
             ]
-        known = {key: value for key, value in record.items() if key != "annotations"}
         return {**known, "image": views[0]["image"], VIEWS: views}

@@ -131,17 +131,19 @@ class PictureDetector:
 
     def _detected(self, picture: OnePicture, name: str, order: str) -> BoxesOfPicture:
         reader = self.built.reader
+        shown = name
         if isinstance(picture, str | Path):
-            image = reader.read(picture)
+            shown, image = str(picture), reader.read(picture)
         elif isinstance(picture, Image.Image):
-            image = reader.read_picture(picture, str(getattr(picture, "filename", "") or name))
+            shown = str(getattr(picture, "filename", "") or name)
+            image = reader.read_picture(picture, shown)
         elif isinstance(picture, np.ndarray):
             image = rgb_of(picture, name, order)
         else:
             raise TypeError(
                 f"{name} is a {type(picture).__name__}, expected a path, a PIL.Image or an array"
             )
-        return self.of_input(self.built.mapper.of_image(record_of(image), image))
+        return self.of_input(self.built.mapper.of_image(record_of(image, shown), image))
 
     def of_input(self, given: dict[str, Any]) -> BoxesOfPicture:
         """The boxes of what the mapper has made of a picture, with its width and height."""
@@ -190,9 +192,9 @@ def load_detector(
     return PictureDetector(built)
 
 
-def record_of(image: np.ndarray) -> dict[str, Any]:
-    """What the model must know of a picture: the size that boxes shall be in."""
-    return {"height": image.shape[0], "width": image.shape[1]}
+def record_of(image: np.ndarray, name: str) -> dict[str, Any]:
+    """What the model must know of a picture, the size that boxes shall be in; and its name."""
+    return {"height": image.shape[0], "width": image.shape[1], "file_name": name}
 
 
 def rgb_of(array: np.ndarray, name: str, order: str) -> np.ndarray:

@@ -45,9 +45,9 @@ class _Pictures(torch.utils.data.Dataset):
         self.reader.counts.clear()
         try:
             image = self.reader.read(path)
+            given = self.mapper.of_image(record_of(image, str(path)), image)
         except DataError as error:
             return {**about, "refused": str(error), "fixed": []}
-        given = self.mapper.of_image(record_of(image), image)
         return {**about, "refused": "", "fixed": sorted(self.reader.counts), "given": given}
 
 

@@ -150,7 +150,7 @@ def _inner(form: nn.Module) -> Any:
 
 
 def _given(built: BuiltDetector, image: np.ndarray) -> dict[str, Any]:
-    return built.mapper.of_image(record_of(image), image)
+    return built.mapper.of_image(record_of(image, "the picture"), image)
 
 
 def _in_picture(boxes: torch.Tensor, size: tuple[int, int], given: dict[str, Any]) -> np.ndarray:

@@ -114,6 +114,22 @@ def test_pictures_of_another_folder_are_drawn_by_their_names_below_it(folder, mo
     assert names == {"one/x.jpg", "two/x.jpg", "two/a.png", "two/a.png.jpg"}
 
 
+@pytest.mark.parametrize("keys", [(), ("TEST.SCALES", "(40, 80)")], ids=["plain", "pyramid"])
+def test_a_picture_that_is_too_thin_is_refused_and_the_others_go_on(folder, capsys, keys):
+    """Of 4000 x 1 pixels 1,333 x 0 are left at Detectron2's longest side."""
+    place = folder / f"thin{len(keys)}"
+    place.mkdir()
+    for name, size in (("a.png", (4000, 1)), ("b.png", (1, 4000)), ("c.png", (4000, 3)),
+                       ("d.png", (1, 1))):  # fmt: skip
+        Image.new("RGB", size).save(place / name)
+    assert detect(place.name, "--score", "1", *keys) == 1
+    printed = capsys.readouterr()
+    assert "not read: 2 of 4 pictures" in printed.err
+    assert f"{place.name}/a.png is 4000x1 pixels: of its shorter side nothing" in printed.err
+    assert "b.png is 1x4000 pixels" in printed.err
+    assert "c.png  4000x3  nothing" in printed.out and "d.png  1x1  nothing" in printed.out
+
+
 def test_a_line_for_each_picture_whatever_it_is_called(folder, capsys):
     """A line break in a name is written out, and a link to nothing is refused, not passed over."""
     (folder / "odd").mkdir()
