@@ -20,6 +20,7 @@ pytest.importorskip("detectron2")
 
 from resdet.cli import main
 from resdet.config import flatten, get_cfg, resolve
+from resdet.run.renamed_keys import RENAMED
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGES = [
@@ -86,8 +87,28 @@ def test_every_key_that_is_named_exists(path):
     cfg = get_cfg()
     tops = [key for key in cfg if isinstance(cfg[key], dict)]
     known = {".".join(k.split(".")[:i]) for k, _ in flatten(cfg) for i in range(1, 9)}
+    if path.name in ("renamed_keys.py", "CHANGELOG.md"):
+        known |= RENAMED.keys()
     pattern = rf"(?<![\w./])(?:{'|'.join(tops)})(?:\.[A-Z][A-Z0-9_]*)+"
     assert set(re.findall(pattern, path.read_text(encoding="utf-8"))) - known == set()
+
+
+def test_each_key_that_is_written_into_run_json_is_on_the_page():
+    """Those of `Run.update(KEY=…)` and of a new run, wherever the code writes them."""
+    text = (ROOT / "docs" / "commands.md").read_text(encoding="utf-8")
+    table = text.partition("**run.json.**")[2].partition("\n\n**")[0]
+    on_page = {name for row in table.splitlines() for name in re.findall(r"`(\w+)`", row)}
+    calls = [
+        node
+        for path in SOURCES
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+        if isinstance(node, ast.Call)
+        and isinstance(node.func, ast.Attribute)
+        and node.func.attr == "update"
+        and ast.unparse(node.func.value).endswith(("run", "folder"))
+    ]
+    written = {keyword.arg for call in calls for keyword in call.keywords if keyword.arg}
+    assert len(written) > 25 and written - on_page == set()
 
 
 def links(path: Path) -> list[str]:

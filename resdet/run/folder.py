@@ -37,7 +37,8 @@ STATES = ("created", "training", "interrupted", "stopped", "finished")
 # In bytes, as file systems count; a quoted name is ASCII.
 LONGEST_FOLDER_NAME = 255
 # Entries of run.json about the training, whatever its detector is scored with.
-OF_TRAINING = ("seed", "samples", "train_sets", "train_seconds", "max_iter", "leak", "net")
+OF_TRAINING = ("seed", "samples", "steps", "ended_by", "train_sets", "train_seconds", "max_iter",
+               "leak", "net")  # fmt: skip
 # What a run writes before it has a checkpoint or a result.
 STARTED_WITH = (layout.CONFIG, layout.CARD, layout.TRANSFER, layout.LEFT_OUT, layout.LOG,
                 layout.METRICS, layout.PROFILE, layout.PROFILE_PICTURE)  # fmt: skip

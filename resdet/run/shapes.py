@@ -30,6 +30,7 @@ INFO = {
                      "mask_hash?": str}], "derived?": dict,
     "ensemble?": [{"run?": str, "net": str, "weights": str}],
     "scored_file?": str, "test_set?": str,
+    "steps?": int, "ended_by?": str, "best?": dict,
     "best_of?": {"metric": str, "value": NUMBER, "step": int},
 }  # fmt: skip
 IMAGE_LIST = {

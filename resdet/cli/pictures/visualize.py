@@ -24,6 +24,7 @@ from resdet.report.visual import chosen_images
 from resdet.report.visual.chosen_images import Choice
 from resdet.report.visual.image_panels import Proposals, VisualImage, panels_of
 from resdet.report.visual.visual_page import PAGE, visual_html, write_visual
+from resdet.run import layout
 from resdet.run.folder import Run
 
 NUMBER = 12
@@ -137,6 +138,11 @@ def _require_results(run: Run) -> None:
             "wrote; for a classifier's errors: resdet evaluate cls."
         )
     if not run.detected_sets():
+        if any(run.path.glob(f"{layout.RESULTS}/*/{layout.PROPOSALS}")):
+            raise RunError(
+                f"{run.path} holds an RPN alone, whose proposals have no classes. Give a run with "
+                "boxes; for recall: resdet evaluate proposals."
+            )
         raise RunError(
             f"{run.path} has no results: the run is {run.state}. Finish it (train_det --resume), "
             "or score it (train_det --eval-only)."

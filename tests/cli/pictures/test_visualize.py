@@ -120,6 +120,7 @@ def test_it_runs_without_torch(runs: list[Path], tmp_path: Path) -> None:
         (["{empty}"], "is not a run folder: it has no run.json (it holds nothing)"),
         (["{cls}"], "is a classification run, which has no boxes"),
         (["{begun}"], "has no results: the run is training. Finish it"),
+        (["{rpn}"], "holds an RPN alone, whose proposals have no classes"),
         (["{a}", "--set", "other"], "--set other: not scored by the run. Scored: digits_test"),
         (["{a}", "--images", "nine"], "digits_test has no image nine. Its ids are such as"),
         (["{a}", "--most-different", "3"], "--most-different is of two runs"),
@@ -143,13 +144,16 @@ def test_what_cannot_be_has_a_page(
     page: str,
 ) -> None:
     places = {"a": runs[0], "b": runs[1], "gone": tmp_path / "gone"}
-    for name, kind in (("empty", ""), ("cls", "classification"), ("begun", "detection")):
+    made = (("empty", ""), ("cls", "classification"), ("begun", "detection"), ("rpn", "detection"))
+    for name, kind in made:
         places[name] = tmp_path / name
         places[name].mkdir()
         if kind:
             state = "training" if name == "begun" else "finished"
             about = {"id": "a", "kind": kind, "state": state, "created": "now"}
             write_json(places[name] / "run.json", about)
+    (tmp_path / "rpn" / "results" / "a").mkdir(parents=True)
+    (tmp_path / "rpn" / "results" / "a" / "proposals.safetensors").touch()
     if "{other}" in words:
         places["other"] = fabricate.fabricate_run(tmp_path / "other", num_images=5)
     given = [word.format(**places) for word in words]
