@@ -66,6 +66,9 @@ def main(argv: Sequence[str]) -> int:
     except ResdetError as error:
         show(f"{error}", error=True)
         return error.exit_code
+    except OSError as error:
+        show(f"{error.filename}: {error.strerror}. Repair that, and begin anew.", error=True)
+        return 2
     show("\n".join(report(parts)))
     return 0 if whole(parts) else 1
 

@@ -135,7 +135,7 @@ def _map_of_meta(tree: IlsvrcTree) -> str | None:
     try:
         synsets = loadmat(path, squeeze_me=True, struct_as_record=False)["synsets"]
         rows = [(s.WNID, str(s.name)) for s in synsets[:DET_CLASSES]]
-    except (ValueError, KeyError, AttributeError, TypeError, OSError) as error:
+    except Exception as error:  # scipy has errors of its own for files of other versions
         raise DataError(
             f"{path} cannot be read as the development kit's ({error}). Copy it again, or put "
             "map_det.txt beside it."
@@ -148,50 +148,79 @@ def _map_of_meta(tree: IlsvrcTree) -> str | None:
 def _val_halves(
     tree: IlsvrcTree, val1: Path | str | None, val2: Path | str | None, halves: bool
 ) -> list[TreePart]:
-    targets = [tree.list_file(name) for name in ("val1", "val2")]
-    relative = [path.relative_to(tree.root) for path in targets]
-    if all(path.is_file() for path in targets):
-        return [
-            TreePart(short, THERE, f"{len(read_images(path)):,} images")
-            for short, path in zip(relative, targets, strict=True)
-        ]
-    how = "R-CNN's lists (val1.txt and val2.txt of its data): --val1 FILE [--val2 FILE]"
-    if (val1 is None and not halves) or not tree.list_file("val").is_file():
-        return [TreePart(short, MISSING, "half of val", how) for short in relative]
-    val = read_images(tree.list_file("val"))
-    if val1 is not None:
-        first, second = _given_halves(val, val1, val2)
-    else:
-        first, second = balanced_halves(val.ids, _objects_by_image(tree, val))
-    index = dict(zip(val.ids, val.indices, strict=True))
+    """Both lists; one that is there is kept, and the other is then the rest of val."""
+    paths = [tree.list_file(name) for name in ("val1", "val2")]
+    lists = [_half(path, given) for path, given in zip(paths, (val1, val2), strict=True)]
+    there = [path.is_file() for path in paths]
+    if not all(there):
+        val_file = tree.list_file("val")
+        if not val_file.is_file() or (lists == [None, None] and not halves):
+            return [_part_of_half(tree, path) for path in paths]
+        val = read_images(val_file)
+        lists = _completed(lists, paths, val, tree)
+    first, second = (set() if half is None else half for half in lists)
+    if both := sorted(first & second):
+        raise DataError(
+            f"{len(both):,} images are in val1 and in val2 ({val1 or paths[0]}, "
+            f"{val2 or paths[1]}), and would be trained and tested on.\n{first_few(both, 5)}\n"
+            "Take them out of one of the two."
+        )
     parts = []
-    for short, path, ids in zip(relative, targets, (first, second), strict=True):
-        if path.is_file():
-            parts.append(TreePart(short, THERE, f"{len(read_images(path)):,} images"))
-            continue
-        write_text(path, "".join(f"{i} {index[i]}\n" for i in val.ids if i in ids))
-        parts.append(TreePart(short, MADE, f"{len(ids):,} images"))
+    for path, ids, is_there in zip(paths, (first, second), there, strict=True):
+        if not is_there:
+            index = dict(zip(val.ids, val.indices, strict=True))
+            write_text(path, "".join(f"{i} {index[i]}\n" for i in val.ids if i in ids))
+        parts.append(_part_of_half(tree, path, THERE if is_there else MADE))
     return parts
 
 
-def _given_halves(
-    val: ImageList, val1: Path | str, val2: Path | str | None
-) -> tuple[set[str], set[str]]:
-    known = set(val.ids)
-    first = set(read_images(val1).ids)
-    second = set(read_images(val2).ids) if val2 is not None else known - first
-    for name, ids in ((val1, first), (val2, second)):
-        if unknown := sorted(ids - known):
-            raise DataError(
-                f"{name}: {len(unknown):,} of {len(ids):,} images are not in val.txt.\n"
-                f"{first_few(unknown, 5)}\nIs it a list of this val? The years' names differ."
-            )
-    if both := sorted(first & second):
+def _part_of_half(tree: IlsvrcTree, path: Path, state: str = THERE) -> TreePart:
+    short = path.relative_to(tree.root)
+    if path.is_file():
+        return TreePart(short, state, _images_of(path))
+    how = "R-CNN's lists (val1.txt and val2.txt of its data): --val1 FILE [--val2 FILE]"
+    return TreePart(short, MISSING, "half of val", how)
+
+
+def _half(path: Path, given: Path | str | None) -> set[str] | None:
+    """The images of a list that is there, else of the one that is given.
+
+    Raises:
+        DataError: both are there, and have other images.
+    """
+    stated = None if given is None else set(read_images(given).ids)
+    if not path.is_file():
+        return stated
+    own = set(read_images(path).ids)
+    if stated is not None and stated != own:
         raise DataError(
-            f"{len(both):,} images are in {val1} and in {val2}, and would be trained and tested "
-            f"on.\n{first_few(both, 5)}"
+            f"{path} is there, with {len(own):,} images, and {given} has {len(stated):,}, "
+            f"{len(own ^ stated):,} of them in one of the two alone. Nothing that is there is "
+            "written over: move it away, or leave the file out."
         )
-    return first, second
+    return own
+
+
+def _completed(
+    lists: list[set[str] | None], paths: Sequence[Path], val: ImageList, tree: IlsvrcTree
+) -> list[set[str] | None]:
+    """Both halves of val: a missing one is the rest, two missing ones are balanced.
+
+    Raises:
+        DataError: one has images that are not in val.
+    """
+    known = set(val.ids)
+    for path, ids in zip(paths, lists, strict=True):
+        if unknown := sorted((ids or set()) - known):
+            raise DataError(
+                f"the list for {path.name}: {len(unknown):,} of {len(ids or ()):,} images are not "
+                f"in val.txt.\n{first_few(unknown, 5)}\nIs it a list of this val? The years' names "
+                "differ."
+            )
+    if lists == [None, None]:
+        return list(balanced_halves(val.ids, _objects_by_image(tree, val)))
+    other = next(ids for ids in lists if ids is not None)
+    return [known - other if ids is None else ids for ids in lists]
 
 
 def balanced_halves(

@@ -79,6 +79,43 @@ def test_halves_that_overlap_or_are_of_another_val_are_refused(tree: Path, tmp_p
     assert not (tree / "ImageSets" / "DET" / "val1.txt").exists()
 
 
+@pytest.mark.parametrize("there", ["val1", "val2"])
+def test_the_half_that_is_missing_is_the_rest_of_val(tree: Path, there: str) -> None:
+    """Balanced halves of their own would share images with the list that is there."""
+    folder = tree / "ImageSets" / "DET"
+    text = "ILSVRC2012_val_00000005 5\nILSVRC2012_val_00000002 2\n"
+    (folder / f"{there}.txt").write_text(text)
+    made = states(tree, halves=True)
+    assert sorted([made["val1.txt"], made["val2.txt"]]) == sorted([MADE, THERE])
+    assert (folder / f"{there}.txt").read_text() == text
+    halves = [set(read_images(folder / f"{name}.txt").ids) for name in ("val1", "val2")]
+    assert not halves[0] & halves[1]
+    assert halves[0] | halves[1] == set(read_images(folder / "val.txt").ids)
+
+
+def test_a_list_that_is_there_is_not_passed_over(tree: Path, tmp_path: Path) -> None:
+    """--val1 FILE beside another val1.txt: neither is written over nor ignored."""
+    mine = tmp_path / "mine.txt"
+    mine.write_text("ILSVRC2012_val_00000005\n")
+    prepare(tree, val1=mine)
+    assert states(tree, val1=mine)["val1.txt"] == THERE
+    mine.write_text("ILSVRC2012_val_00000006\n")
+    with pytest.raises(DataError, match=r"val1\.txt is there, with 1 images, and .* has 1, 2 of"):
+        prepare(tree, val1=mine)
+    (tree / "ImageSets" / "DET" / "val2.txt").write_text("ILSVRC2012_val_00000005 5\n")
+    with pytest.raises(DataError, match="1 images are in val1 and in val2"):
+        prepare(tree)
+
+
+def test_a_meta_det_that_is_none_is_a_page(tmp_path: Path) -> None:
+    pytest.importorskip("scipy.io")
+    kit = tmp_path / "devkit" / "data"
+    kit.mkdir(parents=True)
+    (kit / "meta_det.mat").write_bytes(b"")
+    with pytest.raises(DataError, match=r"meta_det\.mat cannot be read as the development kit's"):
+        prepare(tmp_path)
+
+
 def test_an_empty_tree_names_all_with_their_origin(tmp_path: Path) -> None:
     parts = prepare(tmp_path, loc_wnids=("n01440764",))
     assert {part.state for part in parts} == {MISSING, OPTIONAL}
