@@ -89,8 +89,8 @@ class IlsvrcTree:
         for stem in ("train_", "train_pos_"):
             found = {}
             for path in folder.glob(f"{stem}*.txt"):
-                if (number := path.stem.removeprefix(stem)).isdigit():
-                    found[int(number)] = path
+                if number := _number(path.stem.removeprefix(stem)):
+                    found[number] = path
             if found:
                 return [found[number] for number in sorted(found)]
         return []
@@ -141,7 +141,7 @@ def read_synsets(path: Path | str) -> SynsetMap:
     for number, line in _lines(path):
         wnid, _, rest = line.partition(" ")
         given, _, name = rest.strip().partition(" ")
-        if not given.isdigit() or int(given) != len(wnids) + 1:
+        if _number(given) != len(wnids) + 1:
             raise DataError(
                 f'{path}, line {number}: "{line[:60]}" is not `wnid id name` with id '
                 f"{len(wnids) + 1}. Copy the file of the development kit again."
@@ -166,18 +166,26 @@ def read_images(path: Path | str) -> ImageList:
     ids: list[str] = []
     indices: list[int] = []
     faulty: list[str] = []
+    without = 0
     for number, line in _lines(path):
         parts = line.split()
         if len(parts) == 1:
+            without += 1
             parts.append(str(len(ids) + 1))
-        if len(parts) != 2 or not parts[1].isdigit() or int(parts[1]) < 1:
+        index = _number(parts[1]) if len(parts) == 2 else None
+        if index is None:
             faulty.append(f'line {number}: "{line[:60]}"')
             continue
         ids.append(parts[0])
-        indices.append(int(parts[1]))
+        indices.append(index)
     if faulty:
         raise DataError(
             f"{path}: {len(faulty):,} lines are not `image_id index`.\n{first_few(faulty, 5)}"
+        )
+    if 0 < without < len(ids):
+        raise DataError(
+            f"{path}: {without:,} of {len(ids):,} images have no index, the others have one. Give "
+            "every line the image's index, or none."
         )
     if not ids:
         raise DataError(f"{path} lists 0 images. Write one image id a line.")
@@ -219,12 +227,13 @@ def read_det_blacklist(path: Path | str, place: dict[str, int]) -> list[tuple[in
     pairs = []
     for number, line in _lines(Path(path)):
         index, _, wnid = line.partition(" ")
-        if not index.isdigit() or wnid.strip() not in place:
+        number_of_image = _number(index)
+        if number_of_image is None or wnid.strip() not in place:
             raise DataError(
                 f'{path}, line {number}: "{line[:60]}" is not `index wnid` with a wnid of '
                 "map_det.txt."
             )
-        pairs.append((int(index), place[wnid.strip()] + 1))
+        pairs.append((number_of_image, place[wnid.strip()] + 1))
     return pairs
 
 
@@ -236,10 +245,18 @@ def read_numbers(path: Path | str) -> list[int]:
     """
     numbers = []
     for place, line in _lines(Path(path)):
-        if not line.isdigit() or int(line) < 1:
+        value = _number(line)
+        if value is None:
             raise DataError(f'{path}, line {place}: "{line[:40]}" is not a number from 1.')
-        numbers.append(int(line))
+        numbers.append(value)
     return numbers
+
+
+def _number(text: str) -> int | None:
+    """A whole number from 1 in plain digits, as an array of int64 takes it; None for another."""
+    if not (text.isascii() and text.isdigit() and len(text) <= 18):
+        return None
+    return int(text) or None
 
 
 def _lines(path: Path) -> list[tuple[int, str]]:

@@ -58,12 +58,24 @@ def test_a_list_has_indices_or_counts_from_1(tmp_path: Path) -> None:
     ("text", "message"),
     [
         ("a 1\nb 0\n", "1 lines are not `image_id index`"),
+        ("a 1\nb ²\n", "1 lines are not `image_id index`"),
+        (f"a {'9' * 5000}\n", "1 lines are not `image_id index`"),
+        ("a 7\nb\n", "1 of 2 images have no index, the others have one"),
         ("a 1 2\n", 'line 1: "a 1 2"'),
         ("a 1\na 2\n", "1 images twice"),
         ("a 1\nb 1\n", "1 indices twice"),
         ("", "lists 0 images"),
     ],
-    ids=["zero", "three", "image-twice", "index-twice", "empty"],
+    ids=[
+        "zero",
+        "superscript",
+        "too-long",
+        "some-without",
+        "three",
+        "image-twice",
+        "index-twice",
+        "empty",
+    ],
 )
 def test_a_list_in_another_form_is_refused(tmp_path: Path, text: str, message: str) -> None:
     with pytest.raises(DataError, match=message):
@@ -110,5 +122,6 @@ def test_folders_of_splits(tmp_path: Path) -> None:
 
 def test_numbers_one_a_line(tmp_path: Path) -> None:
     assert read_numbers(written(tmp_path / "n.txt", "490\n361\n")) == [490, 361]
-    with pytest.raises(DataError, match='line 2: "0" is not a number from 1'):
-        read_numbers(written(tmp_path / "z.txt", "1\n0\n"))
+    for text in ("0", "²"):
+        with pytest.raises(DataError, match=f'line 2: "{text}" is not a number from 1'):
+            read_numbers(written(tmp_path / "z.txt", f"1\n{text}\n"))
