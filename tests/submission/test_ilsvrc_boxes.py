@@ -67,6 +67,8 @@ def test_dets_file_has_the_runs_numbers(tmp_path: Path) -> None:
     assert numbers(package.path) == [[float(v) for v in line.split()] for line in DET.splitlines()]
     assert (package.images, package.detections) == (2, 2)
     assert package.score == "mAP (ILSVRC DET) of the run: 25.00 %."
+    # Indices 1 to 6 and 8 are of no image of the run.
+    assert package.warnings == ()
     assert package.test_set is None  # two images are not the 20,121 of val
 
 
