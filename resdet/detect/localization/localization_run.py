@@ -41,7 +41,7 @@ from resdet.detect.starting_weights import Tensors
 from resdet.detect.testing.partial_results import Parts, Policy, weights_digest
 from resdet.detect.trainer import described_with_files
 from resdet.engine.data_hashes import hold_against
-from resdet.errors import ConfigError, DataError
+from resdet.errors import ConfigError, DataError, first_few
 from resdet.formats.proposal_file import ProposalFile
 from resdet.run import layout
 from resdet.run.folder import Run, read_json, write_json
@@ -53,10 +53,11 @@ GOES_ON = Policy(resuming=True, refuses_others=False)
 
 
 def check_sets(train: DetectionSet | None, test: DetectionSet) -> None:
-    """Both must be of LOC, with the same classes.
+    """Both must be of LOC, with the same classes, and have boxes to train and to score on.
 
     Raises:
-        DataError: the images of one have no class. ConfigError: their classes differ.
+        DataError: the images of one have no class, or some of them no box of theirs.
+        ConfigError: their classes differ.
     """
     for data in filter(None, (test, train)):
         if data.annotated and "label" not in data.records[0]:
@@ -69,6 +70,24 @@ def check_sets(train: DetectionSet | None, test: DetectionSet) -> None:
                 f"{data.name} and {test.name} have other classes, or another order. Take both of "
                 "one tree."
             )
+        if data.annotated:
+            _refuse_without_box(data, is_scored=data is test)
+
+
+def _refuse_without_box(data: DetectionSet, *, is_scored: bool) -> None:
+    """Raises DataError for images whose class is known and that have no box of it; where a set is
+    scored, those of the blacklist need none."""
+    bare = [
+        str(record["image_id"])
+        for record in data.records
+        if not record["annotations"] and not (is_scored and record.get("not_scored"))
+    ]
+    if bare:
+        raise DataError(
+            f"{data.name}: {len(bare):,} of {len(data):,} images have no box of their class.\n"
+            f"{first_few(bare, 5)}\nAdd the boxes, or take the images out of the list; in a set "
+            "that is tested they may be in the development kit's blacklist."
+        )
 
 
 @dataclass

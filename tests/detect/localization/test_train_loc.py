@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import shutil
 from pathlib import Path
@@ -16,7 +17,10 @@ pytest.importorskip("detectron2")
 
 from resdet import nets, weights
 from resdet.cli.main import main
+from resdet.data import DetectionSet, catalog
 from resdet.data.ilsvrc.ilsvrc_trial import wnid
+from resdet.detect.localization.localization_run import check_sets
+from resdet.errors import DataError
 from resdet.evaluation.classification.score_files import ClassScores, save_scores
 from resdet.formats.ilsvrc_tree import LOC, IlsvrcTree, read_images
 from resdet.weights import Card, Input
@@ -294,6 +298,24 @@ def test_eval_only_adds_rows_and_leaves_the_others(place: Path) -> None:
     done = children.run_cli(*command("scored", *words[:1]), *words[1:], cwd=place)
     assert done.returncode == 0, done.stderr
     assert contents(place / "scored") == before
+
+
+def test_an_image_without_a_box_is_refused_before_anything_trains(ilsvrc_root: Path) -> None:
+    """Its class is known from the development kit. One of the blacklist, the last, is not scored,
+    but could not train."""
+    data = catalog.load_detection(f"ilsvrc:{ilsvrc_root}:loc_val")
+
+    def without_box(place: int) -> DetectionSet:
+        records = [dict(record) for record in data.records]
+        records[place]["annotations"] = []
+        return dataclasses.replace(data, records=records)
+
+    check_sets(data, without_box(-1))
+    for train, test in ((None, without_box(3)), (without_box(-1), data)):
+        with pytest.raises(
+            DataError, match=r"1 of 20 images have no box of their class\.\n.*val_0"
+        ):
+            check_sets(train, test)
 
 
 @pytest.mark.parametrize(
