@@ -213,8 +213,16 @@ class SetScores:
     def truth_of(self, image_id: Any) -> list[dict[str, Any]]:
         return self._truth_by_image.get(image_id, [])
 
+    @functools.cached_property
+    def _masks(self) -> dict[int, Any]:
+        """The mask of each entry of the results file, where the run has masks."""
+        masks = self.result.segm_columns
+        if masks is None or masks.segmentations is None:
+            return {}
+        return dict(zip(map(int, masks.entries), masks.segmentations, strict=True))
+
     def detections_of(self, image_id: Any, *, threshold: float) -> list[dict[str, Any]]:
-        """Those of an image with at least this score, in COCO's results format."""
+        """Those of an image with at least this score, in COCO's results format, with masks."""
         columns = self.result.columns
         rows = self._rows_by_image.get(image_id, np.zeros(0, dtype=np.int64))
         ids = self.result.truth.index.category_ids
@@ -224,9 +232,16 @@ class SetScores:
                 "category_id": ids[columns.category[i]],
                 "bbox": columns.boxes[i].tolist(),
                 "score": float(columns.scores[i]),
+                **self._mask_of(i),
             }
             for i in rows[columns.scores[rows] >= threshold]
         ]
+
+    def _mask_of(self, row: int) -> dict[str, Any]:
+        if not self._masks:
+            return {}
+        mask = self._masks.get(int(self.result.columns.entries[row]))
+        return {} if mask is None else {"segmentation": mask}
 
     @functools.cached_property
     def _images(self) -> dict[Any, Mapping[str, Any]]:

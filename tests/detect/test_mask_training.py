@@ -8,9 +8,13 @@ import time
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 pytest.importorskip("detectron2")
 
+import resdet
+from resdet.cli.main import main
+from resdet.evaluation.inputs.masks import mask_area
 from resdet.evaluation.inputs.result_folder import evaluate_folder
 from resdet.run.folder import Run, read_json
 from tests.support import children, trainings
@@ -90,6 +94,44 @@ def test_curves_and_the_best_model_go_by_masks(place):
     assert names == {"segm_AP", "segm_AP50"}
     assert all("loss_mask" in row for row in rows if "total_loss" in row)
     assert Run.open(place / "one").info["best"]["metric"].endswith("/segm_AP50")
+
+
+def test_pictures_have_the_runs_own_masks(place, capsys):
+    """`detect`, its Python twin and `export_predictions`, against the run's result file."""
+    results = read_json(folder_of(place / "one") / "coco_instances_results.json")
+    of_image = {}
+    for entry in sorted(results, key=lambda r: -r["score"]):  # stable, as pictures are sorted
+        of_image.setdefault(f"{entry['image_id']}.png", []).append(entry)
+    files = [str(place / "set" / "images" / name) for name in of_image]
+    output, drawn = place / "found.json", place / "drawn"
+    words = ["detect", str(place / "one"), *files, "--output", str(output), "--draw", str(drawn)]
+    assert main([*words, "--draw-score", "0", "MODEL.DEVICE", "cpu"]) == 0, capsys.readouterr().err
+    found = read_json(output)
+    names = {image["id"]: image["file_name"] for image in found["images"]}
+    masks = {name: [] for name in of_image}
+    for entry in found["annotations"]:
+        masks[names[entry["image_id"]]].append(entry["segmentation"])
+        assert entry["area"] == mask_area(entry["segmentation"])
+    assert masks == {name: [r["segmentation"] for r in own] for name, own in of_image.items()}
+    assert len(list(drawn.iterdir())) == len(files)
+
+    detector = resdet.load_detector(place / "one", device="cpu")
+    (twin,) = detector([files[0]], top=3)
+    own = next(iter(of_image.values()))[:3]
+    assert twin.masks.shape == (3, twin.height, twin.width) and twin.masks.dtype == bool
+    assert twin.masks.sum(axis=(1, 2)).tolist() == [mask_area(r["segmentation"]) for r in own]
+
+    out = place / "exported"
+    assert (
+        main(["export_predictions", str(place / "one"), "--to", "coco", "--output", str(out)]) == 0
+    )
+    exported = read_json(out / "predictions_one.json")["annotations"]
+    key = lambda r: (r["image_id"], json.dumps(r["segmentation"]))  # noqa: E731
+    assert sorted(map(key, exported)) == sorted(map(key, results))
+    words = ["visualize", str(place / "one"), "--worst", "2", "--score", "0"]
+    assert main([*words, "--output", str(place / "looked")]) == 0, capsys.readouterr().err
+    panels = [np.asarray(Image.open(p)) for p in (place / "looked" / "images").iterdir()]
+    assert len(panels) == 2
 
 
 def test_killed_and_resumed_equals_one_go_to_the_bit(place):

@@ -93,6 +93,51 @@ def test_boxes_are_drawn_where_they_are() -> None:
     assert photo.getpixel((60, 35)) == (0x80, 0x80, 0x80)
 
 
+BOTTOM_HALF = {"size": [10, 10], "counts": [5] * 20}  # of each column the lower five pixels
+
+
+@pytest.mark.parametrize(
+    "mask",
+    [BOTTOM_HALF, [[0, 5, 10, 5, 10, 10, 0, 10]]],
+    ids=["run lengths", "polygon"],
+)
+def test_a_mask_is_a_tint_of_its_own_pixels(mask: Any) -> None:
+    """Ten pixels at four times the size: grey 128 above, and below 110 of 255 parts of green, of
+    which 0x1f, 0xd6 and 0x7f are the channels."""
+    photo = Image.new("RGB", (40, 40), "#808080")
+    box = box_drawing.DrawnBox((0, 0, 1, 1), "", "right", mask=mask)
+    box_drawing.draw_boxes(photo, [box], (4.0, 4.0))
+    assert photo.getpixel((30, 19)) == (0x80, 0x80, 0x80)
+    mixed = [round(128 + (c - 128) * 110 / 255) for c in (0x1F, 0xD6, 0x7F)]
+    for place in ((30, 20), (39, 39)):
+        assert np.abs(np.subtract(photo.getpixel(place), mixed)).max() <= 1
+
+
+@pytest.mark.parametrize(
+    "mask",
+    [
+        {"size": [10, 10], "counts": "0"},
+        {"size": [10, 10], "counts": [50, 51]},
+        {"size": [10, 10], "counts": [-5, 105]},
+        {"size": [20, 5], "counts": [0, 100]},
+        {"size": [10, 10]},
+        [[0, 0, 5]],
+        [[0, 0, float("nan"), 5, 5, 5]],
+        [[0, 0, 1e9, 0, 5, 5]],
+        "mask",
+        [],
+    ],
+    ids=str,
+)
+def test_a_damaged_mask_is_not_decoded(mask: Any) -> None:
+    """pycocotools would read past its end; the box is drawn all the same."""
+    photo, without = (Image.new("RGB", (40, 40), "#808080") for _ in range(2))
+    for picture, given in ((photo, mask), (without, None)):
+        box = box_drawing.DrawnBox((2, 2, 6, 6), "", "plain", mask=given)
+        box_drawing.draw_boxes(picture, [box], (4.0, 4.0))
+    assert np.array_equal(np.asarray(photo), np.asarray(without))
+
+
 def test_labels_of_other_scripts_do_not_fail() -> None:
     """A font may lack glyphs; the caption has the counts in words anyway."""
     names = {1: "кошка 猫 \u200f"}

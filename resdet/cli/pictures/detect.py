@@ -16,6 +16,7 @@ from PIL import Image
 from resdet import bounded_files
 from resdet.atomic import atomic_path
 from resdet.cli.arguments import detect as add_arguments  # noqa: F401 as all commands have
+from resdet.cli.pictures.drawn_detections import drawn_detections
 from resdet.cli.training import training_command
 from resdet.data.images.reader import ImageReader
 from resdet.detect.from_run import built_detector
@@ -35,7 +36,7 @@ from resdet.engine.metric_writers import start_log
 from resdet.errors import CheckFailed, ConfigError, RunError, first_few
 from resdet.file_names import file_name
 from resdet.printable import one_line, show, show_json
-from resdet.report.render.box_drawing import DrawnBox, draw_boxes, short_score
+from resdet.report.render.box_drawing import draw_boxes, short_score
 from resdet.run.folder import write_json
 
 DRAW_SCORE = 0.5
@@ -187,13 +188,7 @@ class _Drawing:
         larger = max(1, -(-DRAWN_SIDE // max(photo.size)))
         photo = photo.resize((photo.width * larger, photo.height * larger))
         shown = found.best(score=self.score)
-        draw_boxes(photo, [
-            DrawnBox(tuple(box), f"{name} {short_score(score)}", "plain", label)
-            for box, name, score, label in zip(
-                shown.boxes.tolist(), shown.names, shown.scores.tolist(), shown.labels.tolist(),
-                strict=True,
-            )
-        ], (larger, larger))  # fmt: skip
+        draw_boxes(photo, drawn_detections(shown), (larger, larger))
         target = self.names[path]
         target.parent.mkdir(parents=True, exist_ok=True)
         with atomic_path(target) as temporary:

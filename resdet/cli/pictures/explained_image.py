@@ -13,15 +13,15 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
+from resdet.cli.pictures.drawn_detections import corners_of, drawn_detections
 from resdet.cli.pictures.visualize import named, read_runs
 from resdet.cli.training import training_command
 from resdet.detect.from_run import BuiltDetector, built_detector
-from resdet.detect.pictures.loaded_detector import BoxesOfPicture
 from resdet.detect.pictures.stages import DetectionStages, proposals_of, stages_of
 from resdet.engine.metric_writers import start_log
 from resdet.errors import RunError
 from resdet.printable import show, show_json
-from resdet.report.render.box_drawing import DrawnBox, short_score
+from resdet.report.render.box_drawing import DrawnBox
 from resdet.report.scores import SetScores
 from resdet.report.visual.image_panels import Canvas, VisualImage, VisualPanel, proposal_panel
 from resdet.report.visual.visual_page import PAGE, visual_html, write_visual
@@ -139,7 +139,7 @@ def _panels(
         )
     )  # fmt: skip
     if stages.refined is not None:
-        boxes = [DrawnBox(_corners(b), "", "proposal") for b in stages.refined.tolist()]
+        boxes = [DrawnBox(corners_of(b), "", "proposal") for b in stages.refined.tolist()]
         panels.append(
             canvas.panel("3. refined", f"{len(boxes)} regions of the second round", boxes)
         )
@@ -148,23 +148,13 @@ def _panels(
     if stages.votes is not None and stages.is_whole:
         panels.append(canvas.panel("4. kept by NMS", f"{shown.sum()} boxes, before votes", kept))
     final = stages.final.best(score=args.score)
-    panels.append(canvas.panel("final", f"{len(final)} boxes", _of_final(final)))
+    panels.append(canvas.panel("final", f"{len(final)} boxes", drawn_detections(final)))
     return panels
-
-
-def _of_final(found: BoxesOfPicture) -> list[DrawnBox]:
-    return [
-        DrawnBox(_corners(box), f"{name} {short_score(score)}", "plain", label)
-        for box, name, score, label in zip(
-            found.boxes.tolist(), found.names, found.scores.tolist(), found.labels.tolist(),
-            strict=True,
-        )
-    ]  # fmt: skip
 
 
 def _plain(built: BuiltDetector, boxes: np.ndarray, labels: np.ndarray) -> list[DrawnBox]:
     return [
-        DrawnBox(_corners(box), built.classes[label], "plain", label)
+        DrawnBox(corners_of(box), built.classes[label], "plain", label)
         for box, label in zip(boxes.tolist(), labels.tolist(), strict=True)
     ]
 
@@ -258,8 +248,3 @@ def _as_json(
         "page": str(paths[0]),
         "picture": str(paths[1]),
     }
-
-
-def _corners(box: Sequence[float]) -> tuple[float, float, float, float]:
-    x0, y0, x1, y1 = box
-    return x0, y0, x1, y1

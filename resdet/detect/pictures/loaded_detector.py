@@ -23,6 +23,7 @@ from PIL import Image
 
 from resdet.detect.from_run import BuiltDetector, built_detector
 from resdet.errors import ConfigError
+from resdet.evaluation.inputs.masks import mask_pixels, run_lengths
 
 COLOR_ORDERS = ("RGB", "BGR")
 # One picture: a path, an image of Pillow's, or an array.
@@ -40,6 +41,7 @@ class BoxesOfPicture:
         labels: (D,) int64, places in the detector's `classes`.
         names: D class names.
         width, height: of the picture as it is shown.
+        segmentations: D masks as COCO's compressed run lengths; None of a detector without masks.
     """
 
     boxes: np.ndarray
@@ -48,9 +50,20 @@ class BoxesOfPicture:
     names: tuple[str, ...]
     width: int
     height: int
+    segmentations: tuple[dict[str, Any], ...] | None = None
 
     def __len__(self) -> int:
         return len(self.scores)
+
+    @property
+    def masks(self) -> np.ndarray | None:
+        """(D, height, width) bool, made anew at each call; None for a detector of boxes alone."""
+        if self.segmentations is None:
+            return None
+        masks = np.zeros((len(self), self.height, self.width), dtype=bool)
+        for place, segmentation in enumerate(self.segmentations):
+            masks[place] = mask_pixels(segmentation, self.height, self.width)
+        return masks
 
     def best(self, *, score: float = 0.0, top: int | None = None) -> BoxesOfPicture:
         """Those with at least this score, at most so many."""
@@ -58,8 +71,15 @@ class BoxesOfPicture:
         order = np.argsort(-self.scores, kind="stable")
         kept = order[self.scores[order] >= score][:top]
         names = tuple(self.names[i] for i in kept)
+        masks = self.segmentations
         return BoxesOfPicture(
-            self.boxes[kept], self.scores[kept], self.labels[kept], names, self.width, self.height
+            self.boxes[kept],
+            self.scores[kept],
+            self.labels[kept],
+            names,
+            self.width,
+            self.height,
+            None if masks is None else tuple(masks[i] for i in kept),
         )
 
 
@@ -158,6 +178,7 @@ class PictureDetector:
             tuple(self.classes[label] for label in labels.tolist()),
             given["width"],
             given["height"],
+            tuple(map(run_lengths, found.pred_masks.numpy())) if found.has("pred_masks") else None,
         )
 
 

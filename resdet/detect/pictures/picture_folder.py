@@ -123,5 +123,9 @@ def _detections(found: BoxesOfPicture, category_ids: Sequence[int]) -> Iterator[
     boxes = found.boxes.astype("float64")
     boxes[:, 2:] -= boxes[:, :2]
     scores = found.scores.astype("float64").tolist()
-    for box, score, label in zip(boxes.tolist(), scores, found.labels.tolist(), strict=True):
-        yield {"category_id": int(category_ids[label]), "bbox": box, "score": score}
+    masks = found.segmentations or [None] * len(found)
+    for box, score, label, mask in zip(
+        boxes.tolist(), scores, found.labels.tolist(), masks, strict=True
+    ):
+        entry = {"category_id": int(category_ids[label]), "bbox": box, "score": score}
+        yield entry if mask is None else {**entry, "segmentation": mask}

@@ -2,7 +2,8 @@
 
 `images`, `categories` and `annotations` are COCO's, so that whatever reads a COCO data set reads
 this; `score` stands in each annotation, as FiftyOne's importer takes it. Names of files are
-relative to `info.folder`, the folder that all pictures lie in or below.
+relative to `info.folder`, the folder that all pictures lie in or below. A detector with masks
+gives each annotation its `segmentation`, compressed run lengths, whose pixels are its `area`.
 
 Not for: results of a data set, which are COCO's list of results (`detect.testing.inference`).
 """
@@ -19,6 +20,7 @@ from detectron2.data import MetadataCatalog
 
 from resdet import __version__
 from resdet.detect.from_run import BuiltDetector
+from resdet.evaluation.inputs.masks import mask_area
 
 
 def category_ids_of(built: BuiltDetector) -> tuple[int, ...]:
@@ -54,7 +56,9 @@ def as_coco(
         for found in entry["detections"]:
             width, height = found["bbox"][2:]
             about = {"id": len(annotations) + 1, "image_id": number}
-            annotations.append({**about, **found, "area": width * height, "iscrowd": 0})
+            mask = found.get("segmentation")
+            area = width * height if mask is None else mask_area(mask)
+            annotations.append({**about, **found, "area": area, "iscrowd": 0})
     return {
         "info": {
             "description": "detections of resdet detect, with their scores",

@@ -19,7 +19,6 @@ import numpy as np
 import torch
 from detectron2.utils import comm
 from PIL import Image
-from pycocotools import mask as coco_mask
 from torch import nn
 
 from resdet import profile
@@ -31,6 +30,7 @@ from resdet.engine.data_workers import Loader
 from resdet.engine.evaluation import evaluating
 from resdet.errors import CheckFailed
 from resdet.evaluation.ilsvrc.ilsvrc_files import DetResults, write_det_results
+from resdet.evaluation.inputs.masks import run_lengths
 from resdet.evaluation.voc.detection_files import write_detections
 from resdet.evaluation.voc.voc_arrays import detections_from_boxes
 from resdet.file_names import file_name
@@ -190,14 +190,8 @@ def to_coco(instances: Any, image_id: Any, category_ids: Sequence[int]) -> list[
     if instances.has("pred_masks"):
         with profile.span("run lengths"):
             for result, mask in zip(results, instances.pred_masks.numpy(), strict=True):
-                result["segmentation"] = _run_lengths(mask)
+                result["segmentation"] = run_lengths(mask)
     return results
-
-
-def _run_lengths(mask: np.ndarray) -> dict[str, Any]:
-    """COCO's compressed run lengths of (H, W) pixels, as JSON holds them."""
-    encoded = coco_mask.encode(np.asfortranarray(mask, dtype=np.uint8))
-    return {"size": list(mask.shape), "counts": encoded["counts"].decode("ascii")}
 
 
 def write_results(

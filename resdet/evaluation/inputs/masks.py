@@ -1,7 +1,7 @@
-"""COCO's masks as pycocotools takes them, their boxes and areas.
+"""COCO's masks as pycocotools takes them, their pixels, boxes and areas.
 
 Not for: whether a mask is whole (`resdet.formats.coco_masks`, which looks before pycocotools
-decodes), drawing masks, or making them from a net's output.
+decodes), or drawing masks (`resdet.report.render.box_drawing`).
 """
 
 from __future__ import annotations
@@ -25,6 +25,17 @@ def compressed(segmentation: Any, height: int, width: int) -> dict[str, Any]:
     if type(segmentation) is dict and list(map(type, segmentation["size"])) == [int, int]:
         return segmentation  # as it is: nothing writes to it, and there may be many
     return {"size": [height, width], "counts": segmentation["counts"]}
+
+
+def mask_pixels(segmentation: Any, height: int, width: int) -> np.ndarray:
+    """(height, width) bool: the pixels of a mask that is whole, in any of COCO's forms."""
+    return np.asarray(coco_mask.decode(compressed(segmentation, height, width)), dtype=bool)
+
+
+def run_lengths(pixels: np.ndarray) -> dict[str, Any]:
+    """COCO's compressed run lengths of (H, W) pixels, as JSON holds them."""
+    encoded = coco_mask.encode(np.asfortranarray(pixels, dtype=np.uint8))
+    return {"size": list(pixels.shape), "counts": encoded["counts"].decode("ascii")}
 
 
 def mask_box(mask: Mapping[str, Any]) -> FloatArray:

@@ -1,8 +1,8 @@
-"""Boxes drawn on pictures with Pillow: of the report, of `visualize` and of `resdet detect`.
+"""Boxes and masks drawn on pictures with Pillow: of the report, `visualize` and `resdet detect`.
 
 Kinds differ in form, not in colour alone: right is solid green, wrong is red with a cross in its
 corner, missed is dashed yellow, ignored is dashed grey; a proposal is thin and dotted; a plain box
-is solid in a colour of its class.
+is solid in a colour of its class. A mask is a tint in the colour of its box.
 
 Not for: which boxes are right (`pictures`).
 """
@@ -12,8 +12,13 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 from PIL import Image, ImageDraw, ImageFont
+
+from resdet.evaluation.inputs.masks import mask_pixels
+from resdet.formats.coco_masks import segmentation_fault
 
 FONT_SIZE = 18
 # The longer side, in pixels, up to which lines and letters have the sizes below; they grow with it.
@@ -28,6 +33,8 @@ CLASS_COLOURS = (
     "#ff9f1c", "#2ec4b6", "#f15bb5", "#9bf00b", "#00bbf9", "#fee440", "#c77dff", "#ff6b6b",
     "#06d6a0", "#f4a261",
 )  # fmt: skip
+# Of masks, of 255.
+MASK_OPACITY = 110
 # What lies above what, from below.
 ORDER = ("proposal", "ignored", "missed", "wrong", "plain", "right")
 
@@ -44,12 +51,14 @@ class DrawnBox:
         text: on its label; "" for none.
         kind: one of `ORDER`.
         label: of a plain box, its class, which has its colour.
+        mask: of what is in the box, in any of COCO's forms, in the same pixels; None for none.
     """
 
     corners: tuple[float, float, float, float]
     text: str
     kind: str
     label: int = 0
+    mask: Any = None
 
     @property
     def colour(self) -> str:
@@ -59,7 +68,7 @@ class DrawnBox:
 def draw_boxes(
     photo: Image.Image, boxes: Sequence[DrawnBox], scale: tuple[float, float] = (1.0, 1.0)
 ) -> None:
-    """Draws on the picture; what is wrong below what is right, labels above all boxes.
+    """Draws on the picture; masks below boxes, what is wrong below what is right, labels on top.
 
     Args:
         scale: pixels of the picture per pixel that boxes are measured in, across and down.
@@ -68,7 +77,11 @@ def draw_boxes(
     weight = max(1.0, max(photo.size) / SMALL_SIDE)
     font = label_font(round(FONT_SIZE * weight))
     placed = []
-    for box in sorted(boxes, key=lambda b: ORDER.index(b.kind)):
+    boxes = sorted(boxes, key=lambda b: ORDER.index(b.kind))
+    for box in boxes:
+        if box.mask is not None:
+            _tint(photo, box, scale)
+    for box in boxes:
         x0, y0, x1, y1 = (round(v * scale[i % 2]) for i, v in enumerate(box.corners))
         corners = (x0, y0, max(x1, x0 + 2), max(y1, y0 + 2))
         _OUTLINES[box.kind](draw, corners, box.colour, weight)
@@ -76,6 +89,18 @@ def draw_boxes(
     for box, corners in placed:
         if box.text:
             _label(draw, font, box, corners, photo.size, weight)
+
+
+def _tint(photo: Image.Image, box: DrawnBox, scale: tuple[float, float]) -> None:
+    """A damaged mask, or one of another size, is left out: decoding it would read elsewhere."""
+    width, height = (round(side / s) for side, s in zip(photo.size, scale, strict=True))
+    if segmentation_fault(box.mask, np.array([width, height], dtype=np.float64)):
+        return
+    pixels = mask_pixels(box.mask, height, width)
+    opacity = Image.fromarray(pixels.astype(np.uint8) * MASK_OPACITY)
+    photo.paste(
+        box.colour, (0, 0, *photo.size), opacity.resize(photo.size, Image.Resampling.NEAREST)
+    )
 
 
 def _solid(draw: ImageDraw.ImageDraw, c: Corners, colour: str, weight: float) -> None:

@@ -179,7 +179,8 @@ def judged_boxes(
         if verdict != "ignored":
             name = names.get(detection["category_id"], "?")
             text = f"{name} {short_score(detection['score'])}"
-            boxes.append(DrawnBox(corners_of(detection["bbox"]), text, verdict))
+            mask = detection.get("segmentation")
+            boxes.append(DrawnBox(corners_of(detection["bbox"]), text, verdict, mask=mask))
     hit = {place for _, verdict, place in verdicts if verdict == "right"}
     for i, item in enumerate(truth):
         if i not in hit and not is_ignored(item):

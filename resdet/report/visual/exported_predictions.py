@@ -19,6 +19,7 @@ from typing import Any
 
 from resdet import __version__
 from resdet.errors import RunError
+from resdet.evaluation.inputs.masks import compressed, mask_area
 from resdet.report.scores import SetScores
 
 Boxes = Callable[[Any], list[dict[str, Any]]]
@@ -39,15 +40,15 @@ def coco_layout(scores: SetScores, boxes_of: Boxes, what: str) -> dict[str, Any]
         what: "predictions" or "ground truth".
     """
     numbers = _numbers(scores)
+    images = {image["id"]: image for image in scores.truth["images"]}
     annotations: list[dict[str, Any]] = []
     for image_id, number in numbers.items():
         for box in boxes_of(image_id):
-            width, height = box["bbox"][2:]
-            entry = {"id": len(annotations) + 1, "image_id": number, "area": width * height}
+            entry: dict[str, Any] = {"id": len(annotations) + 1, "image_id": number}
+            entry["area"] = _area_of(box, images[image_id])
             kept = ("category_id", "bbox", "score", "area", "iscrowd", "difficult", "segmentation")
             entry |= {key: box[key] for key in kept if key in box}
             annotations.append({**entry, "iscrowd": entry.get("iscrowd", 0)})
-    images = {image["id"]: image for image in scores.truth["images"]}
     return {
         "info": {
             "description": f"{what}, {scores.data_set}",
@@ -68,6 +69,14 @@ def coco_layout(scores: SetScores, boxes_of: Boxes, what: str) -> dict[str, Any]
         "categories": [{"id": i, "name": n} for i, n in sorted(scores.category_names.items())],
         "annotations": annotations,
     }
+
+
+def _area_of(box: Mapping[str, Any], image: Mapping[str, Any]) -> float:
+    """Of the mask where a detection has one; an object's own area replaces it."""
+    if "segmentation" in box and "score" in box:
+        return mask_area(compressed(box["segmentation"], image["height"], image["width"]))
+    width, height = box["bbox"][2:]
+    return float(width * height)
 
 
 def fiftyone_layout(scores: SetScores, boxes_of: Boxes) -> dict[str, Any]:

@@ -141,7 +141,9 @@ def _truth_panel(
         more = " crowd" if item.get("iscrowd") else " difficult" if item.get("difficult") else ""
         kind = "ignored" if is_ignored(item) else "plain"
         text = f"{name}{more}"
-        boxes.append(DrawnBox(corners_of(item["bbox"]), text, kind, item["category_id"]))
+        mask = None if is_ignored(item) else item.get("segmentation")
+        corners = corners_of(item["bbox"])
+        boxes.append(DrawnBox(corners, text, kind, item["category_id"], mask))
     counted = sum(not is_ignored(item) for item in truth)
     ignored = len(truth) - counted
     words = f"{counted} objects" + (f", {ignored} that do not count" if ignored else "")
