@@ -72,7 +72,8 @@ def _main(args: argparse.Namespace) -> int:
     tensors, card = _start(cfg, args)
     _fill(config, card)
     if args.explain:
-        show(explain(config))
+        if comm.is_main_process():
+            show(explain(config))
         return 0
     trains = () if args.eval_only else cfg.DATASETS.TRAIN
     catalog.require([*trains, *cfg.DATASETS.TEST])

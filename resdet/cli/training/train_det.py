@@ -130,6 +130,11 @@ def _refuse(config: Config, args: argparse.Namespace) -> None:
             "ENGINE.ACTIVATION_CHECKPOINTING is on, which is for classifiers (pretrain_cls). For a "
             "detector set it to off; ENGINE.IMAGES_PER_PASS is what makes its steps smaller."
         )
+    if not args.eval_only and not cfg.DATASETS.TRAIN:
+        raise ConfigError(
+            "DATASETS.TRAIN is empty, so there is nothing to train on. Name a set, such as "
+            "('voc_2007_trainval',), or add --eval-only to score a detector."
+        )
     if cfg.DATASETS.ILSVRC_PER_CLASS and not args.eval_only and not any(
         name.endswith(("ilsvrc_det_train", ":det_train")) for name in cfg.DATASETS.TRAIN
     ):  # fmt: skip

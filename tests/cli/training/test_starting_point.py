@@ -6,6 +6,7 @@ import pytest
 
 pytest.importorskip("detectron2")
 
+from resdet.cli.main import main
 from resdet.cli.training.starting_point import StartingPoint, refuse_unfit
 from resdet.config import resolve
 from resdet.errors import ConfigError
@@ -26,3 +27,10 @@ def test_predictors_come_from_a_detector_alone() -> None:
     refuse_unfit(cfg, StartingPoint(detector="d.pth"))
     with pytest.raises(ConfigError, match=r"TRANSFER\.HEADS is by_name, and MODEL\.WEIGHTS is"):
         refuse_unfit(cfg, StartingPoint())
+
+
+def test_nothing_to_train_on_is_a_page(capsys: pytest.CaptureFixture[str]) -> None:
+    """It ended in a traceback, with exit code 70, once the run folder was there."""
+    words = ("--config", str(CONFIGS / "voc07_r50.yaml"), "--explain", "DATASETS.TRAIN", "()")
+    assert main(["train_det", *words, "TRANSFER.FROM_SCRATCH", "True"]) == 2
+    assert "DATASETS.TRAIN is empty, so there is nothing to train on" in capsys.readouterr().err
