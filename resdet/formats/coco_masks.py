@@ -22,6 +22,8 @@ IntArray = npt.NDArray[np.int64]
 
 # Largest side of an image, in pixels.
 LARGEST_SIDE = 1e5
+# Of an image with masks: pycocotools counts runs in 32 bits.
+MOST_PIXELS = 2**32 - 1
 # Of compressed counts: so few that what is made of them stays in the processor's cache.
 CHARACTERS_AT_ONCE = 1 << 15
 # Characters of a run's length: more would be beyond 32 bits.
@@ -41,6 +43,8 @@ def mask_fault(mask: Any, size: FloatArray) -> str | None:
     height, width = shape
     if not all(1 <= v < LARGEST_SIDE and v == int(v) for v in shape):
         return f"the mask's size is {list(shape)}"
+    if height * width > MOST_PIXELS:
+        return f"the mask has {height * width:,.0f} pixels, and run lengths count {MOST_PIXELS:,}"
     if not np.isnan(size).any() and (width, height) != tuple(size):
         return f"the mask is {width} x {height}, the image {size[0]:g} x {size[1]:g}"
     runs = _runs(mask["counts"])
@@ -89,6 +93,8 @@ def are_whole(masks: Sequence[Any], sizes: FloatArray) -> bool:
     block = (np.cumsum(lengths) - lengths) // CHARACTERS_AT_ONCE
     starts = np.flatnonzero(np.diff(block, prepend=-1)).tolist()
     pixels = shape[:, 0] * shape[:, 1]
+    if (pixels > MOST_PIXELS).any():
+        return False
     return all(
         _cover("".join(counts[start:end]), lengths[start:end], pixels[start:end])
         for start, end in zip(starts, [*starts[1:], len(counts)], strict=True)
@@ -149,6 +155,8 @@ def segmentation_fault(segmentation: Any, size: FloatArray) -> str | None:
         return mask_fault(segmentation, size)
     if not isinstance(segmentation, list | tuple) or not segmentation:
         return "it has no segmentation"
+    if size.prod() > MOST_PIXELS:
+        return f"its image has {size.prod():,.0f} pixels, and run lengths count {MOST_PIXELS:,}"
     for part in segmentation:
         if not isinstance(part, list | tuple) or len(part) < 6 or len(part) % 2:
             return "a polygon is not a list of three or more x, y pairs"

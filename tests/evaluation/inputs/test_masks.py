@@ -17,7 +17,7 @@ from resdet.evaluation.inputs.detections import load_columns, read_columns
 from resdet.evaluation.inputs.ground_truth import SetIndex
 from resdet.evaluation.inputs.masks import mask_boxes
 from resdet.evaluation.inputs.validation import check_results
-from resdet.formats.coco_masks import are_whole, mask_fault
+from resdet.formats.coco_masks import are_whole, mask_fault, segmentation_fault
 
 INDEX = SetIndex("the set", (7, 9), np.array([[100.0, 80.0]] * 2), (1,), ("cat",))
 
@@ -73,6 +73,35 @@ def test_a_damaged_mask_is_seen_among_whole_ones() -> None:
         assert are_whole(masks, sizes) == (faults == [None] * 3)
         faulty += faults != [None] * 3
     assert faulty > 700
+
+
+def one_run(pixels: int) -> str:
+    """Compressed counts of a mask of one run: five bits a character, the lowest first."""
+    *groups, last = (pixels >> shift & 31 for shift in range(0, pixels.bit_length() + 1, 5))
+    return "".join(chr(48 + 32 + group) for group in groups) + chr(48 + last)
+
+
+@pytest.mark.parametrize(("height", "fits"), [(65_535, True), (65_537, False)])
+def test_a_mask_of_more_pixels_than_32_bits_count_is_refused(height: int, fits: bool) -> None:
+    """pycocotools counts runs in uint32: numpy refused the number, and that ended in a traceback.
+
+    65,535 x 65,537 is 2^32 - 1; one row of 65,537 more is beyond it.
+    """
+    width = 65_537
+    size, pixels = np.array([width, height], dtype=np.float64), width * height
+    assert (pixels == 2**32 - 1) == fits
+    plain, packed = ({"size": [height, width], "counts": c} for c in ([pixels], one_run(pixels)))
+    polygon = [[1, 1, 8, 1, 8, 8]]
+    assert are_whole([packed], size[None]) == fits
+    for fault in (mask_fault(plain, size), mask_fault(packed, size)):
+        assert (
+            fault is None if fits else "pixels, and run lengths count 4,294,967,295" in str(fault)
+        )
+    assert (segmentation_fault(polygon, size) is None) == fits
+    # Also where nothing is known of the image.
+    assert (mask_fault(plain, np.full(2, np.nan)) is None) == fits
+    if fits:
+        assert coco_mask.area(packed) == 0 and coco_mask.toBbox(packed).tolist() == [0, 0, 0, 0]
 
 
 @pytest.mark.parametrize(
