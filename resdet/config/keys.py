@@ -67,6 +67,9 @@ def _add_net_keys(cfg: CfgNode) -> None:
 
     # -- Weights: what must arrive -------------------------------------------------------
     transfer = cfg.TRANSFER = CfgNode()
+    # MODEL.WEIGHTS, Detectron2's key, takes a file of any origin, an address (docs/weights.md), and
+    # "auto": the run of `pretrain_cls --config imagenet_NET`, else the net's public weights, else
+    # refused. "" = off.
     # True: MODEL.WEIGHTS may be empty, and the detector then starts from random weights.
     # False = off: an empty MODEL.WEIGHTS is refused.
     transfer.FROM_SCRATCH = False

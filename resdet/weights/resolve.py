@@ -9,6 +9,7 @@ Not for: whether values are healthy (`doctor`), or putting tensors into a net (`
 
 from __future__ import annotations
 
+import logging
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
@@ -26,6 +27,8 @@ from resdet.weights.origins.origin import Habits
 from resdet.weights.tensor_checks import refuse_not_finite, sha256_of
 from resdet.weights.transfer import grouped
 
+logger = logging.getLogger("resdet.weights")
+
 
 class WeightFile:
     """One file, read and hashed once; every attribute raises WeightsError as `load` does.
@@ -38,7 +41,9 @@ class WeightFile:
 
     def __init__(self, path: Path | str, part: str | None = None, *, net_given: bool = False):
         self.fetched = fetch(str(path)) if is_address(path) else None
-        if self.fetched is None:
+        if self.fetched:
+            logger.info("%s", self.fetched.sentence())
+        else:
             refuse_address(path)
         self.path = self.fetched.path if self.fetched else Path(path)
         self.where = str(self.path)

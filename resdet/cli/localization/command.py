@@ -12,7 +12,7 @@ from typing import Any
 
 from detectron2.utils import comm
 
-from resdet.cli.training import scored_run, training_command
+from resdet.cli.training import auto_weights, scored_run, training_command
 from resdet.cli.training.detection_sets import load_set
 from resdet.cli.training.run_folder import run_folder
 from resdet.config import (
@@ -64,6 +64,7 @@ def main(args: argparse.Namespace) -> int:
 def _main(args: argparse.Namespace) -> int:
     config, name = training_command.read_config(args.config, args.opts), Path(args.config).stem
     training_command.take_output(args, config)
+    auto_weights.settle(config, training_command.folder_of(args, name), args)
     training_command.decide_resume(args, name)
     refuse_keys_of_other(config, "train_loc")
     cfg = config.cfg

@@ -14,7 +14,12 @@ from resdet.cli.arguments import train_det as add_arguments  # noqa: F401 as all
 from resdet.cli.evaluate.detections import coco_table, voc_table
 from resdet.cli.evaluate.ilsvrc import det_table
 from resdet.cli.evaluate.proposals import recall_picture, recall_table
-from resdet.cli.training import scored_run, starting_point, training_command
+from resdet.cli.training import (
+    auto_weights,
+    scored_run,
+    starting_point,
+    training_command,
+)
 from resdet.cli.training.detection_sets import DetectionSets, load_sets, require_sets
 from resdet.cli.training.run_folder import run_folder
 from resdet.cli.training.starting_point import StartingPoint
@@ -75,6 +80,7 @@ def _main(args: argparse.Namespace) -> int:
         Path(args.config).stem,
     )
     training_command.take_output(args, config)
+    auto_weights.settle(config, training_command.folder_of(args, name), args)
     source = scored_run.run_of_best(args, config, name, layout.BEST_DETECTOR)
     training_command.decide_resume(args, name)
     _refuse(config, args)

@@ -86,9 +86,7 @@ def fetch(address: str) -> FetchedFile:
     rest = address.split(":/", 1)[1].lstrip("/") if scheme else ""
     if scheme not in SCHEMES or not rest:
         raise WeightsError(f"{address} is no address. Expected {' or '.join(EXAMPLES)}.")
-    file = SCHEMES[scheme](f"{scheme}://{rest}", rest)
-    logger.info("%s", file.sentence())
-    return file
+    return SCHEMES[scheme](f"{scheme}://{rest}", rest)
 
 
 def _torchvision(address: str, rest: str) -> FetchedFile:

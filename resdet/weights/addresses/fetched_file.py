@@ -29,7 +29,7 @@ class FetchedFile:
     revision: str = ""
 
     def sentence(self) -> str:
-        by = f"as {self.verified_by} states" if self.verified_by else "which nobody states"
+        by = f"as {self.verified_by} states" if self.verified_by else "stated nowhere"
         at = f", revision {self.revision[:12]}" if self.revision else ""
         return f"{self.address} is {self.path}{at}, SHA-256 {self.sha256[:12]}…, {by}"
 
