@@ -14,6 +14,7 @@ Not for: what a step is (`step_configs`), or the final test (`resdet.detect.trai
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import gc
 import logging
 import sys
@@ -65,6 +66,18 @@ logger = logging.getLogger("resdet.detect.alternating")
 SHARED, RPN, HEADS = "backbone.", "proposal_generator.", "roi_heads."
 
 
+@dataclasses.dataclass(frozen=True)
+class _There:
+    """What an earlier attempt left of a step: its weights, and proposals of each training set."""
+
+    finished: bool
+    made: tuple[bool, ...]
+
+    @property
+    def is_whole(self) -> bool:
+        return self.finished and all(self.made)
+
+
 class AlternatingTraining:
     """The four steps of one run.
 
@@ -111,22 +124,26 @@ class AlternatingTraining:
             RunError: a finished step is of another length, the shared stages changed, or the disk
                 is too small.
         """
-        self._require_room()
+        there = [self._there_of(step, resuming) for step in STEPS]
+        self._require_room(there)
         sets = described_with_files(self.train_sets)
         if resuming:
             hold_against(self.run, sets, changed_allowed=self.cfg.ENGINE.ALLOW_CHANGED_DATA)
         self.run.update(state="training", train_sets=sets)
-        for step in STEPS:
-            self._run_step(step, resuming, may_leave_out_many)
+        for step, found in zip(STEPS, there, strict=True):
+            self._run_step(step, found, resuming, may_leave_out_many)
         return self._joined()
 
-    def _require_room(self) -> None:
-        """Raises RunError where the disk is too small for all four steps."""
+    def _require_room(self, there: Sequence[_There]) -> None:
+        """Raises RunError where the disk is too small for the steps that are not done."""
+        done = next((n for n, found in enumerate(there) if not found.is_whole), len(there))
+        if done == len(there):
+            return
         plans = plans_of_steps(self.cfg, [len(s) for s in self.train_sets])
         proposals = max(planned.plan.disk.proposals for planned in plans)
         require_disk(
             self.run.path,
-            disk_of_steps(plans),
+            disk_of_steps(plans, done),
             f"checkpoints and results of four steps, twice at most {size_in_words(proposals)} of "
             "proposals, and the parts that these are joined of",
             there=bytes_in(self.run.path / layout.ALTERNATING),
@@ -164,18 +181,25 @@ class AlternatingTraining:
             shared_stages=self.shared_stages,
         )
 
-    def _run_step(self, step: AlternatingStep, resuming: bool, may_leave_out_many: bool) -> None:
+    def _there_of(self, step: AlternatingStep, resuming: bool) -> _There:
+        """Raises RunError as `_is_finished`."""
+        if not resuming:
+            return _There(False, (False,) * len(self._made_by(step)))
+        finished = self._is_finished(self.folder(step.name), self._config(step))
+        return _There(finished, tuple(self._is_made(p, data) for p, data in self._made_by(step)))
+
+    def _run_step(
+        self, step: AlternatingStep, there: _There, resuming: bool, may_leave_out_many: bool
+    ) -> None:
         cfg, folder = self._config(step), self.folder(step.name)
-        finished = resuming and self._is_finished(folder, cfg)
-        made = [self._is_made(path, data) for path, data in self._made_by(step)]
-        if finished and all(made):
+        if there.is_whole:
             logger.info("alternating: %s: done before", step.title)
             return
         logger.info("alternating: %s", step.title)
         with self._run_of(folder, cfg, goes_on=resuming) as run:
             # Without the sets: an RPN or Fast R-CNN by itself is tested by `train_det`.
             training = DetectorTraining(cfg, run, self.train_sets, (), self.reader)
-            if finished:
+            if there.finished:
                 self._load_finished(training, folder)
             else:
                 self._fill(training, step)
@@ -184,8 +208,8 @@ class AlternatingTraining:
                     resuming=comm.all_gather(goes_on)[0], may_leave_out_many=may_leave_out_many
                 )
                 training.finish({})
-            for (path, data), there in zip(self._made_by(step), made, strict=True):
-                if not (finished and there):
+            for (path, data), made in zip(self._made_by(step), there.made, strict=True):
+                if not (there.finished and made):
                     with lost_images_stop():
                         self._propose(training, path, data)
         del training

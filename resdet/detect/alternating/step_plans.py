@@ -74,11 +74,16 @@ def plans_of_steps(cfg: Any, images: Sequence[int] | None) -> list[StepPlan]:
     return plans
 
 
-def disk_of_steps(plans: Sequence[StepPlan]) -> int:
-    """Bytes of all four at the time when they are most: what a step leaves stays."""
+def disk_of_steps(plans: Sequence[StepPlan], done: int = 0) -> int:
+    """Bytes of all four at the time when they are most: what a step leaves stays.
+
+    Args:
+        done: the first so many have ended; what they leave counts, what they needed does not.
+    """
     left, most = 0, 0
-    for need in (planned.plan.disk for planned in plans):
-        most = max(most, left + need.most)
+    for number, need in enumerate(planned.plan.disk for planned in plans):
+        if number >= done:
+            most = max(most, left + need.most)
         left += need.stays
     # The whole detector has the layers of one RPN and of one Fast R-CNN, and one backbone.
     return max(most, left + sum(planned.plan.disk.results for planned in plans[:2]))

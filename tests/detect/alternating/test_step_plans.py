@@ -108,6 +108,16 @@ def test_what_a_step_leaves_is_there_in_the_next(cfg):
     assert disk_of_steps(plans_of_steps(cfg, None)) < disk_of_steps(plans)
 
 
+def test_steps_that_have_ended_need_no_more_than_they_left(cfg):
+    """Of 100,000 images, the parts of step 3 are the most that any step needs."""
+    plans = plans_of_steps(cfg, [100_000])
+    needs = [planned.plan.disk for planned in plans]
+    before = needs[0].stays + needs[1].stays
+    assert disk_of_steps(plans) == disk_of_steps(plans, 2) == before + needs[2].most
+    last = before + needs[2].stays + needs[3].most
+    assert disk_of_steps(plans, 3) == last < disk_of_steps(plans)
+
+
 def test_a_set_that_is_not_read_leaves_its_proposals_open(cfg):
     lines = lines_of_steps(cfg, None)
     assert "  proposals  of a training image at most 2,000" in lines
