@@ -9,6 +9,7 @@ import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
+from resdet.cli.training.detection_sets import sets_to_score
 from resdet.config import data_options
 from resdet.data import DataOptions, DetectionSet, catalog
 from resdet.detect.from_run import BuiltDetector
@@ -68,15 +69,4 @@ def _sets(detector: BuiltDetector, names: Sequence[str]) -> list[DetectionSet]:
     catalog.require(chosen, annotated=True)
     masks = detector.cfg.MODEL.MASK_ON
     options = DataOptions(**data_options(detector.cfg), masks=masks, needs_masks=masks)
-    sets = []
-    for name in chosen:
-        data = catalog.load_detection(name, options=options)
-        if set(data.classes) != set(detector.classes):
-            odd = sorted({*data.classes} ^ {*detector.classes})
-            raise ConfigError(
-                f"{detector.file} was trained for {len(detector.classes)} classes, {name} has "
-                f"{len(data.classes)}; not in both: {', '.join(odd[:6])}. Name a set with its own."
-            )
-        is_same = data.classes == detector.classes
-        sets.append(data if is_same else catalog.with_classes(data, detector.classes))
-    return sets
+    return sets_to_score(chosen, options, detector.classes, str(detector.file))

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import logging
+from collections.abc import Sequence
 from typing import Any
 
 from resdet.data import DataOptions, DetectionSet, catalog
@@ -55,14 +56,29 @@ def load_sets(
         ConfigError: sets of other classes. DataError: a damaged set, or a leak.
     """
     train = [load_set(n, options) for n in cfg.DATASETS.TRAIN] if trains else []
+    train = _in_one_order(train)
+    expected = train[0].classes if train else classes
+    test = sets_to_score(cfg.DATASETS.TEST, options, expected, detector if classes else "")
+    return DetectionSets(train, test, _refuse_leak(cfg, train, test))
+
+
+def sets_to_score(
+    names: Sequence[str], options: DataOptions, classes: tuple[str, ...], detector: str = ""
+) -> list[DetectionSet]:
+    """Reads the test sets of a detector, its classes in its order.
+
+    Args:
+        detector: its file, for the message; "" where sets of other classes are not refused here.
+
+    Raises:
+        ConfigError: a set of other classes. DataError: a damaged set.
+    """
     # A test set is whole or it is no test set (F1).
     whole = dataclasses.replace(options, allow_missing=0)
-    test = [load_set(n, whole) for n in cfg.DATASETS.TEST]
-    train = _in_one_order(train)
-    test = _in_one_order(test, train[0].classes if train else classes)
-    if classes:
-        _refuse_other_classes(test, classes, detector)
-    return DetectionSets(train, test, _refuse_leak(cfg, train, test))
+    sets = _in_one_order([load_set(name, whole) for name in names], classes)
+    if detector:
+        _refuse_other_classes(sets, classes, detector)
+    return sets
 
 
 def load_set(name: str, options: DataOptions) -> DetectionSet:
