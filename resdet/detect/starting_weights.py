@@ -19,6 +19,7 @@ from resdet import weights
 from resdet.detect.architecture.backbone import net_part, trunk_of
 from resdet.errors import WeightsError
 from resdet.weights.origins.identify import kind_of_detector
+from resdet.weights.predictors import row_lengths
 from resdet.weights.resolve import WeightFile
 from resdet.weights.tensor_checks import refuse_untrained_norms
 from resdet.weights.transfer import ADVICE
@@ -104,6 +105,7 @@ def load_detector(
             )
             + advice
         )
+    advice = _advice_on_context(given, own) + advice
     absent = [f"{part}.*" for part in PARTS if getattr(model, part, None) is None]
     received = weights.transfer(
         receiver,
@@ -169,6 +171,21 @@ def _advice_to_score(tensors: Tensors) -> str:
         f"new: give a --config of that kind with the file's net (Detectron2's own are named "
         f"faster_rcnn_R_50_{kind}_1x.yaml and the like), and a DATASETS.TEST with its classes."
     )
+
+
+def _advice_on_context(given: Tensors, own: Tensors) -> str:
+    """Where the predictors of one of the two take the whole image's feature, too."""
+    theirs, ours = row_lengths(given), row_lengths(own)
+    if not theirs or theirs == ours:
+        return ""
+    if theirs == [2 * length for length in ours]:
+        return "The file was trained with MODEL.REGION_HEADS.CONTEXT True, which is False here. "
+    if ours == [2 * length for length in theirs]:
+        return (
+            "MODEL.REGION_HEADS.CONTEXT is True, and the file was trained without it: set it "
+            "False, or take a detector that was trained with it, as configs/context has them. "
+        )
+    return ""
 
 
 def _refuse_other_pixels(model: nn.Module, tensors: Tensors, where: str) -> None:

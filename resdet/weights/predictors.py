@@ -71,6 +71,10 @@ def fit(
         how: "new" or "by_name", where the names differ.
         names: the file's name of a class to the model's, for by_name; before `SYNONYMS`.
 
+    Returns:
+        Nothing where the rows themselves do not fit (another net, or global context in one of the
+        two alone): the count of all tensors refuses them.
+
     Raises:
         WeightsError: by_name without class names, or with none in common, or the file's names
             are not as many as its rows; or `names` has a class that is not there, or one twice.
@@ -90,6 +94,8 @@ def fit(
     same_set = set(file_classes) == set(classes)
     if how == "new" and not same_set:
         return _fresh(given, fresh, f"{rows} classes in the file, {len(classes)} others here")
+    if row_lengths(given) != row_lengths(fresh):
+        return Heads()
     names = names or {}
     _refuse_unknown_names(names, file_classes, classes, where)
     copied = _pairs(file_classes, classes, names)
@@ -108,6 +114,12 @@ def fit(
         f"fresh: {', '.join(c for c in classes if c not in dict(copied).values()) or 'none'}; "
         f"left behind: {rows - len(copied)} of the file's {rows}",
     )
+
+
+def row_lengths(tensors: Mapping[str, torch.Tensor]) -> list[int]:
+    """How many numbers of a region class and box are predicted from; without those that lack."""
+    weights = (tensors.get(f"{name}.weight") for name in (SCORES, DELTAS))
+    return [weight.shape[1] for weight in weights if weight is not None and weight.ndim == 2]
 
 
 def _unnamed(

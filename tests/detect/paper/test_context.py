@@ -1,6 +1,7 @@
 """Global context: each region's feature with the whole image's behind it, trained and tested."""
 
 import copy
+import functools
 
 import pytest
 import torch
@@ -10,13 +11,15 @@ pytest.importorskip("detectron2")
 from detectron2.structures import Boxes, Instances
 from detectron2.utils.events import EventStorage
 
+from resdet import weights
 from resdet.config import resolve
+from resdet.detect import starting_weights
 from resdet.detect.architecture.model import fill_from_weights_and_net
 from resdet.detect.fast.fast_detector import fast
 from resdet.detect.fast.fast_training import speed_up
 from resdet.detect.paper.tester import ImprovedDetector, Improvements
 from resdet.engine.speed.precision import Precision
-from resdet.errors import ConfigError
+from resdet.errors import ConfigError, WeightsError
 from tests.support import detectors, improved
 
 SMALL = ["MODEL.WEIGHTS", "given here", "MODEL.NET.WIDTH", "0.125",
@@ -52,6 +55,27 @@ def test_the_predictors_alone_are_wider():
         "roi_heads.box_predictor.cls_score.weight": ((6, 128), (6, 64)),
         "roi_heads.box_predictor.bbox_pred.weight": ((20, 128), (20, 64)),
     }
+
+
+@pytest.mark.parametrize("how", ["by name", "as it is"])
+@pytest.mark.parametrize(
+    ("here", "advice"),
+    [("True", "CONTEXT is True, and the file was trained without it: set it False, or take"),
+     ("False", "The file was trained with MODEL.REGION_HEADS.CONTEXT True, which is False here")],
+    ids=["with it", "without"],
+)  # fmt: skip
+def test_a_detector_of_the_other_kind_is_refused_by_that_key(here, advice, how):
+    """Rows of half or twice the length cannot be copied, by name neither."""
+    other = "False" if here == "True" else "True"
+    tensors, names = detector(context=other).state_dict(), ("a", "b", "c", "d", "e")
+    fit = None
+    if how == "by name":
+        fit = functools.partial(
+            weights.fit_heads, file_classes=names, classes=names[::-1], how="by_name", where="x.pth"
+        )
+    with pytest.raises(WeightsError, match=f"(?s)cls_score.weight: .*{advice}") as error:
+        starting_weights.load_detector(detector(context=here), tensors, "x.pth", fit)
+    assert "Nothing was loaded" in str(error.value)
 
 
 def test_on_a_constant_map_a_region_and_the_image_have_one_feature():
