@@ -25,7 +25,6 @@ from imagenet_presets import imagenet
 from preset_record import (
     COCO_TRAINVAL,
     DATA_SETS,
-    IMPROVEMENTS,
     METRICS,
     NETS,
     RECIPES,
@@ -65,7 +64,7 @@ def detector(recipe: Recipe, data: str, net: str) -> str:
     up = "../" if recipe.folder else ""
     numbers = papers_numbers(recipe, data, name)
     ending = f", {recipe.recipe}."
-    if numbers and numbers[0].paper == PAPER and recipe.base == "paper" and not recipe.start:
+    if numbers and numbers[0].paper == PAPER and recipe.base == "paper" and not recipe.over:
         side = "left" if net == "vgg16" else "right"
         ending = f": the paper's main comparison, {side}-hand side."
     bases = [f"{up}base/{data}_{recipe.base}.yaml"]
@@ -74,7 +73,7 @@ def detector(recipe: Recipe, data: str, net: str) -> str:
     base = bases[0] if len(bases) == 1 else f"[{', '.join(bases)}]"
     resolved = resolved_of(base.replace(up, ""), f"  NET: {{NAME: {name}}}\n")
     weights = (
-        _detector_of_coco(recipe.start, net)
+        _detector_of_coco(recipe.start.format(net=net))
         if recipe.start
         else (
             f"python tools/pretrain_cls.py --config configs/pretrain/imagenet_{name}.yaml, then",
@@ -111,7 +110,8 @@ def papers_numbers(recipe: Recipe, data: str, net: str) -> list[Published]:
     if recipe.start:
         rows = published(data_set=sets.test, train=(*COCO_TRAINVAL, *train), net=net)
     else:
-        rows = published(source=sets.source, data_set=sets.test, train=train, net=net)
+        source = recipe.source or sets.source
+        rows = published(source=source, data_set=sets.test, train=train, net=net)
     # The papers' own detector; a variant of it ("unshared") is another row.
     return [row for row in rows if row.system in recipe.system][: 1 if recipe.start else None]
 
@@ -122,11 +122,11 @@ def settings(data: str, recipe: Recipe) -> dict[str, Any]:
     return {key: value for key, value, _ in read_file(base)}
 
 
-def _detector_of_coco(start: str, net: str) -> tuple[str, ...]:
+def _detector_of_coco(preset: str) -> tuple[str, ...]:
     """How the weights of a preset come about that begins with another one's detector."""
-    run = f"{start}_{net}"
+    run = preset.rpartition("/")[2]
     return (
-        f"python tools/train_det.py --config configs/{run}.yaml MODEL.WEIGHTS FILE, then",
+        f"python tools/train_det.py --config configs/{preset}.yaml MODEL.WEIGHTS FILE, then",
         f"MODEL.WEIGHTS runs/{run}/model_final.pth; 20 of its 80 classes arrive by name",
     )
 
@@ -148,8 +148,6 @@ def _of_zoo(stem: str) -> str:
 
 def _differs(recipe: Recipe, data: str, net: str) -> list[str]:
     what = recipe.of_net.get(net, recipe.differs)
-    if "plus" in recipe.over:
-        return [f"{what};", f"of the improvements {IMPROVEMENTS},", "see docs/protocol.md"]
     if recipe.start:
         return [f"{what},", "see docs/protocol.md"]
     base = settings(data, recipe)
@@ -176,18 +174,33 @@ def _stated_twin(data: str, net: str) -> str:
 
 
 def _detects(keys: Mapping[str, Any]) -> list[str]:
-    """Image sizes, pooling, and what is kept of the detections."""
+    """Image sizes, pooling, what is kept of the detections, and improvements that are on."""
     sides, tested = keys["INPUT.MIN_SIZE_TRAIN"], keys["INPUT.MIN_SIZE_TEST"]
     trained = (
         f"{sides[0]}" if len(sides) == 1 else f"one of {len(sides)}, {sides[0]} to {sides[-1]}"
     )
     longest = keys["INPUT.MAX_SIZE_TRAIN"], keys["INPUT.MAX_SIZE_TEST"]
+    improved = _improvements(keys)
     return [
         f"shorter side {trained} (at most {longest[0]}), in test {tested} ({longest[1]});",
         f"{keys['MODEL.ROI_BOX_HEAD.POOLER_TYPE']}, "
         f"{keys['MODEL.RPN.POST_NMS_TOPK_TRAIN']} proposals, in test "
-        f"{keys['MODEL.RPN.POST_NMS_TOPK_TEST']}; NMS {keys['MODEL.ROI_HEADS.NMS_THRESH_TEST']:g}",
+        f"{keys['MODEL.RPN.POST_NMS_TOPK_TEST']}; NMS {keys['MODEL.ROI_HEADS.NMS_THRESH_TEST']:g}"
+        + (";" if improved else ""),
+        *improved,
     ]
+
+
+def _improvements(keys: Mapping[str, Any]) -> list[str]:
+    """Those of table 9 that are on, in a line; none where all are off."""
+    on = []
+    if keys["MODEL.REGION_HEADS.CONTEXT"]:
+        on.append("global context")
+    if keys["TEST.BOX_REFINEMENT"] == "on":
+        on.append("in test box refinement")
+    if keys["TEST.SCALES"]:
+        on.append(f"scales {', '.join(str(scale) for scale in keys['TEST.SCALES'])}")
+    return [", ".join(on)] if on else []
 
 
 # -- files -------------------------------------------------------------------------------------

@@ -38,6 +38,10 @@ What the papers state, or their code has, and what a preset has instead, each ke
 another experiment: `compare` shows no published number beside it. Presets of a row: data sets and
 nets, "all" for each preset of the table. `train_det --explain` prints the same of any config.
 """
+HELD_AGAINST = """
+Held against table 7's baseline, whose data these are: `compare` shows no number beside a run that
+starts from a detector. The paper's baseline+++ has the improvements of table 9, too.
+""".lstrip()
 
 
 def page_part() -> str:
@@ -61,6 +65,8 @@ def _of_recipe(recipe: Recipe) -> Iterator[str]:
         for departure in _departures(recipe, data, net):
             rows.setdefault(_cells(departure), []).append((data, net))
     yield f"### `{folder}*.yaml`: {recipe.recipe}\n"
+    if "plus" in recipe.over:
+        yield HELD_AGAINST
     if not rows:
         yield "Nothing but what is in every preset.\n"
         return

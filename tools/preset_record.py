@@ -97,8 +97,10 @@ class Recipe:
         ending: of a preset's name; "" takes the folder's.
         base: of configs/base, after the name of the data sets. over: files there, laid over it.
         detector: of the title; with_: of it, after the net. recipe: whose it is.
-        start: of its weights, the detector that it begins with; "" begins with a classifier.
-        system: whose number of `published_tables` it is; "" of none.
+        start: of its weights, the preset of the detector that it begins with, {net} in its name;
+            "" begins with a classifier.
+        system: whose number of `published_tables` it is; () of none. source: the table that has
+            it; "" is the data sets' own.
         differs: from what it names as its source. of_net: the same for a net with another text.
         data, nets: of which there are presets. pair: whose twin a net is; the first one's twin
             is the second.
@@ -117,6 +119,7 @@ class Recipe:
     with_: str = ""
     start: str = ""
     system: tuple[str, ...] = ()
+    source: str = ""
     of_net: Mapping[str, str] = field(default_factory=dict)
 
     def stem(self, data: str, net: str) -> str:
@@ -220,6 +223,18 @@ RECIPES = (
         data=("coco",),
     ),
     Recipe(
+        folder="context",
+        base="paper",
+        over=("context",),
+        with_=" and global context",
+        recipe="table 9's row of context",
+        differs="one joint training instead of four alternating steps",
+        nets=("r101", "vgg16"),
+        data=("coco",),
+        system=("+ context",),
+        source="table 9",
+    ),
+    Recipe(
         folder="from_coco",
         base="paper",
         over=("from_coco",),
@@ -228,7 +243,7 @@ RECIPES = (
         differs=ON_COCO,
         nets=("r101", "vgg16"),
         data=("voc0712", "voc0712pp"),
-        start="coco",
+        start="coco_{net}",
         system=("Faster R-CNN",),
     ),
     Recipe(
@@ -241,12 +256,10 @@ RECIPES = (
         differs=ON_COCO,
         nets=("r101", "vgg16"),
         data=("voc0712", "voc0712pp"),
-        start="coco",
+        start="context/coco_{net}_context",
         system=("baseline+++",),
     ),
 )
-# What "+++" is in the paper, and of it in configs/base/plus.yaml.
-IMPROVEMENTS = "box refinement (global context and several scales are not in it)"
 
 # Detectron2's model zoo (MODEL_ZOO.md there): model, schedule, number. Our stock presets of COCO
 # are its 1x; VOC has one schedule.

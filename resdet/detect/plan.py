@@ -130,10 +130,11 @@ def departures(cfg: Any) -> tuple[str, list[Departure]]:
 
     ("", []) where the papers have none on these sets.
     """
-    experiment = nearest_experiment(list(cfg.DATASETS.TEST), list(cfg.DATASETS.TRAIN))
+    config, net = dict(flatten(cfg)), str(cfg.MODEL.NET.NAME)
+    experiment = nearest_experiment(cfg.DATASETS.TEST, cfg.DATASETS.TRAIN, config, net)
     if experiment is None:
         return "", []
-    config, number = dict(flatten(cfg)), experiment.numbers[0]
+    number = experiment.numbers[0]
     words = f"{number.paper}, {number.source}: {' + '.join(number.train)}"
     found = []
     if sorted(cfg.DATASETS.TRAIN) != sorted(number.train):
@@ -158,7 +159,7 @@ def departures(cfg: Any) -> tuple[str, list[Departure]]:
             )
         )  # fmt: skip
     found += of_schedule(config, experiment)
-    found += of_settings(config, experiment, str(cfg.MODEL.NET.NAME))
+    found += of_settings(config, experiment, net)
     return words, found
 
 

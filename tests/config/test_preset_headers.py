@@ -12,9 +12,11 @@ import torch
 
 from resdet import nets
 from resdet.config import check_reference_batch, flatten, resolve
+from resdet.detect import plan
 from resdet.evaluation.published.published_tables import published
 from tests.support.preset_files import (
     CONFIGS,
+    CONTEXT_LEAVES,
     DC5_LEAVES,
     FPN_LEAVES,
     FROM_COCO_LEAVES,
@@ -102,7 +104,7 @@ NUMBERS_FROM_COCO = {
 
 @pytest.mark.parametrize("path", FROM_COCO_LEAVES, ids=lambda p: p.stem)
 def test_a_header_of_what_starts_from_coco_has_the_papers_number(path):
-    """And says of what the paper's has more: COCO's val, and two of three improvements."""
+    """And what the paper's start has more, COCO's val; improvements stand where they are on."""
     header = header_of(path)
     cited = NUMBERS_FROM_COCO.get(path.stem)
     expected = "no published number under this protocol"
@@ -111,14 +113,20 @@ def test_a_header_of_what_starts_from_coco_has_the_papers_number(path):
         expected = f"{cited[0]}: AP50 {cited[1]} (VOC {how})"
     assert header["Source"] == expected
     assert "COCO's train alone to start from (theirs: trainval)" in header["Differs"]
-    assert ("box refinement" in header["Differs"]) == path.stem.endswith("_plus")
-    net = path.stem.split("_")[1]
-    assert f"MODEL.WEIGHTS runs/coco_{net}/model_final.pth" in header["Weights"]
+    is_plus = path.stem.endswith("_plus")
+    assert ("box refinement" in header["Trains"]) == is_plus
+    start = f"coco_{path.stem.split('_')[1]}{'_context' if is_plus else ''}"
+    assert f"MODEL.WEIGHTS runs/{start}/model_final.pth" in header["Weights"]
+    (config,) = CONFIGS.rglob(f"{start}.yaml")
+    assert f"--config {config.relative_to(CONFIGS.parent)} " in header["Weights"]
 
 
 @pytest.mark.parametrize("path", FROM_COCO_LEAVES, ids=lambda p: p.stem)
 def test_what_starts_from_coco_is_vocs_preset_with_cocos_anchors(path):
-    """So that the RPN of `coco_<net>` arrives whole, and no other key is another."""
+    """So that the RPN of `coco_<net>` arrives whole; in "+++" the three improvements, and no more.
+
+    He et al., appendix B: box refinement, global context, scales 200 to 1000.
+    """
     data, net, *_ = path.stem.split("_")
     ours, plain, coco = (
         dict(flatten(resolve(p).cfg))
@@ -128,8 +136,41 @@ def test_what_starts_from_coco_is_vocs_preset_with_cocos_anchors(path):
     anchors = "MODEL.ANCHOR_GENERATOR.SIZES"
     expected = {anchors: coco[anchors], "TRANSFER.HEADS": "by_name"}
     if path.stem.endswith("_plus"):
-        expected["TEST.BOX_REFINEMENT"] = "on"
+        expected |= CONTEXT | {"TEST.SCALES": (200, 400, 600, 800, 1000)}
     assert differing == expected
+
+
+@pytest.mark.parametrize("path", FROM_COCO_LEAVES, ids=lambda p: p.stem)
+def test_what_starts_from_coco_has_the_model_of_its_start(path):
+    """Every key of MODEL, so that each tensor has a place but for the rows of the classes."""
+    (start,) = re.findall(r"--config (\S+)", header_of(path)["Weights"])
+    ours, theirs = (dict(flatten(resolve(p).cfg.MODEL)) for p in (path, CONFIGS.parent / start))
+    assert ours == theirs
+
+
+CONTEXT = {"MODEL.REGION_HEADS.CONTEXT": True, "TEST.BOX_REFINEMENT": "on"}
+
+
+@pytest.mark.parametrize("path", CONTEXT_LEAVES, ids=lambda p: p.stem)
+def test_the_context_row_is_cocos_preset_with_its_two_improvements(path):
+    """Table 9: each row adds to the one above; + context is 51.1 and 30.0 with ResNet-101."""
+    plain = CONFIGS / f"{path.stem.removesuffix('_context')}.yaml"
+    ours, theirs = (dict(flatten(resolve(p).cfg)) for p in (path, plain))
+    assert {key: ours[key] for key in ours if ours[key] != theirs[key]} == CONTEXT
+    number = "He et al. 2015, table 9: AP50 51.1, AP 30.0 (val 2014, trained on train)"
+    without = "no published number under this protocol"
+    assert header_of(path)["Source"] == (number if "r101" in path.stem else without)
+
+
+def test_two_presets_are_of_the_context_row_and_held_against_it():
+    """Not against the baseline, which has neither improvement: nothing makes it another row."""
+    assert [p.stem for p in CONTEXT_LEAVES] == ["coco_r101_context", "coco_vgg16_context"]
+    config = resolve(CONTEXT_LEAVES[0], ["MODEL.WEIGHTS", "FILE"])
+    check_reference_batch(config)
+    experiment, found = plan.departures(config.cfg)
+    assert ", table 9: " in experiment
+    decides = {d.key for d in found if d.decides}
+    assert decides <= {"MODEL.ROI_BOX_HEAD.POOLER_RESOLUTION"}  # which follows from the net
 
 
 @pytest.mark.parametrize("path", PAPER_LEAVES, ids=lambda p: p.stem)
@@ -334,7 +375,16 @@ def test_a_detectors_header_states_what_its_config_resolves_to(path):
         f"{cfg.INPUT.MAX_SIZE_TRAIN}), in test {cfg.INPUT.MIN_SIZE_TEST} "
         f"({cfg.INPUT.MAX_SIZE_TEST}); {head.POOLER_TYPE}, {rpn.POST_NMS_TOPK_TRAIN} proposals, "
         f"in test {rpn.POST_NMS_TOPK_TEST}; NMS {cfg.MODEL.ROI_HEADS.NMS_THRESH_TEST}"
+        f"{improvements_in(cfg)}"
     )
+
+
+def improvements_in(cfg: Any) -> str:
+    """The line's last words, where table 9's are on."""
+    scales = f", scales {', '.join(map(str, cfg.TEST.SCALES))}" if cfg.TEST.SCALES else ""
+    is_on = cfg.MODEL.REGION_HEADS.CONTEXT, cfg.TEST.BOX_REFINEMENT
+    words = {(False, "off"): "", (True, "on"): "; global context, in test box refinement"}
+    return words[is_on] + scales
 
 
 @pytest.mark.parametrize("path", PRETRAIN, ids=lambda p: p.stem)

@@ -39,7 +39,8 @@ CLASSIFIERS = {
 
 def test_every_protocol_has_every_net_in_both_recipes():
     """Four protocols, six nets, paper and modern; three nets in four steps, with FPN and with
-    AdamW, two with DC5, two stated; masks on C4 and FPN; two nets from a detector of COCO."""
+    AdamW, two with DC5, two stated; masks on C4 and FPN; two nets with context, and from a detector
+    of COCO."""
     expected = {
         f"{protocol}_{net}{recipe}"
         for protocol in ("voc07", "voc0712", "voc0712pp", "coco")
@@ -62,6 +63,7 @@ def test_every_protocol_has_every_net_in_both_recipes():
         for net in ("r50", "r101", "vgg16")
     }
     expected |= {"coco_r50_dc5", "coco_r101_dc5", "coco_r101_stated", "coco_vgg16_stated"}
+    expected |= {f"coco_{net}_context" for net in ("r101", "vgg16")}
     expected |= {f"coco_{net}_c4_masks" for net in ("r50", "r101")}
     expected |= {f"coco_{net}_fpn_masks" for net in ("r50", "r101", "vgg16")}
     expected |= {
@@ -133,7 +135,7 @@ def test_the_files_are_the_records_byte_for_byte(tool):
         if path.parent.name in ("base", "demo") or path.name.startswith("base")
     }
     assert set(CONFIGS.rglob("*.yaml")) - by_hand == set(made)
-    assert (len(LEAVES), len(made), len(by_hand)) == (92, 96 + len(CLASSIFIERS), 36)
+    assert (len(LEAVES), len(made), len(by_hand)) == (94, 98 + len(CLASSIFIERS), 37)
 
 
 def test_a_preset_that_differs_is_named_and_then_written(tool, tmp_path, capsys):

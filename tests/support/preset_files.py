@@ -16,11 +16,12 @@ PAPER_LEAVES = sorted(CONFIGS.glob("*.yaml"))
     FPN_LEAVES,
     DC5_LEAVES,
     MASK_LEAVES,
+    CONTEXT_LEAVES,
     FROM_COCO_LEAVES,
 ) = OF_FOLDERS = [
     sorted((CONFIGS / folder).glob("*.yaml"))
     for folder in (
-        "stated", "alternating", "modern", "adamw", "fpn", "dc5", "masks", "from_coco"
+        "stated", "alternating", "modern", "adamw", "fpn", "dc5", "masks", "context", "from_coco"
     )
 ]  # fmt: skip
 LEAVES = [*PAPER_LEAVES, *(path for leaves in OF_FOLDERS for path in leaves)]

@@ -39,12 +39,13 @@ class Departure:
 
 
 def nearest_experiment(
-    test: Collection[str], train: Collection[str]
+    test: Collection[str], train: Collection[str], config: Mapping[str, Any], net: str
 ) -> protocols.PublishedExperiment | None:
     """What a training on these sets is held against; None where the papers have nothing like it.
 
     Of the experiments on one of the test sets, else of those on another part of the same benchmark
-    (voc, coco: the first word of a set's name), the one with the most training sets in common.
+    (voc, coco: the first word of a set's name), the one with the most training sets in common; of
+    several such (table 9's rows) the one from whose settings the config departs least.
     """
     benchmarks = {name.partition("_")[0] for name in (*test, *train)}
     every = protocols.experiments()
@@ -52,7 +53,14 @@ def nearest_experiment(
         e for e in every if e.test.partition("_")[0] in benchmarks
     ]
     trained = set(train)
-    return min(found, key=lambda e: len(trained ^ set(e.numbers[0].train)), default=None)
+    return min(
+        found,
+        key=lambda e: (
+            len(trained ^ set(e.numbers[0].train)),
+            len(list(of_settings(config, e, net))),
+        ),
+        default=None,
+    )
 
 
 def of_schedule(
