@@ -205,8 +205,8 @@ def file_of(run: Run, *, best: bool = False) -> tuple[Path, bool]:
                 "TEST.BEST_METRIC and TEST.EVAL_PERIOD."
             )
         return kept, True
-    if scored := run.info.get("scored_file"):
-        own = Path(scored)
+    if scored := run.scored_file:
+        own = scored
     if not own.exists():
         fix = "Bring it back." if scored or run.state == "finished" else (
             "Finish it: train_det --resume."
@@ -214,6 +214,18 @@ def file_of(run: Run, *, best: bool = False) -> tuple[Path, bool]:
         best_kept = f" It kept a best model: {kept}." if kept.exists() else ""
         raise RunError(f"{own} does not exist: the run is {run.state}. {fix}{best_kept}")
     return own, not scored
+
+
+def part_of_detector(path: Path, cfg: Any, run: Run | None) -> str | None:
+    """Of a file with several nets the one that is meant; None for a file with one.
+
+    Args:
+        run: whose detector `file_of` gave; None where the file is MODEL.WEIGHTS.
+    """
+    if run is not None and path == run.scored_file:
+        return run.info.get("scored_part") or None
+    is_stated = run is None or str(path) == cfg.MODEL.WEIGHTS
+    return (is_stated and cfg.MODEL.WEIGHTS_PART) or None
 
 
 def read_detector(path: Path | str, *, part: str | None = None, own: Path | None = None,
@@ -286,9 +298,11 @@ def _of_run(run: Run, opts: Sequence[str], best: bool, config_file: Path | str |
         if key != "MODEL.DEVICE" and get_key(before.cfg, key) != get_key(config.cfg, key)
     }
     _settle(config, opts)
-    part = config.cfg.MODEL.WEIGHTS_PART if str(path) == config.cfg.MODEL.WEIGHTS else ""
     detector = read_detector(
-        path, part=part or None, own=run.path / layout.DETECTOR, run=run if is_own else None
+        path,
+        part=part_of_detector(path, config.cfg, run),
+        own=run.path / layout.DETECTOR,
+        run=run if is_own else None,
     )
     return config, detector, changed
 

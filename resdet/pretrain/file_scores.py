@@ -128,11 +128,11 @@ def score_file(
     run.write(layout.CARD, card.to_dict())
     run.write(layout.TRANSFER, {"file": file.where, **received.to_dict()})
     run.write(layout.CLASSIFICATION, scores)
+    run.note_scored_file(file.where)
     run.update(
         state="finished",
         finished=utc_now(),
         versions=versions(),
-        scored_file=file.where,
         parent=card.tensors_sha256 or file.digest,
         net={
             "name": cfg.MODEL.NET.NAME,

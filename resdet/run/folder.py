@@ -13,6 +13,7 @@ import datetime
 import gzip
 import hashlib
 import json
+import os
 import re
 import socket
 import uuid
@@ -252,6 +253,33 @@ class Run:
                 f"{self.info['id']}). Bring back its own, or score this one into a folder of its "
                 f"own: MODEL.WEIGHTS {path} with another --output."
             )
+
+    def note_scored_file(self, path: Path | str, part: str = "") -> None:
+        """Notes the file of another run whose results the folder has.
+
+        A path that is relative to the working folder is kept relative to the run's, so that the
+        two are found from every folder and move together; an absolute one stays as it is.
+
+        Args:
+            part: of a file that holds several nets (MODEL.WEIGHTS_PART); "" for the whole.
+        """
+        path = Path(path)
+        if path == self.scored_file:
+            return
+        if not path.is_absolute():
+            path = Path(os.path.relpath(path.resolve(), self.path.resolve()))
+        self.update(scored_file=str(path), scored_part=part)
+
+    @property
+    def scored_file(self) -> Path | None:
+        """What `note_scored_file` noted, from the working folder; None for a run's own model."""
+        if "scored_file" not in self.info:
+            return None
+        noted, here = Path(self.info["scored_file"]), Path.cwd()
+        if noted.is_absolute():
+            return noted
+        path = Path(os.path.normpath(self.path.resolve() / noted))
+        return path.relative_to(here) if path.is_relative_to(here) else path
 
     def facts_of_training(self) -> dict[str, Any]:
         """What run.json has of the training, for a folder with other results of its detector."""

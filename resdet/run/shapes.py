@@ -29,7 +29,7 @@ INFO = {
     "train_sets?": [{"name": str, "hash": str, "images?": int, "files?": str,
                      "mask_hash?": str}], "derived?": dict,
     "ensemble?": [{"run?": str, "net": str, "weights": str}],
-    "scored_file?": str, "test_set?": str,
+    "scored_file?": str, "scored_part?": str, "test_set?": str,
     "steps?": int, "ended_by?": str, "best?": dict,
     "best_of?": {"metric": str, "value": NUMBER, "step": int},
 }  # fmt: skip

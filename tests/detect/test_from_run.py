@@ -170,6 +170,10 @@ def test_a_run_that_scored_a_file_has_that_file_s_detector(place, monkeypatch):
     detector = built_detector("scored")
     assert str(detector.file) == "fast/model_final.pth"
     assert detected(detector) == own_results("scored")
+    (place / "elsewhere").mkdir()
+    with monkeypatch.context() as patch:
+        patch.chdir(place / "elsewhere")
+        assert built_detector("../scored").file == place / "fast" / "model_final.pth"
     info = read_json("scored/run.json")
     write_json("scored/run.json", {**info, "scored_file": "gone.pth"})
     with pytest.raises(RunError, match=r"gone.pth does not exist: .*Bring it back\."):

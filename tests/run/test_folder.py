@@ -179,3 +179,22 @@ def test_predictors_that_arrived_are_a_list(tmp_path, value):
     write_json(run.path / "transfer.json", {"file": "x.pth", "head_classes": value})
     with pytest.raises(RunError, match=r"transfer\.json is damaged: head_classes is .*a list"):
         run.read("transfer.json")
+
+
+def test_a_file_that_was_scored_is_found_from_every_folder(tmp_path, monkeypatch):
+    """A path as it is typed, relative to one folder, is another file in the next; both may move."""
+    (tmp_path / "a" / "runs").mkdir(parents=True)
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path / "a")
+    run = make(Path("runs/scored"))
+    assert run.scored_file is None
+    run.note_scored_file("runs/other/model_final.pth", "student")
+    run.note_scored_file(run.scored_file)  # as when it is scored again
+    assert run.scored_file == Path("runs/other/model_final.pth")
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    (tmp_path / "a").rename(tmp_path / "b")
+    again = Run.open(tmp_path / "b" / "runs" / "scored")
+    assert again.scored_file == tmp_path / "b/runs/other/model_final.pth"
+    assert again.info["scored_part"] == "student"
+    again.note_scored_file("/weights/x.pth")
+    assert again.scored_file == Path("/weights/x.pth") and again.info["scored_part"] == ""

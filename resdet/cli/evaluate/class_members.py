@@ -104,7 +104,7 @@ def run_of_classifier(path: Path) -> Run:
     if "scored_file" in run.info:
         raise RunError(
             f"{path} holds the scores of another's file and no classifier. Give that file: "
-            f"{run.info['scored_file']}"
+            f"{run.scored_file}"
         )
     return run
 

@@ -37,6 +37,7 @@ from resdet.pretrain.trainer import Pretraining
 from resdet.printable import show
 from resdet.run import layout
 from resdet.run.folder import Run
+from resdet.weights.addresses.fetch import is_address
 from resdet.weights.resolve import WeightFile
 
 logger = logging.getLogger("resdet.pretrain")
@@ -178,11 +179,13 @@ def _file_to_score(
         return WeightFile(str(source.path / layout.BEST_CLASSIFIER))
     cfg = config.cfg
     run = scored_run.run_to_score(config, folder, layout.CLASSIFIER, layout.BEST_CLASSIFIER)
-    if run and "scored_file" not in run.info:
+    if run and not run.scored_file:
         return None
     if run and "best_of" in run.info:
-        return WeightFile(run.info["scored_file"])
-    if not run and not cfg.MODEL.WEIGHTS:
+        return WeightFile(str(run.scored_file))
+    if run and not is_address(cfg.MODEL.WEIGHTS):
+        return WeightFile(str(run.scored_file), cfg.MODEL.WEIGHTS_PART or None)
+    if not cfg.MODEL.WEIGHTS:
         raise RunError(
             f"{folder} is no run folder, and MODEL.WEIGHTS is empty: nothing to score. Give a "
             "file, MODEL.WEIGHTS FILE, or the folder of a finished run, --output DIR."

@@ -48,6 +48,7 @@ class StartingPoint:
         detector: the file of a whole detector; "" for a classifier.
         classes: those that it is to be scored on.
         head_classes: those that its predictors were trained for, where a training starts.
+        part: of a file of several nets, the detector's.
     """
 
     card: Card | None = None
@@ -55,6 +56,7 @@ class StartingPoint:
     detector: str = ""
     classes: tuple[str, ...] = ()
     head_classes: tuple[str, ...] = ()
+    part: str = ""
 
 
 def start_of_training(cfg: Any) -> StartingPoint:
@@ -158,16 +160,17 @@ def detector_to_score(config: Config, folder: Path, source: Run | None) -> Start
         raise RunError(
             f"{path} does not exist: nothing to score. Finish the run, or give MODEL.WEIGHTS."
         )
-    is_stated = run is None or str(path) == cfg.MODEL.WEIGHTS
-    part = cfg.MODEL.WEIGHTS_PART if is_stated else ""
-    detector = from_run.read_detector(path, part=part or None, own=own, run=run if is_own else None)
+    part = from_run.part_of_detector(path, cfg, run)
+    detector = from_run.read_detector(path, part=part, own=own, run=run if is_own else None)
     if not detector.classes:
         logger.warning(
             "%s does not name its classes: those of DATASETS.TEST are taken to be its own, in "
             "their order.",
             path,
         )
-    return StartingPoint(detector.card, detector.tensors, str(path), detector.classes)
+    return StartingPoint(
+        detector.card, detector.tensors, str(path), detector.classes, part=part or ""
+    )
 
 
 def fill(
@@ -176,7 +179,7 @@ def fill(
     """Puts the weights into the model, and the card beside the run that they start."""
     cfg = training.cfg
     if args.eval_only and start.detector != str(run.path / layout.DETECTOR):
-        run.update(scored_file=start.detector)
+        run.note_scored_file(start.detector, start.part)
     if start.detector:
         heads = None if args.eval_only else start.head_classes
         if not args.eval_only:

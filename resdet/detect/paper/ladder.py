@@ -182,7 +182,8 @@ def row_run(folder: Path, row: LadderRow) -> Run:
     for name in (layout.CARD, layout.TRANSFER):
         if (known := source.read(name)) is not None:
             run.write(name, known)
-    run.update(**source.facts_of_training(), scored_file=str(row.detector.file))
+    run.update(**source.facts_of_training())
+    run.note_scored_file(row.detector.file)
     return run
 
 
