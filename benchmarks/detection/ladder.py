@@ -29,7 +29,7 @@ from benchmarks.claims import Claim, add_arguments, report, rows
 from benchmarks.detection.detectors import NETS, our_detector
 from resdet.data import DataOptions
 from resdet.data.images.reader import ImageReader
-from resdet.detect.paper.image_views import PyramidMapper
+from resdet.detect.paper.image_views import MemberView, PyramidMapper
 from resdet.detect.paper.tester import ImageResults, ImprovedDetector, Improvements
 
 CASES = (("R-50-FPN", "VGG-16-FPN"), ("R-50-C4", "VGG-16"))
@@ -47,7 +47,8 @@ class TimedRow:
         options = Improvements(refinement=refined, scales=self.scales)
         self.apart = ImprovedDetector(models, options).eval()
         self.shared = ImprovedDetector(models, options, views=used).eval()
-        self.mapper = PyramidMapper(configs, self.scales, ImageReader(DataOptions()))
+        views = [MemberView(cfg, self.scales, rule=configs[0]) for cfg in configs]
+        self.mapper = PyramidMapper(views, ImageReader(DataOptions()))
 
 
 def measure(nets: Sequence[str], size: tuple[int, int], rounds: int, width: float) -> Claim:
@@ -62,7 +63,8 @@ def measure(nets: Sequence[str], size: tuple[int, int], rounds: int, width: floa
         TimedRow("member", [1], built, scales),
         TimedRow("ensemble", [0, 1], built, scales),
     ]
-    every = PyramidMapper([cfg for _, cfg in built], scales, ImageReader(DataOptions()))
+    views = [MemberView(cfg, scales, rule=built[0][1]) for _, cfg in built]
+    every = PyramidMapper(views, ImageReader(DataOptions()))
     image = np.random.default_rng(0).integers(0, 256, (*size, 3), dtype=np.uint8)
     record = {"height": size[0], "width": size[1]}
     seconds: dict[str, list[float]] = {"apart": [], "one pass": []}

@@ -16,7 +16,7 @@ from resdet.data.images.reader import ImageReader
 from resdet.detect.fast.fast_detector import fast, skipped
 from resdet.detect.loading import Mapper
 from resdet.detect.paper.detector_parts import DetectorParts
-from resdet.detect.paper.image_views import PyramidMapper, longest_side
+from resdet.detect.paper.image_views import MemberView, PyramidMapper, longest_side
 from resdet.detect.paper.tester import ImprovedDetector, Improvements
 from resdet.engine.speed.precision import Precision
 from resdet.errors import ConfigError
@@ -99,4 +99,6 @@ def mapper_for_detecting(
     if not improvements.scales and not members:
         return Mapper.of(cfg, reader, False, proposals)
     configs = [cfg, *(member.cfg for member in members)]
-    return PyramidMapper(configs, improvements.scales, reader)
+    return PyramidMapper(
+        [MemberView(one, improvements.scales, rule=cfg) for one in configs], reader
+    )

@@ -9,7 +9,7 @@ Not for: what is done with the images (`tester`).
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from detectron2.data import transforms as T
@@ -42,39 +42,55 @@ def longest_side(cfg: Any, scale: int) -> int:
     return round(scale * cfg.INPUT.MAX_SIZE_TEST / cfg.INPUT.MIN_SIZE_TEST)
 
 
-class PyramidMapper:
-    """A record to an input with a view per member; the first one's is the input's own image.
+class MemberView(NamedTuple):
+    """How one detector sees images: at its test's size, and at the sizes of a pyramid.
 
-    Args:
-        configs: of the members; what differs are colour order and size of the test.
+    Attributes:
+        cfg: its config: colour order and size of the test.
         scales: shorter sides of the pyramid, () for none.
-        reader: reads each image once, for all of them.
-        rule: the config that limits the longer side (`longest_side`); the first by default.
+        rule: the config that limits the longer side of those (`longest_side`); None: `cfg`.
     """
 
-    def __init__(
-        self,
-        configs: Sequence[Any],
-        scales: Sequence[int],
-        reader: ImageReader,
-        *,
-        rule: Any = None,
-    ):
-        rule = rule or configs[0]
-        self.reader = reader
-        self.members = [Mapper.of(cfg, reader, is_train=False) for cfg in configs]
-        self.pyramids = [
-            [
-                Mapper(
-                    [T.ResizeShortestEdge([scale, scale], longest_side(rule, scale), "choice")],
-                    image_format=cfg.INPUT.FORMAT,
-                    reader=reader,
-                    is_train=False,
-                )
-                for scale in scales
-            ]
-            for cfg in configs
+    cfg: Any
+    scales: Sequence[int] = ()
+    rule: Any = None
+
+    @property
+    def sizes(self) -> list[_Resizing]:
+        """The test's, then those of the pyramid."""
+        test, colors = self.cfg.INPUT, self.cfg.INPUT.FORMAT
+        rule = self.rule or self.cfg
+        return [
+            _Resizing(colors, test.MIN_SIZE_TEST, test.MAX_SIZE_TEST),
+            *(_Resizing(colors, scale, longest_side(rule, scale)) for scale in self.scales),
         ]
+
+
+class _Resizing(NamedTuple):
+    """Pixels are the same where these are. shorter_side 0: as they are."""
+
+    colors: str
+    shorter_side: int
+    longest_side: int
+
+    def mapper(self, reader: ImageReader) -> Mapper:
+        resize = T.ResizeShortestEdge([self.shorter_side] * 2, self.longest_side, "choice")
+        return Mapper([resize], image_format=self.colors, reader=reader, is_train=False)
+
+
+class PyramidMapper:
+    """A record to an input with each of the views; the first one's is the input's own image.
+
+    Views have an image together where both have it in the same size and colour order.
+
+    Args:
+        reader: reads each image once, for all views.
+    """
+
+    def __init__(self, views: Sequence[MemberView], reader: ImageReader):
+        self.reader = reader
+        self.sizes = [view.sizes for view in views]
+        self.mappers = {size: size.mapper(reader) for sizes in self.sizes for size in sizes}
 
     def __call__(self, record: dict[str, Any]) -> dict[str, Any]:
         with profile.span(profile.DECODE):
@@ -85,11 +101,12 @@ class PyramidMapper:
         """The same for a picture that is read already, (H, W, 3) RGB, uint8."""
         known = {key: value for key, value in record.items() if key != "annotations"}
         with profile.span(profile.AUGMENT):
-            views = [
-                {
-                    "image": member.of_image(known, image)["image"],
-                    PYRAMID: [mapper.of_image(known, image)["image"] for mapper in pyramid],
-                }
-                for member, pyramid in zip(self.members, self.pyramids, strict=True)
-            ]
+            images = {
+                size: mapper.of_image(known, image)["image"]
+                for size, mapper in self.mappers.items()
+            }
+        views = [
+            {"image": images[test], PYRAMID: [images[size] for size in pyramid]}
+            for test, *pyramid in self.sizes
+        ]
         return {**known, "image": views[0]["image"], VIEWS: views}

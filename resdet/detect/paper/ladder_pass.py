@@ -23,9 +23,8 @@ import torch
 from resdet.data.images.reader import ImageReader
 from resdet.data.records import DetectionSet
 from resdet.detect.detecting_form import as_stated
-from resdet.detect.from_run import BuiltDetector
 from resdet.detect.loading import identity
-from resdet.detect.paper.image_views import PyramidMapper
+from resdet.detect.paper.image_views import MemberView, PyramidMapper
 from resdet.detect.paper.ladder import LadderRow, is_filled, mark_of, note_filled, row_run
 from resdet.detect.paper.members import orders_of_classes
 from resdet.detect.paper.tester import ImageResults, ImprovedDetector
@@ -83,14 +82,18 @@ def fill(
     forms = {id(one.model): as_stated(one.model, rows[0].cfg) for one in every}
     runs = [row_run(folder, row) for row in rows]
     for data in sets:
-        filling = []
+        filling: list[_Filling] = []
+        views: list[MemberView] = []
         for row, run in zip(rows, runs, strict=True):
             mark = mark_of(row, digests, data)
             if is_filled(run, data, mark):
                 progress(f"{data.name}: {row.title} is there")
                 continue
             parts = RowParts.open(run.parts(data.name), data, mark, Policy(True, False))
-            used = [every.index(one) for one in row.every]
+            used = range(len(views), len(views) + len(row.every))
+            views += [
+                MemberView(one.cfg, row.improvements.scales, rule=row.cfg) for one in row.every
+            ]
             model = ImprovedDetector(
                 [forms[id(one.model)] for one in row.every],
                 row.improvements,
@@ -99,7 +102,7 @@ def fill(
             )
             filling.append(_Filling(row, run, parts, mark, model.eval()))
         if filling:
-            _visit(filling, every, data, reader, progress)
+            _visit(filling, PyramidMapper(views, reader), data, progress)
         for one in filling:
             _finish(one, data, reader)
     return [run.path for run in runs]
@@ -107,19 +110,15 @@ def fill(
 
 def _visit(
     filling: Sequence[_Filling],
-    every: Sequence[BuiltDetector],
+    mapper: PyramidMapper,
     data: DetectionSet,
-    reader: ImageReader,
     progress: Callable[[str], None],
 ) -> None:
     """Every image that a row lacks, for the rows that lack it."""
-    cfg = max((one.row.cfg for one in filling), key=lambda cfg: len(cfg.TEST.SCALES))
-    configs = [one.cfg for one in every]
-    mapper = PyramidMapper(configs, tuple(cfg.TEST.SCALES), reader, rule=cfg)
     left = [r for r in data.records if any(r["image_id"] not in f.parts.done for f in filling)]
     loader = Loader(
         inference.MappedRecords(left, mapper),
-        num_workers(cfg, images=len(left)),
+        num_workers(filling[0].row.cfg, images=len(left)),
         1,
         batch_size=1,
         collate_fn=identity,

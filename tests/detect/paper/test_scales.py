@@ -14,7 +14,7 @@ from resdet.data import DataOptions
 from resdet.data.images.reader import ImageReader
 from resdet.detect.detecting_form import check_form
 from resdet.detect.loading import Mapper
-from resdet.detect.paper.image_views import PYRAMID, VIEWS, PyramidMapper, longest_side
+from resdet.detect.paper.image_views import PYRAMID, VIEWS, MemberView, PyramidMapper, longest_side
 from resdet.detect.paper.scales import lower_of_two, on_size, pooled_features
 from resdet.detect.paper.tester import ImprovedDetector, Improvements
 from resdet.errors import ConfigError
@@ -95,14 +95,14 @@ def config_of_test(min_size=96, max_size=160):
 @pytest.mark.parametrize("case", ["basic", "resnet fpn"])
 def test_one_scale_that_is_the_tests_is_the_detector_to_the_bit(case, picture):
     model, cfg, reader = improved.detector(case), config_of_test(), ImageReader(DataOptions())
-    given = PyramidMapper([cfg], (96,), reader)(picture)
+    given = PyramidMapper([MemberView(cfg, (96,))], reader)(picture)
     plain = Mapper.of(cfg, reader, is_train=False)(picture)
     assert torch.equal(given["image"], plain["image"]) and "annotations" not in given
     with torch.no_grad():
         scaled = ImprovedDetector([model], Improvements(scales=(96,)))([given])
         improved.same_to_the_bit(model([plain]), scaled)
         several = ImprovedDetector([model], Improvements(scales=(64, 96, 128)))
-        given = PyramidMapper([cfg], (64, 96, 128), reader)(picture)
+        given = PyramidMapper([MemberView(cfg, (64, 96, 128))], reader)(picture)
         other = several([given])[0]["instances"]
     scores = scaled[0]["instances"].scores
     assert len(other) > 3
@@ -121,14 +121,28 @@ def test_sizes_of_the_pyramid_are_resized_by_the_tests_rule(picture):
 
 
 def views(cfg, reader, picture):
-    return PyramidMapper([cfg], (48, 96, 192), reader)(picture)[VIEWS][0][PYRAMID]
+    return PyramidMapper([MemberView(cfg, (48, 96, 192))], reader)(picture)[VIEWS][0][PYRAMID]
+
+
+def test_views_of_one_size_have_one_image(picture):
+    """Of two members and a pyramid with the test's size: each size is resized once."""
+    cfg, rgb = config_of_test(), config_of_test()
+    rgb.INPUT.FORMAT = "RGB"
+    mapper = PyramidMapper(
+        [MemberView(cfg, (64, 96)), MemberView(cfg), MemberView(rgb, (64,))],
+        ImageReader(DataOptions()),
+    )
+    first, second, third = mapper(picture)[VIEWS]
+    assert len(mapper.mappers) == 4
+    assert first["image"] is first[PYRAMID][1] is second["image"] and second[PYRAMID] == []
+    assert torch.equal(third[PYRAMID][0], first[PYRAMID][0].flip(0))
 
 
 def test_a_size_that_two_scales_give_is_one_level(picture):
     """The longest side limits both; the pair is then of the two that are left."""
     model, reader, cfg = improved.detector("basic"), ImageReader(DataOptions()), config_of_test()
     cfg.TEST.SCALES_MAX_SIZE = 140
-    given = PyramidMapper([cfg], (64, 192, 256), reader)(picture)
+    given = PyramidMapper([MemberView(cfg, (64, 192, 256))], reader)(picture)
     seen, maps = [], model.backbone.forward
     model.backbone.forward = lambda x: seen.append(tuple(x.shape[2:])) or maps(x)
     with torch.no_grad():
