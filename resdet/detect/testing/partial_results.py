@@ -41,8 +41,12 @@ PART_IMAGES = 200
 PART_SECONDS = 60.0
 # Keys that change no detection; what a set is read with is in its hash.
 FREE = ("OUTPUT_DIR", "SOLVER.", "DATASETS.", "DATALOADER.", "EVAL.", "TEST.EVAL_PERIOD",
-        "TEST.EVAL_IMAGES", "TEST.BEST_METRIC", "ENGINE.WORKER_TIMEOUT", "ENGINE.DISK_WAIT",
-        "ENGINE.KEEP_CHECKPOINTS", "MODEL.WEIGHTS")  # fmt: skip
+        "TEST.EVAL_IMAGES", "TEST.BEST_METRIC", "TEST.EARLY_STOP", "TEST.VALIDATION_LOSS",
+        "TEST.EXPECTED_RESULTS", "ENGINE.WORKERS", "ENGINE.WORKER_TIMEOUT", "ENGINE.DISK_WAIT",
+        "ENGINE.KEEP_MEMORY", "ENGINE.KEEP_CHECKPOINTS", "ENGINE.FUSED_OPTIMIZER",
+        "MODEL.WEIGHTS")  # fmt: skip
+# Of a fingerprint, what is of the set.
+OF_SET = ("data set", "its hash")
 
 
 @dataclass(frozen=True)
@@ -90,7 +94,8 @@ def fingerprint_of(cfg: Any, weights: str, data: DetectionSet) -> dict[str, Any]
     """All that decides what is detected: `weights_digest`, the config, the set."""
     keys = flatten(yaml.safe_load(cfg.dump()))
     config = {key: value for key, value in keys if not key.startswith(FREE)}
-    result = {"weights": weights, "data set": data.name, "its hash": data.hash, **config}
+    of_set = dict(zip(OF_SET, (data.name, data.hash), strict=True))
+    result = {"weights": weights, **of_set, **config}
     return dict(json.loads(json.dumps(result)))
 
 

@@ -138,6 +138,11 @@ def test_keys_that_change_no_detection_are_no_part_of_the_mark(data):
     before = partial_results.fingerprint_of(cfg, "w", data)
     cfg.ENGINE.DISK_WAIT, cfg.ENGINE.WORKER_TIMEOUT, cfg.TEST.BEST_METRIC = 60.0, 60.0, "AP"
     assert partial_results.fingerprint_of(cfg, "w", data) == before
+    # Without loader workers, after one was killed; held against numbers that were expected.
+    cfg.ENGINE.WORKERS, cfg.ENGINE.KEEP_MEMORY, cfg.ENGINE.FUSED_OPTIMIZER = "auto", "auto", "on"
+    cfg.TEST.EXPECTED_RESULTS = [["bbox", "AP", 38.5, 0.2]]
+    cfg.TEST.VALIDATION_LOSS, cfg.TEST.EARLY_STOP = True, 3
+    assert partial_results.fingerprint_of(cfg, "w", data) == before
     cfg.TEST.DETECTIONS_PER_IMAGE = 7
     assert partial_results.fingerprint_of(cfg, "w", data) != before
 
