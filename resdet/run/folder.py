@@ -285,6 +285,12 @@ class Run:
         """What run.json has of the training, for a folder with other results of its detector."""
         return {key: self.info[key] for key in OF_TRAINING if key in self.info}
 
+    def take_facts_of_training(self, source: Run) -> None:
+        """Those of another folder with the same detector, in the place of its own."""
+        for key in OF_TRAINING:
+            self.info.pop(key, None)
+        self.update(**source.facts_of_training())
+
     # -- what is inside -------------------------------------------------------------------
 
     @property

@@ -18,6 +18,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import shutil
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -27,7 +28,7 @@ from typing import Any
 from resdet.data.records import DetectionSet
 from resdet.detect.from_run import BuiltDetector
 from resdet.detect.paper.tester import Improvements
-from resdet.detect.testing.partial_results import fingerprint_of
+from resdet.detect.testing.partial_results import OF_SET, fingerprint_of
 from resdet.errors import ConfigError
 from resdet.run import layout
 from resdet.run.folder import Run, write_text
@@ -162,29 +163,55 @@ def _row(
 
 
 def row_run(folder: Path, row: LadderRow) -> Run:
-    """The run folder of a row, new or as it was left, with what its detector's run knows."""
+    """The run folder of a row, new or as it was left."""
     path = folder / layout.LADDER / row.name
-    source = row.detector.run
-    assert source is not None
-    cfg = row.cfg.clone()
-    cfg.OUTPUT_DIR = str(path)
     if (path / layout.RUN).exists():
-        run = Run.open(path)
-        write_text(path / layout.CONFIG, cfg.dump())
-    else:
-        run = Run.create(
-            path,
-            kind="detection",
-            config_text=cfg.dump(),
-            command=sys.argv,
-            seed=source.info.get("seed", 0),
-        )
+        return Run.open(path)
+    source = _source(row)
+    return Run.create(
+        path,
+        kind="detection",
+        config_text=_config_text(row, path),
+        command=sys.argv,
+        seed=source.info.get("seed", 0),
+    )
+
+
+def describe_row(run: Run, row: LadderRow, mark: Mapping[str, Any]) -> None:
+    """States in the folder what the row is now; just before its results of a set are written.
+
+    Until then it states what the results that are there are of. Those of another detector or of
+    other keys go; finished images of the set stay until its results are written.
+    """
+    source, filled_by, (of_set, _) = _source(row), _short(mark, without=OF_SET), OF_SET
+    if run.info.get("filled_by") != filled_by:
+        for name in run.detected_sets():
+            if name == mark[of_set]:
+                (run.results(name) / layout.IMAGES).unlink()
+            else:
+                shutil.rmtree(run.results(name))
+    write_text(run.path / layout.CONFIG, _config_text(row, run.path))
     for name in (layout.CARD, layout.TRANSFER):
         if (known := source.read(name)) is not None:
             run.write(name, known)
-    run.update(**source.facts_of_training())
+        else:
+            (run.path / name).unlink(missing_ok=True)
+    run.take_facts_of_training(source)
     run.note_scored_file(row.detector.file)
-    return run
+    run.update(filled_by=filled_by)
+
+
+def _source(row: LadderRow) -> Run:
+    source = row.detector.run
+    assert source is not None
+    return source
+
+
+def _config_text(row: LadderRow, path: Path) -> str:
+    cfg = row.cfg.clone()
+    cfg.OUTPUT_DIR = str(path)
+    text: str = cfg.dump()
+    return text
 
 
 def mark_of(row: LadderRow, digests: Mapping[int, str], data: DetectionSet) -> dict[str, Any]:
@@ -210,5 +237,6 @@ def note_filled(run: Run, data: DetectionSet, mark: Mapping[str, Any]) -> None:
     run.update(state="finished", filled=filled)
 
 
-def _short(mark: Mapping[str, Any]) -> str:
-    return hashlib.sha256(json.dumps(mark, sort_keys=True).encode()).hexdigest()
+def _short(mark: Mapping[str, Any], without: Sequence[str] = ()) -> str:
+    kept = {key: value for key, value in mark.items() if key not in without}
+    return hashlib.sha256(json.dumps(kept, sort_keys=True).encode()).hexdigest()

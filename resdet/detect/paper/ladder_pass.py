@@ -25,7 +25,14 @@ from resdet.data.records import DetectionSet
 from resdet.detect.detecting_form import as_stated
 from resdet.detect.loading import identity
 from resdet.detect.paper.image_views import MemberView, PyramidMapper
-from resdet.detect.paper.ladder import LadderRow, is_filled, mark_of, note_filled, row_run
+from resdet.detect.paper.ladder import (
+    LadderRow,
+    describe_row,
+    is_filled,
+    mark_of,
+    note_filled,
+    row_run,
+)
 from resdet.detect.paper.members import orders_of_classes
 from resdet.detect.paper.tester import ImageResults, ImprovedDetector
 from resdet.detect.testing import inference
@@ -168,6 +175,7 @@ def _finish(one: _Filling, data: DetectionSet, reader: ImageReader) -> None:
     finished = read_finished(one.parts.folder)
     results, visited = inference.in_order_of(data, finished.results, finished.images)
     folder, cfg = one.run.results(data.name), one.row.cfg
+    describe_row(one.run, one.row, one.mark)
     inference.write_results(
         folder,
         data,

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 
 import pytest
 import torch
@@ -14,7 +15,7 @@ from resdet.detect.from_run import built_detector
 from resdet.detect.paper import ladder, ladder_pass
 from resdet.detect.paper.members import member
 from resdet.detect.testing import inference, partial_results
-from resdet.errors import ConfigError
+from resdet.errors import ConfigError, Interrupted
 from resdet.run import layout
 from resdet.run.folder import Run
 from tests.support import children, improved, tiny, trainings
@@ -130,6 +131,40 @@ def test_another_detector_in_the_run_is_not_taken_for_the_one_that_was(planned, 
     assert ladder.is_filled(run, data, mark)
     other = ladder.mark_of(row, {id(row.detector.model): "another"}, data)
     assert not ladder.is_filled(run, data, other)
+
+
+def test_a_row_states_what_its_results_are_of_until_new_ones_are_there(place, data, monkeypatch):
+    """Other scales, stopped in the second image; then done, which leaves nothing of the others."""
+    improved.run_folder(place / "again", "c.yaml")
+    folder, reader = place / "again" / layout.LADDER / "scales", member("plain", "cpu").reader
+
+    def fill(*scales):
+        rows, _ = ladder.plan(member("again", "cpu"), scales=scales)
+        ladder_pass.fill(rows, place / "again", [data], reader, lambda _: None)
+
+    fill(64, 96)
+    run = Run.open(folder)
+    before = results(folder)
+    shutil.copytree(run.results(SET), run.results("another"))
+    run.update(leak="of another detector")
+    detect, seen = ladder_pass._detect, []
+
+    def stopped(*words):
+        if seen:
+            raise Interrupted("stopped")
+        seen.append(detect(*words))
+
+    monkeypatch.setattr(ladder_pass, "_detect", stopped)
+    with pytest.raises(Interrupted):
+        fill(48, 64)
+    assert results(folder) == before
+    assert built_detector(folder, ["MODEL.DEVICE", "cpu"]).cfg.TEST.SCALES == (64, 96)
+    monkeypatch.undo()
+    fill(48, 64)
+    run = Run.open(folder)
+    assert run.detected_sets() == [SET] and results(folder) != before
+    assert built_detector(folder, ["MODEL.DEVICE", "cpu"]).cfg.TEST.SCALES == (48, 64)
+    assert "leak" not in run.info
 
 
 KILLED = """
