@@ -19,10 +19,12 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import nn
 
 from resdet.data.images.reader import ImageReader
 from resdet.data.records import DetectionSet
 from resdet.detect.detecting_form import as_stated
+from resdet.detect.from_run import BuiltDetector
 from resdet.detect.loading import identity
 from resdet.detect.paper.image_views import MemberView, PyramidMapper
 from resdet.detect.paper.ladder import (
@@ -68,6 +70,20 @@ class _Filling:
     model: ImprovedDetector
 
 
+class _Forms:
+    """The forms that detectors are tested in; rows share one that they have in common."""
+
+    def __init__(self) -> None:
+        self._made: dict[Any, nn.Module] = {}
+
+    def of(self, detector: BuiltDetector, cfg: Any) -> nn.Module:
+        """As the row with this config has it (`as_stated`)."""
+        key = (id(detector.model), cfg.ENGINE.FAST_INFERENCE, cfg.ENGINE.BF16)
+        if key not in self._made:
+            self._made[key] = as_stated(detector.model, cfg)
+        return self._made[key]
+
+
 def fill(
     rows: Sequence[LadderRow],
     folder: Path,
@@ -86,7 +102,7 @@ def fill(
     """
     every = list({id(one.model): one for row in rows for one in row.every}.values())
     digests = {id(one.model): weights_digest(one.model) for one in every}
-    forms = {id(one.model): as_stated(one.model, rows[0].cfg) for one in every}
+    forms = _Forms()
     runs = [row_run(folder, row) for row in rows]
     for data in sets:
         filling: list[_Filling] = []
@@ -102,7 +118,7 @@ def fill(
                 MemberView(one.cfg, row.improvements.scales, rule=row.cfg) for one in row.every
             ]
             model = ImprovedDetector(
-                [forms[id(one.model)] for one in row.every],
+                [forms.of(one, row.cfg) for one in row.every],
                 row.improvements,
                 orders=orders_of_classes(row.members, row.detector.classes),
                 views=used,

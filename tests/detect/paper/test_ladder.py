@@ -105,6 +105,22 @@ def test_a_row_is_what_its_keys_give_apart_to_the_bit(name, filled, data):
     )  # fmt: skip
 
 
+def test_a_member_alone_is_tested_in_its_own_form_and_in_the_firsts_together(place, data):
+    """ENGINE.FAST_INFERENCE of the member's run, which its own row states; the ladder's run has it
+    off."""
+    improved.run_folder(place / "quick", "c.yaml", "ENGINE.FAST_INFERENCE", "on")
+    rows, _ = ladder.plan(
+        member("plain", "cpu"), others={"quick": member("quick", "cpu")}, scales=SCALES
+    )
+    reader = rows[0].detector.reader
+    folders = ladder_pass.fill(rows, place / "formed", [data], reader, lambda _: None)
+    keys = ["MODEL.DEVICE", "cpu", "TEST.BOX_REFINEMENT", "on", "TEST.SCALES", str(SCALES)]
+    alone = built_detector("quick", keys)
+    together = built_detector("plain", [*keys, "TEST.ENSEMBLE", "('quick',)"])
+    for folder, apart in zip(folders[-2:], (alone, together), strict=True):
+        assert results(folder) == inference.detect(apart.for_detecting, data, apart.mapper)[0]
+
+
 def test_what_rows_share_is_computed_once(filled, data):
     """Per image: the trunk once a size, the RPN once a model, whatever the number of rows.
 
