@@ -82,10 +82,11 @@ def plan(
         detector: of the run.
         context: its twin with global context; rows from there on are the twin's.
         others: the further members of an ensemble, by what each is read from.
-        scales: the pyramid; () takes the paper's in proportion to INPUT.MIN_SIZE_TEST.
+        scales: the pyramid; () takes the paper's in proportion to INPUT.MIN_SIZE_TEST. A detector
+            whose images are not resized has none.
 
     Raises:
-        ConfigError: the twin has no context, or there is no size to take scales from.
+        ConfigError: the twin has no context, or scales are given where images are not resized.
     """
     others = others or {}
     rows = [_row("baseline", detector), _row("refinement", detector, refinement=True)]
@@ -111,15 +112,20 @@ def plan(
             "with --context"
         )
     best = context or detector
-    sides = tuple(scales) or _scales_of(best.cfg.INPUT.MIN_SIZE_TEST)
-    rows.append(_row("scales", best, refinement=True, scales=sides))
+    sides = _scales_of(best.cfg.INPUT.MIN_SIZE_TEST, tuple(scales))
+    if sides:
+        rows.append(_row("scales", best, refinement=True, scales=sides))
+    else:
+        absent[TITLES["scales"]] = "images are not resized (INPUT.MIN_SIZE_TEST is 0)"
+    last = rows[-1].name
     rows = [replace(row, above=above) for row, above in zip(rows, _names_before(rows), strict=True)]
     for number, (path, other) in enumerate(others.items(), 2):
-        row = _row(f"member_{number}", other, refinement=True, scales=sides, title=f"{path} alone")
-        rows.append(replace(row, above="scales"))
+        own = sides if other.cfg.INPUT.MIN_SIZE_TEST else ()
+        row = _row(f"member_{number}", other, refinement=True, scales=own, title=f"{path} alone")
+        rows.append(replace(row, above=last))
     if others:
         row = _row("ensemble", best, refinement=True, scales=sides, members=others)
-        rows.append(replace(row, above="scales"))
+        rows.append(replace(row, above=last))
     else:
         absent[TITLES["ensemble"]] = "it has further detectors: name their runs with --with"
     return rows, absent
@@ -129,12 +135,14 @@ def _names_before(rows: Sequence[LadderRow]) -> list[str]:
     return ["", *(row.name for row in rows[:-1])]
 
 
-def _scales_of(min_size: int) -> tuple[int, ...]:
-    if not min_size:
+def _scales_of(min_size: int, given: tuple[int, ...]) -> tuple[int, ...]:
+    if given and not min_size:
         raise ConfigError(
-            "INPUT.MIN_SIZE_TEST is 0 (images are not resized): name the scales of the pyramid "
-            "with --scales."
+            "INPUT.MIN_SIZE_TEST of the run is 0: its images are not resized, so no longest side "
+            "of a pyramid is known. Leave --scales out; the ladder then has no such row."
         )
+    if given or not min_size:
+        return given
     return tuple(sorted({max(1, round(side * min_size / 600)) for side in SCALES_OF_600}))
 
 

@@ -252,6 +252,23 @@ def test_the_papers_scales_follow_the_tests_size(place):
     assert (rows[0].cfg.TEST.BOX_REFINEMENT, cfg.TEST.BOX_REFINEMENT) == ("off", "off")
 
 
+def test_a_run_whose_images_are_not_resized_has_no_row_of_scales(place):
+    """Its longest side on a scale is not known; all other rows are there."""
+    as_they_are = member("plain", "cpu")
+    as_they_are.cfg.INPUT.MIN_SIZE_TEST = 0
+    rows, absent = ladder.plan(as_they_are, others={"other": member("other", "cpu")})
+    assert [(row.name, row.above) for row in rows] == [
+        ("baseline", ""), ("refinement", "baseline"), ("member_2", "refinement"),
+        ("ensemble", "refinement"),
+    ]  # fmt: skip
+    assert absent["+ multi-scale testing"].startswith("images are not resized")
+    assert not any(row.cfg.TEST.SCALES for row in rows)
+    with pytest.raises(ConfigError, match="MIN_SIZE_TEST of the run is 0: .* Leave --scales out"):
+        ladder.plan(as_they_are, scales=(64, 96))
+    rows, _ = ladder.plan(member("plain", "cpu"), others={"as they are": as_they_are})
+    assert [bool(row.cfg.TEST.SCALES) for row in rows] == [False, False, True, False, True]
+
+
 def test_a_twin_without_context_is_refused_and_a_run_with_it_has_no_such_row(place):
     plain, context = member("plain", "cpu"), member("context", "cpu")
     with pytest.raises(ConfigError, match="--context plain was trained without global context"):
