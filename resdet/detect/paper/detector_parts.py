@@ -46,12 +46,18 @@ class DetectorParts:
         model: a `GeneralizedRCNN` with region heads of `HEADS`, or its fast form.
 
     Raises:
-        ConfigError: it is another detector; names its region heads.
+        ConfigError: it is another detector; names it or its region heads.
     """
 
     def __init__(self, model: Any):
         heads = getattr(model, "roi_heads", None)
-        if not isinstance(model, GeneralizedRCNN) or type(heads) not in HEADS:
+        if not isinstance(model, GeneralizedRCNN):
+            raise ConfigError(
+                f"MODEL.META_ARCHITECTURE is {type(model).__name__}, which classifies no regions. "
+                "TEST.BOX_REFINEMENT and the other tests of the paper's table 9 need "
+                "GeneralizedRCNN; leave them off for this one."
+            )
+        if type(heads) not in HEADS:
             raise ConfigError(
                 f"MODEL.ROI_HEADS.NAME is {type(heads).__name__}, whose predictions for given "
                 "regions are not known here. TEST.BOX_REFINEMENT and the other tests of the "

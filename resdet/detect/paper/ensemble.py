@@ -68,5 +68,5 @@ def in_order(
     background = places.new_tensor([scores.shape[1] - 1])
     scores = scores[:, torch.cat([places, background])]
     if boxes.shape[1] > 4:
-        boxes = boxes.view(len(boxes), -1, 4)[:, places].flatten(1)
+        boxes = boxes.view(len(boxes), len(order), 4)[:, places].flatten(1)
     return scores, boxes

@@ -9,7 +9,7 @@ pytest.importorskip("detectron2")
 
 from resdet.detect.paper.detector_parts import DetectorParts
 from resdet.detect.paper.ensemble import average, in_order, union
-from resdet.detect.paper.image_views import VIEWS
+from resdet.detect.paper.image_views import PYRAMID, VIEWS
 from resdet.detect.paper.tester import ImprovedDetector, Improvements
 from tests.support import improved
 
@@ -39,6 +39,9 @@ def test_classes_of_a_member_are_put_in_the_first_ones_order():
     torch.testing.assert_close(found[0], torch.tensor([[0.3, 0.1, 0.2, 0.4]]))
     assert found[1].tolist() == [[8, 9, 10, 11, 0, 1, 2, 3, 4, 5, 6, 7]]
     assert in_order(scores, boxes, (0, 1, 2))[0] is scores
+    # Of an image without proposals.
+    found = in_order(torch.zeros(0, 4), torch.zeros(0, 12), (2, 0, 1))
+    assert [tuple(part.shape) for part in found] == [(0, 4), (0, 12)]
     one_for_all = torch.arange(4.0)[None]
     assert in_order(scores, one_for_all, (2, 0, 1))[1] is one_for_all
 
@@ -46,6 +49,19 @@ def test_classes_of_a_member_are_put_in_the_first_ones_order():
 def inputs(members, number=1):
     """Images without a pyramid, the same for each member."""
     return [{**given, VIEWS: [given] * members} for given in improved.images(number)]
+
+
+def test_an_image_without_a_proposal_has_no_detection():
+    """Two members with their classes in another order, every improvement of the test on."""
+    models = [improved.detector("basic"), improved.detector("vgg")]
+    for model in models:
+        model.proposal_generator.post_nms_topk[False] = 0
+    (given,) = inputs(2)
+    given[VIEWS] = [{**view, PYRAMID: [view["image"]]} for view in given[VIEWS]]
+    options, orders = Improvements(True, (96,)), [range(80), range(80)[::-1]]
+    with torch.no_grad():
+        (output,) = ImprovedDetector(models, options, orders=orders)([given])
+    assert len(output["instances"]) == 0
 
 
 @pytest.mark.parametrize("refined", [False, True], ids=["plain", "refined"])

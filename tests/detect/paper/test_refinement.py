@@ -157,3 +157,10 @@ def test_heads_that_predict_in_another_way_are_refused_before_a_training():
     cfg.TEST.BOX_REFINEMENT = "on"
     with pytest.raises(ConfigError, match="is CascadeROIHeads, .* Res5ROIHeads, StandardROIHeads"):
         check_form(model, cfg)
+
+
+def test_an_rpn_alone_is_refused_by_its_name():
+    cfg, model = get_cfg(), improved.detector("basic")
+    cfg.TEST.BOX_REFINEMENT = "on"
+    with pytest.raises(ConfigError, match="META_ARCHITECTURE is StandardRPNHead, which classifies"):
+        check_form(model.proposal_generator.rpn_head, cfg)
