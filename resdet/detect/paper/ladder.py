@@ -25,6 +25,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from resdet.config.ranges import RANGES
 from resdet.data.records import DetectionSet
 from resdet.detect.from_run import BuiltDetector
 from resdet.detect.paper.tester import Improvements
@@ -86,7 +87,8 @@ def plan(
             whose images are not resized has none.
 
     Raises:
-        ConfigError: the twin has no context, or scales are given where images are not resized.
+        ConfigError: the twin has no context, scales do not rise, or they are given where images are
+            not resized.
     """
     others = others or {}
     rows = [_row("baseline", detector), _row("refinement", detector, refinement=True)]
@@ -141,6 +143,9 @@ def _scales_of(min_size: int, given: tuple[int, ...]) -> tuple[int, ...]:
             "INPUT.MIN_SIZE_TEST of the run is 0: its images are not resized, so no longest side "
             "of a pyramid is known. Leave --scales out; the ladder then has no such row."
         )
+    is_allowed, expected = RANGES["TEST.SCALES"]
+    if not is_allowed(given):
+        raise ConfigError(f"--scales is {' '.join(map(str, given))}, expected {expected}.")
     if given or not min_size:
         return given
     return tuple(sorted({max(1, round(side * min_size / 600)) for side in SCALES_OF_600}))

@@ -252,6 +252,13 @@ def test_the_papers_scales_follow_the_tests_size(place):
     assert (rows[0].cfg.TEST.BOX_REFINEMENT, cfg.TEST.BOX_REFINEMENT) == ("off", "off")
 
 
+@pytest.mark.parametrize("scales", [(96, 48), (48, 48), (0, 64), (-5,)], ids=str)
+def test_scales_that_the_key_would_refuse_are_refused(place, scales):
+    """A row with them would state a config that nothing reads again."""
+    with pytest.raises(ConfigError, match="--scales is .*, expected rising numbers of pixels"):
+        ladder.plan(member("plain", "cpu"), scales=scales)
+
+
 def test_a_run_whose_images_are_not_resized_has_no_row_of_scales(place):
     """Its longest side on a scale is not known; all other rows are there."""
     as_they_are = member("plain", "cpu")
