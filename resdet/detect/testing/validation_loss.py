@@ -106,4 +106,7 @@ def _seed_of(seed: int, index: int) -> int:
 
 def _cuda_devices(cfg: Any) -> list[int]:
     device = torch.device(cfg.MODEL.DEVICE)
-    return [device.index or 0] if device.type == "cuda" else []
+    if device.type != "cuda":
+        return []
+    # "cuda" is this process's own, of several.
+    return [torch.cuda.current_device() if device.index is None else device.index]

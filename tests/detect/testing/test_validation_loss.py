@@ -13,8 +13,10 @@ from detectron2.data import transforms as T
 from detectron2.structures import Boxes, Instances
 from detectron2.utils.events import EventStorage, get_event_storage
 
+from resdet.config import get_cfg
 from resdet.data import DataOptions, catalog
 from resdet.data.images.reader import ImageReader
+from resdet.detect.testing import validation_loss
 from resdet.detect.testing.validation_loss import records_with_losses, validation_losses
 from resdet.errors import ConfigError
 from tests.support import detectors, tiny
@@ -135,3 +137,14 @@ def test_measuring_changes_nothing_and_repeats_itself(data):
     torch.manual_seed(6)
     assert validation_losses(cfg, model, data, ImageReader(DataOptions())) == one
     assert all(torch.equal(t, state[k]) for k, t in model.state_dict().items())
+
+
+@pytest.mark.parametrize(
+    ("name", "devices"), [("cpu", []), ("cuda", [3]), ("cuda:0", [0]), ("cuda:1", [1])]
+)
+def test_random_numbers_of_this_processs_own_device_are_put_back(name, devices, monkeypatch):
+    """Of several processes each has "cuda" with another current device."""
+    monkeypatch.setattr(torch.cuda, "current_device", lambda: 3)
+    cfg = get_cfg()
+    cfg.MODEL.DEVICE = name
+    assert validation_loss._cuda_devices(cfg) == devices
