@@ -26,7 +26,7 @@ from resdet.data.images.reader import ImageReader
 from resdet.data.records import DetectionSet
 from resdet.detect import starting_weights
 from resdet.detect.alternating.proposal_source import open_sources
-from resdet.detect.architecture.backbone import net_part
+from resdet.detect.architecture.backbone import net_part, stages_in
 from resdet.detect.from_run import build
 from resdet.detect.loading import (
     MOST_LEFT_OUT,
@@ -321,7 +321,7 @@ class DetectorTraining:
         """The net's own, from the images on, where their rates differ."""
         if self.cfg.SOLVER.LAYER_DECAY == 1:
             return []
-        return list(net_part(self.model).children())
+        return stages_in(self.model)
 
     def _write(self, path: Path, steps: int, **more: Any) -> None:
         run = {"run": self.run.info["id"]}

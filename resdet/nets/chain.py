@@ -112,3 +112,19 @@ def by_stage(names: Sequence[str], stages: Iterable[str]) -> dict[str, list[str]
         if name in ends:
             groups[name], waiting = waiting, []
     return groups
+
+
+def stages_and_rest(
+    layers: nn.Module, names: Sequence[str], stages: Iterable[str]
+) -> list[nn.ModuleList]:
+    """The layers of these names, in order: those of a stage together, each behind them alone.
+
+    Args:
+        layers: has a layer of each name.
+    """
+    groups = list(by_stage(names, stages).values())
+    rest = names[sum(map(len, groups)) :]
+    return [
+        nn.ModuleList(layers.get_submodule(name) for name in group)
+        for group in (*groups, *([name] for name in rest))
+    ]

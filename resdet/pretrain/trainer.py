@@ -56,6 +56,7 @@ from resdet.engine.starts.start_estimate import (
 )
 from resdet.engine.versions import versions
 from resdet.errors import ConfigError, WeightsError
+from resdet.nets.chain import Chain, stages_and_rest
 from resdet.pretrain import augment
 from resdet.pretrain.classifier_card import card_of
 from resdet.pretrain.first_weights import start_from_weights
@@ -73,6 +74,9 @@ from resdet.run.folder import Run, utc_now
 logger = logging.getLogger("resdet.pretrain")
 
 SCALARS = ("top1_error", "top5_error")
+
+# Of a net: its stages, and what is behind them.
+PARTS = ("trunk", "tail")
 
 
 class Pretraining:
@@ -112,7 +116,10 @@ class Pretraining:
         if self.precision.channels_last:
             self.net.to(memory_format=torch.channels_last)
         if cfg.ENGINE.ACTIVATION_CHECKPOINTING == "on":
-            recompute_blocks(self.net.get_submodule(s.name) for s in self.net.stages())
+            trunk = self._chain("trunk", "ENGINE.ACTIVATION_CHECKPOINTING is on")
+            ends = (trunk.get_submodule(s.name) for s in self.net.stages())
+            # An activation that ends a stage of timm's changes its input in place.
+            recompute_blocks(stage for stage in ends if next(stage.parameters(), None) is not None)
         self.input, self.mean_image = input_of(cfg, self.train_set, self.test_sets.values())
         self.prepare = Preparation(cfg, self.precision)
         self.crops = Crops(
@@ -129,9 +136,8 @@ class Pretraining:
             cache_mb=cfg.PRETRAIN.CACHE_MB,
             by_region=cfg.PRETRAIN.SCALED_DECODE == "on",
         )
-        stages = [self.net.get_submodule(s.name) for s in self.net.stages()]
         optimizer = with_fused_step(
-            build_optimizer(cfg, self.net, stages), cfg.ENGINE.FUSED_OPTIMIZER
+            build_optimizer(cfg, self.net, self._stages()), cfg.ENGINE.FUSED_OPTIMIZER
         )
         self.model = distributed(self.net)
         recipe = cfg.PRETRAIN
@@ -162,6 +168,30 @@ class Pretraining:
         )
 
     # -- what the loop calls --------------------------------------------------------------
+
+    def _stages(self) -> list[torch.nn.ModuleList]:
+        """The net's own, from the images on, and each layer behind them, where rates differ."""
+        decay = self.cfg.SOLVER.LAYER_DECAY
+        if decay == 1:
+            return []
+        trunk, tail = (self._chain(part, f"SOLVER.LAYER_DECAY is {decay}") for part in PARTS)
+        names = [stage.name for stage in self.net.stages()]
+        return [*stages_and_rest(trunk, trunk.names, names), *stages_and_rest(tail, tail.names, ())]
+
+    def _chain(self, part: str, why: str) -> Chain:
+        """All stages one after the other, or what is behind them but for the last layer.
+
+        Args:
+            part: of `PARTS`.
+
+        Raises:
+            ConfigError: the net does not run so; begins with `why`.
+        """
+        last = next((stage.name for stage in reversed(self.net.stages())), None)
+        try:
+            return Chain.of(getattr(self.net, part)(last))
+        except ValueError as error:
+            raise ConfigError(f"{why}, and {error}. Leave it out for this net.") from None
 
     def _batches(self, start: int) -> Iterator[Batch]:
         return train_batches(

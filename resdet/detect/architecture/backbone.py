@@ -22,7 +22,7 @@ from resdet.config import net_options
 from resdet.detect.architecture.norms import disable_dropout, freeze_norms
 from resdet.engine.speed.precision import Precision
 from resdet.errors import ConfigError
-from resdet.nets.chain import Chain, by_stage, place
+from resdet.nets.chain import Chain, by_stage, place, stages_and_rest
 
 NORMS = ("auto", "FrozenBN", "BN")
 
@@ -215,6 +215,24 @@ def net_part(model: nn.Module) -> nn.Module:
         if hasattr(region_heads, name.split(".")[0]):
             place(net, name, region_heads.get_submodule(name))
     return net
+
+
+def stages_in(model: nn.Module) -> list[nn.Module]:
+    """The stages of the net inside a detector, from the images on, then each layer behind them.
+
+    Raises:
+        ConfigError: as `trunk_of`.
+    """
+    trunk, heads = trunk_of(model), getattr(model, "roi_heads", None)
+    if isinstance(trunk, ResNet):
+        return list(net_part(model).children())
+    # Of the whole net, also those behind the trunk.
+    names = trunk._shapes
+    found = stages_and_rest(trunk, trunk.stage_names, names)
+    if tail := getattr(heads, "tail_names", ()):
+        assert isinstance(heads, nn.Module)
+        found += stages_and_rest(heads, tail, names)
+    return list(found)
 
 
 def trunk_of(model: nn.Module) -> NetBackbone | ResNet:

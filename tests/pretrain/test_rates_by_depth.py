@@ -1,0 +1,89 @@
+"""SOLVER.LAYER_DECAY on nets of several makers, as classifiers and inside detectors."""
+
+import pytest
+import torch
+
+pytest.importorskip("detectron2")
+
+from detectron2.modeling import build_model
+
+from resdet.detect.architecture.backbone import stages_in
+from resdet.engine.solver.optimizers import rate_factors
+from tests.support import detectors, tiny
+from tests.support.recipes import ALONE, training_in
+
+TIMM = {"MODEL.NET.NAME": "timm:resnet18", "MODEL.NET.STEM": None, "MODEL.NET.WIDTH": None}
+VGG = {**ALONE, "SOLVER.BASE_LR": 1.0}
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory):
+    place = tmp_path_factory.mktemp("depth")
+    tiny.class_folders(place / "data")
+    return place
+
+
+def rates(training):
+    """The first part of each parameter's name to the rates that its parameters have."""
+    names = {id(p): name for name, p in training.net.named_parameters()}
+    found = {}
+    for group in training.loop.optimizer.param_groups:
+        for parameter in group["params"]:
+            name = names[id(parameter)].removeprefix("model.").partition(".")[0]
+            found.setdefault(name, set()).add(round(group["initial_lr"], 9))
+    return found
+
+
+def test_a_classifier_of_timm_s_trains_as_it_did_before_there_were_rates_by_depth(place):
+    """Its stages are no attributes of it; one of them is an activation behind two layers."""
+    before = training_in(place, "off", {**TIMM, "SOLVER.MAX_ITER": 1})
+    before.train(resuming=False)
+    assert set().union(*rates(before).values()) == {0.05}
+    keys = {**TIMM, "SOLVER.MAX_ITER": 1, "ENGINE.ACTIVATION_CHECKPOINTING": "on"}
+    recomputed = training_in(place, "recomputed", keys)
+    recomputed.train(resuming=False)
+    for name, tensor in before.net.state_dict().items():
+        assert torch.equal(tensor, recomputed.net.state_dict()[name]), name
+
+
+def test_rates_of_timm_s_stages_are_those_of_their_depth(place):
+    """Five stages below the last layer; the first is a convolution with its norm."""
+    found = rates(training_in(place, "timm", {**TIMM, "SOLVER.LAYER_DECAY": 0.5,
+                                              "SOLVER.BASE_LR": 1.0}))  # fmt: skip
+    assert found == {
+        "conv1": {0.03125}, "bn1": {0.03125}, "layer1": {0.0625}, "layer2": {0.125},
+        "layer3": {0.25}, "layer4": {0.5}, "fc": {1.0},
+    }  # fmt: skip
+
+
+def test_of_vgg_s_linear_layers_the_last_alone_has_the_rate_itself(place):
+    """As in a detector, whose tail fc6 and fc7 are."""
+    found = rates(training_in(place, "vgg", {**VGG, "SOLVER.LAYER_DECAY": 0.5}))
+    assert (found["linear"], found["fc7"], found["fc6"]) == ({1.0}, {0.5}, {0.25}), found
+    assert (found["conv3"], found["conv1"]) == ({0.125}, {0.03125}), found
+    model = detectors.detector("vgg11", {"FC_CHANNELS": 32})
+    factors = rate_factors(stages_in(model), 0.5)
+    assert factors[model.roi_heads.fc7.weight] == 0.5
+    assert factors[model.roi_heads.fc6.weight] == 0.25
+    assert factors[model.backbone.conv5[0].weight] == 0.125
+
+
+def test_stages_below_one_name_are_stages_of_their_own():
+    """timm's ConvNeXt has stages.0 (its stem is a part of it, as for FREEZE_AT) to stages.3, and a
+    norm behind them."""
+    opts = ("MODEL.NET.NAME", "timm:convnext_atto", "MODEL.WEIGHTS", "given here")
+    model = build_model(detectors.config_of(*opts))
+    factors = rate_factors(stages_in(model), 0.5)
+    names = {name: factors.get(p, 1.0) for name, p in model.named_parameters()}
+    expected = {
+        "stem": 5,
+        "stages.0": 5,
+        "stages.1": 4,
+        "stages.2": 3,
+        "stages.3": 2,
+        "head.norm": 1,
+    }
+    for stage, power in expected.items():
+        (factor,) = {f for name, f in names.items() if f".{stage}." in name}
+        assert factor == 0.5**power, stage
+    assert {f for name, f in names.items() if "proposal_generator" in name} == {1.0}
