@@ -25,6 +25,7 @@ from resdet.detect.testing.inference import with_progress
 from resdet.detect.testing.partial_results import FREE, weights_digest
 from resdet.engine.data_workers import Loader, num_workers
 from resdet.errors import DataError
+from resdet.evaluation.inputs.masks import mask_area
 
 
 class _Pictures(torch.utils.data.Dataset):
@@ -128,4 +129,4 @@ def _detections(found: BoxesOfPicture, category_ids: Sequence[int]) -> Iterator[
         boxes.tolist(), scores, found.labels.tolist(), masks, strict=True
     ):
         entry = {"category_id": int(category_ids[label]), "bbox": box, "score": score}
-        yield entry if mask is None else {**entry, "segmentation": mask}
+        yield {**entry, "segmentation": mask, "area": mask_area(mask)} if mask else entry

@@ -20,7 +20,6 @@ from detectron2.data import MetadataCatalog
 
 from resdet import __version__
 from resdet.detect.from_run import BuiltDetector
-from resdet.evaluation.inputs.masks import mask_area
 
 
 def category_ids_of(built: BuiltDetector) -> tuple[int, ...]:
@@ -56,9 +55,7 @@ def as_coco(
         for found in entry["detections"]:
             width, height = found["bbox"][2:]
             about = {"id": len(annotations) + 1, "image_id": number}
-            mask = found.get("segmentation")
-            area = width * height if mask is None else mask_area(mask)
-            annotations.append({**about, **found, "area": area, "iscrowd": 0})
+            annotations.append({**about, "area": width * height, **found, "iscrowd": 0})
     return {
         "info": {
             "description": "detections of resdet detect, with their scores",
