@@ -135,6 +135,11 @@ class ProposalFile:
             raise DataError(_damaged(self.path, f"image {image_id!r}: {fault}"))
         return np.array(boxes), np.array(objectness)
 
+    def require_whole(self) -> None:
+        """Reads every row; raises DataError for the first image whose rows are damaged."""
+        for image_id in self.image_ids:
+            self.of(image_id)
+
     def require_set(self, name: str, set_hash: str, where: str) -> None:
         """Raises DataError where these are proposals of another set.
 

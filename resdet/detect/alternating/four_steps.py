@@ -186,7 +186,14 @@ class AlternatingTraining:
         if not resuming:
             return _There(False, (False,) * len(self._made_by(step)))
         finished = self._is_finished(self.folder(step.name), self._config(step))
-        return _There(finished, tuple(self._is_made(p, data) for p, data in self._made_by(step)))
+        # What a step still trains on is read through: it would stop where a row is damaged.
+        is_used = any(
+            other.proposals_of == step.name
+            and not self._is_finished(self.folder(other.name), self._config(other))
+            for other in STEPS
+        )
+        made = (self._is_made(path, data, is_used) for path, data in self._made_by(step))
+        return _There(finished, tuple(made))
 
     def _run_step(
         self, step: AlternatingStep, there: _There, resuming: bool, may_leave_out_many: bool
@@ -243,13 +250,15 @@ class AlternatingTraining:
             state = run.state == "finished" and path.exists() and is_whole(path)
         return bool(comm.all_gather(state)[0])
 
-    def _is_made(self, path: Path, data: DetectionSet) -> bool:
-        """Whether a step's proposals of a set are there and whole."""
+    def _is_made(self, path: Path, data: DetectionSet, is_used: bool) -> bool:
+        """Whether a step's proposals of a set are there, and whole where they will be used."""
         there = False
         if comm.is_main_process() and path.exists():
             try:
                 file = ProposalFile(path)
                 file.require_set(data.name, data.hash, "alternating training")
+                if is_used:
+                    file.require_whole()
                 there = True
             except DataError as error:
                 logger.warning("%s They are made again.", error)

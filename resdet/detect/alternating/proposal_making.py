@@ -105,8 +105,7 @@ def parts_in(folder: Path) -> list[ProposalFile]:
 def _part_in(path: Path) -> ProposalFile | None:
     try:
         part = ProposalFile(path)
-        for image_id in part.image_ids:
-            part.of(image_id)
+        part.require_whole()
         return part if math.isfinite(float(part.metadata.get(_SECONDS, "nan"))) else None
     except (DataError, ValueError):
         return None

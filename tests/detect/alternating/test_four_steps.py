@@ -1,6 +1,7 @@
 """Alternating training: four steps that share files alone, killed in each and gone on with."""
 
 import json
+import shutil
 
 import pytest
 import torch
@@ -134,6 +135,29 @@ def test_killed_in_each_step_it_goes_on_with_the_same_numbers(place, ended):
     assert (place / "two" / name).read_bytes() == (place / "one" / name).read_bytes()
     log = (place / "two" / "log.txt").read_text(encoding="utf-8")
     assert "step 3 of 4, RPN on the shared stages of step 2, which stay: done before" in log
+
+
+def test_damaged_proposals_that_a_step_still_needs_are_made_again(place):
+    """It stopped at the image whose rows had changed, at each --resume. The last step trains anew,
+    on the same proposals; those of step 1, which no step needs any more, stay as they are."""
+    shutil.copytree(place / "one", place / "hurt")
+    name = "proposals/voc%3Avoc%3Atrain/proposals.safetensors"
+    files = [step(place, s, "hurt") / name for s in ("1_rpn", "3_rpn")]
+    whole = [file.read_bytes() for file in files]
+    hurt = []
+    for file, raw in zip(files, whole, strict=True):
+        hurt.append(bytearray(raw))
+        hurt[-1][4096 + 11] ^= 1  # in the rows of the first image
+        file.write_bytes(hurt[-1])
+    last = step(place, "4_fast_rcnn", "hurt")
+    shutil.rmtree(last / "checkpoints")
+    (last / "model_final.pth").unlink()
+    (done,) = run_forked([Forked(train("hurt", *SCHEME, flags=("--resume",)))], place)
+    assert done.returncode == 0, done.stderr
+    log = (place / "hurt" / "log.txt").read_text(encoding="utf-8")
+    assert "the rows of image '000000' changed" in log and "They are made again." in log
+    assert [file.read_bytes() for file in files] == [bytes(hurt[0]), whole[1]]
+    assert equal(model_in(place / "one"), model_in(place / "hurt"))
 
 
 def test_step_one_is_an_rpn_trained_alone_to_the_bit(place, ended):
