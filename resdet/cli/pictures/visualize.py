@@ -143,10 +143,13 @@ def _require_results(run: Run) -> None:
                 f"{run.path} holds an RPN alone, whose proposals have no classes. Give a run with "
                 "boxes; for recall: resdet evaluate proposals."
             )
-        raise RunError(
-            f"{run.path} has no results: the run is {run.state}. Finish it (train_det --resume), "
-            "or score it (train_det --eval-only)."
+        what = (
+            "it was scored on no set. Score it on one: train_det --eval-only … DATASETS.TEST SETS"
+            if run.state == "finished"
+            else f"the run is {run.state}. Finish it (train_det --resume), or score it (train_det "
+            "--eval-only)"
         )
+        raise RunError(f"{run.path} has no results: {what}.")
 
 
 def _set_of(runs: Sequence[Run], asked: str | None) -> str:

@@ -120,6 +120,7 @@ def test_it_runs_without_torch(runs: list[Path], tmp_path: Path) -> None:
         (["{empty}"], "is not a run folder: it has no run.json (it holds nothing)"),
         (["{cls}"], "is a classification run, which has no boxes"),
         (["{begun}"], "has no results: the run is training. Finish it"),
+        (["{unscored}"], "has no results: it was scored on no set. Score it on one: train_det"),
         (["{rpn}"], "holds an RPN alone, whose proposals have no classes"),
         (["{a}", "--set", "other"], "--set other: not scored by the run. Scored: digits_test"),
         (["{a}", "--images", "nine"], "digits_test has no image nine. Its ids are such as"),
@@ -144,8 +145,9 @@ def test_what_cannot_be_has_a_page(
     page: str,
 ) -> None:
     places = {"a": runs[0], "b": runs[1], "gone": tmp_path / "gone"}
-    made = (("empty", ""), ("cls", "classification"), ("begun", "detection"), ("rpn", "detection"))
-    for name, kind in made:
+    kinds = {"empty": "", "cls": "classification", "begun": "detection", "unscored": "detection",
+             "rpn": "detection"}  # fmt: skip
+    for name, kind in kinds.items():
         places[name] = tmp_path / name
         places[name].mkdir()
         if kind:
