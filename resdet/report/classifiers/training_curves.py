@@ -249,7 +249,8 @@ def _with_final(
 ) -> tuple[ErrorCurve, bool]:
     """With the finished run's own score as the last point."""
     final = (run.read(layout.CLASSIFICATION, {}) or {}).get(name)
-    steps = _whole(config.get("SOLVER.MAX_ITER"))
+    # A rule may have ended it before.
+    steps = _whole(run.info.get("steps") or config.get("SOLVER.MAX_ITER"))
     if run.state != "finished" or not final or steps is None:
         return test, False
     pairs = [(s, e) for s, e in zip(test.steps, test.errors, strict=True) if s < steps]

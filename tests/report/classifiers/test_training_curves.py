@@ -32,6 +32,19 @@ def test_a_finished_run_ends_with_its_own_score(tmp_path: Path) -> None:
                               "top1_error": [0.5, 0.25], "last_is_final": True}  # fmt: skip
 
 
+def test_a_run_that_a_rule_ended_has_its_score_where_it_ended(tmp_path: Path) -> None:
+    """TEST.EARLY_STOP after 60 of 100 steps: the last point is not at 100."""
+    train = {step: error for step, error in TRAIN.items() if step <= 60}
+    folder = write_run(tmp_path / "a", "cifar_plain20", train, TEST, final=25.0, steps=(50, 75))
+    info = json.loads((folder / layout.RUN).read_text())
+    ended = {"steps": 60, "ended_by": "TEST.EARLY_STOP"}
+    (folder / layout.RUN).write_text(json.dumps({**info, **ended}))
+    (run,) = read_curves([folder])
+    assert run.test == ErrorCurve((50, 60), (50.0, 25.0)) and run.is_final
+    assert (run.steps, run.max_steps) == (60, 100) and [d.step for d in run.drops] == [50]
+    assert degradation_of([run]).step == 60
+
+
 @pytest.mark.parametrize("state", ["training", "interrupted", "stopped"])
 def test_a_run_that_is_not_finished_has_what_is_written(tmp_path: Path, state: str) -> None:
     """The last line may be half; drops to come are not shown."""
