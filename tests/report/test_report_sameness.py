@@ -5,10 +5,12 @@ from __future__ import annotations
 import gzip
 import json
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
+from resdet.report.comparison.backbone_gains import _schedule
 from resdet.report.comparison.comparability import Comparability, config_differences
 from resdet.report.document import gather
 from resdet.run import layout
@@ -255,3 +257,13 @@ def test_a_new_part_is_of_the_start_and_named_where_it_differs(tmp_path: Path) -
     outcome = verdict(tmp_path / "b", new, {"net": "resnet18"})
     assert outcome.comparable
     assert any("not as much of each net was pretrained" in c for c in outcome.cautions)
+
+
+def test_the_length_in_words_is_what_was_trained() -> None:
+    """Two runs that TEST.EARLY_STOP ended after 300 of 800 steps; of an older one all are known."""
+    config = {"SOLVER.MAX_ITER": 800, "SOLVER.IMS_PER_BATCH": 4}
+    ended: Any = SimpleNamespace(config=config, run=SimpleNamespace(info={"steps": 300}))
+    older: Any = SimpleNamespace(config=config, run=SimpleNamespace(info={}))
+    assert _schedule([ended, ended]).startswith(": 300 iterations of 4 images")
+    assert _schedule([older, older]).startswith(": 800 iterations of 4 images")
+    assert _schedule([ended, older]) == ""

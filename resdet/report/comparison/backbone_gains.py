@@ -331,7 +331,8 @@ def _what_differs(columns: Sequence[Column]) -> str:
 
 
 def _schedule(columns: Sequence[Column]) -> str:
-    iterations = {c.config.get("SOLVER.MAX_ITER") for c in columns}
+    # A rule may have ended them before.
+    iterations = {c.run.info.get("steps") or c.config.get("SOLVER.MAX_ITER") for c in columns}
     batch = {c.config.get("SOLVER.IMS_PER_BATCH") for c in columns}
     if len(iterations) > 1 or len(batch) > 1 or None in iterations | batch:
         return ""
