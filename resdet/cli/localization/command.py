@@ -13,7 +13,7 @@ from typing import Any
 from detectron2.utils import comm
 
 from resdet.cli.training import auto_weights, scored_run, training_command
-from resdet.cli.training.detection_sets import load_set
+from resdet.cli.training.detection_sets import load_set, refuse_leak
 from resdet.cli.training.run_folder import run_folder
 from resdet.config import (
     Config,
@@ -76,14 +76,15 @@ def _main(args: argparse.Namespace) -> int:
         if comm.is_main_process():
             show(explain(config))
         return 0
-    trains = () if args.eval_only else cfg.DATASETS.TRAIN
-    catalog.require([*trains, *cfg.DATASETS.TEST])
+    if not args.eval_only:
+        catalog.require(list(cfg.DATASETS.TRAIN), annotated=True)
+    catalog.require(list(cfg.DATASETS.TEST))
     options = DataOptions(**data_options(cfg), masks=False)
     train = None if args.eval_only else load_set(cfg.DATASETS.TRAIN[0], options)
     test = load_set(cfg.DATASETS.TEST[0], dataclasses.replace(options, allow_missing=0))
     check_sets(train, test)
-    if cfg.LOC.SCORES:  # before anything trains
-        loc_results.predicted_classes(cfg.LOC.SCORES, test)
+    leak = refuse_leak(cfg, [train] if train else [], [test])
+    asked = loc_results.classes_asked(test, cfg.LOC.SCORES)
     folder = training_command.folder_of(args, name)
     own = f"{layout.RPN}/{layout.DETECTOR}"
     if args.eval_only:
@@ -91,10 +92,12 @@ def _main(args: argparse.Namespace) -> int:
     with run_folder(args, config, "localization", name) as made:
         with build_faults_as_pages(config):
             work = Localization(
-                cfg, made, train, test, ImageReader(options), tensors, cfg.MODEL.WEIGHTS
+                cfg, made, train, test, asked, ImageReader(options), tensors, cfg.MODEL.WEIGHTS
             )
         if card is not None and comm.is_main_process():
             made.write(layout.CARD, card.to_dict())
+        if leak:
+            made.update(leak=leak)
         rpn, rcnn = work.loaded() if args.eval_only else work.trained()
         rows = work.tested(rpn, rcnn)
         made.update(state="finished", finished=utc_now())

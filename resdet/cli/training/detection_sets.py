@@ -59,7 +59,7 @@ def load_sets(
     train = _in_one_order(train)
     expected = train[0].classes if train else classes
     test = sets_to_score(cfg.DATASETS.TEST, options, expected, detector if classes else "")
-    return DetectionSets(train, test, _refuse_leak(cfg, train, test))
+    return DetectionSets(train, test, refuse_leak(cfg, train, test))
 
 
 def sets_to_score(
@@ -118,7 +118,7 @@ def _refuse_other_classes(
             )
 
 
-def _refuse_leak(cfg: Any, train: list[DetectionSet], test: list[DetectionSet]) -> str:
+def refuse_leak(cfg: Any, train: list[DetectionSet], test: list[DetectionSet]) -> str:
     """Training images among the test images are refused, unless EVAL.ALLOW_LEAK (F6).
 
     The run and its report then contain the returned sentence. Raises DataError otherwise.

@@ -15,6 +15,7 @@ Not for: the metric (`resdet.evaluation.ilsvrc.ilsvrc_metrics`).
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
@@ -60,6 +61,52 @@ class LocRow:
 
     def to_json(self) -> dict[str, Any]:
         return dict(vars(self))
+
+
+@dataclass(frozen=True)
+class Asked:
+    """Classes whose boxes are asked for, by the id of the image, in the order of the set.
+
+    known: the image's own; empty for a set without annotations. predicted: the best ones of
+    `classifier`, empty without LOC.SCORES.
+    """
+
+    known: Mapping[Any, list[int]]
+    predicted: Mapping[Any, list[int]]
+    classifier: str
+
+    @property
+    def of_image(self) -> dict[Any, list[int]]:
+        """All of them, each once."""
+        ids = self.known or self.predicted
+        return {
+            i: list(dict.fromkeys([*self.known.get(i, ()), *self.predicted.get(i, ())]))
+            for i in ids
+        }
+
+    @property
+    def digest(self) -> str:
+        return hashlib.sha256(repr(list(self.of_image.values())).encode()).hexdigest()
+
+
+def classes_asked(data: DetectionSet, scores: str) -> Asked:
+    """The images' own classes, and the five best of LOC.SCORES where it names a file.
+
+    Raises:
+        ConfigError: the set has neither annotations nor scores. As `predicted_classes`.
+    """
+    known = {r["image_id"]: [r["label"]] for r in data.records} if data.annotated else {}
+    predicted, classifier = {}, ""
+    if scores:
+        best, classifier = predicted_classes(scores, data)
+        ids = (record["image_id"] for record in data.records)
+        predicted = dict(zip(ids, best.tolist(), strict=True))
+    elif not data.annotated:
+        raise ConfigError(
+            f"{data.name} has no annotations, so its classes are not known. Give the scores of "
+            "a classifier on it: LOC.SCORES FILE.npz (evaluate cls)."
+        )
+    return Asked(known, predicted, classifier)
 
 
 def predicted_classes(path: Path | str, data: DetectionSet) -> tuple[np.ndarray, str]:

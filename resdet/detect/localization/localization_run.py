@@ -11,7 +11,6 @@ Not for: arguments and printing (`resdet.cli.localization`).
 
 from __future__ import annotations
 
-import hashlib
 import logging
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
@@ -28,7 +27,7 @@ from resdet.detect.alternating.proposal_making import ProposalParts
 from resdet.detect.localization import loc_checkpoints, loc_results
 from resdet.detect.localization.loc_images import CropMapper, RegionMapper
 from resdet.detect.localization.loc_passes import ProposedRecords, localized, make_loc_proposals
-from resdet.detect.localization.loc_results import KNOWN, PREDICTED, LocRow
+from resdet.detect.localization.loc_results import KNOWN, PREDICTED, Asked, LocRow
 from resdet.detect.localization.loc_testing import RCNN, RPN, LocTester
 from resdet.detect.localization.per_class_rpn import PerClassRPN, build_per_class_rpn
 from resdet.detect.localization.warped_region_net import (
@@ -97,6 +96,7 @@ class Localization:
     Args:
         cfg: resolved. run: the folder, locked.
         train, test: sets of CLS-LOC with the same classes; train None where nothing trains.
+        asked: the classes whose boxes the test set gets.
         tensors: of the classifier that both nets start from; empty for random weights.
         where: its file.
     """
@@ -105,6 +105,7 @@ class Localization:
     run: Run
     train: DetectionSet | None
     test: DetectionSet
+    asked: Asked
     reader: ImageReader
     tensors: Tensors
     where: str = ""
@@ -241,7 +242,7 @@ class Localization:
         """Writes the result files of LOC.TEST; gives all rows that the set's folder then has, on
         the main process."""
         data, cfg = self.test, self.cfg
-        asked = self._classes_asked()
+        asked = self.asked
         digests = [weights_digest(net) for net in (rpn, rcnn) if net is not None]
         path = self.run.localization(data.name) / layout.LOC_ROWS
         known = read_json(path) if comm.is_main_process() and path.exists() else []
@@ -265,22 +266,6 @@ class Localization:
         """Where the boxes of finished images are while the set is tested."""
         return self.run.localization(self.test.name) / f"{layout.PARTS}_{kind}"
 
-    def _classes_asked(self) -> Asked:
-        """Raises ConfigError where no image has a class: neither annotations nor LOC.SCORES."""
-        data, scores = self.test, self.cfg.LOC.SCORES
-        known = {r["image_id"]: [r["label"]] for r in data.records} if data.annotated else {}
-        predicted, classifier = {}, ""
-        if scores:
-            best, classifier = loc_results.predicted_classes(scores, data)
-            ids = (record["image_id"] for record in data.records)
-            predicted = dict(zip(ids, best.tolist(), strict=True))
-        elif not data.annotated:
-            raise ConfigError(
-                f"{data.name} has no annotations, so its classes are not known. Give the scores of "
-                "a classifier on it: LOC.SCORES FILE.npz (evaluate cls)."
-            )
-        return Asked(known, predicted, classifier)
-
     def _written(
         self, kind: str, boxes: Sequence[Mapping[str, Any]], asked: Asked, has_rcnn: bool
     ) -> Iterator[LocRow]:
@@ -293,32 +278,6 @@ class Localization:
                     row = LocRow(self.test.name, kind, net, classes, by)
                     results = loc_results.guesses_of(boxes, of_image, net)
                     yield loc_results.write_row(folder, row, results, self.test)
-
-
-@dataclass(frozen=True)
-class Asked:
-    """Classes whose boxes are asked for, by the id of the image, in the order of the set.
-
-    known: the image's own; empty for a set without annotations. predicted: the best ones of
-    `classifier`, empty without LOC.SCORES.
-    """
-
-    known: Mapping[Any, list[int]]
-    predicted: Mapping[Any, list[int]]
-    classifier: str
-
-    @property
-    def of_image(self) -> dict[Any, list[int]]:
-        """All of them, each once."""
-        ids = self.known or self.predicted
-        return {
-            i: list(dict.fromkeys([*self.known.get(i, ()), *self.predicted.get(i, ())]))
-            for i in ids
-        }
-
-    @property
-    def digest(self) -> str:
-        return hashlib.sha256(repr(list(self.of_image.values())).encode()).hexdigest()
 
 
 def _is_made(path: Path, data: DetectionSet, digest: str) -> bool:

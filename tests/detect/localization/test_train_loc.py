@@ -327,8 +327,17 @@ def test_an_image_without_a_box_is_refused_before_anything_trains(ilsvrc_root: P
         (("LOC.STAGE", "res9"), "LOC.STAGE is res9"),
         (("LOC.SCORES", "absent.npz"), "absent.npz does not exist"),
         (("OUTPUT_DIR", "elsewhere"), "and OUTPUT_DIR elsewhere: both name the run folder"),
+        (("DATASETS.TRAIN", "('ilsvrc:{root}:loc_test',)"), "loc_test has no annotations, so"),
+        (
+            ("DATASETS.TEST", "('ilsvrc:{root}:loc_test',)", "LOC.SCORES", ""),
+            "loc_test has no annotations, so its classes are not known",
+        ),
+        (
+            ("DATASETS.TEST", "('ilsvrc:{root}:loc_train',)", "LOC.SCORES", ""),
+            "27 of 27 test images",
+        ),
     ],
-    ids=["crop", "other-key", "set", "stage", "scores", "output"],
+    ids=["crop", "other-key", "set", "stage", "scores", "output", "train", "test", "leak"],
 )
 def test_what_does_not_fit_is_refused(
     place: Path, ilsvrc_root: Path, words: tuple[str, ...], message: str
