@@ -135,7 +135,9 @@ def departures(cfg: Any) -> tuple[str, list[Departure]]:
     if experiment is None:
         return "", []
     number = experiment.numbers[0]
-    words = f"{number.paper}, {number.source}: {' + '.join(number.train)}"
+    # Table 9 has several rows of one net.
+    row = f", {number.system}" if number.system.startswith("+") else ""
+    words = f"{number.paper}, {number.source}{row}: {' + '.join(number.train)}"
     found = []
     if sorted(cfg.DATASETS.TRAIN) != sorted(number.train):
         found.append(

@@ -168,7 +168,7 @@ def test_two_presets_are_of_the_context_row_and_held_against_it():
     config = resolve(CONTEXT_LEAVES[0], ["MODEL.WEIGHTS", "FILE"])
     check_reference_batch(config)
     experiment, found = plan.departures(config.cfg)
-    assert ", table 9: " in experiment
+    assert ", table 9, + context: " in experiment
     decides = {d.key for d in found if d.decides}
     assert decides <= {"MODEL.ROI_BOX_HEAD.POOLER_RESOLUTION"}  # which follows from the net
 
