@@ -46,8 +46,12 @@ def most_of_an_image(cfg: Any, model: nn.Module, *, as_in_training: bool) -> int
 
 def proposal_bytes(cfg: Any, model: nn.Module, images: int, *, as_in_training: bool) -> int:
     """Of the file of a set with so many images, at most; arguments as of `most_of_an_image`."""
-    rows = most_of_an_image(cfg, model, as_in_training=as_in_training)
-    return HEADER_BYTES + images * (rows * ROW_BYTES + IMAGE_BYTES)
+    return file_bytes(images, most_of_an_image(cfg, model, as_in_training=as_in_training))
+
+
+def file_bytes(images: int, most: int) -> int:
+    """Of a file of proposals of so many images, at most so many of each."""
+    return HEADER_BYTES + images * (most * ROW_BYTES + IMAGE_BYTES)
 
 
 def with_proposals(

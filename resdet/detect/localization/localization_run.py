@@ -14,7 +14,7 @@ from __future__ import annotations
 import logging
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +24,7 @@ from resdet import nets, weights
 from resdet.data.images.reader import ImageReader
 from resdet.data.records import DetectionSet
 from resdet.detect.alternating.proposal_making import ProposalParts
+from resdet.detect.alternating.proposal_room import file_bytes, require_room
 from resdet.detect.localization import loc_checkpoints, loc_results
 from resdet.detect.localization.loc_images import CropMapper, RegionMapper
 from resdet.detect.localization.loc_passes import ProposedRecords, localized, make_loc_proposals
@@ -40,6 +41,7 @@ from resdet.detect.starting_weights import Tensors
 from resdet.detect.testing.partial_results import Parts, Policy, weights_digest
 from resdet.detect.trainer import described_with_files
 from resdet.engine.data_hashes import hold_against
+from resdet.engine.starts.start_checks import DiskNeed, bytes_in, require_disk
 from resdet.errors import ConfigError, DataError, first_few
 from resdet.formats.proposal_file import ProposalFile
 from resdet.run import layout
@@ -120,13 +122,15 @@ class Localization:
 
         Raises:
             TrainingStopped, Interrupted: the state is saved. RunError: the training set changed, a
-                finished net had another number of steps, or a checkpoint is of another run.
+                finished net had another number of steps, a checkpoint is of another run, or the
+                disk is too small.
         """
         assert self.train is not None
         cfg = self.cfg
         sets = described_with_files([self.train])
         hold_against(self.run, sets, changed_allowed=cfg.ENGINE.ALLOW_CHANGED_DATA)
         rpn = build_per_class_rpn(cfg, len(self.classes))
+        self._require_room(rpn)
         self._fill(rpn.backbone, tuple(rpn.backbone.left_behind))
         flip = cfg.INPUT.RANDOM_FLIP == "horizontal"
         crops = CropMapper(self.reader, cfg.INPUT.FORMAT, cfg.LOC.CROP, cfg.LOC.JITTER, flip)
@@ -152,6 +156,21 @@ class Localization:
             rcnn, records, regions, self._rcnn_config(), step, classes=self.classes
         )
         return rpn, rcnn
+
+    def _require_room(self, rpn: PerClassRPN) -> None:
+        """Raises RunError where the RPN and its proposals of the training images do not fit."""
+        need = DiskNeed.of_training(self.cfg, rpn)
+        if self.cfg.LOC.RCNN != "off":
+            size = self._proposal_bytes
+            need = replace(need, proposals=size, proposal_parts=size)
+        made = (layout.RPN, layout.LOC_PROPOSALS)
+        there = sum(bytes_in(self.run.path / name) for name in made)
+        require_disk(self.run.path, need.most, need, there=there)
+
+    @property
+    def _proposal_bytes(self) -> int:
+        assert self.train is not None
+        return file_bytes(len(self.train), self.cfg.LOC.PROPOSALS)
 
     def loaded(self) -> tuple[PerClassRPN, WarpedRegionNet | None]:
         """Both nets as the run left them."""
@@ -223,6 +242,7 @@ class Localization:
         else:
             about = self._about(data, kind, [digest])
             parts = ProposalParts.open(folder / layout.PARTS, data, digest, about, GOES_ON)
+            require_room(folder, self._proposal_bytes, parts.folder)
             make_loc_proposals(self._tester(rpn, None, kind), data, path, parts)
         return ProposalFile(path)
 

@@ -349,6 +349,25 @@ def test_what_does_not_fit_is_refused(
     assert message in done.stderr
 
 
+FULL = """
+import shutil, sys
+from collections import namedtuple
+from resdet.cli.main import main
+usage = namedtuple("usage", "total used free")
+shutil.disk_usage = lambda path: usage(0, 0, int(sys.argv[1]))
+sys.exit(main(sys.argv[2:]))
+"""
+
+
+def test_proposals_that_will_not_fit_are_refused_before_a_step(place: Path) -> None:
+    """300 MB hold the small RPN's checkpoints, but not a million proposals of each image."""
+    words = (*command("full"), "LOC.PROPOSALS", "1000000")
+    done = children.python("-c", FULL, 300_000_000, *words, cwd=place)
+    assert done.returncode == 2, done.stderr
+    assert "has 286 MB free; this training needs about" in done.stderr
+    assert "of proposals and" in done.stderr and not (place / "full" / "rpn").exists()
+
+
 def test_keys_of_loc_are_refused_elsewhere(place: Path) -> None:
     done = children.run_cli("train_det", "--config", "voc07_r50", "LOC.RCNN", "on", cwd=place)
     assert done.returncode == 2
