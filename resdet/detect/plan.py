@@ -18,7 +18,7 @@ from resdet.data.names import COCO, VOC
 from resdet.detect.alternating.proposal_room import with_proposals
 from resdet.detect.alternating.step_configs import schedule_of_rpn
 from resdet.detect.alternating.step_plans import lines_of_steps
-from resdet.detect.architecture.backbone import net_part
+from resdet.detect.architecture.backbone import net_part, parts_of_net
 from resdet.detect.architecture.model import is_rpn_alone
 from resdet.engine.starts.start_checks import DiskNeed
 from resdet.engine.starts.start_estimate import Plan, scorings
@@ -101,7 +101,7 @@ def _numbers(values: Sequence[float]) -> str:
 def _frozen(model: nn.Module) -> list[str]:
     """Stages without a parameter that trains, and the kinds of norm."""
     try:
-        stages = dict(net_part(model).named_children())
+        stages = parts_of_net(model)
     except ConfigError:  # a backbone that is neither ours nor a ResNet
         return []
     with_parameters = {n: s for n, s in stages.items() if nets.parameters(s)}
@@ -111,14 +111,8 @@ def _frozen(model: nn.Module) -> list[str]:
         if not any(p.requires_grad for p in stage.parameters())
     ]
     trained = sum(p.numel() for p in model.parameters() if p.requires_grad)
-    norms = sorted(
-        {
-            type(m).__name__
-            for s in stages.values()
-            for m in s.modules()
-            if "Norm" in type(m).__name__
-        }
-    )
+    kinds = {type(module).__name__ for module in net_part(model).modules()}
+    norms = sorted(kind for kind in kinds if "Norm" in kind)
     return [
         f"frozen     {', '.join(frozen) or 'no stage'}; {trained:,} parameters train; norms of the "
         f"net: {', '.join(norms) or 'none'}"

@@ -26,7 +26,7 @@ from resdet.data.images.reader import ImageReader
 from resdet.data.records import DetectionSet
 from resdet.detect import starting_weights
 from resdet.detect.alternating.proposal_source import open_sources
-from resdet.detect.architecture.backbone import net_part, stages_in
+from resdet.detect.architecture.backbone import parts_of_net, stages_in
 from resdet.detect.from_run import build
 from resdet.detect.loading import (
     MOST_LEFT_OUT,
@@ -387,7 +387,7 @@ class DetectorTraining:
         """Stage by stage: what is frozen and what is not (F45)."""
         if not self.cfg.MODEL.NET.NAME:
             return  # a stock model has no net of ours inside
-        for name, module in net_part(self.model).named_children():
+        for name, module in parts_of_net(self.model).items():
             size = nets.parameters(module)
             trained = sum(p.numel() for p in module.parameters() if p.requires_grad)
             kinds = sorted(

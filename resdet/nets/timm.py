@@ -16,8 +16,10 @@ Not for: weights and cards (`resdet.weights.cards`). Nothing is ever downloaded.
 
 from __future__ import annotations
 
+import contextlib
 import difflib
 from collections.abc import Sequence
+from functools import cached_property
 from typing import Any
 
 import torch
@@ -25,6 +27,7 @@ from torch import nn
 
 from resdet.nets.chain import Chain
 from resdet.nets.net import Net, Stage
+from resdet.nets.timm_maps import TimmMaps, at_scale, input_scale, unsupported_reason
 
 PREFIX = "timm:"
 INSTALL = "pip install 'resdet[timm]' (or: pip install timm)"
@@ -68,7 +71,9 @@ class TimmNet(Net):
         self.name = name
         self.model = model
         self.pooled_size = pooled_size
-        self._stages = declared_stages(model)
+        self._declared = declared_stages(model)
+        scale = input_scale(self._declared)
+        self._stages = tuple(at_scale(stage, scale) for stage in self._declared)
         self.num_classes = int(getattr(model, "num_classes", 0))
         self.classifier = _name_of_classifier(model)
         self.not_split = reason_not_split(model, self._stages)
@@ -102,6 +107,29 @@ class TimmNet(Net):
         if self._order is None:
             self._order = order_of_layers(self.model, self._stages, self.name)
         return super().trunk(to)
+
+    @cached_property
+    def runs_layer_by_layer(self) -> bool:
+        """Whether `trunk` gives its maps; else `maps` may."""
+        try:
+            self._order = self._order or order_of_layers(self.model, self._stages, self.name)
+        except ValueError:
+            return False
+        return True
+
+    def maps(self, names: Sequence[str]) -> TimmMaps:
+        """All maps of the stages `names` at once, for nets that do not run layer by layer.
+
+        What stands behind the last of them is taken off this net, which is no classifier then.
+
+        Raises:
+            ValueError: the net gives no such maps; states what is missing.
+        """
+        if reason := unsupported_reason(self.model, self._declared):
+            raise ValueError(
+                f"{PREFIX}{self.name} is a {type(self.model).__name__}, which {reason}"
+            )
+        return TimmMaps(self.model, self._declared, names)
 
     def tail(self, after: str | None = None) -> Chain:
         """The layers behind the shared stage, up to the last linear layer, under timm's names.
@@ -161,12 +189,28 @@ def build_timm(name: str, num_classes: int, **options: Any) -> TimmNet:
     if refused := sorted({"pretrained", "features_only", "checkpoint_path"} & set(options)):
         raise ValueError(f"{PREFIX}{name} takes no {', '.join(refused)}: weights come from a file")
     try:
-        model = timm.create_model(name, pretrained=False, num_classes=num_classes, **options)
+        model = _created(timm, name, num_classes, options)
     except (TypeError, AssertionError) as error:
         raise ValueError(
             f"{PREFIX}{name} cannot be built with {_show(options)}: {error}; leave them out"
         ) from None
     return TimmNet(model, name, pooled_size=pooled_size)
+
+
+# Images of any size: positions are resampled, windows made anew. By timm's names of it.
+ANY_SIZE: tuple[dict[str, Any], ...] = ({"dynamic_img_size": True}, {"strict_img_size": False})
+
+
+def _created(timm: Any, name: str, num_classes: int, options: dict[str, Any]) -> nn.Module:
+    """timm's net, for images of any size where it has an option for that."""
+    for any_size in ANY_SIZE:
+        with contextlib.suppress(TypeError):
+            built: nn.Module = timm.create_model(
+                name, pretrained=False, num_classes=num_classes, **{**any_size, **options}
+            )
+            return built
+    plain: nn.Module = timm.create_model(name, pretrained=False, num_classes=num_classes, **options)
+    return plain
 
 
 def _show(options: dict[str, Any]) -> str:

@@ -19,10 +19,13 @@ from torch import nn
 
 from resdet import nets
 from resdet.config import net_options
+from resdet.detect.architecture.maps_backbone import MapsBackbone, maps_backbone
 from resdet.detect.architecture.norms import disable_dropout, freeze_norms
 from resdet.engine.speed.precision import Precision
 from resdet.errors import ConfigError
 from resdet.nets.chain import Chain, by_stage, place, stages_and_rest
+from resdet.nets.timm import TimmNet
+from resdet.nets.timm_maps import TimmMaps
 
 NORMS = ("auto", "FrozenBN", "BN")
 
@@ -145,7 +148,7 @@ class NetBackbone(Backbone):
 
 
 @BACKBONE_REGISTRY.register()
-def build_net_backbone(cfg: Any, input_shape: ShapeSpec) -> NetBackbone:
+def build_net_backbone(cfg: Any, input_shape: ShapeSpec) -> NetBackbone | MapsBackbone:
     """The trunk of MODEL.NET up to the last of MODEL.RPN.IN_FEATURES and ROI_HEADS.IN_FEATURES.
 
     With `RegionHeads` that is the shared stage (C4). With `StandardROIHeads` it is the net's last
@@ -161,7 +164,9 @@ def build_net_backbone(cfg: Any, input_shape: ShapeSpec) -> NetBackbone:
     return net_backbone(cfg, net, out_features or [net.shared_stage])
 
 
-def net_backbone(cfg: Any, net: nets.Net, out_features: Sequence[str]) -> NetBackbone:
+def net_backbone(
+    cfg: Any, net: nets.Net, out_features: Sequence[str]
+) -> NetBackbone | MapsBackbone:
     """The trunk of a net up to the last of `out_features`, with norms, frozen stages, precision.
 
     The first MODEL.BACKBONE.FREEZE_AT stages do not train (2: the stem and res2, or conv1 and
@@ -172,6 +177,8 @@ def net_backbone(cfg: Any, net: nets.Net, out_features: Sequence[str]) -> NetBac
         ConfigError: FREEZE_AT is out of range, a frozen stage would hold random weights (F45), or
             the net has no such trunk.
     """
+    if isinstance(net, TimmNet) and not net.runs_layer_by_layer:
+        return maps_backbone(cfg, net, out_features)
     shapes = {s.name: ShapeSpec(channels=s.channels, stride=s.stride) for s in net.stages()}
     try:
         stages = apply_norms(net.trunk(out_features[-1]), cfg)
@@ -205,8 +212,10 @@ def net_part(model: nn.Module) -> nn.Module:
     Region heads that are not the net's own (FPN, DC5) have no tail of it, and an RPN alone has no
     region heads. Detectron2's own ResNet has the names of ours.
     """
-    net = nn.Module()
     trunk = trunk_of(model)
+    if isinstance(trunk, MapsBackbone):
+        return trunk.maps
+    net = nn.Module()
     region_heads: Any = getattr(model, "roi_heads", None)
     is_stock = isinstance(trunk, ResNet)
     for name in ("stem", *trunk.stage_names) if is_stock else trunk.stage_names:
@@ -224,8 +233,8 @@ def stages_in(model: nn.Module) -> list[nn.Module]:
         ConfigError: as `trunk_of`.
     """
     trunk, heads = trunk_of(model), getattr(model, "roi_heads", None)
-    if isinstance(trunk, ResNet):
-        return list(net_part(model).children())
+    if isinstance(trunk, ResNet | MapsBackbone):
+        return list(parts_of_net(model).values())
     # Of the whole net, also those behind the trunk.
     names = trunk._shapes
     found = stages_and_rest(trunk, trunk.stage_names, names)
@@ -235,14 +244,26 @@ def stages_in(model: nn.Module) -> list[nn.Module]:
     return list(found)
 
 
-def trunk_of(model: nn.Module) -> NetBackbone | ResNet:
+def parts_of_net(model: nn.Module) -> dict[str, nn.Module]:
+    """The parts of the net inside a detector, from the images on: stages, or groups of timm's."""
+    net = net_part(model)
+    if not isinstance(net, TimmMaps):
+        return dict(net.named_children())
+    parameters = dict(net.named_parameters())
+    return {
+        name: nn.ParameterList(parameters[inside] for inside in names)
+        for name, names in net.groups()
+    }
+
+
+def trunk_of(model: nn.Module) -> NetBackbone | MapsBackbone | ResNet:
     """The net's stages in a detector, be they its backbone or what its pyramid stands on.
 
     Raises:
         ConfigError: the backbone is neither ours nor Detectron2's ResNet.
     """
     for module in model.modules():
-        if isinstance(module, NetBackbone | ResNet):
+        if isinstance(module, NetBackbone | MapsBackbone | ResNet):
             return module
     raise ConfigError(
         "MODEL.BACKBONE.NAME builds neither a net of MODEL.NET nor Detectron2's ResNet, so a "

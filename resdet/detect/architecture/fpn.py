@@ -29,8 +29,10 @@ from torch import nn
 
 from resdet import nets
 from resdet.detect.architecture.backbone import build_net, net_backbone
+from resdet.detect.architecture.simple_pyramid import SimplePyramid
 from resdet.engine.speed.precision import Precision
 from resdet.errors import ConfigError
+from resdet.nets.timm import TimmNet
 
 # Levels on stages of the net, by stride; one more is pooled behind the last.
 STRIDES = {"p2": 4, "p3": 8, "p4": 16, "p5": 32}
@@ -40,10 +42,14 @@ LEVELS = (*STRIDES, "p6")
 def pyramid_stages(net: nets.Net) -> list[str]:
     """Names of the stages that the pyramid stands on: the last of each stride 4, 8, 16, 32.
 
+    Of a plain transformer, which has one stride, its last (`simple_pyramid`).
+
     Raises:
         ConfigError: a stride is missing before the net's last; lists the strides it has.
     """
     last = {stage.stride: stage.name for stage in net.stages()}
+    if len(last) == 1 and isinstance(net, TimmNet):
+        return list(last.values())
     strides = [stride for stride in STRIDES.values() if stride in last]
     if not strides or strides != list(STRIDES.values())[: len(strides)]:
         raise ConfigError(
@@ -113,8 +119,10 @@ class NetFPN(FPN):
 
 
 @BACKBONE_REGISTRY.register()
-def build_net_fpn_backbone(cfg: Any, input_shape: ShapeSpec) -> NetFPN:
+def build_net_fpn_backbone(cfg: Any, input_shape: ShapeSpec) -> NetFPN | SimplePyramid:
     """MODEL.NET up to its last pyramid stage, and MODEL.FPN on it. (N, 3, H, W) to p2 … p6.
+
+    On the one map of a plain transformer the pyramid of Li et al. 2022 stands.
 
     MODEL.FPN.IN_FEATURES is filled in from the net (`facts`); here () is the same.
 
@@ -124,6 +132,11 @@ def build_net_fpn_backbone(cfg: Any, input_shape: ShapeSpec) -> NetFPN:
     net = build_net(cfg)
     in_features = list(cfg.MODEL.FPN.IN_FEATURES) or pyramid_stages(net)
     bottom_up = net_backbone(cfg, net, in_features)
+    if len(in_features) == 1:
+        with torch.random.fork_rng(devices=[]):
+            return SimplePyramid(
+                bottom_up, in_features[0], STRIDES, cfg.MODEL.FPN.OUT_CHANNELS, cfg.MODEL.FPN.NORM
+            )
     last = int(math.log2(bottom_up.output_shape()[in_features[-1]].stride))
     # A random generator of its own, as for the net: VGG has fewer levels to initialise.
     with torch.random.fork_rng(devices=[]):

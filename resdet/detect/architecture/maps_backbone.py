@@ -1,0 +1,121 @@
+"""A net that gives all its maps at once (transformers, HRNet) as a Detectron2 backbone.
+
+Its parts, from the images on, are those that timm groups its parameters into: the stem with tokens
+and positions, then stage by stage, or block by block of a plain transformer. The first
+MODEL.BACKBONE.FREEZE_AT of them do not train.
+
+Not for: nets that run stage by stage (`backbone`), or a pyramid on the maps (`fpn`,
+`simple_pyramid`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from detectron2.layers import ShapeSpec
+from detectron2.modeling import Backbone
+from torch import nn
+from torch.nn.modules.batchnorm import _BatchNorm
+
+from resdet.detect.architecture.norms import disable_dropout, freeze_norms
+from resdet.engine.speed.precision import Precision
+from resdet.errors import ConfigError
+from resdet.nets.timm import TimmNet
+from resdet.nets.timm_maps import TimmMaps
+
+DIVISIBLE = 32
+
+
+class MapsBackbone(Backbone):
+    """(N, 3, H, W), H and W multiples of 32, to a dict from stage name to map, in float32.
+
+    Attributes:
+        maps: the net inside; its tensors lie directly below the backbone, under the net's names.
+        left_behind: names of the net's tensors that are not part of the trunk.
+    """
+
+    def __init__(
+        self,
+        maps: TimmMaps,
+        precision: Precision = Precision(),  # noqa: B008 frozen
+        left_behind: Sequence[str] = (),
+    ):
+        super().__init__()
+        self._out_features = [stage.name for stage in maps.stages]
+        self.precision = precision
+        self.left_behind = tuple(left_behind)
+        maps.share_with(self)
+
+    @property
+    def stage_names(self) -> list[str]:
+        return [name for name, _ in self.named_children()]
+
+    @property
+    def size_divisibility(self) -> int:
+        return DIVISIBLE
+
+    def train(self, mode: bool = True) -> MapsBackbone:
+        super().train(mode)
+        self.maps.train(mode)
+        return self
+
+    def forward(self, x: torch.Tensor) -> dict[str, torch.Tensor]:
+        dtype = x.dtype
+        with self.precision.autocast():
+            outputs = self.maps(self.precision.input(x))
+        return {name: output.to(dtype) for name, output in outputs.items()}
+
+    def output_shape(self) -> dict[str, ShapeSpec]:
+        return {s.name: ShapeSpec(channels=s.channels, stride=s.stride) for s in self.maps.stages}
+
+
+def maps_backbone(cfg: Any, net: TimmNet, out_features: Sequence[str]) -> MapsBackbone:
+    """The net up to the last of `out_features`, with norms, frozen parts, precision.
+
+    Raises:
+        ConfigError: the net gives no such maps, FREEZE_AT is out of range, or a frozen part would
+            hold random weights.
+    """
+    before = list(net.state_dict())
+    try:
+        maps = net.maps(out_features)
+    except ValueError as error:
+        raise ConfigError(f"MODEL.NET: {error}") from None
+    held = set(maps.state_dict())
+    groups = dict(maps.groups())
+    freeze_at = cfg.MODEL.BACKBONE.FREEZE_AT
+    if not 0 <= freeze_at <= len(groups):
+        raise ConfigError(
+            f"MODEL.BACKBONE.FREEZE_AT is {freeze_at}, but {cfg.MODEL.NET.NAME} has {len(groups)} "
+            f"parts ({', '.join(groups)}): 0 to {len(groups)}."
+        )
+    fixed = {name for part in list(groups)[:freeze_at] for name in groups[part]}
+    if fixed and not cfg.MODEL.WEIGHTS:
+        raise ConfigError(
+            f"MODEL.BACKBONE.FREEZE_AT {freeze_at} freezes {', '.join(list(groups)[:freeze_at])}, "
+            "whose weights are random. Give MODEL.WEIGHTS, or set MODEL.BACKBONE.FREEZE_AT 0."
+        )
+    _apply_norms(maps, cfg, fixed)
+    for name, parameter in maps.named_parameters():
+        if name in fixed:
+            parameter.requires_grad = False
+    for name, module in maps.named_modules():
+        inside = [f"{name}.{p}" if name else p for p, _ in module.named_parameters()]
+        if inside and fixed.issuperset(inside):
+            disable_dropout(module)
+    return MapsBackbone(maps, Precision.of_config(cfg), [n for n in before if n not in held])
+
+
+def _apply_norms(maps: nn.Module, cfg: Any, fixed: set[str]) -> None:
+    """Batch norms frozen or live as in nets that run stage by stage; other norms as they are."""
+    from resdet.detect.architecture.backbone import is_new, norm_of_stage  # which calls this module
+
+    weights, norm = cfg.MODEL.WEIGHTS, cfg.MODEL.NET.NORM
+    for name, module in list(maps.named_modules()):
+        if isinstance(module, _BatchNorm):
+            fresh = is_new(name, module.state_dict(), cfg.TRANSFER.NEW)
+            kind = norm_of_stage(name, norm=norm, weights=weights, is_new=fresh)
+            if kind == "FrozenBN" or f"{name}.weight" in fixed:
+                maps.set_submodule(name, freeze_norms(module, name))

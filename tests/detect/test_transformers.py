@@ -1,0 +1,198 @@
+"""Transformers and HRNet of timm under a pyramid, from a file with a card to detections."""
+
+import json
+
+import pytest
+import torch
+import torch.nn.functional as F
+
+pytest.importorskip("detectron2")
+
+from detectron2.layers import ShapeSpec
+from detectron2.modeling import Backbone, build_model
+
+import resdet.detect  # noqa: F401 registers
+from resdet import nets, weights
+from resdet.detect.architecture.backbone import net_part, parts_of_net
+from resdet.detect.architecture.fpn import NetFPN
+from resdet.detect.architecture.simple_pyramid import SimplePyramid
+from resdet.errors import ConfigError
+from resdet.run.folder import Run
+from resdet.weights.cards import card_of_timm
+from tests.support import children, tiny, trainings
+from tests.support.detectors import config_of
+
+timm = pytest.importorskip("timm")
+
+LEVELS = {"p2": 4, "p3": 8, "p4": 16, "p5": 32}
+PYRAMID = {
+    "MODEL.BACKBONE.NAME": "build_net_fpn_backbone",
+    "MODEL.ROI_HEADS.NAME": "StandardROIHeads",
+    "MODEL.ANCHOR_GENERATOR.SIZES": [[16], [24], [32], [48], [64]],
+    "MODEL.ROI_BOX_HEAD": {"NAME": "FastRCNNConvFCHead", "NUM_FC": 2, "FC_DIM": 16},
+    "MODEL.FPN": {"OUT_CHANNELS": 16},
+}
+
+
+class OneMap(Backbone):
+    """A map that is given, at stride 16."""
+
+    def __init__(self, channels):
+        super().__init__()
+        self.channels = channels
+
+    def forward(self, x):
+        return {"last": x}
+
+    def output_shape(self):
+        return {"last": ShapeSpec(channels=self.channels, stride=16)}
+
+
+def detector(name, *opts):
+    return build_model(
+        config_of(
+            "MODEL.NET.NAME", f"timm:{name}", "MODEL.BACKBONE.NAME", "build_net_fpn_backbone",
+            "MODEL.ROI_HEADS.NAME", "StandardROIHeads", "MODEL.ROI_BOX_HEAD.NAME",
+            "FastRCNNConvFCHead", "MODEL.ROI_BOX_HEAD.NUM_FC", "1",
+            "MODEL.ANCHOR_GENERATOR.SIZES", "[[32],[64],[128],[256],[512]]", *opts,
+        )
+    )  # fmt: skip
+
+
+def test_the_simple_pyramid_is_that_of_li_et_al_step_by_step():
+    """Each level by torch's own functions from the same parameters; strides 4, 8, 16, 32, 64."""
+    torch.manual_seed(0)
+    pyramid = SimplePyramid(OneMap(32), "last", LEVELS, 8).double()
+    for parameter in pyramid.parameters():
+        torch.nn.init.normal_(parameter)
+    p = dict(pyramid.named_parameters())
+    x = torch.randn(2, 32, 6, 4, dtype=torch.float64)
+
+    def norm(x, weight, bias):
+        return F.layer_norm(x.movedim(1, -1), x.shape[1:2], weight, bias, 1e-6).movedim(-1, 1)
+
+    def finish(x, level, first):
+        for place in (first, first + 1):
+            name = f"simfp_{level}.{place}"
+            x = F.conv2d(x, p[f"{name}.weight"], padding=place - first)
+            x = norm(x, p[f"{name}.norm.weight"], p[f"{name}.norm.bias"])
+        return x
+
+    def finer(x, name):
+        return F.conv_transpose2d(x, p[f"{name}.weight"], p[f"{name}.bias"], stride=2)
+
+    up = F.gelu(norm(finer(x, "simfp_2.0"), p["simfp_2.1.weight"], p["simfp_2.1.bias"]))
+    expected = {
+        "p2": finish(finer(up, "simfp_2.3"), 2, 4),
+        "p3": finish(finer(x, "simfp_3.0"), 3, 1),
+        "p4": finish(x, 4, 0),
+        "p5": finish(F.max_pool2d(x, 2, 2), 5, 1),
+    }
+    expected["p6"] = expected["p5"][:, :, ::2, ::2]
+    output = pyramid(x)
+    assert list(output) == list(expected)
+    for name, level in expected.items():
+        torch.testing.assert_close(output[name], level, rtol=1e-10, atol=1e-10)
+    assert {n: s.stride for n, s in pyramid.output_shape().items()} == {**LEVELS, "p6": 64}
+
+
+def test_the_simple_pyramid_is_detectron2s():
+    """Main has one; names and numbers are its own."""
+    vit = pytest.importorskip("detectron2.modeling.backbone.vit", reason="Detectron2 0.6 has none")
+    from detectron2.modeling.backbone.fpn import LastLevelMaxPool
+
+    torch.manual_seed(0)
+    ours = SimplePyramid(OneMap(32), "last", LEVELS, 8)
+    theirs = vit.SimpleFeaturePyramid(
+        OneMap(32), "last", 8, (4.0, 2.0, 1.0, 0.5), top_block=LastLevelMaxPool(), norm="LN"
+    )
+    theirs.load_state_dict(ours.state_dict())
+    x = torch.randn(2, 32, 6, 4)
+    with torch.no_grad():
+        for name, level in theirs(x).items():
+            assert torch.equal(ours(x)[name], level)
+
+
+@pytest.mark.parametrize(
+    ("name", "pyramid"), [("test_vit", SimplePyramid), ("hrnet_w18_small", NetFPN)]
+)
+def test_a_detector_holds_every_tensor_of_the_trunk_under_timms_names(name, pyramid):
+    """The oracle is timm's state dict; what stands behind the last map is left behind, counted."""
+    model = detector(name)
+    assert isinstance(model.backbone, pyramid)
+    theirs = timm.create_model(name, pretrained=False)
+    inside = set(net_part(model).state_dict())
+    behind = set(theirs.state_dict()) - inside
+    assert inside < set(theirs.state_dict())
+    last = {"norm", "head", "downsamp_modules", "final_layer", "classifier"}
+    assert {n.split(".")[0] for n in behind} <= last
+    where = "net" if pyramid is SimplePyramid else "bottom_up"
+    detectors = {n.removeprefix(f"backbone.{where}.") for n in model.state_dict()}
+    assert inside <= detectors
+
+
+def test_the_first_parts_are_frozen_as_timm_groups_them():
+    model = detector("test_vit", "MODEL.WEIGHTS", "x", "MODEL.BACKBONE.FREEZE_AT", "2")
+    parts = parts_of_net(model)
+    assert list(parts)[:3] == ["stem", "group 1", "group 2"]
+    fixed = {
+        name for name, part in parts.items() if not any(p.requires_grad for p in part.parameters())
+    }
+    assert fixed == {"stem", "group 1"}
+    trained = {n for n, p in net_part(model).named_parameters() if p.requires_grad}
+    first = ("cls_token", "pos_embed", "patch_embed", "blocks.0.")
+    assert not any(name.startswith(first) for name in trained)
+    assert any(name.startswith("blocks.1.") for name in trained)
+    with pytest.raises(ConfigError, match=r"but random weights are never frozen has 0"):
+        detector("test_vit", "MODEL.BACKBONE.FREEZE_AT", "2")
+    with pytest.raises(ConfigError, match=r"has 7 parts \(stem, group 1.*: 0 to 7"):
+        detector("test_vit", "MODEL.WEIGHTS", "x", "MODEL.BACKBONE.FREEZE_AT", "8")
+
+
+def test_batch_norms_of_branches_are_frozen_where_weights_arrive():
+    frozen = detector("hrnet_w18_small", "MODEL.WEIGHTS", "x", "MODEL.BACKBONE.FREEZE_AT", "0")
+    kinds = {type(m).__name__ for m in net_part(frozen).modules()}
+    assert "FrozenBatchNorm2d" in kinds and "BatchNorm2d" not in kinds
+    live = detector("hrnet_w18_small")
+    assert "BatchNorm2d" in {type(m).__name__ for m in net_part(live).modules()}
+
+
+def test_any_size_of_image_is_taken():
+    """Padded to multiples of 32 by the pyramid; the map's cells stand for 16 pixels."""
+    model = detector("test_vit").eval()
+    with torch.no_grad():
+        (output,) = model([{"image": torch.zeros(3, 70, 101), "height": 70, "width": 101}])
+    assert output["instances"].image_size == (70, 101)
+
+
+def test_a_vision_transformer_from_its_file_to_detections(tmp_path):
+    """Every tensor counted; two steps, a stop, one more: equal to three in one go; scored."""
+    tiny.voc_tree(tmp_path / "voc")
+    net = nets.build("timm:test_vit", 3)
+    weights.save(tmp_path / "net.safetensors", net.state_dict(), card_of_timm(net))
+    keys = {"SOLVER.MAX_ITER": 3, "SOLVER.CHECKPOINT_PERIOD": 1, "SOLVER.LAYER_DECAY": 0.7,
+            "SOLVER.OPTIMIZER": "AdamW", "SOLVER.BASE_LR": 1e-4}  # fmt: skip
+    text = trainings.detector(trainings.HANDED_OVER, {"MODEL.NET": None}, PYRAMID, keys)
+    (tmp_path / "c.yaml").write_text(text, encoding="utf-8")
+
+    def train(*opts, kill_at=None):
+        words = ("train_det", "--config", "c.yaml", *opts, "MODEL.WEIGHTS", "net.safetensors")
+        return children.run_cli(*words, cwd=tmp_path, kill_at=kill_at)
+
+    whole = train("--output", "whole")
+    assert whole.returncode == 0, whole.stderr[-3000:]
+    assert train("--output", "parts", kill_at=2).returncode == -9
+    assert train("--output", "parts", "--resume").returncode == 0
+    runs = [Run.open(tmp_path / name) for name in ("whole", "parts")]
+    transfer = runs[0].read("transfer.json")
+    kept = {k for k in net.state_dict() if not k.startswith(("head.", "norm."))}
+    assert (transfer["expected"], transfer["arrived"]) == (len(kept), len(kept))
+    assert len(transfer["left_over"]) == 4
+    states = [torch.load(run.path / "model_final.pth", weights_only=True)["model"] for run in runs]
+    assert all(torch.equal(states[0][name], states[1][name]) for name in states[0])
+    (name,) = runs[0].result_sets()
+    images = json.loads((runs[0].results(name) / "images.json").read_text("utf-8"))
+    assert len(images["evaluated"]) == 3
+    explained = train("--output", "no", "--explain")
+    assert explained.returncode == 0, explained.stderr[-2000:]
+    assert "anchors    3 a cell of p2 (stride 4)" in explained.stdout

@@ -1,0 +1,136 @@
+"""Nets of timm that do not run layer by layer: their maps are timm's own, names and all."""
+
+import copy
+import io
+
+import pytest
+import torch
+import torch.nn.functional as F
+
+from resdet import nets
+from resdet.nets.net import Stage
+from resdet.nets.timm_maps import TimmMaps, input_scale
+
+timm = pytest.importorskip("timm")
+
+# The smallest of each kind: options make them shallow.
+NETS = {
+    "test_vit": {},
+    "vit_tiny_patch16_224": {"depth": 2},
+    "vit_small_patch14_dinov2": {"depth": 1},  # patches of 14 pixels, a token in front
+    "vit_small_patch14_reg4_dinov2": {"depth": 1},  # four registers
+    "eva02_tiny_patch14_224": {"depth": 1},  # rotary positions
+    "vit_base_patch32_clip_224": {"depth": 1},
+    "swin_tiny_patch4_window7_224": {"depths": (1, 1, 1, 1)},  # channels last
+    "pvt_v2_b0": {},
+    "hrnet_w18_small": {},  # branches
+}
+SIZE = (128, 192)
+
+
+def built(name):
+    torch.manual_seed(0)
+    return nets.build(f"timm:{name}", 7, **NETS[name]).eval()
+
+
+def expected(net):
+    """Names of the stages that a pyramid stands on: the last of each stride."""
+    return list({stage.stride: stage.name for stage in net.stages()}.values())
+
+
+@pytest.mark.parametrize("name", NETS)
+def test_maps_are_timms_own_to_the_bit(name):
+    """The oracle is timm's feature interface on a second model that nothing was taken off."""
+    net, whole = built(name), built(name).model
+    names = expected(net)
+    x = torch.randn(2, 3, *SIZE)
+    patch = net.model.feature_info[-1]["reduction"]
+    resized = x
+    if patch == 14:
+        resized = F.interpolate(x, (112, 168), mode="bilinear", antialias=True)
+    with torch.no_grad():
+        theirs = whole.forward_intermediates(resized, output_fmt="NCHW", intermediates_only=True)
+        ours = net.maps(names)(x)
+    by_name = dict(zip([s.name for s in net.stages()], theirs, strict=True))
+    assert list(ours) == names
+    for stage in net.stages():
+        if stage.name in names:
+            assert torch.equal(ours[stage.name], by_name[stage.name])
+            height, width = (side // stage.stride for side in SIZE)
+            assert ours[stage.name].shape == (2, stage.channels, height, width)
+
+
+@pytest.mark.parametrize("name", NETS)
+def test_names_are_timms_and_every_tensor_is_in_one_group(name):
+    net = built(name)
+    before = net.state_dict()
+    maps = net.maps(expected(net))
+    state = maps.state_dict()
+    assert state.keys() <= before.keys()
+    assert all(state[key].data_ptr() == before[key].data_ptr() for key in state)
+    grouped = [name for _, names in maps.groups() for name in names]
+    assert sorted(grouped) == sorted(name for name, _ in maps.named_parameters())
+    first, stem = next(iter(maps.groups()))
+    assert first == "stem" and any("patch_embed" in n or n.startswith("conv1") for n in stem)
+
+
+def test_what_is_done_to_the_view_is_done_to_the_net():
+    """Values, modules that are replaced, copies, and training mode, by which the net drops."""
+    net = built("test_vit")
+    (name,) = expected(net)
+    maps = net.maps([name])
+    x = torch.randn(1, 3, 64, 64)
+    before = maps(x)[name]
+    twin = copy.deepcopy(maps)
+    assert torch.equal(twin(x)[name], before)
+    with torch.no_grad():
+        twin.cls_token.add_(1)
+    assert not torch.equal(twin(x)[name], before)
+    assert torch.equal(maps(x)[name], before)
+    maps.load_state_dict(twin.state_dict())
+    assert torch.equal(maps(x)[name], twin(x)[name])
+    file = io.BytesIO()
+    torch.save(maps.state_dict(), file)
+    assert maps.double()(x.double())[name].dtype == torch.float64
+    maps.train()
+    assert net.model.training and maps.training
+    maps.eval()
+    assert not net.model.training
+
+
+def test_patches_that_are_no_power_of_two_stand_for_the_nearest():
+    assert input_scale([Stage("a", 1, 14)]) == 14 / 16
+    assert input_scale([Stage("a", 1, 16), Stage("b", 1, 16)]) == 1.0
+    assert input_scale([Stage("a", 1, 4), Stage("b", 1, 8)]) == 1.0
+    assert [s.stride for s in built("vit_small_patch14_dinov2").stages()] == [16]
+
+
+@pytest.mark.parametrize(
+    ("name", "reason"),
+    [
+        ("maxvit_rmlp_pico_rw_256", "which takes no image of 192 x 128: width"),
+        ("hiera_tiny_224", "which takes no image of 192 x 128: "),
+    ],
+)
+def test_a_net_of_one_size_is_refused_with_what_it_says(name, reason):
+    net = nets.build(f"timm:{name}", 7)
+    with pytest.raises(ValueError, match=f"timm:{name} is a .*{reason}"):
+        net.maps([net.stages()[-1].name])
+
+
+def test_as_a_classifier_the_net_is_timms():
+    """The options for images of any size change nothing at the net's own."""
+    for name in ("test_vit", "swin_tiny_patch4_window7_224"):
+        net = built(name)
+        torch.manual_seed(0)
+        theirs = timm.create_model(name, pretrained=False, num_classes=7, **NETS[name]).eval()
+        side = theirs.pretrained_cfg["input_size"][-1]
+        x = torch.randn(1, 3, side, side)
+        with torch.no_grad():
+            assert torch.equal(net(x), theirs(x))
+
+
+def test_a_map_is_a_view_and_no_child():
+    maps = built("test_vit").maps(["blocks.5"])
+    assert isinstance(maps, TimmMaps)
+    assert not any(isinstance(child, TimmMaps) for child in maps.children())
