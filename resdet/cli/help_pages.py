@@ -83,6 +83,7 @@ FOLDERS = {
         "adamw",
         "fpn",
         "dc5",
+        "context",
         "masks",
         "from_coco",
         "imagenet",
