@@ -4,6 +4,7 @@
     weights of the same name               published by others, fetched or found in a cache
     neither                                refused, with what to type; random weights are asked for
 
+TRANSFER.FROM_SCRATCH True asks for random weights, unless it stands in a file and auto is typed.
 What was found stands in the run's config, so that --resume and a comparison see a file's name.
 
 Not for: reading the file (`starting_point`).
@@ -26,7 +27,7 @@ from resdet.weights.addresses.public_weights import public_weights
 
 logger = logging.getLogger("resdet.detect")
 
-AUTO = "auto"
+AUTO, COMMAND_LINE = "auto", "command line"
 WEIGHTS, FROM_SCRATCH = "MODEL.WEIGHTS", "TRANSFER.FROM_SCRATCH"
 # What a card sets, or a detector alone has: these do not make another net of the weights.
 _FREE = ("MODEL.NET.NAME", "MODEL.NET.NORM", "MODEL.NET.NORM_EPS", "MODEL.NET.STRIDE_IN_1X1",
@@ -44,14 +45,16 @@ def settle(config: Config, folder: Path, args: argparse.Namespace) -> None:
     """
     if config.cfg.MODEL.WEIGHTS != AUTO:
         return
-    config.stated.pop(WEIGHTS, None)
+    where = config.stated.pop(WEIGHTS, "")
     if args.eval_only:
         config.fill({WEIGHTS: ""}, "auto: nothing is trained")
         return
     if args.resume and (folder / layout.RUN).exists():
         config.fill({WEIGHTS: _stored(folder)}, f"auto: what {folder} began with")
         return
-    if config.cfg.TRANSFER.FROM_SCRATCH:
+    # A preset that trains without weights, too, does not answer who types auto.
+    auto_alone_typed = where == COMMAND_LINE and config.stated.get(FROM_SCRATCH, "") != COMMAND_LINE
+    if config.cfg.TRANSFER.FROM_SCRATCH and not auto_alone_typed:
         config.fill({WEIGHTS: ""}, f"auto, and {FROM_SCRATCH} is True")
         return
     try:

@@ -80,7 +80,8 @@ def _main(args: argparse.Namespace) -> int:
         Path(args.config).stem,
     )
     training_command.take_output(args, config)
-    auto_weights.settle(config, training_command.folder_of(args, name), args)
+    if args.eval_only:  # before it is asked what --eval-only scores; nothing is fetched
+        auto_weights.settle(config, training_command.folder_of(args, name), args)
     source = scored_run.run_of_best(args, config, name, layout.BEST_DETECTOR)
     training_command.decide_resume(args, name)
     _refuse(config, args)
@@ -172,6 +173,7 @@ def _start(
     if args.eval_only:
         start = starting_point.detector_to_score(config, folder, source)
     else:
+        auto_weights.settle(config, folder, args)
         start = starting_point.start_of_training(config.cfg)
         starting_point.refuse_unfit(config.cfg, start)
     with build_faults_as_pages(config):

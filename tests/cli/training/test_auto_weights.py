@@ -108,6 +108,32 @@ def test_random_weights_are_typed():
     assert config.cfg.MODEL.WEIGHTS == ""
 
 
+def test_a_preset_that_may_start_from_nothing_does_not_answer_who_types_auto(tmp_path):
+    """Who types FROM_SCRATCH, too, has random weights; so has a file that states both."""
+    in_detectron2s_cache("R-101.pkl")
+    args = argparse.Namespace(resume=False, eval_only=False, explain=False)
+    preset = tmp_path / "preset.yaml"
+    preset.write_text("MODEL: {NET: {NAME: resnet101}}\nTRANSFER: {FROM_SCRATCH: true}\n")
+    typed = resolve(preset, ["MODEL.WEIGHTS", "auto"])
+    auto_weights.settle(typed, Path("runs/detector"), args)
+    assert typed.cfg.MODEL.WEIGHTS == "detectron2://ImageNetPretrained/MSRA/R-101.pkl"
+    both = resolve(preset, ["MODEL.WEIGHTS", "auto", "TRANSFER.FROM_SCRATCH", "True"])
+    auto_weights.settle(both, Path("runs/detector"), args)
+    assert both.cfg.MODEL.WEIGHTS == ""
+    preset.write_text(
+        "MODEL: {WEIGHTS: auto, NET: {NAME: resnet101}}\nTRANSFER: {FROM_SCRATCH: true}\n"
+    )
+    stated = resolve(preset)
+    auto_weights.settle(stated, Path("runs/detector"), args)
+    assert stated.cfg.MODEL.WEIGHTS == ""
+
+
+def test_missing_data_is_told_before_anything_is_fetched(capsys, monkeypatch):
+    monkeypatch.setattr(auto_weights, "fetch", lambda address: pytest.fail("it was fetched"))
+    assert main(["train_det", "--config", "voc07_r101", "MODEL.WEIGHTS", "auto"]) == 2
+    assert "voc_2007_trainval is not there" in capsys.readouterr().err
+
+
 def test_a_page_to_read_needs_none(caplog):
     config = settled("MODEL.NET.NAME", "resnet101", explain=True)
     assert (config.cfg.MODEL.WEIGHTS, config.cfg.TRANSFER.FROM_SCRATCH) == ("", True)
