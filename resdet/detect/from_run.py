@@ -289,6 +289,8 @@ def _of_run(run: Run, opts: Sequence[str], best: bool, config_file: Path | str |
     _ = run.config_text  # where it is missing or no text, the run is not complete
     before = resolve(run.path / layout.CONFIG, renamed=RENAMED)
     config = resolve(run.path / layout.CONFIG, opts, renamed=RENAMED)
+    if "TEST.ENSEMBLE" not in opts[::2]:
+        config.cfg.TEST.ENSEMBLE = run.further_detectors(config.cfg.TEST.ENSEMBLE)
     if old := [name for name, key in RENAMED.items() if name in config.stated.get(key, "")]:
         names = ", ".join(f"{name} as {RENAMED[name]}" for name in old)
         logger.warning("%s was made with an older resdet: %s.", run.path, names)

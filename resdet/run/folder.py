@@ -18,6 +18,7 @@ import re
 import socket
 import uuid
 import zlib
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote, unquote
@@ -266,20 +267,39 @@ class Run:
         path = Path(path)
         if path == self.scored_file:
             return
-        if not path.is_absolute():
-            path = Path(os.path.relpath(path.resolve(), self.path.resolve()))
-        self.update(scored_file=str(path), scored_part=part)
+        self.update(scored_file=self.noted_path(path), scored_part=part)
 
     @property
     def scored_file(self) -> Path | None:
         """What `note_scored_file` noted, from the working folder; None for a run's own model."""
-        if "scored_file" not in self.info:
-            return None
-        noted, here = Path(self.info["scored_file"]), Path.cwd()
-        if noted.is_absolute():
-            return noted
-        path = Path(os.path.normpath(self.path.resolve() / noted))
+        noted = self.info.get("scored_file")
+        return None if noted is None else self.path_from_here(noted)
+
+    def noted_path(self, path: Path | str) -> str:
+        """As run.json has it: from the run's folder, unless it is absolute."""
+        path = Path(path)
+        if path.is_absolute():
+            return str(path)
+        return os.path.relpath(path.resolve(), self.path.resolve())
+
+    def path_from_here(self, noted: str) -> Path:
+        """What `noted_path` gave, from the working folder."""
+        if Path(noted).is_absolute():
+            return Path(noted)
+        path, here = Path(os.path.normpath(self.path.resolve() / noted)), Path.cwd()
         return path.relative_to(here) if path.is_relative_to(here) else path
+
+    def further_detectors(self, stated: Sequence[str]) -> tuple[str, ...]:
+        """The run's TEST.ENSEMBLE, from the working folder, as its results were made.
+
+        Args:
+            stated: as config.yaml has it, which is as it was typed, in whichever folder; it stays
+                where nothing else is known.
+        """
+        noted = [one["file"] for one in self.info.get("ensemble") or [] if "file" in one]
+        here = tuple(str(self.path_from_here(path)) for path in noted)
+        is_same = [*map(os.path.realpath, stated)] == [*map(os.path.realpath, here)]
+        return tuple(stated) if is_same or len(here) != len(stated) else here
 
     def facts_of_training(self) -> dict[str, Any]:
         """What run.json has of the training, for a folder with other results of its detector."""

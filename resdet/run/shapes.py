@@ -28,7 +28,7 @@ INFO = {
     "net?": {"name?": str, "parameters?": int}, "versions?": {...: str},
     "train_sets?": [{"name": str, "hash": str, "images?": int, "files?": str,
                      "mask_hash?": str}], "derived?": dict,
-    "ensemble?": [{"run?": str, "net": str, "weights": str}],
+    "ensemble?": [{"run?": str, "net": str, "weights": str, "file?": str}],
     "scored_file?": str, "scored_part?": str, "test_set?": str,
     "steps?": int, "ended_by?": str, "best?": dict,
     "best_of?": {"metric": str, "value": NUMBER, "step": int},

@@ -53,7 +53,9 @@ def config_of(run: Run) -> dict[str, Any]:
 
 def stored_keys(run: Run) -> dict[str, Any]:
     """Key to value of the run's config; a key that is newer than the run is off, as it was then."""
-    return {**dict(flatten(get_cfg())), **with_new_names(dict(flatten(config_of(run))))}
+    keys = {**dict(flatten(get_cfg())), **with_new_names(dict(flatten(config_of(run))))}
+    ensemble = run.further_detectors(keys["TEST.ENSEMBLE"])
+    return {**keys, "TEST.ENSEMBLE": type(keys["TEST.ENSEMBLE"])(ensemble)}
 
 
 def as_in_run(config: Config, run: Run) -> None:

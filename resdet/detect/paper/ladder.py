@@ -28,6 +28,7 @@ from typing import Any
 from resdet.config.ranges import RANGES
 from resdet.data.records import DetectionSet
 from resdet.detect.from_run import BuiltDetector
+from resdet.detect.paper.members import record_of_ensemble
 from resdet.detect.paper.tester import Improvements
 from resdet.detect.testing.partial_results import OF_SET, fingerprint_of
 from resdet.errors import ConfigError
@@ -211,7 +212,9 @@ def describe_row(run: Run, row: LadderRow, mark: Mapping[str, Any]) -> None:
             (run.path / name).unlink(missing_ok=True)
     run.take_facts_of_training(source)
     run.note_scored_file(row.detector.file)
-    run.update(filled_by=filled_by)
+    weights = str(mark["weights"]).split("+")
+    ensemble = record_of_ensemble(run, row.cfg, row.members, weights) if row.members else []
+    run.update(filled_by=filled_by, ensemble=ensemble)
 
 
 def _source(row: LadderRow) -> Run:

@@ -61,11 +61,14 @@ def record_of_ensemble(
 ) -> list[dict[str, Any]]:
     """For run.json: of which detectors its results are, the one that is tested first.
 
+    Each further one has its path as `Run.noted_path`, by which it is found from every folder.
+
     Args:
         weights: digests of all of them.
     """
     runs = [(run, cfg), *((built.run, built.cfg) for built in members)]
+    files = [{}, *({"file": run.noted_path(path)} for path in cfg.TEST.ENSEMBLE)]
     return [
-        {"run": of and of.info["id"], "net": config.MODEL.NET.NAME, "weights": digest}
-        for (of, config), digest in zip(runs, weights, strict=True)
+        {"run": of and of.info["id"], "net": config.MODEL.NET.NAME, "weights": digest, **file}
+        for (of, config), digest, file in zip(runs, weights, files, strict=True)
     ]

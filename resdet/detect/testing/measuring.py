@@ -175,6 +175,8 @@ class Measuring:
         if self.members:
             ensemble = record_of_ensemble(self.run, self.cfg, self.members, digests)
             self.run.update(ensemble=ensemble)
+        elif self.run.info.get("ensemble"):
+            self.run.update(ensemble=[])  # of results that these replace
         return "+".join(digests)
 
     def _form_for_detecting(self, detector: nn.Module) -> nn.Module:

@@ -131,6 +131,16 @@ def test_what_rows_share_is_computed_once(filled, data):
     assert filled[1] == [len(data) * n for n in (1 + 1, 3 + 1, 3 + 3 + 1)]
 
 
+def test_the_members_of_a_row_are_found_from_every_folder(filled, place, tmp_path, monkeypatch):
+    """Its config has them as they were typed, relative to another folder."""
+    folder, other = place / filled[0][-1], place / "other" / layout.DETECTOR
+    monkeypatch.chdir(tmp_path)
+    built = built_detector(folder, ["MODEL.DEVICE", "cpu"])
+    assert [one.file.resolve() for one in built.members] == [other.resolve()]
+    weights = [m["weights"] for m in Run.open(folder).info["ensemble"]]
+    assert weights[1] == partial_results.weights_digest(built.members[0].model)
+
+
 def test_rows_that_are_there_are_not_filled_again(filled, planned, data, place, monkeypatch):
     monkeypatch.setattr(ladder_pass, "_visit", lambda *_: pytest.fail("visited"))
     lines = []
