@@ -28,6 +28,10 @@ def add_keys(cfg: CfgNode) -> None:
 
 
 def _add_net_keys(cfg: CfgNode) -> None:
+    # MODEL.WEIGHTS is Detectron2's: a file of any origin, an address (docs/weights.md), or, of
+    # `train_det` and `train_loc`, "auto": the run of `pretrain_cls --config imagenet_NET`, else the
+    # net's public weights, else refused.
+
     # Of a file with several nets, the one that is meant: a key that holds its tensors
     # ("model_ema"), a prefix of their names ("encoder_q."), or both ("teacher/backbone."); "." is
     # what lies at the top. "" = off: the file's one net; several are refused by name.
@@ -67,9 +71,6 @@ def _add_net_keys(cfg: CfgNode) -> None:
 
     # -- Weights: what must arrive -------------------------------------------------------
     transfer = cfg.TRANSFER = CfgNode()
-    # MODEL.WEIGHTS, Detectron2's key, takes a file of any origin, an address (docs/weights.md), and
-    # "auto": the run of `pretrain_cls --config imagenet_NET`, else the net's public weights, else
-    # refused. "" = off.
     # True: MODEL.WEIGHTS may be empty, and the detector then starts from random weights.
     # False = off: an empty MODEL.WEIGHTS is refused.
     transfer.FROM_SCRATCH = False

@@ -12,7 +12,7 @@ from detectron2.utils import comm
 
 from resdet import nets, weights
 from resdet.cli.arguments import pretrain_cls as add_arguments  # noqa: F401 as all commands have
-from resdet.cli.training import scored_run, training_command
+from resdet.cli.training import auto_weights, scored_run, training_command
 from resdet.cli.training.run_folder import run_folder
 from resdet.config import (
     Config,
@@ -29,6 +29,7 @@ from resdet.engine import processes
 from resdet.engine.profiling import profiled
 from resdet.engine.speed.torch_compile import require_compiler
 from resdet.errors import ConfigError, RunError
+from resdet.file_names import file_name
 from resdet.pretrain.file_scores import crops_of, load_classifier, score_file
 from resdet.pretrain.recipe.mean_image import MeanImage
 from resdet.pretrain.recipe.plan import plan_of_classifier
@@ -37,7 +38,7 @@ from resdet.pretrain.trainer import Pretraining
 from resdet.printable import show
 from resdet.run import layout
 from resdet.run.folder import Run
-from resdet.weights.addresses.fetch import is_address
+from resdet.weights.addresses.fetch import is_address, name_of
 from resdet.weights.resolve import WeightFile
 
 logger = logging.getLogger("resdet.pretrain")
@@ -75,10 +76,15 @@ def _main(args: argparse.Namespace) -> int:
             "--explain and --estimate are about a training, and --eval-only trains nothing. Leave "
             "one of the two out."
         )
-    name = Path(config_file).stem if config_file else f"score_{Path(cfg.MODEL.WEIGHTS).stem}"
+    name = Path(config_file).stem if config_file else f"score_{_name_of(cfg.MODEL.WEIGHTS)}"
     source = scored_run.run_of_best(args, config, name, layout.BEST_CLASSIFIER)
     training_command.decide_resume(args, name)
     refuse_keys_of_other(config, "pretrain_cls")
+    if cfg.MODEL.WEIGHTS == auto_weights.AUTO:
+        raise ConfigError(
+            "MODEL.WEIGHTS is auto: what a detector starts from (train_det, train_loc). A "
+            "classifier starts from random weights: leave it out, or name a file."
+        )
     if not args.eval_only:
         pretraining_keys.settle(config, processes=comm.get_world_size())
     training_command.refuse_part_of_nothing(cfg)
@@ -160,6 +166,11 @@ def _config_file(args: argparse.Namespace) -> str | Path | None:
     if args.config:
         return str(args.config)
     return None if args.eval_only and "MODEL.WEIGHTS" in args.opts[::2] else DEFAULT_CONFIG
+
+
+def _name_of(weights: str) -> str:
+    """A folder's name for a file or an address; of two addresses another one."""
+    return file_name(name_of(weights)) if is_address(weights) else Path(weights).stem
 
 
 def _file_to_score(

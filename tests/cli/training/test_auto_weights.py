@@ -173,3 +173,16 @@ def test_a_run_goes_on_with_what_it_began_with(capsys):
     assert main([*words, "--resume", "SOLVER.MAX_ITER", "2"]) == 0
     assert address == resolve("run/config.yaml").cfg.MODEL.WEIGHTS
     assert main([*words, "--eval-only"]) == 0
+
+
+def test_a_classifier_has_no_auto(capsys):
+    assert main(["pretrain_cls", "--config", "cifar10_resnet20", "MODEL.WEIGHTS", "auto"]) == 2
+    assert "what a detector starts from (train_det, train_loc)" in capsys.readouterr().err
+
+
+def test_two_addresses_are_scored_into_two_folders():
+    from resdet.cli.training.pretrain_cls import _name_of
+
+    addresses = [f"torchvision://{net}/IMAGENET1K_V1" for net in ("resnet18", "resnet34")]
+    assert len({_name_of(address) for address in addresses}) == 2
+    assert _name_of("nets/r50.pth") == "r50"
