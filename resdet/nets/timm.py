@@ -233,11 +233,13 @@ def reason_not_split(model: nn.Module, stages: Sequence[Stage]) -> str:
     strides = [s.stride for s in stages]
     if not strides:
         return "declares no feature strides: it can be no backbone at all"
-    rises = strides == sorted(strides) and strides[-1] > strides[0]
+    # One stride: a plain transformer, whose pyramid stands on its last map.
+    fits = strides == sorted(strides)
+    listed = ", ".join(map(str, sorted(set(strides))))
     instead = (
-        f"it has maps at strides {', '.join(map(str, sorted(set(strides))))}: use it with an FPN"
-        if rises and getattr(model, "output_fmt", "NCHW") != "NHWC"
-        else f"its maps (strides {', '.join(map(str, sorted(set(strides))))}) suit no FPN either"
+        f"it has maps at strides {listed}: use it with an FPN"
+        if fits
+        else f"its maps (strides {listed}) suit no FPN either"
     )
     family = type(model).__name__
     if family not in FAMILIES:
@@ -290,10 +292,12 @@ def order_of_layers(model: nn.Module, stages: Sequence[Stage], name: str) -> tup
 
 
 def _differs(model: nn.Module, order: Sequence[str], stages: Sequence[Stage]) -> str:
-    """ "" where the layers, run in this order, give timm's own maps on a small random image."""
+    """ "" where the layers, run in this order, give timm's own maps on a small random image.
+
+    Of a net without values (of the meta device) shapes alone are compared.
+    """
     parameter = next(model.parameters())
-    if parameter.is_meta:
-        return ""
+    is_meta = parameter.is_meta
     seen: dict[str, torch.Tensor] = {}
     handles = [
         model.get_submodule(s.name).register_forward_hook(
@@ -316,7 +320,7 @@ def _differs(model: nn.Module, order: Sequence[str], stages: Sequence[Stage]) ->
             for layer in order:
                 x = model.get_submodule(layer)(x)
                 if layer in seen:
-                    if not torch.equal(x, seen[layer]):
+                    if x.shape != seen[layer].shape or not (is_meta or torch.equal(x, seen[layer])):
                         return f"{layer} gets another input there"
                     maps[layer] = x
     except (RuntimeError, ValueError, TypeError, AssertionError, AttributeError) as error:
@@ -333,7 +337,7 @@ def _differs(model: nn.Module, order: Sequence[str], stages: Sequence[Stage]) ->
                 f"{stage.name} gives {tuple(seen[stage.name].shape)}, expected "
                 f"{stage.channels} channels in the second place"
             )
-        if not torch.equal(maps[stage.name], seen[stage.name]):
+        if not (is_meta or torch.equal(maps[stage.name], seen[stage.name])):
             return f"the map of {stage.name} is changed in place by the layer behind it"
     return ""
 

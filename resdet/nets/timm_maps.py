@@ -126,8 +126,7 @@ def at_scale(stage: Stage, scale: float) -> Stage:
 def unsupported_reason(model: Any, declared: Sequence[Stage]) -> str:
     """ "" for a net that can be a `TimmMaps`; else what is missing, in words.
 
-    Tried on an image that is not square; a net without values (of the meta device) is taken at its
-    word.
+    Tried on an image that is not square; on the meta device by shapes alone.
     """
     if not declared:
         return "declares no stages"

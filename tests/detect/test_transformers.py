@@ -16,6 +16,7 @@ from resdet import nets, weights
 from resdet.detect.architecture.backbone import net_part, parts_of_net
 from resdet.detect.architecture.fpn import NetFPN
 from resdet.detect.architecture.simple_pyramid import SimplePyramid
+from resdet.detect.fast.fast_detector import skipped
 from resdet.errors import ConfigError
 from resdet.run.folder import Run
 from resdet.weights.cards import card_of_timm
@@ -147,6 +148,27 @@ def test_the_first_parts_are_frozen_as_timm_groups_them():
         detector("test_vit", "MODEL.BACKBONE.FREEZE_AT", "2")
     with pytest.raises(ConfigError, match=r"has 7 parts \(stem, group 1.*: 0 to 7"):
         detector("test_vit", "MODEL.WEIGHTS", "x", "MODEL.BACKBONE.FREEZE_AT", "8")
+
+
+def test_what_is_new_is_not_frozen():
+    """A part that TRANSFER.NEW names has random weights."""
+    given = ("MODEL.WEIGHTS", "x", "MODEL.BACKBONE.FREEZE_AT", "2", "TRANSFER.NEW")
+    with pytest.raises(
+        ConfigError, match=r"freezes blocks.0.*TRANSFER.NEW blocks.0.\* declares new"
+    ):
+        detector("test_vit", *given, "('blocks.5.*','blocks.0.*')")
+    detector("test_vit", *given, "('blocks.5.*',)")
+
+
+def test_a_rule_of_fusion_is_refused_where_nothing_is_fused():
+    with pytest.raises(ConfigError, match=r"FUSE_TYPE is avg, but .* fuses nothing. Leave it out"):
+        detector("test_vit", "MODEL.FPN.FUSE_TYPE", "avg")
+    detector("hrnet_w18_small", "MODEL.FPN.FUSE_TYPE", "avg")
+
+
+def test_the_fast_form_names_the_pyramid_that_it_leaves():
+    (left, *_) = skipped(detector("test_vit"))
+    assert left == "the backbone is a SimplePyramid: left as it is"
 
 
 def test_batch_norms_of_branches_are_frozen_where_weights_arrive():

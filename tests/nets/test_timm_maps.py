@@ -118,6 +118,21 @@ def test_a_net_of_one_size_is_refused_with_what_it_says(name, reason):
         net.maps([net.stages()[-1].name])
 
 
+@pytest.mark.parametrize("name", ["test_vit", "swin_tiny_patch4_window7_224", "convnext_atto"])
+def test_without_values_a_net_is_taken_apart_as_with_them(name):
+    """A plan of a training is made of a detector on the meta device."""
+    with torch.device("meta"):
+        planned = nets.build(f"timm:{name}", 7)
+    assert planned.runs_layer_by_layer == nets.build(f"timm:{name}", 7).runs_layer_by_layer
+
+
+def test_a_net_without_a_tail_is_sent_to_a_pyramid():
+    """That is what these nets have one for."""
+    for name, strides in (("test_vit", "16"), ("swin_tiny_patch4_window7_224", "4, 8, 16, 32")):
+        with pytest.raises(ValueError, match=f"maps at strides {strides}: use it with an FPN"):
+            built(name).tail()
+
+
 def test_as_a_classifier_the_net_is_timms():
     """The options for images of any size change nothing at the net's own."""
     for name in ("test_vit", "swin_tiny_patch4_window7_224"):

@@ -127,12 +127,18 @@ def build_net_fpn_backbone(cfg: Any, input_shape: ShapeSpec) -> NetFPN | SimpleP
     MODEL.FPN.IN_FEATURES is filled in from the net (`facts`); here () is the same.
 
     Raises:
-        ConfigError: the net has no stages of fitting strides; else as `net_backbone`.
+        ConfigError: the net has no stages of fitting strides, or a plain transformer's levels are
+            to be fused by another rule than "sum"; else as `net_backbone`.
     """
     net = build_net(cfg)
     in_features = list(cfg.MODEL.FPN.IN_FEATURES) or pyramid_stages(net)
     bottom_up = net_backbone(cfg, net, in_features)
     if len(in_features) == 1:
+        if cfg.MODEL.FPN.FUSE_TYPE != "sum":
+            raise ConfigError(
+                f"MODEL.FPN.FUSE_TYPE is {cfg.MODEL.FPN.FUSE_TYPE}, but the pyramid on the one map "
+                f"of {cfg.MODEL.NET.NAME} fuses nothing. Leave it out."
+            )
         with torch.random.fork_rng(devices=[]):
             return SimplePyramid(
                 bottom_up, in_features[0], STRIDES, cfg.MODEL.FPN.OUT_CHANNELS, cfg.MODEL.FPN.NORM

@@ -10,6 +10,7 @@ Not for: nets that run stage by stage (`backbone`), or a pyramid on the maps (`f
 
 from __future__ import annotations
 
+import fnmatch
 from collections.abc import Sequence
 from typing import Any
 
@@ -97,6 +98,13 @@ def maps_backbone(cfg: Any, net: TimmNet, out_features: Sequence[str]) -> MapsBa
             f"MODEL.BACKBONE.FREEZE_AT {freeze_at} freezes {', '.join(list(groups)[:freeze_at])}, "
             "whose weights are random. Give MODEL.WEIGHTS, or set MODEL.BACKBONE.FREEZE_AT 0."
         )
+    for pattern in cfg.TRANSFER.NEW:
+        if random := fnmatch.filter(sorted(fixed), pattern):
+            raise ConfigError(
+                f"MODEL.BACKBONE.FREEZE_AT {freeze_at} freezes {random[0]}, which TRANSFER.NEW "
+                f"{pattern} declares new: its weights are random. Leave the pattern out, or set "
+                "MODEL.BACKBONE.FREEZE_AT 0."
+            )
     _apply_norms(maps, cfg, fixed)
     for name, parameter in maps.named_parameters():
         if name in fixed:

@@ -125,7 +125,7 @@ def skipped(model: nn.Module, *, training: bool = False) -> Iterator[str]:
     heads: Any = getattr(model, "roi_heads", None)
     rpn: Any = getattr(model, "proposal_generator", None)
     if not isinstance(backbone, NetBackbone | NetFPN):
-        yield f"the backbone is Detectron2's {type(backbone).__name__}: left as it is"
+        yield f"the backbone is a {type(backbone).__name__}: left as it is"
     if isinstance(heads, RegionHeads):
         if reason := unsupported_reason(heads, training=training):
             yield reason
