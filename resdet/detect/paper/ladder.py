@@ -25,6 +25,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from resdet.config import data_options
 from resdet.config.ranges import RANGES
 from resdet.data.records import DetectionSet
 from resdet.detect.from_run import BuiltDetector
@@ -131,7 +132,16 @@ def plan(
         rows.append(replace(row, above=last))
     else:
         absent[TITLES["ensemble"]] = "it has further detectors: name their runs with --with"
-    return rows, absent
+    return [replace(row, cfg=_read_as(detector.cfg, row.cfg)) for row in rows], absent
+
+
+def _read_as(source: Any, cfg: Any) -> Any:
+    """A row's config with the run's keys of how images are read: they are read once for all."""
+    cfg = cfg.clone()
+    for key in map(str.upper, data_options(cfg)):
+        section = "INPUT" if key in cfg.INPUT else "DATASETS"
+        cfg[section][key] = source[section][key]
+    return cfg
 
 
 def _names_before(rows: Sequence[LadderRow]) -> list[str]:

@@ -286,6 +286,16 @@ def test_a_run_whose_images_are_not_resized_has_no_row_of_scales(place):
     assert [bool(row.cfg.TEST.SCALES) for row in rows] == [False, False, True, False, True]
 
 
+def test_rows_state_the_reading_of_the_runs_own_images(place):
+    """One pass reads each image once, by the run's rule: another one's own would be untrue."""
+    other = member("other", "cpu")
+    other.cfg.INPUT.EXIF, other.cfg.DATASETS.VOC_ORIGIN = "ignore", 0
+    rows, _ = ladder.plan(member("plain", "cpu"), others={"other": other})
+    stated = {(row.cfg.INPUT.EXIF, row.cfg.DATASETS.VOC_ORIGIN) for row in rows}
+    assert stated == {("apply", 1)}
+    assert other.cfg.INPUT.EXIF == "ignore"
+
+
 def test_a_twin_without_context_is_refused_and_a_run_with_it_has_no_such_row(place):
     plain, context = member("plain", "cpu"), member("context", "cpu")
     with pytest.raises(ConfigError, match="--context plain was trained without global context"):
