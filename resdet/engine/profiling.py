@@ -14,6 +14,7 @@ from detectron2.utils import comm
 
 from resdet import profile, profile_view
 from resdet.printable import show
+from resdet.run import layout
 from resdet.run.folder import Run
 
 
@@ -37,12 +38,15 @@ def profiled(args: argparse.Namespace, command: str) -> Iterator[None]:
 
 @contextlib.contextmanager
 def left_in(run: Run) -> Iterator[None]:
-    """Leaves profile.json and profile.svg in the run folder when its command ends, however."""
+    """Leaves profile.json and profile.svg in the run folder when its command ends, however.
+
+    Not in one that the command has discarded (--estimate).
+    """
     try:
         yield
     finally:
         recorded = profile.active()
-        if recorded is not None and recorded.is_started:
+        if recorded is not None and recorded.is_started and (run.path / layout.RUN).exists():
             report = recorded.report(_notes())
             run.write_profile(report.to_json(), profile_view.picture(report))
 

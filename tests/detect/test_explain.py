@@ -174,8 +174,10 @@ def test_an_estimate_takes_steps_and_keeps_nothing(tmp_path: Path) -> None:
     tiny.voc_tree(tmp_path / "voc")
     config = trainings.detector(trainings.FROM_SCRATCH, {"SOLVER.MAX_ITER": 1000})
     (tmp_path / "c.yaml").write_text(config, encoding="utf-8")
-    done = children.run_cli("train_det", "--config", "c.yaml", "--estimate", cwd=tmp_path)
+    done = children.run_cli("train_det", "--config", "c.yaml", "--estimate", "--profile",
+                            cwd=tmp_path)  # fmt: skip
     assert done.returncode == 0, done.stderr
+    assert "backward" in done.stdout
     assert "length     1,000 steps, 2,000 images: 666.7 epochs of 3" in done.stdout
     assert "anchors    6 a cell of res4 (stride 16)" in done.stdout
     assert re.search(r"estimate from 10 steps: \S+ s a step .* in all, scoring", done.stdout)
