@@ -1,11 +1,19 @@
 """Fixtures for all tests: the real sample data where it lies beside the checkout, else a skip."""
 
 import os
+import re
 from pathlib import Path
 
 import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Refuses an id with an address, such as a function's: two workers never agree on it."""
+    for item in items:
+        if re.search(r" at 0x[0-9a-f]+", item.nodeid):
+            raise pytest.UsageError(f"{item.nodeid}: the id has an address. Give the case an id.")
 
 
 @pytest.fixture(scope="session")

@@ -191,7 +191,6 @@ def test_a_file_made_by_hand_is_read(tmp_path):
         {"__metadata__": lambda m: {**m, "seconds": [1]}},
         {"__metadata__": lambda m: {k: v for k, v in m.items() if k != "weights"}},
     ],
-    ids=str,
 )
 def test_a_file_that_contradicts_itself_is_a_page_and_never_read_elsewhere(tmp_path, changes):
     """Its checksums are right, so that whoever made it meant it."""
