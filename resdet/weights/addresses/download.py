@@ -9,6 +9,7 @@ Not for: which address means which file (`fetch`), or Hugging Face's hub (`huggi
 from __future__ import annotations
 
 import contextlib
+import http.client
 import logging
 import os
 import shutil
@@ -113,7 +114,7 @@ def _errors_as_pages(url: str, target: Path, address: str) -> Iterator[None]:
         raise WeightsError(
             f"{address}: {source}{where} answers {error.code} {error.reason}. Check the address."
         ) from None
-    except urllib.error.ContentTooShortError:
+    except (urllib.error.ContentTooShortError, http.client.IncompleteRead):
         raise WeightsError(
             f"{address}: the connection to {source} ended before the file did; nothing of it is "
             "kept. Type the command again."
@@ -122,6 +123,15 @@ def _errors_as_pages(url: str, target: Path, address: str) -> Iterator[None]:
         reason = getattr(error, "reason", None) or error
         raise WeightsError(
             f"{address} is not in the cache, and {source} cannot be reached ({reason}). {by_hand}"
+        ) from None
+    except (http.client.InvalidURL, UnicodeError) as error:
+        raise WeightsError(
+            f"{address}: {source} is no URL ({error}). Write a blank as %20, other letters than "
+            "ASCII's as a browser copies them, and a port as a number."
+        ) from None
+    except (http.client.HTTPException, ValueError) as error:
+        raise WeightsError(
+            f"{address}: {source} is not answered as the web answers ({error!r}). {by_hand}"
         ) from None
 
 

@@ -113,32 +113,53 @@ def _torchvision(address: str, rest: str) -> FetchedFile:
 
 
 def _detectron2(address: str, rest: str) -> FetchedFile:
-    url = DETECTRON2 + rest
+    _, stated = _with_hash(address)
+    url = DETECTRON2 + rest.partition("#")[0]
+    parts = _path_of(address, url)
     # Where Detectron2's own path manager keeps it.
-    target = Path(get_cache_dir()) / urlsplit(url).path.lstrip("/")
-    return FetchedFile(address, target, url, cached(url, target, address))
+    target = Path(get_cache_dir()).joinpath(*parts)
+    digest = cached(url, target, address, stated)
+    return FetchedFile(address, target, url, digest, "the address" if stated else "")
 
 
 def _web(address: str, _: str) -> FetchedFile:
-    url, _, fragment = address.partition("#")
-    key, _, stated = fragment.partition("=")
-    if fragment and (key != "sha256" or not re.fullmatch(r"[0-9a-fA-F]{8,64}", stated)):
-        raise WeightsError(
-            f"{address}: #{fragment} is no hash. Write #sha256= and its 64 digits (8 at least)."
-        )
-    name = unquote(urlsplit(url).path).rsplit("/", 1)[-1]
-    if not name:
-        raise WeightsError(f"{address} names no file: nothing stands behind its last slash.")
+    url, stated = _with_hash(address)
+    name = _path_of(address, url)[-1]
     # Two hosts may have a file of one name.
     folder = hashlib.sha256(url.encode()).hexdigest()[:16]
     target = Path(torch.hub.get_dir()) / "checkpoints" / "resdet" / folder / name
-    digest = cached(url, target, address, stated.lower())
+    digest = cached(url, target, address, stated)
     if not stated:
         logger.warning(
             "%s states no hash, so another file may lie there tomorrow. This one: "
             "%s#sha256=%s", address, url, digest,
         )  # fmt: skip
     return FetchedFile(address, target, url, digest, "the address" if stated else "")
+
+
+def _with_hash(address: str) -> tuple[str, str]:
+    """What stands before #sha256=, and its digits, "" without; raises WeightsError."""
+    url, _, fragment = address.partition("#")
+    key, _, stated = fragment.partition("=")
+    if fragment and (key != "sha256" or not re.fullmatch(r"[0-9a-fA-F]{8,64}", stated)):
+        raise WeightsError(
+            f"{address}: #{fragment} is no hash. Write #sha256= and its 64 digits (8 at least)."
+        )
+    return url, stated.lower()
+
+
+def _path_of(address: str, url: str) -> list[str]:
+    """Folders and file of a URL, none of which leads out of a cache; raises WeightsError."""
+    try:
+        path = unquote(urlsplit(url).path)
+    except ValueError as error:
+        raise WeightsError(f"{address} is no URL: {error}.") from None
+    parts = path.lstrip("/").split("/")
+    if not parts[-1]:
+        raise WeightsError(f"{address} names no file: nothing stands behind its last slash.")
+    if {"", ".", ".."} & set(parts) or not path.isprintable():
+        raise WeightsError(f"{address}: {path!r} is no path to a file. Check the address.")
+    return parts
 
 
 SCHEMES: dict[str, Callable[[str, str], FetchedFile]] = {

@@ -4,6 +4,7 @@ all of them (`RESDET_MIRROR`).
 
 import hashlib
 import socket
+import threading
 from pathlib import Path
 
 import pytest
@@ -74,6 +75,12 @@ def test_a_file_with_the_hash_of_its_name_is_kept_where_torch_hub_looks(
         ("https://host/", "names no file"),
         ("https://host/a.pth#md5=12", "#md5=12 is no hash"),
         ("https://host/a.pth#sha256=12", "is no hash"),
+        ("https://host/..", "is no path to a file"),
+        ("https://host/a%00.pth", "is no path to a file"),
+        ("https://[host/a.pth", "is no URL: Invalid IPv6 URL"),
+        ("detectron2://../../a.pkl", "is no path to a file"),
+        ("detectron2://a/", "names no file"),
+        ("detectron2://a.pkl#sha256=12", "is no hash"),
         ("hf://owner", r"Expected hf://owner/repo\[@revision\]"),
         ("timm://resnet50.nobody_in1k", r"no weights of that name. It has .*timm://resnet50"),
     ],
@@ -177,6 +184,50 @@ def test_without_a_network_a_filled_cache_is_enough_and_an_empty_one_has_a_page(
         assert fetch("https://host/a.pth").path == kept
         with pytest.raises(WeightsError, match=r"cannot be reached \(.*put it there: .*b.pth; or"):
             fetch("https://host/b.pth")
+
+
+@pytest.mark.parametrize(
+    ("answer", "match"),
+    [
+        (b"SSH-2.0-OpenSSH\r\n", "is not answered as the web answers .*put it there"),
+        (b"HTTP/1.1 200 OK\r\nContent-Length: much\r\n\r\nabc", "is not answered as the web"),
+        (b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nab", "ended before the file"),
+    ],
+)
+def test_what_is_no_web_server_has_a_page(server, tmp_path, monkeypatch, answer, match):
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+
+        def answer_once():
+            connection, _ = listening.accept()
+            with connection:
+                connection.recv(4096)
+                connection.sendall(answer)
+
+        thread = threading.Thread(target=answer_once, daemon=True)
+        thread.start()
+        monkeypatch.setenv("RESDET_MIRROR", f"http://127.0.0.1:{listening.getsockname()[1]}")
+        with pytest.raises(WeightsError, match=match):
+            fetch("https://host/a.pth")
+        thread.join()
+    assert files_in(tmp_path) == []
+
+
+@pytest.mark.parametrize(
+    "address", ["https://host/a b.pth", "https://host/\u00e4.pth", "https://host:port/a.pth"]
+)
+def test_what_no_server_can_be_asked_for_has_a_page(server, monkeypatch, address):
+    monkeypatch.delenv("RESDET_MIRROR")
+    monkeypatch.setattr(socket, "create_connection", lambda *_: pytest.fail("somebody is asked"))
+    with pytest.raises(WeightsError, match="is no URL .*a blank as %20"):
+        fetch(address.replace("https", "http"))
+
+
+def test_detectron2_s_files_may_have_a_hash(server):
+    server.content["/dl.fbaipublicfiles.com/detectron2/a/b.pkl"] = CONTENT
+    file = fetch(f"detectron2://a/b.pkl#sha256={SHA256[:8]}")
+    assert (file.path.name, file.verified_by) == ("b.pkl", "the address")
+    with pytest.raises(WeightsError, match="expected 00000000…. It is another file"):
+        fetch("detectron2://a/b.pkl#sha256=00000000")
 
 
 def test_a_cache_that_cannot_be_written_has_a_page(server, tmp_path, monkeypatch):
