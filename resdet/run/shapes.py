@@ -53,6 +53,17 @@ FILES: dict[str, Shape] = {
     layout.IMAGES: IMAGE_LIST,
     layout.SAMPLES_INDEX: [{"image_id": ID, "file": str}],
     layout.FINGERPRINT: {...: object},
+    layout.LOC_ROWS: [
+        {
+            "data_set": str,
+            "testing": str,
+            "net": str,
+            "classes": str,
+            "file": str,
+            "images": int,
+            "error?": NUMBER,
+        }
+    ],
     layout.SCORES["voc"]: {"11-point": {"mean_ap?": NUMBER}, "area": {"mean_ap?": NUMBER}},
     layout.SCORES["coco"]: {"AP?": NUMBER},
     layout.SCORES["ilsvrc"]: {"mean_ap?": NUMBER},

@@ -25,6 +25,7 @@ from resdet.evaluation.ilsvrc.ilsvrc_files import (
     write_loc_results,
 )
 from resdet.evaluation.inputs.findings import Finding
+from resdet.run import shapes
 from resdet.run.folder import Run, read_json
 from resdet.run.layout import (
     GROUND_TRUTH,
@@ -42,7 +43,6 @@ from resdet.submission.servers import TestSet, ilsvrc_boxes_test_set
 DET_FILE, LOC_FILE = "ilsvrc-det.txt", "ilsvrc-loc.txt"
 # Shapes of what a run left, of which this takes a few values.
 _INDICES = {"expected": [(int, str)], "evaluated": [(int, str)], "result_indices": [int]}
-_ROWS = [{"data_set": str, "file": str, "classes": str, "images": int, "error?": (int, float)}]
 
 
 @dataclass(frozen=True)
@@ -172,7 +172,7 @@ def _chosen_row(run: Run, file: str | None, data_set: str | None) -> tuple[Path,
     rows = [
         (path.parent / row["file"], row)
         for path in sorted(folder.glob(f"*/{LOC_ROWS}"))
-        for row in read_json(path, _ROWS)
+        for row in read_json(path, shapes.FILES[LOC_ROWS])
     ]
     of_set = [(path, row) for path, row in rows if data_set in (None, row["data_set"])]
     fitting = [

@@ -49,7 +49,10 @@ def loc_run(path: Path, *rows: dict[str, Any]) -> Run:
 
 def add_set(run: Run, data_set: str, *rows: dict[str, Any]) -> None:
     folder = run.localization(data_set)
-    write_json(folder / "rows.json", [{"data_set": data_set, **row} for row in rows])
+    write_json(
+        folder / "rows.json",
+        [{"data_set": data_set, "testing": "centre", "net": "rpn", **row} for row in rows],
+    )
     for row in rows:
         (folder / row["file"]).write_text(LOC)
 

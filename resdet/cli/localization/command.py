@@ -12,48 +12,35 @@ from typing import Any
 
 from detectron2.utils import comm
 
-from resdet.cli.training import auto_weights, scored_run, training_command
+from resdet.cli.training import auto_weights, training_command
 from resdet.cli.training.detection_sets import load_set, refuse_leak
 from resdet.cli.training.run_folder import run_folder
-from resdet.config import (
-    Config,
-    data_options,
-    presets,
-    refuse_keys_of_other,
-    refuse_late_flags,
-)
+from resdet.cli.training.stored_config import as_in_run, config_of
+from resdet.config import Config, data_options, refuse_keys_of_other
 from resdet.data import DataOptions, DetectionSet, catalog
 from resdet.data.images.reader import ImageReader
 from resdet.detect.architecture import derived_keys
 from resdet.detect.architecture.model import build_faults_as_pages
 from resdet.detect.localization import loc_results
 from resdet.detect.localization.localization_run import Localization, check_sets
-from resdet.engine import processes
 from resdet.engine.profiling import profiled
 from resdet.engine.starts.start_checks import require_equal_shares
-from resdet.errors import ConfigError
+from resdet.errors import ConfigError, RunError
 from resdet.printable import show
 from resdet.run import layout
-from resdet.run.folder import utc_now
+from resdet.run.folder import Run, utc_now
 from resdet.text_table import ruled
 from resdet.weights import Card
 from resdet.weights.resolve import WeightFile
-from resdet.weights.tensor_checks import refuse_not_finite
 
 
 def run(args: argparse.Namespace) -> int:
     """Trains and tests, prints table 13's rows; gives the exit code."""
-    refuse_late_flags(args.opts)
-    if not args.config:
-        raise ConfigError(
-            "train_loc needs --config FILE: a path, or the name of a preset such as "
-            "imagenet_loc_r101."
-        )
     if args.best:
         raise ConfigError("train_loc keeps the last nets alone. Leave --best out.")
-    args.config = str(presets.find(args.config))
-    device = training_command.device_of(args.config, args.opts)
-    return processes.run_in_processes(main, args, device)
+    return training_command.run_with_config(
+        main, args, name="train_loc", example="imagenet_loc_r101"
+    )
 
 
 def main(args: argparse.Namespace) -> int:
@@ -64,14 +51,16 @@ def main(args: argparse.Namespace) -> int:
 def _main(args: argparse.Namespace) -> int:
     config, name = training_command.read_config(args.config, args.opts), Path(args.config).stem
     training_command.take_output(args, config)
-    auto_weights.settle(config, training_command.folder_of(args, name), args)
+    training_command.refuse_test_without_steps(args)
+    folder = training_command.folder_of(args, name)
+    auto_weights.settle(config, folder, args)
     training_command.decide_resume(args, name)
     refuse_keys_of_other(config, "train_loc")
     cfg = config.cfg
+    if args.eval_only:
+        _as_trained(config, folder)
     _check(cfg)
-    require_equal_shares({"SOLVER.IMS_PER_BATCH": cfg.SOLVER.IMS_PER_BATCH})
-    tensors, card = _start(cfg, args)
-    _fill(config, card)
+    tensors, card = ({}, None) if args.eval_only else _start(config)
     if args.explain:
         if comm.is_main_process():
             show(explain(config))
@@ -85,10 +74,6 @@ def _main(args: argparse.Namespace) -> int:
     check_sets(train, test)
     leak = refuse_leak(cfg, [train] if train else [], [test])
     asked = loc_results.classes_asked(test, cfg.LOC.SCORES)
-    folder = training_command.folder_of(args, name)
-    own = f"{layout.RPN}/{layout.DETECTOR}"
-    if args.eval_only:
-        scored_run.run_to_score(config, folder, own, own)
     with run_folder(args, config, "localization", name) as made:
         with build_faults_as_pages(config):
             work = Localization(
@@ -136,32 +121,53 @@ def _check(cfg: Any) -> None:
         raise ConfigError("MODEL.NET.NAME is empty. Name a net, or give MODEL.WEIGHTS with a card.")
 
 
-def _start(cfg: Any, args: argparse.Namespace) -> tuple[dict[str, Any], Card | None]:
-    """The classifier's tensors and card; nothing for random weights, or where nothing trains.
+def _as_trained(config: Config, folder: Path) -> None:
+    """Gives the config of --eval-only the values that the run in `folder` was made with.
 
     Raises:
-        ConfigError: nothing to start from, and FROM_SCRATCH not set. WeightsError: a bad file.
+        RunError: there is no run, or MODEL.WEIGHTS or another stated key is not the run's.
     """
+    run = Run.open(folder) if (folder / layout.RUN).exists() else None
+    if run is None or run.kind != "localization":
+        raise RunError(
+            f"{folder} is {f'a {run.kind} run' if run else 'no run folder'}, and --eval-only tests "
+            "the nets of a train_loc run. Name one with --output DIR, or train it: leave "
+            "--eval-only out."
+        )
+    stated = config.cfg.MODEL.WEIGHTS
+    made_from = config_of(run)["MODEL"]["WEIGHTS"]
+    if stated not in ("", made_from):
+        raise RunError(
+            f"MODEL.WEIGHTS is {stated}, but the nets of {folder} were made from "
+            f"{made_from or 'random weights'}, and --eval-only tests these. Leave MODEL.WEIGHTS "
+            "out, or name another run with --output DIR."
+        )
+    as_in_run(config, run)
+
+
+def _start(config: Config) -> tuple[dict[str, Any], Card | None]:
+    """The classifier's tensors and card, nothing for random weights; the config gets what the card
+    determines.
+
+    Raises:
+        ConfigError: nothing to start from, and FROM_SCRATCH not set; a batch that the processes
+            cannot share. WeightsError: a bad file.
+    """
+    cfg = config.cfg
+    require_equal_shares({"SOLVER.IMS_PER_BATCH": cfg.SOLVER.IMS_PER_BATCH})
     training_command.refuse_part_of_nothing(cfg)
     if not cfg.MODEL.WEIGHTS:
-        if not cfg.TRANSFER.FROM_SCRATCH and not args.eval_only:
+        if not cfg.TRANSFER.FROM_SCRATCH:
             raise ConfigError(
                 "MODEL.WEIGHTS is empty. Give it the model.safetensors of a pretraining run, or "
                 "set TRANSFER.FROM_SCRATCH True to train from random weights."
             )
+        config.fill({"MODEL.BACKBONE.FREEZE_AT": 0}, "random weights are never frozen")
         return {}, None
     file = WeightFile(cfg.MODEL.WEIGHTS, cfg.MODEL.WEIGHTS_PART or None)
     tensors, card = file.load()
-    refuse_not_finite(tensors, cfg.MODEL.WEIGHTS)
+    config.fill(derived_keys.of_card(card), f"the card of {cfg.MODEL.WEIGHTS}")
     return dict(tensors), card
-
-
-def _fill(config: Config, card: Card | None) -> None:
-    """Fills what the card determines; random weights are never frozen."""
-    if card is not None:
-        config.fill(derived_keys.of_card(card), f"the card of {config.cfg.MODEL.WEIGHTS}")
-    elif not config.cfg.MODEL.WEIGHTS:
-        config.fill({"MODEL.BACKBONE.FREEZE_AT": 0}, "random weights are never frozen")
 
 
 def explain(config: Config) -> str:

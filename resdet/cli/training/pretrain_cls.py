@@ -71,11 +71,7 @@ def _main(args: argparse.Namespace) -> int:
     cfg = config.cfg
     if config_file == DEFAULT_CONFIG and not args.eval_only:
         logging.getLogger().warning(IMAGENET_HINT)
-    if args.eval_only and (args.explain or args.estimate):
-        raise ConfigError(
-            "--explain and --estimate are about a training, and --eval-only trains nothing. Leave "
-            "one of the two out."
-        )
+    training_command.refuse_test_without_steps(args)
     name = Path(config_file).stem if config_file else f"score_{_name_of(cfg.MODEL.WEIGHTS)}"
     source = scored_run.run_of_best(args, config, name, layout.BEST_CLASSIFIER)
     training_command.decide_resume(args, name)

@@ -73,10 +73,16 @@ def as_in_run(config: Config, run: Run) -> None:
         and not key.startswith((*FREE_ON_EVAL, *COUNTS, "SOLVER.", "MODEL.WEIGHTS"))
     ]
     if odd:
+        # The two nets of a localizer are tested in their own run alone.
+        elsewhere = (
+            "train with the new ones: another --output without --eval-only."
+            if run.kind == "localization"
+            else f"score its weights into a new folder: MODEL.WEIGHTS {run.path}/… with another "
+            "--output."
+        )
         raise RunError(
             f"{run.path}: {first_few(odd, indent='')}\nIts results would be those of another "
-            "detector. Use the old values, or score its weights into a new folder: "
-            f"MODEL.WEIGHTS {run.path}/… with another --output."
+            f"detector. Use the old values, or {elsewhere}"
         )
     for key, value in stored.items():
         # Another test set has other faults; where these are not stated, the run's values hold.

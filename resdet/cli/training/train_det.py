@@ -23,13 +23,7 @@ from resdet.cli.training import (
 from resdet.cli.training.detection_sets import DetectionSets, load_sets, require_sets
 from resdet.cli.training.run_folder import run_folder
 from resdet.cli.training.starting_point import StartingPoint
-from resdet.config import (
-    Config,
-    data_options,
-    presets,
-    refuse_keys_of_other,
-    refuse_late_flags,
-)
+from resdet.config import Config, data_options, refuse_keys_of_other
 from resdet.config.dependent_keys import check_dependent
 from resdet.data import DataOptions, DetectionSet
 from resdet.data.images.reader import ImageReader
@@ -45,7 +39,6 @@ from resdet.detect.testing import expected_results
 from resdet.detect.testing.curve_numbers import SetResult
 from resdet.detect.testing.partial_results import Policy
 from resdet.detect.trainer import DetectorTraining
-from resdet.engine import processes
 from resdet.engine.data_workers import lost_images_stop
 from resdet.engine.profiling import profiled
 from resdet.errors import ConfigError
@@ -58,15 +51,9 @@ logger = logging.getLogger("resdet.detect")
 
 
 def run(args: argparse.Namespace) -> int:
-    refuse_late_flags(args.opts)
-    if not args.config:
-        raise ConfigError(
-            "train_det needs --config FILE: a path, or the name of a preset such as coco_r101 "
-            "or voc07_r101."
-        )
-    args.config = str(presets.find(args.config))
-    device = training_command.device_of(args.config, args.opts)
-    return processes.run_in_processes(main, args, device)
+    return training_command.run_with_config(
+        main, args, name="train_det", example="coco_r101 or voc07_r101"
+    )
 
 
 def main(args: argparse.Namespace) -> int:
@@ -149,11 +136,7 @@ def _refuse(config: Config, args: argparse.Namespace) -> None:
             f"DATASETS.ILSVRC_PER_CLASS is {cfg.DATASETS.ILSVRC_PER_CLASS}, and DATASETS.TRAIN has "
             "no ilsvrc_det_train, which it is of. Set it to 0."
         )
-    if args.eval_only and (args.explain or args.estimate):
-        raise ConfigError(
-            "--explain and --estimate are about a training, and --eval-only trains nothing. Leave "
-            "one of the two out."
-        )
+    training_command.refuse_test_without_steps(args)
     if args.estimate and cfg.SOLVER.SCHEME == "alternating":
         raise ConfigError(
             "--estimate takes the steps of one joint training, and SOLVER.SCHEME is alternating. "

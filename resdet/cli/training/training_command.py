@@ -8,16 +8,24 @@ from __future__ import annotations
 import argparse
 import logging
 import platform
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import torch
 from detectron2.utils import comm
 
-from resdet.config import Config, check_reference_batch, resolve, unread
+from resdet.config import (
+    Config,
+    check_reference_batch,
+    presets,
+    refuse_late_flags,
+    resolve,
+    unread,
+)
 from resdet.engine.data_workers import Loader, usable_cores
 from resdet.engine.metric_writers import start_log
-from resdet.engine.processes import refuse_long_disk_wait
+from resdet.engine.processes import refuse_long_disk_wait, run_in_processes
 from resdet.engine.speed.cpu_features import instruction_limits
 from resdet.engine.speed.kept_memory import keep_freed
 from resdet.engine.speed.precision import describe_arithmetic, set_arithmetic
@@ -29,6 +37,27 @@ from resdet.run.folder import Run
 logger = logging.getLogger("resdet.cli.training.training_command")
 
 AUTO = "auto"
+
+
+def run_with_config(
+    main: Callable[[argparse.Namespace], int], args: argparse.Namespace, *, name: str, example: str
+) -> int:
+    """Runs `main` in the processes of the command, --config made a path; gives the exit code.
+
+    Args:
+        name: of the command. example: of its presets.
+
+    Raises:
+        ConfigError: no --config, or one that is neither a file nor a preset; a flag behind a key;
+            as `device_of` and `run_in_processes`.
+    """
+    refuse_late_flags(args.opts)
+    if not args.config:
+        raise ConfigError(
+            f"{name} needs --config FILE: a path, or the name of a preset such as {example}."
+        )
+    args.config = str(presets.find(args.config))
+    return run_in_processes(main, args, device_of(args.config, args.opts))
 
 
 def device_of(config_file: str | Path | None, opts: list[str]) -> str:
@@ -118,6 +147,16 @@ def decide_resume(args: argparse.Namespace, name: str) -> None:
         args.resume = comm.all_gather(goes_on)[0] if comm.get_world_size() > 1 else goes_on
         logger.info("--resume auto: %s %s", path, "goes on" if args.resume else "starts anew")
     args.resume = bool(args.resume)
+
+
+def refuse_test_without_steps(args: argparse.Namespace) -> None:
+    """Raises ConfigError for --explain or --estimate beside --eval-only."""
+    for flag in ("explain", "estimate"):
+        if args.eval_only and getattr(args, flag, False):
+            raise ConfigError(
+                f"--{flag} is about a training, and --eval-only trains nothing. Leave one of the "
+                "two out."
+            )
 
 
 def refuse_part_of_nothing(cfg: Any) -> None:

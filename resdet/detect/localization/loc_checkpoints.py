@@ -42,48 +42,22 @@ def trained(
     run: Run,
     *,
     classes: Sequence[str],
-) -> Path:
-    """Trains to SOLVER.MAX_ITER, from the newest checkpoint where there is one; gives the file.
+) -> None:
+    """Trains to SOLVER.MAX_ITER, from the newest checkpoint where there is one, and leaves the
+    file; loads it where it is there already.
 
     Raises:
-        TrainingStopped, Interrupted: the state is saved. RunError: a checkpoint is of another run.
+        TrainingStopped, Interrupted: the state is saved. RunError: a checkpoint is of another run,
+            or the disk is too small. WeightsError: as `load`.
     """
     path = run.path / layout.DETECTOR
     if _for_all(lambda: path.exists() and is_whole(path)):
         load(model, path, classes)
         logger.info("%s is there: it is not trained again", path)
-        return path
+        return
     need = DiskNeed.of_training(cfg, model)
     require_disk(run.path, need.most, need, there=bytes_in(run.checkpoints))
-    optimizer = with_fused_step(build_optimizer(cfg, model), cfg.ENGINE.FUSED_OPTIMIZER)
-    shared = distributed(model)
-
-    def batches(start: int) -> Iterator[list[dict[str, Any]]]:
-        return train_batches(
-            records,  # type: ignore[arg-type]
-            mapper,  # type: ignore[arg-type]
-            batch_size=cfg.SOLVER.IMS_PER_BATCH,
-            seed=cfg.SEED,
-            start=start,
-            num_workers=num_workers(cfg, images=len(records)),
-            rank=comm.get_rank(),
-            world_size=comm.get_world_size(),
-            group_by_shape=False,
-        )
-
-    loop = Loop(
-        shared,
-        optimizer,
-        build_lr_scheduler(cfg, optimizer),
-        shared,
-        batches,
-        seed=cfg.SEED,
-        describe=lambda batch: ", ".join(str(item["image_id"]) for item in batch),
-        clip_norm=cfg.ENGINE.CLIP_GRADIENT_NORM,
-        split=lambda batch: [
-            (share, batch[part]) for share, part in passes(len(batch), cfg.ENGINE.IMAGES_PER_PASS)
-        ],
-    )
+    loop = _loop_of(model, records, mapper, cfg)
     model.train()
     goes_on = _for_all(lambda: any(run.checkpoints.glob(layout.CHECKPOINT_FILES)))
     start = resume(loop, run) if goes_on else 0
@@ -103,18 +77,60 @@ def trained(
     run.update(state="training")
     loop.train(start, cfg.SOLVER.MAX_ITER)
     average_buffers(model)
+    if comm.is_main_process():
+        _save(model, path, run, cfg.SOLVER.MAX_ITER, classes)
+    run.update(state="finished", train_seconds=loop.seconds)
+    comm.synchronize()
+
+
+def _loop_of(
+    model: nn.Module,
+    records: Sequence[Mapping[str, Any]],
+    mapper: Callable[[Any], dict[str, Any]],
+    cfg: Any,
+) -> Loop:
+    """The loop over batches of the records, which the processes share; no hooks yet."""
+    optimizer = with_fused_step(build_optimizer(cfg, model), cfg.ENGINE.FUSED_OPTIMIZER)
+    shared = distributed(model)
+
+    def batches(start: int) -> Iterator[list[dict[str, Any]]]:
+        return train_batches(
+            records,  # type: ignore[arg-type]
+            mapper,  # type: ignore[arg-type]
+            batch_size=cfg.SOLVER.IMS_PER_BATCH,
+            seed=cfg.SEED,
+            start=start,
+            num_workers=num_workers(cfg, images=len(records)),
+            rank=comm.get_rank(),
+            world_size=comm.get_world_size(),
+            group_by_shape=False,
+        )
+
+    return Loop(
+        shared,
+        optimizer,
+        build_lr_scheduler(cfg, optimizer),
+        shared,
+        batches,
+        seed=cfg.SEED,
+        describe=lambda batch: ", ".join(str(item["image_id"]) for item in batch),
+        clip_norm=cfg.ENGINE.CLIP_GRADIENT_NORM,
+        split=lambda batch: [
+            (share, batch[part]) for share, part in passes(len(batch), cfg.ENGINE.IMAGES_PER_PASS)
+        ],
+    )
+
+
+def _save(model: nn.Module, path: Path, run: Run, steps: int, classes: Sequence[str]) -> None:
+    """The file that `load` reads."""
     state = {
         "model": model.state_dict(),
-        "iteration": cfg.SOLVER.MAX_ITER,
+        "iteration": steps,
         "run": run.info["id"],
         "classes": list(classes),
     }
-    if comm.is_main_process():
-        with atomic_path(path) as temporary:
-            torch.save(state, temporary)
-    run.update(state="finished", train_seconds=loop.seconds)
-    comm.synchronize()
-    return path
+    with atomic_path(path) as temporary:
+        torch.save(state, temporary)
 
 
 def _for_all(question: Callable[[], bool]) -> bool:

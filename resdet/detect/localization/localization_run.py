@@ -44,7 +44,7 @@ from resdet.engine.data_hashes import hold_against
 from resdet.engine.starts.start_checks import DiskNeed, bytes_in, require_disk
 from resdet.errors import ConfigError, DataError, first_few
 from resdet.formats.proposal_file import ProposalFile
-from resdet.run import layout
+from resdet.run import layout, shapes
 from resdet.run.folder import Run, read_json, write_json
 from resdet.weights.tensor_checks import refuse_untrained_norms
 
@@ -122,8 +122,7 @@ class Localization:
 
         Raises:
             TrainingStopped, Interrupted: the state is saved. RunError: the training set changed, a
-                finished net had another number of steps, a checkpoint is of another run, or the
-                disk is too small.
+                checkpoint is of another run, or the disk is too small.
         """
         assert self.train is not None
         cfg = self.cfg
@@ -236,7 +235,9 @@ class Localization:
         assert data is not None
         kind, folder = self.cfg.LOC.TEST[-1], self.run.path / layout.LOC_PROPOSALS
         digest, path = weights_digest(rpn), folder / layout.PROPOSALS
-        there = comm.is_main_process() and _is_made(path, data, digest)
+        # What R-CNN still trains on is read through: it would stop where a row is damaged.
+        is_used = not (self.run.path / layout.RCNN / layout.DETECTOR).exists()
+        there = comm.is_main_process() and _is_made(path, data, digest, is_used)
         if comm.all_gather(there)[0]:
             logger.info("%s is there: it is not made again", path)
         else:
@@ -265,7 +266,8 @@ class Localization:
         asked = self.asked
         digests = [weights_digest(net) for net in (rpn, rcnn) if net is not None]
         path = self.run.localization(data.name) / layout.LOC_ROWS
-        known = read_json(path) if comm.is_main_process() and path.exists() else []
+        # Read by all processes, which so all stop where it is damaged.
+        known = read_json(path, shapes.FILES[layout.LOC_ROWS]) if path.exists() else []
         rows = {(r["testing"], r["net"], r["classes"]): r for r in known}
         for kind in cfg.LOC.TEST:
             about = {**self._about(data, kind, digests), "classes": asked.digest}
@@ -300,13 +302,17 @@ class Localization:
                     yield loc_results.write_row(folder, row, results, self.test)
 
 
-def _is_made(path: Path, data: DetectionSet, digest: str) -> bool:
-    """Whether a whole file of this RPN's proposals of this set is there."""
+def _is_made(path: Path, data: DetectionSet, digest: str, is_used: bool) -> bool:
+    """Whether this RPN's proposals of this set are there, and whole where they will be used."""
     if not path.exists():
         return False
     try:
         file = ProposalFile(path)
-        return (file.data_set_hash, file.weights) == (data.hash, digest)
+        if (file.data_set_hash, file.weights) != (data.hash, digest):
+            return False
+        if is_used:
+            file.require_whole()
+        return True
     except DataError as error:
         logger.warning("%s They are made again.", error)
         return False

@@ -300,6 +300,75 @@ def test_eval_only_adds_rows_and_leaves_the_others(place: Path) -> None:
     assert contents(place / "scored") == before
 
 
+def test_eval_only_reads_images_as_the_run_did_and_needs_no_classifier(place: Path) -> None:
+    """The net's name is known from the run, which trained with MODEL.WEIGHTS: the config has none.
+    The run's own limit of pixels, which is less than an image has, holds for the test."""
+    run = place / "as_trained"
+    shutil.copytree(place / "one", run)
+    shutil.rmtree(run / "localization")
+    words = ("train_loc", "--config", "c.yaml", "--output", "as_trained", "--eval-only")
+    done = children.run_cli(*words, "LOC.SCORES", "scores.npz", cwd=place)
+    assert done.returncode == 0, done.stderr
+    assert contents(run) == contents(place / "one")
+    text = (run / "config.yaml").read_text()
+    tree = yaml.safe_load(text)
+    tree["INPUT"]["MAX_PIXELS"] = 100
+    (run / "config.yaml").write_text(yaml.safe_dump(tree))
+    done = children.run_cli(*words, "LOC.SCORES", "scores.npz", cwd=place)
+    assert done.returncode != 0 and "INPUT.MAX_PIXELS" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("output", "words", "message"),
+    [
+        ("absent", ("--eval-only",), "absent is no run folder"),
+        ("one", ("--eval-only", "MODEL.WEIGHTS", "other.pth"), "Leave MODEL.WEIGHTS out"),
+        ("one", ("--eval-only", "LOC.CROP", "36"), "or train with the new ones"),
+        ("one", ("--eval-only", "--explain"), "--explain is about a training"),
+    ],
+    ids=["no-run", "weights", "key", "explain"],
+)
+def test_eval_only_of_something_else_is_refused_with_what_train_loc_can_do(
+    place: Path,
+    output: str,
+    words: tuple[str, ...],
+    message: str,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: Any,
+) -> None:
+    """It tests the two nets of a run: it takes no --best and no file of weights."""
+    monkeypatch.chdir(place)
+    assert main(["train_loc", "--config", "c.yaml", "--output", output, *words]) == 2
+    page = capsys.readouterr().err
+    assert message in page
+    assert "--best" not in page and "of its own" not in page
+    assert not (place / "absent").exists()
+
+
+def test_damaged_rows_are_refused_before_the_test(place: Path) -> None:
+    run = place / "damaged_rows"
+    shutil.copytree(place / "one", run)
+    (results_in(run) / "rows.json").write_text('[{"net": "rpn"}]', encoding="utf-8")
+    done = children.run_cli(*command("damaged_rows", "--eval-only"), cwd=place)
+    assert done.returncode == 2, done.stderr
+    assert "rows.json is damaged" in done.stderr
+
+
+def test_damaged_proposals_are_made_again(place: Path) -> None:
+    """One byte of a box: R-CNN would stop at the image, at each start."""
+    run = place / "damaged_proposals"
+    shutil.copytree(place / "one", run)
+    (run / "rcnn" / "model_final.pth").unlink()
+    path = run / "proposals" / "proposals.safetensors"
+    raw = bytearray(path.read_bytes())
+    raw[4096 + 5] ^= 1
+    path.write_bytes(raw)
+    done = children.run_cli(*command("damaged_proposals", "--resume"), cwd=place)
+    assert done.returncode == 0, done.stderr
+    assert "They are made again." in done.stderr
+    assert_equal_runs(place / "one", run)
+
+
 def test_an_image_without_a_box_is_refused_before_anything_trains(ilsvrc_root: Path) -> None:
     """Its class is known from the development kit. One of the blacklist, the last, is not scored,
     but could not train."""
