@@ -128,7 +128,7 @@ def score_file(
     run.write(layout.CARD, card.to_dict())
     run.write(layout.TRANSFER, {"file": file.where, **received.to_dict()})
     run.write(layout.CLASSIFICATION, scores)
-    run.note_scored_file(file.where)
+    run.note_scored_file(file.where, source=file.source)
     run.update(
         state="finished",
         finished=utc_now(),

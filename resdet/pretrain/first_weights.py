@@ -62,6 +62,7 @@ def start_from_weights(training: Any) -> str | None:
     received = weights.transfer(training.net, tensors, where=where, declared_new=tuple(new))
     logger.info("%s: %s\n%s", where, received, received.table())
     training.run.write(layout.TRANSFER, {"file": where, **received.to_dict()})
+    training.run.note_weights_source(file.source)
     return card.tensors_sha256 or None
 
 

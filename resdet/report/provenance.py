@@ -34,6 +34,7 @@ def provenance(column: Column) -> dict[str, Any]:
         ("state", info.get("state")),
         ("begun", info.get("created")),
         ("command", shlex.join(map(str, info.get("command") or []))),
+        ("weights from", _source(info)),
         ("seed", column.seed),
         ("host and device", ", ".join(str(info[k]) for k in ("host", "device") if info.get(k))),
         ("training time", backbone_gains.duration(column.seconds) if column.seconds else ""),
@@ -46,6 +47,20 @@ def provenance(column: Column) -> dict[str, Any]:
         "config": column.run.config_text,
         "card": json.dumps(_short_card(column.card), indent=1, ensure_ascii=False),
     }
+
+
+def _source(info: dict[str, Any]) -> str:
+    """Of weights that came by an address: it, the file's hash and licence; of what is scored, as
+    far as it came so, else of what the training began with."""
+    source = info.get("scored_source") or info.get("weights_source") or {}
+    revision = source.get("revision", "")
+    parts = (
+        source.get("address", ""),
+        revision and f"revision {revision}",
+        source.get("sha256") and f"SHA-256 {source['sha256']}",
+        source.get("license") and f"licence {source['license']}",
+    )
+    return ", ".join(part for part in parts if part)
 
 
 def _short_card(card: dict[str, Any]) -> dict[str, Any]:

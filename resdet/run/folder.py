@@ -18,7 +18,7 @@ import re
 import socket
 import uuid
 import zlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote, unquote
@@ -40,7 +40,7 @@ STATES = ("created", "training", "interrupted", "stopped", "finished")
 LONGEST_FOLDER_NAME = 255
 # Entries of run.json about the training, whatever its detector is scored with.
 OF_TRAINING = ("seed", "samples", "steps", "ended_by", "train_sets", "train_seconds", "max_iter",
-               "leak", "net")  # fmt: skip
+               "leak", "net", "weights_source")  # fmt: skip
 # What a run writes before it has a checkpoint or a result.
 STARTED_WITH = (layout.CONFIG, layout.CARD, layout.TRANSFER, layout.LEFT_OUT, layout.LOG,
                 layout.METRICS, layout.PROFILE, layout.PROFILE_PICTURE)  # fmt: skip
@@ -255,7 +255,9 @@ class Run:
                 f"own: MODEL.WEIGHTS {path} with another --output."
             )
 
-    def note_scored_file(self, path: Path | str, part: str = "") -> None:
+    def note_scored_file(
+        self, path: Path | str, part: str = "", source: Mapping[str, str] | None = None
+    ) -> None:
         """Notes the file of another run whose results the folder has.
 
         A path that is relative to the working folder is kept relative to the run's, so that the
@@ -263,11 +265,22 @@ class Run:
 
         Args:
             part: of a file that holds several nets (MODEL.WEIGHTS_PART); "" for the whole.
+            source: where a file came from that was given by its address.
         """
         path = Path(path)
         if path == self.scored_file:
             return
-        self.update(scored_file=self.noted_path(path), scored_part=part)
+        self.info.pop("scored_source", None)
+        noted = {"scored_source": dict(source)} if source else {}
+        self.update(scored_file=self.noted_path(path), scored_part=part, **noted)
+
+    def note_weights_source(self, source: Mapping[str, str]) -> None:
+        """Notes where the weights came from that a training begins with, given by an address.
+
+        A run that goes on keeps what it began with: the address may have another file by now.
+        """
+        if source and "weights_source" not in self.info:
+            self.update(weights_source=dict(source))
 
     @property
     def scored_file(self) -> Path | None:

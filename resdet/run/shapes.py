@@ -30,6 +30,7 @@ INFO = {
                      "mask_hash?": str}], "derived?": dict,
     "ensemble?": [{"run?": str, "net": str, "weights": str, "file?": str}],
     "scored_file?": str, "scored_part?": str, "test_set?": str,
+    "scored_source?": {...: str}, "weights_source?": {...: str},
     "steps?": int, "ended_by?": str, "best?": dict,
     "best_of?": {"metric": str, "value": NUMBER, "step": int},
 }  # fmt: skip

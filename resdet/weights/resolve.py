@@ -9,14 +9,13 @@ Not for: whether values are healthy (`doctor`), or putting tensors into a net (`
 
 from __future__ import annotations
 
-import logging
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 
 from resdet.errors import WeightsError
 from resdet.weights import native_names
-from resdet.weights.addresses.fetch import fetch, is_address, refuse_address
+from resdet.weights.addresses.fetch import if_address
 from resdet.weights.cards import CARD_KEY, Card, card_beside, part_of
 from resdet.weights.eps import with_its_eps
 from resdet.weights.formats import containers
@@ -26,8 +25,6 @@ from resdet.weights.origins.identify import Identified, identify
 from resdet.weights.origins.origin import Habits
 from resdet.weights.tensor_checks import refuse_not_finite, sha256_of
 from resdet.weights.transfer import grouped
-
-logger = logging.getLogger("resdet.weights")
 
 
 class WeightFile:
@@ -40,15 +37,16 @@ class WeightFile:
     """
 
     def __init__(self, path: Path | str, part: str | None = None, *, net_given: bool = False):
-        self.fetched = fetch(str(path)) if is_address(path) else None
-        if self.fetched:
-            logger.info("%s", self.fetched.sentence())
-        else:
-            refuse_address(path)
+        self.fetched = if_address(path)
         self.path = self.fetched.path if self.fetched else Path(path)
         self.where = str(self.path)
         self.part = part
         self.net_given = net_given
+
+    @property
+    def source(self) -> dict[str, str]:
+        """Where the file of an address came from (`FetchedFile.record`); {} for a path."""
+        return self.fetched.record() if self.fetched else {}
 
     @cached_property
     def contents(self) -> Contents:
@@ -128,8 +126,8 @@ class WeightFile:
         """Tensors under our names, and their card; raises as `files.load`."""
         refuse_not_finite(self.contents.tensors, self.where)
         tensors, card = self._loaded()
-        if self.fetched:
-            card = replace(card, source=self.fetched.record())
+        if self.source:
+            card = replace(card, source=self.source)
         return tensors, with_its_eps(card, self.where)
 
     def _loaded(self) -> tuple[Tensors, Card]:

@@ -128,6 +128,9 @@ def test_a_training_keeps_the_tensors_that_it_read(name, request, reads):
         def write(self, name, values):
             assert (name, values) == ("card.json", card.to_dict())
 
+        def note_weights_source(self, source):
+            assert source == {}  # a path
+
     class Args:
         resume = eval_only = False
 

@@ -81,6 +81,7 @@ def _main(args: argparse.Namespace) -> int:
             )
         if card is not None and comm.is_main_process():
             made.write(layout.CARD, card.to_dict())
+        made.note_weights_source(card.source if card is not None else {})
         if leak:
             made.update(leak=leak)
         rpn, rcnn = work.loaded() if args.eval_only else work.trained()

@@ -23,7 +23,7 @@ from resdet.errors import ConfigError, RunError
 from resdet.run import layout
 from resdet.run.folder import Run
 from resdet.weights import Card
-from resdet.weights.addresses.fetch import local_path
+from resdet.weights.addresses.fetch import if_address
 from resdet.weights.origins.identify import is_detectron2_detector
 from resdet.weights.resolve import WeightFile
 from resdet.weights.tensor_checks import refuse_norms_of_detector, refuse_not_finite
@@ -49,6 +49,7 @@ class StartingPoint:
         classes: those that it is to be scored on.
         head_classes: those that its predictors were trained for, where a training starts.
         part: of a file of several nets, the detector's.
+        source: where the file of an address came from; empty for a path.
     """
 
     card: Card | None = None
@@ -57,6 +58,7 @@ class StartingPoint:
     classes: tuple[str, ...] = ()
     head_classes: tuple[str, ...] = ()
     part: str = ""
+    source: Mapping[str, str] = dataclasses.field(default_factory=dict)
 
 
 def start_of_training(cfg: Any) -> StartingPoint:
@@ -83,11 +85,13 @@ def start_of_training(cfg: Any) -> StartingPoint:
                 contents.beside.get("classes", ())
             )
             card = from_run.card_of_detector(file.path)
-            return StartingPoint(card, contents.tensors, path, head_classes=classes)
+            return StartingPoint(
+                card, contents.tensors, path, head_classes=classes, source=file.source
+            )
     tensors, card = file.load()
     if aside := file.left_aside():
         logger.info("%s: %s", path, aside)
-    return StartingPoint(card, tensors)
+    return StartingPoint(card, tensors, source=file.source)
 
 
 def _classes_of_heads(name: str) -> tuple[str, ...]:
@@ -151,10 +155,11 @@ def detector_to_score(config: Config, folder: Path, source: Run | None) -> Start
     cfg, own = config.cfg, folder / layout.DETECTOR
     training_command.refuse_part_of_nothing(cfg)
     run = source or scored_run.run_to_score(config, folder, layout.DETECTOR, layout.BEST_DETECTOR)
+    fetched = None if run else if_address(cfg.MODEL.WEIGHTS or own)
     path, is_own = (
         from_run.file_of(run, best=source is not None)
         if run
-        else (local_path(cfg.MODEL.WEIGHTS or own), False)
+        else (fetched.path if fetched else Path(cfg.MODEL.WEIGHTS or own), False)
     )
     if not path.exists():
         raise RunError(
@@ -169,8 +174,9 @@ def detector_to_score(config: Config, folder: Path, source: Run | None) -> Start
             path,
         )
     return StartingPoint(
-        detector.card, detector.tensors, str(path), detector.classes, part=part or ""
-    )
+        detector.card, detector.tensors, str(path), detector.classes, part=part or "",
+        source=fetched.record() if fetched else {},
+    )  # fmt: skip
 
 
 def fill(
@@ -179,7 +185,7 @@ def fill(
     """Puts the weights into the model, and the card beside the run that they start."""
     cfg = training.cfg
     if args.eval_only and start.detector != str(run.path / layout.DETECTOR):
-        run.note_scored_file(start.detector, start.part)
+        run.note_scored_file(start.detector, start.part, start.source)
     if start.detector:
         heads = None if args.eval_only else start.head_classes
         if not args.eval_only:
@@ -189,5 +195,12 @@ def fill(
         training.load_backbone(start.tensors, cfg.MODEL.WEIGHTS)
     elif start.card is None:
         logger.warning(FROM_SCRATCH_NOTICE.format(net=cfg.MODEL.NET.NAME))
+    record(start, run, args)
+
+
+def record(start: StartingPoint, run: Run, args: argparse.Namespace) -> None:
+    """What the run starts from: its card, and where the file of an address came from."""
     if start.card is not None and comm.is_main_process():
         run.write(layout.CARD, start.card.to_dict())
+    if not args.eval_only:
+        run.note_weights_source(start.source)

@@ -188,6 +188,7 @@ def _filled(
     """
     tensors = None
     if not args.eval_only and config.cfg.SOLVER.SCHEME == "alternating":
+        starting_point.record(start, run, args)
         steps = _steps(config, run, sets.train, reader, start)
         tensors = steps.train(resuming=args.resume, may_leave_out_many=_may_leave_out_many(config))
     with build_faults_as_pages(config):
@@ -229,8 +230,6 @@ def _steps(
 ) -> AlternatingTraining:
     """The four steps of SOLVER.SCHEME alternating."""
     cfg = config.cfg
-    if start.card is not None and comm.is_main_process():
-        run.write(layout.CARD, start.card.to_dict())
 
     def fill(training: DetectorTraining) -> None:
         if start.card is None:

@@ -31,6 +31,13 @@ from resdet.weights.addresses.fetched_file import FetchedFile
 logger = logging.getLogger("resdet.weights")
 
 DETECTRON2 = "https://dl.fbaipublicfiles.com/detectron2/"
+# Detectron2's MODEL_ZOO.md states it of all that it lists, which lies in these folders.
+ZOO_LICENSE = "cc-by-sa-3.0"
+_OF_MODEL_ZOO = (
+    "ImageNetPretrained", "COCO-Detection", "COCO-InstanceSegmentation", "COCO-Keypoints",
+    "COCO-PanopticSegmentation", "LVISv0.5-InstanceSegmentation", "Cityscapes",
+    "PascalVOC-Detection", "Detectron1-Comparisons", "Misc",
+)  # fmt: skip
 # Path("https://host") prints one slash; a folder "a:", or a drive, is a path.
 _ADDRESS = re.compile(r"(\w+):/(?:/|(?=.))")
 _HASH_IN_NAME = re.compile(r"-([0-9a-f]{8,64})\.")
@@ -54,10 +61,18 @@ def refuse_address(text: Path | str) -> None:
 
 def local_path(path: Path | str) -> Path:
     """A path as it is; of an address the file that it means, fetched; raises as `fetch`."""
-    if is_address(path):
-        return fetch(str(path)).path
-    refuse_address(path)
-    return Path(path)
+    file = if_address(path)
+    return file.path if file else Path(path)
+
+
+def if_address(path: Path | str) -> FetchedFile | None:
+    """The file of an address, fetched and named in the log; None for a path; raises as `fetch`."""
+    if not is_address(path):
+        refuse_address(path)
+        return None
+    file = fetch(str(path))
+    logger.info("%s", file.sentence())
+    return file
 
 
 def name_of(address: Path | str) -> str:
@@ -109,7 +124,10 @@ def _torchvision(address: str, rest: str) -> FetchedFile:
     stated = _HASH_IN_NAME.search(name)
     target = Path(torch.hub.get_dir()) / "checkpoints" / name
     digest = cached(url, target, address, stated[1] if stated else "")
-    return FetchedFile(address, target, url, digest, "its name in torchvision" if stated else "")
+    # Stated of a few alone, whose licence is another than the library's.
+    license_text = str(versions[version].meta.get("license", ""))
+    by = "its name in torchvision" if stated else ""
+    return FetchedFile(address, target, url, digest, by, license=license_text)
 
 
 def _detectron2(address: str, rest: str) -> FetchedFile:
@@ -119,7 +137,9 @@ def _detectron2(address: str, rest: str) -> FetchedFile:
     # Where Detectron2's own path manager keeps it.
     target = Path(get_cache_dir()).joinpath(*parts)
     digest = cached(url, target, address, stated)
-    return FetchedFile(address, target, url, digest, "the address" if stated else "")
+    is_in_zoo = parts[1] in _OF_MODEL_ZOO
+    by = "the address" if stated else ""
+    return FetchedFile(address, target, url, digest, by, license=ZOO_LICENSE * is_in_zoo)
 
 
 def _web(address: str, _: str) -> FetchedFile:

@@ -19,6 +19,8 @@ class FetchedFile:
         sha256: of the whole file.
         verified_by: who states that hash; "" where nobody does.
         revision: of Hugging Face's hub, the commit.
+        license: of the weights, where who publishes them states it for a program to read; an id
+            such as "apache-2.0", or an address; "" where nobody does.
     """
 
     address: str
@@ -27,6 +29,7 @@ class FetchedFile:
     sha256: str
     verified_by: str = ""
     revision: str = ""
+    license: str = ""
 
     def sentence(self) -> str:
         by = f"as {self.verified_by} states" if self.verified_by else "stated nowhere"
@@ -34,9 +37,9 @@ class FetchedFile:
         return f"{self.address} is {self.path}{at}, SHA-256 {self.sha256[:12]}…, {by}"
 
     def record(self) -> dict[str, str]:
-        """For the card: where its file came from."""
+        """For cards and run folders: where the file came from."""
         values = {
             "address": self.address, "url": self.url, "sha256": self.sha256,
-            "verified_by": self.verified_by, "revision": self.revision,
+            "verified_by": self.verified_by, "revision": self.revision, "license": self.license,
         }  # fmt: skip
         return {key: value for key, value in values.items() if value}

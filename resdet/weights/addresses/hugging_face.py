@@ -11,16 +11,18 @@ from __future__ import annotations
 import difflib
 import importlib
 import re
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from resdet import bounded_files
 from resdet.bounded_files import sha256_of_file
 from resdet.errors import WeightsError
 from resdet.weights.addresses.fetched_file import FetchedFile
 
 # In this order, where the address names no file.
 FILES = ("model.safetensors", "pytorch_model.bin")
-RECORD = "config.json"
+RECORD, README = "config.json", "README.md"
 _HUB = re.compile(r"hf:/+(?P<repo>[^/@]+/[^/@]+)(@(?P<revision>[^/]+))?(/(?P<file>.+))?")
 
 
@@ -62,7 +64,8 @@ def fetch_timm(address: str, rest: str) -> FetchedFile:
             f"{address}: timm has no file of it on the hub. "
             + (f"Give {record.url} itself." if record.url else "It was never published.")
         )
-    return _fetch(address, record.hf_hub_id, None, record.hf_hub_filename)
+    file = _fetch(address, record.hf_hub_id, None, record.hf_hub_filename)
+    return replace(file, license=record.license or file.license)
 
 
 def _fetch(address: str, repo: str, revision: str | None, file: str | None) -> FetchedFile:
@@ -91,7 +94,8 @@ def _fetch(address: str, repo: str, revision: str | None, file: str | None) -> F
         )
     commit = _commit(path)
     url = f"{hub.constants.ENDPOINT}/{repo}/blob/{commit or revision or 'main'}/{name}"
-    return FetchedFile(address, path, url, digest, "the hub" if is_hash else "", commit)
+    by = "the hub" if is_hash else ""
+    return FetchedFile(address, path, url, digest, by, commit, _license(hub, repo, revision))
 
 
 def library(address: str) -> Any:
@@ -115,6 +119,18 @@ def _record_beside(hub: Any, repo: str, revision: str | None, file: str) -> None
         hub.hf_hub_download(repo, RECORD, subfolder=folder or None, revision=revision)
     except Exception:  # as above; a file without a record is read by its origin's habits
         return
+
+
+def _license(hub: Any, repo: str, revision: str | None) -> str:
+    """As the front matter of the repository's README.md states it; "" where it does not."""
+    try:
+        text = bounded_files.read_text(hub.hf_hub_download(repo, README, revision=revision))
+        front = hub.ModelCard(text).data if text.startswith("---") else {}
+    except Exception:  # as above; a page that nobody wrote, or not as the hub has them
+        return ""
+    values = (front.get("license_name"), front.get("license"), front.get("license_link"))
+    names = [text for text in values if isinstance(text, str) and text != "other"]
+    return names[0] if names else ""
 
 
 def _commit(path: Path) -> str:

@@ -50,7 +50,7 @@ def test_a_file_with_the_hash_of_its_name_is_kept_where_torch_hub_looks(
 ):
     name = f"resnet18-{SHA256[:8]}.pth"
     url = f"https://download.pytorch.org/models/{name}"
-    versions = {"IMAGENET1K_V1": type("Version", (), {"url": url})}
+    versions = {"IMAGENET1K_V1": type("Version", (), {"url": url, "meta": {"license": "LICENSE"}})}
     enum = type("Weights", (), {"__members__": versions})
     monkeypatch.setattr(models, "get_model_weights", lambda net: enum)
     server.content[f"/download.pytorch.org/models/{name}"] = CONTENT
@@ -58,6 +58,7 @@ def test_a_file_with_the_hash_of_its_name_is_kept_where_torch_hub_looks(
     assert file.path == tmp_path / "hub" / "checkpoints" / name
     assert file.path.read_bytes() == CONTENT
     assert (file.url, file.sha256, file.verified_by) == (url, SHA256, "its name in torchvision")
+    assert file.license == "LICENSE"
     fetch("torchvision://resnet18/IMAGENET1K_V1")
     assert server.asked.total() == 1  # the second time it is in the cache
     # torch itself finds it there, and asks nobody.
@@ -101,6 +102,11 @@ def test_detectron2_s_files_lie_where_its_path_manager_looks(server, tmp_path, m
     monkeypatch.delenv("RESDET_MIRROR")
     assert PathManager.get_local_path(address) == str(file.path)  # without a network
     assert (file.sha256, file.verified_by) == (SHA256, "")
+    # MODEL_ZOO.md, "License", which covers what it lists and no project beside it.
+    assert file.license == "cc-by-sa-3.0"
+    server.content["/dl.fbaipublicfiles.com/detectron2/PointRend/a.pkl"] = CONTENT
+    monkeypatch.setenv("RESDET_MIRROR", server.url)
+    assert fetch("detectron2://PointRend/a.pkl").license == ""
 
 
 def test_an_address_without_a_hash_names_the_one_that_came(server, caplog):

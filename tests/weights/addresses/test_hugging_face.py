@@ -133,3 +133,24 @@ def test_a_damaged_file_of_the_cache_is_named(hub, tmp_path):
     blob.write_bytes(small[:-1] + b"?")
     (result,) = loaded(tmp_path, hub.url, "hf://owner/small/a.bin", HF_HUB_OFFLINE="1")
     assert f"{blob} in Hugging Face's cache is damaged" in result["error"]
+
+
+@pytest.mark.parametrize(
+    ("page", "license_text"),
+    [
+        (b"---\nlicense: cc-by-nc-4.0\ntags: [timm]\n---\n# A net\n", "cc-by-nc-4.0"),
+        (b"---\nlicense: other\nlicense_name: dinov3-license\n---\n", "dinov3-license"),
+        (b"---\nlicense: [mit, apache-2.0]\n---\n", None),
+        (b"---\nlicense: {a\n---\n", None),
+        (b"# No front matter\n", None),
+        (None, None),
+    ],
+    ids=["an id", "its own name", "two", "no YAML", "no front matter", "no README"],
+)
+def test_the_licence_is_the_one_of_the_hub_s_readme(hub, content, tmp_path, page, license_text):
+    """Front matter as the hub's own documentation has it; timm's own record comes before it."""
+    if page is not None:
+        hub.put_on_hub(REPO, "README.md", page, "c" * 40)
+    by_hub, by_timm = loaded(tmp_path, hub.url, f"hf://{REPO}", f"timm://{NAME}")
+    assert by_hub.get("license") == license_text
+    assert by_timm["license"] == "apache-2.0"
