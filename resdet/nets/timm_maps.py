@@ -12,7 +12,8 @@ Li et al. 2022 (arXiv:2203.16527).
 
 A plain transformer has one stride, its patch. Where that is no power of two (DINOv2's 14), images
 are resized by 14 / 16 first, so that a cell stands for 16 pixels: the net runs as it was trained,
-and neither its patches nor a level of a pyramid are resampled.
+and neither its patches nor a level of a pyramid are resampled. So are those of other nets whose
+patches are of 7 or 14 pixels.
 
 Not for: nets that run layer by layer (`timm`), or a pyramid on one map (`detect.architecture`).
 """
@@ -111,20 +112,22 @@ def _view(module: nn.Module, of: nn.Module) -> None:
 
 
 def input_scale(declared: Sequence[Stage]) -> float:
-    """1.0, or what makes the stride of a plain transformer the nearest power of two."""
+    """1.0, or what makes all strides powers of two: the nearest one to the finest of them."""
     strides = {stage.stride for stage in declared}
-    if len(strides) != 1:
+    if not strides:
         return 1.0
-    (stride,) = strides
-    return float(stride / 2 ** round(math.log2(stride)))
+    finest = min(strides)
+    scale = float(finest / 2 ** round(math.log2(finest)))
+    at_it = [stride / scale for stride in strides]
+    return scale if all(math.log2(stride).is_integer() for stride in at_it) else 1.0
 
 
 def at_scale(stage: Stage, scale: float) -> Stage:
     return Stage(stage.name, stage.channels, round(stage.stride / scale))
 
 
-def unsupported_reason(model: Any, declared: Sequence[Stage]) -> str:
-    """ "" for a net that can be a `TimmMaps`; else what is missing, in words.
+def unsupported_reason(model: Any, declared: Sequence[Stage], names: Sequence[str]) -> str:
+    """ "" for a net that can be a `TimmMaps` of the stages `names`; else what is missing, in words.
 
     Tried on an image that is not square; on the meta device by shapes alone.
     """
@@ -134,7 +137,6 @@ def unsupported_reason(model: Any, declared: Sequence[Stage]) -> str:
         if not hasattr(model, method):
             return f"has no {method}: this timm is too old for it"
     scale = input_scale(declared)
-    expected = [at_scale(stage, scale) for stage in declared]
     height, width = TRIED
     x = torch.zeros(1, 3, round(height * scale), round(width * scale))
     was_training = model.training
@@ -144,12 +146,18 @@ def unsupported_reason(model: Any, declared: Sequence[Stage]) -> str:
                 x.to(next(model.parameters())), output_fmt="NCHW", intermediates_only=True
             )
     except (RuntimeError, ValueError, TypeError, AssertionError, AttributeError, IndexError) as e:
-        told = (str(e).splitlines() or [type(e).__name__])[0]
-        return f"takes no image of {width} x {height}: {told}"
+        return f"takes no image of {width} x {height}: {first_line(e)}"
     finally:
         model.train(was_training)
-    shapes = [tuple(found.shape[1:]) for found in maps]
-    stated = [(s.channels, height // s.stride, width // s.stride) for s in expected]
-    if shapes != stated:
-        return f"gives maps {shapes}, and declares {stated}"
+    if len(maps) != len(declared):
+        return f"gives {len(maps)} maps, and declares {len(declared)}"
+    for stage, found in zip((at_scale(stage, scale) for stage in declared), maps, strict=True):
+        stated = (stage.channels, height // stage.stride, width // stage.stride)
+        if stage.name in names and tuple(found.shape[1:]) != stated:
+            return f"gives a map {tuple(found.shape[1:])} at {stage.name}, and declares {stated}"
     return ""
+
+
+def first_line(error: BaseException) -> str:
+    """What an error tells, in one line; its kind where it tells nothing."""
+    return (str(error).splitlines() or [type(error).__name__])[0]

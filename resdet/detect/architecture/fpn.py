@@ -132,6 +132,11 @@ def build_net_fpn_backbone(cfg: Any, input_shape: ShapeSpec) -> NetFPN | SimpleP
     """
     net = build_net(cfg)
     in_features = list(cfg.MODEL.FPN.IN_FEATURES) or pyramid_stages(net)
+    if isinstance(net, TimmNet) and net.runs_layer_by_layer:
+        try:
+            net.check_cells(in_features)
+        except ValueError as error:
+            raise ConfigError(f"MODEL.NET: {error}") from None
     bottom_up = net_backbone(cfg, net, in_features)
     if len(in_features) == 1:
         if cfg.MODEL.FPN.FUSE_TYPE != "sum":
