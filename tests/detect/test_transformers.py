@@ -16,7 +16,6 @@ from resdet import nets, weights
 from resdet.detect.architecture.backbone import net_part, parts_of_net
 from resdet.detect.architecture.fpn import NetFPN
 from resdet.detect.architecture.simple_pyramid import SimplePyramid
-from resdet.detect.fast.fast_detector import skipped
 from resdet.errors import ConfigError
 from resdet.run.folder import Run
 from resdet.weights.cards import card_of_timm
@@ -164,11 +163,6 @@ def test_a_rule_of_fusion_is_refused_where_nothing_is_fused():
     with pytest.raises(ConfigError, match=r"FUSE_TYPE is avg, but .* fuses nothing. Leave it out"):
         detector("test_vit", "MODEL.FPN.FUSE_TYPE", "avg")
     detector("hrnet_w18_small", "MODEL.FPN.FUSE_TYPE", "avg")
-
-
-def test_the_fast_form_names_the_pyramid_that_it_leaves():
-    (left, *_) = skipped(detector("test_vit"))
-    assert left == "the backbone is a SimplePyramid: left as it is"
 
 
 def test_batch_norms_of_branches_are_frozen_where_weights_arrive():

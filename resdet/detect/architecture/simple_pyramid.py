@@ -18,6 +18,8 @@ from detectron2.layers import Conv2d, ShapeSpec, get_norm
 from detectron2.modeling import Backbone
 from torch import nn
 
+from resdet.engine.speed.precision import Precision
+
 LAYER_NORM = "LN"
 EPS = 1e-6
 
@@ -31,6 +33,7 @@ class ChannelLayerNorm(nn.Module):
         self.bias = nn.Parameter(torch.zeros(channels))
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
+        x = x.to(self.weight.dtype)  # autocast has no rule for these sums
         # In Detectron2's order of sums.
         x = x - x.mean(1, keepdim=True)
         x = x / torch.sqrt(x.pow(2).mean(1, keepdim=True) + EPS)
@@ -46,7 +49,12 @@ class SimplePyramid(Backbone):
         strides: of the levels by name; one more is pooled behind the last.
         out_channels: C of every level.
         norm: "" or "LN" for layer norm, else a name of Detectron2's `get_norm`.
+
+    Attributes:
+        precision: how the pyramid's own layers compute; its maps leave in the type of the images.
     """
+
+    precision = Precision()
 
     def __init__(
         self, net: Backbone, in_feature: str, strides: dict[str, int], out_channels: int,
@@ -70,6 +78,11 @@ class SimplePyramid(Backbone):
             self.add_module(level, nn.Sequential(*layers))
 
     @property
+    def own_layers(self) -> list[nn.Module]:
+        """The pyramid without the net that it stands on, level by level."""
+        return [self.get_submodule(level) for level in self._levels]
+
+    @property
     def size_divisibility(self) -> int:
         return max(self.strides.values()) // 2
 
@@ -81,7 +94,8 @@ class SimplePyramid(Backbone):
 
     def forward(self, x: torch.Tensor) -> dict[str, torch.Tensor]:
         found = self.net(x)[self.in_feature]
-        levels = [self.get_submodule(level)(found) for level in self._levels]
+        with self.precision.autocast():
+            levels = [level(found).to(x.dtype) for level in self.own_layers]
         levels.append(F.max_pool2d(levels[-1], kernel_size=1, stride=2))
         return dict(zip(self._out_features, levels, strict=True))
 

@@ -23,7 +23,9 @@ from torch import nn
 
 from resdet.detect.architecture.backbone import NetBackbone
 from resdet.detect.architecture.fpn import NetFPN
+from resdet.detect.architecture.maps_backbone import MapsBackbone
 from resdet.detect.architecture.region_heads import RegionHeads
+from resdet.detect.architecture.simple_pyramid import SimplePyramid
 from resdet.detect.fast.box_head import BoxHead, accelerate, can_be_accelerated, native_box_head
 from resdet.detect.fast.folding import fold_norms, is_plain
 from resdet.detect.fast.proposals import HiddenLayer, ShortNMS, plain_head
@@ -58,6 +60,8 @@ def fast(model: nn.Module, *, bf16: bool = False, chunk: int = CHUNK) -> nn.Modu
     if isinstance(backbone, NetBackbone | NetFPN):
         _prepare(backbone, bf16)
         backbone.precision = precision
+    if isinstance(backbone, SimplePyramid | MapsBackbone):
+        _prepare_maps(backbone, precision)
     if isinstance(backbone, NetFPN):
         backbone.bottom_up.precision = precision
         # Kept in lists beside the names under which they were replaced.
@@ -93,6 +97,26 @@ def _prepare(module: nn.Module, bf16: bool) -> None:
                 setattr(parent, name, faster)
 
 
+def _prepare_maps(backbone: SimplePyramid | MapsBackbone, precision: Precision) -> None:
+    """A plain transformer: it keeps its weights, which its tokens are added to, in float32."""
+    backbone.precision = precision
+    backbone.to(memory_format=torch.channels_last)
+    if isinstance(backbone, MapsBackbone):
+        return
+    backbone.net.precision = precision
+    for level in backbone.own_layers:
+        children: list[tuple[str, Any]] = list(level.named_children())
+        for name, layer in children:
+            norm = getattr(layer, "norm", None)
+            if precision.bf16 or not isinstance(norm, nn.Module):
+                continue
+            layer.norm = None
+            if (faster := _winograd(layer)) is not None:
+                setattr(level, name, nn.Sequential(faster, norm))
+            else:
+                layer.norm = norm
+
+
 def _winograd(conv: Any) -> WinogradConv | None:
     """A module that computes this layer faster, ours or Detectron2's; None if there is none."""
     if not fits(conv) or getattr(conv, "norm", None) is not None:
@@ -124,7 +148,7 @@ def skipped(model: nn.Module, *, training: bool = False) -> Iterator[str]:
     backbone: Any = getattr(model, "backbone", None)
     heads: Any = getattr(model, "roi_heads", None)
     rpn: Any = getattr(model, "proposal_generator", None)
-    if not isinstance(backbone, NetBackbone | NetFPN):
+    if not isinstance(backbone, NetBackbone | NetFPN | SimplePyramid | MapsBackbone):
         yield f"the backbone is a {type(backbone).__name__}: left as it is"
     if isinstance(heads, RegionHeads):
         if reason := unsupported_reason(heads, training=training):

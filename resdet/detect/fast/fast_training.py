@@ -23,7 +23,9 @@ import torch
 
 from resdet.detect.architecture.backbone import NetBackbone
 from resdet.detect.architecture.fpn import NetFPN
+from resdet.detect.architecture.maps_backbone import MapsBackbone
 from resdet.detect.architecture.region_heads import RegionHeads
+from resdet.detect.architecture.simple_pyramid import SimplePyramid
 from resdet.detect.fast.box_head import accelerate, can_be_accelerated
 from resdet.detect.fast.fast_detector import skipped
 from resdet.detect.fast.folding import fold_while_training
@@ -52,7 +54,7 @@ def speed_up(model: Any, precision: Precision) -> None:
     for module in model.modules():
         if isinstance(module, NetBackbone):
             fold_while_training(module)
-        if isinstance(module, NetBackbone | NetFPN):
+        if isinstance(module, NetBackbone | MapsBackbone | NetFPN | SimplePyramid):
             module.precision = precision
     heads = getattr(model, "roi_heads", None)
     if can_be_accelerated(heads):
