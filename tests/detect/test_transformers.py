@@ -212,3 +212,22 @@ def test_a_vision_transformer_from_its_file_to_detections(tmp_path):
     explained = train("--output", "no", "--explain")
     assert explained.returncode == 0, explained.stderr[-2000:]
     assert "anchors    3 a cell of p2 (stride 4)" in explained.stdout
+
+
+def test_without_a_pyramid_regions_are_pooled_from_the_one_map():
+    """The form that DC5 has: Detectron2's own region heads on the trunk's last map, timm's own."""
+    model = detector(
+        "test_vit", "MODEL.BACKBONE.NAME", "build_net_backbone", "MODEL.ANCHOR_GENERATOR.SIZES",
+        "[[32,64]]",
+    ).eval()  # fmt: skip
+    x = torch.randn(1, 3, 96, 64)
+    with torch.no_grad():
+        (found,) = model.backbone(x).values()
+        theirs = timm.create_model("test_vit", pretrained=False).eval()
+        theirs.load_state_dict(net_part(model).state_dict(), strict=False)
+        *_, expected = theirs.forward_intermediates(
+            x, indices=1, norm=False, intermediates_only=True
+        )
+        (output,) = model([{"image": torch.zeros(3, 70, 101), "height": 70, "width": 101}])
+    torch.testing.assert_close(found, expected, rtol=1e-6, atol=1e-6)
+    assert output["instances"].image_size == (70, 101)

@@ -5,6 +5,7 @@ Not for: what a cache makes of it (`tests/weights/addresses`).
 
 import contextlib
 import threading
+import time
 from collections import Counter
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
@@ -18,12 +19,13 @@ class Files:
         content: path to bytes. cut: path to how many times it ends half way. moved: path to
             another one.
         status: path to another answer than 200. headers: path to more of them.
-        asked: how often each path was asked for.
+        asked: how often each path was asked for. slow: path to seconds before its content comes.
     """
 
     def __init__(self):
         self.content, self.moved, self.status, self.headers = {}, {}, {}, {}
         self.asked, self.cut = Counter(), Counter()
+        self.slow = {}
         self.url = ""
 
     def put_on_hub(self, repo, name, content, etag, revision="main"):
@@ -64,6 +66,7 @@ def serving():
             self.send_header("Content-Length", str(len(body)))
             self.end_headers()
             if with_body:
+                time.sleep(files.slow.get(self.path, 0))
                 is_cut = files.cut[self.path] > 0
                 files.cut[self.path] -= is_cut
                 self.wfile.write(body[: len(body) // 2] if is_cut else body)

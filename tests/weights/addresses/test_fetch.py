@@ -4,6 +4,8 @@ all of them (`RESDET_MIRROR`).
 
 import hashlib
 import socket
+import subprocess
+import sys
 import threading
 from pathlib import Path
 
@@ -124,6 +126,41 @@ def test_two_hosts_with_a_file_of_one_name(server):
     server.content |= {"/one/a.pth": CONTENT, "/two/a.pth": b"another"}
     one, two = fetch("https://one/a.pth"), fetch("https://two/a.pth")
     assert (one.path.read_bytes(), two.path.read_bytes()) == (CONTENT, b"another")
+
+
+def test_a_query_is_part_of_the_address_and_not_of_the_file_s_name(server):
+    """As of downloads that want ?download=true: it is sent, and another query is another file."""
+    server.content |= {"/host/a.pth?download=true": CONTENT, "/host/a.pth?v=2": b"another"}
+    file = fetch(f"https://host/a.pth?download=true#sha256={SHA256}")
+    assert (file.path.name, file.sha256, file.verified_by) == ("a.pth", SHA256, "the address")
+    assert file.path.read_bytes() == CONTENT
+    assert file.url == "https://host/a.pth?download=true"
+    assert fetch("https://host/a.pth?v=2").path.read_bytes() == b"another"
+    assert fetch("https://host/a.pth?download=true").path == file.path
+    with pytest.raises(WeightsError, match="answers 404"):
+        fetch("https://host/a.pth")
+
+
+@pytest.mark.parametrize("is_cut", [False, True], ids=["whole", "the first cut"])
+def test_processes_that_ask_at_once_fetch_one_file(server, tmp_path, is_cut):
+    """The second waits for the first; where that one's connection ends early, it asks itself."""
+    code = (
+        "import sys, torch; torch.hub._hub_dir = sys.argv[1]\n"
+        "from resdet.weights.addresses.fetch import fetch\n"
+        "print(fetch('https://host/a.pth').sha256)"
+    )
+    server.content["/host/a.pth"] = CONTENT
+    server.slow["/host/a.pth"] = 1.0
+    server.cut["/host/a.pth"] = int(is_cut)
+    words = [sys.executable, "-c", code, str(tmp_path / "hub")]
+    children = [
+        subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+        for _ in range(3)
+    ]
+    ends = [(child.communicate()[0].strip(), child.returncode) for child in children]
+    assert sorted(ends) == [("", 1)] * is_cut + [(SHA256, 0)] * (3 - is_cut)
+    assert server.asked == {"/host/a.pth": 1 + is_cut}
+    assert files_in(tmp_path) == ["a.pth"]
 
 
 def test_another_file_than_stated_is_not_kept(server, tmp_path):

@@ -7,6 +7,7 @@ import json
 import os
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 from safetensors.torch import save
@@ -154,3 +155,14 @@ def test_the_licence_is_the_one_of_the_hub_s_readme(hub, content, tmp_path, page
     by_hub, by_timm = loaded(tmp_path, hub.url, f"hf://{REPO}", f"timm://{NAME}")
     assert by_hub.get("license") == license_text
     assert by_timm["license"] == "apache-2.0"
+
+
+def test_processes_that_ask_the_hub_at_once_fetch_one_file(hub, content, tmp_path):
+    """Its library's own lock; both read the file."""
+    path = f"/{REPO}/resolve/{COMMIT}/model.safetensors"
+    hub.slow |= {path: 1.0, path.replace(COMMIT, "main"): 1.0}
+    with ThreadPoolExecutor(2) as pool:
+        asked = [pool.submit(loaded, tmp_path, hub.url, f"hf://{REPO}") for _ in range(2)]
+        (one,), (two,) = (each.result() for each in asked)
+    assert one == two and one["sha256"] == hashlib.sha256(content[0]).hexdigest()
+    assert sum(hub.asked[p] for p in hub.asked if p.endswith("model.safetensors")) == 1
