@@ -6,6 +6,7 @@ config_file     a YAML file, strictly read, with file and line of every key
 dependent_keys  keys that are read with another one alone
 ranges          what values a key may have
 detectron2_keys what becomes of each key of Detectron2
+recipes         TRANSFER.RECIPE: what trains of a net, and how
 training_schemes  what SOLVER.SCHEME goes with
 config          file and command line to one config; what was stated and what was derived
 presets         the config files that come with resdet, by name; needs no package

@@ -35,6 +35,12 @@ from resdet.config.detectron2_keys import (
 )
 from resdet.config.keys import ALLOWED, COUNTS, ONLY_OF, add_keys
 from resdet.config.localization_keys import NOT_READ
+from resdet.config.recipes.recipe_filling import (
+    StatedOrder,
+    faults_of_recipe,
+    lay_recipe,
+    reason_of_departure,
+)
 from resdet.config.training_schemes import of_schemes, scaled_rpn_schedule
 from resdet.errors import ConfigError, first_few
 from resdet.nets.families import family_of
@@ -98,10 +104,13 @@ class Config:
     def explain(self) -> str:
         """One line per key that is not Detectron2's or our default: value and reason."""
         defaults = dict(flatten(get_cfg()))
+        departing = reason_of_departure(self, dict(flatten(self.cfg)))
         lines = []
         for key, value in flatten(self.cfg):
             # A schedule that follows the batch was stated before.
             reason = self.derived.get(key) or self.stated.get(key)
+            if reason and key in departing:
+                reason += f"; {departing[key]}"
             if reason and (key in self.derived or not _same(value, defaults.get(key))):
                 lines.append(f"{key:45} {_show(value):32} {reason}")
         return "\n".join(lines)
@@ -122,12 +131,12 @@ def resolve(
         ConfigError: file missing or not safe YAML, base missing or in a circle, key unknown or
             twice, value of another type; with file and line.
     """
-    config = Config(get_cfg())
+    config, order = Config(get_cfg()), StatedOrder()
     if config_file is not None:
-        for key, value, where in read_file(Path(config_file)):
-            if key in renamed:
-                key, where = renamed[key], f"{where}, as {key}"
-            _apply(config, key, value, where)
+        for name, value, line in read_file(Path(config_file)):
+            key = renamed.get(name, name)
+            _apply(config, key, value, line if key == name else f"{line}, as {name}")
+            order.add(key, line.path)
     refuse_late_flags(opts)
     if len(opts) % 2:
         raise ConfigError(
@@ -136,6 +145,8 @@ def resolve(
         )
     for key, text in zip(opts[::2], opts[1::2], strict=True):
         _apply(config, key, parse_text(text), "command line")
+        order.add(key, "command line")
+    lay_recipe(config, order.below, _defaults())
     _check_values(config)
     return config
 
@@ -155,6 +166,7 @@ def _check_values(config: Config) -> None:
     faults += _other_architecture(config) or [
         *(f"{n.text} {n.fix}" for n in unread(config) if not n.is_stock),
         *of_schemes(config.cfg, config.stated),
+        *faults_of_recipe(config.cfg),
     ]
     if faults:
         raise ConfigError(first_few(faults, indent=""))

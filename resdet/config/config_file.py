@@ -34,7 +34,19 @@ MOST_POWER, MOST_BASE = 64, 1_000_000
 SAFE_TAGS = ("seq", "str", "int", "float", "bool", "null", "map", "python/tuple")
 
 
-def read_file(path: Path, chain: tuple[Path, ...] = ()) -> Iterator[tuple[str, Any, str]]:
+class KeyLine(str):
+    """The place of a key in words, "coco_r101.yaml, line 12", with the whole path of its file."""
+
+    path: Path
+
+    @classmethod
+    def of(cls, path: Path, number: int) -> KeyLine:
+        line = cls(f"{path.name}, line {number}")
+        line.path = path
+        return line
+
+
+def read_file(path: Path, chain: tuple[Path, ...] = ()) -> Iterator[tuple[str, Any, KeyLine]]:
     """(dotted key, value, where) of the file's bases, then of the file.
 
     Args:
@@ -129,11 +141,11 @@ def parse_text(text: str) -> Any:
         return text
 
 
-def _entries(node: yaml.MappingNode, path: Path, prefix: str) -> Iterator[tuple[str, Any, str]]:
+def _entries(node: yaml.MappingNode, path: Path, prefix: str) -> Iterator[tuple[str, Any, KeyLine]]:
     seen: dict[str, int] = {}
     for key_node, value_node in node.value:
         key, line = str(key_node.value), key_node.start_mark.line + 1
-        where = f"{path.name}, line {line}"
+        where = KeyLine.of(path, line)
         if key in seen:
             raise ConfigError(
                 f"{where}: {prefix}{key} stands twice (first in line {seen[key]}). Keep one."

@@ -13,6 +13,7 @@ from detectron2.config import CfgNode
 
 from resdet.config.localization_keys import add_localization_keys
 from resdet.config.paper_keys import add_paper_keys
+from resdet.config.recipes.transfer_recipes import RECIPES
 
 
 def add_keys(cfg: CfgNode) -> None:
@@ -71,6 +72,11 @@ def _add_net_keys(cfg: CfgNode) -> None:
 
     # -- Weights: what must arrive -------------------------------------------------------
     transfer = cfg.TRANSFER = CfgNode()
+    # What trains, and how: "frozen" (heads and pyramid on a fixed net), "finetune" (the paper's
+    # SGD) or "finetune-vit" (AdamW, rates by depth, a cosine). It sets SOLVER's rate, optimizer and
+    # shape of the schedule and MODEL.BACKBONE.FREEZE_AT (`resdet.config.recipes`); length, batch
+    # and data stay. "" = off: no key is touched.
+    transfer.RECIPE = ""
     # True: MODEL.WEIGHTS may be empty, and the detector then starts from random weights.
     # False = off: an empty MODEL.WEIGHTS is refused.
     transfer.FROM_SCRATCH = False
@@ -285,6 +291,7 @@ ALLOWED: dict[str, tuple[Any, ...]] = {
     "MODEL.NET.NORM": ("auto", "FrozenBN", "BN"),
     "MODEL.NET.RES5_DILATION": (1, 2),
     "MODEL.FPN.FUSE_TYPE": ("sum", "avg"),
+    "TRANSFER.RECIPE": ("", *RECIPES),
     "TRANSFER.HEADS": ("new", "by_name"),
     "ENGINE.BF16": ("off", "on", "auto"),
     "ENGINE.CHANNELS_LAST": ("off", "on", "auto"),
@@ -355,6 +362,7 @@ ONLY_OF = {
         "INPUT.RANDOM_FLIP",
         "EVAL.",
         "TEST.VALIDATION_LOSS",
+        "TRANSFER.RECIPE",
         "TRANSFER.HEADS",
         "TRANSFER.HEAD_CLASSES",
         "TRANSFER.HEAD_NAMES",

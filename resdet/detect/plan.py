@@ -14,6 +14,7 @@ from torch import nn
 
 from resdet import nets
 from resdet.config import Config, flatten
+from resdet.config.recipes.transfer_recipes import recipe_of
 from resdet.data.names import COCO, VOC
 from resdet.detect.alternating.proposal_room import with_proposals
 from resdet.detect.alternating.step_configs import schedule_of_rpn
@@ -174,6 +175,7 @@ def explained(config: Config, model: nn.Module, card: Card | None) -> str:
         ),
         f"Weights: {cfg.MODEL.WEIGHTS or 'none, from scratch'}"
         + (f" ({card.net}, trained on {card.data.get('name', 'unknown data')})" if card else ""),
+        f"Recipe: {recipe_of(dict(flatten(cfg))).words}",
         *(
             plan_of_detector(
                 cfg,

@@ -9,6 +9,7 @@ Not for: what stands in a table, a plot or a sentence (`tables`, `figures`, `bac
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -64,6 +65,7 @@ def compare(
     *,
     progress: Callable[[str], None] = _silent,
     by: str = "set",
+    across_recipes: bool = False,
 ) -> ReportPaths:
     """Writes report.html, report.md (with report_files/) and report.json into `output`.
 
@@ -74,12 +76,14 @@ def compare(
         output: a folder; made if needed, an older report in it is replaced.
         progress: called with a line on each step; COCO at full size takes minutes.
         by: what ranks runs: "set", the protocol of each set, or "coco", COCO's AP.
+        across_recipes: runs under other recipes (TRANSFER.RECIPE) are compared, too, and the
+            report is stamped as one of backbone and recipe together.
 
     Raises:
         RunError: a folder is no run, no data set was evaluated in all of them, a results folder
             is broken or holds two evaluations, Jinja2 is missing, or `output` cannot be written.
     """
-    report = gather(run_paths, progress, by)
+    report = gather(run_paths, progress, by, across_recipes=across_recipes)
     html = page.to_html(report)
     output = Path(output)
     try:
@@ -99,7 +103,11 @@ def compare(
 
 
 def gather(
-    run_paths: Sequence[Path | str], progress: Callable[[str], None] = _silent, by: str = "set"
+    run_paths: Sequence[Path | str],
+    progress: Callable[[str], None] = _silent,
+    by: str = "set",
+    *,
+    across_recipes: bool = False,
 ) -> ComparisonReport:
     """The report of these run folders; see `compare`."""
     columns = read_columns(run_paths)
@@ -108,9 +116,12 @@ def gather(
     for number, (name, column) in enumerate(itertools.product(names, columns), 1):
         progress(f"scoring {number} of {len(names) * len(columns)}: {column.label} on {name}")
         scores[name].append(read_scores(column, name, by))
-    verdict = judge(columns, scores)
+    verdict = judge(columns, scores, across_recipes=across_recipes)
     # Of runs that are not comparable no gain is taken: their numbers stand side by side.
     asked = pairs(columns) if verdict.comparable else []
+    if verdict.across_recipes:
+        # Neither what pretraining gave nor which net is ahead: the recipe is in every gap.
+        asked = [dataclasses.replace(pair, kind="other") for pair in asked]
     progress("resampling, counting errors, drawing")
     sets = [_set_report(columns, scores[name], asked, 1 / len(names)) for name in names]
     first = sets[0]
@@ -128,7 +139,9 @@ def gather(
                 columns, first.gains, first.trust.short(first.gain_metric), first.trust.outside
             )
         ),
-        meaning=() if verdict.results_only else tuple(meaning(columns, first.gains)),
+        meaning=()
+        if verdict.results_only or verdict.across_recipes
+        else tuple(meaning(columns, first.gains)),
         nets=tables.nets(columns, first.scores),
         differences=tables.differences(columns, verdict),
         figures=tuple(f for f in drawn if f is not None),

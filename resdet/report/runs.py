@@ -24,6 +24,7 @@ from typing import Any, NamedTuple
 
 import yaml
 
+from resdet.config.recipes.transfer_recipes import RecipeOfRun, recipe_of
 from resdet.errors import RunError
 from resdet.run import layout
 from resdet.run.folder import Run
@@ -93,6 +94,11 @@ class Column:
         return "pretrained" if self.pretrained else "from scratch"
 
     @property
+    def recipe(self) -> RecipeOfRun:
+        """What trained of the net, and how."""
+        return recipe_of(self.config)
+
+    @property
     def group(self) -> Group:
         """Runs with the same group differ, if all is well, in nothing but the seed.
 
@@ -100,6 +106,7 @@ class Column:
         pretrained again for every seed; the file where the card names neither.
         """
         make = str(sorted((k, str(v)) for k, v in self.config.items() if k.startswith(_MAKE)))
+        make += self.recipe.words
         if not self.pretrained:
             return Group(self.net, self.start, "", make)
         data = self.card.get("data") or {}
@@ -259,6 +266,9 @@ def _sides(columns: Sequence[Column]) -> dict[Group, str]:
     several_starts = len({c.pretrained for c in columns}) > 1
     if (several_starts or len(set(names.values())) < len(names)) and not columns[0].foreign:
         names = {group: f"{c.net}, {c.start}" for group, c in firsts.items()}
+    recipes = {group: c.recipe.name for group, c in firsts.items()}
+    if len(set(recipes.values())) > 1 and len(set(names.values())) < len(names):
+        names = {g: f"{name}, {recipes[g]}" if recipes[g] else name for g, name in names.items()}
     taken = list(names.values())
     return {
         group: f"{name}, {firsts[group].run.path.name}" if taken.count(name) > 1 else name

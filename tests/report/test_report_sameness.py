@@ -11,7 +11,8 @@ from typing import Any
 import pytest
 
 from resdet.report.comparison.backbone_gains import _schedule
-from resdet.report.comparison.comparability import Comparability, config_differences
+from resdet.report.comparison.comparability import Comparability
+from resdet.report.comparison.config_differences import config_differences
 from resdet.report.document import gather
 from resdet.run import layout
 from resdet.run.folder import write_json

@@ -4,8 +4,9 @@
 
 `compare --ladder RUN` fills the rows of table 9 (`ladder`).
 
-Exit codes: 0 when only the backbone differs; 1 when more does (the report is written all the
-same, stamped NOT COMPARABLE); 2 when there is nothing to report from.
+Exit codes: 0 when only the backbone differs, or with --across-recipes backbone and recipe; 1 when
+more does (the report is written all the same, stamped NOT COMPARABLE); 2 when there is nothing to
+report from.
 
 Not for: making the report (`document`).
 """
@@ -54,6 +55,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         default="set",
         help="what ranks the runs: the protocol of each set (VOC's AP50 on VOC sets), or COCO's AP "
         "at .50 to .95 on every set (default: set)",
+    )
+    parser.add_argument(
+        "--across-recipes",
+        action="store_true",
+        help="also runs under two recipes (TRANSFER.RECIPE, docs/recipes.md); the verdict is then "
+        "that the backbone and its recipe differ",
     )
     accept(
         parser,
@@ -106,7 +113,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Writes the report, prints its summary; 0, or 1 for NOT COMPARABLE."""
     if args.ladder:
-        if args.runs or args.results or args.gt or args.accept or args.image_ids or args.images:
+        of_others = (args.runs, args.results, args.gt, args.accept, args.image_ids, args.images)
+        if any(of_others) or args.across_recipes:
             raise UserError(
                 "--ladder takes one run, and neither others to compare with nor the options of "
                 "--results. Its own are --context, --with, --scales and --set."
@@ -123,6 +131,11 @@ def run(args: argparse.Namespace) -> int:
                 "their ground truth and know their images."
             )
         return _report(args, args.runs, args.runs)
+    if args.across_recipes:
+        raise UserError(
+            "--across-recipes belongs to run folders: how the detectors of --results were trained "
+            "is not known. Leave it out."
+        )
     if args.runs or not args.gt:
         raise UserError(
             "--results takes files of any tool in place of run folders, with their --gt: "
@@ -142,6 +155,7 @@ def _report(args: argparse.Namespace, runs: Sequence[Path | str], names: Sequenc
         output,
         progress=lambda text: show(text, error=True),
         by=args.by,
+        across_recipes=args.across_recipes,
     )
     if args.json:
         report = json.loads(paths.json.read_text(encoding="utf-8"))

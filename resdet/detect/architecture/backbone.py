@@ -20,7 +20,12 @@ from torch import nn
 from resdet import nets
 from resdet.config import net_options
 from resdet.detect.architecture.maps_backbone import MapsBackbone, maps_backbone
-from resdet.detect.architecture.norms import disable_dropout, freeze_norms
+from resdet.detect.architecture.norms import (
+    disable_dropout,
+    freeze_norms,
+    gradients_if_needed,
+    is_fixed,
+)
 from resdet.engine.speed.precision import Precision
 from resdet.errors import ConfigError
 from resdet.nets.chain import Chain, by_stage, place, stages_and_rest
@@ -104,8 +109,25 @@ def freeze(module: nn.Module, where: str = "") -> nn.Module:
     return freeze_norms(disable_dropout(module), where)
 
 
+def parts_to_freeze(cfg: Any, last: str) -> int:
+    """How many parts MODEL.BACKBONE.FREEZE_AT counts in the trunk up to the stage `last`.
+
+    Raises:
+        ConfigError: the net has no such trunk.
+    """
+    net = build_net(cfg)
+    try:
+        if isinstance(net, TimmNet) and not net.runs_layer_by_layer:
+            return len(list(net.maps([last]).groups()))
+        return len(by_stage(net.trunk(last).names, [stage.name for stage in net.stages()]))
+    except ValueError as error:
+        raise ConfigError(f"MODEL.NET: {error}") from None
+
+
 class NetBackbone(Backbone):
     """The trunk of a net. (N, 3, H, W) to a dict from stage name to map, in float32.
+
+    Where all of it is frozen it always computes as in a test, and no gradient is kept.
 
     Args:
         stages: named layers in the order in which they run; a name may have dots, as timm's do.
@@ -133,9 +155,13 @@ class NetBackbone(Backbone):
         self._shapes = shapes
         self.precision = precision
 
+    def train(self, mode: bool = True) -> NetBackbone:
+        super().train(mode and not is_fixed(self))
+        return self
+
     def forward(self, x: torch.Tensor) -> dict[str, torch.Tensor]:
         outputs, dtype = {}, x.dtype
-        with self.precision.autocast():
+        with self.precision.autocast(), gradients_if_needed(self):
             x = self.precision.input(x)
             for name in self.stage_names:
                 x = self.get_submodule(name)(x)

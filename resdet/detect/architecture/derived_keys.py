@@ -13,12 +13,24 @@ from typing import Any
 from detectron2.modeling import ROI_HEADS_REGISTRY, StandardROIHeads
 
 from resdet import nets
+from resdet.config.recipes.transfer_recipes import (
+    FINETUNE_VIT,
+    FREEZE_AT,
+    FROZEN,
+    LAYER_DECAY,
+    RECIPES,
+    decay_by_depth,
+)
+from resdet.config.recipes.transfer_recipes import KEY as RECIPE_KEY
 from resdet.data.records import DetectionSet
+from resdet.detect.architecture.backbone import parts_to_freeze
 from resdet.detect.architecture.fpn import LEVELS, STRIDES, pyramid_stages
 from resdet.detect.architecture.region_heads import layers_to_map
 from resdet.errors import ConfigError
 from resdet.weights import Card
 
+# Of Detectron2's ResNet, FREEZE_AT's: stem and res2 to res5.
+PARTS_OF_STOCK = 5
 # Option of `nets.build` to key of MODEL.NET.
 OPTION_KEYS = {
     "shortcut": "SHORTCUT",
@@ -165,6 +177,36 @@ def of_net(
         "MODEL.ROI_HEADS.IN_FEATURES": [net.shared_stage],
         "MODEL.ROI_BOX_HEAD.POOLER_RESOLUTION": net.pooled_size,
     }
+
+
+def of_recipe(cfg: Any, net: nets.Net | None) -> dict[str, Any]:
+    """What of TRANSFER.RECIPE follows from the net, once its maps are known; {} without a recipe.
+
+    Args:
+        net: of MODEL.NET; None for Detectron2's own ResNet.
+
+    Raises:
+        ConfigError: everything is to stay fixed, and the weights are random.
+    """
+    recipe = RECIPES.get(cfg.TRANSFER.RECIPE)
+    if recipe == FROZEN:
+        if not cfg.MODEL.WEIGHTS:
+            raise ConfigError(
+                f"{RECIPE_KEY} is frozen, and MODEL.WEIGHTS is empty: what would stay fixed has "
+                "random weights. Give MODEL.WEIGHTS, or another recipe: "
+                f"{', '.join(name for name in RECIPES if name != recipe.name)}."
+            )
+        return {FREEZE_AT: PARTS_OF_STOCK if net is None else parts_to_freeze(cfg, _last(cfg, net))}
+    if recipe == FINETUNE_VIT:
+        return {LAYER_DECAY: decay_by_depth(len(net.stages()) if net is not None else 0)}
+    return {}
+
+
+def _last(cfg: Any, net: nets.Net) -> str:
+    """The last stage whose map is used."""
+    pyramid = cfg.MODEL.FPN.IN_FEATURES if "fpn" in cfg.MODEL.BACKBONE.NAME else ()
+    used = {*(pyramid or (*cfg.MODEL.RPN.IN_FEATURES, *cfg.MODEL.ROI_HEADS.IN_FEATURES))}
+    return [stage.name for stage in net.stages() if stage.name in used][-1]
 
 
 def of_sets(train: list[DetectionSet], test: list[DetectionSet]) -> dict[str, Any]:

@@ -20,7 +20,12 @@ from detectron2.modeling import Backbone
 from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from resdet.detect.architecture.norms import disable_dropout, freeze_norms
+from resdet.detect.architecture.norms import (
+    disable_dropout,
+    freeze_norms,
+    gradients_if_needed,
+    is_fixed,
+)
 from resdet.engine.speed.precision import Precision
 from resdet.errors import ConfigError
 from resdet.nets.timm import TimmNet
@@ -31,6 +36,8 @@ DIVISIBLE = 32
 
 class MapsBackbone(Backbone):
     """(N, 3, H, W), H and W multiples of 32, to a dict from stage name to map, in float32.
+
+    Where all of it is frozen it always computes as in a test, and no gradient is kept.
 
     Attributes:
         maps: the net inside; its tensors lie directly below the backbone, under the net's names.
@@ -58,13 +65,14 @@ class MapsBackbone(Backbone):
         return DIVISIBLE
 
     def train(self, mode: bool = True) -> MapsBackbone:
+        mode = mode and not is_fixed(self)
         super().train(mode)
         self.maps.train(mode)
         return self
 
     def forward(self, x: torch.Tensor) -> dict[str, torch.Tensor]:
         dtype = x.dtype
-        with self.precision.autocast():
+        with self.precision.autocast(), gradients_if_needed(self):
             outputs = self.maps(self.precision.input(x))
         return {name: output.to(dtype) for name, output in outputs.items()}
 

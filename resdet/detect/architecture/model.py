@@ -14,6 +14,7 @@ from typing import Any
 from resdet import nets
 from resdet.config import Config, get_cfg, get_key
 from resdet.config.detectron2_keys import DETECTOR, RPN_ALONE, is_stock
+from resdet.config.recipes.transfer_recipes import RECIPES
 from resdet.detect.architecture import derived_keys
 from resdet.detect.architecture.backbone import build_net
 from resdet.errors import ConfigError, ResdetError, first_few
@@ -56,13 +57,25 @@ def fill_from_weights_and_net(config: Config, card: Card | None) -> nets.Net | N
         config.fill(random, "random weights are never frozen")
     _refuse_context(cfg)
     if not cfg.MODEL.NET.NAME:
+        _fill_recipe(config, None)
         return None
     net = build_net(cfg)
     maps = derived_keys.of_net(
         net, cfg.MODEL.BACKBONE.NAME, cfg.MODEL.ROI_HEADS.NAME, masks=cfg.MODEL.MASK_ON
     )
     config.fill(maps, f"the net {cfg.MODEL.NET.NAME}")
+    _fill_recipe(config, net)
     return net
+
+
+def _fill_recipe(config: Config, net: nets.Net | None) -> None:
+    """What of the recipe follows from the net; what a user stated otherwise stays, or is refused
+    where it would be another recipe."""
+    values = derived_keys.of_recipe(config.cfg, net)
+    name = config.cfg.TRANSFER.RECIPE
+    for key, value in values.items():
+        if key not in config.stated or key in RECIPES[name].strict:
+            config.fill({key: value}, f"TRANSFER.RECIPE {name}")
 
 
 def is_rpn_alone(cfg: Any) -> bool:

@@ -11,6 +11,9 @@ Not for: which stage is frozen (`backbone`).
 
 from __future__ import annotations
 
+import contextlib
+from typing import Any
+
 import torch
 from detectron2.layers import FrozenBatchNorm2d, NaiveSyncBatchNorm
 from torch import nn
@@ -98,3 +101,15 @@ def disable_dropout(module: nn.Module) -> nn.Module:
             if isinstance(getattr(layer, rate, None), float):
                 setattr(layer, rate, 0.0)
     return module
+
+
+def is_fixed(module: nn.Module) -> bool:
+    """Whether it has parameters, and none of them trains."""
+    needs = [parameter.requires_grad for parameter in module.parameters()]
+    return bool(needs) and not any(needs)
+
+
+def gradients_if_needed(module: nn.Module) -> contextlib.AbstractContextManager[Any]:
+    """No graph is kept of a pass through what is fixed."""
+    needless = torch.is_grad_enabled() and is_fixed(module)
+    return torch.no_grad() if needless else contextlib.nullcontext()

@@ -203,8 +203,11 @@ def headline(
         ]
         return f"Pretraining gives {_and(words)}"
     if len(gains) == 1:
-        return _ahead(columns, gains[0], in_noise=gains[0].pair in in_noise)
+        ahead = _ahead(columns, gains[0], in_noise=gains[0].pair in in_noise)
+        return f"{ahead}, each under its recipe" if verdict.across_recipes else ahead
     under = "on the same images" if verdict.results_only else "under one detector"
+    if verdict.across_recipes:
+        under += ", each under its recipe"
     return f"{_and(list(dict.fromkeys(c.side for c in columns)))} {under}"
 
 

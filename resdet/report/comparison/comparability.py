@@ -1,14 +1,8 @@
 """Are these runs comparable: do they differ in more than the backbone?
 
-The resolved configs are compared key by key, and every difference is put into one of
-five bins:
-
-    backbone     the net and the weights it starts from: what the comparison is about
-    net          what follows from the net: the name of its shared stage, its cells per region;
-                 stages frozen where weights arrive and not where they are random
-    card         preprocessing that belongs to the weights, where each run's card has the same
-    bookkeeping  where and how often something is written; the seed. Named, harmless
-    other        everything else. One is enough: NOT COMPARABLE
+The resolved configs are compared key by key (`config_differences`); one difference in its bin
+"other" is enough: NOT COMPARABLE. Runs under two recipes are so, too, unless the comparison is
+asked to cross them (`recipe_differences`): then backbone and recipe differ: ACROSS RECIPES.
 
 What a config does not show is compared too: class lists, ground truth, evaluated images, the VOC
 rule, training data, samples seen, seeds per backbone. Environment (versions, device) is named.
@@ -23,68 +17,28 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from resdet.evaluation.published.departures import value_text
+from resdet.report.comparison.config_differences import (
+    CARD_KEYS,
+    FREEZE_AT,
+    ConfigDifference,
+    config_differences,
+)
+from resdet.report.comparison.recipe_differences import (
+    OPTION,
+    RECIPE,
+    are_stated,
+    following_keys,
+    names_of,
+    with_recipes,
+)
 from resdet.report.runs import Column, by_group
 from resdet.report.scores import SetScores
 
 COMPARABLE = "COMPARABLE"
 NOT_COMPARABLE = "NOT COMPARABLE"
 RESULTS_ONLY = "RESULTS ONLY"
-NOT_SET = "(not set)"
-_BACKBONE_PREFIX = "MODEL.NET."
-# TRANSFER.NEW lists what of the net starts at random all the same: a part of its start.
-_BACKBONE = ("MODEL.BACKBONE.NAME", "MODEL.WEIGHTS", "MODEL.WEIGHTS_PART",
-             "TRANSFER.FROM_SCRATCH", "TRANSFER.NEW")  # fmt: skip
-# Stock Detectron2 nets, where MODEL.NET.NAME is empty, are described under these keys.
-_STOCK_PREFIXES = ("MODEL.RESNETS.",)
-# Set by `detect` from the net itself; a user cannot state another value.
-_NET = (
-    "MODEL.RPN.IN_FEATURES",
-    "MODEL.ROI_HEADS.IN_FEATURES",
-    "MODEL.ROI_BOX_HEAD.POOLER_RESOLUTION",
-)
-_FREEZE = "MODEL.BACKBONE.FREEZE_AT"
-_CARD = {
-    "MODEL.PIXEL_MEAN": "mean",
-    "MODEL.PIXEL_STD": "std",
-    "INPUT.FORMAT": "color_order",
-}
-_BOOKKEEPING = (
-    "OUTPUT_DIR",
-    "SEED",
-    "VIS_PERIOD",
-    "SOLVER.CHECKPOINT_PERIOD",
-    "ENGINE.KEEP_CHECKPOINTS",
-    "ENGINE.DISK_WAIT",
-    "EVAL.SAMPLES",
-    # The report computes every number anew.
-    "EVAL.ENGINE",
-    # Of the machine; what it may change is named with the environment.
-    "MODEL.DEVICE",
-    "DATALOADER.NUM_WORKERS",
-    "ENGINE.THREADS",
-    "ENGINE.WORKERS",
-    "ENGINE.WORKER_TIMEOUT",
-    "ENGINE.KEEP_MEMORY",
-    # Sets that not all runs were scored on are left out of the report, which lists them.
-    "DATASETS.TEST",
-    "TEST.EVAL_PERIOD",
-    # What a run's model is, the last or the best, its run.json states.
-    "TEST.BEST_METRIC",
-    "TEST.EVAL_IMAGES",
-    # These neither train nor detect.
-    "TEST.VALIDATION_LOSS",
-    "TEST.EXPECTED_RESULTS",
-)
+ACROSS_RECIPES = "ACROSS RECIPES"
 _FEW = 5
-
-
-@dataclass(frozen=True)
-class ConfigDifference:
-    """One config key whose value is not the same in all runs; `values` in the order of the runs."""
-
-    key: str
-    values: tuple[Any, ...]
-    kind: str
 
 
 @dataclass(frozen=True)
@@ -97,6 +51,7 @@ class Comparability:
         cautions: what a reader must know before using a gain.
         notes: environment and other harmless differences.
         results_only: nothing but the results is known, so that no cause can be proven.
+        across_recipes: the recipes differ, and the comparison was asked for all the same.
     """
 
     differences: tuple[ConfigDifference, ...] = ()
@@ -104,6 +59,7 @@ class Comparability:
     cautions: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
     results_only: bool = False
+    across_recipes: bool = False
 
     @property
     def comparable(self) -> bool:
@@ -113,6 +69,8 @@ class Comparability:
     def stamp(self) -> str:
         if not self.comparable:
             return NOT_COMPARABLE
+        if self.across_recipes:
+            return ACROSS_RECIPES
         return RESULTS_ONLY if self.results_only else COMPARABLE
 
     @property
@@ -124,6 +82,11 @@ class Comparability:
             return (
                 "Same images, same ground truth, same measure. How these detectors were made is "
                 "not known, so the report states no cause of their difference."
+            )
+        if self.across_recipes:
+            return (
+                "The backbone and its recipe differ: same detector, same data, same number of "
+                "images, same measure. A gap is that of both together."
             )
         return "Only the backbone differs: same detector, same data, same schedule, same measure."
 
@@ -138,20 +101,28 @@ class _Findings:
     notes: list[str] = field(default_factory=list)
 
 
-def judge(columns: Sequence[Column], sets: Mapping[str, Sequence[SetScores]]) -> Comparability:
+def judge(
+    columns: Sequence[Column],
+    sets: Mapping[str, Sequence[SetScores]],
+    *,
+    across_recipes: bool = False,
+) -> Comparability:
     """The verdict over all runs and the data sets that all of them were evaluated on.
 
     Args:
         columns: the runs.
         sets: data set to the scores of each run, in the order of `columns`.
+        across_recipes: runs under other recipes are compared, too, and stamped as such.
     """
     if any(c.foreign for c in columns):
         return _judge_results(columns, sets)
-    differences = config_differences([c.config for c in columns], [c.card for c in columns])
+    found = config_differences([c.config for c in columns], [c.card for c in columns])
+    differences = with_recipes(columns, found)
     findings = _Findings()
     for difference in differences:
         if difference.kind == "other":
             findings.reasons.append(f"{difference.key} is {_per_run(columns, difference.values)}")
+    differ = _check_recipes(columns, differences, findings, across=across_recipes)
     _check_training(columns, findings)
     for scores in sets.values():
         _check_set(columns, scores, findings)
@@ -159,7 +130,11 @@ def judge(columns: Sequence[Column], sets: Mapping[str, Sequence[SetScores]]) ->
     _check_twins(columns, differences, findings)
     _check_environment(columns, findings)
     return Comparability(
-        tuple(differences), tuple(findings.reasons), tuple(findings.cautions), tuple(findings.notes)
+        tuple(differences),
+        tuple(findings.reasons),
+        tuple(findings.cautions),
+        tuple(findings.notes),
+        across_recipes=differ and across_recipes,
     )
 
 
@@ -177,63 +152,6 @@ def _judge_results(
     return Comparability(
         reasons=tuple(findings.reasons), cautions=tuple(findings.cautions), results_only=True
     )
-
-
-def config_differences(
-    configs: Sequence[Mapping[str, Any]], cards: Sequence[Mapping[str, Any]]
-) -> list[ConfigDifference]:
-    """Every key whose value is not the same everywhere, with its bin.
-
-    Args:
-        configs: dotted key to value, one per run.
-        cards: the card of each run's weights; {} where there is none.
-    """
-    stock = any(not config.get("MODEL.NET.NAME") for config in configs)
-    differences = []
-    for key in sorted(set().union(*configs)):
-        values = tuple(config.get(key, NOT_SET) for config in configs)
-        if any(not _same(value, values[0]) for value in values[1:]):
-            kind = _kind(key, values, cards, stock=stock)
-            if key == _FREEZE and _freezes_only_what_arrived(configs, values):
-                kind = "net"
-            differences.append(ConfigDifference(key, values, kind))
-    return differences
-
-
-def _freezes_only_what_arrived(configs: Sequence[Mapping[str, Any]], values: Sequence[Any]) -> bool:
-    """Random weights are never frozen, so FREEZE_AT is 0 from scratch and one value elsewhere."""
-    scratch = {v for c, v in zip(configs, values, strict=True) if not c.get("MODEL.WEIGHTS")}
-    others = {v for c, v in zip(configs, values, strict=True) if c.get("MODEL.WEIGHTS")}
-    return scratch == {0} and len(others) == 1
-
-
-def _kind(
-    key: str, values: Sequence[Any], cards: Sequence[Mapping[str, Any]], *, stock: bool
-) -> str:
-    if key.startswith(_BACKBONE_PREFIX) or key in _BACKBONE:
-        return "backbone"
-    if stock and key.startswith(_STOCK_PREFIXES):
-        return "backbone"
-    if key in _NET:
-        return "net"
-    if key in _CARD:
-        expected = [(card.get("input") or {}).get(_CARD[key]) for card in cards]
-        agree = all(w is not None and _same(v, w) for v, w in zip(values, expected, strict=True))
-        return "card" if agree else "other"
-    return "bookkeeping" if key in _BOOKKEEPING else "other"
-
-
-def _same(a: Any, b: Any) -> bool:
-    if isinstance(a, list | tuple) and isinstance(b, list | tuple):
-        return len(a) == len(b) and all(_same(x, y) for x, y in zip(a, b, strict=True))
-    return (type(a) is type(b) and bool(a == b)) or _equal_numbers(a, b)
-
-
-def _equal_numbers(a: Any, b: Any) -> bool:
-    number = (int, float)
-    if isinstance(a, bool) or isinstance(b, bool):
-        return False
-    return isinstance(a, number) and isinstance(b, number) and a == b
 
 
 def _per_run(columns: Sequence[Column], values: Sequence[Any]) -> str:
@@ -343,13 +261,41 @@ def _check_set(columns: Sequence[Column], scores: Sequence[SetScores], findings:
             )
 
 
+def _check_recipes(
+    columns: Sequence[Column],
+    differences: Sequence[ConfigDifference],
+    findings: _Findings,
+    *,
+    across: bool,
+) -> bool:
+    """Whether the recipes differ; then a reason against comparing, or, asked across, a caution."""
+    named = _per_run(columns, [c.recipe.words for c in columns])
+    keys = [d for d in differences if d.kind == RECIPE]
+    if not keys:
+        findings.notes.append(f"Recipe: {named}.")
+        return False
+    if across:
+        findings.cautions.append(
+            f"The recipe is {named}: a gap is that of backbone and recipe together."
+        )
+        return True
+    asked = f"{OPTION} compares backbone and recipe together"
+    if are_stated(columns):
+        listed = _names(names_of(keys))
+        findings.reasons.append(f"the recipe is {named} ({listed}); {asked}")
+    else:
+        findings.reasons += [f"{d.key} is {_per_run(columns, d.values)}" for d in keys]
+        findings.cautions.append(f"What trained each net, and how: {named}. {asked}.")
+    return True
+
+
 def _check_twins(
     columns: Sequence[Column], differences: Sequence[ConfigDifference], findings: _Findings
 ) -> None:
     """From scratch there is no card to take the preprocessing from: what to type instead."""
     scratch = [c.letter for c in columns if not c.pretrained]
     others = [c for c in columns if c.pretrained]
-    keys = [d.key for d in differences if d.kind == "other" and d.key in _CARD]
+    keys = [d.key for d in differences if d.kind == "other" and d.key in CARD_KEYS]
     if keys and scratch and others:
         stated = " ".join(f'{key} "{value_text(others[0].config.get(key))}"' for key in keys)
         findings.cautions.append(
@@ -383,8 +329,11 @@ def _check_nets(
         findings.cautions.append(
             f"The classifiers were trained on different data: {_per_run(pretrained, texts)}."
         )
+    follows = following_keys(columns)
     for difference in differences:
-        if difference.key in ("MODEL.NET.NORM", _FREEZE) and difference.kind != "other":
+        if difference.kind in ("other", RECIPE) or difference.key in follows:
+            continue
+        if difference.key in ("MODEL.NET.NORM", FREEZE_AT):
             findings.cautions.append(
                 f"{difference.key} is {_per_run(columns, difference.values)}: "
                 "part of the gain may come from it."

@@ -191,6 +191,8 @@ def terminal_text(report: ComparisonReport) -> str:
     because = (
         "only the backbone differs" if verdict.comparable else "more than the backbone differs"
     )
+    if verdict.across_recipes and verdict.comparable:
+        because = "the backbone and its recipe differ"
     if verdict.results_only:
         because = verdict.sentence
     blocks.append(

@@ -53,6 +53,7 @@ def _run(column: Column) -> dict[str, Any]:
         "label": column.label,
         "net": column.net,
         "pretrained": column.pretrained,
+        "recipe": _recipe(column),
         "state": column.run.state,
         "seed": column.seed,
         "parameters": column.parameters,
@@ -69,6 +70,20 @@ def _run(column: Column) -> dict[str, Any]:
         "host": info.get("host"),
         "created": info.get("created"),
         "command": info.get("command"),
+    }
+
+
+def _recipe(column: Column) -> dict[str, Any] | None:
+    """The run's recipe; None of results alone."""
+    if column.foreign:
+        return None
+    recipe = column.recipe
+    departures = {k: {"value": v, "recipe": own} for k, (v, own) in recipe.departures.items()}
+    return {
+        "name": recipe.name or None,
+        "stated": recipe.is_stated,
+        "departures": departures,
+        "words": recipe.words,
     }
 
 

@@ -33,6 +33,7 @@ from resdet.report.comparison.published_numbers import (
     matches_for,
     numbers_for,
 )
+from resdet.report.comparison.recipe_differences import RECIPE
 from resdet.report.runs import Column, net_title
 from resdet.report.scores import COCO_METRICS, Metric, SetScores, rule_title
 from resdet.text_table import aligned
@@ -265,6 +266,7 @@ def nets(columns: Sequence[Column], scores: Sequence[SetScores]) -> Table:
     rows = [
         row("net", lambda _, c: c.full_net),
         row("start", lambda _, c: c.start),
+        row("recipe", lambda _, c: "–" if c.foreign else c.recipe.words),
         row("pretraining data", lambda _, c: str(card(c, "data", "name") or "–")),
         row("pretraining images seen", lambda _, c: count(card(c, "training", "samples"))),
         row("pretraining time", lambda _, c: duration(card(c, "training", "seconds"))),
@@ -283,9 +285,10 @@ def nets(columns: Sequence[Column], scores: Sequence[SetScores]) -> Table:
 
 def differences(columns: Sequence[Column], verdict: Comparability) -> Table | None:
     """All config keys that differ, those that matter first; None where there are none."""
-    order = ("other", "backbone", "net", "card", "bookkeeping")
+    order = ("other", RECIPE, "backbone", "net", "card", "bookkeeping")
     titles = {
         "other": "NOT ALLOWED",
+        RECIPE: "recipe" if verdict.across_recipes else "NOT ALLOWED",
         "backbone": "backbone",
         "net": "follows from it",
         "card": "set by the card",

@@ -8,7 +8,7 @@ pytest.importorskip("detectron2")
 
 from resdet.detect.onnx.detector_export import export_detector
 from resdet.errors import RunError
-from resdet.report.comparison.comparability import config_differences
+from resdet.report.comparison.config_differences import config_differences
 from resdet.report.runs import read_config
 from resdet.run.folder import Run
 from tests.support import children, tiny, trainings
