@@ -14,6 +14,7 @@ Not for: the results of a run (`scores`), or whether two runs may be compared (`
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import os
 import re
@@ -59,7 +60,7 @@ class Column:
         side: the same without the seed: the common name of all trainings of one backbone.
         net: "ResNet-18"; the usual name, with its width where nets differ in that alone.
         full_net: "ResNet-18 (width 0.5)".
-        pretrained: the config names weights.
+        pretrained: it was trained from weights that its config names.
         config: dotted key to value, resolved.
         hue, dash: how it is drawn: a hue per net, dashes for a start from random weights.
         parameters: of the whole detector, or None.
@@ -177,20 +178,34 @@ def _read(folder: Path, letter: str) -> Column:
             f"resdet evaluate proposals {folder}/results/SET"
         )
     info = run.info
+    trained, trained_with = _trained(run, config)
     return Column(
         run=run,
         letter=letter,
         net=_net(config, 1.0),
         full_net=_net(config, float(config.get("MODEL.NET.WIDTH", 1.0))),
-        pretrained=bool(config.get("MODEL.WEIGHTS")),
+        pretrained=bool(trained_with.get("MODEL.WEIGHTS")),
         config=config,
         seed=info.get("seed"),
         card=run.read(layout.CARD, {}) or {},
         parameters=(info.get("net") or {}).get("parameters"),
         samples_seen=_samples_seen(run, config),
         seconds=info.get("train_seconds"),
-        from_detector="heads" in (run.read(layout.TRANSFER) or {}),
+        from_detector="heads" in (trained.read(layout.TRANSFER) or {}),
     )
+
+
+def _trained(run: Run, config: dict[str, Any]) -> tuple[Run, dict[str, Any]]:
+    """The run that trained the detector, and its config: another one's, where this run scored a
+    file of that and it is still there."""
+    scored = run.scored_file
+    if scored is None or not (scored.parent / layout.RUN).exists():
+        return run, config
+    with contextlib.suppress(RunError):  # damaged: it is not the run that is compared
+        other = Run.open(scored.parent)
+        if other.kind == "detection":
+            return other, read_config(other)
+    return run, config
 
 
 def read_config(run: Run) -> dict[str, Any]:

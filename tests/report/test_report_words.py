@@ -134,6 +134,28 @@ def test_labels_tell_runs_apart_and_no_further(tmp_path: Path) -> None:
     assert labels({}, wide) == ["ResNet-18 (width 0.5)", "ResNet-18"]
 
 
+def test_a_run_that_scored_a_detector_has_the_start_of_that_one(tmp_path: Path) -> None:
+    """Its own MODEL.WEIGHTS is the detector that it scored, which may come from random weights."""
+
+    def scored(name: str, file: Path) -> Path:
+        folder = fabricate_run(
+            tmp_path / name, num_images=2, num_samples=0, overrides={"MODEL.WEIGHTS": str(file)}
+        )
+        Run.open(folder).note_scored_file(file)
+        return folder
+
+    scratch = fabricate_run(tmp_path / "s", num_images=2, num_samples=0, pretrained=False)
+    whole = fabricate_run(tmp_path / "w", num_images=2, num_samples=0)
+    Run.open(whole).write("transfer.json", {"heads": "the same 10 classes"})
+    made = [scored("a", scratch / "model_final.pth"), scored("b", whole / "model_final.pth"),
+            scored("c", tmp_path / "gone.pth")]  # fmt: skip
+    columns = runs.read_columns([scratch, *made])
+    assert [c.start for c in columns] == ["from scratch"] * 2 + ["pretrained"] * 2
+    assert [c.from_detector for c in columns] == [False, False, True, False]
+    (scratch / "run.json").write_text("{", encoding="utf-8")  # it is not what is compared
+    assert runs.read_columns(made)[0].start == "pretrained"
+
+
 # -- rules and learning curves ----------------------------------------------------------------
 
 
