@@ -8,6 +8,7 @@ Keys are those of the installed Detectron2; the page is made with 0.6.
 
 from __future__ import annotations
 
+import argparse
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -51,12 +52,16 @@ def page() -> str:
 
 
 def main(argv: Sequence[str]) -> int:
+    """Writes or checks the page; returns the exit code."""
+    parser = argparse.ArgumentParser(description="Writes docs/detectron2_keys.md.")
+    parser.add_argument("--check", action="store_true", help="write nothing, 1 where it differs")
+    args = parser.parse_args(argv)
     text = page()
     differs = not PAGE.exists() or PAGE.read_text(encoding="utf-8") != text
-    if differs and "--check" not in argv:
+    if differs and not args.check:
         write_text(PAGE, text)
     print(f"{PAGE.name}: {'differs' if differs else 'as it is'}")
-    return int(differs and "--check" in argv)
+    return int(differs and args.check)
 
 
 if __name__ == "__main__":

@@ -9,6 +9,7 @@ resdet/evaluation/published/protocols.yaml. What stands above the mark is writte
 
 from __future__ import annotations
 
+import argparse
 import re
 import sys
 from collections.abc import Iterator, Sequence
@@ -145,13 +146,16 @@ def _row(*cells: str) -> str:
 
 def main(argv: Sequence[str]) -> int:
     """Writes or checks the page; returns the exit code."""
+    parser = argparse.ArgumentParser(description="Writes the last part of docs/protocol.md.")
+    parser.add_argument("--check", action="store_true", help="write nothing, 1 where it differs")
+    args = parser.parse_args(argv)
     before = PAGE.read_text(encoding="utf-8")
     by_hand = before.partition(MARK)[0].rstrip("\n") + "\n\n"
     text = by_hand + MARK + page_part()
-    if text != before and "--check" not in argv:
+    if text != before and not args.check:
         write_text(PAGE, text)
     print(f"{PAGE.name}: {'differs' if text != before else 'as it is'}")
-    return int(text != before and "--check" in argv)
+    return int(text != before and args.check)
 
 
 if __name__ == "__main__":
