@@ -377,6 +377,9 @@ def check_reference_batch(config: Config) -> None:
         "SOLVER.STEPS": tuple(round(s / factor) for s in solver.STEPS),
         "SOLVER.WARMUP_ITERS": round(solver.WARMUP_ITERS / factor),
     }
+    end = "BASE_LR_END"  # of Detectron2's main alone: the rate of a cosine's last step
+    if rate := solver.get(end):
+        scaled[f"SOLVER.{end}"] = rate * factor
     scaled |= scaled_rpn_schedule(config.cfg, factor)
     if config.cfg.PRETRAIN.PLATEAU != "off":
         period = config.cfg.PRETRAIN.PLATEAU_PERIOD

@@ -149,6 +149,16 @@ def test_another_batch_needs_a_decision():
     assert scaled.cfg.SOLVER.MAX_ITER == 160_000
 
 
+def test_the_rate_that_a_cosine_ends_at_follows_the_batch():
+    """A key of Detectron2's main; unscaled it would lie above a small batch's own rates."""
+    config = resolve(None, ["SOLVER.REFERENCE_BATCH", "16", "SOLVER.IMS_PER_BATCH", "4",
+                            "SOLVER.SCALE_LR", "linear"])  # fmt: skip
+    config.cfg.SOLVER.BASE_LR_END = 0.0004
+    check_reference_batch(config)
+    assert pytest.approx(0.0001) == config.cfg.SOLVER.BASE_LR_END
+    assert "linear" in config.derived["SOLVER.BASE_LR_END"]
+
+
 @pytest.mark.parametrize(
     ("opts", "message"),
     [
