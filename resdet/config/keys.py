@@ -117,6 +117,10 @@ def _add_engine_keys(cfg: CfgNode) -> None:
     # Of each block of a classifier in training only the input stays in memory, and the backward
     # pass computes it again: the same numbers, more time. "off" or "on"; detection refuses "on".
     engine.ACTIVATION_CHECKPOINTING = "off"
+    # A folder for the maps of a trunk that is frozen as a whole: computed once for each image,
+    # read from there in every step, test and further run with the same trunk (`detect.frozen`).
+    # Needs INPUT.SQUARE_PAD. "" = off: computed whenever an image is seen.
+    engine.TRUNK_CACHE = ""
     # TensorFloat-32 on a GPU, 10 bits of a float32's 23: "off" leaves torch's own setting
     # (convolutions yes, matrix products no), "on" allows it in both, "never" in neither.
     engine.TF32 = "off"
@@ -272,6 +276,9 @@ def _add_data_keys(cfg: CfgNode) -> None:
     cfg.INPUT.ALPHA_OVER = ()
     # Larger images are refused (F32).
     cfg.INPUT.MAX_PIXELS = 90_000_000
+    # A detector's images are padded to squares of this side, a multiple of 32 that is no less than
+    # their longest side, as ViTDet pads them. 0 = off: to the size that the backbone asks for.
+    cfg.INPUT.SQUARE_PAD = 0
 
     evaluation = cfg.EVAL = CfgNode()
     # "d2": IoU > threshold, as Detectron2 and py-faster-rcnn; "devkit": IoU >= threshold (F53).
@@ -342,6 +349,8 @@ ONLY_OF = {
         "MODEL.MASK_ON",
         "MODEL.ROI_MASK_HEAD.",
         "INPUT.MASK_FORMAT",
+        "INPUT.SQUARE_PAD",
+        "ENGINE.TRUNK_CACHE",
         "DATASETS.DROP_MASKLESS",
         "MODEL.FPN.",
         "MODEL.BACKBONE.",

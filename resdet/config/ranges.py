@@ -205,6 +205,10 @@ RANGES: dict[str, tuple[Check, str]] = {
     "INPUT.MAX_SIZE_TRAIN": _POSITIVE,
     "INPUT.MAX_SIZE_TEST": _POSITIVE,
     "INPUT.MAX_PIXELS": _POSITIVE,
+    "INPUT.SQUARE_PAD": (
+        lambda v: _number(0, LONGEST_SIDE)(v) and v % 32 == 0,
+        f"a multiple of 32, 0 to {LONGEST_SIDE:,} pixels",
+    ),
     "SOLVER.IMS_PER_BATCH": _BATCH,
     "SOLVER.BASE_LR": (_number(0, 1e6), "0 or more"),
     "SOLVER.MAX_ITER": _POSITIVE,

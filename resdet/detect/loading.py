@@ -6,7 +6,7 @@ Not for: what a record may hold (`resdet.data` has checked it before).
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -150,7 +150,12 @@ def _box_only(annotation: dict[str, Any]) -> dict[str, Any]:
 class Records(torch.utils.data.Dataset):
     """Records by `Sample`, each mapped with the random numbers of its own (epoch, index)."""
 
-    def __init__(self, records: Sequence[dict[str, Any]], mapper: Mapper, seed: int):
+    def __init__(
+        self,
+        records: Sequence[dict[str, Any]],
+        mapper: Callable[[dict[str, Any]], dict[str, Any]],
+        seed: int,
+    ):
         self.records = records
         self.mapper = mapper
         self.seed = seed
@@ -169,7 +174,7 @@ def identity(batch: list[Any]) -> list[Any]:
 
 def train_batches(
     records: Sequence[dict[str, Any]],
-    mapper: Mapper,
+    mapper: Callable[[dict[str, Any]], dict[str, Any]],
     *,
     batch_size: int,
     seed: int,

@@ -28,6 +28,7 @@ from resdet.detect import starting_weights
 from resdet.detect.alternating.proposal_source import open_sources
 from resdet.detect.architecture.backbone import parts_of_net, stages_in
 from resdet.detect.from_run import build
+from resdet.detect.frozen.trunk_maps import MapsMapper, TrunkMaps
 from resdet.detect.loading import (
     MOST_LEFT_OUT,
     Mapper,
@@ -281,8 +282,6 @@ class DetectorTraining:
     def _loop(self, records: Sequence[dict[str, Any]]) -> Loop:
         """The loop over these images, in all processes; hooks are the caller's."""
         cfg = self.cfg
-        proposals = open_sources(cfg, self.train_sets, is_train=True)
-        mapper = Mapper.of(cfg, self.reader, True, proposals)
         optimizer = with_fused_step(
             build_optimizer(cfg, self.model, self._stages()), cfg.ENGINE.FUSED_OPTIMIZER
         )
@@ -291,7 +290,8 @@ class DetectorTraining:
         def batches(start: int) -> Iterator[list[dict[str, Any]]]:
             return train_batches(
                 records,
-                mapper,
+                # Only now: maps of a frozen trunk need its weights, which a resume brings.
+                self._mapper(records),
                 batch_size=cfg.SOLVER.IMS_PER_BATCH,
                 seed=cfg.SEED,
                 start=start,
@@ -316,6 +316,15 @@ class DetectorTraining:
             ],
             beside={"average": self.average} if self.average else {},
         )
+
+    def _mapper(self, records: Sequence[dict[str, Any]]) -> Mapper | MapsMapper:
+        """A record to what the model takes."""
+        if self.cfg.ENGINE.TRUNK_CACHE:
+            names = "+".join(s.name for s in self.train_sets)
+            maps = TrunkMaps(self.cfg, self.model, self.reader)
+            return maps.mapper(records, names, is_train=True)
+        proposals = open_sources(self.cfg, self.train_sets, is_train=True)
+        return Mapper.of(self.cfg, self.reader, True, proposals)
 
     def _stages(self) -> list[nn.Module]:
         """The net's own, from the images on, where their rates differ."""

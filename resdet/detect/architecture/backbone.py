@@ -135,7 +135,12 @@ class NetBackbone(Backbone):
         shapes: channels and stride of those.
         precision: how the layers compute; the maps leave in the type of the input.
         left_behind: names of the net's tensors that the trunk does not hold.
+
+    Attributes:
+        square_pad: side of the squares that images are padded to (INPUT.SQUARE_PAD); 0: off.
     """
+
+    square_pad = 0
 
     def __init__(
         self,
@@ -169,6 +174,10 @@ class NetBackbone(Backbone):
                     outputs[name] = x.to(dtype)
         return outputs
 
+    @property
+    def size_divisibility(self) -> int:
+        return self.square_pad
+
     def output_shape(self) -> dict[str, ShapeSpec]:
         return {name: self._shapes[name] for name in self._out_features}
 
@@ -187,7 +196,9 @@ def build_net_backbone(cfg: Any, input_shape: ShapeSpec) -> NetBackbone | MapsBa
     net = build_net(cfg)
     expected = {*cfg.MODEL.RPN.IN_FEATURES, *cfg.MODEL.ROI_HEADS.IN_FEATURES}
     out_features = [stage.name for stage in net.stages() if stage.name in expected]
-    return net_backbone(cfg, net, out_features or [net.shared_stage])
+    backbone = net_backbone(cfg, net, out_features or [net.shared_stage])
+    backbone.square_pad = cfg.INPUT.SQUARE_PAD
+    return backbone
 
 
 def net_backbone(

@@ -84,9 +84,11 @@ class NetFPN(FPN):
 
     Attributes:
         precision: how the pyramid's own layers compute; its maps leave in the type of the images.
+        square_pad: side of the squares that images are padded to (INPUT.SQUARE_PAD); 0: off.
     """
 
     precision = Precision()
+    square_pad = 0
 
     def forward(self, x: torch.Tensor) -> dict[str, torch.Tensor]:
         if not self.precision.bf16:
@@ -115,7 +117,7 @@ class NetFPN(FPN):
 
     @property
     def size_divisibility(self) -> int:
-        return STRIDES["p5"]
+        return self.square_pad or STRIDES["p5"]
 
 
 @BACKBONE_REGISTRY.register()
@@ -145,13 +147,15 @@ def build_net_fpn_backbone(cfg: Any, input_shape: ShapeSpec) -> NetFPN | SimpleP
                 f"of {cfg.MODEL.NET.NAME} fuses nothing. Leave it out."
             )
         with torch.random.fork_rng(devices=[]):
-            return SimplePyramid(
+            simple = SimplePyramid(
                 bottom_up, in_features[0], STRIDES, cfg.MODEL.FPN.OUT_CHANNELS, cfg.MODEL.FPN.NORM
             )
+        simple.square_pad = cfg.INPUT.SQUARE_PAD
+        return simple
     last = int(math.log2(bottom_up.output_shape()[in_features[-1]].stride))
     # A random generator of its own, as for the net: VGG has fewer levels to initialise.
     with torch.random.fork_rng(devices=[]):
-        return NetFPN(
+        pyramid = NetFPN(
             bottom_up,
             in_features,
             cfg.MODEL.FPN.OUT_CHANNELS,
@@ -159,3 +163,5 @@ def build_net_fpn_backbone(cfg: Any, input_shape: ShapeSpec) -> NetFPN | SimpleP
             top_block=PooledLevels(f"p{last}", 6 - last),
             fuse_type=cfg.MODEL.FPN.FUSE_TYPE,
         )
+    pyramid.square_pad = cfg.INPUT.SQUARE_PAD
+    return pyramid

@@ -42,7 +42,10 @@ class MapsBackbone(Backbone):
     Attributes:
         maps: the net inside; its tensors lie directly below the backbone, under the net's names.
         left_behind: names of the net's tensors that are not part of the trunk.
+        square_pad: side of the squares that images are padded to (INPUT.SQUARE_PAD); 0: off.
     """
+
+    square_pad = 0
 
     def __init__(
         self,
@@ -62,7 +65,7 @@ class MapsBackbone(Backbone):
 
     @property
     def size_divisibility(self) -> int:
-        return DIVISIBLE
+        return self.square_pad or DIVISIBLE
 
     def train(self, mode: bool = True) -> MapsBackbone:
         mode = mode and not is_fixed(self)

@@ -52,9 +52,11 @@ class SimplePyramid(Backbone):
 
     Attributes:
         precision: how the pyramid's own layers compute; its maps leave in the type of the images.
+        square_pad: side of the squares that images are padded to (INPUT.SQUARE_PAD); 0: off.
     """
 
     precision = Precision()
+    square_pad = 0
 
     def __init__(
         self, net: Backbone, in_feature: str, strides: dict[str, int], out_channels: int,
@@ -84,7 +86,7 @@ class SimplePyramid(Backbone):
 
     @property
     def size_divisibility(self) -> int:
-        return max(self.strides.values()) // 2
+        return self.square_pad or max(self.strides.values()) // 2
 
     def output_shape(self) -> dict[str, ShapeSpec]:
         return {

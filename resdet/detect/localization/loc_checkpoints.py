@@ -96,7 +96,7 @@ def _loop_of(
     def batches(start: int) -> Iterator[list[dict[str, Any]]]:
         return train_batches(
             records,  # type: ignore[arg-type]
-            mapper,  # type: ignore[arg-type]
+            mapper,
             batch_size=cfg.SOLVER.IMS_PER_BATCH,
             seed=cfg.SEED,
             start=start,

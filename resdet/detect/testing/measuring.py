@@ -28,6 +28,7 @@ from resdet.detect.alternating.proposal_source import ProposalSource, open_sourc
 from resdet.detect.architecture.model import is_rpn_alone
 from resdet.detect.detecting_form import form_for_detecting, mapper_for_detecting
 from resdet.detect.from_run import BuiltDetector
+from resdet.detect.frozen.trunk_maps import TrunkMaps
 from resdet.detect.paper.members import members_of, orders_of_classes, record_of_ensemble
 from resdet.detect.testing import inference
 from resdet.detect.testing.curve_numbers import SetResult, curve_names, scalars_of
@@ -125,6 +126,7 @@ class Measuring:
         """
         average_buffers(detector)
         digest = self._digest_of_all(detector) if policy else ""
+        maps = self._maps_of(detector)
         model = self._form_for_detecting(detector)
         numbers: dict[str, SetResult | None] = {}
         for data in self.test_sets:
@@ -139,7 +141,10 @@ class Measuring:
             if policy:
                 mark = fingerprint_of(self.cfg, digest, data)
                 parts = Parts.open(self.run.parts(data.name), data, mark, policy)
-            result = self._detect_and_score(model, data, folder, parts, self.cfg.EVAL.SAMPLES)
+            mapper = self._mapper(data, maps)
+            result = self._detect_and_score(
+                model, data, mapper, folder, parts, self.cfg.EVAL.SAMPLES
+            )
             if not comm.is_main_process():
                 continue
             numbers[data.name] = result
@@ -184,10 +189,22 @@ class Measuring:
         orders = orders_of_classes(self.members, self.classes)
         return form_for_detecting(detector, self.cfg, self.members, orders)
 
+    def _maps_of(self, detector: nn.Module) -> TrunkMaps | None:
+        """Of a trunk whose maps are kept; the detector, and what is copied of it, takes them."""
+        if not self.cfg.ENGINE.TRUNK_CACHE or self.is_rpn_alone:
+            return None
+        return TrunkMaps(self.cfg, detector, self.reader)
+
+    def _mapper(self, data: DetectionSet, maps: TrunkMaps | None) -> inference.RecordMapper:
+        if maps is not None:
+            return maps.mapper(data.records, data.name, is_train=False)
+        return mapper_for_detecting(self.cfg, self.reader, self.members, self.proposals)
+
     def _detect_and_score(
         self,
         model: nn.Module,
         data: DetectionSet,
+        mapper: inference.RecordMapper,
         folder: Path,
         parts: Parts | None = None,
         num_samples: int = 0,
@@ -198,7 +215,7 @@ class Measuring:
         results, visited, seconds = inference.detect(
             model,
             data,
-            mapper_for_detecting(cfg, self.reader, self.members, self.proposals),
+            mapper,
             num_workers=num_workers(cfg, images=len(data)),
             batch_size=cfg.TEST.IMS_PER_BATCH,
             parts=parts,
@@ -228,6 +245,7 @@ class Measuring:
         Nothing is left of them in the run folder: only a whole set's results may lie there.
         """
         average_buffers(detector)
+        maps = self._maps_of(detector)
         model = self._form_for_detecting(detector)
         numbers = {}
         for whole in self.test_sets:
@@ -236,7 +254,9 @@ class Measuring:
                 numbers[data.name] = (
                     propose_and_score(self.cfg, model, data, self.reader, Path(folder))
                     if self.is_rpn_alone
-                    else self._detect_and_score(model, data, Path(folder))
+                    else self._detect_and_score(
+                        model, data, self._mapper(whole, maps), Path(folder)
+                    )
                 )
         return numbers
 

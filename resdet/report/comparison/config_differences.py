@@ -52,6 +52,7 @@ _BOOKKEEPING = (
     "ENGINE.WORKERS",
     "ENGINE.WORKER_TIMEOUT",
     "ENGINE.KEEP_MEMORY",
+    "ENGINE.TRUNK_CACHE",
     # Sets that not all runs were scored on are left out of the report, which lists them.
     "DATASETS.TEST",
     "TEST.EVAL_PERIOD",
