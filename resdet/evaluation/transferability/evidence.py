@@ -11,7 +11,7 @@ whose "Total LogME" is the mean of the two.
 
 Terms: N objects, D features of each, K classes.
 
-Not for: which features (`resdet.rank`), or how far a score can be trusted (`rank_correlation`).
+Not for: which features, or how far a score can be trusted (`rank_correlation`).
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """How far one ranking agrees with another: Kendall's tau, and what few backbones can show of it.
 
-Not for: the rankings themselves (`resdet.report.ranking`).
+Not for: the rankings themselves.
 """
 
 from __future__ import annotations
