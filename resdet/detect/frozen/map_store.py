@@ -152,7 +152,8 @@ class MapStore:
             raise DataError(
                 f"The maps of {self.images:,} images take {need / 1e9:.1f} GB, and {self.folder} "
                 f"has {free / 1e9:.1f} GB free. Name another folder in ENGINE.TRUNK_CACHE, take "
-                "fewer images, or a smaller INPUT.SQUARE_PAD with INPUT.MIN_SIZE_* and MAX_SIZE_*."
+                "fewer images, or smaller ones: INPUT.SQUARE_PAD, INPUT.MIN_SIZE_TEST and the "
+                "other three sizes."
             )
 
     def _open(self, name: str, mode: Any, dtype: Any, shape: tuple[int, ...]) -> Any:
