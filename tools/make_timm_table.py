@@ -147,6 +147,8 @@ TRIED: dict[str, tuple[str, ...]] = {
     "xcit": ("xcit_nano_12_p8_224",),
 }
 
+# Sides of the square that nets of one size are tried with: two that are no net's own, then 224.
+SQUARES = (320, 512, 224)
 # (height, width) of the image, and of the levels that every net must give of it.
 SIZE = (128, 192)
 LEVELS = {f"p{n}": (SIZE[0] // 2**n, SIZE[1] // 2**n) for n in range(2, 7)}
@@ -170,11 +172,15 @@ a net cannot do ends a command at its start, with the reason. More: [own_net.md]
 - *maps: FPN*: its declared maps, by timm's feature interface, under an FPN.
 - *one map: simple pyramid*: a plain transformer; the pyramid of Li et al. 2022 is on its last map.
 
+Images are of *any* size, or padded to *a square*, whose side is `MODEL.NET.IMAGE_SIZE`; *a square
+of 224* is one of that side alone, and *224 with weights* has that side where weights are to fit:
+some of their tensors cannot be resampled.
+
 The licence is the one that timm states for the weights that it names first; other weights of the
 same net may have another.
 
-| family | nets | tried | how | strides | licence |
-| --- | --- | --- | --- | --- | --- |
+| family | nets | tried | how | images | strides | licence |
+| --- | --- | --- | --- | --- | --- | --- |
 """
 
 
@@ -185,20 +191,33 @@ class Verdict:
     name: str
     form: str
     reason: str = ""
+    images: str = ""
     strides: tuple[int, ...] = ()
 
 
 def verdict(name: str) -> Verdict:
+    """As `_built` finds it for images of any size, else for squares of `SQUARES`."""
+    found = _built(name)
+    if "MODEL.NET.IMAGE_SIZE" not in found.reason:
+        return found
+    squares = (_built(name, side) for side in SQUARES)
+    return next((square for square in squares if square.form), found)
+
+
+def _built(name: str, image_size: int = 0) -> Verdict:
     """Builds the net's backbone with a pyramid, runs it, and compares the levels."""
-    keys = {
+    keys: dict[str, object] = {
         "MODEL.DEVICE": "cpu",
         "MODEL.NET.NAME": f"timm:{name}",
         "MODEL.BACKBONE.NAME": "build_net_fpn_backbone",
         "MODEL.ROI_HEADS.NAME": "StandardROIHeads",
     }
+    if image_size:
+        keys["MODEL.NET.IMAGE_SIZE"] = image_size
+        keys |= dict.fromkeys(("INPUT.MAX_SIZE_TRAIN", "INPUT.MAX_SIZE_TEST"), image_size)
     try:
         with torch.device("meta"), torch.no_grad():
-            config = resolve(None, [word for entry in keys.items() for word in entry])
+            config = resolve(None, [str(word) for entry in keys.items() for word in entry])
             net = fill_from_weights_and_net(config, None)
             backbone = build_backbone(config.cfg).eval()
             levels = backbone(torch.zeros(1, 3, *SIZE))
@@ -209,11 +228,30 @@ def verdict(name: str) -> Verdict:
     if sizes != LEVELS:
         return Verdict(name, "", f"its pyramid has levels {sizes}, expected {LEVELS}")
     form = SPLIT if not net.not_split else LAYERS
-    if isinstance(getattr(backbone, "bottom_up", None), MapsBackbone):
+    bottom_up = getattr(backbone, "bottom_up", None)
+    if isinstance(bottom_up, MapsBackbone):
         form = MAPS
     if isinstance(backbone, SimplePyramid):
-        form = ONE_MAP
-    return Verdict(name, form, strides=tuple(sorted({s.stride for s in net.stages()})))
+        form, bottom_up = ONE_MAP, backbone.net
+    images = "any"
+    if image_size:
+        assert isinstance(bottom_up, MapsBackbone)
+        images = _square(name, bottom_up, image_size)
+    return Verdict(name, form, "", images, tuple(sorted({s.stride for s in net.stages()})))
+
+
+def _square(name: str, backbone: MapsBackbone, side: int) -> str:
+    """Whether a file of timm's own size for this net fits one that is built for this side."""
+    with torch.device("meta"):
+        usual = timm.create_model(name).state_dict()
+    own = backbone.state_dict()
+    fitted = {**usual, **backbone.maps.resampled(usual)}
+    usual_side = timm.models.get_pretrained_cfg(name).input_size[-1]
+    if side == usual_side:
+        return f"a square of {side}"
+    if all(fitted[name].shape == tensor.shape for name, tensor in own.items()):
+        return "a square"
+    return f"a square, {usual_side} with weights"
 
 
 def licence(name: str) -> str:
@@ -237,9 +275,8 @@ def page(rows: dict[str, list[Verdict]]) -> str:
         nets = len(timm.list_models(module=family))
         for v in verdicts:
             how, strides = v.form or "no, see below", ", ".join(map(str, v.strides))
-            lines.append(
-                f"| {family} | {nets} | `{v.name}` | {how} | {strides} | {licence(v.name)} |"
-            )
+            cells = (family, str(nets), f"`{v.name}`", how, v.images, strides, licence(v.name))
+            lines.append(f"| {' | '.join(cells)} |")
             if v.reason:
                 reasons.append(f"- `{v.name}`: {' '.join(v.reason.split())}")
     works = [family for family, verdicts in rows.items() if any(v.form for v in verdicts)]

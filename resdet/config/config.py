@@ -427,6 +427,7 @@ def net_options(cfg: Any) -> dict[str, Any]:
         ("fc_channels", net.FC_CHANNELS, 0),
         ("dropout", net.DROPOUT, -1.0),
         ("pooled_size", net.POOLED_SIZE, 0),
+        ("image_size", net.IMAGE_SIZE, 0),
         ("res5_dilation", net.RES5_DILATION, 1),
         ("norm_eps", net.NORM_EPS, 0.0),
     )

@@ -63,6 +63,10 @@ def _add_net_keys(cfg: CfgNode) -> None:
     # 2: res5 stays at the stride of res4 and its 3x3 convolutions are dilated (the DC5 detector).
     # 1 = off. Residual and plain nets only.
     net.RES5_DILATION = 1
+    # Side of the square that images are padded to, in pixels, for nets of timm that are built for
+    # one size (BEiT, MaxViT, Hiera; docs/timm.md): at least the longest side of an image, a
+    # multiple of 32. 0 = off: images of any size. A file's positions are resampled to it.
+    net.IMAGE_SIZE = 0
     # What norms add to the variance; 0 = off: the net's own (1e-5 for ours). Set from the card.
     net.NORM_EPS = 0.0
     # Batch norm in detection. "FrozenBN": fixed everywhere (the paper, appendix A); refused where

@@ -135,6 +135,10 @@ RANGES: dict[str, tuple[Check, str]] = {
     "MODEL.NET.DROPOUT": (lambda v: v == -1 or 0 <= v < 1, "0 or more, below 1, or -1"),
     "MODEL.NET.FC_CHANNELS": (_number(0, MOST_CHANNELS), f"0 to {MOST_CHANNELS:,}"),
     "MODEL.NET.POOLED_SIZE": _LAYERS,
+    "MODEL.NET.IMAGE_SIZE": (
+        lambda v: 0 <= v <= LONGEST_SIDE and v % 32 == 0,
+        f"0, or a multiple of 32, at most {LONGEST_SIDE:,}",
+    ),
     "MODEL.NET.POOLS": (_number(0, 5), "1 to 5, or 0"),
     "MODEL.PROPOSAL_GENERATOR.MIN_SIZE": _NATURAL,
     "MODEL.RESNETS.DEPTH": _one_of(18, 34, 50, 101, 152),

@@ -9,6 +9,7 @@ import fnmatch
 import logging
 import shlex
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ from torch import nn
 from resdet import weights
 from resdet.detect.architecture.backbone import net_part, trunk_of
 from resdet.errors import WeightsError
+from resdet.nets.timm_maps import TimmMaps
 from resdet.weights.origins.identify import kind_of_detector
 from resdet.weights.predictors import row_lengths
 from resdet.weights.resolve import WeightFile
@@ -52,13 +54,16 @@ def load_backbone(
     if is_rpn_alone:
         # What is new in the tail alone is not there.
         declared_new = [p for p in declared_new if not fnmatch.filter(left_behind, p)]
+    net = net_part(model)
+    resampled = net.resampled(tensors) if isinstance(net, TimmMaps) else {}
     received = weights.transfer(
-        net_part(model),
-        tensors,
+        net,
+        {**tensors, **resampled},
         where=where,
         declared_new=tuple(declared_new),
         optional=left_behind,
     )
+    received = replace(received, resampled=tuple(n for n in received.arrived if n in resampled))
     logger.info("%s: %s\n%s", where, received, received.table())
     return received
 

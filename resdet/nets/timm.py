@@ -71,10 +71,13 @@ class TimmNet(Net):
         model: of `timm.create_model`.
         name: as timm has it, for messages and cards.
         pooled_size: cells a side per region for the tail; its first block halves them.
+        image_size: side of the square that the model was built for; 0: images of any size, or of
+            timm's own.
     """
 
-    def __init__(self, model: nn.Module, name: str, *, pooled_size: int = 14):
+    def __init__(self, model: nn.Module, name: str, *, pooled_size: int = 14, image_size: int = 0):
         super().__init__()
+        self.image_size = image_size
         self.name = name
         self.model = model
         self.pooled_size = pooled_size
@@ -127,7 +130,9 @@ class TimmNet(Net):
 
     @cached_property
     def runs_layer_by_layer(self) -> bool:
-        """Whether `trunk` gives its maps; else `maps` may."""
+        """Whether `trunk` gives its maps; else `maps` may, and for images of one size does."""
+        if self.image_size:
+            return False
         try:
             if self._order is None or self._scale != 1.0:
                 self._settle_order()
@@ -161,11 +166,11 @@ class TimmNet(Net):
         Raises:
             ValueError: the net gives no such maps; states what is missing.
         """
-        if reason := unsupported_reason(self.model, self._declared, names):
+        if reason := unsupported_reason(self.model, self._declared, names, self.image_size):
             raise ValueError(
                 f"{PREFIX}{self.name} is a {type(self.model).__name__}, which {reason}"
             )
-        return TimmMaps(self.model, self._declared, names)
+        return TimmMaps(self.model, self._declared, names, self.image_size)
 
     def tail(self, after: str | None = None) -> Chain:
         """The layers behind the shared stage, up to the last linear layer, under timm's names.
@@ -197,7 +202,8 @@ def build_timm(name: str, num_classes: int, **options: Any) -> TimmNet:
     Args:
         name: `convnext_tiny`, `resnet50.a1_in1k`; a tag chooses the `pretrained_cfg`, not weights.
         num_classes: K.
-        options: `pooled_size`, and what timm's own constructor takes (`drop_path_rate`).
+        options: `pooled_size`; `image_size`, the side of the square that a net of one size is built
+            for (timm's `img_size`); and what timm's own constructor takes (`drop_path_rate`).
 
     Raises:
         ValueError: timm is not there, has no such net or tag, or the net takes no such option.
@@ -222,24 +228,30 @@ def build_timm(name: str, num_classes: int, **options: Any) -> TimmNet:
             f"tags: {', '.join(tags) or 'none'}"
         )
     pooled_size = int(options.pop("pooled_size", 14))
+    image_size = int(options.pop("image_size", 0))
     if refused := sorted({"pretrained", "features_only", "checkpoint_path"} & set(options)):
         raise ValueError(f"{PREFIX}{name} takes no {', '.join(refused)}: weights come from a file")
     try:
-        model = _created(timm, name, num_classes, options)
+        model = _created(timm, name, num_classes, options, image_size)
     except (TypeError, AssertionError) as error:
+        given = {**options, "image_size": image_size} if image_size else options
         raise ValueError(
-            f"{PREFIX}{name} cannot be built with {_show(options)}: {error}; leave them out"
+            f"{PREFIX}{name} cannot be built with {_show(given)}: {error}; leave them out"
         ) from None
-    return TimmNet(model, name, pooled_size=pooled_size)
+    return TimmNet(model, name, pooled_size=pooled_size, image_size=image_size)
 
 
 # Images of any size: positions are resampled, windows made anew. By timm's names of it.
 ANY_SIZE: tuple[dict[str, Any], ...] = ({"dynamic_img_size": True}, {"strict_img_size": False})
 
 
-def _created(timm: Any, name: str, num_classes: int, options: dict[str, Any]) -> nn.Module:
-    """timm's net, for images of any size where it has an option for that."""
-    for any_size in ANY_SIZE:
+def _created(
+    timm: Any, name: str, num_classes: int, options: dict[str, Any], image_size: int
+) -> nn.Module:
+    """timm's net, for that size of images, else for any where it has an option for that."""
+    if image_size:
+        options = {"img_size": image_size, **options}
+    for any_size in () if image_size else ANY_SIZE:
         with contextlib.suppress(TypeError):
             built: nn.Module = timm.create_model(
                 name, pretrained=False, num_classes=num_classes, **{**any_size, **options}
@@ -254,13 +266,21 @@ def _show(options: dict[str, Any]) -> str:
 
 
 def declared_stages(model: nn.Module) -> tuple[Stage, ...]:
-    """The stages that timm declares in `feature_info`; () where it declares none."""
+    """The stages that timm declares in `feature_info`; () where it declares none.
+
+    Names are those of modules; where several maps come from one module (CoaT), with the stride.
+    """
     declared: Any = getattr(model, "feature_info", ())
-    entries = list(getattr(declared, "info", declared))
+    entries = [e for e in getattr(declared, "info", declared) if e.get("module")]
+    modules = [str(e["module"]) for e in entries]
+    strides = [int(e["reduction"]) for e in entries]
+    names = [
+        module if modules.count(module) == 1 else f"{module}.stride{stride}"
+        for module, stride in zip(modules, strides, strict=True)
+    ]
     return tuple(
-        Stage(str(e["module"]), int(e["num_chs"]), int(e["reduction"]))
-        for e in entries
-        if e.get("module")
+        Stage(name, int(e["num_chs"]), stride)
+        for name, stride, e in zip(names, strides, entries, strict=True)
     )
 
 

@@ -7,6 +7,11 @@ what stands behind the last one off. Nothing here knows a model.
     trunk = TimmMaps(net.model, stages)
     maps = trunk(images)    # stage name to map, of this net without a change
 
+A net of one size (BEiT, MaxViT, Hiera) is built for a square by timm's `img_size`: images are
+padded to it with zeros at the right and lower edge, as ViTDet's, and its maps cut to theirs. Its
+positions, biases and windows are those that timm makes for that square; tensors of a file for
+another one are resampled (`resampled`).
+
 Maps are as timm gives them: class tokens and registers left out, the last norm not applied, as in
 Li et al. 2022 (arXiv:2203.16527).
 
@@ -20,8 +25,10 @@ Not for: nets that run layer by layer (`timm`), or a pyramid on one map (`detect
 
 from __future__ import annotations
 
+import copy
 import math
-from collections.abc import Iterator, Sequence
+import sys
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -33,6 +40,14 @@ from resdet.nets.net import Stage
 # Sides of the image on which a net is tried; no multiple of each other, and not square.
 TRIED = (128, 192)
 
+# How the reason begins of a net that may be one of one size.
+NO_IMAGE = "takes no image of"
+
+# Name of timm's positions: a row of (1, cells, C), or a map of (1, height, width, C).
+POSITIONS = "pos_embed"
+# And of its biases by relative position within a window, (entries, heads).
+BIASES = ".relative_position_bias_table"
+
 
 class TimmMaps(nn.Module):
     """timm's model up to the last of `stages`, under timm's names.
@@ -41,23 +56,28 @@ class TimmMaps(nn.Module):
     name, (N, C, H / stride, W / stride).
 
     Attributes:
-        stages: those whose maps it gives.
+        given_stages: those whose maps it gives; `stages` may be a layer of the net.
         scale: images are resized by it first; 1.0 for nets whose strides are powers of two.
+        image_size: side of the square that images are padded to; 0: images of any size.
 
     Args:
         model: of timm; what stands behind the last stage is taken off.
         declared: all stages that it declares.
         names: of those whose maps are expected.
+        image_size: for which the model was built, or 0.
     """
 
     _model: Any
 
-    def __init__(self, model: Any, declared: Sequence[Stage], names: Sequence[str]):
+    def __init__(
+        self, model: Any, declared: Sequence[Stage], names: Sequence[str], image_size: int = 0
+    ):
         super().__init__()
+        self.image_size = image_size
         places = {stage.name: place for place, stage in enumerate(declared)}
         self._indices = [places[name] for name in names]
         self.scale = input_scale(declared)
-        self.stages = tuple(at_scale(declared[i], self.scale) for i in self._indices)
+        self.given_stages = tuple(at_scale(declared[i], self.scale) for i in self._indices)
         model.prune_intermediate_layers(self._indices, prune_norm=True, prune_head=True)
         object.__setattr__(self, "_model", model)
         _view(self, model)
@@ -78,13 +98,59 @@ class TimmMaps(nn.Module):
         return self
 
     def forward(self, x: torch.Tensor) -> dict[str, torch.Tensor]:
+        """Raises ValueError for an image that is larger than the net's square."""
+        height, width = x.shape[-2:]
+        if self.image_size:
+            x = self._padded(x)
         if self.scale != 1.0:
             size = [round(side * self.scale) for side in x.shape[-2:]]
             x = F.interpolate(x, size, mode="bilinear", align_corners=False, antialias=True)
         maps = self._model.forward_intermediates(
             x, indices=self._indices, norm=False, output_fmt="NCHW", intermediates_only=True
         )
-        return {s.name: found for s, found in zip(self.stages, maps, strict=True)}
+        if self.image_size:
+            maps = [
+                found[..., : height // stage.stride, : width // stage.stride]
+                for stage, found in zip(self.given_stages, maps, strict=True)
+            ]
+        return {s.name: found for s, found in zip(self.given_stages, maps, strict=True)}
+
+    def _padded(self, x: torch.Tensor) -> torch.Tensor:
+        height, width = x.shape[-2:]
+        side = self.image_size
+        if max(height, width) > side:
+            raise ValueError(
+                f"an image of {width} x {height} for a net that was built for {side} x {side}"
+            )
+        return F.pad(x, (0, side - width, 0, side - height))
+
+    def resampled(self, tensors: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+        """Those of a file's tensors that another size of image gives another shape, for this one.
+
+        By timm's own rule for files of the net; what it leaves out of positions and of tables of
+        relative ones by timm's `resample_abs_pos_embed` and `resize_rel_pos_bias_table`. What none
+        of them fits is not among them. {} for nets of any size.
+        """
+        if not self.image_size:
+            return {}
+        own = self.state_dict()
+        other = [n for n, t in tensors.items() if n in own and own[n].shape != t.shape]
+        if not other:
+            return {}
+        rule = getattr(sys.modules[type(self._model).__module__], "checkpoint_filter_fn", None)
+        given = dict(tensors)
+        if rule is not None:
+            given |= rule(dict(tensors), self._model)
+        tokens = int(getattr(self._model, "num_prefix_tokens", 0))
+        for name in other:
+            if given[name].shape == own[name].shape:
+                continue
+            if name.endswith(POSITIONS):
+                given[name] = _positions(given[name], own[name].shape, tokens)
+            if name.endswith(BIASES):
+                table = self._model.get_submodule(name.removesuffix(BIASES))
+                given[name] = _biases(given[name], own[name].shape, table)
+        return {name: given[name] for name in other if given[name].shape == own[name].shape}
 
     def groups(self) -> Iterator[tuple[str, list[str]]]:
         """Parts of the net from the images on, as timm groups them: a name, and its parameters'.
@@ -111,6 +177,39 @@ def _view(module: nn.Module, of: nn.Module) -> None:
         object.__setattr__(module, table, getattr(of, table))
 
 
+def _positions(given: torch.Tensor, shape: torch.Size, tokens: int) -> torch.Tensor:
+    """Positions for another number of cells; as they are where they are of another kind."""
+    from timm.layers import resample_abs_pos_embed, resample_abs_pos_embed_nhwc
+
+    if given.ndim == len(shape) == 4 and given.shape[-1] == shape[-1]:
+        resized: torch.Tensor = resample_abs_pos_embed_nhwc(given, list(shape[1:3]))
+        return resized
+    for before in {0, tokens}:
+        cells, expected = given.shape[1] - before, shape[1] - before
+        if given.ndim == 3 and _is_square(cells) and _is_square(expected):
+            side = math.isqrt(expected)
+            row: torch.Tensor = resample_abs_pos_embed(
+                given, [side, side], num_prefix_tokens=before
+            )
+            return row
+    return given
+
+
+def _biases(given: torch.Tensor, shape: torch.Size, table: Any) -> torch.Tensor:
+    """A table for another window; as it is where the layer states none."""
+    from timm.layers import resize_rel_pos_bias_table
+
+    window = getattr(table, "window_size", None)
+    if window is None or given.ndim != 2 or given.shape[1] != shape[1]:
+        return given
+    resized: torch.Tensor = resize_rel_pos_bias_table(given, tuple(window), tuple(shape))
+    return resized
+
+
+def _is_square(number: int) -> bool:
+    return number > 0 and math.isqrt(number) ** 2 == number
+
+
 def input_scale(declared: Sequence[Stage]) -> float:
     """1.0, or what makes all strides powers of two: the nearest one to the finest of them."""
     strides = {stage.stride for stage in declared}
@@ -126,10 +225,13 @@ def at_scale(stage: Stage, scale: float) -> Stage:
     return Stage(stage.name, stage.channels, round(stage.stride / scale))
 
 
-def unsupported_reason(model: Any, declared: Sequence[Stage], names: Sequence[str]) -> str:
+def unsupported_reason(
+    model: Any, declared: Sequence[Stage], names: Sequence[str], image_size: int = 0
+) -> str:
     """ "" for a net that can be a `TimmMaps` of the stages `names`; else what is missing, in words.
 
-    Tried on an image that is not square; on the meta device by shapes alone.
+    Tried on an image that is not square; on the meta device by shapes alone. A net that was built
+    for a square of `image_size` is tried on that, by shapes alone.
     """
     if not declared:
         return "declares no stages"
@@ -137,7 +239,12 @@ def unsupported_reason(model: Any, declared: Sequence[Stage], names: Sequence[st
         if not hasattr(model, method):
             return f"has no {method}: this timm is too old for it"
     scale = input_scale(declared)
-    height, width = TRIED
+    if image_size and scale != 1.0:
+        return f"takes images of any size, which are resized by {scale}"
+    height, width = (image_size, image_size) if image_size else TRIED
+    if image_size:
+        # A square of a detector's size would take seconds, and gigabytes.
+        model = copy.deepcopy(model).to("meta")
     x = torch.zeros(1, 3, round(height * scale), round(width * scale))
     was_training = model.training
     try:
@@ -146,7 +253,7 @@ def unsupported_reason(model: Any, declared: Sequence[Stage], names: Sequence[st
                 x.to(next(model.parameters())), output_fmt="NCHW", intermediates_only=True
             )
     except (RuntimeError, ValueError, TypeError, AssertionError, AttributeError, IndexError) as e:
-        return f"takes no image of {width} x {height}: {first_line(e)}"
+        return f"{NO_IMAGE} {width} x {height}: {first_line(e)}"
     finally:
         model.train(was_training)
     if len(maps) != len(declared):

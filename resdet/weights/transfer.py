@@ -28,7 +28,11 @@ ADVICE = (
 
 @dataclass(frozen=True)
 class Transfer:
-    """What arrived. Names are those of the receiving module, left over those of the file."""
+    """What arrived. Names are those of the receiving module, left over those of the file.
+
+    Attributes:
+        resampled: those that arrived in another shape than the file's, for another size of images.
+    """
 
     expected: int
     arrived: tuple[str, ...]
@@ -36,6 +40,7 @@ class Transfer:
     left_over: tuple[str, ...]
     batch_counters: int = 0
     converted: dict[str, int] = field(default_factory=dict)
+    resampled: tuple[str, ...] = ()
 
     def to_dict(self) -> dict[str, Any]:
         return {
@@ -45,6 +50,7 @@ class Transfer:
             "left_over": list(self.left_over),
             "batch_counters": self.batch_counters,
             "converted": self.converted,
+            **({"resampled": list(self.resampled)} if self.resampled else {}),
         }
 
     def table(self) -> str:
@@ -65,6 +71,9 @@ class Transfer:
         parts.append(f"left over {len(self.left_over)}{_in_brackets(self.left_over)}")
         if self.batch_counters:
             parts.append(f"batch counters left out {self.batch_counters}")
+        if self.resampled:
+            names = _in_brackets(self.resampled)
+            parts.append(f"resampled for the size of images {len(self.resampled)}{names}")
         parts += [f"{count} from {dtype}" for dtype, count in self.converted.items()]
         return ", ".join(parts)
 

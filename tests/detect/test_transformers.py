@@ -16,7 +16,8 @@ from resdet import nets, weights
 from resdet.detect.architecture.backbone import net_part, parts_of_net
 from resdet.detect.architecture.fpn import NetFPN
 from resdet.detect.architecture.simple_pyramid import SimplePyramid
-from resdet.errors import ConfigError
+from resdet.detect.starting_weights import load_backbone
+from resdet.errors import ConfigError, WeightsError
 from resdet.run.folder import Run
 from resdet.weights.cards import card_of_timm
 from tests.support import children, tiny, trainings
@@ -169,6 +170,9 @@ def test_batch_norms_of_branches_are_frozen_where_weights_arrive():
     frozen = detector("hrnet_w18_small", "MODEL.WEIGHTS", "x", "MODEL.BACKBONE.FREEZE_AT", "0")
     kinds = {type(m).__name__ for m in net_part(frozen).modules()}
     assert "FrozenBatchNorm2d" in kinds and "BatchNorm2d" not in kinds
+    given = ("MODEL.WEIGHTS", "x", "MODEL.BACKBONE.FREEZE_AT", "0")
+    net = net_part(detector("test_maxvit", *SQUARE, *given))  # which has a layer called stages
+    assert not any(type(m).__name__ == "BatchNormAct2d" for m in net.modules())
     live = detector("hrnet_w18_small")
     assert "BatchNorm2d" in {type(m).__name__ for m in net_part(live).modules()}
 
@@ -179,6 +183,46 @@ def test_any_size_of_image_is_taken():
     with torch.no_grad():
         (output,) = model([{"image": torch.zeros(3, 70, 101), "height": 70, "width": 101}])
     assert output["instances"].image_size == (70, 101)
+
+
+SQUARE = ("MODEL.NET.IMAGE_SIZE", "96", "INPUT.MAX_SIZE_TRAIN", "96", "INPUT.MAX_SIZE_TEST", "90")
+
+
+def test_a_net_of_one_size_starts_from_a_file_of_another():
+    """MaxViT's biases at 160 become those of a detector at 96, counted and named."""
+    model = detector("test_maxvit", *SQUARE).eval()
+    theirs = timm.create_model("test_maxvit").state_dict()
+    theirs["stem.norm1.running_mean"] += 1
+    received = load_backbone(model, theirs, "maxvit.pth", ())
+    assert received.expected == len(received.arrived)
+    assert received.resampled and all("bias_table" in name for name in received.resampled)
+    assert received.to_dict()["resampled"] == list(received.resampled)
+    assert f"resampled for the size of images {len(received.resampled)} (" in str(received)
+    with torch.no_grad():
+        (output,) = model([{"image": torch.zeros(3, 70, 90), "height": 70, "width": 90}])
+    assert output["instances"].image_size == (70, 90)
+    whole = load_backbone(detector("test_vit"), built_vit(), "vit.pth", ())
+    assert "resampled" not in whole.to_dict()
+    mixer = detector("gmlp_ti16_224", *SQUARE)
+    with pytest.raises(WeightsError, match=r"Of another shape:\n.*\(196, 196\) in the file"):
+        load_backbone(mixer, timm.create_model("gmlp_ti16_224").state_dict(), "gmlp.pth", ())
+
+
+def built_vit():
+    return timm.create_model("test_vit").state_dict()
+
+
+def test_a_net_of_one_size_is_told_what_it_needs():
+    with pytest.raises(
+        ConfigError, match=r"takes no .*state it, such as MODEL.NET.IMAGE_SIZE 1344"
+    ):
+        detector("test_maxvit")
+    with pytest.raises(ConfigError, match=r"IMAGE_SIZE is 96, but images may have 1344 pixels .*"):
+        detector("test_maxvit", *SQUARE[:4])
+    with pytest.raises(ConfigError, match=r"MODEL.NET.IMAGE_SIZE .*multiple of 32"):
+        detector("test_maxvit", "MODEL.NET.IMAGE_SIZE", "100")
+    with pytest.raises(ConfigError, match=r"resnet18 has no option image_size"):
+        detector("resnet18", "MODEL.NET.NAME", "resnet18", *SQUARE)
 
 
 def test_a_vision_transformer_from_its_file_to_detections(tmp_path):

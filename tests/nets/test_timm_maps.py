@@ -1,6 +1,7 @@
 """Nets of timm that do not run layer by layer: their maps are timm's own, names and all."""
 
 import copy
+import importlib
 import io
 
 import pytest
@@ -115,6 +116,130 @@ def test_patches_that_are_no_power_of_two_stand_for_the_nearest():
 def test_a_net_of_one_size_is_refused_with_what_it_says(name, reason):
     net = nets.build(f"timm:{name}", 7)
     with pytest.raises(ValueError, match=f"timm:{name} is a .*{reason}"):
+        net.maps([net.stages()[-1].name])
+
+
+# Nets of one size, made shallow: options of timm, and the side of the square.
+SQUARES = {
+    "beit_base_patch16_224": ({"depth": 1}, 96),
+    "cait_xxs24_224": ({"depth": 2}, 96),
+    "test_maxvit": ({}, 96),
+    "test_vit_relpos": ({}, 96),
+    "coat_lite_tiny": ({"serial_depths": (1, 1, 1, 1)}, 96),
+    "gcvit_xxtiny": ({}, 96),
+}
+
+
+def of_one_size(name, side):
+    torch.manual_seed(0)
+    return nets.build(f"timm:{name}", 7, image_size=side, **SQUARES[name][0]).eval()
+
+
+@pytest.mark.parametrize("name", SQUARES)
+def test_a_net_of_one_size_has_timms_maps_of_the_padded_image(name):
+    """The oracle is timm's feature interface on a square that is zero beyond the image."""
+    options, side = SQUARES[name]
+    net = of_one_size(name, side)
+    torch.manual_seed(0)
+    whole = timm.create_model(name, num_classes=7, img_size=side, **options).eval()
+    whole.load_state_dict(net.state_dict())
+    names = expected(net)
+    x = torch.randn(2, 3, 64, 96)
+    square = torch.zeros(2, 3, side, side)
+    square[:, :, :64] = x
+    with torch.no_grad():
+        theirs = whole.forward_intermediates(square, output_fmt="NCHW", intermediates_only=True)
+        ours = net.maps(names)(x)
+    by_name = dict(zip([s.name for s in net.stages()], theirs, strict=True))
+    assert not net.runs_layer_by_layer
+    for stage in net.stages():
+        if stage.name in names:
+            rows, columns = 64 // stage.stride, 96 // stage.stride
+            assert torch.equal(ours[stage.name], by_name[stage.name][:, :, :rows, :columns])
+            assert ours[stage.name].shape == (2, stage.channels, rows, columns)
+    with pytest.raises(ValueError, match=f"image of 128 x 64 for a net .* for {side} x {side}"):
+        net.maps(names)(torch.zeros(1, 3, 64, 128))
+
+
+def test_maps_of_one_module_have_names_of_their_own():
+    """CoaT's last three maps come from one list of layers."""
+    declared = nets.build("timm:coat_tiny", 7, image_size=64).stages()
+    assert [s.name for s in declared] == [
+        "serial_blocks1", *(f"parallel_blocks.stride{stride}" for stride in (8, 16, 32))
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize("name", ["beit_base_patch16_224", "test_maxvit"])
+def test_what_depends_on_the_size_is_resampled_as_timm_does_it(name):
+    """The oracle is timm's own way from a file to a model of another size."""
+    options, side = SQUARES[name]
+    torch.manual_seed(1)
+    usual = timm.create_model(name, num_classes=7, **options)
+    with torch.no_grad():
+        for parameter in usual.parameters():
+            parameter.normal_()
+    whole = timm.create_model(name, num_classes=7, img_size=side, **options)
+    rule = importlib.import_module(type(whole).__module__).checkpoint_filter_fn
+    whole.load_state_dict(rule(dict(usual.state_dict()), whole))
+    net = of_one_size(name, side)
+    maps = net.maps(expected(net))
+    found = maps.resampled(usual.state_dict())
+    own = maps.state_dict()
+    other = {n for n, t in usual.state_dict().items() if n in own and own[n].shape != t.shape}
+    assert other and found.keys() == other
+    for key, tensor in found.items():
+        assert torch.equal(tensor, whole.state_dict()[key])
+
+
+def test_positions_that_timm_leaves_are_resampled_as_a_map():
+    """CaiT: 14 x 14 cells to 6 x 6 by the filter that timm has for files of others."""
+    usual = timm.create_model("cait_xxs24_224", num_classes=7, depth=2).state_dict()
+    usual["pos_embed"].normal_()
+    net = of_one_size("cait_xxs24_224", 96)
+    found = net.maps(expected(net)).resampled(usual)
+    grid = usual["pos_embed"].reshape(1, 14, 14, -1).movedim(-1, 1)
+    smaller = F.interpolate(grid, (6, 6), mode="bicubic", antialias=True)
+    assert list(found) == ["pos_embed"]
+    assert torch.equal(found["pos_embed"], smaller.flatten(2).mT)
+
+
+def test_biases_that_timm_leaves_are_resampled_as_it_does_elsewhere():
+    """GC ViT, at 224 with windows of 7; its layers know their window, as those of MaxViT."""
+    from timm.layers import resize_rel_pos_bias_table
+
+    usual = timm.create_model("gcvit_xxtiny", num_classes=7).state_dict()
+    net = of_one_size("gcvit_xxtiny", 96)
+    maps = net.maps(expected(net))
+    found = maps.resampled(usual)
+    assert found
+    for name, tensor in found.items():
+        window = maps.get_submodule(name.rpartition(".")[0]).window_size
+        assert window != (7, 7)
+        shape = tuple(maps.state_dict()[name].shape)
+        assert torch.equal(tensor, resize_rel_pos_bias_table(usual[name], window, shape))
+
+
+def test_what_cannot_be_resampled_is_left_for_the_transfer_to_refuse():
+    """Rows of the mixing of tokens, one for each cell."""
+    usual = timm.create_model("gmlp_ti16_224", num_classes=7).state_dict()
+    net = nets.build("timm:gmlp_ti16_224", 7, image_size=96)
+    assert net.maps(expected(net)).resampled(usual) == {}
+    any_size = built("test_vit")
+    assert any_size.maps(expected(any_size)).resampled(usual) == {}
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("csatv2", "timm:csatv2 cannot be built with image_size=96: .*leave them out"),
+        ("resnet18", "timm:resnet18 cannot be built with image_size=96.*leave them out"),
+        ("halonet26t", "takes no image of 96 x 96: AssertionError"),
+        ("vit_small_patch14_dinov2", "takes images of any size, which are resized by 0.875"),
+    ],
+)
+def test_a_square_that_does_not_fit_is_refused(name, message):
+    with pytest.raises(ValueError, match=message):
+        net = nets.build(f"timm:{name}", 7, image_size=96)
         net.maps([net.stages()[-1].name])
 
 

@@ -17,6 +17,9 @@ SAMPLE = [
     ("swin_transformer", "swin_tiny_patch4_window7_224", "maps: FPN"),
     ("vision_transformer", "vit_small_patch14_reg4_dinov2", "one map: simple pyramid"),
     ("convmixer", "convmixer_768_32", "one map: simple pyramid"),
+    ("beit", "beit_base_patch16_224", "one map: simple pyramid"),
+    ("maxxvit", "maxvit_tiny_tf_224", "maps: FPN"),
+    ("mlp_mixer", "gmlp_ti16_224", "one map: simple pyramid"),
     ("inception_v3", "inception_v3", "no, see below"),
 ]
 
@@ -57,6 +60,6 @@ def test_a_row_is_what_building_the_net_shows(table, page, family, name, how):
     assert (found.form or "no, see below") == how
     strides = ", ".join(map(str, found.strides))
     nets = len(timm.list_models(module=family))
-    assert f"\n| {family} | {nets} | `{name}` | {how} | {strides} | " in page
+    assert f"\n| {family} | {nets} | `{name}` | {how} | {found.images} | {strides} | " in page
     if found.reason:
         assert f"\n- `{name}`: {' '.join(found.reason.split())}\n" in page

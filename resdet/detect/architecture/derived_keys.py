@@ -44,6 +44,8 @@ OPTION_KEYS = {
     "res5_dilation": "RES5_DILATION",
     "norm_eps": "NORM_EPS",
 }
+# Options that no tensor depends on in a way that a detector could not choose anew.
+FREE_OPTIONS = ("image_size",)
 
 
 def of_card(card: Card) -> dict[str, Any]:
@@ -52,7 +54,7 @@ def of_card(card: Card) -> dict[str, Any]:
     Raises:
         ConfigError: the card has an option of the net that no key of MODEL.NET holds.
     """
-    if unknown := sorted(set(card.net_options) - set(OPTION_KEYS)):
+    if unknown := sorted({*card.net_options} - {*OPTION_KEYS, *FREE_OPTIONS}):
         raise ConfigError(
             f"The card of {card.net} has the net option {', '.join(unknown)}, which no key of "
             f"MODEL.NET holds (it has {', '.join(OPTION_KEYS)}). Register a net that has it built "
@@ -65,7 +67,8 @@ def of_card(card: Card) -> dict[str, Any]:
         "MODEL.NET.NAME": card.net,
     }
     for option, value in card.net_options.items():
-        facts[f"MODEL.NET.{OPTION_KEYS[option]}"] = value
+        if option in OPTION_KEYS:
+            facts[f"MODEL.NET.{OPTION_KEYS[option]}"] = value
     return facts
 
 

@@ -11,6 +11,7 @@ Not for: nets that run stage by stage (`backbone`), or a pyramid on the maps (`f
 from __future__ import annotations
 
 import fnmatch
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -29,7 +30,7 @@ from resdet.detect.architecture.norms import (
 from resdet.engine.speed.precision import Precision
 from resdet.errors import ConfigError
 from resdet.nets.timm import TimmNet
-from resdet.nets.timm_maps import TimmMaps
+from resdet.nets.timm_maps import NO_IMAGE, TimmMaps
 
 DIVISIBLE = 32
 
@@ -54,7 +55,7 @@ class MapsBackbone(Backbone):
         left_behind: Sequence[str] = (),
     ):
         super().__init__()
-        self._out_features = [stage.name for stage in maps.stages]
+        self._out_features = [stage.name for stage in maps.given_stages]
         self.precision = precision
         self.left_behind = tuple(left_behind)
         maps.share_with(self)
@@ -80,7 +81,9 @@ class MapsBackbone(Backbone):
         return {name: output.to(dtype) for name, output in outputs.items()}
 
     def output_shape(self) -> dict[str, ShapeSpec]:
-        return {s.name: ShapeSpec(channels=s.channels, stride=s.stride) for s in self.maps.stages}
+        return {
+            s.name: ShapeSpec(channels=s.channels, stride=s.stride) for s in self.maps.given_stages
+        }
 
 
 def maps_backbone(cfg: Any, net: TimmNet, out_features: Sequence[str]) -> MapsBackbone:
@@ -91,10 +94,11 @@ def maps_backbone(cfg: Any, net: TimmNet, out_features: Sequence[str]) -> MapsBa
             hold random weights.
     """
     before = list(net.state_dict())
+    _refuse_larger_images(cfg)
     try:
         maps = net.maps(out_features)
     except ValueError as error:
-        raise ConfigError(f"MODEL.NET: {error}") from None
+        raise ConfigError(f"MODEL.NET: {error}{_advice(cfg, str(error))}") from None
     held = set(maps.state_dict())
     groups = dict(maps.groups())
     freeze_at = cfg.MODEL.BACKBONE.FREEZE_AT
@@ -125,6 +129,33 @@ def maps_backbone(cfg: Any, net: TimmNet, out_features: Sequence[str]) -> MapsBa
         if inside and fixed.issuperset(inside):
             disable_dropout(module)
     return MapsBackbone(maps, Precision.of_config(cfg), [n for n in before if n not in held])
+
+
+def _longest_side(cfg: Any) -> int:
+    """The most pixels that a side of an image may have, padding counted."""
+    longest = max(cfg.INPUT.MAX_SIZE_TRAIN, cfg.INPUT.MAX_SIZE_TEST, cfg.TEST.SCALES_MAX_SIZE)
+    return int(math.ceil(longest / DIVISIBLE) * DIVISIBLE)
+
+
+def _refuse_larger_images(cfg: Any) -> None:
+    """Raises ConfigError where an image may be larger than the square of a net of one size."""
+    side, longest = cfg.MODEL.NET.IMAGE_SIZE, _longest_side(cfg)
+    if side and longest > side:
+        raise ConfigError(
+            f"MODEL.NET.IMAGE_SIZE is {side}, but images may have {longest} pixels a side "
+            "(INPUT.MAX_SIZE_TRAIN, INPUT.MAX_SIZE_TEST or TEST.SCALES_MAX_SIZE, padded to "
+            f"multiples of {DIVISIBLE}). Set MODEL.NET.IMAGE_SIZE {longest}, or smaller images."
+        )
+
+
+def _advice(cfg: Any, fault: str) -> str:
+    """What to do about a net that may be one of one size."""
+    if cfg.MODEL.NET.IMAGE_SIZE or NO_IMAGE not in fault:
+        return ""
+    return (
+        f". A net of one size is built for a square that images are padded to: state it, such as "
+        f"MODEL.NET.IMAGE_SIZE {_longest_side(cfg)} (the longest side of an image; docs/timm.md)."
+    )
 
 
 def _apply_norms(maps: nn.Module, cfg: Any, fixed: set[str]) -> None:
