@@ -7,7 +7,7 @@ Not for: writing them (`make_presets`), or the settings that they share (configs
 from __future__ import annotations
 
 from preset_record import NETS
-from preset_text import resolved_of, text_of, trains
+from preset_text import auto_weights_of, resolved_of, text_of, trains
 
 IMAGENET_NETS = ("r101", "vgg16")
 FOLDERS = {"det": "imagenet", "loc": "localization"}
@@ -36,13 +36,6 @@ def _path(track: str, net: str) -> str:
     return f"configs/{FOLDERS[track]}/imagenet_{track}_{net}.yaml"
 
 
-def _weights(name: str) -> tuple[str, str]:
-    return (
-        f"python tools/pretrain_cls.py --config configs/pretrain/imagenet_{name}.yaml, then",
-        f"MODEL.WEIGHTS runs/imagenet_{name}/model.safetensors",
-    )
-
-
 def _twin(net: str, track: str) -> list[str]:
     other = next(n for n in IMAGENET_NETS if n != net)
     return [
@@ -63,8 +56,8 @@ def _det(net: str) -> str:
                 "alternating steps, see docs/imagenet.md",
             ],
             "Trains": trains(keys, keys["DATASETS.TRAIN"]),
-            "Weights": _weights(name),
-            "Run": [f"python tools/train_det.py --config {_path('det', net)} MODEL.WEIGHTS FILE"],
+            "Weights": auto_weights_of(name),
+            "Run": [f"python tools/train_det.py --config {_path('det', net)}"],
             "Needs": [f"datasets/ILSVRC with val1 and val2; {NEEDS}"],
         },
         f"../{DET_BASE}",
@@ -84,9 +77,9 @@ def _loc(net: str) -> str:
             "Trains": [line.replace("images", "crops") for line in
                        trains(keys, keys["DATASETS.TRAIN"])]
             + ["R-CNN: as many steps of as many warped regions"],
-            "Weights": _weights(name),
+            "Weights": auto_weights_of(name),
             "Run": [
-                f"python tools/train_loc.py --config {_path('loc', net)} MODEL.WEIGHTS FILE"
+                f"python tools/train_loc.py --config {_path('loc', net)}"
             ],
             "Needs": [f"datasets/ILSVRC; {NEEDS}"],
         },

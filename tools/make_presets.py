@@ -33,7 +33,7 @@ from preset_record import (
     ZOO,
     Recipe,
 )
-from preset_text import CONFIGS, resolved_of, table_of, text_of, trains
+from preset_text import CONFIGS, auto_weights_of, resolved_of, table_of, text_of, trains
 
 from resdet.atomic import write_text
 from resdet.config.config_file import read_file
@@ -73,12 +73,7 @@ def detector(recipe: Recipe, data: str, net: str) -> str:
     base = bases[0] if len(bases) == 1 else f"[{', '.join(bases)}]"
     resolved = resolved_of(base.replace(up, ""), f"  NET: {{NAME: {name}}}\n")
     weights = (
-        _detector_of_coco(recipe.start.format(net=net))
-        if recipe.start
-        else (
-            f"python tools/pretrain_cls.py --config configs/pretrain/imagenet_{name}.yaml, then",
-            f"MODEL.WEIGHTS runs/imagenet_{name}/model.safetensors",
-        )
+        _detector_of_coco(recipe.start.format(net=net)) if recipe.start else auto_weights_of(name)
     )
     return text_of(
         f"{recipe.detector} on {sets.title} with {title}{recipe.with_}{ending}",
@@ -91,7 +86,7 @@ def detector(recipe: Recipe, data: str, net: str) -> str:
             "Differs": _differs(recipe, data, net),
             "Trains": trains(resolved, resolved["DATASETS.TRAIN"]) + _detects(resolved),
             "Weights": weights,
-            "Run": [f"python tools/train_det.py --config configs/{run}.yaml MODEL.WEIGHTS FILE"],
+            "Run": [f"python tools/train_det.py --config configs/{run}.yaml"],
             "Needs": [
                 f"{sets.needs}; hours and hardware by the rule in docs/cost.md, not measured"
             ],
@@ -126,8 +121,9 @@ def _detector_of_coco(preset: str) -> tuple[str, ...]:
     """How the weights of a preset come about that begins with another one's detector."""
     run = preset.rpartition("/")[2]
     return (
-        f"python tools/train_det.py --config configs/{preset}.yaml MODEL.WEIGHTS FILE, then",
-        f"MODEL.WEIGHTS runs/{run}/model_final.pth; 20 of its 80 classes arrive by name",
+        f"auto: runs/{run}/model_final.pth; 20 of its 80 classes arrive by name;",
+        "that run is made by",
+        f"python tools/train_det.py --config configs/{preset}.yaml",
     )
 
 

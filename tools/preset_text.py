@@ -15,6 +15,7 @@ from preset_record import CITED
 
 from resdet.config import flatten, resolve
 from resdet.evaluation.published.published_tables import Published
+from resdet.weights.addresses.public_weights import public_weights
 
 CONFIGS = Path(__file__).resolve().parents[1] / "configs"
 
@@ -69,6 +70,17 @@ def _warm_up(keys: Mapping[str, Any]) -> str:
         return f"warm-up until the training error is below {error:g} %"
     steps = keys["SOLVER.WARMUP_ITERS"]
     return f"{steps:,} steps of warm-up" if steps else "no warm-up"
+
+
+def auto_weights_of(net: str) -> list[str]:
+    """What MODEL.WEIGHTS auto takes for a detector around this net."""
+    public = public_weights(net)
+    other = f", else {public.address}" if public else ""
+    return [
+        f"auto: runs/imagenet_{net}/model.safetensors{other};",
+        "that run is made by",
+        f"python tools/pretrain_cls.py --config configs/pretrain/imagenet_{net}.yaml",
+    ]
 
 
 def table_of(number: Published) -> str:

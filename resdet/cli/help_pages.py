@@ -27,15 +27,15 @@ EXAMPLES = {
   resdet make_shards imagenet_train shards/imagenet --stem train
   resdet make_shards pictures/train shards/pictures --shard-mb 64 --shuffle 1""",
     "train_det": """
-  resdet train_det --config voc07_r50 MODEL.WEIGHTS runs/imagenet_resnet50/model.safetensors
-  resdet train_det --config voc07_r50 --explain TRANSFER.FROM_SCRATCH True
+  resdet train_det --config voc07_r50
+  resdet train_det --config voc07_r50 --explain MODEL.WEIGHTS resnet50.pth
   resdet train_det --config voc07_r50 --eval-only""",
     "detect": """
   resdet detect runs/voc07_r50 holiday/ --draw drawn
   resdet detect runs/voc07_r50 a.jpg 'b/*.png' --score 0.5 --output boxes.json
   resdet detect runs/voc07_r50 scans/ --json INPUT.SIXTEEN_BIT high_byte > boxes.json""",
     "train_loc": """
-  resdet train_loc --config imagenet_loc_r101 MODEL.WEIGHTS runs/resnet101/model.safetensors
+  resdet train_loc --config imagenet_loc_r101
   resdet train_loc --config imagenet_loc_r101 --resume
   resdet train_loc --config imagenet_loc_r101 --eval-only LOC.SCORES cls/scores/resnet101.npz""",
     "evaluate": """

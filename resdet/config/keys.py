@@ -30,8 +30,8 @@ def add_keys(cfg: CfgNode) -> None:
 
 def _add_net_keys(cfg: CfgNode) -> None:
     # MODEL.WEIGHTS is Detectron2's: a file of any origin, an address (docs/weights.md), or, of
-    # `train_det` and `train_loc`, "auto": the run of `pretrain_cls --config imagenet_NET`, else the
-    # net's public weights, else refused.
+    # `train_det` and `train_loc`, "auto" (every preset): the run of `pretrain_cls --config
+    # imagenet_NET`, else the net's public weights, else refused.
 
     # Of a file with several nets, the one that is meant: a key that holds its tensors
     # ("model_ema"), a prefix of their names ("encoder_q."), or both ("teacher/backbone."); "." is

@@ -116,9 +116,9 @@ def test_a_header_of_what_starts_from_coco_has_the_papers_number(path):
     is_plus = path.stem.endswith("_plus")
     assert ("box refinement" in header["Trains"]) == is_plus
     start = f"coco_{path.stem.split('_')[1]}{'_context' if is_plus else ''}"
-    assert f"MODEL.WEIGHTS runs/{start}/model_final.pth" in header["Weights"]
+    assert header["Weights"].startswith(f"auto: runs/{start}/model_final.pth; ")
     (config,) = CONFIGS.rglob(f"{start}.yaml")
-    assert f"--config {config.relative_to(CONFIGS.parent)} " in header["Weights"]
+    assert header["Weights"].endswith(f"--config {config.relative_to(CONFIGS.parent)}")
 
 
 @pytest.mark.parametrize("path", FROM_COCO_LEAVES, ids=lambda p: p.stem)
@@ -143,7 +143,7 @@ def test_what_starts_from_coco_is_vocs_preset_with_cocos_anchors(path):
 @pytest.mark.parametrize("path", FROM_COCO_LEAVES, ids=lambda p: p.stem)
 def test_what_starts_from_coco_has_the_model_of_its_start(path):
     """Every key of MODEL, so that each tensor has a place but for the rows of the classes."""
-    (start,) = re.findall(r"--config (\S+)", header_of(path)["Weights"])
+    (start,) = re.findall(r"--config (\S+)$", header_of(path)["Weights"])
     ours, theirs = (dict(flatten(resolve(p).cfg.MODEL)) for p in (path, CONFIGS.parent / start))
     assert ours == theirs
 

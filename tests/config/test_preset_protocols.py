@@ -157,8 +157,8 @@ OURS = {
     "MODEL.NET.NAME",
     "MODEL.NET.NORM",
     "MODEL.ROI_HEADS.NAME",
+    "MODEL.WEIGHTS",
     "SEED",
-    "TRANSFER.FROM_SCRATCH",
     "VERSION",
 }
 

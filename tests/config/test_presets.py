@@ -111,7 +111,7 @@ def test_header_lines_stand_in_their_order(path):
     named = re.findall(r"^# (\w+) {2,}\S", "\n".join(lines), flags=re.MULTILINE)
     assert named == ["Source", "Twin", "Differs", "Trains", "Weights", "Run", "Needs"]
     run = next(line for line in lines if line.startswith("# Run"))
-    assert f" {path.relative_to(CONFIGS.parent).as_posix()} " in run
+    assert run.endswith(f" {path.relative_to(CONFIGS.parent).as_posix()}")
 
 
 # -- the record and the files ------------------------------------------------------------------

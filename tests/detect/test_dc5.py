@@ -19,6 +19,7 @@ from resdet.weights import Card, Input
 
 CONFIGS = Path(__file__).resolve().parents[2] / "configs"
 NARROW = ["MODEL.DEVICE", "cpu", "MODEL.NET.WIDTH", "0.125", "MODEL.ROI_BOX_HEAD.FC_DIM", "16"]
+NARROW += ["MODEL.WEIGHTS", ""]
 VGG = ["MODEL.NET.NAME", "vgg16", "MODEL.NET.FC_CHANNELS", "16", "MODEL.NET.RES5_DILATION", "1"]
 
 

@@ -25,7 +25,7 @@ from tests.support.detectors import norms_in
 
 CONFIGS = Path(__file__).resolve().parents[2] / "configs"
 NARROW = ["MODEL.DEVICE", "cpu", "MODEL.NET.WIDTH", "0.125", "MODEL.FPN.OUT_CHANNELS", "16"]
-NARROW += ["MODEL.RPN.POST_NMS_TOPK_TRAIN", "30"]
+NARROW += ["MODEL.RPN.POST_NMS_TOPK_TRAIN", "30", "MODEL.WEIGHTS", ""]
 NARROW_HEAD = ["MODEL.ROI_BOX_HEAD.FC_DIM", "16"]
 
 

@@ -4,6 +4,8 @@
     weights of the same name               published by others, fetched or found in a cache
     neither                                refused, with what to type; random weights are asked for
 
+    runs/coco_NET/model_final.pth          where TRANSFER.HEADS by_name asks for a whole detector
+
 TRANSFER.FROM_SCRATCH True asks for random weights, unless it stands in a file and auto is typed.
 What was found stands in the run's config, so that --resume and a comparison see a file's name.
 
@@ -13,22 +15,28 @@ Not for: reading the file (`starting_point`).
 from __future__ import annotations
 
 import argparse
+import contextlib
+import dataclasses
 import logging
 from pathlib import Path
 from typing import Any
 
+from detectron2.utils import comm
+
 from resdet.cli.training.stored_config import config_of
 from resdet.config import Config, flatten, get_cfg, get_key, presets
-from resdet.errors import ConfigError, WeightsError
+from resdet.errors import ConfigError, RunError, UserError, WeightsError
 from resdet.run import layout
 from resdet.run.folder import Run
+from resdet.weights.addresses.download import cache_alone
 from resdet.weights.addresses.fetch import fetch
-from resdet.weights.addresses.public_weights import public_weights
+from resdet.weights.addresses.public_weights import PublicWeights, public_weights
 
 logger = logging.getLogger("resdet.detect")
 
 AUTO, COMMAND_LINE = "auto", "command line"
 WEIGHTS, FROM_SCRATCH = "MODEL.WEIGHTS", "TRANSFER.FROM_SCRATCH"
+NET, SHORTCUT = "MODEL.NET.", "MODEL.NET.SHORTCUT"
 # What a card sets, or a detector alone has: these do not make another net of the weights.
 _FREE = ("MODEL.NET.NAME", "MODEL.NET.NORM", "MODEL.NET.NORM_EPS", "MODEL.NET.STRIDE_IN_1X1",
          "MODEL.NET.RES5_DILATION")  # fmt: skip
@@ -58,11 +66,12 @@ def settle(config: Config, folder: Path, args: argparse.Namespace) -> None:
         config.fill({WEIGHTS: ""}, f"auto, and {FROM_SCRATCH} is True")
         return
     try:
-        value, meaning = _found(config.cfg)
+        # To be read, nothing has to be there, and nothing is fetched.
+        with cache_alone() if args.explain else contextlib.nullcontext():
+            value, meaning = _found_by_first(config.cfg)
     except ConfigError as error:
         if not args.explain:
             raise
-        # To be read, nothing has to be there.
         logger.warning("%s\nExplained as from random weights.", error)
         config.stated.pop(FROM_SCRATCH, None)
         config.fill({WEIGHTS: "", FROM_SCRATCH: True}, "auto: nothing is here to start from")
@@ -76,52 +85,171 @@ def _stored(folder: Path) -> str:
     return str(config_of(Run.open(folder))["MODEL"]["WEIGHTS"])
 
 
+@dataclasses.dataclass(frozen=True)
+class StartingRun:
+    """The run that makes what a detector starts from.
+
+    Attributes:
+        words: the command with its arguments, as typed behind `resdet`.
+        preset: its config; the run folder has this name.
+        file: of the run folder (`layout`).
+        meaning: of that file, in words.
+        alike: prefixes of the keys in which the run must be as the detector.
+    """
+
+    words: tuple[str, ...]
+    preset: str
+    file: str
+    meaning: str
+    alike: tuple[str, ...] = (NET,)
+
+    @property
+    def folder(self) -> Path:
+        return Path("runs") / self.preset
+
+    @property
+    def typed(self) -> str:
+        command, *words = self.words
+        return f"python tools/{command}.py {' '.join(words)}"
+
+    def lacks(self, cfg: Any) -> str:
+        """Why a detector with this config cannot start from the run; "" where it can."""
+        if not (self.folder / layout.RUN).exists():
+            return f"{self.folder} is not there"
+        try:
+            return self._lacks(Run.open(self.folder), cfg)
+        except RunError as error:  # it is damaged
+            return str(error)
+
+    def _lacks(self, run: Run, cfg: Any) -> str:
+        if run.state != "finished" or not (self.folder / self.file).exists():
+            return f"{self.folder} is {run.state}: finish it with {self.typed} --resume"
+        there, here = dict(flatten(config_of(run))), dict(flatten(cfg))
+        odd = [
+            f"{key} is {there[key]} there, {here[key]} here"
+            for key in here
+            if key.startswith(self.alike) and key not in _FREE and key in there
+            and there[key] != here[key]
+        ]  # fmt: skip
+        return f"{self.folder} is of another net: {', '.join(odd)}" if odd else ""
+
+
+def _found_by_first(cfg: Any) -> tuple[str, str]:
+    """As `_found`: the main process looks for all, whose machines may hold different files."""
+    if comm.get_world_size() == 1:
+        return _found(cfg)
+    found: tuple[str, str] | UserError | None = None
+    if comm.is_main_process():
+        try:
+            found = _found(cfg)
+        except UserError as error:
+            found = error
+    found = comm.all_gather(found)[0]
+    if isinstance(found, UserError):
+        raise found
+    assert found is not None
+    return found
+
+
 def _found(cfg: Any) -> tuple[str, str]:
     """The weights and what they are; raises ConfigError with what to type where there are none."""
-    net = cfg.MODEL.NET.NAME
-    pretraining = Path("runs") / f"imagenet_{net}"
-    is_usual = not _options_of_its_own(cfg)
-    lacks = [f"{pretraining} is not there"]
-    if is_usual and (pretraining / layout.RUN).exists():
-        state = Run.open(pretraining).state
-        if state == "finished" and (pretraining / layout.CLASSIFIER).exists():
-            return str(pretraining / layout.CLASSIFIER), "trained here on ImageNet"
-        lacks = [f"{pretraining} is {state}: finish it with pretrain_cls --resume"]
-    public = public_weights(net) if is_usual else None
+    net, options = cfg.MODEL.NET.NAME, _options_of_its_own(cfg)
+    if not net:
+        raise ConfigError(
+            "MODEL.WEIGHTS is auto, which follows from the net, and MODEL.NET.NAME is empty. Name "
+            "a net, or give MODEL.WEIGHTS a file."
+        )
+    named = " ".join((net, *(["with", ", ".join(options)] if options else ["under that name"])))
+    pretraining, public = pretraining_of(cfg), public_of(cfg)
+    lacks = [pretraining.lacks(cfg) if pretraining else f"no preset pretrains a {named}"]
+    if pretraining and lacks == [""]:
+        return str(pretraining.folder / pretraining.file), pretraining.meaning
     if public:
         try:
             fetch(public.address)
             return public.address, public.meaning
         except WeightsError as error:
             lacks.append(str(error))
-    elif not is_usual:
-        lacks.append(
-            f"nobody publishes weights of a {net} with {', '.join(_options_of_its_own(cfg))}"
-        )
+    elif _is_whole(cfg):
+        lacks.append("nobody publishes a detector with these anchors and heads")
     else:
-        lacks.append(f"nobody publishes weights of a {net} under that name")
-    raise ConfigError(_page(net, lacks))
+        lacks.append(f"nobody publishes weights of a {named}")
+    raise ConfigError(_page(pretraining, lacks, is_whole=_is_whole(cfg)))
+
+
+def pretraining_of(cfg: Any) -> StartingRun | None:
+    """The run that a detector with this config starts from; None where no preset makes it."""
+    return _detector_of_coco(cfg) if _is_whole(cfg) else _classifier(cfg)
+
+
+def public_of(cfg: Any) -> PublicWeights | None:
+    """The public weights of its net; None where nobody publishes such."""
+    return (
+        None if _options_of_its_own(cfg) or _is_whole(cfg) else public_weights(cfg.MODEL.NET.NAME)
+    )
+
+
+def _is_whole(cfg: Any) -> bool:
+    """Whether it starts from a whole detector, whose predictors it takes."""
+    return bool(cfg.TRANSFER.HEADS == "by_name")
+
+
+def _classifier(cfg: Any) -> StartingRun | None:
+    """Of the net, with its options; None where no preset pretrains it."""
+    options = _options_of_its_own(cfg)
+    preset = f"imagenet_{cfg.MODEL.NET.NAME}"
+    # One whose preset has the option itself.
+    if (of_shortcut := f"{preset}_{cfg.MODEL.NET.SHORTCUT.lower()}") in presets.names("pretrain"):
+        preset = of_shortcut
+        options = [option for option in options if not option.startswith(SHORTCUT)]
+    if preset not in presets.names("pretrain"):
+        return None
+    words = ("pretrain_cls", "--config", preset, *options)
+    return StartingRun(words, preset, layout.CLASSIFIER, "trained here on ImageNet")
+
+
+def _detector_of_coco(cfg: Any) -> StartingRun | None:
+    """The paper's detector around the net, with global context where the config has it."""
+    short = cfg.MODEL.NET.NAME.replace("resnet", "r")
+    preset = f"coco_{short}{'_context' if cfg.MODEL.REGION_HEADS.CONTEXT else ''}"
+    is_papers = cfg.MODEL.BACKBONE.NAME == "build_net_backbone"
+    if _options_of_its_own(cfg) or not is_papers or preset not in presets.names():
+        return None
+    return StartingRun(
+        ("train_det", "--config", preset),
+        preset,
+        layout.DETECTOR,
+        "a detector trained here on COCO",
+        (NET, "MODEL.ANCHOR_GENERATOR.", "MODEL.REGION_HEADS."),
+    )
 
 
 def _options_of_its_own(cfg: Any) -> list[str]:
-    """Keys of MODEL.NET that make another net than the usual one of this name."""
+    """Keys of MODEL.NET that make another net than the usual one of this name, with values."""
     usual = dict(flatten(get_cfg()))
     return [
         f"{key} {get_key(cfg, key)}"
         for key in usual
-        if key.startswith("MODEL.NET.") and key not in _FREE and get_key(cfg, key) != usual[key]
+        if key.startswith(NET) and key not in _FREE and get_key(cfg, key) != usual[key]
     ]
 
 
-def _page(net: str, lacks: list[str]) -> str:
-    own = f"imagenet_{net}"
-    pretrain = [f"pretrain it             python tools/pretrain_cls.py --config {own}"]
+def _page(pretraining: StartingRun | None, lacks: list[str], *, is_whole: bool) -> str:
+    ways = [("pretrain it", pretraining.typed)] if pretraining else []
+    if is_whole:
+        ways += [
+            ("another detector", f"add to this command: {WEIGHTS} FILE"),
+            ("a classifier instead", "add to this command: TRANSFER.HEADS new"),
+        ]
+    else:
+        ways += [
+            ("a file or an address", f"add to this command: {WEIGHTS} FILE"),
+            ("random weights", f"add to this command: {FROM_SCRATCH} True (that is no transfer)"),
+        ]
     lines = [
         "MODEL.WEIGHTS is auto, and there is nothing to start from:",
         *(f"  {line}" for line in lacks),
         "One of these does:",
-        *(f"  {line}" for line in pretrain if own in presets.names()),
-        "  a file or an address    add to this command: MODEL.WEIGHTS FILE",
-        f"  random weights          add to this command: {FROM_SCRATCH} True (that is no transfer)",
+        *(f"  {way:24}{what}" for way, what in ways),
     ]
     return "\n".join(lines)

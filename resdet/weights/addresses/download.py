@@ -9,6 +9,7 @@ Not for: which address means which file (`fetch`), or Hugging Face's hub (`huggi
 from __future__ import annotations
 
 import contextlib
+import contextvars
 import http.client
 import logging
 import os
@@ -32,8 +33,21 @@ SILENT_SECONDS = 30.0
 TRUE = ("1", "ON", "YES", "TRUE")
 
 
+_CACHE_ALONE = contextvars.ContextVar("cache_alone", default=False)
+
+
 def is_offline() -> bool:
-    return os.environ.get(OFFLINE, "").upper() in TRUE
+    return _CACHE_ALONE.get() or os.environ.get(OFFLINE, "").upper() in TRUE
+
+
+@contextlib.contextmanager
+def cache_alone() -> Iterator[None]:
+    """Within, nobody is asked: a file that lies in no cache is refused, not fetched."""
+    before = _CACHE_ALONE.set(True)
+    try:
+        yield
+    finally:
+        _CACHE_ALONE.reset(before)
 
 
 def mirrored(url: str) -> str:
@@ -78,8 +92,13 @@ def _cached(url: str, target: Path, address: str, sha256: str) -> str:
         )  # fmt: skip
     if is_offline():
         raise WeightsError(
-            f"{address} is not in the cache ({target}), and {OFFLINE} is set, so nobody is asked. "
-            f"Unset it, or put the file of {url} there."
+            f"{address} is not in the cache ({target}), and "
+            + (
+                "nothing is fetched now."
+                if _CACHE_ALONE.get()
+                else f"{OFFLINE} is set, so nobody is asked. Unset it, or put the file of {url} "
+                "there."
+            )
         )
     # A folder of its own: what a killed process left in it is removed by the next.
     part = target.with_name(f"{target.name}.partial")

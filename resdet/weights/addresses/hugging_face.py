@@ -18,6 +18,7 @@ from typing import Any
 from resdet import bounded_files
 from resdet.bounded_files import sha256_of_file
 from resdet.errors import WeightsError
+from resdet.weights.addresses.download import is_offline
 from resdet.weights.addresses.fetched_file import FetchedFile
 
 # In this order, where the address names no file.
@@ -69,7 +70,7 @@ def fetch_timm(address: str, rest: str) -> FetchedFile:
 
 
 def _fetch(address: str, repo: str, revision: str | None, file: str | None) -> FetchedFile:
-    hub, in_cache_alone = library(address), False
+    hub, in_cache_alone = library(address), is_offline()
     for name in (file,) if file else FILES:
         try:
             path = Path(
@@ -83,7 +84,7 @@ def _fetch(address: str, repo: str, revision: str | None, file: str | None) -> F
                 in_cache_alone = isinstance(error, hub.errors.LocalEntryNotFoundError)
                 continue
             raise WeightsError(_page(hub, address, repo, revision, name, error)) from None
-    _record_beside(hub, repo, revision, name)
+    _record_beside(hub, repo, revision, name, in_cache_alone=is_offline())
     digest = sha256_of_file(path)
     stated = path.resolve().name
     is_hash = re.fullmatch(r"[0-9a-f]{64}", stated) is not None
@@ -112,11 +113,16 @@ def library(address: str) -> Any:
     return hub
 
 
-def _record_beside(hub: Any, repo: str, revision: str | None, file: str) -> None:
+def _record_beside(
+    hub: Any, repo: str, revision: str | None, file: str, *, in_cache_alone: bool
+) -> None:
     """timm's and transformers' config.json, which states what the input must be; if it is there."""
     folder = file.rpartition("/")[0]
     try:
-        hub.hf_hub_download(repo, RECORD, subfolder=folder or None, revision=revision)
+        hub.hf_hub_download(
+            repo, RECORD, subfolder=folder or None, revision=revision,
+            local_files_only=in_cache_alone,
+        )  # fmt: skip
     except Exception:  # as above; a file without a record is read by its origin's habits
         return
 

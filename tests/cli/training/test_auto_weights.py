@@ -6,30 +6,29 @@ import json
 from pathlib import Path
 
 import pytest
-import torch
 
 pytest.importorskip("detectron2")
 
-from resdet import nets, weights
+from detectron2.utils import comm
+
 from resdet.cli.main import main
 from resdet.cli.training import auto_weights
 from resdet.config import Config, resolve
 from resdet.errors import ConfigError
-from resdet.run import layout
-from resdet.run.folder import Run
-from resdet.weights import Card, Input
 from resdet.weights.addresses.fetch import DETECTRON2
 from resdet.weights.addresses.public_weights import public_weights
 from tests.support import tiny, trainings
+from tests.support.starting_weights import (
+    content_of_net,
+    empty_caches,
+    in_detectron2s_cache,
+    pretrained,
+)
 
 
 @pytest.fixture(autouse=True)
 def alone(tmp_path, monkeypatch):
-    """An empty folder to type in, empty caches, no network."""
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
-    monkeypatch.setenv("FVCORE_CACHE", str(tmp_path / "iopath"))
-    monkeypatch.setattr(torch.hub, "_hub_dir", str(tmp_path / "hub"))
+    empty_caches(tmp_path, monkeypatch)
 
 
 def settled(*opts: str, **flags) -> Config:
@@ -39,25 +38,9 @@ def settled(*opts: str, **flags) -> Config:
     return config
 
 
-def pretrained(net: str, state: str) -> Path:
-    """The run folder of `pretrain_cls --config imagenet_NET`."""
-    run = Run.create(
-        f"runs/imagenet_{net}", kind="classification", config_text="", command=[], seed=0
-    )
-    (run.path / layout.CLASSIFIER).write_bytes(b"a model")
-    run.update(state=state)
-    return run.path / layout.CLASSIFIER
-
-
-def in_detectron2s_cache(name: str, content: bytes = b"weights") -> None:
-    path = Path("iopath/detectron2/ImageNetPretrained/MSRA") / name
-    path.parent.mkdir(parents=True)
-    path.write_bytes(content)
-
-
 def test_the_pretraining_run_comes_before_what_others_publish():
     in_detectron2s_cache("R-101.pkl")
-    own = pretrained("resnet101", "finished")
+    own = pretrained("imagenet_resnet101", "finished")
     config = settled("MODEL.NET.NAME", "resnet101")
     assert config.cfg.MODEL.WEIGHTS == str(own) == "runs/imagenet_resnet101/model.safetensors"
     assert config.derived["MODEL.WEIGHTS"] == "auto: trained here on ImageNet"
@@ -95,12 +78,60 @@ def test_addresses_are_those_that_detectron2_and_torchvision_have():
 )  # fmt: skip
 def test_with_neither_there_is_a_page_with_what_to_type(opts, state, match):
     if state:
-        pretrained("resnet101", state)
+        pretrained("imagenet_resnet101", state)
     with pytest.raises(ConfigError, match=match) as error:
         settled(*opts)
     page = str(error.value)
-    assert f"python tools/pretrain_cls.py --config imagenet_{opts[1]}\n" in page
+    words = " ".join((f"imagenet_{opts[1]}", *opts[2:]))
+    assert f"python tools/pretrain_cls.py --config {words}\n" in page
     assert "MODEL.WEIGHTS FILE\n" in page and "TRANSFER.FROM_SCRATCH True" in page
+
+
+def test_a_run_of_another_net_is_not_taken(monkeypatch):
+    """Its folder has the name, its net half the width: the card would make the detector's so."""
+    monkeypatch.setattr(auto_weights, "public_weights", lambda net: None)
+    half = ("MODEL.NET.WIDTH", "0.5")
+    own = pretrained("imagenet_resnet50", "finished", *half)
+    with pytest.raises(ConfigError, match=r"another net: MODEL\.NET\.WIDTH is 0\.5 there, 1\.0"):
+        settled("MODEL.NET.NAME", "resnet50")
+    assert str(own) == settled("MODEL.NET.NAME", "resnet50", *half).cfg.MODEL.WEIGHTS
+
+
+def test_a_net_with_a_preset_of_its_shortcuts_has_that_run():
+    own = pretrained("imagenet_resnet34_a", "finished")
+    pretrained("imagenet_resnet34", "finished")
+    shortcuts = ("MODEL.NET.NAME", "resnet34", "MODEL.NET.SHORTCUT")
+    assert str(own) == settled(*shortcuts, "A").cfg.MODEL.WEIGHTS
+    with pytest.raises(ConfigError, match="pretrain_cls.py --config imagenet_resnet34_c\n"):
+        settled(*shortcuts, "C")
+
+
+def test_without_a_net_there_is_nothing_to_look_for():
+    with pytest.raises(ConfigError, match=r"MODEL\.NET\.NAME is empty"):
+        settled()
+
+
+def test_a_damaged_run_is_named_beside_what_else_is_missing():
+    own = pretrained("imagenet_resnet101", "finished")
+    (own.parent / "config.yaml").write_text("MODEL: [", encoding="utf-8")
+    with pytest.raises(ConfigError, match=r"config\.yaml is damaged") as error:
+        settled("MODEL.NET.NAME", "resnet101")
+    assert "R-101.pkl is not in the cache" in str(error.value)
+
+
+@pytest.mark.parametrize("is_main", [True, False])
+def test_of_several_processes_the_first_looks_for_all(is_main, monkeypatch):
+    """Another machine may hold other files, or none."""
+    asked = []
+    monkeypatch.setattr(comm, "get_world_size", lambda: 2)
+    monkeypatch.setattr(comm, "is_main_process", lambda: is_main)
+    monkeypatch.setattr(comm, "all_gather", lambda mine: asked.append(mine) or [of_first, mine])
+    of_first = ("runs/a.safetensors", "trained there")
+    assert settled("MODEL.NET.NAME", "resnet101").cfg.MODEL.WEIGHTS == "runs/a.safetensors"
+    assert isinstance(asked[0], ConfigError) == is_main
+    of_first = ConfigError("nothing is there")
+    with pytest.raises(ConfigError, match="nothing is there"):
+        settled("MODEL.NET.NAME", "resnet101")
 
 
 def test_random_weights_are_typed():
@@ -148,15 +179,8 @@ def test_another_value_stays():
 
 def test_a_run_goes_on_with_what_it_began_with(capsys):
     """Public weights at the start; a pretraining run that came in between changes nothing."""
-    torch.manual_seed(0)
-    net = nets.build("resnet50")
-    net(torch.randn(2, 3, 64, 64))  # which gives its norms statistics
-    Path("w").mkdir()
-    card = Card("resnet50", Input("BGR", (103.5, 116.3, 123.7), (1.0, 1.0, 1.0)),
-                net_options={"stride_in_1x1": True})  # fmt: skip
-    weights.save("w/model.safetensors", net.state_dict(), card)
-    content = Path("w/model.safetensors").read_bytes()
-    in_detectron2s_cache("R-50.pkl", content)  # by its first bytes one of ours
+    content = content_of_net("resnet50")
+    in_detectron2s_cache("R-50.pkl", content)
     tiny.voc_tree(Path("voc"))
     keys = {"MODEL.NET.NAME": "resnet50", "MODEL.WEIGHTS": "auto", "SOLVER.MAX_ITER": 1,
             "SOLVER.BASE_LR": 1e-9}  # fmt: skip
@@ -168,7 +192,7 @@ def test_a_run_goes_on_with_what_it_began_with(capsys):
     source = json.loads(Path("run/card.json").read_text("utf-8"))["source"]
     assert source["address"] == address
     assert source["sha256"] == hashlib.sha256(content).hexdigest()
-    pretrained("resnet50", "finished")
+    pretrained("imagenet_resnet50", "finished")
     capsys.readouterr()
     assert main([*words, "--resume", "SOLVER.MAX_ITER", "2"]) == 0
     assert address == resolve("run/config.yaml").cfg.MODEL.WEIGHTS

@@ -32,7 +32,7 @@ from tests.support.pages import python_blocks
 CONFIGS = Path(__file__).resolve().parents[3] / "configs"
 SMALL = ["MODEL.DEVICE", "cpu", "MODEL.ROI_HEADS.SCORE_THRESH_TEST", "0.0"]
 SMALL += ["MODEL.RPN.PRE_NMS_TOPK_TEST", "500", "MODEL.RPN.POST_NMS_TOPK_TEST", "40"]
-OURS = [*SMALL, "MODEL.NET.WIDTH", "0.125", "MODEL.ROI_HEADS.NUM_CLASSES", "5"]
+OURS = [*SMALL, "MODEL.WEIGHTS", "", "MODEL.NET.WIDTH", "0.125", "MODEL.ROI_HEADS.NUM_CLASSES", "5"]
 
 
 def model_of(kind):
