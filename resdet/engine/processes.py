@@ -17,7 +17,7 @@ from detectron2.engine import launch
 from detectron2.engine.launch import DEFAULT_TIMEOUT
 from detectron2.utils import comm
 
-from resdet.engine.parallel import connect, is_lost_peer
+from resdet.engine.parallel import connect, gathered, is_lost_peer
 from resdet.errors import ConfigError, ResdetError, TrainingStopped
 from resdet.run.folder import read_json, write_json
 
@@ -109,6 +109,26 @@ def one_first(work: Callable[[], Any]) -> Any:
         if met_elsewhere is not None:
             raise met_elsewhere
     return result if is_first else work()
+
+
+def main_alone(work: Callable[[], Any]) -> Any:
+    """What `work` gives in the main process, in each; the others do nothing.
+
+    For what one process decides for all, or makes in the run folder.
+
+    Raises:
+        ResdetError: what the main process met, in all of them: none waits for one that has ended.
+    """
+    result, error = None, None
+    if comm.is_main_process():
+        try:
+            result = work()
+        except ResdetError as met:
+            error = met
+    result, error = gathered((result, error))[0]
+    if error is not None:
+        raise error
+    return result
 
 
 def refuse_long_disk_wait(seconds: float) -> None:

@@ -233,6 +233,25 @@ def test_what_the_first_is_refused_all_are(monkeypatch, local: int) -> None:
 
 
 @pytest.mark.parametrize("rank", [0, 1])
+def test_what_the_main_process_alone_does_all_know(monkeypatch, rank: int) -> None:
+    """Its answer, or its refusal: in each process, after one exchange."""
+    monkeypatch.setattr(torch.distributed, "is_initialized", lambda: True)
+    monkeypatch.setattr(torch.distributed, "get_rank", lambda *group: rank)
+    monkeypatch.setattr(comm, "get_world_size", lambda: 2)
+    answers: list[tuple[str | None, DataError | None]] = [("the main one's", None), (None, None)]
+    monkeypatch.setattr(comm, "all_gather", lambda mine: [answers[0], mine])
+
+    def work() -> str:
+        assert rank == 0, "the other does nothing"
+        return "the main one's"
+
+    assert processes.main_alone(work) == "the main one's"
+    answers[0] = (None, DataError("damaged"))
+    with pytest.raises(DataError, match="damaged"):
+        processes.main_alone(work)
+
+
+@pytest.mark.parametrize("rank", [0, 1])
 def test_without_a_local_rank_the_first_of_all_reads_first(monkeypatch, rank: int) -> None:
     """srun on CPUs sets RANK and WORLD_SIZE alone: Detectron2 knows no group of this machine."""
     events: list[str] = []

@@ -21,6 +21,7 @@ from resdet.cli.training.training_command import device_name, folder_of
 from resdet.config import Config
 from resdet.engine import machine_limits
 from resdet.engine.metric_writers import set_up_log
+from resdet.engine.processes import main_alone
 from resdet.engine.profiling import left_in
 from resdet.engine.versions import versions
 from resdet.errors import Interrupted, RunError, TrainingStopped, UserError
@@ -48,14 +49,13 @@ def run_folder(args: argparse.Namespace, config: Config, kind: str, name: str) -
         resuming = args.resume and not args.eval_only
         is_new = not resuming and not (args.eval_only and (path / layout.RUN).exists())
         run = _open_or_create(path, config, kind, is_new=is_new, resuming=resuming)
-        comm.synchronize()
-        if not comm.is_main_process():
-            run = Run.open(path)
-            run.writes = False
-            yield run
-            return
+        run.writes = comm.is_main_process()
         try:
-            with run.lock(wait=args.waits_for_lock):
+            with contextlib.ExitStack() as held:
+                main_alone(lambda: held.enter_context(run.lock(wait=args.waits_for_lock)))
+                if not run.writes:
+                    yield run
+                    return
                 _remove_leftovers(path)
                 if not args.eval_only:
                     # What may change on --resume (F36): the file has the run's current values.
@@ -67,7 +67,7 @@ def run_folder(args: argparse.Namespace, config: Config, kind: str, name: str) -
                 with _state_recorded(run, is_new=is_new, trains=is_new or resuming):
                     yield run
         finally:
-            if is_new and not (path / layout.RUN).exists():
+            if run.writes and is_new and not (path / layout.RUN).exists():
                 with contextlib.suppress(OSError):
                     path.rmdir()
 
@@ -85,7 +85,8 @@ def _signals_as_pages() -> Iterator[None]:
 
 
 def _open_or_create(path: Path, config: Config, kind: str, *, is_new: bool, resuming: bool) -> Run:
-    """The run; where it is new, made by the main process. Raises RunError as `run_folder`."""
+    """The run; where it is new, made by the main process. Raises RunError as `run_folder`, in every
+    process."""
     if not is_new:
         run = Run.open(path)
         if run.kind != kind:
@@ -93,15 +94,14 @@ def _open_or_create(path: Path, config: Config, kind: str, *, is_new: bool, resu
         if resuming:
             refuse_other_config(run, config)
         return run
-    if not comm.is_main_process():
-        return Run(path, {})
-    return Run.create(
-        path,
-        kind=kind,
-        config_text=config.to_yaml(),
-        command=sys.argv,
-        seed=config.cfg.SEED,
-    )
+
+    def make() -> None:
+        Run.create(
+            path, kind=kind, config_text=config.to_yaml(), command=sys.argv, seed=config.cfg.SEED
+        )
+
+    main_alone(make)
+    return Run.open(path)
 
 
 @contextlib.contextmanager

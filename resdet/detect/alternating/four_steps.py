@@ -50,6 +50,7 @@ from resdet.detect.trainer import DetectorTraining, described_with_files
 from resdet.engine.checkpoint import is_whole
 from resdet.engine.data_hashes import hold_against
 from resdet.engine.data_workers import lost_images_stop, num_workers
+from resdet.engine.processes import main_alone
 from resdet.engine.starts.start_checks import (
     bytes_in,
     require_disk,
@@ -234,47 +235,30 @@ class AlternatingTraining:
         """Whether a step has its weights; the main process looks for all.
 
         Raises:
-            RunError: it was made with another length.
+            RunError: it was made with another length, or its folder is damaged.
         """
-        state = None
-        if comm.is_main_process() and (folder / layout.RUN).exists():
-            run = Run.open(folder)
-            length = run.info.get("max_iter")
-            if length is not None and length != cfg.SOLVER.MAX_ITER:
-                raise RunError(
-                    f"{folder} was made for {length} steps, and is to have {cfg.SOLVER.MAX_ITER} "
-                    "now. The length of an alternating training stays: give the old "
-                    "SOLVER.MAX_ITER and SOLVER.RPN.MAX_ITER, or start anew with another --output."
-                )
-            path = folder / layout.DETECTOR
-            state = run.state == "finished" and path.exists() and is_whole(path)
-        return bool(comm.all_gather(state)[0])
+        return bool(main_alone(lambda: _is_finished(folder, cfg.SOLVER.MAX_ITER)))
 
     def _is_made(self, path: Path, data: DetectionSet, is_used: bool) -> bool:
         """Whether a step's proposals of a set are there, and whole where they will be used."""
-        there = False
-        if comm.is_main_process() and path.exists():
-            try:
-                file = ProposalFile(path)
-                file.require_set(data.name, data.hash, "alternating training")
-                if is_used:
-                    file.require_whole()
-                there = True
-            except DataError as error:
-                logger.warning("%s They are made again.", error)
-        return bool(comm.all_gather(there)[0])
+        return bool(main_alone(lambda: _is_made(path, data, is_used)))
 
     @contextlib.contextmanager
     def _run_of(self, folder: Path, cfg: Any, *, goes_on: bool) -> Iterator[Run]:
         """The run folder of a step, made where it is not there, held while the step runs."""
-        if comm.is_main_process() and not (goes_on and (folder / layout.RUN).exists()):
-            Run.create(
-                folder, kind="detection", config_text=cfg.dump(), command=sys.argv, seed=cfg.SEED
-            ).update(max_iter=cfg.SOLVER.MAX_ITER)
-        comm.synchronize()
+
+        def make() -> None:
+            if not (goes_on and (folder / layout.RUN).exists()):
+                Run.create(
+                    folder, kind="detection", config_text=cfg.dump(), command=sys.argv,
+                    seed=cfg.SEED,
+                ).update(max_iter=cfg.SOLVER.MAX_ITER)  # fmt: skip
+
+        main_alone(make)
         run = Run.open(folder)
         run.writes = comm.is_main_process()
-        with run.lock() if run.writes else contextlib.nullcontext():
+        with contextlib.ExitStack() as held:
+            main_alone(lambda: held.enter_context(run.lock()))
             if (card := self.run.read(layout.CARD)) is not None:
                 run.write(layout.CARD, card)
             yield run
@@ -344,6 +328,37 @@ class AlternatingTraining:
                 )
         parts = ((second, SHARED), (third, RPN), (fourth, HEADS))
         return {n: t for tensors, part in parts for n, t in tensors.items() if n.startswith(part)}
+
+
+def _is_finished(folder: Path, length: int) -> bool:
+    """As `AlternatingTraining._is_finished`, for a step of so many steps."""
+    if not (folder / layout.RUN).exists():
+        return False
+    run = Run.open(folder)
+    made_for = run.info.get("max_iter")
+    if made_for is not None and made_for != length:
+        raise RunError(
+            f"{folder} was made for {made_for} steps, and is to have {length} now. The length of "
+            "an alternating training stays: give the old SOLVER.MAX_ITER and SOLVER.RPN.MAX_ITER, "
+            "or start anew with another --output."
+        )
+    path = folder / layout.DETECTOR
+    return run.state == "finished" and path.exists() and is_whole(path)
+
+
+def _is_made(path: Path, data: DetectionSet, is_used: bool) -> bool:
+    """As `AlternatingTraining._is_made`."""
+    if not path.exists():
+        return False
+    try:
+        file = ProposalFile(path)
+        file.require_set(data.name, data.hash, "alternating training")
+        if is_used:
+            file.require_whole()
+        return True
+    except DataError as error:
+        logger.warning("%s They are made again.", error)
+        return False
 
 
 def load_shared(model: nn.Module, tensors: starting_weights.Tensors, where: str) -> Any:

@@ -49,3 +49,21 @@ def test_a_batch_that_they_cannot_share_is_refused_before_a_step(place):
     assert done.returncode != 0
     assert "SOLVER.RPN.IMS_PER_BATCH is 1, which 2 processes cannot share" in done.stderr
     assert not (place / "uneven" / "alternating").exists()
+
+
+def test_a_damaged_step_ends_both_by_its_page(place):
+    """The main process alone looks; the other one waited for it."""
+    (place / "two/alternating/1_rpn/run.json").write_text("{", encoding="utf-8")
+    words = (
+        "--config",
+        "c.yaml",
+        "--output",
+        "two",
+        "--resume",
+        "MODEL.WEIGHTS",
+        "net.safetensors",
+    )
+    done = children.run_cli("train_det", *words, cwd=place, processes=2)
+    assert done.returncode != 0
+    assert done.stderr.count("1_rpn/run.json is not readable as JSON") == 2
+    assert "another process of this command ended" not in done.stderr
