@@ -35,12 +35,7 @@ from resdet.config.detectron2_keys import (
 )
 from resdet.config.keys import ALLOWED, COUNTS, ONLY_OF, add_keys
 from resdet.config.localization_keys import NOT_READ
-from resdet.config.recipes.recipe_filling import (
-    StatedOrder,
-    faults_of_recipe,
-    lay_recipe,
-    reason_of_departure,
-)
+from resdet.config.recipes import recipe_filling as recipes
 from resdet.config.training_schemes import of_schemes, scaled_rpn_schedule
 from resdet.errors import ConfigError, first_few
 from resdet.nets.families import family_of
@@ -67,11 +62,13 @@ class Config:
         cfg: the values; a Detectron2 CfgNode.
         stated: dotted key to where it was stated ("coco_r101.yaml, line 12", "command line").
         derived: dotted key to why it has its value, where it was not stated.
+        by_net: of the keys of TRANSFER.RECIPE those that follow from the net, once it is known.
     """
 
     cfg: CfgNode
     stated: dict[str, str] = field(default_factory=dict)
     derived: dict[str, str] = field(default_factory=dict)
+    by_net: dict[str, Any] = field(default_factory=dict)
 
     def fill(self, facts: Mapping[str, Any], source: str) -> None:
         """Sets keys from facts; what was stated otherwise is a contradiction.
@@ -104,7 +101,7 @@ class Config:
     def explain(self) -> str:
         """One line per key that is not Detectron2's or our default: value and reason."""
         defaults = dict(flatten(get_cfg()))
-        departing = reason_of_departure(self, dict(flatten(self.cfg)))
+        departing = recipes.reason_of_departure(self, dict(flatten(self.cfg)))
         lines = []
         for key, value in flatten(self.cfg):
             # A schedule that follows the batch was stated before.
@@ -131,7 +128,7 @@ def resolve(
         ConfigError: file missing or not safe YAML, base missing or in a circle, key unknown or
             twice, value of another type; with file and line.
     """
-    config, order = Config(get_cfg()), StatedOrder()
+    config, order = Config(get_cfg()), recipes.StatedOrder()
     if config_file is not None:
         for name, value, line in read_file(Path(config_file)):
             key = renamed.get(name, name)
@@ -146,7 +143,7 @@ def resolve(
     for key, text in zip(opts[::2], opts[1::2], strict=True):
         _apply(config, key, parse_text(text), "command line")
         order.add(key, "command line")
-    lay_recipe(config, order.below, _defaults())
+    recipes.lay_recipe(config, order.below, _defaults())
     _check_values(config)
     return config
 
@@ -166,7 +163,7 @@ def _check_values(config: Config) -> None:
     faults += _other_architecture(config) or [
         *(f"{n.text} {n.fix}" for n in unread(config) if not n.is_stock),
         *of_schemes(config.cfg, config.stated),
-        *faults_of_recipe(config.cfg),
+        *recipes.faults_of_recipe(config.cfg),
     ]
     if faults:
         raise ConfigError(first_few(faults, indent=""))

@@ -58,6 +58,10 @@ def _add_net_keys(cfg: CfgNode) -> None:
     net.FC_CHANNELS = 0
     # On fc6 and fc7, in [0, 1); -1 = 0.5. VGG only.
     net.DROPOUT = -1.0
+    # How often training skips a block (drop path, stochastic depth): the share of the last one, in
+    # [0, 1), rising linearly from 0 at the first. Detectors on nets of timm that have it; -1 = off:
+    # as timm builds the net.
+    net.DROP_PATH = -1.0
     # Cells a side per region for the tail; 0 = the net's own (14 residual, 7 VGG).
     net.POOLED_SIZE = 0
     # 2: res5 stays at the stride of res4 and its 3x3 convolutions are dilated (the DC5 detector).
@@ -190,6 +194,9 @@ def _add_solver_keys(cfg: CfgNode) -> None:
     # The rate of a stage with n stages of the net above it is LAYER_DECAY^(n + 1) times BASE_LR;
     # what is new on top of the net has BASE_LR. Above 0, at most 1; 1 = off.
     cfg.SOLVER.LAYER_DECAY = 1.0
+    # Weight decay of position embeddings and tokens of a net of timm, those that timm lists as
+    # without decay. None = off: SOLVER.WEIGHT_DECAY, as all weights.
+    cfg.SOLVER.WEIGHT_DECAY_EMBED = None
     # Weights and BN statistics averaged over the steps: average = EMA_DECAY * average +
     # (1 - EMA_DECAY) * weights, in every EMA_STEPS-th step, from the end of the warm-up on. The
     # average is what is scored and kept. 0 to below 1; 0 = off.
@@ -361,6 +368,7 @@ ONLY_OF = {
         "MODEL.ANCHOR_GENERATOR.",
         "MODEL.PROPOSAL_GENERATOR.",
         "MODEL.RESNETS.",
+        "MODEL.NET.DROP_PATH",
         "MODEL.LOAD_PROPOSALS",
         "DATASETS.TRAIN",
         "DATASETS.TEST",

@@ -133,6 +133,7 @@ RANGES: dict[str, tuple[Check, str]] = {
     "MODEL.FPN.IN_FEATURES": (lambda v: len(v) == 0 or _names(v), "names of maps"),
     "MODEL.NET.WIDTH": (_number(0, 64, without_low=True), "a factor above 0, at most 64"),
     "MODEL.NET.DROPOUT": (lambda v: v == -1 or 0 <= v < 1, "0 or more, below 1, or -1"),
+    "MODEL.NET.DROP_PATH": (lambda v: v == -1 or 0 <= v < 1, "0 or more, below 1, or -1"),
     "MODEL.NET.FC_CHANNELS": (_number(0, MOST_CHANNELS), f"0 to {MOST_CHANNELS:,}"),
     "MODEL.NET.POOLED_SIZE": _LAYERS,
     "MODEL.NET.IMAGE_SIZE": (
@@ -234,6 +235,10 @@ RANGES: dict[str, tuple[Check, str]] = {
     "SOLVER.EMA_DECAY": _BELOW_1,
     "SOLVER.EMA_STEPS": _POSITIVE,
     "SOLVER.WEIGHT_DECAY_NORM": _FACTOR,
+    "SOLVER.WEIGHT_DECAY_EMBED": (
+        lambda v: v is None or (_is_number(v) and 0 <= v <= 1e6),
+        "None (WEIGHT_DECAY) or 0 to 1e6",
+    ),
     "SOLVER.WEIGHT_DECAY_BIAS": (
         lambda v: v is None or (_is_number(v) and 0 <= v <= 1e6),
         "None (WEIGHT_DECAY) or 0 to 1e6",

@@ -175,7 +175,7 @@ def explained(config: Config, model: nn.Module, card: Card | None) -> str:
         ),
         f"Weights: {cfg.MODEL.WEIGHTS or 'none, from scratch'}"
         + (f" ({card.net}, trained on {card.data.get('name', 'unknown data')})" if card else ""),
-        f"Recipe: {recipe_of(dict(flatten(cfg))).words}",
+        f"Recipe: {recipe_of(dict(flatten(cfg)), config.by_net).words}",
         *(
             plan_of_detector(
                 cfg,

@@ -26,7 +26,7 @@ from resdet.data.images.reader import ImageReader
 from resdet.data.records import DetectionSet
 from resdet.detect import starting_weights
 from resdet.detect.alternating.proposal_source import open_sources
-from resdet.detect.architecture.backbone import parts_of_net, stages_in
+from resdet.detect.architecture.backbone import embeddings_in, parts_of_net, stages_in
 from resdet.detect.from_run import build
 from resdet.detect.frozen.trunk_maps import MapsMapper, TrunkMaps
 from resdet.detect.loading import (
@@ -283,7 +283,8 @@ class DetectorTraining:
         """The loop over these images, in all processes; hooks are the caller's."""
         cfg = self.cfg
         optimizer = with_fused_step(
-            build_optimizer(cfg, self.model, self._stages()), cfg.ENGINE.FUSED_OPTIMIZER
+            build_optimizer(cfg, self.model, self._stages(), embeddings_in(self.model)),
+            cfg.ENGINE.FUSED_OPTIMIZER,
         )
         model = distributed(self.model)
 

@@ -152,6 +152,10 @@ class TimmMaps(nn.Module):
                 given[name] = _biases(given[name], own[name].shape, table)
         return {name: given[name] for name in other if given[name].shape == own[name].shape}
 
+    def embeddings(self) -> list[nn.Parameter]:
+        """Position embeddings and tokens."""
+        return embeddings(self._model)
+
     def groups(self) -> Iterator[tuple[str, list[str]]]:
         """Parts of the net from the images on, as timm groups them: a name, and its parameters'.
 
@@ -165,6 +169,17 @@ class TimmMaps(nn.Module):
         )
         for place, names in enumerate(grouped.values()):
             yield ("stem" if not place else f"group {place}"), list(names)
+
+
+def embeddings(model: nn.Module) -> list[nn.Parameter]:
+    """Position embeddings and tokens of timm's model: what it lists as without weight decay.
+
+    Args:
+        model: timm's, or any other; [] where it lists none.
+    """
+    listed: Any = getattr(model, "no_weight_decay", None)
+    names = set(listed()) if callable(listed) else set()
+    return [parameter for name, parameter in model.named_parameters() if name in names]
 
 
 # Where `nn.Module` keeps what it holds.

@@ -57,6 +57,7 @@ from resdet.engine.starts.start_estimate import (
 from resdet.engine.versions import versions
 from resdet.errors import ConfigError, WeightsError
 from resdet.nets.chain import Chain, stages_and_rest
+from resdet.nets.timm_maps import embeddings
 from resdet.pretrain import augment
 from resdet.pretrain.classifier_card import card_of
 from resdet.pretrain.first_weights import start_from_weights
@@ -137,7 +138,10 @@ class Pretraining:
             by_region=cfg.PRETRAIN.SCALED_DECODE == "on",
         )
         optimizer = with_fused_step(
-            build_optimizer(cfg, self.net, self._stages()), cfg.ENGINE.FUSED_OPTIMIZER
+            build_optimizer(
+                cfg, self.net, self._stages(), embeddings(getattr(self.net, "model", self.net))
+            ),
+            cfg.ENGINE.FUSED_OPTIMIZER,
         )
         self.model = distributed(self.net)
         recipe = cfg.PRETRAIN

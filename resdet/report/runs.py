@@ -97,7 +97,8 @@ class Column:
     @property
     def recipe(self) -> RecipeOfRun:
         """What trained of the net, and how."""
-        return recipe_of(self.config)
+        recorded = self.run.info.get("recipe") or {}
+        return recipe_of(self.config, recorded.get("by_net") or {})
 
     @property
     def group(self) -> Group:

@@ -14,7 +14,13 @@ from torch import nn
 
 import resdet.detect  # noqa: F401 registers
 from resdet.config import resolve
-from resdet.detect.architecture.backbone import NetBackbone, net_part, stages_in, trunk_of
+from resdet.detect.architecture.backbone import (
+    NetBackbone,
+    embeddings_in,
+    net_part,
+    stages_in,
+    trunk_of,
+)
 from resdet.detect.architecture.model import fill_from_weights_and_net
 from resdet.engine.solver.optimizers import build_optimizer
 from resdet.errors import ConfigError
@@ -177,7 +183,7 @@ def test_all_of_dc5_is_frozen():
 
 def rates_of(model, cfg):
     """Each parameter's rate as a share of BASE_LR."""
-    optimizer = build_optimizer(cfg, model, stages_in(model))
+    optimizer = build_optimizer(cfg, model, stages_in(model), embeddings_in(model))
     names = {id(p): n for n, p in model.named_parameters()}
     return {
         names[id(p)]: group["lr"] / cfg.SOLVER.BASE_LR
@@ -215,6 +221,56 @@ def test_rates_by_depth_are_detectron2s():
         if "_token" not in name:
             theirs = vit.get_vit_lr_decay_rate(name, lr_decay_rate=0.7, num_layers=6)
             assert rate == pytest.approx(theirs), name
+
+
+def test_weight_decay_is_that_of_vitdet():
+    """0.1; of norms, of positions (as ViTDet) and of class tokens and registers (timm's list) 0."""
+    timm = pytest.importorskip("timm")
+    model, cfg = detector("TRANSFER.RECIPE", "finetune-vit", "MODEL.WEIGHTS", "x", *VIT)
+    optimizer = build_optimizer(cfg, model, stages_in(model), embeddings_in(model))
+    names = {id(p): n for n, p in model.named_parameters()}
+    decays = {
+        names[id(p)]: group["weight_decay"]
+        for group in optimizer.param_groups
+        for p in group["params"]
+    }
+    listed = timm.create_model("test_vit").no_weight_decay()
+    assert "pos_embed" in listed
+    norms = {
+        f"{name}.{leaf}"
+        for name, module in model.named_modules()
+        if isinstance(module, nn.LayerNorm | nn.GroupNorm)
+        for leaf, _ in module.named_parameters(recurse=False)
+    }
+    for name, decay in decays.items():
+        without = name in norms or name.removeprefix("backbone.net.") in listed
+        assert decay == (0.0 if without else 0.1), name
+    stated = build_optimizer(cfg, model, stages_in(model))
+    assert {g["weight_decay"] for g in stated.param_groups} == {0.0, 0.1}
+    first = model.backbone.net.maps.embeddings()
+    assert {id(p) for p in first} == {id(p) for p in embeddings_in(model)} and len(first) > 1
+
+
+def test_drop_path_rises_to_its_rate_and_is_off_where_it_is_frozen():
+    """timm's own: 0.1 at the last of 6 blocks, 0 at the first, in between linear."""
+    pytest.importorskip("timm")
+    model, cfg = detector("TRANSFER.RECIPE", "finetune-vit", "MODEL.WEIGHTS", "x", *VIT)
+    assert cfg.MODEL.NET.DROP_PATH == 0.1
+    rates = [getattr(block.drop_path1, "drop_prob", 0.0) for block in net_part(model).blocks]
+    assert rates == pytest.approx([0.0, 0.02, 0.04, 0.06, 0.08, 0.1])
+    off, cfg = detector("MODEL.WEIGHTS", "x", *VIT)
+    assert cfg.MODEL.NET.DROP_PATH == -1.0
+    assert not any(hasattr(block.drop_path1, "drop_prob") for block in net_part(off).blocks)
+    with pytest.raises(ConfigError, match="DROP_PATH is 0.2 .*but TRANSFER.RECIPE frozen has -1.0"):
+        config_of(*FROZEN, "MODEL.WEIGHTS", "x", *VIT, "MODEL.NET.DROP_PATH", "0.2")
+    with pytest.raises(ConfigError, match="DROP_PATH is 0.2, and resnet50 has no drop path"):
+        config_of("MODEL.WEIGHTS", "x", "MODEL.NET.DROP_PATH", "0.2")
+
+
+def test_other_nets_take_finetune_vit_by_their_stages():
+    config = config_of("TRANSFER.RECIPE", "finetune-vit", "MODEL.WEIGHTS", "x")
+    assert (config.cfg.SOLVER.LAYER_DECAY, config.cfg.MODEL.NET.DROP_PATH) == (0.7, -1.0)
+    assert config.by_net == {"SOLVER.LAYER_DECAY": 0.7, "MODEL.NET.DROP_PATH": -1.0}
 
 
 def test_a_user_may_state_another_decay():

@@ -29,14 +29,21 @@ def frozen(parts: int) -> dict[str, Any]:
     return keys_of(FROZEN, MODEL__BACKBONE__FREEZE_AT=parts)
 
 
+def run_under(folder: Path, keys: dict[str, Any], **options: Any) -> Path:
+    """A run with these keys; its run.json has what the recipe sets by the net, as they have it."""
+    info = {}
+    if recipe := RECIPES.get(keys.get("TRANSFER.RECIPE", "")):
+        by_net = {key: keys[key] for key in recipe.of_net if key in keys}
+        info = {"recipe": {"name": recipe.name, "by_net": by_net}}
+    options = {"info": info, **options}
+    return fabricate_run(folder, num_images=12, num_samples=0, overrides=keys, **options)
+
+
 def runs_with(tmp_path: Path, *overrides: dict[str, Any], nets: tuple[str, ...]) -> list[Path]:
     return [
-        fabricate_run(
-            tmp_path / f"run_{place}", net=net, skill=0.5 + 0.2 * place, num_images=12,
-            num_samples=0, overrides=keys,
-        )
+        run_under(tmp_path / f"run_{place}", keys, net=net, skill=0.5 + 0.2 * place)
         for place, (net, keys) in enumerate(zip(nets, overrides, strict=True))
-    ]  # fmt: skip
+    ]
 
 
 TWO = ("vgg11", "resnet18")
@@ -53,6 +60,24 @@ def test_one_recipe_is_comparable_and_named(tmp_path: Path) -> None:
     assert [cell.text for cell in row[1:]] == ["frozen", "frozen"]
     kinds = {d.key: d.kind for d in report.verdict.differences}
     assert kinds["MODEL.BACKBONE.FREEZE_AT"] == "net"
+
+
+def test_what_a_net_decides_is_a_recipes_own_only_where_the_run_records_it(tmp_path: Path) -> None:
+    """0.8 is the recipe's for a net of 24 blocks, and a departure for one of 12."""
+    vit = RECIPES["finetune-vit"]
+    keys = [keys_of(vit, SOLVER__LAYER_DECAY=d, MODEL__NET__DROP_PATH=0.1) for d in (0.7, 0.8)]
+
+    def verdict(name: str, decay_of_b: float) -> Any:
+        by_net = {"SOLVER.LAYER_DECAY": decay_of_b, "MODEL.NET.DROP_PATH": 0.1}
+        info = {"recipe": {"name": vit.name, "by_net": by_net}}
+        return gather([
+            run_under(tmp_path / f"{name}_a", keys[0], net="vgg11"),
+            run_under(tmp_path / f"{name}_b", keys[1], net="resnet18", info=info),
+        ]).verdict  # fmt: skip
+
+    assert verdict("deep", 0.8).stamp == "COMPARABLE"
+    (reason,) = verdict("shallow", 0.7).reasons
+    assert "but for SOLVER.LAYER_DECAY 0.8 (0.7) in B (SOLVER.LAYER_DECAY)" in reason
 
 
 def test_as_many_parts_without_a_recipe_are_another_training(tmp_path: Path) -> None:
@@ -110,11 +135,14 @@ def test_one_net_under_two_recipes_has_a_side_each(tmp_path: Path) -> None:
 def test_what_pretraining_gives_is_not_read_across_recipes(tmp_path: Path) -> None:
     """From scratch under another recipe: no sentence names the gap a gain of pretraining."""
     folders = [
-        fabricate_run(tmp_path / "a", pretrained=False, skill=0.4, num_images=12, num_samples=0,
-                      overrides=keys_of(FINETUNE, MODEL__BACKBONE__FREEZE_AT=0)),
-        fabricate_run(tmp_path / "b", skill=0.7, num_images=12, num_samples=0,
-                      overrides=frozen(5)),
-    ]  # fmt: skip
+        run_under(
+            tmp_path / "a",
+            keys_of(FINETUNE, MODEL__BACKBONE__FREEZE_AT=0),
+            pretrained=False,
+            skill=0.4,
+        ),
+        run_under(tmp_path / "b", frozen(5), skill=0.7),
+    ]
     report = gather(folders, across_recipes=True)
     assert [g.pair.kind for g in report.sets[0].gains] == ["other"]
     assert "Pretraining gives" not in report.headline

@@ -39,7 +39,7 @@ WEIGHTS, FROM_SCRATCH = "MODEL.WEIGHTS", "TRANSFER.FROM_SCRATCH"
 NET, SHORTCUT = "MODEL.NET.", "MODEL.NET.SHORTCUT"
 # What a card sets, or a detector alone has: these do not make another net of the weights.
 _FREE = ("MODEL.NET.NAME", "MODEL.NET.NORM", "MODEL.NET.NORM_EPS", "MODEL.NET.STRIDE_IN_1X1",
-         "MODEL.NET.RES5_DILATION")  # fmt: skip
+         "MODEL.NET.RES5_DILATION", "MODEL.NET.DROP_PATH")  # fmt: skip
 
 
 def settle(config: Config, folder: Path, args: argparse.Namespace) -> None:

@@ -92,6 +92,8 @@ def _main(args: argparse.Namespace) -> int:
     with run_folder(args, config, "detection", name) as run:
         if sets.leak:
             run.update(leak=sets.leak)
+        if config.by_net:
+            run.update(recipe={"name": config.cfg.TRANSFER.RECIPE, "by_net": config.by_net})
         if source:
             scored_run.record_best(run, source, config)
         training = _filled(config, run, sets, ImageReader(options), start, args)

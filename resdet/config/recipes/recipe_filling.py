@@ -78,9 +78,7 @@ def lay_recipe(config: Any, below: frozenset[str], defaults: Mapping[str, Any]) 
     for key in below.intersection(_OF_MAIN):
         gone[key], values[key] = config.stated.pop(key), defaults[key]
     # Until the net is known.
-    for key, allowed in recipe.of_net.items():
-        if allowed or key in gone:
-            values[key] = allowed[0] if allowed else defaults[key]
+    values |= {k: v for k, v in recipe.of_net.items() if k not in recipe.strict or k in gone}
     for key, value in values.items():
         if key in config.stated and key not in recipe.strict:
             continue
@@ -112,7 +110,7 @@ def reason_of_departure(config: Any, flat: Mapping[str, Any]) -> dict[str, str]:
     recipe = RECIPES.get(config.cfg.TRANSFER.RECIPE)
     if recipe is None:
         return {}
-    found = departures(recipe, flat).items()
+    found = departures(recipe, flat, config.by_net).items()
     return {key: f"departs from {KEY} {recipe.name}: {own!r}" for key, (_, own) in found}
 
 

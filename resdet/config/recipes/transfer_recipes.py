@@ -19,12 +19,13 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 KEY = "TRANSFER.RECIPE"
 RATE = "SOLVER.BASE_LR"
 FREEZE_AT = "MODEL.BACKBONE.FREEZE_AT"
 LAYER_DECAY = "SOLVER.LAYER_DECAY"
+DROP_PATH = "MODEL.NET.DROP_PATH"
 COSINE = "WarmupCosineLR"
 IN_STEPS = "WarmupMultiStepLR"
 
@@ -37,8 +38,7 @@ class TransferRecipe:
         rate, images: SOLVER.BASE_LR for a batch of so many images; of another batch by the linear
             rule.
         values: its other keys.
-        of_net: keys whose value follows from the net, with the values that they may have; () is
-            any.
+        of_net: keys whose value follows from the net, with what they have until it is known.
         strict: keys that may not be stated otherwise: with another value it is another recipe.
     """
 
@@ -46,7 +46,7 @@ class TransferRecipe:
     rate: float
     images: int
     values: Mapping[str, Any]
-    of_net: Mapping[str, tuple[Any, ...]] = field(default_factory=dict)
+    of_net: Mapping[str, Any] = field(default_factory=dict)
     strict: tuple[str, ...] = ()
 
     @property
@@ -63,6 +63,7 @@ _PLAIN: dict[str, Any] = {
     "SOLVER.WEIGHT_DECAY_NORM": 0.0,
     "SOLVER.WEIGHT_DECAY_BIAS": None,
     "SOLVER.BIAS_LR_FACTOR": 1.0,
+    "SOLVER.WEIGHT_DECAY_EMBED": None,
     "SOLVER.EMA_DECAY": 0.0,
     "SOLVER.CLIP_GRADIENTS.ENABLED": False,
     "ENGINE.CLIP_GRADIENT_NORM": 0.0,
@@ -80,10 +81,11 @@ FROZEN = TransferRecipe(
         "SOLVER.WEIGHT_DECAY": 0.05,
         LAYER_DECAY: 1.0,
         "MODEL.NET.NORM": "auto",
+        DROP_PATH: -1.0,
     },
     # All parts of the net.
-    of_net={FREEZE_AT: ()},
-    strict=(FREEZE_AT, LAYER_DECAY, "MODEL.NET.NORM"),
+    of_net={FREEZE_AT: 2},
+    strict=(FREEZE_AT, LAYER_DECAY, "MODEL.NET.NORM", DROP_PATH),
 )
 FINETUNE = TransferRecipe(
     name="finetune",
@@ -101,28 +103,43 @@ FINETUNE = TransferRecipe(
         "SOLVER.LR_SCHEDULER_NAME": IN_STEPS,
         "SOLVER.GAMMA": 0.1,
         FREEZE_AT: 2,
+        DROP_PATH: -1.0,
     },
 )
 FINETUNE_VIT = TransferRecipe(
     name="finetune-vit",
     rate=1e-4,
     images=64,
-    values={**_ADAMW_COSINE, "SOLVER.WEIGHT_DECAY": 0.1, FREEZE_AT: 0},
-    of_net={LAYER_DECAY: (0.7, 0.8, 0.9)},
+    values={
+        **_ADAMW_COSINE,
+        "SOLVER.WEIGHT_DECAY": 0.1,
+        "SOLVER.WEIGHT_DECAY_EMBED": 0.0,
+        FREEZE_AT: 0,
+    },
+    of_net={LAYER_DECAY: 0.7, DROP_PATH: -1.0},
 )
-# Li et al. 2022, appendix A.2: ViT-B, ViT-L and ViT-H by their blocks; smaller ones as ViT-B.
-_DECAYS = ((12, 0.7), (24, 0.8))
-_DECAY_OF_DEEPER = 0.9
 
 
-def decay_by_depth(blocks: int) -> float:
-    """SOLVER.LAYER_DECAY of finetune-vit for a net of so many blocks, or stages.
+class ByDepth(NamedTuple):
+    """What finetune-vit takes from the depth of a net: up to so many blocks."""
+
+    blocks: float
+    layer_decay: float
+    drop_path: float
+
+
+# ViT-B, ViT-L and ViT-H of ViTDet (Detectron2, projects/ViTDet); smaller ones as ViT-B.
+_DEPTHS = (ByDepth(12, 0.7, 0.1), ByDepth(24, 0.8, 0.4), ByDepth(math.inf, 0.9, 0.5))
+
+
+def by_depth(blocks: int) -> ByDepth:
+    """Of finetune-vit, for a plain transformer of so many blocks.
 
     Example:
-        >>> decay_by_depth(12), decay_by_depth(24), decay_by_depth(32)
-        (0.7, 0.8, 0.9)
+        >>> [by_depth(blocks).layer_decay for blocks in (12, 24, 32)]
+        [0.7, 0.8, 0.9]
     """
-    return next((decay for most, decay in _DECAYS if blocks <= most), _DECAY_OF_DEEPER)
+    return next(depth for depth in _DEPTHS if blocks <= depth.blocks)
 
 
 RECIPES = {recipe.name: recipe for recipe in (FROZEN, FINETUNE, FINETUNE_VIT)}
@@ -141,22 +158,22 @@ RECIPE_KEYS = frozenset(
 )
 
 
-def departures(recipe: TransferRecipe, config: Mapping[str, Any]) -> dict[str, tuple[Any, Any]]:
+def departures(
+    recipe: TransferRecipe, config: Mapping[str, Any], by_net: Mapping[str, Any]
+) -> dict[str, tuple[Any, Any]]:
     """Keys of a recipe that have another value: that one, and the recipe's.
 
     Args:
         config: dotted key to value; a key that is not there, as in an older run, has its own.
+        by_net: what the recipe has for the net of that config, of its keys `of_net`.
     """
     images = config.get("SOLVER.IMS_PER_BATCH") or recipe.images
-    expected = {RATE: recipe.rate_for(images), **recipe.values}
+    expected = {RATE: recipe.rate_for(images), **recipe.values, **by_net}
     found = {
         key: (config[key], value)
         for key, value in expected.items()
         if key in config and not _equal(config[key], value)
     }
-    for key, allowed in recipe.of_net.items():
-        if allowed and key in config and not any(_equal(config[key], v) for v in allowed):
-            found[key] = (config[key], allowed[0])
     if not config.get("MODEL.WEIGHTS", True) and config.get(FREEZE_AT) == 0:
         found.pop(FREEZE_AT, None)  # random weights are never frozen
     return found
@@ -185,23 +202,23 @@ class RecipeOfRun:
     words: str
 
 
-def recipe_of(config: Mapping[str, Any]) -> RecipeOfRun:
+def recipe_of(config: Mapping[str, Any], by_net: Mapping[str, Any]) -> RecipeOfRun:
     """The recipe of a resolved config: that of TRANSFER.RECIPE, else the one that its keys make up.
 
     Args:
         config: dotted key to value.
+        by_net: what the recipe has for its net; {} where that is not known.
     """
     if recipe := RECIPES.get(str(config.get(KEY) or "")):
-        found = departures(recipe, config)
+        found = departures(recipe, config, by_net)
         changed = ", ".join(
             f"{key} {_text(value)} ({_text(own)})" for key, (value, own) in sorted(found.items())
         )
         words = f"{recipe.name}, but for {changed}" if changed else recipe.name
         return RecipeOfRun(recipe.name, True, found, words)
-    # By keys nobody can tell how many parts a net has, so frozen must be named.
-    for recipe in (FINETUNE, FINETUNE_VIT):
-        if set(recipe.keys) <= set(config) and not departures(recipe, config):
-            return RecipeOfRun(recipe.name, False, {}, f"{recipe.name} (by its keys)")
+    # By keys nobody can tell how many parts a net has, so the others must be named.
+    if set(FINETUNE.keys) <= set(config) and not departures(FINETUNE, config, {}):
+        return RecipeOfRun(FINETUNE.name, False, {}, f"{FINETUNE.name} (by its keys)")
     return RecipeOfRun("", False, {}, f"by keys: {', '.join(_parts(config))}")
 
 

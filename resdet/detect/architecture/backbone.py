@@ -29,6 +29,7 @@ from resdet.detect.architecture.norms import (
 from resdet.engine.speed.precision import Precision
 from resdet.errors import ConfigError
 from resdet.nets.chain import Chain, by_stage, place, stages_and_rest
+from resdet.nets.families import family_of
 from resdet.nets.timm import TimmNet
 from resdet.nets.timm_maps import TimmMaps
 
@@ -42,10 +43,19 @@ def build_net(cfg: Any, num_classes: int = 1000) -> nets.Net:
         ConfigError: no such net, it has no such option, or a user's own net has a fault.
     """
     name = cfg.MODEL.NET.NAME
+    options = net_options(cfg)
+    if cfg.MODEL.NET.DROP_PATH >= 0:
+        if family_of(name) is not None:
+            raise ConfigError(
+                f"MODEL.NET.DROP_PATH is {cfg.MODEL.NET.DROP_PATH}, and {name} has no drop path: "
+                "nets of timm have. Leave it out."
+            )
+        # No option of the weights, so no card has it.
+        options["drop_path_rate"] = cfg.MODEL.NET.DROP_PATH
     try:
         # A random generator of its own: what is initialised next starts the same for every net.
         with torch.random.fork_rng(devices=[]):
-            net = nets.build(name, num_classes, **net_options(cfg))
+            net = nets.build(name, num_classes, **options)
             if name in nets.registered():
                 nets.check_net(net)
             return net
@@ -279,6 +289,12 @@ def stages_in(model: nn.Module) -> list[nn.Module]:
         assert isinstance(heads, nn.Module)
         found += stages_and_rest(heads, tail, names)
     return list(found)
+
+
+def embeddings_in(model: nn.Module) -> list[nn.Parameter]:
+    """Position embeddings and tokens of the net inside a detector; [] where it has none."""
+    found = [module for module in model.modules() if isinstance(module, MapsBackbone)]
+    return [parameter for module in found for parameter in module.maps.embeddings()]
 
 
 def parts_of_net(model: nn.Module) -> dict[str, nn.Module]:

@@ -14,12 +14,13 @@ from detectron2.modeling import ROI_HEADS_REGISTRY, StandardROIHeads
 
 from resdet import nets
 from resdet.config.recipes.transfer_recipes import (
+    DROP_PATH,
     FINETUNE_VIT,
     FREEZE_AT,
     FROZEN,
     LAYER_DECAY,
     RECIPES,
-    decay_by_depth,
+    by_depth,
 )
 from resdet.config.recipes.transfer_recipes import KEY as RECIPE_KEY
 from resdet.data.records import DetectionSet
@@ -27,6 +28,7 @@ from resdet.detect.architecture.backbone import parts_to_freeze
 from resdet.detect.architecture.fpn import LEVELS, STRIDES, pyramid_stages
 from resdet.detect.architecture.region_heads import layers_to_map
 from resdet.errors import ConfigError
+from resdet.nets.timm import TimmNet
 from resdet.weights import Card
 
 # Of Detectron2's ResNet, FREEZE_AT's: stem and res2 to res5.
@@ -200,8 +202,12 @@ def of_recipe(cfg: Any, net: nets.Net | None) -> dict[str, Any]:
                 f"{', '.join(name for name in RECIPES if name != recipe.name)}."
             )
         return {FREEZE_AT: PARTS_OF_STOCK if net is None else parts_to_freeze(cfg, _last(cfg, net))}
-    if recipe == FINETUNE_VIT:
-        return {LAYER_DECAY: decay_by_depth(len(net.stages()) if net is not None else 0)}
+    if recipe == FINETUNE_VIT and net is not None:
+        strides = [stage.stride for stage in net.stages()]
+        is_plain = isinstance(net, TimmNet) and len(set(strides)) == 1
+        depth = by_depth(len(strides))
+        drop_path = depth.drop_path if is_plain else FINETUNE_VIT.of_net[DROP_PATH]
+        return {LAYER_DECAY: depth.layer_decay, DROP_PATH: drop_path}
     return {}
 
 

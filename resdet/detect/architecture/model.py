@@ -71,9 +71,9 @@ def fill_from_weights_and_net(config: Config, card: Card | None) -> nets.Net | N
 def _fill_recipe(config: Config, net: nets.Net | None) -> None:
     """What of the recipe follows from the net; what a user stated otherwise stays, or is refused
     where it would be another recipe."""
-    values = derived_keys.of_recipe(config.cfg, net)
+    config.by_net = derived_keys.of_recipe(config.cfg, net)
     name = config.cfg.TRANSFER.RECIPE
-    for key, value in values.items():
+    for key, value in config.by_net.items():
         if key not in config.stated or key in RECIPES[name].strict:
             config.fill({key: value}, f"TRANSFER.RECIPE {name}")
 

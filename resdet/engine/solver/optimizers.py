@@ -22,15 +22,20 @@ ADAMW = "AdamW"
 
 
 def build_optimizer(
-    cfg: Any, model: nn.Module, stages: Sequence[nn.Module]
+    cfg: Any,
+    model: nn.Module,
+    stages: Sequence[nn.Module],
+    embeddings: Sequence[nn.Parameter] = (),
 ) -> torch.optim.Optimizer:
     """The optimizer over all parameters that need a gradient.
 
     Args:
         stages: of the net in `model`, from the images on; none may share a parameter.
+        embeddings: its position embeddings and tokens, of SOLVER.WEIGHT_DECAY_EMBED.
     """
     solver = cfg.SOLVER
-    if solver.OPTIMIZER == "SGD" and solver.LAYER_DECAY == 1:
+    decay_of_embeddings = solver.WEIGHT_DECAY_EMBED if embeddings else None
+    if solver.OPTIMIZER == "SGD" and solver.LAYER_DECAY == 1 and decay_of_embeddings is None:
         return stock_optimizer(cfg, model)
     groups = get_default_optimizer_params(
         model,
@@ -39,6 +44,8 @@ def build_optimizer(
         bias_lr_factor=solver.BIAS_LR_FACTOR,
         weight_decay_bias=solver.WEIGHT_DECAY_BIAS,
     )
+    if decay_of_embeddings is not None:
+        groups = _with_decay(groups, embeddings, decay_of_embeddings)
     groups = _by_factor(groups, rate_factors(stages, solver.LAYER_DECAY))
     if solver.OPTIMIZER == ADAMW:
         return maybe_add_gradient_clipping(cfg, torch.optim.AdamW)(
@@ -69,6 +76,21 @@ def rate_factors(stages: Sequence[nn.Module], decay: float) -> dict[nn.Parameter
         for above, parameters in enumerate(reversed(layers), start=1)
         for parameter in parameters
     }
+
+
+def _with_decay(
+    groups: Sequence[Mapping[str, Any]], parameters: Sequence[nn.Parameter], decay: float
+) -> list[dict[str, Any]]:
+    """The groups, and of each the given parameters as one more, which has its own decay."""
+    taken, parted = set(parameters), list[dict[str, Any]]()
+    for group in groups:
+        for inside in (False, True):
+            own = [p for p in group["params"] if (p in taken) is inside]
+            new = {**group, "params": own}
+            if inside:
+                new["weight_decay"] = decay
+            parted += [new] if own else []
+    return parted
 
 
 def _by_factor(

@@ -18,6 +18,8 @@ from typing import Any
 
 NOT_SET = "(not set)"
 _BACKBONE_PREFIX = "MODEL.NET."
+# How a net trains, and not what it is.
+_OF_TRAINING = ("MODEL.NET.DROP_PATH",)
 # TRANSFER.NEW lists what of the net starts at random all the same: a part of its start.
 _BACKBONE = ("MODEL.BACKBONE.NAME", "MODEL.WEIGHTS", "MODEL.WEIGHTS_PART",
              "TRANSFER.FROM_SCRATCH", "TRANSFER.NEW")  # fmt: skip
@@ -105,7 +107,8 @@ def _freezes_only_what_arrived(configs: Sequence[Mapping[str, Any]], values: Seq
 def _kind(
     key: str, values: Sequence[Any], cards: Sequence[Mapping[str, Any]], *, stock: bool
 ) -> str:
-    if key.startswith(_BACKBONE_PREFIX) or key in _BACKBONE:
+    is_of_net = key.startswith(_BACKBONE_PREFIX) and key not in _OF_TRAINING
+    if is_of_net or key in _BACKBONE:
         return "backbone"
     if stock and key.startswith(_STOCK_PREFIXES):
         return "backbone"

@@ -40,12 +40,21 @@ def with_recipes(
 
 
 def following_keys(columns: Sequence[Column]) -> set[str]:
-    """Keys that the one recipe of all runs sets by the net; none where they have several."""
+    """Keys that the one recipe of all runs sets by the net, and none of them otherwise.
+
+    None where they have several recipes, or where a run does not record what its net's values are.
+    """
     names = {column.recipe.name if column.recipe.is_stated else "" for column in columns}
     if names == {""} or len(names) > 1:
         return set()
+    unknown = {
+        key
+        for column in columns
+        for key in RECIPES[column.recipe.name].of_net
+        if key not in ((column.run.info.get("recipe") or {}).get("by_net") or {})
+    }
     departing = {key for column in columns for key in column.recipe.departures}
-    return set(RECIPES[names.pop()].of_net) - departing
+    return set(RECIPES[names.pop()].of_net) - departing - unknown
 
 
 def names_of(differences: Sequence[ConfigDifference]) -> list[str]:

@@ -39,8 +39,8 @@ def test_a_recipe_sets_its_own_keys_and_no_other(name):
     before, after = flat(resolve(FPN)), flat(resolve(FPN, ["TRANSFER.RECIPE", name]))
     changed = {key for key in after if before[key] != after[key]}
     assert changed <= {"TRANSFER.RECIPE", *RECIPES[name].keys} <= RECIPE_KEYS
-    assert departures(RECIPES[name], after) == {}
-    assert recipe_of(after).words == name
+    assert departures(RECIPES[name], after, {}) == {}
+    assert recipe_of(after, {}).words == name
 
 
 def test_every_key_of_a_recipe_exists():
@@ -54,7 +54,7 @@ def test_finetune_is_what_the_papers_presets_state():
     """configs/coco_r101.yaml has the rates of He et al., appendix A, by the linear rule."""
     before, after = flat(resolve(PAPER)), flat(resolve(PAPER, ["TRANSFER.RECIPE", "finetune"]))
     assert {key for key in after if before[key] != after[key]} == {"TRANSFER.RECIPE"}
-    assert recipe_of(before).words == "finetune (by its keys)"
+    assert recipe_of(before, {}).words == "finetune (by its keys)"
     assert FINETUNE.rate_for(16) == pytest.approx(0.008)
 
 
@@ -79,7 +79,7 @@ def test_a_recipe_gives_way_to_what_is_stated_beside_it_or_above(tmp_path):
     assert "departs from TRANSFER.RECIPE finetune-vit: 0.1" in config.explain()
     typed = resolve(leaf, ["SOLVER.BASE_LR", "0.003"])
     assert typed.cfg.SOLVER.BASE_LR == 0.003
-    words = recipe_of(flat(typed)).words
+    words = recipe_of(flat(typed), {}).words
     assert words == (
         "finetune-vit, but for SOLVER.BASE_LR 0.003 (2.5e-05), SOLVER.WEIGHT_DECAY 0.2 (0.1)"
     )
@@ -105,8 +105,8 @@ def test_the_rate_follows_the_batch(batch):
     for config in (scaled, kept):
         check_reference_batch(config)
     assert pytest.approx(1e-4 * batch / 16) == scaled.cfg.SOLVER.BASE_LR
-    assert recipe_of(flat(scaled)).words == "frozen"
-    assert ("SOLVER.BASE_LR" in recipe_of(flat(kept)).departures) == (batch != 16)
+    assert recipe_of(flat(scaled), {}).words == "frozen"
+    assert ("SOLVER.BASE_LR" in recipe_of(flat(kept), {}).departures) == (batch != 16)
 
 
 def test_a_stored_config_reads_as_it_was_written(tmp_path):
@@ -156,10 +156,10 @@ def test_an_unknown_recipe_lists_those_that_there_are():
 
 
 def test_a_config_of_no_recipe_is_told_by_its_keys():
-    found = recipe_of(flat(resolve(FPN)))
+    found = recipe_of(flat(resolve(FPN)), {})
     assert (found.name, found.is_stated) == ("", False)
     assert found.words == (
         "by keys: SGD at 0.02 for 16 images, falling in steps, decay 0.0001, FREEZE_AT 2"
     )
-    assert recipe_of({}).words == "by keys: SGD"
-    assert FROZEN.name not in recipe_of({}).words
+    assert recipe_of({}, {}).words == "by keys: SGD"
+    assert FROZEN.name not in recipe_of({}, {}).words

@@ -91,6 +91,30 @@ def test_adamw_is_torchs():
     assert all(map(torch.equal, steps_with(ours, one), steps_with(theirs, two)))
 
 
+@pytest.mark.parametrize("optimizer", ["SGD", "AdamW"])
+def test_embeddings_have_their_own_decay_and_off_is_all_weights(optimizer):
+    """By the key alone, and only of what is given as embeddings; rates stay those of the depth."""
+    net = net_of_stages()
+    given = [net[0][0].weight]
+    keys = {"OPTIMIZER": optimizer, "LAYER_DECAY": 0.5, "BASE_LR": 0.1, "WEIGHT_DECAY": 0.01}
+
+    def decays(**more):
+        cfg = cfg_with(**keys, **more)
+        made = build_optimizer(cfg, net, list(net)[:3], given)
+        return {id(p): (g["lr"], g["weight_decay"]) for g in made.param_groups for p in g["params"]}
+
+    off, on = decays(), decays(WEIGHT_DECAY_EMBED=0.0)
+    assert off == {
+        id(p): v
+        for g in build_optimizer(cfg_with(**keys), net, list(net)[:3]).param_groups
+        for v in [(g["lr"], g["weight_decay"])]
+        for p in g["params"]
+    }
+    assert on.pop(id(given[0])) == (0.025, 0.0)
+    assert off.pop(id(given[0])) == (0.025, 0.01)
+    assert on == off
+
+
 def test_gradients_are_clipped_for_every_optimizer():
     """Detectron2's SOLVER.CLIP_GRADIENTS by value: no step of SGD is larger than rate x 0.01."""
     cfg = cfg_with(BASE_LR=1.0, LAYER_DECAY=0.999, MOMENTUM=0.0, WEIGHT_DECAY=0.0)
