@@ -53,21 +53,24 @@ def _main(args: argparse.Namespace) -> int:
     training_command.take_output(args, config)
     training_command.refuse_test_without_steps(args)
     folder = training_command.folder_of(args, name)
-    auto_weights.settle(config, folder, args)
+    if args.eval_only:  # before it is asked what --eval-only tests; nothing is fetched
+        auto_weights.settle(config, folder, args)
     training_command.decide_resume(args, name)
     refuse_keys_of_other(config, "train_loc")
     cfg = config.cfg
     if args.eval_only:
         _as_trained(config, folder)
     _check(cfg)
+    if not args.explain:  # which asks for no data
+        if not args.eval_only:
+            catalog.require(list(cfg.DATASETS.TRAIN), annotated=True)
+        catalog.require(list(cfg.DATASETS.TEST))
+    auto_weights.settle(config, folder, args)
     tensors, card = ({}, None) if args.eval_only else _start(config)
     if args.explain:
         if comm.is_main_process():
             show(explain(config))
         return 0
-    if not args.eval_only:
-        catalog.require(list(cfg.DATASETS.TRAIN), annotated=True)
-    catalog.require(list(cfg.DATASETS.TEST))
     options = DataOptions(**data_options(cfg), masks=False)
     train = None if args.eval_only else load_set(cfg.DATASETS.TRAIN[0], options)
     test = load_set(cfg.DATASETS.TEST[0], dataclasses.replace(options, allow_missing=0))
@@ -85,7 +88,7 @@ def _main(args: argparse.Namespace) -> int:
         if leak:
             made.update(leak=leak)
         rpn, rcnn = work.loaded() if args.eval_only else work.trained()
-        rows = work.tested(rpn, rcnn)
+        rows = work.tested(rpn, rcnn, resuming=args.resume and not args.eval_only)
         made.update(state="finished", finished=utc_now())
     if comm.is_main_process():
         show("\n".join(report(test, rows)))

@@ -23,6 +23,7 @@ from typing import Any
 
 import numpy as np
 
+from resdet.bounded_files import sha256_of_file
 from resdet.data.records import DetectionSet
 from resdet.detect.localization.loc_images import boxes_of
 from resdet.errors import ConfigError, first_few
@@ -46,6 +47,7 @@ class LocRow:
         classifier: what predicted them.
         error: of the box for the known class, of label and box for predicted ones; in [0, 1].
         classification: top-5 error of the predicted classes; None for the known class.
+        made_of: digest of nets, images, classes and way of testing. file_sha256: of the file.
     """
 
     data_set: str
@@ -58,6 +60,8 @@ class LocRow:
     images: int = 0
     blacklisted: int = 0
     file: str = ""
+    made_of: str = ""
+    file_sha256: str = ""
 
     def to_json(self) -> dict[str, Any]:
         return dict(vars(self))
@@ -187,7 +191,8 @@ def write_row(folder: Path, row: LocRow, results: LocResults, data: DetectionSet
     folder.mkdir(parents=True, exist_ok=True)
     name = f"{row.testing}_{row.net.replace('+', '-')}_{row.classes}.txt"
     write_loc_results(folder / name, results, len(data), len(data.classes))
-    row = replace(row, file=name, images=len(data))
+    digest = sha256_of_file(folder / name)
+    row = replace(row, file=name, images=len(data), file_sha256=digest)
     if not data.annotated:
         return row
     truth, out = truth_of(data)
@@ -196,6 +201,16 @@ def write_row(folder: Path, row: LocRow, results: LocResults, data: DetectionSet
     error = result.known_class if is_known else result.localization
     found = None if is_known else result.classification
     return replace(row, error=error, classification=found, blacklisted=result.blacklisted)
+
+
+def is_written(folder: Path, row: Mapping[str, Any], made_of: str) -> bool:
+    """Whether a row of rows.json is of this test, and its file is there as it was written."""
+    file = folder / str(row.get("file"))
+    return (
+        row.get("made_of") == made_of
+        and file.is_file()
+        and sha256_of_file(file) == row.get("file_sha256")
+    )
 
 
 def table(rows: Sequence[Mapping[str, Any]]) -> list[list[str]]:

@@ -11,6 +11,8 @@ Not for: arguments and printing (`resdet.cli.localization`).
 
 from __future__ import annotations
 
+import hashlib
+import json
 import logging
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
@@ -41,6 +43,7 @@ from resdet.detect.starting_weights import Tensors
 from resdet.detect.testing.partial_results import Parts, Policy, weights_digest
 from resdet.detect.trainer import described_with_files
 from resdet.engine.data_hashes import hold_against
+from resdet.engine.processes import main_alone
 from resdet.engine.starts.start_checks import DiskNeed, bytes_in, require_disk
 from resdet.errors import ConfigError, DataError, first_few
 from resdet.formats.proposal_file import ProposalFile
@@ -259,9 +262,15 @@ class Localization:
 
     # -- test --------------------------------------------------------------------------------
 
-    def tested(self, rpn: PerClassRPN, rcnn: WarpedRegionNet | None) -> list[dict[str, Any]]:
+    def tested(
+        self, rpn: PerClassRPN, rcnn: WarpedRegionNet | None, *, resuming: bool = False
+    ) -> list[dict[str, Any]]:
         """Writes the result files of LOC.TEST; gives all rows that the set's folder then has, on
-        the main process."""
+        the main process.
+
+        Args:
+            resuming: what was tested before, by the same nets on the same images, stays.
+        """
         data, cfg = self.test, self.cfg
         asked = self.asked
         digests = [weights_digest(net) for net in (rpn, rcnn) if net is not None]
@@ -271,10 +280,15 @@ class Localization:
         rows = {(r["testing"], r["net"], r["classes"]): r for r in known}
         for kind in cfg.LOC.TEST:
             about = {**self._about(data, kind, digests), "classes": asked.digest}
+            made_of = hashlib.sha256(json.dumps(about, sort_keys=True).encode()).hexdigest()
+            expected = [rows.get((kind, *key)) for key in self._expected(rcnn is not None)]
+            if resuming and _all_written(path.parent, expected, made_of):
+                logger.info("%s, %s: done before, nothing has changed", data.name, kind)
+                continue
             parts = Parts.open(self._parts(kind), data, about, GOES_ON)
             boxes = localized(self._tester(rpn, rcnn, kind), data, asked.of_image, parts)
             if comm.is_main_process():
-                for row in self._written(kind, boxes, asked, rcnn is not None):
+                for row in self._written(kind, boxes, made_of, rcnn is not None):
                     rows[row.testing, row.net, row.classes] = row.to_json()
                 write_json(path, list(rows.values()))
         comm.synchronize()
@@ -288,18 +302,31 @@ class Localization:
         """Where the boxes of finished images are while the set is tested."""
         return self.run.localization(self.test.name) / f"{layout.PARTS}_{kind}"
 
+    def _expected(self, has_rcnn: bool) -> list[tuple[str, str]]:
+        """Net and classes of the rows of one way of testing."""
+        asked = {KNOWN: self.asked.known, PREDICTED: self.asked.predicted}
+        nets_tested = (RPN, *([RCNN] if has_rcnn else []))
+        return [(net, classes) for net in nets_tested for classes in asked if asked[classes]]
+
     def _written(
-        self, kind: str, boxes: Sequence[Mapping[str, Any]], asked: Asked, has_rcnn: bool
+        self, kind: str, boxes: Sequence[Mapping[str, Any]], made_of: str, has_rcnn: bool
     ) -> Iterator[LocRow]:
         """The rows of one way of testing, each with its file."""
-        folder = self.run.localization(self.test.name)
-        for net in (RPN, *([RCNN] if has_rcnn else [])):
-            for classes, by in ((KNOWN, ""), (PREDICTED, asked.classifier)):
-                of_image = asked.known if classes == KNOWN else asked.predicted
-                if of_image:
-                    row = LocRow(self.test.name, kind, net, classes, by)
-                    results = loc_results.guesses_of(boxes, of_image, net)
-                    yield loc_results.write_row(folder, row, results, self.test)
+        folder, asked = self.run.localization(self.test.name), self.asked
+        for net, classes in self._expected(has_rcnn):
+            is_known = classes == KNOWN
+            of_image = asked.known if is_known else asked.predicted
+            by = "" if is_known else asked.classifier
+            row = LocRow(self.test.name, kind, net, classes, by, made_of=made_of)
+            results = loc_results.guesses_of(boxes, of_image, net)
+            yield loc_results.write_row(folder, row, results, self.test)
+
+
+def _all_written(folder: Path, rows: Sequence[Any], made_of: str) -> bool:
+    """Whether all rows are of this test, with their files; the main process looks."""
+    return bool(
+        main_alone(lambda: all(r and loc_results.is_written(folder, r, made_of) for r in rows))
+    )
 
 
 def _is_made(path: Path, data: DetectionSet, digest: str, is_used: bool) -> bool:

@@ -159,10 +159,19 @@ def test_a_preset_that_may_start_from_nothing_does_not_answer_who_types_auto(tmp
     assert stated.cfg.MODEL.WEIGHTS == ""
 
 
-def test_missing_data_is_told_before_anything_is_fetched(capsys, monkeypatch):
+@pytest.mark.parametrize(
+    ("command", "preset", "absent"),
+    [
+        ("train_det", "voc07_r101", "voc_2007_trainval is not there"),
+        ("train_loc", "imagenet_loc_r101", "ilsvrc_loc_train is not there"),
+    ],
+)
+def test_missing_data_is_told_before_anything_is_fetched(
+    capsys, monkeypatch, command, preset, absent
+):
     monkeypatch.setattr(auto_weights, "fetch", lambda address: pytest.fail("it was fetched"))
-    assert main(["train_det", "--config", "voc07_r101", "MODEL.WEIGHTS", "auto"]) == 2
-    assert "voc_2007_trainval is not there" in capsys.readouterr().err
+    assert main([command, "--config", preset, "MODEL.WEIGHTS", "auto"]) == 2
+    assert absent in capsys.readouterr().err
 
 
 def test_a_page_to_read_needs_none(caplog):

@@ -214,7 +214,7 @@ def test_killed_and_resumed_equals_one_go_to_the_bit(place: Path) -> None:
     assert len(list(parts.glob("part_*.json"))) == 4
     again = children.run_cli(*command("killed", "--resume", "auto"), cwd=place)
     assert again.returncode == 0, again.stderr
-    assert "20 of 20 images are there already" in again.stderr
+    assert "loc_val, centre: done before, nothing has changed" in again.stderr
     assert "8 of 20 images are there already" in again.stderr
     assert_equal_runs(place / "one", run)
 
@@ -228,6 +228,22 @@ def test_a_finished_step_is_not_trained_again(place: Path) -> None:
     assert "rpn/model_final.pth is there: it is not trained again" in done.stderr
     assert "proposals.safetensors is there: it is not made again" in done.stderr
     assert_equal_runs(place / "one", place / "again")
+
+
+def test_a_finished_run_is_not_tested_again(place: Path) -> None:
+    """It states that; a row whose file was changed is made again, and nothing else."""
+    shutil.copytree(place / "one", place / "done")
+    run = results_in(place / "done")
+    before = {path.name: path.stat().st_mtime_ns for path in run.glob("*.txt")}
+    done = children.run_cli(*command("done", "--resume"), cwd=place)
+    assert done.returncode == 0, done.stderr
+    assert done.stderr.count("done before, nothing has changed") == 2
+    assert "blacklisted" in done.stdout
+    assert {path.name: path.stat().st_mtime_ns for path in run.glob("*.txt")} == before
+    (run / "dense_rpn_known.txt").write_text("another")
+    done = children.run_cli(*command("done", "--resume"), cwd=place)
+    assert "centre: done before" in done.stderr and "dense: done before" not in done.stderr
+    assert_equal_runs(place / "one", place / "done")
 
 
 def test_two_processes_give_what_one_gives(place: Path) -> None:
