@@ -45,6 +45,16 @@ def _escaped(text: str, kept: str) -> str:
     )
 
 
+def counted(number: int, noun: str) -> str:
+    """A number and its noun, which gets an s, or es behind ch, unless there is one.
+
+    >>> counted(1, "image"), counted(1200, "image"), counted(0, "batch")
+    ('1 image', '1,200 images', '0 batches')
+    """
+    plural = "es" if noun.endswith("ch") else "s"
+    return f"{number:,} {noun}{'' if number == 1 else plural}"
+
+
 def show(text: str = "", *, error: bool = False) -> None:
     """Prints a page and a line break on standard output, or on standard error.
 

@@ -12,7 +12,7 @@ import html
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from resdet.printable import one_line
+from resdet.printable import counted, one_line
 from resdet.profile import ProfileReport, Row, Section
 from resdet.text_table import aligned, rule
 
@@ -40,10 +40,10 @@ def _summary(report: ProfileReport) -> list[tuple[str, ...]]:
         if section.unit:
             first, steps = section.first, section.steps
             if first.calls:
-                name = f"  the first {_counted(first.calls, section.unit)}"
+                name = f"  the first {counted(first.calls, section.unit)}"
                 rows.append(_line(name, first.seconds, report.seconds))
             others = "the other " if first.calls else ""
-            name = f"  {others}{_counted(steps.calls, section.unit)}"
+            name = f"  {others}{counted(steps.calls, section.unit)}"
             rows.append(_line(name, steps.seconds, report.seconds))
             rows.append(_line("  around them", section.around, report.seconds))
     rows.append(_line(OTHER, report.other, report.seconds))
@@ -75,7 +75,7 @@ def title(section: Section) -> str:
     if not section.unit:
         return section.name
     count, first = section.steps.calls, section.first.calls
-    words = f"{section.name}: {_counted(count, section.unit)} of "
+    words = f"{section.name}: {counted(count, section.unit)} of "
     words += f"{_per_step(section.steps.seconds, count)} ms"
     return f"{words}, without the first {first}" if first else words
 
@@ -95,11 +95,6 @@ def _line(name: str, seconds: float, whole: float) -> tuple[str, ...]:
 
 def _per_step(seconds: float, steps: int) -> str:
     return f"{1000 * seconds / steps:.1f}" if steps else "-"
-
-
-def _counted(count: int, unit: str) -> str:
-    plural = "es" if unit.endswith("ch") else "s"
-    return f"{count:,} {unit}{'' if count == 1 else plural}"
 
 
 def _block(title: str, head: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:

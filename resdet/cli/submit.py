@@ -19,7 +19,7 @@ from resdet.cli.output_paths import output_folder_path
 from resdet.errors import ConfigError
 from resdet.evaluation.inputs.detections import TASKS
 from resdet.evaluation.inputs.findings import REFUSE, Finding, accepted_counts
-from resdet.printable import show, show_json
+from resdet.printable import counted, show, show_json
 from resdet.run.folder import Run, utc_now
 from resdet.submission import (
     coco_package,
@@ -162,7 +162,9 @@ def check_page(checked: Checked, what: str = "detections") -> str:
     images = checked.images
     seen = "an unknown number" if images["evaluated"] is None else f"{images['evaluated']:,}"
     number = "no list of" if checked.detections is None else f"{checked.detections:,}"
-    head = f"{checked.title}: {number} {what} on {seen} of {images['expected']:,} images"
+    head = (
+        f"{checked.title}: {number} {what} on {seen} of {counted(images['expected'] or 0, 'image')}"
+    )
     verdict = (
         "not clean:" if not checked.ok else "clean; legal, but:" if checked.findings else "clean"
     )

@@ -31,6 +31,7 @@ from resdet.evaluation.published.departures import (
     of_settings,
 )
 from resdet.evaluation.published.published_protocols import of_every_run
+from resdet.printable import counted
 from resdet.weights import Card
 
 
@@ -205,7 +206,8 @@ def explained(config: Config, model: nn.Module, card: Card | None) -> str:
 
 def _schedule_of(cfg: Any) -> str:
     """The steps of a training; of SOLVER.SCHEME alternating those of all four."""
-    own = f"{cfg.SOLVER.MAX_ITER} steps of {cfg.SOLVER.IMS_PER_BATCH} images"
+    solver = cfg.SOLVER
+    own = f"{counted(solver.MAX_ITER, 'step')} of {counted(solver.IMS_PER_BATCH, 'image')}"
     if cfg.SOLVER.SCHEME == "joint":
         return own
     rpn = schedule_of_rpn(cfg)

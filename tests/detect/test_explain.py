@@ -55,7 +55,7 @@ def test_every_statement_is_of_the_resolved_config(
     first, *lines = capsys.readouterr().out.splitlines()
     cfg = resolve(CONFIGS / name).cfg
     assert first.startswith(f"Train {cfg.MODEL.NET.NAME} on {', '.join(cfg.DATASETS.TRAIN)}: ")
-    assert f": {cfg.SOLVER.MAX_ITER} steps of {cfg.SOLVER.IMS_PER_BATCH} images, on " in first
+    assert f": {cfg.SOLVER.MAX_ITER:,} steps of {cfg.SOLVER.IMS_PER_BATCH} images, on " in first
     tests = f"test on {', '.join(cfg.DATASETS.TEST)}."
     assert first.endswith(
         tests if cfg.DATASETS.TEST else "DATASETS.TEST is empty, so nothing is scored."

@@ -18,7 +18,7 @@ from resdet.evaluation.inputs.detections import TASKS
 from resdet.evaluation.inputs.findings import Finding, accepted_counts
 from resdet.evaluation.inputs.result_folder import evaluated_beside
 from resdet.evaluation.voc import voc_evaluation as voc
-from resdet.printable import show, show_json
+from resdet.printable import counted, show, show_json
 from resdet.text_table import ruled
 
 
@@ -164,4 +164,4 @@ def coco_table(result: coco.CocoResult) -> str:
 
 
 def _on_images(images: Mapping[str, int]) -> str:
-    return f"{images['evaluated']:,} of {images['expected']:,} images"
+    return f"{images['evaluated']:,} of {counted(images['expected'], 'image')}"

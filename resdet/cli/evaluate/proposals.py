@@ -16,7 +16,7 @@ from resdet.errors import ConfigError, DataError, first_few
 from resdet.evaluation.inputs.ground_truth import read_ground_truth
 from resdet.evaluation.proposals.recall import COUNTS, ProposalRecall, recall_of
 from resdet.formats.proposal_file import ProposalFile
-from resdet.printable import show, show_json
+from resdet.printable import counted, show, show_json
 from resdet.report.render.charts import Look, standalone
 from resdet.report.render.plot import PlotAxis, PlotLine, plot
 from resdet.run import layout
@@ -91,7 +91,7 @@ def recall_table(result: ProposalRecall) -> str:
         at = result.at(count)
         cells = [_percent(result.average(count)), *(_percent(at[i]) for i in (0, 5))]
         rows.append([f"{count:,}", *cells])
-    images = f"{result.images['evaluated']:,} of {result.images['expected']:,} images"
+    images = f"{result.images['evaluated']:,} of {counted(result.images['expected'], 'image')}"
     return "\n".join(
         [
             f"Recall of proposals, classes aside, on {images}: {result.objects:,} objects "

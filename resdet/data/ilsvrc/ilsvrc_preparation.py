@@ -27,6 +27,7 @@ from resdet.formats.ilsvrc_tree import (
     read_synsets,
 )
 from resdet.formats.voc_xml import MOST_BYTES, parse_voc
+from resdet.printable import counted
 
 THERE, MADE, MISSING, OPTIONAL = "there", "made", "missing", "missing, not needed"
 ARCHIVES = {DET: "ILSVRC2015_DET.tar.gz", LOC: "ILSVRC2015_CLS-LOC.tar.gz"}
@@ -194,7 +195,7 @@ def _half(path: Path, given: Path | str | None) -> set[str] | None:
     own = set(read_images(path).ids)
     if stated is not None and stated != own:
         raise DataError(
-            f"{path} is there, with {len(own):,} images, and {given} has {len(stated):,}, "
+            f"{path} is there, with {counted(len(own), 'image')}, and {given} has {len(stated):,}, "
             f"{len(own ^ stated):,} of them in one of the two alone. Nothing that is there is "
             "written over: move it away, or leave the file out."
         )
@@ -335,7 +336,7 @@ def _classes_of(path: Path) -> str:
 
 
 def _images_of(path: Path) -> str:
-    return f"{len(read_images(path)):,} images"
+    return counted(len(read_images(path)), "image")
 
 
 def _file(

@@ -22,6 +22,7 @@ from resdet.detect.alternating.step_configs import (
 from resdet.detect.from_run import build
 from resdet.engine.starts.start_checks import size_in_words
 from resdet.engine.starts.start_estimate import Plan
+from resdet.printable import counted
 from resdet.run import layout
 
 
@@ -98,7 +99,7 @@ def lines_of_steps(cfg: Any, images: Sequence[int] | None) -> list[str]:
     return [
         *(line for planned in plans for line in planned.lines()),
         "all four steps:",
-        f"  length     {steps:,} steps, {seen:,} images",
+        f"  length     {counted(steps, 'step')}, {counted(seen, 'image')}",
         f"  disk       about {size_in_words(disk_of_steps(plans))}{proposals}: what each step "
         "writes stays",
     ]

@@ -27,6 +27,7 @@ from torch import nn
 
 from resdet.engine.parallel import gathered
 from resdet.engine.starts.start_checks import DiskNeed, size_in_words
+from resdet.printable import counted
 
 # Steps that are left out, and steps that are measured.
 LEFT_OUT, MEASURED = 3, 10
@@ -101,9 +102,9 @@ class Plan:
             "epochs follow from the training set, which is not read here"
         )  # fmt: skip
         return [
-            f"batch      {self.batch} images: {_times(self.processes, share)}{parts}; "
+            f"batch      {counted(self.batch, 'image')}: {_times(self.processes, share)}{parts}; "
             f"rate {self.rate:g}{rule}",
-            f"length     {self.steps:,} steps, {seen:,} images: {epochs}",
+            f"length     {counted(self.steps, 'step')}, {counted(seen, 'image')}: {epochs}",
             *self._work(seen),
             f"disk       about {size_in_words(self.disk.most)}: {self.disk}",
         ]

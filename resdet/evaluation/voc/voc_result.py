@@ -13,6 +13,7 @@ import numpy as np
 
 from resdet.evaluation.inputs.findings import Finding
 from resdet.evaluation.voc.class_scores import ClassScore, Curve
+from resdet.printable import counted
 
 # A tie, or a recall on a threshold, is worth a note when it moves AP by this much: 0.1 points.
 WORTH_A_NOTE = 0.001
@@ -112,6 +113,6 @@ class VocResult:
 def no_detections(images: int) -> str:
     """The sentence that a zero comes with (F60)."""
     return (
-        f"0 detections on {images:,} images: AP is 0. Is the score threshold too high, or were "
-        "weights not loaded?"
+        f"0 detections on {counted(images, 'image')}: AP is 0. Is the score threshold too "
+        "high, or were weights not loaded?"
     )

@@ -17,6 +17,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from resdet.evaluation.published.departures import value_text
+from resdet.printable import counted
 from resdet.report.comparison.config_differences import (
     CARD_KEYS,
     FREEZE_AT,
@@ -243,7 +244,7 @@ def _check_set(columns: Sequence[Column], scores: Sequence[SetScores], findings:
             f"{name}: the ground truth differs (hash {_per_run(columns, texts)})"
         )
     if _differ([frozenset(s.evaluated) for s in scores]):
-        texts = [f"{len(s.evaluated):,} images" for s in scores]
+        texts = [counted(len(s.evaluated), "image") for s in scores]
         others = set().union(*(s.evaluated for s in scores))
         odd = sorted(others - set(scores[0].evaluated).intersection(*(s.evaluated for s in scores)))
         findings.reasons.append(

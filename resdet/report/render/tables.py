@@ -15,7 +15,7 @@ from typing import Any
 from resdet.evaluation.published.departures import value_text
 from resdet.evaluation.published.published_protocols import of_every_run
 from resdet.evaluation.published.published_tables import published as published_numbers
-from resdet.printable import printable
+from resdet.printable import counted, printable
 from resdet.report.comparison.backbone_gains import (
     BackboneGain,
     duration,
@@ -169,7 +169,7 @@ def mean_caption(scores: SetScores, metric: Metric) -> str:
     per_class = scores.per_class(metric)
     absent = scores.absent(metric)
     of = f"{len(per_class) - len(absent)} of {len(per_class)}" if absent else f"{len(per_class)}"
-    words = f"Mean of {of} classes on {len(set(scores.evaluated)):,} images"
+    words = f"Mean of {of} classes on {counted(len(set(scores.evaluated)), 'image')}"
     if missing := len(set(scores.expected) - set(scores.evaluated)):
         words += f" ({missing:,} of {len(set(scores.expected)):,} not evaluated)"
     return words + (f"; no objects of: {', '.join(absent)}." if absent else ".")

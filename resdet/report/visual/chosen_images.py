@@ -21,6 +21,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from resdet.printable import counted
 from resdet.report.render.pictures import IOU_THRESHOLD, is_ignored, judged
 from resdet.report.scores import SetScores
 
@@ -79,7 +80,7 @@ def worst(scores: SetScores, threshold: float) -> Choice:
         tuple(order),
         "The images with the most errors: wrong boxes and missed objects together"
         f"{_bounds(threshold)}; of equal ones those with fewer right boxes.",
-        lambda i: f"{counts[i].errors} errors",
+        lambda i: counted(counts[i].errors, "error"),
     )
 
 
@@ -96,7 +97,7 @@ def most_different(both: Sequence[SetScores], threshold: float) -> Choice:
         "The images on which the two differ most: objects that one finds and the other misses, "
         f"either way{_bounds(threshold)}; of equal ones those with the larger difference in wrong "
         "boxes.",
-        lambda i: f"{apart[i]} objects found by one alone",
+        lambda i: f"{counted(apart[i], 'object')} found by one alone",
     )
 
 

@@ -46,7 +46,8 @@ def test_the_worst_images_of_one_run(
         assert titles == ["ground truth", "ResNet-18"]
         right, wrong, missed = counts(image["panels"][1]["drawn"])
         objects = int(image["panels"][0]["drawn"].split()[0])
-        assert right + missed == objects and image["measure"] == f"{wrong + missed} errors"
+        words = f"{wrong + missed} error{'' if wrong + missed == 1 else 's'}"
+        assert right + missed == objects and image["measure"] == words
         errors.append(wrong + missed)
         with Image.open(image["picture"]) as picture:
             assert picture.format == "PNG" and picture.width > picture.height

@@ -100,7 +100,7 @@ def test_a_list_that_is_there_is_not_passed_over(tree: Path, tmp_path: Path) -> 
     prepare(tree, val1=mine)
     assert states(tree, val1=mine)["val1.txt"] == THERE
     mine.write_text("ILSVRC2012_val_00000006\n")
-    with pytest.raises(DataError, match=r"val1\.txt is there, with 1 images, and .* has 1, 2 of"):
+    with pytest.raises(DataError, match=r"val1\.txt is there, with 1 image, and .* has 1, 2 of"):
         prepare(tree, val1=mine)
     (tree / "ImageSets" / "DET" / "val2.txt").write_text("ILSVRC2012_val_00000005 5\n")
     with pytest.raises(DataError, match="1 images are in val1 and in val2"):

@@ -90,7 +90,7 @@ def test_the_plan_has_each_step_by_itself_and_the_sum(cfg):
     assert plans[0].plan.parameters == 14_714_688 + 9 * 512 * 512 + 512 + 45 * 513
     assert plans[1].plan.parameters == 14_714_688 + 25_089 * 4096 + 4097 * 4096 + 401 * 4097
     lines = "\n".join(lines_of_steps(cfg, [5011]))
-    assert "step 1 of 4, RPN from the classifier:\n  batch      1 images: one process" in lines
+    assert "step 1 of 4, RPN from the classifier:\n  batch      1 image: one process" in lines
     assert "  length     80,000 steps, 80,000 images: 16.0 epochs of 5,011\n" in lines
     assert "at most 191 MB of proposals and 191 MB more while they are joined" in lines
     assert "all four steps:\n  length     240,000 steps, 320,000 images\n" in lines

@@ -197,7 +197,7 @@ def test_no_detection_at_all_is_ap_0_in_words(voc_problem: Make) -> None:
     """F60: a dead model and a missing file must not look alike."""
     result = voc.evaluate(*voc_problem([("1", "cow", A)], []))
     assert result.mean_ap == 0.0
-    assert any("0 detections on 1 images: AP is 0." in note for note in result.notes)
+    assert any("0 detections on 1 image: AP is 0." in note for note in result.notes)
 
 
 def test_the_order_of_images_in_the_file_changes_nothing(voc_problem: Make) -> None:
