@@ -431,6 +431,21 @@ def net_options(cfg: Any) -> dict[str, Any]:
     return options | {option: value for option, value, off in choices if value != off}
 
 
+def drop_path_option(cfg: Any) -> dict[str, float]:
+    """MODEL.NET.DROP_PATH for `nets.build`: no option of the weights, so no card has it.
+
+    Raises:
+        ConfigError: the net is one of ours, which have none.
+    """
+    rate, name = cfg.MODEL.NET.DROP_PATH, cfg.MODEL.NET.NAME
+    if rate >= 0 and family_of(name) is not None:
+        raise ConfigError(
+            f"MODEL.NET.DROP_PATH is {rate}, and {name} has no drop path: nets of timm have. "
+            "Leave it out."
+        )
+    return {"drop_path": rate} if rate >= 0 else {}
+
+
 def data_options(cfg: CfgNode) -> dict[str, Any]:
     """How data sets and images are read, for `resdet.data.DataOptions`."""
     data, images = cfg.DATASETS, cfg.INPUT

@@ -59,8 +59,8 @@ def _add_net_keys(cfg: CfgNode) -> None:
     # On fc6 and fc7, in [0, 1); -1 = 0.5. VGG only.
     net.DROPOUT = -1.0
     # How often training skips a block (drop path, stochastic depth): the share of the last one, in
-    # [0, 1), rising linearly from 0 at the first. Detectors on nets of timm that have it; -1 = off:
-    # as timm builds the net.
+    # [0, 1), rising linearly from 0 at the first. Nets of timm that have it; -1 = off: as timm
+    # builds the net (0; Swin 0.1).
     net.DROP_PATH = -1.0
     # Cells a side per region for the tail; 0 = the net's own (14 residual, 7 VGG).
     net.POOLED_SIZE = 0
@@ -74,8 +74,8 @@ def _add_net_keys(cfg: CfgNode) -> None:
     # What norms add to the variance; 0 = off: the net's own (1e-5 for ours). Set from the card.
     net.NORM_EPS = 0.0
     # Batch norm in detection. "FrozenBN": fixed everywhere (the paper, appendix A); refused where
-    # weights are random. "BN": live everywhere. "auto": FrozenBN where weights arrive, BN in what
-    # is new.
+    # weights are random, and of a net whose norms are others. "BN": live everywhere. "auto":
+    # FrozenBN where weights arrive, BN in what is new. Other norms train where their stage does.
     net.NORM = "auto"
 
     # -- Weights: what must arrive -------------------------------------------------------
@@ -368,7 +368,6 @@ ONLY_OF = {
         "MODEL.ANCHOR_GENERATOR.",
         "MODEL.PROPOSAL_GENERATOR.",
         "MODEL.RESNETS.",
-        "MODEL.NET.DROP_PATH",
         "MODEL.LOAD_PROPOSALS",
         "DATASETS.TRAIN",
         "DATASETS.TEST",

@@ -32,6 +32,7 @@ from resdet.nets.timm_maps import (
     TimmMaps,
     at_scale,
     first_line,
+    grouped,
     input_scale,
     unsupported_reason,
 )
@@ -55,6 +56,8 @@ HEADS = {
 }
 # timm's ResNet drops by a function; in a chain it is a layer without tensors.
 DROPOUT = "drop"
+# What holds the rate in timm's layers of stochastic depth.
+DROP_PROB = "drop_prob"
 
 
 class TimmNet(Net):
@@ -172,6 +175,18 @@ class TimmNet(Net):
             )
         return TimmMaps(self.model, self._declared, names, self.image_size)
 
+    def groups(self) -> list[list[str]]:
+        """Names of parameters from the images on, as timm groups them, but for the classifier and
+        what is grouped with it: the stem, then stage by stage or block by block.
+
+        Raises:
+            ValueError: timm does not group them.
+        """
+        found = [names for _, names in grouped(self.model)]
+        ends = tuple(f"{stage.name}." for stage in self._stages)
+        last = [n for n in found.pop() if not n.startswith(f"{self.classifier}.")]
+        return [*found, last] if any(n.startswith(ends) for n in last) else found
+
     def tail(self, after: str | None = None) -> Chain:
         """The layers behind the shared stage, up to the last linear layer, under timm's names.
 
@@ -203,7 +218,9 @@ def build_timm(name: str, num_classes: int, **options: Any) -> TimmNet:
         name: `convnext_tiny`, `resnet50.a1_in1k`; a tag chooses the `pretrained_cfg`, not weights.
         num_classes: K.
         options: `pooled_size`; `image_size`, the side of the square that a net of one size is built
-            for (timm's `img_size`); and what timm's own constructor takes (`drop_path_rate`).
+            for (timm's `img_size`); `drop_path`, the rate of stochastic depth (timm's
+            `drop_path_rate`, spread over the blocks as timm does); and what timm's own constructor
+            takes.
 
     Raises:
         ValueError: timm is not there, has no such net or tag, or the net takes no such option.
@@ -229,6 +246,9 @@ def build_timm(name: str, num_classes: int, **options: Any) -> TimmNet:
         )
     pooled_size = int(options.pop("pooled_size", 14))
     image_size = int(options.pop("image_size", 0))
+    drop_path = options.pop("drop_path", None)
+    if drop_path is not None:
+        options = {"drop_path_rate": drop_path, **options}
     if refused := sorted({"pretrained", "features_only", "checkpoint_path"} & set(options)):
         raise ValueError(f"{PREFIX}{name} takes no {', '.join(refused)}: weights come from a file")
     try:
@@ -238,6 +258,11 @@ def build_timm(name: str, num_classes: int, **options: Any) -> TimmNet:
         raise ValueError(
             f"{PREFIX}{name} cannot be built with {_show(given)}: {error}; leave them out"
         ) from None
+    if drop_path and not any(getattr(m, DROP_PROB, 0) for m in model.modules()):
+        raise ValueError(
+            f"{PREFIX}{name} is a {type(model).__name__}, whose blocks drop nothing: it was built "
+            f"with drop_path={drop_path} and has no stochastic depth; leave it out"
+        )
     return TimmNet(model, name, pooled_size=pooled_size, image_size=image_size)
 
 

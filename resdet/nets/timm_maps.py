@@ -162,13 +162,22 @@ class TimmMaps(nn.Module):
         The stem with its tokens and positions comes first, then stage by stage; of a plain
         transformer block by block.
         """
-        from timm.models import group_parameters
+        yield from grouped(self._model)
 
-        grouped: dict[Any, list[str]] = group_parameters(
-            self._model, self._model.group_matcher(coarse=True)
-        )
-        for place, names in enumerate(grouped.values()):
-            yield ("stem" if not place else f"group {place}"), list(names)
+
+def grouped(model: Any) -> Iterator[tuple[str, list[str]]]:
+    """timm's groups of a model's parameters, as `TimmMaps.groups` has them.
+
+    Raises:
+        ValueError: timm has no groups for this model.
+    """
+    from timm.models import group_parameters
+
+    if not hasattr(model, "group_matcher"):
+        raise ValueError(f"timm does not group the parameters of its {type(model).__name__}")
+    found: dict[Any, list[str]] = group_parameters(model, model.group_matcher(coarse=True))
+    for place, names in enumerate(found.values()):
+        yield ("stem" if not place else f"group {place}"), list(names)
 
 
 def embeddings(model: nn.Module) -> list[nn.Parameter]:
@@ -250,9 +259,9 @@ def unsupported_reason(
     """
     if not declared:
         return "declares no stages"
-    for method in ("forward_intermediates", "prune_intermediate_layers"):
+    for method in ("forward_intermediates", "prune_intermediate_layers", "group_matcher"):
         if not hasattr(model, method):
-            return f"has no {method}: this timm is too old for it"
+            return f"has no {method} in this timm"
     scale = input_scale(declared)
     if image_size and scale != 1.0:
         return f"takes images of any size, which are resized by {scale}"

@@ -12,7 +12,7 @@ from __future__ import annotations
 import itertools
 import logging
 import math
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +23,7 @@ from detectron2.solver import build_lr_scheduler
 from detectron2.utils import comm
 
 from resdet import nets, weights
+from resdet.config import drop_path_option
 from resdet.data import catalog
 from resdet.data.records import ClassificationSet, part_of, with_labels_of
 from resdet.engine.checkpoint import Checkpoints, resume
@@ -57,6 +58,7 @@ from resdet.engine.starts.start_estimate import (
 from resdet.engine.versions import versions
 from resdet.errors import ConfigError, WeightsError
 from resdet.nets.chain import Chain, stages_and_rest
+from resdet.nets.timm import TimmNet
 from resdet.nets.timm_maps import embeddings
 from resdet.pretrain import augment
 from resdet.pretrain.classifier_card import card_of
@@ -109,7 +111,8 @@ class Pretraining:
         }
         torch.manual_seed(cfg.SEED)
         try:
-            self.net = nets.build(cfg.MODEL.NET.NAME, len(self.train_set.classes), **net_options)
+            options_of_net = {**net_options, **drop_path_option(cfg)}
+            self.net = nets.build(cfg.MODEL.NET.NAME, len(self.train_set.classes), **options_of_net)
         except ValueError as error:
             raise ConfigError(f"MODEL.NET: {error}") from None
         self.net.to(cfg.MODEL.DEVICE)
@@ -173,11 +176,22 @@ class Pretraining:
 
     # -- what the loop calls --------------------------------------------------------------
 
-    def _stages(self) -> list[torch.nn.ModuleList]:
-        """The net's own, from the images on, and each layer behind them, where rates differ."""
+    def _stages(self) -> Sequence[torch.nn.Module]:
+        """The net's own, from the images on, and each layer behind them, where rates differ.
+
+        Of a net of timm that does not run layer by layer timm's groups, but for the classifier.
+        """
         decay = self.cfg.SOLVER.LAYER_DECAY
         if decay == 1:
             return []
+        if isinstance(self.net, TimmNet) and not self.net.runs_layer_by_layer:
+            parameters = dict(self.net.model.named_parameters())
+            try:
+                groups = self.net.groups()
+            except ValueError as error:
+                why = f"SOLVER.LAYER_DECAY is {decay}, and {error}"
+                raise ConfigError(f"{why}. Leave it out for this net.") from None
+            return [torch.nn.ParameterList(parameters[n] for n in names) for names in groups]
         trunk, tail = (self._chain(part, f"SOLVER.LAYER_DECAY is {decay}") for part in PARTS)
         names = [stage.name for stage in self.net.stages()]
         return [*stages_and_rest(trunk, trunk.names, names), *stages_and_rest(tail, tail.names, ())]

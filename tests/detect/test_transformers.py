@@ -1,5 +1,6 @@
 """Transformers and HRNet of timm under a pyramid, from a file with a card to detections."""
 
+import importlib
 import json
 
 import pytest
@@ -13,10 +14,11 @@ from detectron2.modeling import Backbone, build_model
 
 import resdet.detect  # noqa: F401 registers
 from resdet import nets, weights
-from resdet.detect.architecture.backbone import net_part, parts_of_net
+from resdet.detect.architecture.backbone import net_part, parts_of_net, stages_in
 from resdet.detect.architecture.fpn import NetFPN
 from resdet.detect.architecture.simple_pyramid import SimplePyramid
 from resdet.detect.starting_weights import load_backbone
+from resdet.engine.solver.optimizers import rate_factors
 from resdet.errors import ConfigError, WeightsError
 from resdet.run.folder import Run
 from resdet.weights.cards import card_of_timm
@@ -148,6 +150,50 @@ def test_the_first_parts_are_frozen_as_timm_groups_them():
         detector("test_vit", "MODEL.BACKBONE.FREEZE_AT", "2")
     with pytest.raises(ConfigError, match=r"has 7 parts \(stem, group 1.*: 0 to 7"):
         detector("test_vit", "MODEL.WEIGHTS", "x", "MODEL.BACKBONE.FREEZE_AT", "8")
+
+
+@pytest.mark.parametrize("name", ["test_vit", "convnext_atto"])
+def test_stochastic_depth_is_a_key_and_rests_in_frozen_parts(name):
+    """One trunk that gives its maps at once, one that runs layer by layer."""
+
+    def rates(*opts):
+        modules = net_part(detector(name, *opts)).modules()
+        return [m.drop_prob for m in modules if isinstance(getattr(m, "drop_prob", None), float)]
+
+    own = rates("MODEL.NET.DROP_PATH", "0.3")
+    assert own == sorted(own) and own[-1] == pytest.approx(0.3) and 0 < own[1] < own[2]
+    assert not any(rates())
+    given = ("MODEL.WEIGHTS", "x", "MODEL.BACKBONE.FREEZE_AT", "3")
+    frozen = rates("MODEL.NET.DROP_PATH", "0.3", *given)
+    assert frozen[-1] == own[-1] and sum(map(bool, frozen)) < sum(map(bool, own))
+    with pytest.raises(ConfigError, match="MODEL.NET.DROP_PATH .*0 or more, below 1, or -1"):
+        detector(name, "MODEL.NET.DROP_PATH", "1.0")
+
+
+def test_rates_fall_with_depth_as_timm_has_them():
+    """The oracle is timm's own layer decay; RPN, pyramid and region heads keep the rate."""
+    model = detector("test_vit")
+    factors = rate_factors(stages_in(model), 0.5)
+    net = timm.create_model("test_vit")
+    groups = importlib.import_module("timm.optim").param_groups_layer_decay(
+        net, weight_decay=0.0, layer_decay=0.5
+    )
+    scales = {id(p): group["lr_scale"] for group in groups for p in group["params"]}
+    expected = {name: scales[id(p)] for name, p in net.named_parameters()}
+    own = dict(net_part(model).named_parameters())
+    assert len(own) == len(factors) and expected["blocks.5.norm1.weight"] == 0.5
+    assert {name: factors[p] for name, p in own.items()} == {name: expected[name] for name in own}
+
+
+@pytest.mark.parametrize(
+    ("name", "norms"), [("test_vit", "LayerNorm"), ("convnext_atto", "LayerNorm")]
+)
+def test_norms_without_statistics_are_not_asked_to_be_frozen(name, norms):
+    given = ("MODEL.WEIGHTS", "x", "MODEL.NET.NORM")
+    with pytest.raises(ConfigError, match=f"FrozenBN, but timm:{name} has no batch norm.*{norms}"):
+        detector(name, *given, "FrozenBN")
+    live = net_part(detector(name, *given, "BN", "MODEL.BACKBONE.FREEZE_AT", "0"))
+    assert all(p.requires_grad for p in live.parameters())
 
 
 def test_what_is_new_is_not_frozen():

@@ -117,6 +117,37 @@ def test_drop_out_of_timms_resnet_is_in_the_tail():
     assert torch.equal(net.eval().tail()(x), net.tail()(x))
 
 
+def rates_of(model):
+    return [
+        m.drop_prob for m in model.modules() if isinstance(getattr(m, "drop_prob", None), float)
+    ]
+
+
+@pytest.mark.parametrize(
+    "name", ["convnext_atto", "test_efficientnet", "test_vit", "swin_s3_tiny_224"]
+)
+def test_stochastic_depth_is_spread_over_the_blocks_as_timm_does_it(name):
+    """The oracle is timm with the rate given to it; without one timm's own build, Swin's 0.1."""
+    for rate in (0.0, 0.3):
+        theirs = rates_of(timm.create_model(name, num_classes=7, drop_path_rate=rate))
+        assert rates_of(nets.build(f"timm:{name}", 7, drop_path=rate).model) == theirs
+        assert bool(theirs and max(theirs)) == bool(rate)
+    usual = rates_of(nets.build(f"timm:{name}", 7).model)
+    assert usual == rates_of(timm.create_model(name, num_classes=7))
+    expected = 0.1 if name.startswith("swin") else 0.0
+    assert max(usual, default=0.0) == pytest.approx(expected)
+
+
+def test_stochastic_depth_that_would_drop_nothing_is_refused():
+    """One block has the rate of the first, 0; VGG knows no such rate."""
+    with pytest.raises(ValueError, match=r"VisionTransformer, whose blocks drop nothing: .*0.2"):
+        nets.build("timm:test_vit", 7, drop_path=0.2, depth=1)
+    with pytest.raises(ValueError, match="timm:vgg11 cannot be built with drop_path_rate=0.2"):
+        nets.build("timm:vgg11", 7, drop_path=0.2)
+    with pytest.raises(ValueError, match="resnet18 has no option drop_path"):
+        nets.build("resnet18", 7, drop_path=0.2)
+
+
 @pytest.mark.parametrize("name", FPN_ONLY)
 def test_nets_with_maps_and_no_split_suggest_fpn(name):
     net = built(name)

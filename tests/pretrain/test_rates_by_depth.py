@@ -7,6 +7,7 @@ pytest.importorskip("detectron2")
 
 from detectron2.modeling import build_model
 
+from resdet import nets
 from resdet.detect.architecture.backbone import stages_in
 from resdet.engine.solver.optimizers import rate_factors
 from tests.support import detectors, tiny
@@ -54,6 +55,36 @@ def test_rates_of_timm_s_stages_are_those_of_their_depth(place):
         "conv1": {0.03125}, "bn1": {0.03125}, "layer1": {0.0625}, "layer2": {0.125},
         "layer3": {0.25}, "layer4": {0.5}, "fc": {1.0},
     }  # fmt: skip
+
+
+def test_rates_of_a_vision_transformer_are_timm_s_own(place):
+    """The oracle is timm's layer decay: the classifier keeps the rate, the norm is the last
+    block's."""
+    optim = pytest.importorskip("timm.optim")
+    keys = {**TIMM, "MODEL.NET.NAME": "timm:test_vit", "SOLVER.LAYER_DECAY": 0.5,
+            "SOLVER.BASE_LR": 1.0, "MODEL.NET.DROP_PATH": 0.2}  # fmt: skip
+    training = training_in(place, "vit", keys)
+    names = {id(p): name for name, p in training.net.model.named_parameters()}
+
+    def by_name(groups, key):
+        return {names[id(p)]: round(g[key], 9) for g in groups for p in g["params"]}
+
+    theirs = optim.param_groups_layer_decay(training.net.model, weight_decay=0.0, layer_decay=0.5)
+    expected = by_name(theirs, "lr_scale")
+    assert by_name(training.loop.optimizer.param_groups, "initial_lr") == expected
+    assert (expected["head.weight"], expected["norm.weight"]) == (1.0, 0.5)
+    assert max(getattr(m, "drop_prob", 0) for m in training.net.modules()) == pytest.approx(0.2)
+
+
+def test_a_last_block_that_timm_groups_with_the_classifier_has_a_rate_of_its_own():
+    """Qwen3's: twelve blocks, a stem, and no group behind them."""
+    pytest.importorskip("timm")
+    with torch.device("meta"):
+        groups = nets.build("timm:qwen3_vit_88m", 7).groups()
+    assert len(groups) == 13 and not any(n.startswith("head") for names in groups for n in names)
+    assert all(name.startswith("encoder.blocks.11.") for name in groups[-1][:8])
+    with torch.device("meta"), pytest.raises(ValueError, match="does not group the parameters"):
+        nets.build("timm:pit_ti_224", 7).groups()
 
 
 def test_of_vgg_s_linear_layers_the_last_alone_has_the_rate_itself(place):

@@ -17,6 +17,7 @@ from resdet.cli.training.run_folder import run_folder
 from resdet.config import (
     Config,
     data_options,
+    drop_path_option,
     net_options,
     presets,
     pretraining_keys,
@@ -124,7 +125,7 @@ def explain(config: Config) -> str:
         ConfigError: there is no such net.
     """
     cfg = config.cfg
-    options = net_options(cfg)
+    options = {**net_options(cfg), **drop_path_option(cfg)}
     try:
         with torch.device("meta"):
             net = nets.build(cfg.MODEL.NET.NAME, **options)

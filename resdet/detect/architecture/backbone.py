@@ -18,18 +18,18 @@ from detectron2.modeling import BACKBONE_REGISTRY, Backbone, ResNet
 from torch import nn
 
 from resdet import nets
-from resdet.config import net_options
+from resdet.config import drop_path_option, net_options
 from resdet.detect.architecture.maps_backbone import MapsBackbone, maps_backbone
 from resdet.detect.architecture.norms import (
     disable_dropout,
     freeze_norms,
     gradients_if_needed,
     is_fixed,
+    refuse_frozen_without_batch_norm,
 )
 from resdet.engine.speed.precision import Precision
 from resdet.errors import ConfigError
 from resdet.nets.chain import Chain, by_stage, place, stages_and_rest
-from resdet.nets.families import family_of
 from resdet.nets.timm import TimmNet
 from resdet.nets.timm_maps import TimmMaps
 
@@ -43,15 +43,7 @@ def build_net(cfg: Any, num_classes: int = 1000) -> nets.Net:
         ConfigError: no such net, it has no such option, or a user's own net has a fault.
     """
     name = cfg.MODEL.NET.NAME
-    options = net_options(cfg)
-    if cfg.MODEL.NET.DROP_PATH >= 0:
-        if family_of(name) is not None:
-            raise ConfigError(
-                f"MODEL.NET.DROP_PATH is {cfg.MODEL.NET.DROP_PATH}, and {name} has no drop path: "
-                "nets of timm have. Leave it out."
-            )
-        # No option of the weights, so no card has it.
-        options["drop_path_rate"] = cfg.MODEL.NET.DROP_PATH
+    options = {**net_options(cfg), **drop_path_option(cfg)}
     try:
         # A random generator of its own: what is initialised next starts the same for every net.
         with torch.random.fork_rng(devices=[]):
@@ -104,6 +96,7 @@ def norm_of_stage(stage: str, *, norm: str, weights: str, is_new: bool) -> str:
 def apply_norms(layers: nn.Module, cfg: Any) -> Chain:
     """The layers of a trunk or tail, their norms frozen or live by `norm_of_stage`."""
     stages = Chain.of(layers)
+    refuse_frozen_without_batch_norm(stages, cfg)
     for name, stage in stages.items():
         fresh = is_new(name, stage.state_dict(), cfg.TRANSFER.NEW)
         weights, norm = cfg.MODEL.WEIGHTS, cfg.MODEL.NET.NORM

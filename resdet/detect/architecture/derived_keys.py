@@ -46,7 +46,7 @@ OPTION_KEYS = {
     "res5_dilation": "RES5_DILATION",
     "norm_eps": "NORM_EPS",
 }
-# Options that no tensor depends on in a way that a detector could not choose anew.
+# Options that a detector states for itself, whatever the classifier had.
 FREE_OPTIONS = ("image_size",)
 
 

@@ -26,6 +26,7 @@ from resdet.detect.architecture.norms import (
     freeze_norms,
     gradients_if_needed,
     is_fixed,
+    refuse_frozen_without_batch_norm,
 )
 from resdet.engine.speed.precision import Precision
 from resdet.errors import ConfigError
@@ -162,6 +163,7 @@ def _apply_norms(maps: nn.Module, cfg: Any, fixed: set[str]) -> None:
     """Batch norms frozen or live as in nets that run stage by stage; other norms as they are."""
     from resdet.detect.architecture.backbone import is_new, norm_of_stage  # which calls this module
 
+    refuse_frozen_without_batch_norm(maps, cfg)
     weights, norm = cfg.MODEL.WEIGHTS, cfg.MODEL.NET.NORM
     for name, module in list(maps.named_modules()):
         if isinstance(module, _BatchNorm):

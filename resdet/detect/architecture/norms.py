@@ -40,6 +40,26 @@ class FrozenBatchNormAct2d(FrozenBatchNorm2d):
         return self.act(self.drop(super().forward(x)))
 
 
+def refuse_frozen_without_batch_norm(layers: nn.Module, cfg: Any) -> None:
+    """Raises ConfigError for MODEL.NET.NORM FrozenBN and a trunk whose norms are all others.
+
+    They hold no statistics that could be fixed, and would train. A net without norms has none to.
+    """
+    kinds = {type(module) for module in layers.modules()}
+    others = sorted(
+        kind.__name__
+        for kind in kinds
+        if "norm" in kind.__name__.lower() and not issubclass(kind, _BatchNorm)
+    )
+    batch_norms = any(issubclass(kind, _BatchNorm | FrozenBatchNorm2d) for kind in kinds)
+    if cfg.MODEL.NET.NORM == "FrozenBN" and others and not batch_norms:
+        raise ConfigError(
+            f"MODEL.NET.NORM is FrozenBN, but {cfg.MODEL.NET.NAME} has no batch norm: its norms "
+            f"({', '.join(others)}) have no statistics, and their scales rest where their stages "
+            "do. Set MODEL.NET.NORM auto, and MODEL.BACKBONE.FREEZE_AT to the stages that rest."
+        )
+
+
 def freeze_norms(module: nn.Module, where: str = "") -> nn.Module:
     """The module with every batch norm frozen at its values, under the same names.
 
