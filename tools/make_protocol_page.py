@@ -87,8 +87,9 @@ def _departures(recipe: Recipe, data: str, net: str) -> list[Departure]:
     cfg = config.cfg
     with torch.device("meta"):
         built = build_net(cfg)
-    keys = derived_keys.of_net(built, cfg.MODEL.BACKBONE.NAME, cfg.MODEL.ROI_HEADS.NAME)
-    config.fill(keys, "the net")
+        keys = derived_keys.of_net(built, cfg.MODEL.BACKBONE.NAME, cfg.MODEL.ROI_HEADS.NAME)
+        config.fill(keys, "the net")
+        config.fill(derived_keys.of_recipe(cfg, built), "the net")
     return departures(cfg)[1]
 
 

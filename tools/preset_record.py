@@ -75,7 +75,10 @@ NETS = {
     "r101": ("resnet101", "ResNet-101"),
     "r152": ("resnet152", "ResNet-152"),
     "vgg16": ("vgg16", "VGG-16"),
+    "vits": ("timm:vit_small_patch16_224.augreg_in21k_ft_in1k", "ViT-S/16"),
+    "vitb": ("timm:vit_base_patch16_224.augreg_in21k_ft_in1k", "ViT-B/16"),
 }
+OURS = ("r18", "r34", "r50", "r101", "r152", "vgg16")
 
 # How a header cites a paper of `published_tables`, and what its metrics are called there.
 CITED = {
@@ -94,7 +97,7 @@ class Recipe:
 
     Attributes:
         folder: within configs; "" is its top.
-        ending: of a preset's name; "" takes the folder's.
+        ending: of a preset's name; None takes the folder's.
         base: of configs/base, after the name of the data sets. over: files there, laid over it.
         detector: of the title; with_: of it, after the net. recipe: whose it is.
         start: of its weights, the preset of the detector that it begins with, {net} in its name;
@@ -110,11 +113,11 @@ class Recipe:
     base: str
     recipe: str
     differs: str
-    nets: tuple[str, ...] = tuple(NETS)
+    nets: tuple[str, ...] = OURS
     data: tuple[str, ...] = tuple(DATA_SETS)
     pair: tuple[str, str] = ("vgg16", "r101")
     over: tuple[str, ...] = ()
-    ending: str = ""
+    ending: str | None = None
     detector: str = "Faster R-CNN"
     with_: str = ""
     start: str = ""
@@ -124,7 +127,8 @@ class Recipe:
 
     def stem(self, data: str, net: str) -> str:
         """The name of a preset's file, without its ending."""
-        return "_".join(part for part in (data, net, self.ending or self.folder) if part)
+        ending = self.folder if self.ending is None else self.ending
+        return "_".join(part for part in (data, net, ending) if part)
 
     def twin(self, net: str) -> str:
         """The net of the preset that a net's own is compared with first."""
@@ -184,6 +188,29 @@ RECIPES = (
         of_net={"vgg16": "our net under FPN, p5 pooled from p4; all else stock"},
         nets=("r50", "r101", "vgg16"),
         data=("voc07", "voc0712", "coco"),
+    ),
+    Recipe(
+        folder="frozen",
+        base="modern",
+        over=("fpn", "frozen"),
+        with_=" under a pyramid",
+        recipe="the net frozen",
+        differs="the recipe frozen (docs/recipes.md); detector, data and length stock",
+        nets=("r50", "r101", "vits"),
+        data=("voc07", "coco"),
+        pair=("r50", "r101"),
+    ),
+    Recipe(
+        folder="vit",
+        ending="",
+        base="modern",
+        over=("fpn", "vit"),
+        with_=" under the simple pyramid",
+        recipe="Li et al. 2022's recipe",
+        differs="the recipe finetune-vit (docs/recipes.md); heads, data and length stock",
+        nets=("vits", "vitb"),
+        data=("voc07", "coco"),
+        pair=("vits", "vitb"),
     ),
     Recipe(
         folder="dc5",

@@ -15,6 +15,7 @@ from preset_record import CITED
 
 from resdet.config import flatten, resolve
 from resdet.evaluation.published.published_tables import Published
+from resdet.nets.timm import PREFIX as TIMM
 from resdet.weights.addresses.public_weights import public_weights
 
 CONFIGS = Path(__file__).resolve().parents[1] / "configs"
@@ -36,7 +37,7 @@ def trains(keys: Mapping[str, Any], sets: Sequence[str]) -> list[str]:
     lines = [
         f"{' + '.join(sets)};",
         f"{keys['SOLVER.MAX_ITER']:,} steps of {keys['SOLVER.IMS_PER_BATCH']} images at "
-        f"{keys['SOLVER.BASE_LR']:g}, {_falls(keys)}; {_warm_up(keys)};",
+        f"{_decimal(keys['SOLVER.BASE_LR'])}, {_falls(keys)}; {_warm_up(keys)};",
     ]
     if keys["SOLVER.SCHEME"] == "joint":
         return lines
@@ -52,6 +53,11 @@ def trains(keys: Mapping[str, Any], sets: Sequence[str]) -> list[str]:
     )
     of_fast = f"Fast R-CNN {lines[1].partition(';')[0]}, twice; {_warm_up(keys)};"
     return [lines[0], of_rpn, of_fast]
+
+
+def _decimal(rate: float) -> str:
+    """Without an exponent."""
+    return f"{rate:.10f}".rstrip("0").rstrip(".")
 
 
 def _falls(keys: Mapping[str, Any]) -> str:
@@ -75,6 +81,8 @@ def _warm_up(keys: Mapping[str, Any]) -> str:
 def auto_weights_of(net: str) -> list[str]:
     """What MODEL.WEIGHTS auto takes for a detector around this net."""
     public = public_weights(net)
+    if public and net.startswith(TIMM):
+        return [f"auto: {public.address}"]
     other = f", else {public.address}" if public else ""
     return [
         f"auto: runs/imagenet_{net}/model.safetensors{other};",

@@ -82,6 +82,8 @@ FOLDERS = {
         "modern",
         "adamw",
         "fpn",
+        "frozen",
+        "vit",
         "dc5",
         "context",
         "masks",

@@ -68,7 +68,7 @@ def test_choices_are_those_of_the_code_behind_them() -> None:
         ("resdet train_d", {"train_det"}),
         ("resdet train_", {"train_det", "train_loc"}),
         ("resdet train_det --ex", {"--explain"}),
-        ("resdet train_det --config coco_r101_f", {"coco_r101_fpn", "coco_r101_fpn_masks"}),
+        ("resdet train_det --config coco_r101_fp", {"coco_r101_fpn", "coco_r101_fpn_masks"}),
         ("resdet convert_weights in", {"inspect"}),
     ],
 )  # fmt: skip

@@ -40,7 +40,7 @@ CLASSIFIERS = {
 def test_every_protocol_has_every_net_in_both_recipes():
     """Four protocols, six nets, paper and modern; three nets in four steps, with FPN and with
     AdamW, two with DC5, two stated; masks on C4 and FPN; two nets with context, and from a detector
-    of COCO."""
+    of COCO; three nets frozen, two transformers trained."""
     expected = {
         f"{protocol}_{net}{recipe}"
         for protocol in ("voc07", "voc0712", "voc0712pp", "coco")
@@ -62,6 +62,12 @@ def test_every_protocol_has_every_net_in_both_recipes():
         for protocol in ("voc07", "voc0712", "voc0712pp", "coco")
         for net in ("r50", "r101", "vgg16")
     }
+    expected |= {
+        f"{protocol}_{net}_frozen"
+        for protocol in ("voc07", "coco")
+        for net in ("r50", "r101", "vits")
+    }
+    expected |= {f"{protocol}_{net}" for protocol in ("voc07", "coco") for net in ("vits", "vitb")}
     expected |= {"coco_r50_dc5", "coco_r101_dc5", "coco_r101_stated", "coco_vgg16_stated"}
     expected |= {f"coco_{net}_context" for net in ("r101", "vgg16")}
     expected |= {f"coco_{net}_c4_masks" for net in ("r50", "r101")}
@@ -78,8 +84,12 @@ def test_every_protocol_has_every_net_in_both_recipes():
 
 @pytest.mark.parametrize("path", [*LEAVES, *PRETRAIN], ids=lambda p: p.stem)
 def test_preset_loads_and_names_a_net(path):
-    cfg = resolve(path).cfg
-    assert cfg.MODEL.NET.NAME in nets.names()
+    name = resolve(path).cfg.MODEL.NET.NAME
+    if name.startswith("timm:"):
+        timm = pytest.importorskip("timm")
+        assert timm.list_pretrained(name.removeprefix("timm:")), "timm has no such weights"
+    else:
+        assert name in nets.names()
 
 
 @pytest.mark.parametrize("path", LEAVES, ids=lambda p: p.stem)
@@ -135,7 +145,7 @@ def test_the_files_are_the_records_byte_for_byte(tool):
         if path.parent.name in ("base", "demo") or path.name.startswith("base")
     }
     assert set(CONFIGS.rglob("*.yaml")) - by_hand == set(made)
-    assert (len(LEAVES), len(made), len(by_hand)) == (94, 98 + len(CLASSIFIERS), 37)
+    assert (len(LEAVES), len(made), len(by_hand)) == (104, 108 + len(CLASSIFIERS), 39)
 
 
 def test_a_preset_that_differs_is_named_and_then_written(tool, tmp_path, capsys):

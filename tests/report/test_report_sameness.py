@@ -44,6 +44,7 @@ def verdict(tmp_path: Path, *runs: dict[str, Any]) -> Comparability:
         pytest.param("MODEL.BACKBONE.NAME", "x", "y", "backbone", id="backbone-name"),
         pytest.param("TRANSFER.FROM_SCRATCH", True, False, "backbone", id="from-scratch"),
         pytest.param("MODEL.RPN.IN_FEATURES", ["res4"], ["conv5"], "net", id="shared-stage"),
+        pytest.param("MODEL.FPN.IN_FEATURES", ["res5"], ["conv5"], "net", id="pyramids-stages"),
         pytest.param("OUTPUT_DIR", "a", "b", "bookkeeping", id="output"),
         pytest.param("SEED", 1, 2, "bookkeeping", id="seed"),
         pytest.param("TEST.BEST_METRIC", "", "AP", "bookkeeping", id="best-model"),

@@ -14,6 +14,8 @@ PAPER_LEAVES = sorted(CONFIGS.glob("*.yaml"))
     MODERN_LEAVES,
     ADAMW_LEAVES,
     FPN_LEAVES,
+    FROZEN_LEAVES,
+    VIT_LEAVES,
     DC5_LEAVES,
     MASK_LEAVES,
     CONTEXT_LEAVES,
@@ -21,7 +23,8 @@ PAPER_LEAVES = sorted(CONFIGS.glob("*.yaml"))
 ) = OF_FOLDERS = [
     sorted((CONFIGS / folder).glob("*.yaml"))
     for folder in (
-        "stated", "alternating", "modern", "adamw", "fpn", "dc5", "masks", "context", "from_coco"
+        "stated", "alternating", "modern", "adamw", "fpn", "frozen", "vit", "dc5", "masks",
+        "context", "from_coco",
     )
 ]  # fmt: skip
 LEAVES = [*PAPER_LEAVES, *(path for leaves in OF_FOLDERS for path in leaves)]

@@ -25,6 +25,7 @@ from detectron2.utils import comm
 
 from resdet.cli.training.stored_config import config_of
 from resdet.config import Config, flatten, get_cfg, get_key, presets
+from resdet.config.recipes.transfer_recipes import FROZEN
 from resdet.errors import ConfigError, RunError, UserError, WeightsError
 from resdet.run import layout
 from resdet.run.folder import Run
@@ -35,6 +36,8 @@ from resdet.weights.addresses.public_weights import PublicWeights, public_weight
 logger = logging.getLogger("resdet.detect")
 
 AUTO, COMMAND_LINE = "auto", "command line"
+# Why a training that is only explained has random weights.
+NOTHING = "auto: nothing is here to start from"
 WEIGHTS, FROM_SCRATCH = "MODEL.WEIGHTS", "TRANSFER.FROM_SCRATCH"
 NET, SHORTCUT = "MODEL.NET.", "MODEL.NET.SHORTCUT"
 # What a card sets, or a detector alone has: these do not make another net of the weights.
@@ -74,10 +77,17 @@ def settle(config: Config, folder: Path, args: argparse.Namespace) -> None:
             raise
         logger.warning("%s\nExplained as from random weights.", error)
         config.stated.pop(FROM_SCRATCH, None)
-        config.fill({WEIGHTS: "", FROM_SCRATCH: True}, "auto: nothing is here to start from")
+        config.fill({WEIGHTS: "", FROM_SCRATCH: True}, NOTHING)
         return
     logger.info("MODEL.WEIGHTS auto is %s: %s", value, meaning)
     config.fill({WEIGHTS: value}, f"auto: {meaning}")
+
+
+def explain_as_given(config: Config) -> None:
+    """A frozen net is explained as with weights where none are here: random ones never freeze."""
+    is_frozen = FROZEN.name == config.cfg.TRANSFER.RECIPE
+    if is_frozen and config.derived.get(WEIGHTS) == NOTHING:
+        config.fill({WEIGHTS: "(to be given)", FROM_SCRATCH: False}, NOTHING)
 
 
 def _stored(folder: Path) -> str:

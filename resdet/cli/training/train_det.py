@@ -161,6 +161,7 @@ def _start(
         auto_weights.settle(config, folder, args)
         start = starting_point.start_of_training(config.cfg)
         starting_point.refuse_unfit(config.cfg, start)
+        auto_weights.explain_as_given(config)
     with build_faults_as_pages(config):
         fill_from_weights_and_net(config, start.card)
     return start

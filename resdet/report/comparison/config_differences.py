@@ -27,6 +27,7 @@ _BACKBONE = ("MODEL.BACKBONE.NAME", "MODEL.WEIGHTS", "MODEL.WEIGHTS_PART",
 _STOCK_PREFIXES = ("MODEL.RESNETS.",)
 # Set by `detect` from the net itself; a user cannot state another value.
 _NET = (
+    "MODEL.FPN.IN_FEATURES",
     "MODEL.RPN.IN_FEATURES",
     "MODEL.ROI_HEADS.IN_FEATURES",
     "MODEL.ROI_BOX_HEAD.POOLER_RESOLUTION",

@@ -33,7 +33,7 @@ def test_every_preset_of_a_detector_has_auto_and_no_random_weights():
         (config.cfg.MODEL.WEIGHTS, config.cfg.TRANSFER.FROM_SCRATCH)
         for config in map(resolve, (*LEAVES, *IMAGENET))
     }
-    assert len(LEAVES) + len(IMAGENET) == 98 and starts == {("auto", False)}
+    assert len(LEAVES) + len(IMAGENET) == 108 and starts == {("auto", False)}
 
 
 def test_the_demos_state_that_they_may_start_from_nothing():
@@ -50,8 +50,14 @@ def test_every_preset_has_a_run_to_start_from_or_public_weights():
     for path in (*LEAVES, *IMAGENET):
         cfg = resolve(path).cfg
         pretraining = auto_weights.pretraining_of(cfg)
-        assert pretraining is not None, path
         header = path.read_text("utf-8").replace("\n#          ", " ")
+        if cfg.MODEL.NET.NAME.startswith("timm:"):
+            # No preset pretrains one.
+            address = cfg.MODEL.NET.NAME.replace("timm:", "timm://")
+            assert pretraining is None and auto_weights.public_of(cfg).address == address
+            assert f"# Weights  auto: {address}\n" in header
+            continue
+        assert pretraining is not None, path
         assert f"/{pretraining.preset}.yaml\n" in header
         public = auto_weights.public_of(cfg)
         weights = f"auto: {pretraining.folder / pretraining.file}"
