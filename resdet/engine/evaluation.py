@@ -102,7 +102,9 @@ class BestModel:
 
     def _is_comparable(self, record: Mapping[str, Any]) -> bool:
         expected = (self.metric, self.data, self.run.info["id"])
-        return (record.get("metric"), record.get("data"), record.get("run")) == expected
+        is_number = isinstance(record.get("value"), int | float)
+        same = (record.get("metric"), record.get("data"), record.get("run")) == expected
+        return same and is_number and isinstance(record.get("step"), int)
 
     def offer(self, step: int, scalars: Mapping[str, float]) -> None:
         """Keeps the model as it stands where it is better than all before.

@@ -58,6 +58,11 @@ class FinishedParts(abc.ABC):
         self._written = time.monotonic()
         self._signals = StopSignals()
 
+    @property
+    def share_left(self) -> float:
+        """Of the images, those that are to be visited; in [0, 1]."""
+        return 1 - len(self.done) / self.images if self.images else 0.0
+
     @abc.abstractmethod
     def _unwritten(self) -> int:
         """How many images were added since the last part."""

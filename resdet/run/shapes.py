@@ -19,6 +19,7 @@ Shape = Any
 NUMBER = (int, float)
 ID = (int, str)
 COUNTS = {...: int}
+BEST = {"metric": str, "value": NUMBER, "step": int}
 
 INFO = {
     "id": str, "kind": str, "state": str, "created": str, "seed?": int, "command?": [str],
@@ -31,8 +32,7 @@ INFO = {
     "ensemble?": [{"run?": str, "net": str, "weights": str, "file?": str}],
     "scored_file?": str, "scored_part?": str, "test_set?": str,
     "scored_source?": {...: str}, "weights_source?": {...: str},
-    "steps?": int, "ended_by?": str, "best?": dict,
-    "best_of?": {"metric": str, "value": NUMBER, "step": int},
+    "steps?": int, "ended_by?": str, "best?": BEST, "best_of?": BEST,
 }  # fmt: skip
 IMAGE_LIST = {
     "expected": [ID], "evaluated": [ID], "data_set?": str, "hash?": str, "image_folder?": str,

@@ -1,5 +1,6 @@
 """The best model (F37): the right one is kept, whatever stops the training and wherever."""
 
+import json
 import math
 from types import SimpleNamespace
 
@@ -11,7 +12,7 @@ pytest.importorskip("detectron2")
 from resdet.atomic import atomic_path
 from resdet.engine.checkpoint import is_whole, load, newest, resume
 from resdet.engine.evaluation import BestModel, Evaluation, metric_of
-from resdet.errors import ConfigError
+from resdet.errors import ConfigError, RunError
 from resdet.run.folder import Run
 from tests.support.loops import Killed, make_loop, make_run, train
 
@@ -153,6 +154,22 @@ def test_a_damaged_or_lost_file_is_named_and_the_next_evaluation_is_the_best(tmp
     second = Best(first.run.path).resume()
     assert "the best of step 15, is gone or damaged" in caplog.text
     assert second.kept[0] == {"metric": "s/AP50", "value": 5.0, "step": 20}
+
+
+def test_a_record_without_its_number_is_none(tmp_path):
+    """Nothing can be compared with it; in run.json it is damage, which is named."""
+    first = Best(tmp_path / "r").train(stop=16)
+    state = load(first.file)
+    del state["best"]["value"]
+    torch.save(state, first.file)
+    second = Best(first.run.path).resume()
+    assert second.kept[0] == {"metric": "s/AP50", "value": 5.0, "step": 20}
+    path = first.run.path / "run.json"
+    info = json.loads(path.read_text(encoding="utf-8"))
+    del info["best"]["value"]
+    path.write_text(json.dumps(info), encoding="utf-8")
+    with pytest.raises(RunError, match=r"damaged: best\.value is missing"):
+        Run.open(first.run.path)
 
 
 def test_another_metric_starts_anew(tmp_path, caplog):

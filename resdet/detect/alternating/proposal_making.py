@@ -136,7 +136,7 @@ def make_proposals(
         CheckFailed: an image was visited twice or never; no file then.
         Interrupted, TrainingStopped: what is finished is kept in parts.
     """
-    require_room(path.parent, most_bytes, parts.folder)
+    require_room(path.parent, most_bytes, parts.folder, parts.share_left)
     mine = parts.left(data.records)[comm.get_rank() :: comm.get_world_size()]
     loader = Loader(
         MappedRecords(mine, mapper), num_workers, batch_size, batch_size=batch_size,

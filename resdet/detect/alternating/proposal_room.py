@@ -62,16 +62,18 @@ def with_proposals(
     return replace(need, proposals=sum(files), proposal_parts=max(files, default=0))
 
 
-def require_room(folder: Path, size: int, parts: Path) -> None:
+def require_room(folder: Path, size: int, parts: Path, left: float = 1.0) -> None:
     """Room for a file of proposals, and for the parts that it is joined of.
 
     Args:
         size: of the file, at most. parts: the folder of those that are there.
+        left: the share of the images that these do not have.
 
     Raises:
         TrainingStopped: the disk of `folder` has less; states both.
     """
-    need, free = 2 * size - bytes_in(parts), free_bytes(folder)
+    # Of finished images their own size is known, which is as much once more in the file.
+    need, free = 2 * round(size * left) + bytes_in(parts), free_bytes(folder)
     if free < need:
         raise TrainingStopped(
             f"the disk of {folder} has {size_in_words(free)} free; proposals may need "

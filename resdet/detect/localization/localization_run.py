@@ -246,7 +246,7 @@ class Localization:
         else:
             about = self._about(data, kind, [digest])
             parts = ProposalParts.open(folder / layout.PARTS, data, digest, about, GOES_ON)
-            require_room(folder, self._proposal_bytes, parts.folder)
+            require_room(folder, self._proposal_bytes, parts.folder, parts.share_left)
             make_loc_proposals(self._tester(rpn, None, kind), data, path, parts)
         return ProposalFile(path)
 

@@ -139,13 +139,16 @@ def test_four_steps_that_do_not_fit_are_refused_before_the_first(tmp_path, cfg, 
 
 
 def test_proposals_that_do_not_fit_are_not_begun(tmp_path, monkeypatch):
-    """A file of 1,000 bytes and its parts, of which 200 are there."""
+    """A file of 1,000 bytes at most and its parts. Half of the images are there with 200 bytes: the
+    others may have 500, once in parts and once in the file, where those 200 are again."""
     parts = tmp_path / "parts"
     parts.mkdir()
     (parts / "a").write_bytes(bytes(200))
-    with_free(monkeypatch, 1800)
-    require_room(tmp_path / "later", 1000, parts)
-    with_free(monkeypatch, 1799)
+    with_free(monkeypatch, 1200)
+    require_room(tmp_path / "later", 1000, parts, left=0.5)
+    with_free(monkeypatch, 2000)
+    require_room(tmp_path / "later", 1000, tmp_path / "none")
+    with_free(monkeypatch, 1199)
     with pytest.raises(TrainingStopped, match=r"proposals may need .*with --resume") as stopped:
-        require_room(tmp_path / "later", 1000, parts)
+        require_room(tmp_path / "later", 1000, parts, left=0.5)
     assert stopped.value.exit_code == 3
