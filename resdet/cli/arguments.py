@@ -21,6 +21,7 @@ from resdet.cli.output_paths import (
     output_folder_path,
 )
 from resdet.cli.pictures.config_keys import MARK
+from resdet.cli.rank.arguments import add_arguments as rank
 from resdet.config import presets
 
 # Those of resdet.weights, which imports torch, and of resdet.evaluation, which imports numpy;
@@ -330,4 +331,5 @@ BY_COMMAND = {
     "pretrain_cls": pretrain_cls,
     "train_det": train_det,
     "train_loc": train_loc,
+    "rank": rank,
 }

@@ -49,6 +49,11 @@ EXAMPLES = {
   resdet compare runs/voc07_vgg16 runs/voc07_r101
   resdet compare --results a=a.json b=b.json --gt instances_val2017.json
   resdet compare --ladder runs/coco_r101 --with runs/coco_r50 runs/coco_vgg16""",
+    "rank": """
+  resdet rank --backbones runs/resnet runs/vgg random:resnet18 --data digits_train
+  resdet rank --backbones timm://resnet50.a1_in1k timm://vit_small_patch16_224.dino --data \
+      coco:train.json:images --budget 30m --output runs/rank_mine
+  resdet rank --output runs/rank_mine --add timm://convnext_tiny.fb_in1k""",
     "export_predictions": """
   resdet export_predictions runs/voc07_r50 --to coco
   resdet export_predictions runs/voc07_vgg16 runs/voc07_r50 --to fiftyone --output boxes""",

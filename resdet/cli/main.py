@@ -34,6 +34,10 @@ COMMANDS = {
     "train_loc": ("resdet.cli.localization", "train or test ImageNet's localisation (LOC)"),
     "evaluate": ("resdet.cli.evaluate", "score result files, VOC or COCO, and classifiers"),
     "compare": ("resdet.cli.compare", "a report that sets runs side by side"),
+    "rank": (
+        "resdet.cli.rank.command",
+        "backbones ranked on your data, in minutes, with intervals",
+    ),
     "export_predictions": (
         "resdet.cli.pictures.export_predictions",
         "a run's objects and boxes as files that FiftyOne and others read",

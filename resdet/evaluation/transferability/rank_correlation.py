@@ -75,9 +75,9 @@ def kendall(first: Sequence[float], second: Sequence[float]) -> RankCorrelation:
         (np.sign(first[i] - first[j]), np.sign(second[i] - second[j]))
         for i, j in itertools.combinations(range(len(first)), 2)
     ]
-    agreeing = sum(a * b > 0 for a, b in signs)
-    differing = sum(a * b < 0 for a, b in signs)
-    untied = [sum(pair[side] != 0 for pair in signs) for side in (0, 1)]
+    agreeing = sum(bool(a * b > 0) for a, b in signs)
+    differing = sum(bool(a * b < 0) for a, b in signs)
+    untied = [sum(bool(pair[side] != 0) for pair in signs) for side in (0, 1)]
     if not all(untied):
         return RankCorrelation(None, None, None, len(first), agreeing, differing)
     tau = (agreeing - differing) / math.sqrt(untied[0] * untied[1])

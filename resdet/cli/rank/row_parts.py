@@ -1,0 +1,61 @@
+"""Parts of one row, each in a process of its own, called by `rank` itself.
+
+    cost      weights found or made, the detector built and measured: cost.json
+    scores    maps of all images kept, LogME on the objects of the training images: scores.json
+
+Not for: the training of the heads, which is `train_det`.
+"""
+
+from __future__ import annotations
+
+import logging
+import sys
+from pathlib import Path
+
+from resdet.cli.training.detection_sets import load_set
+from resdet.config import data_options
+from resdet.data import DataOptions, catalog
+from resdet.data.images.reader import ImageReader
+from resdet.detect.frozen.trunk_maps import TrunkMaps
+from resdet.detect.loading import training_records
+from resdet.engine.speed.kept_memory import keep_freed
+from resdet.rank import cost, object_scores, random_weights
+from resdet.rank.candidates import Candidate
+from resdet.rank.ranking_folder import COST, SCORES, Ranking
+from resdet.run.folder import write_json
+
+
+def measure_cost(ranking: Ranking, candidate: Candidate) -> None:
+    """Raises ConfigError, WeightsError or DataError where the backbone cannot be ranked."""
+    _log()
+    plan = ranking.plan
+    if candidate.is_random:
+        data = catalog.load_detection(plan.data)
+        random_weights.make(candidate, Path(ranking.weights(candidate)), data, plan.size)
+    found = cost.measure(ranking, candidate, len(plan.classes))
+    write_json(ranking.row(candidate) / COST, found.to_json())
+
+
+def compute_scores(ranking: Ranking, candidate: Candidate) -> None:
+    """Raises as `train_det` would."""
+    _log()
+    config, model, _ = cost.built(ranking, candidate, len(ranking.plan.classes))
+    cfg = config.cfg
+    keep_freed(cfg.ENGINE.KEEP_MEMORY)
+    options = DataOptions(**data_options(cfg))
+    maps = TrunkMaps(cfg, model, ImageReader(options))
+    train, test = (load_set(names[0], options) for names in (cfg.DATASETS.TRAIN, cfg.DATASETS.TEST))
+    records, _ = training_records(
+        train.records,
+        drop_difficult=cfg.DATASETS.VOC_DIFFICULT == "drop",
+        filter_empty=cfg.DATALOADER.FILTER_EMPTY_ANNOTATIONS,
+    )
+    mapper = maps.mapper(records, train.name, is_train=True)
+    maps.mapper(test.records, test.name, is_train=False)
+    strides = {name: spec.stride for name, spec in maps.trunk.output_shape().items()}
+    found = object_scores.score(records, mapper, strides)
+    write_json(ranking.row(candidate) / SCORES, found.to_json())
+
+
+def _log() -> None:
+    logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)

@@ -1,0 +1,207 @@
+"""Commands of resdet side by side: each in a process of its own, with one log and one ETA.
+
+A step that is done stays; a stop asks each step to save its state, and the same command goes on.
+
+Not for: what the steps are (`demo`, `resdet.cli.rank`).
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import IO
+
+from resdet.errors import Interrupted, ResdetError
+from resdet.run import layout
+from resdet.run.folder import Run
+
+logger = logging.getLogger("resdet.cli.steps")
+
+POLL_SECONDS = 0.5
+LINE_SECONDS = 15.0
+LOG = "output.txt"
+
+
+@dataclass
+class Step:
+    """One training command with its run folder; starts when the steps it needs are done.
+
+    Attributes:
+        command: the words behind `resdet`, without --output and --resume.
+        weight: share of the whole time, for the ETA: seconds of one core with bf16 instructions.
+    """
+
+    name: str
+    title: str
+    command: list[str]
+    folder: Path
+    weight: float
+    needs: tuple[str, ...] = ()
+    process: subprocess.Popen[bytes] | None = None
+    log: IO[bytes] | None = None
+    began: float = 0.0
+    seconds: float = field(default=0.0)
+
+    def is_done(self) -> bool:
+        return (self.folder / layout.RUN).exists() and Run.open(self.folder).state == "finished"
+
+    def can_resume(self) -> bool:
+        return (self.folder / layout.RUN).exists() and any(
+            (self.folder / layout.CHECKPOINTS).glob(layout.CHECKPOINT_FILES)
+        )
+
+    def words(self) -> list[str]:
+        """What is typed behind `resdet`, now."""
+        name, config_flag, config, *opts = self.command
+        resume = ["--resume"] if self.can_resume() else []
+        return [name, config_flag, config, "--output", str(self.folder), *resume, *opts]
+
+    def progress(self) -> float:
+        """Share of the training steps done, from metrics.json; 1 when finished."""
+        if self.is_done():
+            return 1.0
+        if not (self.folder / layout.RUN).exists():
+            return 0.0
+        run = Run.open(self.folder)
+        rows = run.metrics()
+        total = int(run.info.get("max_iter", 0)) or 1
+        return min(0.95, (rows[-1]["iteration"] + 1) / total) if rows else 0.0
+
+
+@dataclass
+class FileStep(Step):
+    """A command that leaves a file, by which it is known to be done."""
+
+    makes: Path = Path()
+
+    def is_done(self) -> bool:
+        return self.makes.exists()
+
+    def can_resume(self) -> bool:
+        return False
+
+    def words(self) -> list[str]:
+        return self.command
+
+    def progress(self) -> float:
+        return float(self.is_done())
+
+
+def usable_cores() -> int:
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def run_all(
+    plan: Sequence[Step],
+    jobs: int,
+    threads: int,
+    done: Callable[[Step], str] = lambda step: "",
+) -> None:
+    """Runs what is not done yet; a failed step stops the others, with their state saved.
+
+    Args:
+        jobs: steps side by side. threads: of each.
+        done: called for each step that ends here; gives what is told of it.
+
+    Raises:
+        ResdetError: a step failed; shows the end of its log. Interrupted: the user stopped.
+    """
+    rest = [s for s in plan if not s.is_done()]
+    for step in plan:
+        if step not in rest:
+            logger.info("done before: %s", step.title)
+    running: list[Step] = []
+    last_line = began = time.monotonic()
+    share_at_start = _share(plan)
+    try:
+        while rest or running:
+            names = {s.name for s in plan if s not in rest and s not in running}
+            for step in [s for s in rest if set(s.needs) <= names][: jobs - len(running)]:
+                rest.remove(step)
+                running.append(step)
+                _start(step, threads)
+            time.sleep(POLL_SECONDS)
+            for step in [s for s in running if s.process and s.process.poll() is not None]:
+                running.remove(step)
+                _finish(step)
+                logger.info("done: %s, %s. %s", step.title, in_words(step.seconds), done(step))
+            if time.monotonic() - last_line >= LINE_SECONDS:
+                last_line = time.monotonic()
+                _log_progress(plan, running, last_line - began, share_at_start)
+    except BaseException as error:
+        _stop(running)
+        if isinstance(error, KeyboardInterrupt):
+            raise Interrupted("stopped; the same command goes on from here") from None
+        raise
+
+
+def _start(step: Step, threads: int) -> None:
+    goes_on = step.can_resume()
+    command = [sys.executable, "-m", "resdet", *step.words()]
+    step.folder.mkdir(parents=True, exist_ok=True)
+    step.log = open(step.folder / LOG, "ab")  # noqa: SIM115 lives as long as the process
+    environment = dict(os.environ, OMP_NUM_THREADS=str(threads), MKL_NUM_THREADS=str(threads))
+    root = str(Path(__file__).resolve().parents[2])
+    environment["PYTHONPATH"] = os.pathsep.join(filter(None, [root, os.environ.get("PYTHONPATH")]))
+    step.began = time.monotonic()
+    # A session of its own: Ctrl-C reaches this process, which passes it on once.
+    step.process = subprocess.Popen(
+        command, stdout=step.log, stderr=step.log, env=environment, start_new_session=True
+    )
+    logger.info("%s: %s", "going on" if goes_on else "started", step.title)
+
+
+def _finish(step: Step) -> None:
+    assert step.process is not None and step.log is not None
+    step.log.close()
+    step.seconds = time.monotonic() - step.began
+    if step.process.returncode:
+        text = (step.folder / LOG).read_text(encoding="utf-8", errors="replace")
+        tail = "\n".join(text.strip().splitlines()[-15:])
+        error = ResdetError(
+            f"{step.title} ended with exit code {step.process.returncode}:\n{tail}\n"
+            f"The whole log: {step.folder / LOG}. The same command goes on from here."
+        )
+        error.exit_code = step.process.returncode if step.process.returncode > 0 else 1
+        raise error
+
+
+def _share(plan: Sequence[Step]) -> float:
+    return sum(s.weight * s.progress() for s in plan) / sum(s.weight for s in plan)
+
+
+def _log_progress(
+    plan: Sequence[Step], running: Sequence[Step], elapsed: float, share_at_start: float
+) -> None:
+    share = _share(plan)
+    gained = share - share_at_start
+    eta = f", about {in_words(elapsed / gained * (1 - share))} to go" if gained > 0.02 else ""
+    now = ", ".join(f"{s.name} {100 * s.progress():.0f} %" for s in running)
+    logger.info("%3.0f %%%s (%s)", 100 * share, eta, now)
+
+
+def _stop(running: Sequence[Step]) -> None:
+    """Asks every step to save its state and waits for it."""
+    for step in running:
+        if step.process and step.process.poll() is None:
+            step.process.send_signal(signal.SIGTERM)
+    for step in running:
+        if step.process:
+            try:
+                step.process.wait(timeout=60)
+            except subprocess.TimeoutExpired:
+                step.process.kill()
+
+
+def in_words(seconds: float) -> str:
+    """40 s, 3.5 min."""
+    return f"{seconds:.0f} s" if seconds < 100 else f"{seconds / 60:.1f} min"

@@ -1,0 +1,189 @@
+"""What a backbone costs on this machine: parameters, multiply-adds, time, memory.
+
+Measured in a process of its own, by one detector of the ranking at the ranking's size, one image at
+a time, so that the columns of a table are of one kind. Times are medians of a few images.
+
+Not for: how long the ranking takes (`budget`), or a benchmark to publish (`benchmarks/`).
+"""
+
+from __future__ import annotations
+
+import resource
+import statistics
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import torch
+from torch import nn
+
+from resdet import nets
+from resdet.config import Config, presets, resolve
+from resdet.detect import from_run, starting_weights
+from resdet.detect.architecture.backbone import build_net, trunk_of
+from resdet.detect.architecture.model import build_faults_as_pages, fill_from_weights_and_net
+from resdet.detect.frozen.map_store import bytes_of
+from resdet.detect.frozen.trunk_maps import MAPS, take_given_maps
+from resdet.engine.starts.start_checks import settle_device
+from resdet.rank.candidates import Candidate
+from resdet.rank.quick_detector import CONFIG, keys_of_row
+from resdet.rank.ranking_folder import Ranking
+from resdet.weights import Card
+from resdet.weights.resolve import WeightFile
+
+WARM, MEASURED = 2, 7
+TRUNK_BATCH = 8
+
+
+@dataclass(frozen=True)
+class Cost:
+    """Of one backbone, at the size of the ranking.
+
+    Attributes:
+        net: its name.
+        parameters: of the trunk. multiply_adds: of the whole net on one image; None where it does
+            not run at this size.
+        ms: of the detector on one image, in milliseconds.
+        memory_mb: of the process at its peak while it detects; on a GPU, of torch on the GPU.
+        device: what it was measured on. threads: of torch.
+        trunk_seconds: of the trunk on one image of a batch. step_seconds: of one step of the heads.
+        map_bytes: of one image's maps.
+        license: of the weights, "" where nobody states it.
+        sha256: of the weights' tensors. source: where they came from, for people.
+    """
+
+    net: str
+    parameters: int
+    multiply_adds: int | None
+    ms: float
+    memory_mb: float
+    device: str
+    threads: int
+    trunk_seconds: float
+    step_seconds: float
+    map_bytes: int
+    license: str
+    sha256: str
+    source: str
+
+    def to_json(self) -> dict[str, Any]:
+        return asdict(self)
+
+
+def built(ranking: Ranking, candidate: Candidate, classes: int) -> tuple[Config, nn.Module, Card]:
+    """The detector of a row before it trains, in evaluation mode.
+
+    Raises:
+        ConfigError, WeightsError: as `train_det` would.
+    """
+    config = resolve(presets.find(CONFIG), keys_of_row(ranking, candidate, 1))
+    settle_device(config)
+    tensors, card = WeightFile(ranking.weights(candidate)).load()
+    with build_faults_as_pages(config):
+        fill_from_weights_and_net(config, card)
+    config.fill({"MODEL.ROI_HEADS.NUM_CLASSES": classes}, "the data sets")
+    with build_faults_as_pages(config):
+        model = from_run.build(config.cfg)
+    starting_weights.load_backbone(model, tensors, ranking.weights(candidate), ())
+    return config, model.eval(), card
+
+
+def measure(ranking: Ranking, candidate: Candidate, classes: int) -> Cost:
+    """Raises as `built`."""
+    config, model, card = built(ranking, candidate, classes)
+    cfg, size = config.cfg, ranking.plan.size
+    device = torch.device(cfg.MODEL.DEVICE)
+    image = torch.randint(0, 256, (3, size, size), dtype=torch.uint8)
+    trunk = trunk_of(model)
+    with torch.no_grad():
+        seconds = _median(lambda: model([{"image": image}]), device)
+        memory = _peak_mb(device)
+        batch: Any = model.preprocess_image([{"image": image}] * TRUNK_BATCH)  # type: ignore[operator]
+        trunk_seconds = _median(lambda: trunk(batch.tensor), device, warm=1, count=3) / TRUNK_BATCH
+        maps = {name: m[0].float().cpu() for name, m in trunk(batch.tensor[:1]).items()}
+    steps = _step_seconds(model, trunk, maps, image, cfg.SOLVER.IMS_PER_BATCH, device)
+    return Cost(
+        net=cfg.MODEL.NET.NAME,
+        parameters=nets.parameters(trunk),
+        multiply_adds=_multiply_adds(cfg, size),
+        ms=1000 * seconds,
+        memory_mb=memory,
+        device=str(device),
+        threads=torch.get_num_threads(),
+        trunk_seconds=trunk_seconds,
+        step_seconds=steps,
+        map_bytes=bytes_of([m.shape for m in maps.values()], 1),
+        license=license_of(card),
+        sha256=card.tensors_sha256,
+        source=f"{'random, ' * candidate.is_random}{candidate.source}",
+    )
+
+
+def license_of(card: Card) -> str:
+    """What the card, or who publishes the weights, states; "" for nothing."""
+    published = card.data.get("timm") if isinstance(card.data, dict) else None
+    stated = published.get("license") if isinstance(published, dict) else ""
+    return str(card.source.get("license") or stated or "")
+
+
+def _multiply_adds(cfg: Any, size: int) -> int | None:
+    try:
+        with torch.device("meta"):
+            net = build_net(cfg)
+        return nets.multiply_adds(net, size)
+    except (ValueError, RuntimeError, NotImplementedError):
+        return None
+
+
+def _median(
+    run: Callable[[], Any], device: torch.device, *, warm: int = WARM, count: int = MEASURED
+) -> float:
+    times = []
+    for _ in range(warm + count):
+        _wait(device)
+        start = time.perf_counter()
+        run()
+        _wait(device)
+        times.append(time.perf_counter() - start)
+    return statistics.median(times[warm:])
+
+
+def _wait(device: torch.device) -> None:
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+
+
+def _peak_mb(device: torch.device) -> float:
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device) / 1e6
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak / 1e6 if sys.platform == "darwin" else peak / 1e3
+
+
+def _step_seconds(
+    model: Any, trunk: nn.Module, maps: dict[str, torch.Tensor], image: torch.Tensor, batch: int,
+    device: torch.device,
+) -> float:  # fmt: skip
+    """Of a step of the heads on given maps, with two objects an image."""
+    from detectron2.structures import Boxes, Instances
+
+    take_given_maps(model, trunk)
+    side = image.shape[-1]
+    objects = Instances((side, side))
+    corners = torch.tensor([[0.1, 0.1, 0.5, 0.6], [0.4, 0.3, 0.9, 0.8]]) * side
+    objects.gt_boxes, objects.gt_classes = Boxes(corners), torch.zeros(2, dtype=torch.int64)
+    given = [{"image": image, "instances": objects, MAPS: maps}] * batch
+    model.train()
+    from detectron2.utils.events import EventStorage
+
+    def step() -> None:
+        losses = model(given)
+        sum(losses.values()).backward()
+        model.zero_grad(set_to_none=True)
+
+    with EventStorage(0):
+        seconds = _median(step, device, warm=1, count=3)
+    model.eval()
+    return seconds

@@ -1,0 +1,129 @@
+"""The folder of a ranking.
+
+    RANKING/
+      ranking.json           the plan and the backbones, in the order in which they were named
+      data/                  annotations of the sets, where they were cut from the user's
+      weights/LABEL.safetensors   random nets
+      features/LABEL/        maps of its trunk (ENGINE.TRUNK_CACHE); may be removed at any time
+      rows/LABEL/
+        cost.json            parameters, multiply-adds, time, memory (`cost`)
+        scores.json          LogME (`object_scores`)
+        seed_1/, seed_2/     runs of train_det
+      leaderboard.html, .json
+
+Not for: what a row's files hold (their writers).
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from resdet.errors import RunError
+from resdet.file_names import file_name
+from resdet.rank.candidates import Candidate
+from resdet.run.folder import read_json, write_json
+
+RANKING = "ranking.json"
+COST, SCORES = "cost.json", "scores.json"
+PAGE, LEADERBOARD = "leaderboard.html", "leaderboard.json"
+_SHAPE = {
+    "version": int,
+    "plan": {
+        "data": str, "test": str, "train_set": str, "test_set": str, "images": int,
+        "test_images": int, "size": int, "steps": int, "batch": int, "seeds": int, "recipe": str,
+        "keys": [str], "budget": (int, float), "classes": [str],
+    },
+    "backbones": [{"label": str, "source": str, "random": object}],
+}  # fmt: skip
+
+
+@dataclass(frozen=True)
+class RankPlan:
+    """What every row of a ranking has in common.
+
+    Attributes:
+        data, test: as the user named them; "" where a part of `data` is held out.
+        train_set, test_set: names that DATASETS takes.
+        images, test_images: in these.
+        size: longest side and padded square of every image, in pixels.
+        steps, batch: of the heads' training. seeds: trainings of each backbone, 1, 2, ….
+        keys: further KEY VALUE words of the user.
+        budget: in seconds; 0 where none was given.
+        classes: of the data, in their order.
+    """
+
+    data: str
+    test: str
+    train_set: str
+    test_set: str
+    images: int
+    test_images: int
+    size: int
+    steps: int
+    batch: int
+    seeds: int
+    recipe: str = "frozen"
+    keys: tuple[str, ...] = ()
+    budget: float = 0.0
+    classes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Ranking:
+    """A ranking's folder, plan and backbones."""
+
+    path: Path
+    plan: RankPlan
+    candidates: tuple[Candidate, ...]
+
+    @classmethod
+    def read(cls, path: Path) -> Ranking:
+        """Raises RunError where there is none, or it is damaged."""
+        if not (path / RANKING).exists():
+            raise RunError(
+                f"{path} is no folder of a ranking: it has no {RANKING}. Start one: resdet rank "
+                "--backbones A B … --data SET --output DIR."
+            )
+        found = read_json(path / RANKING, _SHAPE)
+        lists = {name: tuple(found["plan"][name]) for name in ("keys", "classes")}
+        plan = RankPlan(**{**found["plan"], **lists})
+        rows = [Candidate(r["label"], r["source"], r["random"]) for r in found["backbones"]]
+        return cls(path, plan, tuple(rows))
+
+    def write(self) -> None:
+        plan = dataclasses.asdict(self.plan)
+        rows = [candidate.to_json() for candidate in self.candidates]
+        write_json(self.path / RANKING, {"version": 1, "plan": plan, "backbones": rows})
+
+    def candidate(self, label: str) -> Candidate:
+        """The backbone of this label; raises RunError."""
+        for candidate in self.candidates:
+            if candidate.label == label:
+                return candidate
+        raise RunError(f"{self.path} ranks no backbone called {label}.")
+
+    def with_candidates(self, candidates: Sequence[Candidate]) -> Ranking:
+        return dataclasses.replace(self, candidates=tuple(candidates))
+
+    def row(self, candidate: Candidate) -> Path:
+        return self.path / "rows" / file_name(candidate.label)
+
+    def run(self, candidate: Candidate, seed: int) -> Path:
+        return self.row(candidate) / f"seed_{seed}"
+
+    def features(self, candidate: Candidate) -> Path:
+        return self.path / "features" / file_name(candidate.label)
+
+    def weights(self, candidate: Candidate) -> str:
+        """What MODEL.WEIGHTS takes."""
+        made = self.path / "weights" / f"{file_name(candidate.label)}.safetensors"
+        return candidate.weights(made)
+
+    def read_row(self, candidate: Candidate, name: str) -> dict[str, Any]:
+        """`COST` or `SCORES` of a row; {} where it is not there yet."""
+        path = self.row(candidate) / name
+        return dict(read_json(path, {...: object})) if path.exists() else {}

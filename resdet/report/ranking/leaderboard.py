@@ -1,0 +1,329 @@
+"""Rows of a ranking from run folders, in the order of AP, and groups that cannot be told apart.
+
+AP is COCO's mAP@[.5,.95], averaged over the seeds of a row. The difference of two rows has the
+noise of the images (paired bootstrap) and of the seeds (one spread for all rows, as the heads and
+their steps are the same); their half widths are taken together as squares. A group is a row and all
+behind it whose difference to it may be 0.
+
+Not for: how rows are shown (`leaderboard_page`).
+"""
+
+from __future__ import annotations
+
+import functools
+import math
+import statistics
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from resdet.errors import ConfigError, RunError
+from resdet.evaluation.analysis.image_noise import (
+    Interval,
+    coco_intervals,
+    images_to_settle,
+    points,
+    rounded_up,
+)
+from resdet.evaluation.analysis.seed_noise import t_quantile
+from resdet.evaluation.transferability.rank_correlation import RankCorrelation, kendall
+from resdet.report.comparison.comparability import Comparability, judge
+from resdet.report.runs import Column, read_columns
+from resdet.report.scores import Metric, SetScores, read_scores
+from resdet.run.folder import Run
+
+AP = Metric("AP", "COCO bbox", "AP (COCO, IoU .50 to .95)")
+LEVEL = 0.95
+# What may say the order without training: entry of a row's facts, and its name.
+GRADIENT_FREE = {"logme": "LogME", "total_logme": "LogME with boxes"}
+
+
+@dataclass(frozen=True)
+class Behind:
+    """How far a row is behind another, in fractions of AP: 95 % limits, both noises.
+
+    Attributes:
+        images: the noise of the images alone; None with fewer than 50.
+        low, high: None where the noise of the images is not known.
+        has_seeds: the limits hold the noise of seeds, too.
+    """
+
+    difference: float
+    images: Interval | None
+    low: float | None
+    high: float | None
+    has_seeds: bool
+
+    @property
+    def may_be_none(self) -> bool:
+        """Whether 0 is inside; True where nothing is known."""
+        return self.low is None or self.high is None or self.low <= 0 <= self.high
+
+
+@dataclass(frozen=True)
+class LeaderRow:
+    """One backbone.
+
+    Attributes:
+        values: AP of each seed, fractions. runs: their folders.
+        facts: of cost and scores, by name.
+        classes: AP of each class, mean over the seeds; None for classes without an object.
+        behind: the first row; None for the first.
+        group: number of its group, from 1.
+        full: AP of full trainings of the backbone, where the user named such.
+    """
+
+    label: str
+    values: tuple[float, ...]
+    runs: tuple[Path, ...]
+    facts: Mapping[str, Any]
+    classes: Mapping[str, float | None]
+    behind: Behind | None = None
+    group: int = 1
+    full: tuple[float, ...] = ()
+
+    @property
+    def ap(self) -> float:
+        return statistics.mean(self.values)
+
+    def worst_classes(self, number: int = 3) -> list[tuple[str, float]]:
+        known = [(ap, name) for name, ap in self.classes.items() if ap is not None]
+        return [(name, ap) for ap, name in sorted(known)[:number]]
+
+
+@dataclass(frozen=True)
+class Leaderboard:
+    """A ranking.
+
+    Attributes:
+        rows: by falling AP.
+        seed_deviation: of one training, over all rows; None with one seed each.
+        verdict: whether the rows differ in the backbone alone.
+        correlations: how rankings agree, by a name for people.
+    """
+
+    data_set: str
+    images: int
+    rows: tuple[LeaderRow, ...]
+    seed_deviation: float | None
+    verdict: Comparability
+    correlations: Mapping[str, RankCorrelation] = field(default_factory=dict)
+    keys: Mapping[str, Any] = field(default_factory=dict)
+    seconds: float = 0.0
+
+    @functools.cached_property
+    def groups(self) -> list[list[int]]:
+        """Places of the rows of each group."""
+        found: dict[int, list[int]] = {}
+        for place, row in enumerate(self.rows):
+            found.setdefault(row.group, []).append(place)
+        return list(found.values())
+
+    def group_sentences(self) -> list[str]:
+        """Of each group of several: that they cannot be told apart, and what would."""
+        return [self._tie(group) for group in self.groups if len(group) > 1]
+
+    def _tie(self, group: Sequence[int]) -> str:
+        first, last = self.rows[group[0]], self.rows[group[-1]]
+        head = f"{group[0] + 1} to {group[-1] + 1} cannot be told apart"
+        behind = last.behind if group[0] == 0 else None
+        if behind is None or behind.images is None:
+            return f"{head} ({first.label} to {last.label})."
+        limits = f"{points(behind.low or 0)} to {points(behind.high or 0)}"
+        gap = f"{last.label} is {points(behind.difference)} points from {first.label}"
+        text = f"{head}: {gap} ({limits})."
+        needed = images_to_settle(behind.images)
+        if needed is not None and needed > behind.images.images:
+            more = rounded_up(needed - behind.images.images)
+            text += f" If the true gap is this large, about {more} more test images would show it."
+        return text
+
+    def to_json(self) -> dict[str, Any]:
+        return {
+            "data_set": self.data_set,
+            "images": self.images,
+            "metric": AP.title,
+            "verdict": self.verdict.stamp,
+            "reasons": list(self.verdict.reasons),
+            "seed_deviation": self.seed_deviation,
+            "seconds": self.seconds,
+            "rows": [_row_json(place, row) for place, row in enumerate(self.rows, 1)],
+            "ties": self.group_sentences(),
+            "correlations": {name: c.to_json() for name, c in self.correlations.items()},
+        }
+
+
+def _row_json(place: int, row: LeaderRow) -> dict[str, Any]:
+    behind = row.behind
+    return {
+        "rank": place,
+        "group": row.group,
+        "backbone": row.label,
+        "AP": row.ap,
+        "seeds": list(row.values),
+        "behind_first": behind and {
+            "difference": behind.difference, "low": behind.low, "high": behind.high,
+            "level": LEVEL, "with_seeds": behind.has_seeds,
+        },
+        "full_training": list(row.full) or None,
+        **dict(row.facts),
+        "classes": dict(row.classes),
+        "runs": [str(path) for path in row.runs],
+    }  # fmt: skip
+
+
+def read_leaderboard(
+    rows: Sequence[tuple[str, Sequence[Path], Mapping[str, Any]]],
+    *,
+    data: str,
+    full: Sequence[str] = (),
+    seconds: float = 0.0,
+) -> Leaderboard:
+    """The ranking of rows that are trained.
+
+    Args:
+        rows: label, run folders of its seeds, and facts of each backbone; at least two.
+        data: the set, as the user named it.
+        full: LABEL=RUN of full trainings, several of one label being its seeds.
+        seconds: that the ranking took.
+
+    Raises:
+        RunError, DataError, CheckFailed: as `scores.read_scores`; a full training of another set.
+        ConfigError: a word of `full` that names no row.
+    """
+    columns = read_columns([path for _, runs, _ in rows for path in runs])
+    sets = columns[0].run.detected_sets()
+    if len(sets) != 1:
+        raise RunError(f"{columns[0].run.path} has results of {len(sets)} sets, expected one.")
+    scores = [read_scores(column, sets[0], "coco") for column in columns]
+    of_row, place = [], 0
+    for _, runs, _ in rows:
+        of_row.append(list(range(place, place + len(runs))))
+        place += len(runs)
+    trained = _full_trainings([label for label, _, _ in rows], full, sets[0])
+    made = [
+        (_row(rows[n], [scores[i] for i in of_row[n]], trained.get(rows[n][0], ())), of_row[n])
+        for n in range(len(rows))
+    ]
+    made.sort(key=lambda pair: -pair[0].ap)
+    deviation = _seed_deviation([row.values for row, _ in made])
+    ordered = _grouped(made, scores, deviation)
+    return Leaderboard(
+        data_set=data,
+        images=len(scores[0].evaluated),
+        rows=tuple(ordered),
+        seed_deviation=deviation[0] if deviation else None,
+        verdict=judge(columns, {sets[0]: scores}),
+        correlations=_correlations(ordered),
+        keys=dict(columns[0].config),
+        seconds=seconds,
+    )
+
+
+def _row(
+    row: tuple[str, Sequence[Path], Mapping[str, Any]],
+    scores: Sequence[SetScores],
+    full: tuple[float, ...],
+) -> LeaderRow:
+    label, runs, facts = row
+    values = [score.value(AP) for score in scores]
+    tables = [score.per_class(AP) for score in scores]
+    classes = {}
+    for name in tables[0]:
+        known = [v for v in (table.get(name) for table in tables) if v is not None]
+        classes[name] = statistics.mean(known) if known else None
+    known_values = tuple(0.0 if value is None else value for value in values)
+    return LeaderRow(label, known_values, tuple(runs), dict(facts), classes, full=full)
+
+
+def _seed_deviation(values: Sequence[Sequence[float]]) -> tuple[float, int] | None:
+    """Of one training, from all rows together, and its degrees of freedom."""
+    squares = sum((len(v) - 1) * statistics.variance(v) for v in values if len(v) > 1)
+    degrees = sum(len(v) - 1 for v in values)
+    return (math.sqrt(squares / degrees), degrees) if degrees else None
+
+
+def _grouped(
+    made: Sequence[tuple[LeaderRow, list[int]]],
+    scores: Sequence[SetScores],
+    deviation: tuple[float, int] | None,
+) -> list[LeaderRow]:
+    ranked: list[LeaderRow] = []
+    leader, group = 0, 1
+    for place, (row, mine) in enumerate(made):
+        behind = None
+        if place:
+            behind = _behind(made[0], (row, mine), scores, deviation)
+            to_leader = behind
+            if leader:
+                to_leader = _behind(made[leader], (row, mine), scores, deviation)
+            if not to_leader.may_be_none:
+                leader, group = place, group + 1
+        ranked.append(replace(row, behind=behind, group=group))
+    return ranked
+
+
+def _behind(
+    first: tuple[LeaderRow, list[int]],
+    other: tuple[LeaderRow, list[int]],
+    scores: Sequence[SetScores],
+    deviation: tuple[float, int] | None,
+) -> Behind:
+    sides = [[scores[i].ranked for i in places] for _, places in (first, other)]
+    interval = coco_intervals(sides[0], sides[1])["AP"]
+    difference = other[0].ap - first[0].ap
+    if interval is None:
+        return Behind(difference, None, None, None, False)
+    half = (interval.high - interval.low) / 2
+    if deviation:
+        spread, degrees = deviation
+        counts = [len(row.values) for row, _ in (first, other)]
+        seeds = t_quantile((1 + LEVEL) / 2, degrees) * spread
+        half = math.hypot(half, seeds * math.sqrt(sum(1 / n for n in counts)))
+    return Behind(difference, interval, difference - half, difference + half, bool(deviation))
+
+
+def _full_trainings(
+    labels: Sequence[str], words: Sequence[str], data_set: str
+) -> dict[str, tuple[float, ...]]:
+    found: dict[str, tuple[float, ...]] = {}
+    for word in words:
+        label, equals, path = word.partition("=")
+        if not equals or label not in labels:
+            raise ConfigError(
+                f"--full {word}: expected LABEL=RUN with a label of the ranking "
+                f"({', '.join(labels)})."
+            )
+        column = _column(Path(path))
+        sets = column.run.detected_sets()
+        name = data_set if data_set in sets else sets[0] if sets else data_set
+        value = read_scores(column, name, "coco").value(AP)
+        if value is not None:
+            found[label] = (*found.get(label, ()), value)
+    return found
+
+
+def _column(path: Path) -> Column:
+    Run.open(path)
+    return read_columns([path], fewest=1)[0]
+
+
+def _correlations(rows: Sequence[LeaderRow]) -> dict[str, RankCorrelation]:
+    """Of the gradient-free scores with AP, and of all with the full trainings."""
+    found = {}
+    by_name = {"AP of the quick detector": [row.ap for row in rows]}
+    for key, name in GRADIENT_FREE.items():
+        known = [row.facts[key] for row in rows if isinstance(row.facts.get(key), int | float)]
+        if len(known) == len(rows):
+            by_name[name] = [float(value) for value in known]
+    quick = by_name["AP of the quick detector"]
+    for name, values in list(by_name.items())[1:]:
+        if len(rows) > 1:
+            found[f"{name} and the quick detector's AP"] = kendall(values, quick)
+    places = [n for n, row in enumerate(rows) if row.full]
+    if len(places) > 1:
+        full = [statistics.mean(rows[n].full) for n in places]
+        for name, values in by_name.items():
+            found[f"{name} and full training"] = kendall([values[n] for n in places], full)
+    return found
