@@ -26,7 +26,7 @@ _ENDINGS = (".safetensors", ".pth", ".pt", ".bin", ".pkl", ".th", ".ckpt")
 
 
 @dataclass(frozen=True)
-class Candidate:
+class RankedBackbone:
     """One backbone of a ranking.
 
     Attributes:
@@ -50,7 +50,7 @@ class Candidate:
         return {"label": self.label, "source": self.source, "random": self.is_random}
 
 
-def candidates_of(words: Iterable[str]) -> list[Candidate]:
+def candidates_of(words: Iterable[str]) -> list[RankedBackbone]:
     """The backbones that words of `--backbones` mean, in their order.
 
     Raises:
@@ -58,14 +58,14 @@ def candidates_of(words: Iterable[str]) -> list[Candidate]:
 
     Example:
         >>> candidates_of(["a=runs/one/x.pth", "random:resnet18"])[1]
-        Candidate(label='random-resnet18', source='resnet18', is_random=True)
+        RankedBackbone(label='random-resnet18', source='resnet18', is_random=True)
     """
     found = [_candidate(word.strip()) for word in words]
     refuse_same_labels(found)
     return found
 
 
-def refuse_same_labels(candidates: Sequence[Candidate]) -> None:
+def refuse_same_labels(candidates: Sequence[RankedBackbone]) -> None:
     """Raises ConfigError where two have one label."""
     counts = Counter(candidate.label.casefold() for candidate in candidates)
     for candidate in candidates:
@@ -76,7 +76,7 @@ def refuse_same_labels(candidates: Sequence[Candidate]) -> None:
             )
 
 
-def _candidate(word: str) -> Candidate:
+def _candidate(word: str) -> RankedBackbone:
     label = ""
     labelled = _LABELLED.fullmatch(word)
     if labelled and not Path(word).exists() and not is_address(word):
@@ -89,11 +89,12 @@ def _candidate(word: str) -> Candidate:
             f"addresses such as timm://resnet50.a1_in1k, or {RANDOM}NET."
         )
     label = label or f"{'random-' * is_random}{_label_of(source)}"
-    return Candidate(label, source, is_random)
+    return RankedBackbone(label, source, is_random)
 
 
 def _label_of(source: str) -> str:
-    path = Path(name_of(source)) if is_address(source) else Path(source.replace(":", "-"))
+    text = name_of(source).partition("?")[0] if is_address(source) else source.replace(":", "-")
+    path = Path(text)
     name = path.name or str(path)
     # model.safetensors is the name of every run's file.
     if name == layout.CLASSIFIER and path.parent.name:

@@ -27,7 +27,7 @@ from resdet.detect.architecture.model import build_faults_as_pages, fill_from_we
 from resdet.detect.frozen.map_store import bytes_of
 from resdet.detect.frozen.trunk_maps import MAPS, take_given_maps
 from resdet.engine.starts.start_checks import settle_device
-from resdet.rank.candidates import Candidate
+from resdet.rank.candidates import RankedBackbone
 from resdet.rank.quick_detector import CONFIG, keys_of_row
 from resdet.rank.ranking_folder import Ranking
 from resdet.weights import Card
@@ -72,7 +72,9 @@ class Cost:
         return asdict(self)
 
 
-def built(ranking: Ranking, candidate: Candidate, classes: int) -> tuple[Config, nn.Module, Card]:
+def built(
+    ranking: Ranking, candidate: RankedBackbone, classes: int
+) -> tuple[Config, nn.Module, Card]:
     """The detector of a row before it trains, in evaluation mode.
 
     Raises:
@@ -90,7 +92,7 @@ def built(ranking: Ranking, candidate: Candidate, classes: int) -> tuple[Config,
     return config, model.eval(), card
 
 
-def measure(ranking: Ranking, candidate: Candidate, classes: int) -> Cost:
+def measure(ranking: Ranking, candidate: RankedBackbone, classes: int) -> Cost:
     """Raises as `built`."""
     config, model, card = built(ranking, candidate, classes)
     cfg, size = config.cfg, ranking.plan.size

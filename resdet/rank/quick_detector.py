@@ -5,7 +5,7 @@ Not for: what the keys do (`resdet.config`).
 
 from __future__ import annotations
 
-from resdet.rank.candidates import Candidate
+from resdet.rank.candidates import RankedBackbone
 from resdet.rank.ranking_folder import Ranking, RankPlan
 
 CONFIG = "rank_frozen"
@@ -24,7 +24,7 @@ def keys_of_plan(plan: RankPlan) -> list[str]:
     ]  # fmt: skip
 
 
-def keys_of_row(ranking: Ranking, candidate: Candidate, seed: int) -> list[str]:
+def keys_of_row(ranking: Ranking, candidate: RankedBackbone, seed: int) -> list[str]:
     """KEY VALUE words of one training."""
     return [
         *keys_of_plan(ranking.plan), "MODEL.WEIGHTS", ranking.weights(candidate),

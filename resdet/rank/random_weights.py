@@ -20,7 +20,7 @@ from resdet.data.records import DetectionSet
 from resdet.detect.loading import Mapper
 from resdet.errors import ConfigError
 from resdet.nets.timm import TimmNet
-from resdet.rank.candidates import Candidate, file_of_source
+from resdet.rank.candidates import RankedBackbone, file_of_source
 from resdet.weights import Card, Input
 from resdet.weights.addresses.fetch import is_address
 from resdet.weights.cards import card_of_timm
@@ -32,7 +32,7 @@ IMAGES = 32
 SEED = 1
 
 
-def make(candidate: Candidate, path: Path, data: DetectionSet, size: int) -> None:
+def make(candidate: RankedBackbone, path: Path, data: DetectionSet, size: int) -> None:
     """Writes the file of a random net; one that is there stays.
 
     Args:

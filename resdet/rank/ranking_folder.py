@@ -24,7 +24,7 @@ from typing import Any
 
 from resdet.errors import RunError
 from resdet.file_names import file_name
-from resdet.rank.candidates import Candidate
+from resdet.rank.candidates import RankedBackbone
 from resdet.run.folder import read_json, write_json
 
 RANKING = "ranking.json"
@@ -78,7 +78,7 @@ class Ranking:
 
     path: Path
     plan: RankPlan
-    candidates: tuple[Candidate, ...]
+    candidates: tuple[RankedBackbone, ...]
 
     @classmethod
     def read(cls, path: Path) -> Ranking:
@@ -91,7 +91,7 @@ class Ranking:
         found = read_json(path / RANKING, _SHAPE)
         lists = {name: tuple(found["plan"][name]) for name in ("keys", "classes")}
         plan = RankPlan(**{**found["plan"], **lists})
-        rows = [Candidate(r["label"], r["source"], r["random"]) for r in found["backbones"]]
+        rows = [RankedBackbone(r["label"], r["source"], r["random"]) for r in found["backbones"]]
         return cls(path, plan, tuple(rows))
 
     def write(self) -> None:
@@ -99,31 +99,31 @@ class Ranking:
         rows = [candidate.to_json() for candidate in self.candidates]
         write_json(self.path / RANKING, {"version": 1, "plan": plan, "backbones": rows})
 
-    def candidate(self, label: str) -> Candidate:
+    def candidate(self, label: str) -> RankedBackbone:
         """The backbone of this label; raises RunError."""
         for candidate in self.candidates:
             if candidate.label == label:
                 return candidate
         raise RunError(f"{self.path} ranks no backbone called {label}.")
 
-    def with_candidates(self, candidates: Sequence[Candidate]) -> Ranking:
+    def with_candidates(self, candidates: Sequence[RankedBackbone]) -> Ranking:
         return dataclasses.replace(self, candidates=tuple(candidates))
 
-    def row(self, candidate: Candidate) -> Path:
+    def row(self, candidate: RankedBackbone) -> Path:
         return self.path / "rows" / file_name(candidate.label)
 
-    def run(self, candidate: Candidate, seed: int) -> Path:
+    def run(self, candidate: RankedBackbone, seed: int) -> Path:
         return self.row(candidate) / f"seed_{seed}"
 
-    def features(self, candidate: Candidate) -> Path:
+    def features(self, candidate: RankedBackbone) -> Path:
         return self.path / "features" / file_name(candidate.label)
 
-    def weights(self, candidate: Candidate) -> str:
+    def weights(self, candidate: RankedBackbone) -> str:
         """What MODEL.WEIGHTS takes."""
         made = self.path / "weights" / f"{file_name(candidate.label)}.safetensors"
         return candidate.weights(made)
 
-    def read_row(self, candidate: Candidate, name: str) -> dict[str, Any]:
+    def read_row(self, candidate: RankedBackbone, name: str) -> dict[str, Any]:
         """`COST` or `SCORES` of a row; {} where it is not there yet."""
         path = self.row(candidate) / name
         return dict(read_json(path, {...: object})) if path.exists() else {}

@@ -70,7 +70,7 @@ def test_the_story_ends_in_a_report_and_a_second_call_trains_nothing(
     place: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     """Hand-over counted (100 tensors of the net), report written, every step run once."""
-    caplog.set_level(logging.INFO, "resdet.cli.demo")
+    caplog.set_level(logging.INFO, "resdet.cli")
     assert demo.run(arguments("--output", "out", "--jobs", "2")) == 0
     assert (place / "out" / "report" / "report.html").exists()
     assert Run.open(place / "out" / "vgg_pretrained").read("transfer.json")["arrived"] == 100

@@ -29,7 +29,7 @@ from resdet.errors import ConfigError
 from resdet.file_names import file_name
 from resdet.printable import show, show_json
 from resdet.rank import budget
-from resdet.rank.candidates import Candidate, candidates_of, file_of_source, refuse_same_labels
+from resdet.rank.candidates import RankedBackbone, candidates_of, file_of_source, refuse_same_labels
 from resdet.rank.quick_detector import CONFIG, keys_of_row
 from resdet.rank.ranking_folder import COST, LEADERBOARD, PAGE, RANKING, SCORES, Ranking, RankPlan
 
@@ -139,7 +139,7 @@ def _gone_on_with(ranking: Ranking, args: argparse.Namespace) -> Ranking:
     return ranking
 
 
-def _require(candidate: Candidate) -> None:
+def _require(candidate: RankedBackbone) -> None:
     """Raises ConfigError or WeightsError for what is not there, before anything is computed."""
     from resdet.weights.addresses.fetch import is_address, refuse_address
 
@@ -285,7 +285,7 @@ def _with_sets(path: Path, plan: RankPlan) -> RankPlan:
 # -- rows --------------------------------------------------------------------------------------
 
 
-def _part_step(ranking: Ranking, candidate: Candidate, part: str, makes: str) -> FileStep:
+def _part_step(ranking: Ranking, candidate: RankedBackbone, part: str, makes: str) -> FileStep:
     title = {"cost": "measuring", "scores": "maps and scores of"}[part]
     row = ranking.row(candidate)
     return FileStep(

@@ -20,12 +20,12 @@ from resdet.detect.frozen.trunk_maps import TrunkMaps
 from resdet.detect.loading import training_records
 from resdet.engine.speed.kept_memory import keep_freed
 from resdet.rank import cost, object_scores, random_weights
-from resdet.rank.candidates import Candidate
+from resdet.rank.candidates import RankedBackbone
 from resdet.rank.ranking_folder import COST, SCORES, Ranking
 from resdet.run.folder import write_json
 
 
-def measure_cost(ranking: Ranking, candidate: Candidate) -> None:
+def measure_cost(ranking: Ranking, candidate: RankedBackbone) -> None:
     """Raises ConfigError, WeightsError or DataError where the backbone cannot be ranked."""
     _log()
     plan = ranking.plan
@@ -36,7 +36,7 @@ def measure_cost(ranking: Ranking, candidate: Candidate) -> None:
     write_json(ranking.row(candidate) / COST, found.to_json())
 
 
-def compute_scores(ranking: Ranking, candidate: Candidate) -> None:
+def compute_scores(ranking: Ranking, candidate: RankedBackbone) -> None:
     """Raises as `train_det` would."""
     _log()
     config, model, _ = cost.built(ranking, candidate, len(ranking.plan.classes))

@@ -1,0 +1,164 @@
+"""`rank` from the command line: two backbones and a random one, on tiny images."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+pytest.importorskip("detectron2")
+
+from resdet.cli.main import main
+from resdet.run.folder import Run
+from tests.support import children, tiny, trainings
+
+WORDS = (
+    "--data", "voc:voc:train", "--test", "voc:voc:test", "--steps", "3", "--seeds", "1",
+    "--size", "96", "--jobs", "2",
+)  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory) -> Path:
+    root = tmp_path_factory.mktemp("rank")
+    tiny.voc_tree(root / "voc")
+    trainings.net_to_hand_over(root / "net.safetensors")
+    return root
+
+
+@pytest.fixture(scope="module")
+def ranking(place) -> Path:
+    done = children.run_cli(
+        "rank", "--backbones", "A=net.safetensors", "floor=random:net.safetensors", *WORDS,
+        "--output", "out", cwd=place,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stdout + done.stderr
+    (place / "printed.txt").write_text(done.stdout)
+    return place / "out"
+
+
+def test_a_ranking_ends_in_a_table_a_page_and_runs_that_compare_opens(place, ranking):
+    printed = (place / "printed.txt").read_text()
+    assert "COMPARABLE" in printed and "NOT COMPARABLE" not in printed
+    assert "A" in printed and "floor" in printed
+    assert (ranking / "leaderboard.html").exists()
+    rows = json.loads((ranking / "leaderboard.json").read_text())["rows"]
+    assert {row["backbone"] for row in rows} == {"A", "floor"}
+    for row in rows:
+        assert row["parameters"] > 0 and row["ms"] > 0 and row["memory_mb"] > 100
+        assert row["objects"] == 3 and isinstance(row["logme"], float)
+    runs = [ranking / "rows" / label / "seed_1" for label in ("A", "floor")]
+    assert [Run.open(run).state for run in runs] == ["finished"] * 2
+    done = children.run_cli("compare", *map(str, runs), "--output", "report", cwd=place)
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_the_random_twin_is_the_same_net_untrained(ranking):
+    from resdet import weights
+
+    mine, card = weights.load(ranking / "weights" / "floor.safetensors")
+    other, other_card = weights.load(ranking.parent / "net.safetensors")
+    assert (card.net, card.net_options, card.input) == (
+        other_card.net, other_card.net_options, other_card.input,
+    )  # fmt: skip
+    assert mine.keys() == other.keys() and card.data == {"name": "random"}
+    assert not (mine["res2.0.conv1.weight"] == other["res2.0.conv1.weight"]).all()
+
+
+def test_the_same_command_again_trains_nothing(place, ranking):
+    ids = {run: Run.open(run).info["id"] for run in ranking.glob("rows/*/seed_1")}
+    done = children.run_cli("rank", "--output", "out", cwd=place)
+    assert done.returncode == 0, done.stderr
+    assert "started" not in done.stderr
+    assert {run: Run.open(run).info["id"] for run in ranking.glob("rows/*/seed_1")} == ids
+
+
+def test_a_row_is_added_and_the_others_stay(place, ranking):
+    ids = {run: Run.open(run).info["id"] for run in ranking.glob("rows/*/seed_1")}
+    done = children.run_cli(
+        "rank", "--output", "out", "--add", "again=net.safetensors", "--json", cwd=place
+    )
+    assert done.returncode == 0, done.stderr
+    board = json.loads(done.stdout)
+    by_label = {row["backbone"]: row for row in board["rows"]}
+    assert set(by_label) == {"A", "floor", "again"}
+    # The same weights, seed and data: the same numbers.
+    assert by_label["again"]["AP"] == by_label["A"]["AP"]
+    assert by_label["again"]["logme"] == by_label["A"]["logme"]
+    for run, known in ids.items():
+        assert Run.open(run).info["id"] == known
+
+
+@pytest.mark.parametrize(
+    ("words", "page"),
+    [
+        ((), "needs --data"),
+        (("--data", "voc:voc:train"), "needs --backbones"),
+        (("--backbones", "A=net.safetensors", "--data", "voc:voc:train"), "names one backbone"),
+        (("--backbones", "no.pth", "random:resnet18", "--data", "voc:voc:train"), "random:no.pth"),
+        (
+            ("--backbones", "net.safetensors", "random:resnet18", "--data", "voc:voc:train"),
+            "fewer than the 50",
+        ),
+        (
+            ("--backbones", "net.safetensors", "random:resnet18", "--data", "voc:voc:train",
+             "--test", "voc:voc:train"),
+            "leak",
+        ),
+        (("--add", "net.safetensors", "--output", "absent"), "--add needs a ranking"),
+        (("--output", "out", "--steps", "9"), "was planned with steps 3"),
+        (("--output", "out", "--backbones", "B=net.safetensors"), "names others"),
+        (
+            ("--backbones", "net.safetensors", "random:resnet18", *WORDS[:4], "--budget", "soon"),
+            "a time such as 15m",
+        ),
+    ],
+)  # fmt: skip
+def test_what_makes_no_ranking_is_a_page_before_anything_runs(
+    place, ranking, words, page, monkeypatch, capsys
+):
+    monkeypatch.chdir(place)
+    assert main(["rank", *words]) == 2
+    assert page in capsys.readouterr().err
+    assert not (place / "runs").exists()
+
+
+def test_a_net_that_nobody_knows_is_refused_in_its_first_part(place):
+    done = children.run_cli(
+        "rank", "--backbones", "net.safetensors", "random:resnet19", *WORDS, "--output", "odd",
+        cwd=place,
+    )  # fmt: skip
+    assert done.returncode == 2
+    assert "random:resnet19" in done.stderr and "no file, run folder or address" in done.stderr
+
+
+@pytest.mark.skipif(os.name != "posix", reason="signals")
+def test_a_stop_leaves_a_ranking_that_goes_on(place, ranking):
+    """Ctrl-C while rows run: the same command ends with the numbers of one without it."""
+    command = [
+        sys.executable, "-m", "resdet", "rank", "--backbones", "A=net.safetensors",
+        "floor=random:net.safetensors", *WORDS, "--output", "stopped",
+    ]  # fmt: skip
+    environment = {
+        **os.environ, "PYTHONPATH": str(children.ROOT), "OMP_NUM_THREADS": "1",
+        "RESDET_CACHE": str(place / "cache"),
+    }  # fmt: skip
+    process = subprocess.Popen(
+        command, cwd=place, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
+    )
+    deadline = time.monotonic() + 300
+    while not (place / "stopped" / "rows" / "A" / "scores.json").exists():
+        assert process.poll() is None and time.monotonic() < deadline
+        time.sleep(0.05)
+    process.send_signal(signal.SIGINT)
+    process.communicate(timeout=120)
+    assert process.returncode not in (0, 70)
+    done = children.run_cli("rank", "--output", "stopped", "--json", cwd=place)
+    assert done.returncode == 0, done.stderr
+    found = {row["backbone"]: row["AP"] for row in json.loads(done.stdout)["rows"]}
+    rows = json.loads((ranking / "leaderboard.json").read_text())["rows"]
+    assert found == {row["backbone"]: row["AP"] for row in rows if row["backbone"] in found}

@@ -1,0 +1,168 @@
+"""A ranking from run folders: its order, groups, intervals and the agreement of rankings."""
+
+import itertools
+import json
+import statistics
+from html.parser import HTMLParser
+
+import pytest
+
+from resdet.errors import ConfigError
+from resdet.evaluation.analysis.image_noise import coco_intervals
+from resdet.report.ranking.leaderboard import AP, read_leaderboard
+from resdet.report.ranking.leaderboard_page import cells, notes, table, write_page
+from resdet.report.ranking.pareto_chart import front_of
+from resdet.report.runs import read_columns
+from resdet.report.scores import read_scores
+from tests.support.fabricate import fabricate_run
+
+# Two that are near each other, and one far behind.
+SKILLS = {"near": 0.79, "best": 0.8, "far": 0.3}
+FACTS = {
+    "best": {"logme": 0.3, "total_logme": 0.2, "ms": 20.0, "parameters": 2e6, "license": "mit"},
+    "near": {"logme": 0.2, "total_logme": 0.1, "ms": 30.0, "parameters": 3e6, "license": ""},
+    "far": {"logme": 0.1, "total_logme": 0.3, "ms": 10.0, "parameters": 1e6, "license": ""},
+}
+
+
+@pytest.fixture(scope="module")
+def rows(tmp_path_factory):
+    root = tmp_path_factory.mktemp("rows")
+    found = []
+    for label, skill in SKILLS.items():
+        runs = [
+            fabricate_run(
+                root / label / f"seed_{seed}",
+                skill=skill,
+                seed=seed,
+                num_images=60,
+                overrides={"MODEL.WEIGHTS": f"{label}.safetensors"},
+                card_changes={"data": {"name": label, "hash": label}},
+            )
+            for seed in (1, 2)
+        ]
+        found.append((label, runs, FACTS[label]))
+    return found
+
+
+@pytest.fixture(scope="module")
+def board(rows):
+    return read_leaderboard(rows, data="digits_test")
+
+
+def test_rows_stand_by_the_mean_ap_of_their_seeds(board, rows):
+    assert [row.label for row in board.rows][2] == "far"
+    for row in board.rows:
+        values = [
+            read_scores(c, "digits_test", "coco").value(AP)
+            for c in read_columns({r[0]: r[1] for r in rows}[row.label])
+        ]
+        assert row.values == tuple(values) and row.ap == statistics.mean(values)
+    assert board.rows[0].ap >= board.rows[1].ap > board.rows[2].ap
+
+
+def test_an_interval_has_both_noises_and_that_of_the_images_is_compare_s(board):
+    """Half widths as squares: images, and t times one deviation times sqrt(1/2 + 1/2)."""
+    first, *others = board.rows
+    for row in others:
+        sides = [
+            [read_scores(c, "digits_test", "coco").ranked for c in read_columns(r.runs)]
+            for r in (first, row)
+        ]
+        expected = coco_intervals(*sides)["AP"]
+        assert row.behind.images == expected
+        # Three rows of two seeds: 3 degrees of freedom, whose 97.5 % quantile is 3.182446.
+        seeds = 3.182446 * board.seed_deviation
+        half = ((expected.high - expected.low) ** 2 / 4 + seeds**2) ** 0.5
+        assert row.behind.high - row.behind.difference == pytest.approx(half, rel=1e-5)
+    pooled = statistics.mean(statistics.variance(row.values) for row in board.rows)
+    assert board.seed_deviation == pytest.approx(pooled**0.5)
+
+
+def test_near_ones_are_one_group_and_the_far_one_is_its_own(board):
+    assert [row.group for row in board.rows] == [1, 1, 2]
+    assert board.groups == [[0, 1], [2]]
+    (sentence,) = board.group_sentences()
+    assert sentence.startswith("1 to 2 cannot be told apart") and "more test images" in sentence
+    assert [row[0] for row in cells(board)] == ["1–2", "1–2", "3"]
+
+
+def test_the_verdict_is_that_of_compare(board, rows, tmp_path):
+    assert board.verdict.stamp == "COMPARABLE"
+    odd = fabricate_run(tmp_path / "odd", num_images=60, overrides={"SOLVER.MAX_ITER": 900})
+    other = read_leaderboard([*rows, ("odd", [odd], {})], data="digits_test")
+    assert any("SOLVER.MAX_ITER" in reason for reason in other.verdict.reasons)
+    assert any(line.startswith("NOT COMPARABLE: ") for line in notes(other))
+
+
+def test_rankings_are_correlated_with_the_quick_one_and_with_full_trainings(rows):
+    """LogME has the quick order: tau 1; with boxes one pair agrees and two do not: -1/3."""
+    full = [f"{label}={runs[0]}" for label, runs, _ in rows]
+    found = read_leaderboard(rows, data="digits_test", full=full)
+    taus = {name: c.tau for name, c in found.correlations.items()}
+    order = [row.label for row in found.rows]
+    expected = 1.0 if order == ["best", "near", "far"] else 1 / 3
+    assert taus["LogME and the quick detector's AP"] == pytest.approx(expected)
+    assert len(taus) == 5 and "AP of the quick detector and full training" in taus
+    assert all(row.full for row in found.rows)
+
+
+def test_a_full_training_of_nobody_is_refused(rows):
+    for word in ("far", "nobody=x"):
+        with pytest.raises(ConfigError, match="expected LABEL=RUN"):
+            read_leaderboard(rows, data="digits_test", full=[word])
+
+
+def test_the_front_has_whom_none_beats_in_both(board):
+    labels = [row.label for row in front_of(board.rows, "ms")]
+    assert labels[0] == "far"
+    assert "best" in labels or "near" in labels
+    by_cost = front_of(board.rows, "ms")
+    assert all(a.ap < b.ap for a, b in itertools.pairwise(by_cost))
+
+
+class _Cells(HTMLParser):
+    def __init__(self):
+        super().__init__()
+        self.values, self.tags = [], []
+
+    def handle_starttag(self, tag, attrs):
+        self.tags.append(tag)
+        if tag in ("td", "th") and "data-value" in dict(attrs):
+            self.values.append(dict(attrs)["data-value"])
+
+
+def test_the_page_has_every_row_sortable_and_loads_nothing(board, tmp_path):
+    write_page(board, tmp_path / "p.html", tmp_path / "p.json")
+    text = (tmp_path / "p.html").read_text()
+    parsed = _Cells()
+    parsed.feed(text)
+    width = len(cells(board)[0])
+    assert len(parsed.values) == 3 * width
+    assert parsed.values[1::width] == [row.label for row in board.rows]
+    assert [float(v) for v in parsed.values[2::width]] == [row.ap for row in board.rows]
+    assert parsed.tags.count("svg") == 3
+    assert "http://" not in text.replace("http://www.w3.org", "") and "https://" not in text
+    data = json.loads((tmp_path / "p.json").read_text())
+    assert [row["backbone"] for row in data["rows"]] == [row.label for row in board.rows]
+    assert data["rows"][0]["behind_first"] is None and data["verdict"] == "COMPARABLE"
+
+
+def test_names_of_users_are_escaped(rows, tmp_path):
+    odd = [("<b>&", runs, facts) for _, runs, facts in rows[:1]] + list(rows[1:])
+    board = read_leaderboard(odd, data="<i>set")
+    write_page(board, tmp_path / "p.html", tmp_path / "p.json")
+    text = (tmp_path / "p.html").read_text()
+    assert "<b>&" not in text and "<i>set" not in text
+
+
+def test_the_terminal_leaves_out_columns_that_nobody_has(board):
+    text = table(board)
+    assert "multiply-adds" not in text and "licence" in text and "full training" not in text
+    assert "COMPARABLE" in text and "Kendall's tau" in text
+
+
+def test_one_seed_each_is_told(rows):
+    board = read_leaderboard([(n, runs[:1], f) for n, runs, f in rows], data="digits_test")
+    assert board.seed_deviation is None and not board.rows[1].behind.has_seeds
+    assert any("One seed each" in line for line in notes(board))
