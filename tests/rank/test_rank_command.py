@@ -107,7 +107,7 @@ def test_a_row_is_added_and_the_others_stay(place, ranking):
         (
             ("--backbones", "net.safetensors", "random:resnet18", "--data", "voc:voc:train",
              "--test", "voc:voc:train"),
-            "leak",
+            "are also training images",
         ),
         (("--add", "net.safetensors", "--output", "absent"), "--add needs a ranking"),
         (("--output", "out", "--steps", "9"), "was planned with steps 3"),

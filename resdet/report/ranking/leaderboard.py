@@ -1,6 +1,7 @@
 """Rows of a ranking from run folders, in the order of AP, and groups that cannot be told apart.
 
-AP is COCO's mAP@[.5,.95], averaged over the seeds of a row. The difference of two rows has the
+AP is COCO's mAP@[.5,.95], or of a set that is not scored by COCO's rules the set's own AP that has
+an interval (VOC's by area); averaged over the seeds of a row. The difference of two rows has the
 noise of the images (paired bootstrap) and of the seeds (one spread for all rows, as the heads and
 their steps are the same); their half widths are taken together as squares. A group is a row and all
 behind it whose difference to it may be 0.
@@ -21,19 +22,18 @@ from typing import Any
 from resdet.errors import ConfigError, RunError
 from resdet.evaluation.analysis.image_noise import (
     Interval,
-    coco_intervals,
     images_to_settle,
     points,
     rounded_up,
 )
 from resdet.evaluation.analysis.seed_noise import t_quantile
 from resdet.evaluation.transferability.rank_correlation import RankCorrelation, kendall
+from resdet.report.comparison.backbone_gains import Pair
 from resdet.report.comparison.comparability import Comparability, judge
-from resdet.report.runs import Column, read_columns
+from resdet.report.comparison.gain_noise import image_intervals
+from resdet.report.runs import read_columns
 from resdet.report.scores import Metric, SetScores, read_scores
-from resdet.run.folder import Run
 
-AP = Metric("AP", "COCO bbox", "AP (COCO, IoU .50 to .95)")
 LEVEL = 0.95
 # What may say the order without training: entry of a row's facts, and its name.
 GRADIENT_FREE = {"logme": "LogME", "total_logme": "LogME with boxes"}
@@ -105,6 +105,7 @@ class Leaderboard:
 
     data_set: str
     images: int
+    metric: Metric
     rows: tuple[LeaderRow, ...]
     seed_deviation: float | None
     verdict: Comparability
@@ -143,7 +144,7 @@ class Leaderboard:
         return {
             "data_set": self.data_set,
             "images": self.images,
-            "metric": AP.title,
+            "metric": self.metric.title,
             "verdict": self.verdict.stamp,
             "reasons": list(self.verdict.reasons),
             "seed_deviation": self.seed_deviation,
@@ -196,14 +197,16 @@ def read_leaderboard(
     sets = columns[0].run.detected_sets()
     if len(sets) != 1:
         raise RunError(f"{columns[0].run.path} has results of {len(sets)} sets, expected one.")
-    scores = [read_scores(column, sets[0], "coco") for column in columns]
+    by = "coco" if read_scores(columns[0], sets[0]).coco else "set"
+    scores = [read_scores(column, sets[0], by) for column in columns]
+    metric = scores[0].gain_metric
     of_row, place = [], 0
     for _, runs, _ in rows:
         of_row.append(list(range(place, place + len(runs))))
         place += len(runs)
-    trained = _full_trainings([label for label, _, _ in rows], full, sets[0])
+    trained = _full_trainings([label for label, _, _ in rows], full, metric)
     made = [
-        (_row(rows[n], [scores[i] for i in of_row[n]], trained.get(rows[n][0], ())), of_row[n])
+        (_row(rows[n], scores, of_row[n], trained.get(rows[n][0], ())), of_row[n])
         for n in range(len(rows))
     ]
     made.sort(key=lambda pair: -pair[0].ap)
@@ -212,6 +215,7 @@ def read_leaderboard(
     return Leaderboard(
         data_set=data,
         images=len(scores[0].evaluated),
+        metric=metric,
         rows=tuple(ordered),
         seed_deviation=deviation[0] if deviation else None,
         verdict=judge(columns, {sets[0]: scores}),
@@ -224,11 +228,13 @@ def read_leaderboard(
 def _row(
     row: tuple[str, Sequence[Path], Mapping[str, Any]],
     scores: Sequence[SetScores],
+    places: Sequence[int],
     full: tuple[float, ...],
 ) -> LeaderRow:
     label, runs, facts = row
-    values = [score.value(AP) for score in scores]
-    tables = [score.per_class(AP) for score in scores]
+    metric = scores[0].gain_metric
+    values = [scores[place].value(metric) for place in places]
+    tables = [scores[place].per_class(metric) for place in places]
     classes = {}
     for name in tables[0]:
         known = [v for v in (table.get(name) for table in tables) if v is not None]
@@ -270,8 +276,9 @@ def _behind(
     scores: Sequence[SetScores],
     deviation: tuple[float, int] | None,
 ) -> Behind:
-    sides = [[scores[i].ranked for i in places] for _, places in (first, other)]
-    interval = coco_intervals(sides[0], sides[1])["AP"]
+    metric = scores[0].gain_metric
+    intervals = image_intervals(scores, Pair(tuple(first[1]), tuple(other[1]), "other"))
+    interval = intervals.get(metric.rule if metric.key == "mean_ap" else metric.key)
     difference = other[0].ap - first[0].ap
     if interval is None:
         return Behind(difference, None, None, None, False)
@@ -285,7 +292,7 @@ def _behind(
 
 
 def _full_trainings(
-    labels: Sequence[str], words: Sequence[str], data_set: str
+    labels: Sequence[str], words: Sequence[str], metric: Metric
 ) -> dict[str, tuple[float, ...]]:
     found: dict[str, tuple[float, ...]] = {}
     for word in words:
@@ -295,18 +302,15 @@ def _full_trainings(
                 f"--full {word}: expected LABEL=RUN with a label of the ranking "
                 f"({', '.join(labels)})."
             )
-        column = _column(Path(path))
+        (column,) = read_columns([path], fewest=1)
         sets = column.run.detected_sets()
-        name = data_set if data_set in sets else sets[0] if sets else data_set
-        value = read_scores(column, name, "coco").value(AP)
+        if not sets:
+            raise RunError(f"--full {word}: {path} has no results. Finish it, or leave it out.")
+        by = "coco" if metric.rule.startswith("COCO") else "set"
+        value = read_scores(column, sets[0], by).value(metric)
         if value is not None:
             found[label] = (*found.get(label, ()), value)
     return found
-
-
-def _column(path: Path) -> Column:
-    Run.open(path)
-    return read_columns([path], fewest=1)[0]
 
 
 def _correlations(rows: Sequence[LeaderRow]) -> dict[str, RankCorrelation]:

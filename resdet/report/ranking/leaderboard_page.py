@@ -11,7 +11,7 @@ from typing import Any
 from resdet import __version__
 from resdet.evaluation.analysis.image_noise import points
 from resdet.evaluation.transferability.rank_correlation import RankCorrelation
-from resdet.report.ranking.leaderboard import AP, Behind, Leaderboard, LeaderRow
+from resdet.report.ranking.leaderboard import Behind, Leaderboard, LeaderRow
 from resdet.report.ranking.pareto_chart import front_of, pareto_chart
 from resdet.report.render.charts import Look, Span, SpanRow, interval_chart
 from resdet.report.render.html_template import html_of
@@ -81,8 +81,8 @@ def in_millions(value: Any) -> str:
 def table(board: Leaderboard) -> str:
     """For a terminal."""
     lines = [
-        f"{len(board.rows)} backbones on {board.data_set}, {board.images:,} test images; AP and "
-        "differences in percent, 95 % intervals"
+        f"{len(board.rows)} backbones on {board.data_set}, {board.images:,} test images; "
+        f"{board.metric.title} and differences in percent, 95 % intervals"
     ]
     shown = [n for n in range(len(HEAD)) if n < 4 or any(row[n] != "–" for row in cells(board))]
     rows = [[row[n] for n in shown] for row in cells(board)]
@@ -152,7 +152,7 @@ def write_page(board: Leaderboard, page: Path, as_json: Path) -> None:
         else "",
         charts=charts,
         front=[row.label for row in front_of(board.rows, "ms")],
-        metric=AP.title,
+        metric=board.metric.title,
         version=__version__,
         made=utc_now(),
     )

@@ -9,13 +9,14 @@ import pytest
 
 from resdet.errors import ConfigError
 from resdet.evaluation.analysis.image_noise import coco_intervals
-from resdet.report.ranking.leaderboard import AP, read_leaderboard
+from resdet.report.ranking.leaderboard import read_leaderboard
 from resdet.report.ranking.leaderboard_page import cells, notes, table, write_page
 from resdet.report.ranking.pareto_chart import front_of
 from resdet.report.runs import read_columns
-from resdet.report.scores import read_scores
+from resdet.report.scores import Metric, read_scores
 from tests.support.fabricate import fabricate_run
 
+AP = Metric("AP", "COCO bbox", "AP (COCO, IoU .50 to .95)")
 # Two that are near each other, and one far behind.
 SKILLS = {"near": 0.79, "best": 0.8, "far": 0.3}
 FACTS = {
@@ -166,3 +167,16 @@ def test_one_seed_each_is_told(rows):
     board = read_leaderboard([(n, runs[:1], f) for n, runs, f in rows], data="digits_test")
     assert board.seed_deviation is None and not board.rows[1].behind.has_seeds
     assert any("One seed each" in line for line in notes(board))
+
+
+def test_a_set_that_is_scored_by_voc_s_rules_alone_is_ranked_by_its_area_rule(tmp_path):
+    runs = [
+        fabricate_run(tmp_path / f"{skill}", skill=skill, num_images=60, evaluators=("voc",))
+        for skill in (0.3, 0.8)
+    ]
+    board = read_leaderboard([("low", runs[:1], {}), ("high", runs[1:], {})], data="x")
+    assert [row.label for row in board.rows] == ["high", "low"]
+    assert board.metric.rule == "VOC area"
+    (column,) = read_columns(runs[1:], fewest=1)
+    assert board.rows[0].ap == read_scores(column, "digits_test").value(board.metric)
+    assert board.rows[1].behind.high < 0
