@@ -163,7 +163,7 @@ def _check_values(config: Config) -> None:
     faults += _other_architecture(config) or [
         *(f"{n.text} {n.fix}" for n in unread(config) if not n.is_stock),
         *of_schemes(config.cfg, config.stated),
-        *recipes.faults_of_recipe(config.cfg),
+        *recipes.faults_of_recipe(config.cfg, config.stated),
     ]
     if faults:
         raise ConfigError(first_few(faults, indent=""))

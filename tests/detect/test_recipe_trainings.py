@@ -82,7 +82,7 @@ def test_a_frozen_run_ends_with_the_weights_that_it_began_with(place):
 def test_explain_has_the_recipe_with_the_source_of_each_value(place):
     done = train(place, "--explain", "TRANSFER.RECIPE", "frozen", "SOLVER.WEIGHT_DECAY", "0.2")
     lines = {line.split()[0]: line for line in done.stdout.splitlines() if line.strip()}
-    assert "Recipe: frozen, but for SOLVER.WEIGHT_DECAY 0.2 (0.05)" in done.stdout
+    assert "Recipe: frozen (but for SOLVER.WEIGHT_DECAY 0.2 instead of 0.05)" in done.stdout
     # Rates of the file give way, what is typed beside the recipe does not.
     assert "1.25e-05" in lines["SOLVER.BASE_LR"] and "over c.yaml, line" in lines["SOLVER.BASE_LR"]
     assert "departs from TRANSFER.RECIPE frozen: 0.05" in lines["SOLVER.WEIGHT_DECAY"]

@@ -77,7 +77,7 @@ def test_what_a_net_decides_is_a_recipes_own_only_where_the_run_records_it(tmp_p
 
     assert verdict("deep", 0.8).stamp == "COMPARABLE"
     (reason,) = verdict("shallow", 0.7).reasons
-    assert "but for SOLVER.LAYER_DECAY 0.8 (0.7) in B (SOLVER.LAYER_DECAY)" in reason
+    assert "(but for SOLVER.LAYER_DECAY 0.8 instead of 0.7) in B (SOLVER.LAYER_DECAY)" in reason
 
 
 def test_as_many_parts_without_a_recipe_are_another_training(tmp_path: Path) -> None:
@@ -165,7 +165,7 @@ def test_a_departure_is_named_and_no_part_of_the_same_recipe(tmp_path: Path) -> 
     other = {**frozen(5), "SOLVER.WEIGHT_DECAY": 0.2}
     (reason,) = gather(runs_with(tmp_path, frozen(5), other, nets=TWO)).verdict.reasons
     assert reason.startswith(
-        "the recipe is frozen in A, frozen, but for SOLVER.WEIGHT_DECAY 0.2 (0.05) in B "
+        "the recipe is frozen in A, frozen (but for SOLVER.WEIGHT_DECAY 0.2 instead of 0.05) in B "
         "(SOLVER.WEIGHT_DECAY)"
     )
 
@@ -176,7 +176,7 @@ def test_runs_without_the_key_have_a_recipe_by_their_keys(tmp_path: Path) -> Non
     report = gather(runs)
     assert report.verdict.reasons == ("SOLVER.BASE_LR is 0.02 in A, 0.03 in B",)
     (caution,) = [c for c in report.verdict.cautions if "--across-recipes" in c]
-    assert "by keys: SGD at 0.02 for 4 images, FREEZE_AT 0 in A" in caution
+    assert "by keys (SGD at 0.02 for 4 images, FREEZE_AT 0) in A" in caution
 
 
 @pytest.mark.parametrize("older", [{}, {"TRANSFER.RECIPE": ""}])
@@ -197,7 +197,7 @@ def test_a_rate_that_follows_the_batch_is_the_recipes(tmp_path: Path) -> None:
     tree["SOLVER"]["BASE_LR"] = 0.1 + 0.2
     config.write_text(yaml.safe_dump(tree), "utf-8")
     words = gather(runs, across_recipes=True).columns[0].recipe.words
-    assert words == "frozen, but for SOLVER.BASE_LR 0.3 (2.5e-05)"
+    assert words == "frozen (but for SOLVER.BASE_LR 0.3 instead of 2.5e-05)"
 
 
 def test_the_command_ends_with_0_across_recipes_and_1_without(

@@ -23,8 +23,9 @@ from resdet.cli.training import (
 from resdet.cli.training.detection_sets import DetectionSets, load_sets, require_sets
 from resdet.cli.training.run_folder import run_folder
 from resdet.cli.training.starting_point import StartingPoint
-from resdet.config import Config, data_options, refuse_keys_of_other
+from resdet.config import Config, data_options, flatten, refuse_keys_of_other
 from resdet.config.dependent_keys import check_dependent
+from resdet.config.recipes.transfer_recipes import recipe_of
 from resdet.data import DataOptions, DetectionSet
 from resdet.data.images.reader import ImageReader
 from resdet.detect import from_run, plan
@@ -92,6 +93,8 @@ def _main(args: argparse.Namespace) -> int:
     with run_folder(args, config, "detection", name) as run:
         if sets.leak:
             run.update(leak=sets.leak)
+        if not args.eval_only:
+            logger.info("recipe: %s", recipe_of(dict(flatten(config.cfg)), config.by_net).words)
         if config.by_net:
             run.update(recipe={"name": config.cfg.TRANSFER.RECIPE, "by_net": config.by_net})
         if source:

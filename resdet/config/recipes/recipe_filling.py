@@ -18,6 +18,7 @@ from resdet.config.detectron2_keys import ONLY_MAINS_SCHEDULES, RPN_ALONE
 from resdet.config.recipes.transfer_recipes import (
     COSINE,
     FROZEN,
+    IN_STEPS,
     KEY,
     RATE,
     RECIPES,
@@ -120,8 +121,12 @@ def values_of(recipe: TransferRecipe, cfg: Any) -> dict[str, Any]:
     return {RATE: recipe.rate_for(images), **recipe.values}
 
 
-def faults_of_recipe(cfg: Any) -> Iterator[str]:
-    """What a recipe does not go with."""
+def faults_of_recipe(cfg: Any, stated: Mapping[str, str]) -> Iterator[str]:
+    """What a recipe does not go with.
+
+    Args:
+        stated: dotted key to where it was stated.
+    """
     recipe = RECIPES.get(cfg.TRANSFER.RECIPE)
     if recipe is None:
         return
@@ -129,6 +134,14 @@ def faults_of_recipe(cfg: Any) -> Iterator[str]:
         yield (
             f"{KEY} is {recipe.name}, and SOLVER.SCHEME {cfg.SOLVER.SCHEME}, whose steps have "
             f"schedules of their own. Set SOLVER.SCHEME joint, or leave {KEY} out."
+        )
+    solver = cfg.SOLVER
+    falls = solver.LR_SCHEDULER_NAME != IN_STEPS or any(s < solver.MAX_ITER for s in solver.STEPS)
+    if not falls and "SOLVER.STEPS" not in stated:
+        yield (
+            f"{KEY} is {recipe.name}, whose rate falls in steps, and SOLVER.STEPS, which nobody "
+            f"stated, has {tuple(solver.STEPS)}, none before SOLVER.MAX_ITER {solver.MAX_ITER}: it "
+            f"would never fall. State SOLVER.STEPS, such as ({round(solver.MAX_ITER * 0.75)},)."
         )
     has_regions = cfg.MODEL.META_ARCHITECTURE != RPN_ALONE
     if recipe == FROZEN and has_regions and cfg.MODEL.ROI_HEADS.NAME in OF_THE_NET:

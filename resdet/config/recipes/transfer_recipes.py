@@ -212,14 +212,15 @@ def recipe_of(config: Mapping[str, Any], by_net: Mapping[str, Any]) -> RecipeOfR
     if recipe := RECIPES.get(str(config.get(KEY) or "")):
         found = departures(recipe, config, by_net)
         changed = ", ".join(
-            f"{key} {_text(value)} ({_text(own)})" for key, (value, own) in sorted(found.items())
+            f"{key} {_text(value)} instead of {_text(own)}"
+            for key, (value, own) in sorted(found.items())
         )
-        words = f"{recipe.name}, but for {changed}" if changed else recipe.name
+        words = f"{recipe.name} (but for {changed})" if changed else recipe.name
         return RecipeOfRun(recipe.name, True, found, words)
     # By keys nobody can tell how many parts a net has, so the others must be named.
     if set(FINETUNE.keys) <= set(config) and not departures(FINETUNE, config, {}):
         return RecipeOfRun(FINETUNE.name, False, {}, f"{FINETUNE.name} (by its keys)")
-    return RecipeOfRun("", False, {}, f"by keys: {', '.join(_parts(config))}")
+    return RecipeOfRun("", False, {}, f"by keys ({', '.join(_parts(config))})")
 
 
 def _text(value: Any) -> str:

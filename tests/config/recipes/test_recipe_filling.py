@@ -81,7 +81,8 @@ def test_a_recipe_gives_way_to_what_is_stated_beside_it_or_above(tmp_path):
     assert typed.cfg.SOLVER.BASE_LR == 0.003
     words = recipe_of(flat(typed), {}).words
     assert words == (
-        "finetune-vit, but for SOLVER.BASE_LR 0.003 (2.5e-05), SOLVER.WEIGHT_DECAY 0.2 (0.1)"
+        "finetune-vit (but for SOLVER.BASE_LR 0.003 instead of 2.5e-05, "
+        "SOLVER.WEIGHT_DECAY 0.2 instead of 0.1)"
     )
 
 
@@ -150,6 +151,18 @@ def test_what_would_not_be_frozen_is_refused(config, opts, text):
         resolve(config, ["TRANSFER.RECIPE", "frozen", *opts])
 
 
+def test_a_rate_that_would_never_fall_is_refused(tmp_path):
+    """A config of a cosine states no steps, and Detectron2's own lie behind its end."""
+    (tmp_path / "c.yaml").write_text(
+        "SOLVER: {LR_SCHEDULER_NAME: WarmupCosineLR, MAX_ITER: 4000}\n", "utf-8"
+    )
+    opts = ["TRANSFER.RECIPE", "finetune"]
+    with pytest.raises(ConfigError, match=r"has \(30000,\), none before .*4000.*as \(3000,\)\."):
+        resolve(tmp_path / "c.yaml", opts)
+    stated = resolve(tmp_path / "c.yaml", [*opts, "SOLVER.STEPS", "(3000,)"])
+    assert stated.cfg.SOLVER.LR_SCHEDULER_NAME == "WarmupMultiStepLR"
+
+
 def test_an_unknown_recipe_lists_those_that_there_are():
     with pytest.raises(ConfigError, match="expected one of '', 'frozen', 'finetune', 'finetune-v"):
         resolve(FPN, ["TRANSFER.RECIPE", "Frozen"])
@@ -159,7 +172,7 @@ def test_a_config_of_no_recipe_is_told_by_its_keys():
     found = recipe_of(flat(resolve(FPN)), {})
     assert (found.name, found.is_stated) == ("", False)
     assert found.words == (
-        "by keys: SGD at 0.02 for 16 images, falling in steps, decay 0.0001, FREEZE_AT 2"
+        "by keys (SGD at 0.02 for 16 images, falling in steps, decay 0.0001, FREEZE_AT 2)"
     )
-    assert recipe_of({}, {}).words == "by keys: SGD"
+    assert recipe_of({}, {}).words == "by keys (SGD)"
     assert FROZEN.name not in recipe_of({}, {}).words
