@@ -68,8 +68,13 @@ def test_a_foreign_classifier_is_scored_by_its_origins_rules(place):
     assert "does not name its classes: those of data/val" in done.stderr + done.stdout
     assert run.read("card.json")["origin"] == "torchvision"
     assert run.state == "finished" and not (place / "scores" / "model.safetensors").exists()
-    again = scored(place, *opts)
-    assert again.returncode == 0, again.stderr
+    for words in (opts, opts[:4], ()):  # the folder knows the rest
+        again = scored(place, *words)
+        assert again.returncode == 0, again.stderr
+        assert run.read("classification.json")["data/val"] == found
+    other = scored(place, *opts[:4], "PRETRAIN.TEST_SIDE", str(SIDE + 8))
+    assert other.returncode == 2
+    assert f"TEST_SIDE is {SIDE + 8} (command line), the run was made with {SIDE}" in other.stderr
     other = scored(place, "MODEL.WEIGHTS", "trunk.pth")
     assert other.returncode == 2 and "the run of another model" in other.stderr
 
@@ -87,6 +92,9 @@ def test_our_own_file_brings_classes_input_and_crops(place):
     assert done.returncode == 0, done.stderr
     one, ours = (Run.open(place / n).read("classification.json") for n in ("one", "ours"))
     assert one["data/val"] == ours["data/val"]
+    again = scored(place, output="one")  # its own classifier, without --config
+    assert again.returncode == 0, again.stderr
+    assert f"top-1 error {one['data/val']['top1_error']:.2f} %" in again.stdout
     assert weights.load(place / file)[1].classes == ("blue", "green", "red")
 
 

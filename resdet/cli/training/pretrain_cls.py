@@ -56,6 +56,9 @@ def run(args: argparse.Namespace) -> int:
     refuse_late_flags(args.opts)
     if args.config:
         args.config = str(presets.find(args.config))
+    elif _own_config(args) and "MODEL.DEVICE" not in args.opts[::2]:
+        # The run's own was that of its machine.
+        args.opts = ["MODEL.DEVICE", "auto", *args.opts]
     device = training_command.device_of(_config_file(args), args.opts)
     return processes.run_in_processes(main, args, device)
 
@@ -159,10 +162,22 @@ def _estimate(args: argparse.Namespace, config: Config, folder: Path) -> int:
 
 
 def _config_file(args: argparse.Namespace) -> str | Path | None:
-    """The config; none for a file that is scored, whose card has what a config would state."""
+    """The config: of a run that is scored again its own; none for a file, whose card has what a
+    config would state."""
     if args.config:
         return str(args.config)
+    if own := _own_config(args):
+        return own
     return None if args.eval_only and "MODEL.WEIGHTS" in args.opts[::2] else DEFAULT_CONFIG
+
+
+def _own_config(args: argparse.Namespace) -> Path | None:
+    """That of the classifier's run which --eval-only is about; None where there is no such run."""
+    stated = dict(zip(args.opts[::2], args.opts[1::2], strict=False))
+    folder = Path(args.output or stated.get("OUTPUT_DIR") or "")
+    if not args.eval_only or not (folder / layout.RUN).exists():
+        return None
+    return folder / layout.CONFIG if Run.open(folder).kind == "classification" else None
 
 
 def _name_of(weights: str) -> str:

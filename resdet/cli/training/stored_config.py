@@ -5,6 +5,7 @@ Not for: what a key means (`resdet.config`).
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
 import yaml
@@ -16,6 +17,7 @@ from resdet.run import layout
 from resdet.run.folder import Run
 from resdet.run.renamed_keys import with_new_names
 
+# A name, or the beginning of names where it ends with a dot.
 # Keys that may change between a run and its --resume: they do not shape the training.
 FREE_ON_RESUME = ("OUTPUT_DIR", "SOLVER.MAX_ITER", "SOLVER.CHECKPOINT_PERIOD", "TEST.", "EVAL.",
                   "DATALOADER.NUM_WORKERS", "ENGINE.KEEP_CHECKPOINTS", "ENGINE.THREADS",
@@ -33,6 +35,15 @@ FREE_ON_EVAL = ("OUTPUT_DIR", "DATASETS.TEST", "PRETRAIN.VAL", "PRETRAIN.TEST", 
                 "ENGINE.ACTIVATION_CHECKPOINTING", "ENGINE.WORKER_TIMEOUT",
                 "ENGINE.DISK_WAIT", "ENGINE.TRUNK_CACHE", "LOC.TEST", "LOC.SIZES", "LOC.SCORES",
                 "LOC.RCNN_BATCH")  # fmt: skip
+
+
+# What is scored is looked at by itself (`scored_run`).
+_WEIGHTS = ("MODEL.WEIGHTS", "MODEL.WEIGHTS_PART")
+
+
+def _is_among(key: str, names: Iterable[str]) -> bool:
+    """PRETRAIN.TEST is not PRETRAIN.TEST_SIDE."""
+    return any(key == name or (name.endswith(".") and key.startswith(name)) for name in names)
 
 
 def config_of(run: Run) -> dict[str, Any]:
@@ -71,7 +82,7 @@ def as_in_run(config: Config, run: Run) -> None:
         f"{key} is {now[key]!r} ({where}), the run was made with {stored.get(key)!r}"
         for key, where in sorted(config.stated.items())
         if now[key] != stored.get(key)
-        and not key.startswith((*FREE_ON_EVAL, *COUNTS, "SOLVER.", "MODEL.WEIGHTS"))
+        and not _is_among(key, (*FREE_ON_EVAL, *COUNTS, "SOLVER.", *_WEIGHTS))
     ]
     if odd:
         # The two nets of a localizer are tested in their own run alone.
@@ -83,12 +94,13 @@ def as_in_run(config: Config, run: Run) -> None:
         )
         raise RunError(
             f"{run.path}: {first_few(odd, indent='')}\nIts results would be those of another "
-            f"detector. Use the old values, or {elsewhere}"
+            f"{'classifier' if run.kind == 'classification' else 'detector'}. Use the old values, "
+            f"or {elsewhere}"
         )
     for key, value in stored.items():
         # Another test set has other faults; where these are not stated, the run's values hold.
         is_restated = key in COUNTS and key in config.stated
-        if key in now and not key.startswith(FREE_ON_EVAL) and not is_restated:
+        if key in now and not _is_among(key, FREE_ON_EVAL) and not is_restated:
             set_key(config.cfg, key, value)
 
 
@@ -102,7 +114,7 @@ def refuse_other_config(run: Run, config: Config) -> None:
     odd = [
         f"{key} is {after.get(key)!r}, the run was started with {before.get(key)!r}"
         for key in sorted(set(before) | set(after))
-        if before.get(key) != after.get(key) and not key.startswith(free)
+        if before.get(key) != after.get(key) and not _is_among(key, free)
     ]
     if odd:
         raise RunError(

@@ -8,7 +8,7 @@ from __future__ import annotations
 import argparse
 import logging
 import platform
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +33,7 @@ from resdet.engine.starts.start_checks import processes_here, raise_open_files, 
 from resdet.errors import ConfigError
 from resdet.run import layout
 from resdet.run.folder import Run
+from resdet.run.renamed_keys import RENAMED
 
 logger = logging.getLogger("resdet.cli.training.training_command")
 
@@ -66,8 +67,14 @@ def device_of(config_file: str | Path | None, opts: list[str]) -> str:
     Raises:
         ConfigError: what `resolve` refuses.
     """
-    config = resolve(config_file, opts)
+    config = resolve(config_file, opts, renamed=_renamed(config_file))
     return str(config.cfg.MODEL.DEVICE) if "MODEL.DEVICE" in config.stated else "auto"
+
+
+def _renamed(config_file: str | Path | None) -> Mapping[str, str]:
+    """The older names that keys may have in a run's own config; of a file of a user's none."""
+    of_run = config_file is not None and (Path(config_file).parent / layout.RUN).exists()
+    return RENAMED if of_run else {}
 
 
 def read_config(config_file: str | Path | None, opts: list[str]) -> Config:
@@ -78,7 +85,7 @@ def read_config(config_file: str | Path | None, opts: list[str]) -> Config:
             that other processes do not share.
     """
     start_log()
-    config = resolve(config_file, opts)
+    config = resolve(config_file, opts, renamed=_renamed(config_file))
     cfg = config.cfg
     refuse_long_disk_wait(cfg.ENGINE.DISK_WAIT)
     settle_device(config)

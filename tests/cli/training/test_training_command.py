@@ -33,6 +33,18 @@ def test_another_test_set_may_have_other_faults(run: Run) -> None:
     assert config.cfg.INPUT.MIN_SIZE_TEST == 72
 
 
+@pytest.mark.parametrize("key", ["PRETRAIN.TEST_SIDE", "LOC.TEST_SIDE"])
+def test_a_key_that_begins_like_a_free_one_is_the_runs(run: Run, key: str) -> None:
+    """PRETRAIN.TEST and LOC.TEST may differ; the side was taken from the command's config."""
+    stored = resolve(None, [key, "288"])
+    (run.path / "config.yaml").write_text(stored.to_yaml(), encoding="utf-8")
+    config = resolve(None, [])
+    as_in_run(config, run)
+    assert get_key(config.cfg, key) == 288
+    with pytest.raises(RunError, match=rf"{key} is 300 \(command line\), .* with 288"):
+        as_in_run(resolve(None, [key, "300"]), run)
+
+
 def test_a_key_that_shapes_detections_is_refused(run: Run) -> None:
     """Both values and where the new one was given."""
     config = resolve(None, ["INPUT.MIN_SIZE_TEST", "36"])
