@@ -131,6 +131,11 @@ class TimmNet(Net):
         if self._order is None or not self._cells:
             self._order, self._cells = order_of_layers(self.model, self._stages, self.name)
 
+    @property
+    def own_side(self) -> int:
+        """Of the square images that timm has the net for."""
+        return int(getattr(self.model, "pretrained_cfg")["input_size"][-1])  # noqa: B009
+
     @cached_property
     def runs_layer_by_layer(self) -> bool:
         """Whether `trunk` gives its maps; else `maps` may, and for images of one size does."""

@@ -23,6 +23,7 @@ from resdet.data.records import with_labels_of
 from resdet.engine.speed.precision import Precision
 from resdet.engine.versions import versions
 from resdet.errors import ConfigError, WeightsError
+from resdet.nets.timm_maps import first_line
 from resdet.pretrain.recipe.mean_image import MeanImage, require_square
 from resdet.pretrain.set_scores import Preparation, score_sets
 from resdet.run import layout
@@ -215,6 +216,6 @@ def _refuse_crop(net: torch.nn.Module, crop: int, card: Card) -> None:
     except (RuntimeError, AssertionError, ValueError) as error:
         raise ConfigError(
             f"PRETRAIN.CROP is {crop}, and {card.net} takes no such image "
-            f"({str(error).splitlines()[0]}). Its card has {card.input.size}: leave "
+            f"({first_line(error)}). Its card has {card.input.size}: leave "
             "PRETRAIN.CROP out."
         ) from None

@@ -11,6 +11,8 @@ from torch import nn
 
 from resdet import nets
 from resdet.engine.starts.start_estimate import Plan, scorings
+from resdet.errors import ConfigError
+from resdet.nets.timm import TimmNet
 
 
 def plan_of_classifier(
@@ -26,6 +28,9 @@ def plan_of_classifier(
     Args:
         net: on "meta", it needs no memory. start: steps that are done.
         images: of the training set. test_images: of PRETRAIN.VAL, and of all sets that are scored.
+
+    Raises:
+        ConfigError: the net takes no image of PRETRAIN.CROP.
     """
     steps = cfg.SOLVER.MAX_ITER - start
     scored = None
@@ -41,8 +46,19 @@ def plan_of_classifier(
         images=images,
         scored_images=scored,
         statistics_images=_statistics_images(cfg, images),
-        multiply_adds=nets.multiply_adds(net, cfg.PRETRAIN.CROP),
+        multiply_adds=_multiply_adds(cfg, net),
     )
+
+
+def _multiply_adds(cfg: Any, net: nn.Module) -> int:
+    crop = cfg.PRETRAIN.CROP
+    try:
+        return nets.multiply_adds(net, crop)
+    except ValueError as error:
+        page = f"PRETRAIN.CROP is {crop}, but {error}. Set the side that {cfg.MODEL.NET.NAME} takes"
+        if isinstance(net, TimmNet):
+            page += f" ({net.own_side} is timm's), or build it for this one: MODEL.NET.IMAGE_SIZE"
+        raise ConfigError(f"{page}.") from None
 
 
 def _statistics_images(cfg: Any, images: int | None) -> int | None:

@@ -91,25 +91,34 @@ def test_torchvisions_net_under_its_preset(
     compared(Path(values["scores"]), photos, expected, 224, 256)
 
 
+@pytest.mark.parametrize(
+    ("name", "crop", "side"), [("resnet18.a1_in1k", 224, 235), ("test_vit.r160_in1k", 160, 168)]
+)
 def test_timms_net_under_its_record(
-    photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any
+    photos: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: Any,
+    name: str,
+    crop: int,
+    side: int,
 ) -> None:
     """timm's own evaluation transform from the config.json beside: bicubic, 0.95 of 235 pixels."""
     timm = pytest.importorskip("timm")
     monkeypatch.setenv("RESDET_CACHE", str(tmp_path / "cache"))
-    net = randomised(timm.create_model("resnet18.a1_in1k", pretrained=False))
+    net = randomised(timm.create_model(name, pretrained=False))
     record = timm.data.resolve_model_data_config(net)
     assert (record["interpolation"], record["crop_pct"]) == ("bicubic", 0.95)
     transform = timm.data.create_transform(**record, is_training=False)
-    expected = centred(net, [transform(i) for i in images_in(photos)], net.fc)
-    torch.save(net.state_dict(), tmp_path / "r18.pth")
-    stated = {**net.pretrained_cfg, "input_size": [3, 224, 224]}
+    expected = centred(net, [transform(i) for i in images_in(photos)], net.get_classifier())
+    torch.save(net.state_dict(), tmp_path / "net.pth")
+    stated = {**net.pretrained_cfg, "input_size": [3, crop, crop]}
     (tmp_path / "config.json").write_text(
-        json.dumps({"architecture": "resnet18", "pretrained_cfg": stated})
+        json.dumps({"architecture": name.partition(".")[0], "pretrained_cfg": stated})
     )
-    words = ["evaluate", "cls", str(tmp_path / "r18.pth"), "--data", str(photos),
+    words = ["evaluate", "cls", str(tmp_path / "net.pth"), "--data", str(photos),
              "--output", str(tmp_path / "out"), "--json"]  # fmt: skip
     assert main(words) == 0
     values = json.loads(capsys.readouterr().out)
     assert "bicubic" in values["scores"]
-    compared(Path(values["scores"]), photos, expected, 224, 235)
+    compared(Path(values["scores"]), photos, expected, crop, side)
