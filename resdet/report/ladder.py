@@ -178,12 +178,16 @@ def _published(
 
 
 def _changed(above: Column, column: Column) -> tuple[str, ...]:
-    differences = config_differences([above.config, column.config], [above.card, column.card])
+    runs = (above, column)
+    differences = config_differences(
+        [c.config for c in runs], [c.card for c in runs], [c.loaded for c in runs]
+    )
     # Of another net its name and weights stand for all that is its own.
     return tuple(
         f"{d.key} {value_text(d.values[1])}"
         for d in differences
-        if d.kind == "other" or d.key in ("MODEL.NET.NAME", "MODEL.WEIGHTS")
+        if d.kind == "other"
+        or (d.kind == "backbone" and d.key in ("MODEL.NET.NAME", "MODEL.WEIGHTS"))
     )
 
 

@@ -95,6 +95,12 @@ class Column:
         return "pretrained" if self.pretrained else "from scratch"
 
     @property
+    def loaded(self) -> str:
+        """SHA-256 of the tensors that the training started from; "" where it is not known, as of a
+        whole detector, whose card is that of its classifier."""
+        return "" if self.from_detector else str(self.card.get("tensors_sha256", ""))
+
+    @property
     def recipe(self) -> RecipeOfRun:
         """What trained of the net, and how."""
         recorded = self.run.info.get("recipe") or {}
@@ -105,16 +111,23 @@ class Column:
         """Runs with the same group differ, if all is well, in nothing but the seed.
 
         The recipe is the data and the number of images that the card names, so that a net may be
-        pretrained again for every seed; the file where the card names neither.
+        pretrained again for every seed; the weights themselves where the card names neither.
         """
-        make = str(sorted((k, str(v)) for k, v in self.config.items() if k.startswith(_MAKE)))
+        make = str(
+            sorted(
+                (k, str(v))
+                for k, v in self.config.items()
+                if k.startswith(_MAKE) and k != "TRANSFER.FROM_SCRATCH"  # which `start` states
+            )
+        )
         make += self.recipe.words
         if not self.pretrained:
             return Group(self.net, self.start, "", make)
         data = self.card.get("data") or {}
         seen = (self.card.get("training") or {}).get("samples")
         known = data.get("hash") or data.get("name")
-        recipe = f"{known}, {seen} images" if known else str(self.config.get("MODEL.WEIGHTS"))
+        weights = self.loaded or str(self.config.get("MODEL.WEIGHTS"))
+        recipe = f"{known}, {seen} images" if known else weights
         return Group(self.net, self.start, recipe, make)
 
 

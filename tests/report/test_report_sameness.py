@@ -14,6 +14,7 @@ from resdet.report.comparison.backbone_gains import _schedule
 from resdet.report.comparison.comparability import Comparability
 from resdet.report.comparison.config_differences import config_differences
 from resdet.report.document import gather
+from resdet.report.runs import by_group, read_columns
 from resdet.run import layout
 from resdet.run.folder import write_json
 from tests.support.fabricate import fabricate_run
@@ -42,7 +43,7 @@ def verdict(tmp_path: Path, *runs: dict[str, Any]) -> Comparability:
         pytest.param("MODEL.NET.WIDTH", 1.0, 0.5, "backbone", id="net-option"),
         pytest.param("MODEL.WEIGHTS", "a.safetensors", "", "backbone", id="weights"),
         pytest.param("MODEL.BACKBONE.NAME", "x", "y", "backbone", id="backbone-name"),
-        pytest.param("TRANSFER.FROM_SCRATCH", True, False, "backbone", id="from-scratch"),
+        pytest.param("TRANSFER.FROM_SCRATCH", True, False, "bookkeeping", id="from-scratch"),
         pytest.param("MODEL.RPN.IN_FEATURES", ["res4"], ["conv5"], "net", id="shared-stage"),
         pytest.param("MODEL.FPN.IN_FEATURES", ["res5"], ["conv5"], "net", id="pyramids-stages"),
         pytest.param("OUTPUT_DIR", "a", "b", "bookkeeping", id="output"),
@@ -103,6 +104,39 @@ def test_frozen_stages_may_differ_only_between_arrived_and_random_weights() -> N
     assert kinds({key: 2}, {key: 0, "MODEL.WEIGHTS": ""})[key] == "net"
     assert kinds({key: 2}, {key: 1, "MODEL.WEIGHTS": ""})[key] == "other"
     assert kinds({key: 2}, {key: 0})[key] == "other"
+
+
+def test_weights_are_compared_by_what_was_loaded() -> None:
+    """MODEL.WEIGHTS auto leaves a path or an address in the config; another run may have typed the
+    other. Without hashes only names are known."""
+    ours = {"MODEL.WEIGHTS": "runs/imagenet_resnet101/model.safetensors"}
+    theirs = {"MODEL.WEIGHTS": "hf://me/r101", "MODEL.WEIGHTS_PART": "model"}
+    ours["MODEL.WEIGHTS_PART"] = ""
+    for loaded, kind in ((("a", "a"), "bookkeeping"), (("a", "b"), "backbone"),
+                         (("", ""), "backbone"), ((), "backbone")):  # fmt: skip
+        found = config_differences([ours, theirs], [{}, {}], loaded)
+        assert [(d.key, d.kind) for d in found] == [(key, kind) for key in sorted(ours)]
+
+
+def test_a_permission_to_start_from_nothing_counts_where_something_did() -> None:
+    """Beside weights TRANSFER.FROM_SCRATCH does nothing."""
+    key = "TRANSFER.FROM_SCRATCH"
+    assert kinds({key: True}, {key: False}) == {key: "bookkeeping"}
+    random = {key: True, "MODEL.WEIGHTS": ""}
+    assert kinds(random, {key: False}) == {key: "backbone", "MODEL.WEIGHTS": "backbone"}
+
+
+@pytest.mark.parametrize("sha", ["a" * 64, ""])
+def test_seeds_of_one_backbone_may_name_its_weights_in_two_ways(tmp_path: Path, sha: str) -> None:
+    """`auto` in one preset, the file in another config that permits random weights."""
+    named = {"overrides": {"MODEL.WEIGHTS": "auto's", "TRANSFER.FROM_SCRATCH": False}, "seed": 2}
+    known = {"card_changes": {"tensors_sha256": sha, "data": {}}}
+    folders = [
+        fabricate_run(tmp_path / name, num_images=8, num_samples=0, **known, **changes)
+        for name, changes in (("a", {}), ("b", named))
+    ]
+    groups = by_group(read_columns(folders))
+    assert len(groups) == (1 if sha else 2)
 
 
 def test_stock_detectron2_nets_may_differ_in_their_own_node() -> None:

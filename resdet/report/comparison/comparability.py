@@ -117,7 +117,9 @@ def judge(
     """
     if any(c.foreign for c in columns):
         return _judge_results(columns, sets)
-    found = config_differences([c.config for c in columns], [c.card for c in columns])
+    found = config_differences(
+        [c.config for c in columns], [c.card for c in columns], [c.loaded for c in columns]
+    )
     differences = with_recipes(columns, found)
     findings = _Findings()
     for difference in differences:

@@ -1,6 +1,7 @@
 """Every config key that differs between runs, in a bin each.
 
-    backbone     the net and the weights it starts from: what the comparison is about
+    backbone     the net and the weights it starts from: what the comparison is about; two names of
+                 the same weights are bookkeeping
     net          what follows from the net: the name of its shared stage, its cells per region;
                  stages frozen where weights arrive and not where they are random
     card         preprocessing that belongs to the weights, where each run's card has the same
@@ -21,8 +22,11 @@ _BACKBONE_PREFIX = "MODEL.NET."
 # How a net trains, and not what it is.
 _OF_TRAINING = ("MODEL.NET.DROP_PATH",)
 # TRANSFER.NEW lists what of the net starts at random all the same: a part of its start.
-_BACKBONE = ("MODEL.BACKBONE.NAME", "MODEL.WEIGHTS", "MODEL.WEIGHTS_PART",
-             "TRANSFER.FROM_SCRATCH", "TRANSFER.NEW")  # fmt: skip
+_BACKBONE = ("MODEL.BACKBONE.NAME", "TRANSFER.NEW")
+# By which name the weights were given; what arrived is known by its hash.
+_WEIGHTS = ("MODEL.WEIGHTS", "MODEL.WEIGHTS_PART")
+# That weights may be left out, which shows where they are.
+_FROM_SCRATCH = "TRANSFER.FROM_SCRATCH"
 # Stock Detectron2 nets, where MODEL.NET.NAME is empty, are described under these keys.
 _STOCK_PREFIXES = ("MODEL.RESNETS.",)
 # Set by `detect` from the net itself; a user cannot state another value.
@@ -78,20 +82,28 @@ class ConfigDifference:
 
 
 def config_differences(
-    configs: Sequence[Mapping[str, Any]], cards: Sequence[Mapping[str, Any]]
+    configs: Sequence[Mapping[str, Any]],
+    cards: Sequence[Mapping[str, Any]],
+    loaded: Sequence[str] = (),
 ) -> list[ConfigDifference]:
     """Every key whose value is not the same everywhere, with its bin.
 
     Args:
         configs: dotted key to value, one per run.
         cards: the card of each run's weights; {} where there is none.
+        loaded: SHA-256 of the tensors that each run started from; "" where it is not known. The
+            same weights may have two names: a path, an address.
     """
+    same_weights = bool(loaded) and "" not in loaded and len(set(loaded)) == 1
+    all_started = all(config.get("MODEL.WEIGHTS") for config in configs)
     stock = any(not config.get("MODEL.NET.NAME") for config in configs)
     differences = []
     for key in sorted(set().union(*configs)):
         values = tuple(config.get(key, NOT_SET) for config in configs)
         if any(not _same(value, values[0]) for value in values[1:]):
             kind = _kind(key, values, cards, stock=stock)
+            if (key in _WEIGHTS and same_weights) or (key == _FROM_SCRATCH and all_started):
+                kind = "bookkeeping"
             if key == FREEZE_AT and _freezes_only_what_arrived(configs, values):
                 kind = "net"
             differences.append(ConfigDifference(key, values, kind))
@@ -109,7 +121,7 @@ def _kind(
     key: str, values: Sequence[Any], cards: Sequence[Mapping[str, Any]], *, stock: bool
 ) -> str:
     is_of_net = key.startswith(_BACKBONE_PREFIX) and key not in _OF_TRAINING
-    if is_of_net or key in _BACKBONE:
+    if is_of_net or key in (*_BACKBONE, *_WEIGHTS, _FROM_SCRATCH):
         return "backbone"
     if stock and key.startswith(_STOCK_PREFIXES):
         return "backbone"
