@@ -161,9 +161,13 @@ def departures(cfg: Any) -> tuple[str, list[Departure]]:
     return words, found
 
 
-def explained(config: Config, model: nn.Module, card: Card | None) -> str:
+def explained(config: Config, model: nn.Module, card: Card | None, *, is_here: bool = True) -> str:
     """What would be done and why, without data: the plan, what departs from the paper, and every
-    key that is not a default, with its reason."""
+    key that is not a default, with its reason.
+
+    Args:
+        is_here: the weights are; else what their card sets is not known.
+    """
     cfg = config.cfg
     images = published_images(cfg.DATASETS.TRAIN)
     lines = [
@@ -175,7 +179,8 @@ def explained(config: Config, model: nn.Module, card: Card | None) -> str:
             else "DATASETS.TEST is empty, so nothing is scored."
         ),
         f"Weights: {cfg.MODEL.WEIGHTS or 'none, from scratch'}"
-        + (f" ({card.net}, trained on {card.data.get('name', 'unknown data')})" if card else ""),
+        + (f" ({card.net}, trained on {card.data.get('name', 'unknown data')})" if card else "")
+        + ("" if is_here else " (not here yet)"),
         f"Recipe: {recipe_of(dict(flatten(cfg)), config.by_net).words}",
         *(
             plan_of_detector(
@@ -201,7 +206,16 @@ def explained(config: Config, model: nn.Module, card: Card | None) -> str:
     key = "MODEL.ROI_HEADS.NUM_CLASSES"
     if key not in config.derived and key not in config.stated:
         lines.append(f"{key:45} {'?':32} the data sets, which are not read here")
-    return "\n".join(lines)
+    return "\n".join([*lines, *([] if is_here else lines_of_absent_card(config))])
+
+
+def lines_of_absent_card(config: Config) -> list[str]:
+    """A line for each key that the card of weights which are not here will set."""
+    return [
+        f"{key:45} {'?':32} the card of the weights, which are not here"
+        for key in ("INPUT.FORMAT", "MODEL.PIXEL_MEAN", "MODEL.PIXEL_STD")
+        if key not in config.stated
+    ]
 
 
 def _schedule_of(cfg: Any) -> str:

@@ -91,12 +91,12 @@ def test_explain_has_the_recipe_with_the_source_of_each_value(place):
 
 
 def test_a_frozen_preset_is_explained_without_weights(tmp_path, monkeypatch):
-    """Random weights are never frozen: it is explained as with some, and what to give is named."""
+    """Random weights are never frozen: it is explained as with those that it would take."""
     monkeypatch.setenv("FVCORE_CACHE", str(tmp_path / "empty"))
     words = ("train_det", "--config", "voc07_r50_frozen", "--explain", "MODEL.DEVICE", "cpu")
     done = children.run_cli(*words, cwd=tmp_path)
     assert done.returncode == 0, done.stderr[-3000:]
-    assert "Weights: (to be given)" in done.stdout
+    assert "Weights: detectron2://ImageNetPretrained/MSRA/R-50.pkl (not here yet)" in done.stdout
     assert "frozen     stem, res2, res3, res4, res5;" in done.stdout
     refused = children.run_cli(*words, "TRANSFER.FROM_SCRATCH", "True", cwd=tmp_path)
     assert refused.returncode == 2

@@ -12,7 +12,7 @@ from typing import Any
 
 from detectron2.utils import comm
 
-from resdet.cli.training import auto_weights, training_command
+from resdet.cli.training import auto_weights, starting_point, training_command
 from resdet.cli.training.detection_sets import load_set, refuse_leak
 from resdet.cli.training.run_folder import run_folder
 from resdet.cli.training.stored_config import as_in_run, config_of
@@ -23,6 +23,7 @@ from resdet.detect.architecture import derived_keys
 from resdet.detect.architecture.model import build_faults_as_pages
 from resdet.detect.localization import loc_results
 from resdet.detect.localization.localization_run import Localization, check_sets
+from resdet.detect.plan import lines_of_absent_card
 from resdet.engine.profiling import profiled
 from resdet.engine.starts.start_checks import require_equal_shares
 from resdet.errors import ConfigError, RunError
@@ -65,11 +66,13 @@ def _main(args: argparse.Namespace) -> int:
         if not args.eval_only:
             catalog.require(list(cfg.DATASETS.TRAIN), annotated=True)
         catalog.require(list(cfg.DATASETS.TEST))
-    auto_weights.settle(config, folder, args)
-    tensors, card = ({}, None) if args.eval_only else _start(config)
+    is_here = auto_weights.settle(config, folder, args)
+    tensors, card = ({}, None) if args.eval_only else _start(config, is_here=is_here)
+    if args.resume and not args.eval_only:
+        starting_point.refuse_changed(card, cfg.MODEL.WEIGHTS, folder)
     if args.explain:
         if comm.is_main_process():
-            show(explain(config))
+            show(explain(config, is_here=is_here))
         return 0
     options = DataOptions(**data_options(cfg), masks=False)
     train = None if args.eval_only else load_set(cfg.DATASETS.TRAIN[0], options)
@@ -149,9 +152,9 @@ def _as_trained(config: Config, folder: Path) -> None:
     as_in_run(config, run)
 
 
-def _start(config: Config) -> tuple[dict[str, Any], Card | None]:
-    """The classifier's tensors and card, nothing for random weights; the config gets what the card
-    determines.
+def _start(config: Config, *, is_here: bool) -> tuple[dict[str, Any], Card | None]:
+    """The classifier's tensors and card, nothing for random weights and for those that are not
+    here; the config gets what the card determines.
 
     Raises:
         ConfigError: nothing to start from, and FROM_SCRATCH not set; a batch that the processes
@@ -168,13 +171,15 @@ def _start(config: Config) -> tuple[dict[str, Any], Card | None]:
             )
         config.fill({"MODEL.BACKBONE.FREEZE_AT": 0}, "random weights are never frozen")
         return {}, None
+    if not is_here:
+        return {}, None
     file = WeightFile(cfg.MODEL.WEIGHTS, cfg.MODEL.WEIGHTS_PART or None)
     tensors, card = file.load()
     config.fill(derived_keys.of_card(card), f"the card of {cfg.MODEL.WEIGHTS}")
     return dict(tensors), card
 
 
-def explain(config: Config) -> str:
+def explain(config: Config, *, is_here: bool = True) -> str:
     """What would be done and why, without data."""
     cfg = config.cfg
     steps = [f"the per-class RPN, {cfg.SOLVER.MAX_ITER} steps of {cfg.SOLVER.IMS_PER_BATCH} crops"]
@@ -187,8 +192,10 @@ def explain(config: Config) -> str:
             f"Localise with {cfg.MODEL.NET.NAME} on {cfg.DATASETS.TRAIN[0]}: {'; '.join(steps)}; "
             f"test on {cfg.DATASETS.TEST[0]}, {' and '.join(cfg.LOC.TEST)}, for the known class"
             + (f" and the five best of {cfg.LOC.SCORES}." if cfg.LOC.SCORES else "."),
-            f"Weights: {cfg.MODEL.WEIGHTS or 'none, from scratch'}",
+            f"Weights: {cfg.MODEL.WEIGHTS or 'none, from scratch'}"
+            + ("" if is_here else " (not here yet)"),
             "",
             config.explain(),
+            *([] if is_here else lines_of_absent_card(config)),
         ]
     )

@@ -25,7 +25,6 @@ from detectron2.utils import comm
 
 from resdet.cli.training.stored_config import config_of
 from resdet.config import Config, flatten, get_cfg, get_key, presets
-from resdet.config.recipes.transfer_recipes import FROZEN
 from resdet.errors import ConfigError, RunError, UserError, WeightsError
 from resdet.run import layout
 from resdet.run.folder import Run
@@ -36,58 +35,68 @@ from resdet.weights.addresses.public_weights import PublicWeights, public_weight
 logger = logging.getLogger("resdet.detect")
 
 AUTO, COMMAND_LINE = "auto", "command line"
-# Why a training that is only explained has random weights.
-NOTHING = "auto: nothing is here to start from"
 WEIGHTS, FROM_SCRATCH = "MODEL.WEIGHTS", "TRANSFER.FROM_SCRATCH"
 NET, SHORTCUT = "MODEL.NET.", "MODEL.NET.SHORTCUT"
 # What a card sets, or a detector alone has: these do not make another net of the weights.
 _FREE = ("MODEL.NET.NAME", "MODEL.NET.NORM", "MODEL.NET.NORM_EPS", "MODEL.NET.STRIDE_IN_1X1",
-         "MODEL.NET.RES5_DILATION", "MODEL.NET.DROP_PATH")  # fmt: skip
+         "MODEL.NET.RES5_DILATION", "MODEL.NET.DROP_PATH", "MODEL.NET.IMAGE_SIZE")  # fmt: skip
 
 
-def settle(config: Config, folder: Path, args: argparse.Namespace) -> None:
+def settle(config: Config, folder: Path, args: argparse.Namespace) -> bool:
     """Puts what MODEL.WEIGHTS auto means into the config; another value stays as it is.
 
     Args:
         folder: of the run; one that is gone on with, or scored, has what it began with.
 
+    Returns:
+        Whether the weights are there to be read; --explain alone goes without them.
+
     Raises:
         ConfigError: there is nothing to start from; the page has what to type.
     """
     if config.cfg.MODEL.WEIGHTS != AUTO:
-        return
+        return True
     where = config.stated.pop(WEIGHTS, "")
     if args.eval_only:
         config.fill({WEIGHTS: ""}, "auto: nothing is trained")
-        return
+        return True
     if args.resume and (folder / layout.RUN).exists():
         config.fill({WEIGHTS: _stored(folder)}, f"auto: what {folder} began with")
-        return
+        return True
     # A preset that trains without weights, too, does not answer who types auto.
     auto_alone_typed = where == COMMAND_LINE and config.stated.get(FROM_SCRATCH, "") != COMMAND_LINE
     if config.cfg.TRANSFER.FROM_SCRATCH and not auto_alone_typed:
         config.fill({WEIGHTS: ""}, f"auto, and {FROM_SCRATCH} is True")
-        return
+        return True
     try:
         # To be read, nothing has to be there, and nothing is fetched.
         with cache_alone() if args.explain else contextlib.nullcontext():
             value, meaning = _found_by_first(config.cfg)
-    except ConfigError as error:
-        if not args.explain:
+    except ConfigError:
+        if not args.explain or not (expected := _expected(config.cfg)):
             raise
-        logger.warning("%s\nExplained as from random weights.", error)
-        config.stated.pop(FROM_SCRATCH, None)
-        config.fill({WEIGHTS: "", FROM_SCRATCH: True}, NOTHING)
-        return
+        logger.warning("%s\nExplained as from %s. What its card sets is not known.", *expected)
+        config.fill({WEIGHTS: expected[1]}, "auto: not here yet")
+        return False
     logger.info("MODEL.WEIGHTS auto is %s: %s", value, meaning)
     config.fill({WEIGHTS: value}, f"auto: {meaning}")
+    return True
 
 
-def explain_as_given(config: Config) -> None:
-    """A frozen net is explained as with weights where none are here: random ones never freeze."""
-    is_frozen = FROZEN.name == config.cfg.TRANSFER.RECIPE
-    if is_frozen and config.derived.get(WEIGHTS) == NOTHING:
-        config.fill({WEIGHTS: "(to be given)", FROM_SCRATCH: False}, NOTHING)
+def _expected(cfg: Any) -> tuple[str, str] | None:
+    """What to do until auto finds something, and what that is; None where nothing can be there."""
+    pretraining, public = pretraining_of(cfg), public_of(cfg)
+    if public:
+        why = f"{pretraining.lacks(cfg)}, and" if pretraining else "There is no run of it here, and"
+        return (
+            f"MODEL.WEIGHTS auto: {why} --explain fetches nothing. A training takes "
+            f"{public.address}: {public.meaning}.",
+            public.address,
+        )
+    if pretraining:
+        file = str(pretraining.folder / pretraining.file)
+        return f"MODEL.WEIGHTS auto: {pretraining.lacks(cfg)}. First: {pretraining.typed}", file
+    return None
 
 
 def _stored(folder: Path) -> str:

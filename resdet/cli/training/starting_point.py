@@ -16,6 +16,7 @@ from detectron2.data import DatasetCatalog, MetadataCatalog
 from detectron2.utils import comm
 
 from resdet.cli.training import scored_run, training_command
+from resdet.cli.training.stored_config import config_of
 from resdet.config import Config
 from resdet.detect import from_run
 from resdet.detect.trainer import DetectorTraining
@@ -32,9 +33,8 @@ logger = logging.getLogger("resdet.detect")
 
 FROM_SCRATCH_NOTICE = (
     "MODEL.WEIGHTS is empty: this detector starts from random weights, with live batch norm. "
-    "That is no transfer, and not the paper's row. Pretrain first:\n"
-    "  python tools/pretrain_cls.py --config configs/pretrain/imagenet_{net}.yaml\n"
-    "then add: MODEL.WEIGHTS runs/imagenet_{net}/model.safetensors"
+    "That is no transfer, and not the paper's row. A transfer starts from a pretrained net: "
+    "MODEL.WEIGHTS FILE, or MODEL.WEIGHTS auto, which looks for one of {net}."
 )
 
 
@@ -49,6 +49,9 @@ class StartingPoint:
         classes: those that it is to be scored on.
         head_classes: those that its predictors were trained for, where a training starts.
         part: of a file of several nets, the detector's.
+        is_in_checkpoint: the run goes on from a checkpoint, which has what became of the weights;
+            there are no tensors here.
+        is_here: there is a file to be read; without one a training can only be explained.
         source: where the file of an address came from; empty for a path.
     """
 
@@ -59,6 +62,80 @@ class StartingPoint:
     head_classes: tuple[str, ...] = ()
     part: str = ""
     source: Mapping[str, str] = dataclasses.field(default_factory=dict)
+    is_in_checkpoint: bool = False
+    is_here: bool = True
+
+
+def start_to_explain(cfg: Any) -> StartingPoint:
+    """Of weights that are not here, and of which no more is known than whose they are."""
+    is_whole = cfg.TRANSFER.HEADS == "by_name"
+    return StartingPoint(detector=cfg.MODEL.WEIGHTS if is_whole else "", is_here=False)
+
+
+def start_of_resumed(cfg: Any, folder: Path) -> StartingPoint | None:
+    """What the run in `folder` began with, as its card has it; the weights are in its checkpoint.
+
+    Their file may be gone by now, or another one. None where the run has no checkpoint.
+    """
+    if not cfg.MODEL.WEIGHTS or not (folder / layout.RUN).exists():
+        return None
+    run = Run.open(folder)
+    # Of the four steps each has its own, and `fill_again` what it needs.
+    is_joint = cfg.SOLVER.SCHEME == "joint"
+    if config_of(run)["MODEL"]["WEIGHTS"] != cfg.MODEL.WEIGHTS or (
+        is_joint and not has_checkpoint(run)
+    ):
+        return None
+    is_whole = "heads" in (run.read(layout.TRANSFER) or {})
+    file = run.path / layout.CARD
+    if not file.exists() and not is_whole:
+        return None
+    return StartingPoint(
+        Card.read(file) if file.exists() else None, detector=cfg.MODEL.WEIGHTS if is_whole else "",
+        is_in_checkpoint=True,
+    )  # fmt: skip
+
+
+def has_checkpoint(run: Run) -> bool:
+    return any(run.checkpoints.glob(layout.CHECKPOINT_FILES))
+
+
+def fill_again(training: DetectorTraining, start: StartingPoint, whole: Run) -> None:
+    """The classifier into one of the four steps of a run; not into one with a checkpoint.
+
+    Args:
+        whole: the run of all four.
+
+    Raises:
+        RunError: the file has other weights by now. WeightsError: it cannot be had.
+    """
+    cfg = training.cfg
+    if start.is_in_checkpoint:
+        if has_checkpoint(training.run):
+            return
+        start = start_of_training(cfg)
+        refuse_changed(start.card, cfg.MODEL.WEIGHTS, whole.path)
+    if start.card is None:
+        logger.warning(FROM_SCRATCH_NOTICE.format(net=cfg.MODEL.NET.NAME))
+    else:
+        training.load_backbone(start.tensors, cfg.MODEL.WEIGHTS)
+
+
+def refuse_changed(card: Card | None, where: str, folder: Path) -> None:
+    """Raises RunError where the run in `folder`, to be gone on with, began with other weights.
+
+    Args:
+        card: of the weights that are there now. where: their file.
+    """
+    file = folder / layout.CARD
+    before = Card.read(file).tensors_sha256 if file.exists() else ""
+    now = card.tensors_sha256 if card else ""
+    if before and now and before != now:
+        raise RunError(
+            f"{folder} began with weights of SHA-256 {before[:12]}…, needs them again, and "
+            f"{where} holds others by now ({now[:12]}…). Bring back the old file, or start a new "
+            "run with another --output."
+        )
 
 
 def start_of_training(cfg: Any) -> StartingPoint:
@@ -186,7 +263,9 @@ def fill(
     cfg = training.cfg
     if args.eval_only and start.detector != str(run.path / layout.DETECTOR):
         run.note_scored_file(start.detector, start.part, start.source)
-    if start.detector:
+    if start.is_in_checkpoint:
+        logger.info("%s: as in the run's checkpoint; the file is not read", cfg.MODEL.WEIGHTS)
+    elif start.detector:
         heads = None if args.eval_only else start.head_classes
         if not args.eval_only:
             refuse_norms_of_detector(start.tensors, start.detector, cfg.MODEL.NET.NORM)

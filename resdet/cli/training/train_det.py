@@ -161,10 +161,14 @@ def _start(
     if args.eval_only:
         start = starting_point.detector_to_score(config, folder, source)
     else:
-        auto_weights.settle(config, folder, args)
-        start = starting_point.start_of_training(config.cfg)
+        is_here = auto_weights.settle(config, folder, args)
+        resumed = starting_point.start_of_resumed(config.cfg, folder) if args.resume else None
+        start = resumed or (
+            starting_point.start_of_training(config.cfg)
+            if is_here
+            else starting_point.start_to_explain(config.cfg)
+        )
         starting_point.refuse_unfit(config.cfg, start)
-        auto_weights.explain_as_given(config)
     with build_faults_as_pages(config):
         fill_from_weights_and_net(config, start.card)
     return start
@@ -176,7 +180,7 @@ def _explain(config: Config, start: StartingPoint) -> int:
     with build_faults_as_pages(config):
         model = from_run.build(config.cfg)
     if comm.is_main_process():
-        show(plan.explained(config, model, start.card))
+        show(plan.explained(config, model, start.card, is_here=start.is_here))
     return 0
 
 
@@ -238,10 +242,7 @@ def _steps(
     cfg = config.cfg
 
     def fill(training: DetectorTraining) -> None:
-        if start.card is None:
-            logger.warning(starting_point.FROM_SCRATCH_NOTICE.format(net=cfg.MODEL.NET.NAME))
-        else:
-            training.load_backbone(start.tensors, cfg.MODEL.WEIGHTS)
+        starting_point.fill_again(training, start, run)
 
     return AlternatingTraining(cfg, run, train_sets, reader, fill, shared_stages(cfg))
 

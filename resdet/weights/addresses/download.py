@@ -15,6 +15,7 @@ import logging
 import os
 import shutil
 import socket
+import sys
 import urllib.error
 from collections.abc import Iterator
 from pathlib import Path
@@ -26,6 +27,8 @@ from resdet.bounded_files import sha256_of_file
 from resdet.errors import WeightsError
 
 logger = logging.getLogger("resdet.weights")
+# What failed is stated by the page.
+logging.getLogger("iopath.common.download").addFilter(lambda r: r.levelno < logging.ERROR)
 
 MIRROR = "RESDET_MIRROR"
 OFFLINE = "HF_HUB_OFFLINE"
@@ -105,7 +108,11 @@ def _cached(url: str, target: Path, address: str, sha256: str) -> str:
     shutil.rmtree(part, ignore_errors=True)
     try:
         with _errors_as_pages(url, target, address), _silence_ends():
-            got = Path(download_to(mirrored(url), str(part), filename=target.name))
+            got = Path(
+                download_to(
+                    mirrored(url), str(part), filename=target.name, progress=sys.stderr.isatty()
+                )
+            )
         digest = sha256_of_file(got)
         if not digest.startswith(sha256):
             raise WeightsError(

@@ -175,9 +175,16 @@ def test_missing_data_is_told_before_anything_is_fetched(
 
 
 def test_a_page_to_read_needs_none(caplog):
+    """It is of the weights that a training would take; where none can be, there is no page."""
     config = settled("MODEL.NET.NAME", "resnet101", explain=True)
-    assert (config.cfg.MODEL.WEIGHTS, config.cfg.TRANSFER.FROM_SCRATCH) == ("", True)
-    assert "Explained as from random weights" in caplog.text
+    assert config.cfg.MODEL.WEIGHTS == "detectron2://ImageNetPretrained/MSRA/R-101.pkl"
+    assert config.derived["MODEL.WEIGHTS"] == "auto: not here yet"
+    assert "A training takes detectron2://ImageNetPretrained/MSRA/R-101.pkl: He et" in caplog.text
+    config = settled("MODEL.NET.NAME", "plain34", explain=True)
+    assert config.cfg.MODEL.WEIGHTS == "runs/imagenet_plain34/model.safetensors"
+    assert "First: python tools/pretrain_cls.py --config imagenet_plain34\n" in caplog.text
+    with pytest.raises(ConfigError, match="no preset pretrains a cifar_plain20 under that name"):
+        settled("MODEL.NET.NAME", "cifar_plain20", explain=True)
 
 
 def test_another_value_stays():

@@ -1,6 +1,7 @@
 """What the presets of detectors start from: MODEL.WEIGHTS auto, and nothing random untyped."""
 
 import argparse
+import re
 from pathlib import Path
 
 import pytest
@@ -117,3 +118,23 @@ def test_weights_that_are_taken_away_are_not_replaced_by_random_ones(capsys):
     words = ["train_det", "--config", "coco_r101", "--explain", "MODEL.WEIGHTS", ""]
     assert main(words) == 2
     assert "set TRANSFER.FROM_SCRATCH True to train from random weights" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("command", "name", "weights"),
+    [
+        ("train_det", "voc0712_r101_plus", "runs/coco_r101_context/model_final.pth"),
+        ("train_det", "voc07_vgg16_alternating", "torchvision://vgg16/IMAGENET1K_V1"),
+        ("train_loc", "imagenet_loc_r101", f"{MSRA}R-101.pkl"),
+    ],
+)
+def test_explain_is_of_the_weights_that_a_training_would_take(command, name, weights, capsys):
+    """Frozen stages, norms and scheme do not wait for the file; what its card sets is marked."""
+    assert main([command, "--config", name, "--explain"]) == 0
+    out, log = capsys.readouterr()
+    assert f"Weights: {weights} (not here yet)\n" in out
+    assert re.search(r"^MODEL\.WEIGHTS +\S+ +auto: not here yet$", out, re.MULTILINE)
+    for key in ("INPUT.FORMAT", "MODEL.PIXEL_MEAN", "MODEL.PIXEL_STD"):
+        assert re.search(rf"^{key} +\? +the card of the weights, which are", out, re.MULTILINE)
+    assert "random weights" not in out
+    assert f"Explained as from {weights}." in log
