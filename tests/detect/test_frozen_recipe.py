@@ -161,7 +161,7 @@ def test_detectron2s_own_net_is_frozen_too(tmp_path):
 
 def test_random_weights_are_no_frozen_net():
     with pytest.raises(ConfigError, match="is frozen, and MODEL.WEIGHTS is empty.* finetune, fine"):
-        config_of(*FROZEN)
+        config_of(*FROZEN, "MODEL.WEIGHTS", "")
 
 
 def test_less_than_the_whole_net_is_another_recipe():
@@ -280,6 +280,6 @@ def test_a_user_may_state_another_decay():
 
 
 def test_finetune_from_random_weights_freezes_nothing():
-    config = config_of("TRANSFER.RECIPE", "finetune")
+    config = config_of("TRANSFER.RECIPE", "finetune", "MODEL.WEIGHTS", "")
     assert config.cfg.MODEL.BACKBONE.FREEZE_AT == 0
     assert "random weights are never frozen" in config.derived["MODEL.BACKBONE.FREEZE_AT"]
