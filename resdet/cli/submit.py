@@ -47,6 +47,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         required=True,
         metavar="{check,coco,voc,ilsvrc-cls,ilsvrc-det,ilsvrc-loc,ledger}",
     )
+    _add_check(actions)
+    _add_coco_and_voc(actions)
+    _add_ilsvrc(actions)
+    made = actions.add_parser("ledger", help="the packages made here", allow_abbrev=False)
+    made.add_argument("--json", action="store_true", help="one JSON object on standard output")
+
+
+def _add_check(actions: Any) -> None:
     check = actions.add_parser("check", help="is this file or zip clean?", allow_abbrev=False)
     add = check.add_argument
     add("file", type=Path, metavar="FILE",
@@ -65,6 +73,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--json", action="store_true", help="one JSON object on standard output")
     accept(check)
 
+
+def _add_coco_and_voc(actions: Any) -> None:
     for_coco = actions.add_parser("coco", help="a zip for COCO's server", allow_abbrev=False)
     add = for_coco.add_argument
     add("run", type=Path, metavar="RUN", help="run folder with results on a set of COCO's")
@@ -82,6 +92,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--set", metavar="DATASET", help="such as voc_2012_test; needed where there are more")
     add("--output", type=output_folder_path, metavar="DIR", help="default: RUN/submissions/voc")
 
+
+def _add_ilsvrc(actions: Any) -> None:
     for_ilsvrc = actions.add_parser(
         "ilsvrc-cls", help="a text file for ImageNet's server", allow_abbrev=False
     )
@@ -108,9 +120,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--set", metavar="DATASET", help="such as ilsvrc_loc_test; needed where there are more")
     add("--output", type=output_folder_path, metavar="DIR",
         help="default: RUN/submissions/ilsvrc-loc")  # fmt: skip
-
-    made = actions.add_parser("ledger", help="the packages made here", allow_abbrev=False)
-    made.add_argument("--json", action="store_true", help="one JSON object on standard output")
 
 
 def run(args: argparse.Namespace) -> int:

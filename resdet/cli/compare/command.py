@@ -73,6 +73,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="with --results: what image_id is in the files, or in those of a NAME: "
         f"{', '.join(IMAGE_IDS)} (exact), as for evaluate coco",
     )  # fmt: skip
+    _add_ladder(parser)
+    parser.add_argument("--json", action="store_true", help="print report.json and nothing else")
+
+
+def _add_ladder(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--ladder",
         metavar="RUN",
@@ -107,7 +112,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="NAME",
         help="with --ladder: the sets to detect on (default: the run's DATASETS.TEST)",
     )
-    parser.add_argument("--json", action="store_true", help="print report.json and nothing else")
 
 
 def run(args: argparse.Namespace) -> int:
