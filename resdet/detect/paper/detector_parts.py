@@ -21,6 +21,10 @@ from resdet.errors import ConfigError
 
 # Subclasses may predict in another way; Detectron2's cascade does.
 HEADS = (RegionHeads, Res5ROIHeads, StandardROIHeads)
+NEEDED = (
+    "TEST.BOX_REFINEMENT and the other tests of the paper's table 9 need {kinds}; leave them off "
+    "for this detector."
+)
 
 
 class ImageMaps(NamedTuple):
@@ -44,25 +48,25 @@ class DetectorParts:
 
     Args:
         model: a `GeneralizedRCNN` with region heads of `HEADS`, or its fast form.
+        needed: what asks for the steps and what to do without, where it is not a test of table 9;
+            "{kinds}" stands for what they are known of.
 
     Raises:
         ConfigError: it is another detector; names it or its region heads.
     """
 
-    def __init__(self, model: Any):
+    def __init__(self, model: Any, needed: str = NEEDED):
         heads = getattr(model, "roi_heads", None)
         if not isinstance(model, GeneralizedRCNN):
             raise ConfigError(
                 f"MODEL.META_ARCHITECTURE is {type(model).__name__}, which classifies no regions. "
-                "TEST.BOX_REFINEMENT and the other tests of the paper's table 9 need "
-                "GeneralizedRCNN; leave them off for this one."
+                + needed.format(kinds="GeneralizedRCNN")
             )
         if type(heads) not in HEADS:
             raise ConfigError(
                 f"MODEL.ROI_HEADS.NAME is {type(heads).__name__}, whose predictions for given "
-                "regions are not known here. TEST.BOX_REFINEMENT and the other tests of the "
-                f"paper's table 9 need one of {', '.join(kind.__name__ for kind in HEADS)}; leave "
-                "them off for this detector."
+                "regions are not known here. "
+                + needed.format(kinds=f"one of {', '.join(kind.__name__ for kind in HEADS)}")
             )
         if model.proposal_generator is None:
             raise ConfigError(

@@ -85,13 +85,20 @@ class DetectionStages:
         return float(np.abs(self.kept[place] - self.final.boxes[place]).max())
 
 
+NEEDED = (
+    "The steps of a picture through a detector (visualize --explain, --proposals) need {kinds}; "
+    "its final boxes need nothing: resdet detect, or visualize without the two."
+)
+
+
 def proposals_of(built: BuiltDetector, image: np.ndarray, number: int) -> np.ndarray:
     """The best proposals (number, 4) or fewer, in pixels of the picture (H, W, 3) uint8 RGB.
 
     Raises:
         ConfigError: the detector has no such step (`DetectorParts`).
     """
-    parts, given = DetectorParts(_inner(built.for_detecting)), _given(built, image)
+    parts = DetectorParts(_inner(built.for_detecting), NEEDED)
+    given = _given(built, image)
     with torch.no_grad():
         maps = parts.maps(given["image"])
         boxes = parts.proposals(maps)[:number]
@@ -101,6 +108,7 @@ def proposals_of(built: BuiltDetector, image: np.ndarray, number: int) -> np.nda
 def stages_of(built: BuiltDetector, image: np.ndarray) -> DetectionStages:
     """The path of a picture (H, W, 3) uint8 RGB; raises ConfigError as `proposals_of`."""
     form, given = built.for_detecting, _given(built, image)
+    DetectorParts(_inner(form), NEEDED)
     if not isinstance(form, ImprovedDetector):
         form = ImprovedDetector([form], Improvements())
     with torch.no_grad():

@@ -6,12 +6,14 @@ import torch
 
 pytest.importorskip("detectron2")
 
+from detectron2.modeling.roi_heads import CascadeROIHeads
 from detectron2.structures import Boxes
 
 from resdet.cli.main import run_command
 from resdet.detect.from_run import built_detector
 from resdet.detect.pictures.loaded_detector import PictureDetector
 from resdet.detect.pictures.stages import proposals_of, stages_of
+from resdet.errors import ConfigError
 from resdet.run.folder import read_json
 from tests.support import detector_runs
 from tests.support.improved import livelier
@@ -173,3 +175,15 @@ def test_an_image_is_named_by_its_id_too_and_proposals_are_drawn(place, monkeypa
     assert "nine is no file, and by its id: " in capsys.readouterr().err
     results = place / "run" / "results" / "voc%3Avoc%3Atest"
     assert read_json(results / "images.json")["image_folder"].endswith("voc/JPEGImages")
+
+
+def test_a_detector_without_such_steps_has_a_page_of_what_it_can(built):
+    """It advised to leave off a test of table 9 that was not on."""
+    detector, image = built()
+    detector.model.roi_heads.__class__ = CascadeROIHeads
+    for asked in (lambda: stages_of(detector, image), lambda: proposals_of(detector, image, 5)):
+        with pytest.raises(
+            ConfigError, match=r"is CascadeROIHeads, .*visualize --explain.*StandardROIHeads; its"
+        ) as page:
+            asked()
+        assert "TEST." not in str(page.value)
