@@ -26,6 +26,7 @@ from detectron2.modeling import build_backbone
 import resdet.detect  # noqa: F401 registers
 from resdet.atomic import write_text
 from resdet.config import resolve
+from resdet.detect.architecture.finer_maps import FinerMaps
 from resdet.detect.architecture.maps_backbone import MapsBackbone
 from resdet.detect.architecture.model import fill_from_weights_and_net
 from resdet.detect.architecture.simple_pyramid import SimplePyramid
@@ -172,6 +173,8 @@ a net cannot do ends a command at its start, with the reason. More: [own_net.md]
 - *maps: FPN*: its declared maps, by timm's feature interface, under an FPN.
 - *one map: simple pyramid*: a plain transformer; the pyramid of Li et al. 2022 is on its last map.
 
+Where the finest stride is 8 or 16, an FPN stands on deconvolutions of that map, too.
+
 Images are of *any* size, or padded to *a square*, whose side is `MODEL.NET.IMAGE_SIZE`; *a square
 of 224* is one of that side alone, and *224 with weights* has that side where weights are to fit:
 some of their tensors cannot be resampled.
@@ -229,6 +232,8 @@ def _built(name: str, image_size: int = 0) -> Verdict:
         return Verdict(name, "", f"its pyramid has levels {sizes}, expected {LEVELS}")
     form = SPLIT if not net.not_split else LAYERS
     bottom_up = getattr(backbone, "bottom_up", None)
+    if isinstance(bottom_up, FinerMaps):
+        bottom_up = bottom_up.net
     if isinstance(bottom_up, MapsBackbone):
         form = MAPS
     if isinstance(backbone, SimplePyramid):

@@ -20,6 +20,7 @@ SAMPLE = [
     ("beit", "beit_base_patch16_224", "one map: simple pyramid"),
     ("maxxvit", "maxvit_tiny_tf_224", "maps: FPN"),
     ("mlp_mixer", "gmlp_ti16_224", "one map: simple pyramid"),
+    ("efficientvit_msra", "efficientvit_m0", "layers: FPN"),
     ("inception_v3", "inception_v3", "no, see below"),
 ]
 

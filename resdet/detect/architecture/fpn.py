@@ -29,6 +29,7 @@ from torch import nn
 
 from resdet import nets
 from resdet.detect.architecture.backbone import build_net, net_backbone
+from resdet.detect.architecture.finer_maps import FinerMaps
 from resdet.detect.architecture.simple_pyramid import SimplePyramid
 from resdet.engine.speed.precision import Precision
 from resdet.errors import ConfigError
@@ -42,7 +43,8 @@ LEVELS = (*STRIDES, "p6")
 def pyramid_stages(net: nets.Net) -> list[str]:
     """Names of the stages that the pyramid stands on: the last of each stride 4, 8, 16, 32.
 
-    Of a plain transformer, which has one stride, its last (`simple_pyramid`).
+    Of a plain transformer, which has one stride, its last (`simple_pyramid`). A net of timm whose
+    finest stride is 8 or 16 has the missing maps made of that one (`finer_maps`).
 
     Raises:
         ConfigError: a stride is missing before the net's last; lists the strides it has.
@@ -51,7 +53,9 @@ def pyramid_stages(net: nets.Net) -> list[str]:
     if len(last) == 1 and isinstance(net, TimmNet):
         return list(last.values())
     strides = [stride for stride in STRIDES.values() if stride in last]
-    if not strides or strides != list(STRIDES.values())[: len(strides)]:
+    every = list(STRIDES.values())
+    first = every.index(strides[0]) if strides and isinstance(net, TimmNet) else 0
+    if not strides or strides != every[first : first + len(strides)]:
         raise ConfigError(
             f"MODEL.BACKBONE.NAME is build_net_fpn_backbone, whose levels stand on strides 4, 8, "
             f"16, …, but the stages of the net have strides {', '.join(map(str, last))}. Name "
@@ -155,9 +159,11 @@ def build_net_fpn_backbone(cfg: Any, input_shape: ShapeSpec) -> NetFPN | SimpleP
     last = int(math.log2(bottom_up.output_shape()[in_features[-1]].stride))
     # A random generator of its own, as for the net: VGG has fewer levels to initialise.
     with torch.random.fork_rng(devices=[]):
+        finest = bottom_up.output_shape()[in_features[0]].stride
+        finer = FinerMaps(bottom_up, STRIDES["p2"]) if finest > STRIDES["p2"] else None
         pyramid = NetFPN(
-            bottom_up,
-            in_features,
+            finer or bottom_up,
+            [*(finer.finer if finer else ()), *in_features],
             cfg.MODEL.FPN.OUT_CHANNELS,
             norm=cfg.MODEL.FPN.NORM,
             top_block=PooledLevels(f"p{last}", 6 - last),

@@ -134,7 +134,10 @@ def maps_backbone(cfg: Any, net: TimmNet, out_features: Sequence[str]) -> MapsBa
 
 def _longest_side(cfg: Any) -> int:
     """The most pixels that a side of an image may have, padding counted."""
-    longest = max(cfg.INPUT.MAX_SIZE_TRAIN, cfg.INPUT.MAX_SIZE_TEST, cfg.TEST.SCALES_MAX_SIZE)
+    images = cfg.INPUT
+    longest = max(
+        images.MAX_SIZE_TRAIN, images.MAX_SIZE_TEST, images.SQUARE_PAD, cfg.TEST.SCALES_MAX_SIZE
+    )
     return int(math.ceil(longest / DIVISIBLE) * DIVISIBLE)
 
 
@@ -144,8 +147,9 @@ def _refuse_larger_images(cfg: Any) -> None:
     if side and longest > side:
         raise ConfigError(
             f"MODEL.NET.IMAGE_SIZE is {side}, but images may have {longest} pixels a side "
-            "(INPUT.MAX_SIZE_TRAIN, INPUT.MAX_SIZE_TEST or TEST.SCALES_MAX_SIZE, padded to "
-            f"multiples of {DIVISIBLE}). Set MODEL.NET.IMAGE_SIZE {longest}, or smaller images."
+            "(INPUT.MAX_SIZE_TRAIN, MAX_SIZE_TEST or SQUARE_PAD, or TEST.SCALES_MAX_SIZE, "
+            f"padded to multiples of {DIVISIBLE}). Set MODEL.NET.IMAGE_SIZE {longest}, or smaller "
+            "images."
         )
 
 

@@ -71,7 +71,7 @@ class SimplePyramid(Backbone):
         self._out_features = list(self.strides)
         self._levels = [f"simfp_{name.removeprefix('p')}" for name in strides]
         for level, stride in zip(self._levels, strides.values(), strict=True):
-            layers = _resized(shape.channels, shape.stride, stride)
+            layers = resized(shape.channels, shape.stride, stride)
             channels = shape.channels // max(1, shape.stride // stride)
             layers += [
                 _convolution(channels, out_channels, 1, norm),
@@ -106,7 +106,7 @@ def _next(strides: dict[str, int]) -> str:
     return f"p{int(math.log2(max(strides.values()))) + 1}"
 
 
-def _resized(channels: int, stride: int, to: int) -> list[nn.Module]:
+def resized(channels: int, stride: int, to: int) -> list[nn.Module]:
     """From one stride to another; each deconvolution halves the channels."""
     layers: list[nn.Module] = []
     while stride > to:
