@@ -76,6 +76,28 @@ def test_rates_of_a_vision_transformer_are_timm_s_own(place):
     assert max(getattr(m, "drop_prob", 0) for m in training.net.modules()) == pytest.approx(0.2)
 
 
+@pytest.mark.parametrize(("decay", "of_embeddings"), [(None, 0.01), (0.0, 0.0)])
+def test_embeddings_of_a_classifier_have_their_own_weight_decay(place, decay, of_embeddings):
+    """The oracle is timm's list; off, they have that of all weights."""
+    pytest.importorskip("timm")
+    keys = {**TIMM, "MODEL.NET.NAME": "timm:test_vit", "SOLVER.WEIGHT_DECAY": 0.01,
+            "SOLVER.WEIGHT_DECAY_EMBED": decay}  # fmt: skip
+    if decay is None:
+        del keys["SOLVER.WEIGHT_DECAY_EMBED"]
+    training = training_in(place, f"embed_{decay}", keys)
+    model = training.net.model
+    names = {id(p): name for name, p in model.named_parameters()}
+    decays = {
+        names[id(p)]: group["weight_decay"]
+        for group in training.loop.optimizer.param_groups
+        for p in group["params"]
+    }
+    listed = model.no_weight_decay() & decays.keys()
+    assert {"pos_embed", "cls_token"} <= listed
+    assert {decays[name] for name in listed} == {of_embeddings}
+    assert decays["blocks.0.attn.qkv.weight"] == 0.01
+
+
 def test_a_last_block_that_timm_groups_with_the_classifier_has_a_rate_of_its_own():
     """Qwen3's: twelve blocks, a stem, and no group behind them."""
     pytest.importorskip("timm")

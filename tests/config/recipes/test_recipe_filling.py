@@ -6,7 +6,13 @@ import pytest
 
 pytest.importorskip("detectron2")
 
-from resdet.config import check_reference_batch, flatten, get_cfg, resolve
+from resdet.config import (
+    check_reference_batch,
+    flatten,
+    get_cfg,
+    refuse_keys_of_other,
+    resolve,
+)
 from resdet.config.recipes.transfer_recipes import (
     FINETUNE,
     FROZEN,
@@ -161,6 +167,20 @@ def test_a_rate_that_would_never_fall_is_refused(tmp_path):
         resolve(tmp_path / "c.yaml", opts)
     stated = resolve(tmp_path / "c.yaml", [*opts, "SOLVER.STEPS", "(3000,)"])
     assert stated.cfg.SOLVER.LR_SCHEDULER_NAME == "WarmupMultiStepLR"
+
+
+@pytest.mark.parametrize(
+    ("command", "message"),
+    [
+        ("pretrain_cls", "TRANSFER.RECIPE is read by train_det alone"),
+        ("train_loc", "TRANSFER.RECIPE is read by another command alone"),
+    ],
+)
+def test_a_recipe_is_of_detectors_alone(command, message):
+    """Another command would pass over it."""
+    config = resolve(None, ["TRANSFER.RECIPE", "finetune"])
+    with pytest.raises(ConfigError, match=message):
+        refuse_keys_of_other(config, command)
 
 
 def test_an_unknown_recipe_lists_those_that_there_are():
