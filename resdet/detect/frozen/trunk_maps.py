@@ -23,7 +23,7 @@ from detectron2.utils import comm
 from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from resdet.config import data_options, flatten
+from resdet.config import data_options, flatten, net_options
 from resdet.data.images.reader import ImageReader
 from resdet.detect.architecture.backbone import trunk_of
 from resdet.detect.frozen.map_store import MapStore
@@ -101,6 +101,8 @@ class TrunkMaps:
             images.update(f"{r['image_id']}\0{of_file}\n".encode("utf-8", "surrogateescape"))
         about = {
             "net": self.cfg.MODEL.NET.NAME,
+            # A stride rule, an eps or a size of images is in no tensor.
+            "net options": {k: str(v) for k, v in sorted(net_options(self.cfg).items())},
             "weights": self._digest,
             "set": name,
             "list of images": images.hexdigest(),

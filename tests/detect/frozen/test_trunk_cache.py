@@ -12,10 +12,10 @@ from detectron2.modeling import build_model
 
 import resdet.detect  # noqa: F401 registers
 from resdet.cli.main import main
-from resdet.config import resolve
+from resdet.config import get_cfg, resolve, set_key
 from resdet.config.dependent_keys import check_dependent
 from resdet.detect.architecture.backbone import trunk_of
-from resdet.detect.frozen.trunk_maps import MAPS, refuse_what_trains, take_given_maps
+from resdet.detect.frozen.trunk_maps import MAPS, TrunkMaps, refuse_what_trains, take_given_maps
 from resdet.errors import ConfigError
 from resdet.run.folder import Run
 from tests.support import children, tiny, trainings
@@ -121,6 +121,22 @@ def frozen_model(tmp_path: Path, *opts: str):
             "MODEL.ANCHOR_GENERATOR.SIZES", "[[32],[64],[128],[256],[512]]", *opts,
         )
     )  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("net", "key", "value"),
+    [("resnet18", "MODEL.NET.NORM_EPS", 0.001), ("timm:test_maxvit", "MODEL.NET.IMAGE_SIZE", 96)],
+)
+def test_maps_of_a_net_with_another_option_have_another_place(net, key, value):
+    """Neither is in a tensor that the two trunks would differ in."""
+    maps = TrunkMaps.__new__(TrunkMaps)
+    maps.cfg, maps._digest = get_cfg(), "one digest"
+    maps.cfg.MODEL.NET.NAME, maps.cfg.ENGINE.TRUNK_CACHE = net, "maps"
+    usual, about = maps._place([], "set")
+    assert maps._place([], "set") == (usual, about)
+    set_key(maps.cfg, key, value)
+    other, _ = maps._place([], "set")
+    assert other != usual
 
 
 def test_a_batch_without_maps_runs_the_trunk_and_one_with_maps_does_not(tmp_path):
