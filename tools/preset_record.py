@@ -137,6 +137,8 @@ class Recipe:
 
 
 STOCK = "Detectron2's stock recipe"
+UNDER_FPN = "our net under Detectron2's FPN; all else stock"
+UNDER_FPN_OF = {"vgg16": "our net under FPN, p5 pooled from p4; all else stock"}
 ON_COCO = "one joint training, and one of COCO's train alone to start from (theirs: trainval)"
 RECIPES = (
     Recipe(
@@ -184,8 +186,8 @@ RECIPES = (
         over=("fpn",),
         with_=" and FPN",
         recipe=STOCK,
-        differs="our net under Detectron2's FPN; all else stock",
-        of_net={"vgg16": "our net under FPN, p5 pooled from p4; all else stock"},
+        differs=UNDER_FPN,
+        of_net=UNDER_FPN_OF,
         nets=("r50", "r101", "vgg16"),
         data=("voc07", "voc0712", "coco"),
     ),
@@ -244,8 +246,8 @@ RECIPES = (
         detector="Mask R-CNN",
         with_=" and FPN",
         recipe=STOCK,
-        differs="our net under Detectron2's FPN; all else stock",
-        of_net={"vgg16": "our net under FPN, p5 pooled from p4; all else stock"},
+        differs=UNDER_FPN,
+        of_net=UNDER_FPN_OF,
         nets=("r50", "r101", "vgg16"),
         data=("coco",),
     ),
