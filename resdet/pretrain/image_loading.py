@@ -8,6 +8,7 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Callable, Iterator
+from typing import Any
 
 import numpy as np
 import torch
@@ -19,6 +20,7 @@ from resdet.data.order import Sample, SampleOrder, generator_for
 from resdet.data.records import ClassificationSet
 from resdet.engine.data_workers import Loader
 from resdet.pretrain.augment import TrainCrop
+from resdet.pretrain.recipe.mean_image import MeanImage
 
 Batch = tuple[torch.Tensor, torch.Tensor, list[int]]
 Crop = Callable[[np.ndarray, np.random.Generator | None], np.ndarray]
@@ -101,6 +103,21 @@ class Crops(torch.utils.data.Dataset):
             with profile.span(profile.AUGMENT):
                 crop = self.crop(image, generator)
         return crop, int(self.images.labels[index]), index
+
+
+def training_crops(cfg: Any, images: ClassificationSet, mean_image: MeanImage | None) -> Crops:
+    """The crops that PRETRAIN's keys make of a training set."""
+    recipe = cfg.PRETRAIN
+    crop = TrainCrop(
+        kind=recipe.AUGMENTATION,
+        crop=recipe.CROP,
+        jitter=tuple(recipe.JITTER),
+        flip=recipe.FLIP,
+        color_std=recipe.COLOR_STD,
+        mean_image=mean_image,
+    )
+    by_region = recipe.SCALED_DECODE == "on"
+    return Crops(images, crop, cfg.SEED, cache_mb=recipe.CACHE_MB, by_region=by_region)
 
 
 def collate(items: list[tuple[np.ndarray, int, int]]) -> Batch:

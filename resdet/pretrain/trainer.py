@@ -12,7 +12,7 @@ from __future__ import annotations
 import itertools
 import logging
 import math
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -57,13 +57,16 @@ from resdet.engine.starts.start_estimate import (
 )
 from resdet.engine.versions import versions
 from resdet.errors import ConfigError, WeightsError
-from resdet.nets.chain import Chain, stages_and_rest
-from resdet.nets.timm import TimmNet
 from resdet.nets.timm_maps import embeddings
-from resdet.pretrain import augment
 from resdet.pretrain.classifier_card import card_of
 from resdet.pretrain.first_weights import start_from_weights
-from resdet.pretrain.image_loading import Batch, Crops, batches_of_one_epoch, train_batches
+from resdet.pretrain.image_loading import (
+    Batch,
+    batches_of_one_epoch,
+    train_batches,
+    training_crops,
+)
+from resdet.pretrain.net_parts import chain_of, stages_of
 from resdet.pretrain.recipe.error_schedule import ErrorRule, ErrorSchedule, RateByError
 from resdet.pretrain.recipe.label_mixing import LabelMixing
 from resdet.pretrain.recipe.mean_image import input_of
@@ -77,9 +80,6 @@ from resdet.run.folder import Run, utc_now
 logger = logging.getLogger("resdet.pretrain")
 
 SCALARS = ("top1_error", "top5_error")
-
-# Of a net: its stages, and what is behind them.
-PARTS = ("trunk", "tail")
 
 
 class Pretraining:
@@ -120,29 +120,19 @@ class Pretraining:
         if self.precision.channels_last:
             self.net.to(memory_format=torch.channels_last)
         if cfg.ENGINE.ACTIVATION_CHECKPOINTING == "on":
-            trunk = self._chain("trunk", "ENGINE.ACTIVATION_CHECKPOINTING is on")
+            trunk = chain_of(self.net, "trunk", "ENGINE.ACTIVATION_CHECKPOINTING is on")
             ends = (trunk.get_submodule(s.name) for s in self.net.stages())
             # An activation that ends a stage of timm's changes its input in place.
             recompute_blocks(stage for stage in ends if next(stage.parameters(), None) is not None)
         self.input, self.mean_image = input_of(cfg, self.train_set, self.test_sets.values())
         self.prepare = Preparation(cfg, self.precision)
-        self.crops = Crops(
-            self.train_set,
-            augment.TrainCrop(
-                kind=cfg.PRETRAIN.AUGMENTATION,
-                crop=cfg.PRETRAIN.CROP,
-                jitter=tuple(cfg.PRETRAIN.JITTER),
-                flip=cfg.PRETRAIN.FLIP,
-                color_std=cfg.PRETRAIN.COLOR_STD,
-                mean_image=self.mean_image,
-            ),
-            cfg.SEED,
-            cache_mb=cfg.PRETRAIN.CACHE_MB,
-            by_region=cfg.PRETRAIN.SCALED_DECODE == "on",
-        )
+        self.crops = training_crops(cfg, self.train_set, self.mean_image)
         optimizer = with_fused_step(
             build_optimizer(
-                cfg, self.net, self._stages(), embeddings(getattr(self.net, "model", self.net))
+                cfg,
+                self.net,
+                stages_of(cfg, self.net),
+                embeddings(getattr(self.net, "model", self.net)),
             ),
             cfg.ENGINE.FUSED_OPTIMIZER,
         )
@@ -175,41 +165,6 @@ class Pretraining:
         )
 
     # -- what the loop calls --------------------------------------------------------------
-
-    def _stages(self) -> Sequence[torch.nn.Module]:
-        """The net's own, from the images on, and each layer behind them, where rates differ.
-
-        Of a net of timm that does not run layer by layer timm's groups, but for the classifier.
-        """
-        decay = self.cfg.SOLVER.LAYER_DECAY
-        if decay == 1:
-            return []
-        if isinstance(self.net, TimmNet) and not self.net.runs_layer_by_layer:
-            parameters = dict(self.net.model.named_parameters())
-            try:
-                groups = self.net.groups()
-            except ValueError as error:
-                why = f"SOLVER.LAYER_DECAY is {decay}, and {error}"
-                raise ConfigError(f"{why}. Leave it out for this net.") from None
-            return [torch.nn.ParameterList(parameters[n] for n in names) for names in groups]
-        trunk, tail = (self._chain(part, f"SOLVER.LAYER_DECAY is {decay}") for part in PARTS)
-        names = [stage.name for stage in self.net.stages()]
-        return [*stages_and_rest(trunk, trunk.names, names), *stages_and_rest(tail, tail.names, ())]
-
-    def _chain(self, part: str, why: str) -> Chain:
-        """All stages one after the other, or what is behind them but for the last layer.
-
-        Args:
-            part: of `PARTS`.
-
-        Raises:
-            ConfigError: the net does not run so; begins with `why`.
-        """
-        last = next((stage.name for stage in reversed(self.net.stages())), None)
-        try:
-            return Chain.of(getattr(self.net, part)(last))
-        except ValueError as error:
-            raise ConfigError(f"{why}, and {error}. Leave it out for this net.") from None
 
     def _batches(self, start: int) -> Iterator[Batch]:
         return train_batches(
@@ -297,9 +252,15 @@ class Pretraining:
                 *build_writers(self.run, cfg.SOLVER.MAX_ITER),
             ]
         )
+        self._log_start(plan)
+        self.run.update(state="training", net=self._describe_net(), train_sets=sets)
+        self.loop.train(start, cfg.SOLVER.MAX_ITER)
+        return self._finish(best)
+
+    def _log_start(self, plan: Plan) -> None:
         logger.info(
             "%s on %s: %d parameters, %d images of %d classes, %s",
-            cfg.MODEL.NET.NAME,
+            self.cfg.MODEL.NET.NAME,
             self.train_set.name,
             nets.parameters(self.net),
             len(self.train_set),
@@ -309,8 +270,9 @@ class Pretraining:
         settings = ", ".join(self._settings_of_speed()) or "all keys off"
         logger.info("speed: %s (docs/speed.md has what each key does)", settings)
         logger.info("plan\n%s", "\n".join(plan.lines()))
-        self.run.update(state="training", net=self._describe_net(), train_sets=sets)
-        self.loop.train(start, cfg.SOLVER.MAX_ITER)
+
+    def _finish(self, best: BestModel | None) -> dict[str, Any]:
+        """The trained net into its file, and its scores, which it returns."""
         seconds, steps = self.loop.seconds, self.loop.iter
         self.run.update(train_seconds=seconds, **self.loop.how_it_ended())
         if self.average is not None:
