@@ -29,6 +29,7 @@ from resdet.evaluation.published.departures import (
     nearest_experiment,
     of_schedule,
     of_settings,
+    of_weights,
 )
 from resdet.evaluation.published.published_protocols import of_every_run
 from resdet.printable import counted
@@ -156,6 +157,7 @@ def departures(cfg: Any) -> tuple[str, list[Departure]]:
                 "MODEL.WEIGHTS", decides=True,
             )
         )  # fmt: skip
+    found += of_weights(cfg.MODEL.WEIGHTS)
     found += of_schedule(config, experiment)
     found += of_settings(config, experiment, net)
     return words, found

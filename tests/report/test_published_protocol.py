@@ -236,6 +236,8 @@ def test_a_size_that_the_net_has_of_its_own_is_the_papers() -> None:
                      id="short"),
         pytest.param({"config": {"SOLVER.BASE_LR": 0.02}}, "rate", id="rate-20-times"),
         pytest.param({"config": {"SOLVER.BASE_LR": 0.0001}}, "rate", id="a-tenth-of-the-rate"),
+        ({"config": {"MODEL.WEIGHTS": "torchvision://vgg16/IMAGENET1K_V1"}},
+         "recipe of the pretraining"),
     ],
 )  # fmt: skip
 def test_another_experiment_has_no_number(changes: dict[str, Any], what: str) -> None:

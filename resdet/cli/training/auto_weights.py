@@ -87,7 +87,7 @@ def _expected(cfg: Any) -> tuple[str, str] | None:
     """What to do until auto finds something, and what that is; None where nothing can be there."""
     pretraining, public = pretraining_of(cfg), public_of(cfg)
     if public:
-        why = f"{pretraining.lacks(cfg)}, and" if pretraining else "There is no run of it here, and"
+        why = f"{pretraining.lacks(cfg) if pretraining else 'no preset pretrains this net'}, and"
         return (
             f"MODEL.WEIGHTS auto: {why} --explain fetches nothing. A training takes "
             f"{public.address}: {public.meaning}.",

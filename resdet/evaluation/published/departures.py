@@ -109,6 +109,19 @@ def of_schedule(
                         "SOLVER.STEPS")  # fmt: skip
 
 
+# Whose weights of the paper's nets were trained by another recipe than the paper's.
+OTHERS_WEIGHTS = {"torchvision": "torchvision's", "timm": "timm's"}
+
+
+def of_weights(address: str) -> list[Departure]:
+    """Where a detector starts from public weights of another recipe; of a path nothing is known."""
+    whose = OTHERS_WEIGHTS.get(address.partition(":")[0])
+    if not whose:
+        return []
+    return [Departure("recipe of the pretraining", "the paper's", whose, "He appendix A",
+                      "MODEL.WEIGHTS", decides=True)]  # fmt: skip
+
+
 def _shares(drops: Sequence[float]) -> str:
     return f"at {' and '.join(f'{d:.0%}' for d in drops)} of the length" if drops else "none"
 

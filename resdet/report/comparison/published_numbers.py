@@ -22,6 +22,7 @@ from resdet.evaluation.published.departures import (
     beyond,
     of_schedule,
     of_settings,
+    of_weights,
 )
 from resdet.report.runs import Column
 from resdet.report.scores import SetScores
@@ -162,6 +163,8 @@ def _of_start(
     if column.from_detector:
         yield Departure("start", "a classifier", "a whole detector", "He appendix A",
                         "MODEL.WEIGHTS", decides=True)  # fmt: skip
+    noted = (column.run.info.get("weights_source") or {}).get("address")
+    yield from of_weights(str(noted or column.config.get("MODEL.WEIGHTS")))
     data = column.card.get("data") or {}
     name, images = data.get("name"), data.get("images")
     paper = f"ImageNet, {classifier.images:,} images"

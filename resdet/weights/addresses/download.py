@@ -74,6 +74,11 @@ def cached(url: str, target: Path, address: str, sha256: str = "") -> str:
         WeightsError: it is neither in the cache nor to be had, or another file than stated.
     """
     try:
+        # Without a lock, so that a cache may be one that is only read.
+        if target.is_file() and (digest := sha256_of_file(target)).startswith(sha256):
+            return digest
+        if is_offline():
+            raise WeightsError(_page_of_offline(url, target, address))
         target.parent.mkdir(parents=True, exist_ok=True)
         with file_lock(str(target)):
             return _cached(url, target, address, sha256)
@@ -82,6 +87,16 @@ def cached(url: str, target: Path, address: str, sha256: str = "") -> str:
             f"{address}: {target} cannot be written: {error.strerror or error}. Free some space, "
             "or choose another place by TORCH_HOME (FVCORE_CACHE for detectron2://)."
         ) from None
+
+
+def _page_of_offline(url: str, target: Path, address: str) -> str:
+    why = (
+        "nothing is fetched now."
+        if _CACHE_ALONE.get()
+        else f"{OFFLINE} is set, so nobody is asked. Unset it, or put the file of {url} there."
+    )
+    held = "its file there is another one" if target.is_file() else "is not in the cache"
+    return f"{address} {held} ({target}), and {why}"
 
 
 def _cached(url: str, target: Path, address: str, sha256: str) -> str:
@@ -93,16 +108,6 @@ def _cached(url: str, target: Path, address: str, sha256: str) -> str:
             "%s has SHA-256 %s…, and %s… is stated: it is fetched again", target, digest[:12],
             sha256[:12],
         )  # fmt: skip
-    if is_offline():
-        raise WeightsError(
-            f"{address} is not in the cache ({target}), and "
-            + (
-                "nothing is fetched now."
-                if _CACHE_ALONE.get()
-                else f"{OFFLINE} is set, so nobody is asked. Unset it, or put the file of {url} "
-                "there."
-            )
-        )
     # A folder of its own: what a killed process left in it is removed by the next.
     part = target.with_name(f"{target.name}.partial")
     shutil.rmtree(part, ignore_errors=True)

@@ -19,8 +19,8 @@ class PublicWeights:
 
 
 _OF_THE_PAPER = (
-    "He et al.'s own weights of the paper, converted by Detectron2: a number from them may be set "
-    "beside the paper's row"
+    "He et al.'s own weights of the paper, converted by Detectron2: as to the start, a number from "
+    "them may be set beside the paper's row"
 )
 _OF_TORCHVISION = (
     "torchvision's, trained by another recipe than the paper's: a number from them is not the "

@@ -14,6 +14,7 @@ import torch
 from torchvision import models
 
 from resdet.errors import WeightsError
+from resdet.weights.addresses import download
 from resdet.weights.addresses.fetch import fetch, is_address, local_path
 from tests.support.file_server import serving
 
@@ -296,3 +297,18 @@ def test_what_is_an_address(text, expected):
     assert is_address(text) is expected
     if not expected:
         assert local_path(text) == Path(text)
+
+
+def test_a_filled_cache_may_be_read_alone(server, tmp_path, monkeypatch):
+    """Nothing is written beside a file that is there, and nothing for one that is not fetched."""
+    name = "ImageNetPretrained/MSRA/R-50.pkl"
+    server.content[f"/dl.fbaipublicfiles.com/detectron2/{name}"] = CONTENT
+    monkeypatch.setattr(download, "file_lock", lambda path: pytest.fail(f"{path} was locked"))
+    with download.cache_alone(), pytest.raises(WeightsError, match="nothing is fetched now"):
+        fetch(f"detectron2://{name}")
+    assert not files_in(tmp_path) and not server.asked
+    file = tmp_path / "iopath" / "detectron2" / name
+    file.parent.mkdir(parents=True)
+    file.write_bytes(CONTENT)
+    assert fetch(f"detectron2://{name}").sha256 == SHA256
+    assert [p.name for p in file.parent.iterdir()] == ["R-50.pkl"]
