@@ -17,8 +17,8 @@ Not for: what a row's files hold (their writers).
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -38,6 +38,7 @@ _SHAPE = {
         "keys": [str], "budget": (int, float), "classes": [str],
     },
     "backbones": [{"label": str, "source": str, "random": object}],
+    "typed": {...: object}, "planned": object,
 }  # fmt: skip
 
 
@@ -74,11 +75,18 @@ class RankPlan:
 
 @dataclass(frozen=True)
 class Ranking:
-    """A ranking's folder, plan and backbones."""
+    """A ranking's folder, plan and backbones.
+
+    Attributes:
+        typed: the words that made it.
+        is_planned: steps, images and sets are fixed; before that nothing is trained.
+    """
 
     path: Path
     plan: RankPlan
     candidates: tuple[RankedBackbone, ...]
+    typed: Mapping[str, Any] = field(default_factory=dict)
+    is_planned: bool = False
 
     @classmethod
     def read(cls, path: Path) -> Ranking:
@@ -92,12 +100,13 @@ class Ranking:
         lists = {name: tuple(found["plan"][name]) for name in ("keys", "classes")}
         plan = RankPlan(**{**found["plan"], **lists})
         rows = [RankedBackbone(r["label"], r["source"], r["random"]) for r in found["backbones"]]
-        return cls(path, plan, tuple(rows))
+        return cls(path, plan, tuple(rows), found["typed"], bool(found["planned"]))
 
     def write(self) -> None:
         plan = dataclasses.asdict(self.plan)
         rows = [candidate.to_json() for candidate in self.candidates]
-        write_json(self.path / RANKING, {"version": 1, "plan": plan, "backbones": rows})
+        text = {"version": 1, "plan": plan, "backbones": rows, "typed": dict(self.typed)}
+        write_json(self.path / RANKING, {**text, "planned": self.is_planned})
 
     def candidate(self, label: str) -> RankedBackbone:
         """The backbone of this label; raises RunError."""
@@ -105,9 +114,6 @@ class Ranking:
             if candidate.label == label:
                 return candidate
         raise RunError(f"{self.path} ranks no backbone called {label}.")
-
-    def with_candidates(self, candidates: Sequence[RankedBackbone]) -> Ranking:
-        return dataclasses.replace(self, candidates=tuple(candidates))
 
     def row(self, candidate: RankedBackbone) -> Path:
         return self.path / "rows" / file_name(candidate.label)

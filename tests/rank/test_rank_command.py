@@ -110,11 +110,19 @@ def test_a_row_is_added_and_the_others_stay(place, ranking):
             "are also training images",
         ),
         (("--add", "net.safetensors", "--output", "absent"), "--add needs a ranking"),
-        (("--output", "out", "--steps", "9"), "was planned with steps 3"),
+        (("--output", "out", "--steps", "9"), "was started with --steps 3, and 9"),
         (("--output", "out", "--backbones", "B=net.safetensors"), "names others"),
         (
             ("--backbones", "net.safetensors", "random:resnet18", *WORDS[:4], "--budget", "soon"),
             "a time such as 15m",
+        ),
+        (
+            ("--backbones", "net.safetensors", "random:resnet18", *WORDS[:4], "--size", "100"),
+            "a multiple of 32",
+        ),
+        (
+            ("--backbones", "net.safetensors", "random:resnet18", *WORDS[:4], "--seeds", "0"),
+            "--seeds is 0, expected 1 or more",
         ),
     ],
 )  # fmt: skip
@@ -127,13 +135,12 @@ def test_what_makes_no_ranking_is_a_page_before_anything_runs(
     assert not (place / "runs").exists()
 
 
-def test_a_net_that_nobody_knows_is_refused_in_its_first_part(place):
-    done = children.run_cli(
-        "rank", "--backbones", "net.safetensors", "random:resnet19", *WORDS, "--output", "odd",
-        cwd=place,
-    )  # fmt: skip
+def test_a_row_that_cannot_be_built_is_named_and_the_ranking_stays(place, ranking):
+    before = (ranking / "ranking.json").read_bytes()
+    done = children.run_cli("rank", "--output", "out", "--add", "random:resnet19", cwd=place)
     assert done.returncode == 2
     assert "random:resnet19" in done.stderr and "no file, run folder or address" in done.stderr
+    assert (ranking / "ranking.json").read_bytes() == before
 
 
 @pytest.mark.skipif(os.name != "posix", reason="signals")

@@ -1,6 +1,7 @@
 """`resdet rank`: backbones ranked on one data set by a quick detector each.
 
 arguments   the command line
-command     plans, runs the rows, prints the table, writes the page
+planning    what is ranked, on which images, for how many steps
+command     runs the rows, prints the table, writes the page
 row_parts   what is done in a process of its own for one backbone
 """

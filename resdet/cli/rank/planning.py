@@ -1,0 +1,288 @@
+"""What `rank` ranks, on which images, for how many steps: from its words, or from what is there.
+
+Nothing is fixed before every backbone was built and measured once: until then the same command, or
+a corrected one, begins anew; a row that is added and cannot be built leaves the ranking as it was.
+
+Not for: running the rows (`command`).
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import logging
+import shutil
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from resdet.cli.rank.arguments import IMAGES, SEEDS, SIZE, STEPS, TEST_IMAGES
+from resdet.cli.steps import FileStep, Step, in_words, run_all, usable_cores
+from resdet.cli.training.detection_sets import load_set, refuse_leak
+from resdet.config import Config, data_options, presets, resolve
+from resdet.config.dependent_keys import check_dependent
+from resdet.data import DataOptions, DetectionSet, catalog
+from resdet.errors import ConfigError, Interrupted, ResdetError
+from resdet.file_names import file_name
+from resdet.rank import budget, held_out
+from resdet.rank.candidates import RankedBackbone, candidates_of, file_of_source, refuse_same_labels
+from resdet.rank.quick_detector import CONFIG, keys_of_plan
+from resdet.rank.ranking_folder import COST, RANKING, Ranking, RankPlan
+from resdet.weights.addresses.fetch import is_address, refuse_address
+
+logger = logging.getLogger("resdet.cli.rank")
+
+# Words that make a ranking; the same, or none, go on with it.
+MAKING = ("data", "test", "size", "steps", "seeds", "images", "test_images", "budget", "opts")
+
+
+def ranking_of(args: argparse.Namespace) -> Ranking:
+    """The ranking of --output: new, gone on with, or with further rows.
+
+    Raises:
+        ConfigError: the words do not make a ranking, or not the one that is there.
+    """
+    path = _folder(args)
+    if (path / RANKING).exists():
+        there = Ranking.read(path)
+        if there.is_planned or not args.backbones:
+            return _gone_on_with(there, args)
+    if args.add:
+        raise ConfigError(
+            f"--add needs a ranking, and {path} has none. Start one with --backbones, or name its "
+            "folder: --output RANKING."
+        )
+    if not args.backbones or not args.data:
+        raise ConfigError(
+            "rank needs --backbones A B … and --data SET, such as: resdet rank --backbones "
+            "runs/pretrain_resnet runs/pretrain_vgg random:resnet18 --data digits_train --test "
+            "digits_test"
+        )
+    candidates = candidates_of(args.backbones)
+    if len(candidates) < 2:
+        raise ConfigError("--backbones names one backbone; a ranking needs two at least.")
+    for candidate in candidates:
+        _require(candidate)
+    ranking = Ranking(path, _first_plan(args), tuple(candidates), _typed(args))
+    if (path / RANKING).exists():  # of another try, of which nothing was trained
+        for name in ("rows", "weights"):
+            shutil.rmtree(path / name, ignore_errors=True)
+    ranking.write()
+    return ranking
+
+
+def _folder(args: argparse.Namespace) -> Path:
+    if args.output:
+        return Path(args.output)
+    if not args.data:
+        raise ConfigError("rank needs --data SET, or --output RANKING of a ranking that is there.")
+    return Path("runs") / f"rank_{file_name(args.data.replace(':', '-').replace('/', '-'))}"
+
+
+def _typed(args: argparse.Namespace) -> dict[str, Any]:
+    """The words that make a ranking, as they were typed; what was left out is not there."""
+    values = {name: getattr(args, name) for name in MAKING}
+    return {name: value for name, value in values.items() if value not in (None, [])}
+
+
+def _gone_on_with(ranking: Ranking, args: argparse.Namespace) -> Ranking:
+    for name, value in _typed(args).items():
+        if value != ranking.typed.get(name):
+            word = "KEY VALUE" if name == "opts" else f"--{name.replace('_', '-')}"
+            before = ranking.typed.get(name, "without it")
+            raise ConfigError(
+                f"{ranking.path} was started with {word} {before}, and {value} is given. Leave it "
+                "out, or start another ranking: --output OTHER."
+            )
+    if args.backbones and candidates_of(args.backbones) != list(
+        ranking.candidates[: len(args.backbones)]
+    ):
+        raise ConfigError(
+            f"{ranking.path} ranks {', '.join(c.label for c in ranking.candidates)}, and "
+            f"--backbones names others. Add a row with --add, or name another --output."
+        )
+    added = [c for c in candidates_of(args.add) if c not in ranking.candidates]
+    refuse_same_labels([*ranking.candidates, *added])
+    for candidate in added:
+        _require(candidate)
+    return dataclasses.replace(ranking, candidates=(*ranking.candidates, *added))
+
+
+def _require(candidate: RankedBackbone) -> None:
+    """Raises ConfigError or WeightsError for what is not there, before anything is computed."""
+    source = candidate.source if candidate.is_random else file_of_source(candidate.source)
+    if candidate.is_random or is_address(source):
+        return  # made or fetched in the first part of its row, before any other work
+    refuse_address(source)
+    if not Path(source).exists():
+        raise ConfigError(
+            f"{source} does not exist. Name a run folder of pretrain_cls, a file of weights, or an "
+            f"address; of a net without weights: random:{candidate.source}"
+        )
+
+
+# -- the plan ----------------------------------------------------------------------------------
+
+
+def _first_plan(args: argparse.Namespace) -> RankPlan:
+    """The plan before costs are known.
+
+    Raises:
+        ConfigError: a number out of range, sets that do not fit. DataError: a set, or a leak.
+    """
+    for name, least in (
+        ("steps", 1),
+        ("seeds", 1),
+        ("images", 0),
+        ("test_images", 0),
+        ("size", 32),
+    ):
+        value = getattr(args, name)
+        if value is not None and value < least:
+            word = name.replace("_", "-")
+            raise ConfigError(f"--{word} is {value}, expected {least} or more.")
+    config = resolve(presets.find(CONFIG), args.opts)
+    options = DataOptions(**data_options(config.cfg))
+    catalog.require([args.data, *([args.test] if args.test else [])], annotated=True)
+    data = load_set(args.data, options)
+    counts = _counts(args, config, data, options)
+    wanted = (
+        IMAGES if args.images is None else args.images,
+        TEST_IMAGES if args.test_images is None else args.test_images,
+    )
+    images, test_images = (
+        min(count, most) if most else count for count, most in zip(counts, wanted, strict=True)
+    )
+    plan = RankPlan(
+        data=args.data,
+        test=args.test or "",
+        train_set=args.data,
+        test_set=args.test or args.data,
+        images=images,
+        test_images=test_images,
+        size=args.size or _size_of(data.records),
+        steps=args.steps or STEPS,
+        batch=int(config.cfg.SOLVER.IMS_PER_BATCH),
+        seeds=args.seeds or SEEDS,
+        recipe=args.recipe,
+        keys=tuple(args.opts),
+        budget=budget.seconds_of(args.budget) if args.budget else 0.0,
+        classes=tuple(data.classes),
+    )
+    check_dependent(resolve(presets.find(CONFIG), keys_of_plan(plan)))
+    return plan
+
+
+def _counts(
+    args: argparse.Namespace, config: Config, data: DetectionSet, options: DataOptions
+) -> tuple[int, int]:
+    """Images that can train, and that can be scored."""
+    if not args.test:
+        train, held = held_out.split(len(data))
+        return len(train), len(held)
+    test = load_set(args.test, options)
+    if test.classes != data.classes:
+        raise ConfigError(
+            f"{args.data} has the classes {', '.join(data.classes[:5])}, … and {args.test} "
+            f"{', '.join(test.classes[:5])}, …: a detector is trained and tested on one list."
+        )
+    refuse_leak(config.cfg, [data], [test])
+    return len(data), len(test)
+
+
+def _size_of(records: Sequence[dict[str, Any]]) -> int:
+    """`SIZE`, or the longest side of the images where that is less; a multiple of 32."""
+    longest = max(max(r["width"], r["height"]) for r in records)
+    return min(SIZE, 32 * -(-longest // 32))
+
+
+def with_costs(ranking: Ranking, args: argparse.Namespace, jobs: int) -> Ranking:
+    """Measures each backbone, one after the other so that times are its own; fits the plan.
+
+    Raises:
+        ConfigError: the budget, or the room for maps, is too small.
+        ResdetError: a backbone cannot be built; states which and why.
+    """
+    before = Ranking.read(ranking.path)
+    ranking.write()
+    plan: list[Step] = [part_step(ranking, c, "cost", COST) for c in ranking.candidates]
+    try:
+        if any(not step.is_done() for step in plan):
+            run_all(plan, 1, max(1, usable_cores() // jobs))
+    except Interrupted:
+        raise
+    except ResdetError:
+        before.write()
+        raise
+    if ranking.is_planned:
+        return ranking
+    costs = [ranking.read_row(c, COST) for c in ranking.candidates]
+    rows = [budget.RowCost.of(cost) for cost in costs]
+    fits = budget.fitted(ranking.plan, rows, jobs)
+    fits = _within_room(fits, max(cost["map_bytes"] for cost in costs), args.cache_gb, jobs)
+    ranking = dataclasses.replace(ranking, plan=_with_sets(ranking.path, fits), is_planned=True)
+    ranking.write()
+    logger.info(
+        "plan: %d backbones, %d steps of %d images, %d seeds, %d training and %d test images of "
+        "%d pixels, about %s",
+        len(rows), fits.steps, fits.batch, fits.seeds, fits.images, fits.test_images, fits.size,
+        in_words(budget.estimate(fits, rows, jobs)),
+    )  # fmt: skip
+    return ranking
+
+
+def _within_room(plan: RankPlan, map_bytes: int, gigabytes: float, jobs: int) -> RankPlan:
+    """Fewer images where the maps of the rows side by side would take more than the room."""
+    most = int(gigabytes * 1e9 / jobs / map_bytes)
+    total = plan.images + plan.test_images
+    if total <= most:
+        return plan
+    share = most / total
+    fits = dataclasses.replace(
+        plan, images=int(plan.images * share), test_images=int(plan.test_images * share)
+    )
+    if fits.images < budget.FEWEST_IMAGES or fits.test_images < budget.FEWEST_TEST:
+        raise ConfigError(
+            f"--cache-gb {gigabytes:g} has room for the maps of {most} images of {plan.size} "
+            f"pixels in {jobs} rows side by side. Give more, or a smaller --size, or --jobs 1."
+        )
+    return fits
+
+
+def _with_sets(path: Path, plan: RankPlan) -> RankPlan:
+    """The plan with sets of its images, written where they are a part of the user's."""
+    folder = path / "data"
+    folder.mkdir(parents=True, exist_ok=True)
+    config = resolve(presets.find(CONFIG), plan.keys)
+    options = DataOptions(**data_options(config.cfg))
+    data = load_set(plan.data, options)
+    if plan.test:
+        test = load_set(plan.test, options)
+        parts = [list(range(len(data))), list(range(len(test)))]
+    else:
+        test, parts = data, list(held_out.split(len(data)))
+    names = []
+    for whole, places, most, name in (
+        (data, parts[0], plan.images, plan.train_set),
+        (test, parts[1], plan.test_images, plan.test_set),
+    ):
+        kept = [places[i] for i in held_out.drawn(len(places), most)]
+        if len(kept) == len(whole):
+            names.append(name)
+        else:
+            split = "train" if not names else "test"
+            names.append(held_out.written(whole, kept, folder / f"{split}.json"))
+    return dataclasses.replace(plan, train_set=names[0], test_set=names[1])
+
+
+def part_step(ranking: Ranking, candidate: RankedBackbone, part: str, makes: str) -> FileStep:
+    title = {"cost": "measuring", "scores": "maps and scores of"}[part]
+    row = ranking.row(candidate)
+    return FileStep(
+        f"{candidate.label}, {part}",
+        f"{title} {candidate.label}",
+        ["rank", "--part", part, candidate.label, "--output", str(ranking.path)],
+        row,
+        10.0,
+        makes=row / makes,
+    )
