@@ -38,7 +38,7 @@ _SHAPE = {
         "keys": [str], "budget": (int, float), "classes": [str],
     },
     "backbones": [{"label": str, "source": str, "random": object}],
-    "typed": {...: object}, "planned": object,
+    "typed": {...: object}, "planned": object, "seconds": (int, float),
 }  # fmt: skip
 
 
@@ -80,6 +80,7 @@ class Ranking:
     Attributes:
         typed: the words that made it.
         is_planned: steps, images and sets are fixed; before that nothing is trained.
+        seconds: that its rows took so far, in all calls that ended well.
     """
 
     path: Path
@@ -87,6 +88,7 @@ class Ranking:
     candidates: tuple[RankedBackbone, ...]
     typed: Mapping[str, Any] = field(default_factory=dict)
     is_planned: bool = False
+    seconds: float = 0.0
 
     @classmethod
     def read(cls, path: Path) -> Ranking:
@@ -100,13 +102,16 @@ class Ranking:
         lists = {name: tuple(found["plan"][name]) for name in ("keys", "classes")}
         plan = RankPlan(**{**found["plan"], **lists})
         rows = [RankedBackbone(r["label"], r["source"], r["random"]) for r in found["backbones"]]
-        return cls(path, plan, tuple(rows), found["typed"], bool(found["planned"]))
+        return cls(
+            path, plan, tuple(rows), found["typed"], bool(found["planned"]), found["seconds"]
+        )
 
     def write(self) -> None:
         plan = dataclasses.asdict(self.plan)
         rows = [candidate.to_json() for candidate in self.candidates]
         text = {"version": 1, "plan": plan, "backbones": rows, "typed": dict(self.typed)}
-        write_json(self.path / RANKING, {**text, "planned": self.is_planned})
+        more = {"planned": self.is_planned, "seconds": round(self.seconds, 1)}
+        write_json(self.path / RANKING, {**text, **more})
 
     def candidate(self, label: str) -> RankedBackbone:
         """The backbone of this label; raises RunError."""

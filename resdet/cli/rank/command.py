@@ -13,6 +13,7 @@ numbers of the table (`resdet.report.ranking`).
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import logging
 import shlex
 import shutil
@@ -38,8 +39,10 @@ def run(args: argparse.Namespace) -> int:
     began = time.monotonic()
     jobs = _jobs(args)
     ranking = planning.with_costs(planning.ranking_of(args), args, jobs)
-    _run_rows(ranking, args, jobs)
-    return _report(ranking, args, time.monotonic() - began)
+    if _run_rows(ranking, args, jobs):
+        ranking = dataclasses.replace(ranking, seconds=ranking.seconds + time.monotonic() - began)
+        ranking.write()
+    return _report(ranking, args)
 
 
 def _part(args: argparse.Namespace) -> int:
@@ -63,7 +66,8 @@ def _jobs(args: argparse.Namespace) -> int:
 # -- rows --------------------------------------------------------------------------------------
 
 
-def _run_rows(ranking: Ranking, args: argparse.Namespace, jobs: int) -> None:
+def _run_rows(ranking: Ranking, args: argparse.Namespace, jobs: int) -> bool:
+    """Whether there was something to run."""
     plan: list[Step] = []
     for candidate in ranking.candidates:
         cost = budget.RowCost.of(ranking.read_row(candidate, COST))
@@ -95,10 +99,12 @@ def _run_rows(ranking: Ranking, args: argparse.Namespace, jobs: int) -> None:
             shutil.rmtree(ranking.features(last[step.name]), ignore_errors=True)
         return ""
 
+    is_new = any(not step.is_done() for step in plan)
     run_all(plan, jobs, max(1, usable_cores() // jobs), done)
+    return is_new
 
 
-def _report(ranking: Ranking, args: argparse.Namespace, seconds: float) -> int:
+def _report(ranking: Ranking, args: argparse.Namespace) -> int:
     from resdet.report.ranking.leaderboard import read_leaderboard
     from resdet.report.ranking.leaderboard_page import table, write_page
 
@@ -109,7 +115,7 @@ def _report(ranking: Ranking, args: argparse.Namespace, seconds: float) -> int:
     ]  # fmt: skip
     plan = ranking.plan
     data = plan.test or f"a fifth of {plan.data}"
-    board = read_leaderboard(rows, data=data, full=args.full, seconds=seconds)
+    board = read_leaderboard(rows, data=data, full=args.full, seconds=ranking.seconds)
     write_page(board, ranking.path / PAGE, ranking.path / LEADERBOARD)
     if args.json:
         show_json(board.to_json())
@@ -119,5 +125,5 @@ def _report(ranking: Ranking, args: argparse.Namespace, seconds: float) -> int:
     if len(board.rows) > 1:
         two = [str(row.runs[0]) for row in board.rows[:2]]
         show(f"two rows in detail: resdet compare {shlex.join(two)}")
-    logger.info("this took %s", in_words(seconds))
+    logger.info("its rows took %s", in_words(ranking.seconds))
     return 0
