@@ -21,6 +21,7 @@ from typing import IO
 from resdet.errors import Interrupted, ResdetError
 from resdet.run import layout
 from resdet.run.folder import Run
+from resdet.stop_signals import StopSignals
 
 logger = logging.getLogger("resdet.cli.steps")
 
@@ -113,8 +114,25 @@ def run_all(
         done: called for each step that ends here; gives what is told of it.
 
     Raises:
-        ResdetError: a step failed; shows the end of its log. Interrupted: the user stopped.
+        ResdetError: a step failed; shows the end of its log. Interrupted: a signal came; each step
+            was asked to save its state.
     """
+    signals = StopSignals()
+    signals.install()
+    try:
+        _run_until(plan, jobs, threads, done, signals)
+    finally:
+        signals.restore()
+
+
+def _run_until(
+    plan: Sequence[Step],
+    jobs: int,
+    threads: int,
+    done: Callable[[Step], str],
+    signals: StopSignals,
+) -> None:
+    """Runs the steps until all are done, or a signal comes."""
     rest = [s for s in plan if not s.is_done()]
     for step in plan:
         if step not in rest:
@@ -124,6 +142,12 @@ def run_all(
     share_at_start = _share(plan)
     try:
         while rest or running:
+            if signals.received is not None:
+                name = signal.Signals(signals.received).name
+                raise Interrupted(
+                    f"stopped by {name}; the same command goes on from here",
+                    exit_code=128 + signals.received,
+                )
             names = {s.name for s in plan if s not in rest and s not in running}
             for step in [s for s in rest if set(s.needs) <= names][: jobs - len(running)]:
                 rest.remove(step)
@@ -137,10 +161,8 @@ def run_all(
             if time.monotonic() - last_line >= LINE_SECONDS:
                 last_line = time.monotonic()
                 _log_progress(plan, running, last_line - began, share_at_start)
-    except BaseException as error:
+    except BaseException:
         _stop(running)
-        if isinstance(error, KeyboardInterrupt):
-            raise Interrupted("stopped; the same command goes on from here") from None
         raise
 
 

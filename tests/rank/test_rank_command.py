@@ -146,7 +146,8 @@ def test_a_row_that_cannot_be_built_is_named_and_the_ranking_stays(place, rankin
 
 @pytest.mark.skipif(os.name != "posix", reason="signals")
 def test_a_stop_leaves_a_ranking_that_goes_on(place, ranking):
-    """Ctrl-C while a row runs: the same command ends with the numbers of one without it."""
+    """A scheduler's SIGTERM while a row runs stops it, too; the same command ends with the numbers
+    of one without it."""
     shutil.copytree(ranking, place / "stopped")
     row = place / "stopped" / "rows" / "floor"
     (row / "scores.json").unlink()
@@ -163,9 +164,11 @@ def test_a_stop_leaves_a_ranking_that_goes_on(place, ranking):
     while not (row / "scores.json").exists():
         assert process.poll() is None and time.monotonic() < deadline
         time.sleep(0.05)
-    process.send_signal(signal.SIGINT)
-    process.communicate(timeout=120)
-    assert process.returncode not in (0, 70)
+    process.send_signal(signal.SIGTERM)
+    printed = process.communicate(timeout=120)[0].decode()
+    assert process.returncode == 128 + signal.SIGTERM
+    assert "stopped by SIGTERM; the same command goes on from here" in printed
+    assert not (row / "seed_1" / "lock.json").exists()  # its training has ended
     done = children.run_cli("rank", "--output", "stopped", "--json", cwd=place)
     assert done.returncode == 0, done.stderr
     found = {row["backbone"]: row["AP"] for row in json.loads(done.stdout)["rows"]}
