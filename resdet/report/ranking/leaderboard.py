@@ -35,6 +35,8 @@ from resdet.report.runs import read_columns
 from resdet.report.scores import Metric, SetScores, read_scores
 
 LEVEL = 0.95
+# Two rows always agree or differ wholly.
+FEWEST_CORRELATED = 3
 # What may say the order without training: entry of a row's facts, and its name.
 GRADIENT_FREE = {"logme": "LogME", "total_logme": "LogME with boxes"}
 
@@ -323,10 +325,10 @@ def _correlations(rows: Sequence[LeaderRow]) -> dict[str, RankCorrelation]:
             by_name[name] = [float(value) for value in known]
     quick = by_name["AP of the quick detector"]
     for name, values in list(by_name.items())[1:]:
-        if len(rows) > 1:
+        if len(rows) >= FEWEST_CORRELATED:
             found[f"{name} and the quick detector's AP"] = kendall(values, quick)
     places = [n for n, row in enumerate(rows) if row.full]
-    if len(places) > 1:
+    if len(places) >= FEWEST_CORRELATED:
         full = [statistics.mean(rows[n].full) for n in places]
         for name, values in by_name.items():
             found[f"{name} and full training"] = kendall([values[n] for n in places], full)

@@ -180,3 +180,7 @@ def test_a_set_that_is_scored_by_voc_s_rules_alone_is_ranked_by_its_area_rule(tm
     (column,) = read_columns(runs[1:], fewest=1)
     assert board.rows[0].ap == read_scores(column, "digits_test").value(board.metric)
     assert board.rows[1].behind.high < 0
+
+
+def test_two_rows_have_no_correlation(rows):
+    assert not read_leaderboard(rows[:2], data="digits_test").correlations
