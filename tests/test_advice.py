@@ -10,6 +10,7 @@ from pathlib import Path
 
 from resdet.cli import main
 from resdet.config.config import flatten, get_cfg
+from resdet.run.renamed_keys import RENAMED
 
 PACKAGE = Path(main.__file__).parents[1]
 OPTION = re.compile(r"(?<![\w-])--[a-z][a-z0-9-]+")
@@ -70,7 +71,7 @@ def test_every_option_in_a_message_is_one_of_a_command() -> None:
 def test_every_key_in_a_message_is_one_of_the_config() -> None:
     """Detectron2's own keys count: they are ours, too."""
     keys = {key for key, _ in flatten(get_cfg())}
-    known = keys | {key.rpartition(".")[0] for key in keys}
+    known = keys | {key.rpartition(".")[0] for key in keys} | set(RENAMED)
     texts = list(strings())
     strange = [
         f"{where}: {key}"
