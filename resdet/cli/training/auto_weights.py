@@ -26,6 +26,8 @@ from detectron2.utils import comm
 from resdet.cli.training.stored_config import config_of
 from resdet.config import Config, flatten, get_cfg, get_key, presets
 from resdet.errors import ConfigError, RunError, UserError, WeightsError
+from resdet.nets.families import family_of
+from resdet.nets.vgg import VGG
 from resdet.run import layout
 from resdet.run.folder import Run
 from resdet.weights.addresses.download import cache_alone
@@ -36,10 +38,11 @@ logger = logging.getLogger("resdet.detect")
 
 AUTO, COMMAND_LINE = "auto", "command line"
 WEIGHTS, FROM_SCRATCH = "MODEL.WEIGHTS", "TRANSFER.FROM_SCRATCH"
-NET, SHORTCUT = "MODEL.NET.", "MODEL.NET.SHORTCUT"
+NET, SHORTCUT, POOLED_SIZE = "MODEL.NET.", "MODEL.NET.SHORTCUT", "MODEL.NET.POOLED_SIZE"
 # What a card sets, or a detector alone has: these do not make another net of the weights.
 _FREE = ("MODEL.NET.NAME", "MODEL.NET.NORM", "MODEL.NET.NORM_EPS", "MODEL.NET.STRIDE_IN_1X1",
-         "MODEL.NET.RES5_DILATION", "MODEL.NET.DROP_PATH", "MODEL.NET.IMAGE_SIZE")  # fmt: skip
+         "MODEL.NET.RES5_DILATION", "MODEL.NET.DROP_PATH", "MODEL.NET.DROPOUT",
+         "MODEL.NET.IMAGE_SIZE")  # fmt: skip
 
 
 def settle(config: Config, folder: Path, args: argparse.Namespace) -> bool:
@@ -147,7 +150,7 @@ class StartingRun:
         odd = [
             f"{key} is {there[key]} there, {here[key]} here"
             for key in here
-            if key.startswith(self.alike) and key not in _FREE and key in there
+            if key.startswith(self.alike) and not _is_free(key, cfg) and key in there
             and there[key] != here[key]
         ]  # fmt: skip
         return f"{self.folder} is of another net: {', '.join(odd)}" if odd else ""
@@ -249,8 +252,14 @@ def _options_of_its_own(cfg: Any) -> list[str]:
     return [
         f"{key} {get_key(cfg, key)}"
         for key in usual
-        if key.startswith(NET) and key not in _FREE and get_key(cfg, key) != usual[key]
+        if key.startswith(NET) and not _is_free(key, cfg) and get_key(cfg, key) != usual[key]
     ]
+
+
+def _is_free(key: str, cfg: Any) -> bool:
+    family = family_of(cfg.MODEL.NET.NAME)
+    # Of ours only VGG's fc6 has weights for each cell of a region.
+    return key in _FREE or (key == POOLED_SIZE and family is not None and family.net is not VGG)
 
 
 def _page(pretraining: StartingRun | None, lacks: list[str], *, is_whole: bool) -> str:

@@ -56,6 +56,20 @@ def test_else_the_public_weights_with_what_they_mean_for_the_papers_row(caplog):
     assert public_weights("timm:convnext_tiny").address == "timm://convnext_tiny"
 
 
+@pytest.mark.parametrize(
+    ("opts", "is_same_net"),
+    [
+        (("vgg16", "MODEL.NET.DROPOUT", "0.0"), True),
+        (("vgg16", "MODEL.NET.POOLED_SIZE", "5"), False),  # fc6 has other weights
+        (("resnet101", "MODEL.NET.POOLED_SIZE", "7"), True),
+        (("resnet101", "MODEL.NET.WIDTH", "0.5"), False),
+    ],
+)
+def test_an_option_without_weights_leaves_the_net_its_public_weights(opts, is_same_net):
+    cfg = resolve(None, ["MODEL.NET.NAME", *opts]).cfg
+    assert auto_weights.public_of(cfg) == (public_weights(opts[0]) if is_same_net else None)
+
+
 def test_addresses_are_those_that_detectron2_and_torchvision_have():
     from detectron2.utils.file_io import Detectron2Handler
     from torchvision import models
