@@ -107,6 +107,7 @@ def judge(
     sets: Mapping[str, Sequence[SetScores]],
     *,
     across_recipes: bool = False,
+    backbones: Sequence[Sequence[int]] | None = None,
 ) -> Comparability:
     """The verdict over all runs and the data sets that all of them were evaluated on.
 
@@ -114,6 +115,8 @@ def judge(
         columns: the runs.
         sets: data set to the scores of each run, in the order of `columns`.
         across_recipes: runs under other recipes are compared, too, and stamped as such.
+        backbones: places of the runs of each, where the caller knows; else runs of one net, card
+            and start are seeds of one backbone.
     """
     if any(c.foreign for c in columns):
         return _judge_results(columns, sets)
@@ -127,6 +130,7 @@ def judge(
             findings.reasons.append(f"{difference.key} is {_per_run(columns, difference.values)}")
     differ = _check_recipes(columns, differences, findings, across=across_recipes)
     _check_training(columns, findings)
+    _check_runs_per_backbone(columns, findings, backbones)
     for scores in sets.values():
         _check_set(columns, scores, findings)
     _check_nets(columns, differences, findings)
@@ -208,9 +212,22 @@ def _check_training(columns: Sequence[Column], findings: _Findings) -> None:
             findings.cautions.append(
                 f"{column.letter} is not finished: its run is {column.run.state}."
             )
-    counts = {group: len(places) for group, places in by_group(columns).items()}
-    if len(set(counts.values())) > 1:
-        texts = [f"{n} of {group.net} {group.start}" for group, n in counts.items()]
+
+
+def _check_runs_per_backbone(
+    columns: Sequence[Column],
+    findings: _Findings,
+    backbones: Sequence[Sequence[int]] | None,
+) -> None:
+    """Where one has more seeds than another, a gap is of means of unlike trust."""
+    if backbones is None:
+        groups = by_group(columns)
+        texts = [f"{len(p)} of {group.net} {group.start}" for group, p in groups.items()]
+        backbones = list(groups.values())
+    else:
+        letters = [_and([columns[p].letter for p in places]) for places in backbones]
+        texts = [f"{len(p)} ({names})" for p, names in zip(backbones, letters, strict=True)]
+    if _differ([len(places) for places in backbones]):
         findings.reasons.append(f"runs per backbone differ: {', '.join(texts)}")
 
 

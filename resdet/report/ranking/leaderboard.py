@@ -220,7 +220,7 @@ def read_leaderboard(
         metric=metric,
         rows=tuple(ordered),
         seed_deviation=deviation[0] if deviation else None,
-        verdict=judge(columns, {sets[0]: scores}),
+        verdict=judge(columns, {sets[0]: scores}, backbones=of_row),
         correlations=_correlations(ordered),
         keys=dict(columns[0].config),
         seconds=seconds,

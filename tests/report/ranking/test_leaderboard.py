@@ -96,6 +96,23 @@ def test_the_verdict_is_that_of_compare(board, rows, tmp_path):
     assert any(line.startswith("NOT COMPARABLE: ") for line in notes(other))
 
 
+def test_rows_are_backbones_also_where_their_cards_are_equal(rows, tmp_path):
+    """As nets of one pretraining kept at two steps are: not four seeds of one backbone."""
+    root = tmp_path / "kept"
+    card = {"data": {"name": "best", "hash": "best"}}
+    runs = [
+        fabricate_run(root / f"s{seed}", skill=0.5, seed=seed, num_images=60, card_changes=card)
+        for seed in (1, 2, 3)
+    ]
+    kept = read_leaderboard([*rows, ("kept", runs[:2], {})], data="digits_test")
+    assert kept.verdict.stamp == "COMPARABLE", kept.verdict.reasons
+    more = read_leaderboard([*rows, ("kept", runs, {})], data="digits_test")
+    (reason,) = more.verdict.reasons
+    assert reason == (
+        "runs per backbone differ: 2 (A and B), 2 (C and D), 2 (E and F), 3 (G, H and I)"
+    )
+
+
 def test_rankings_are_correlated_with_the_quick_one_and_with_full_trainings(rows):
     """LogME has the quick order: tau 1; with boxes one pair agrees and two do not: -1/3."""
     full = [f"{label}={runs[0]}" for label, runs, _ in rows]
