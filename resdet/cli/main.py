@@ -84,8 +84,21 @@ class PageParser(argparse.ArgumentParser):
         super()._print_message(printable(message), file)
 
 
+# What runs a command in a process of its own: resdet, or the script that called `main`, whose nets
+# are registered there alone.
+program = ["-m", "resdet"]
+
+
 def main(argv: Sequence[str] | None = None) -> int:
-    """Runs one command; gives its exit code."""
+    """Runs one command; gives its exit code.
+
+    A script of yours that registers nets and ends with `sys.exit(main())` is every command of
+    resdet with these nets. Commands that run others (`rank`, `demo`) run this script again.
+    """
+    caller = sys._getframe(1).f_globals
+    script = caller.get("__file__")
+    if script and caller.get("__name__") == "__main__" and caller.get("__spec__") is None:
+        program[:] = [os.path.abspath(script)]
     argv = list(sys.argv[1:] if argv is None else argv)
     parser = PageParser(prog="resdet", description="Which backbone transfers better?")
     parser.add_argument("--version", action="version", version=f"resdet {__version__}")

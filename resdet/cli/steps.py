@@ -18,6 +18,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO
 
+from resdet.cli import main
 from resdet.errors import Interrupted, ResdetError
 from resdet.run import layout
 from resdet.run.folder import Run
@@ -168,7 +169,7 @@ def _run_until(
 
 def _start(step: Step, threads: int) -> None:
     goes_on = step.can_resume()
-    command = [sys.executable, "-m", "resdet", *step.words()]
+    command = [sys.executable, *main.program, *step.words()]
     step.folder.mkdir(parents=True, exist_ok=True)
     step.log = open(step.folder / LOG, "ab")  # noqa: SIM115 lives as long as the process
     environment = dict(os.environ, OMP_NUM_THREADS=str(threads), MKL_NUM_THREADS=str(threads))

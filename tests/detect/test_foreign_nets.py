@@ -194,7 +194,7 @@ def test_the_tutorials_net_trains_a_detector_as_the_page_states(place):
     torch.save(state, place / "squeezenet1_1.pth")
     python("-c", check + card, cwd=place)
     python(
-        "own_net.py", "--config", "c.yaml", "--output", "run",
+        "own_net.py", "train_det", "--config", "c.yaml", "--output", "run",
         "MODEL.NET.NAME", "squeezenet1_1", "MODEL.WEIGHTS", "squeezenet1_1.safetensors",
         cwd=place,
     )  # fmt: skip

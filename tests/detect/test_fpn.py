@@ -16,12 +16,14 @@ from detectron2.utils.events import EventStorage
 
 from resdet import nets
 from resdet.config import resolve
+from resdet.detect.architecture.backbone import fitted, net_part
 from resdet.detect.architecture.fpn import PooledLevels, build_net_fpn_backbone, pyramid_stages
 from resdet.detect.architecture.model import fill_from_weights_and_net
 from resdet.detect.trainer import DetectorTraining
 from resdet.errors import ConfigError
-from resdet.nets import Stage
+from resdet.nets import Stage, registry
 from tests.support.detectors import norms_in
+from tests.support.pages import python_blocks
 
 CONFIGS = Path(__file__).resolve().parents[2] / "configs"
 NARROW = ["MODEL.DEVICE", "cpu", "MODEL.NET.WIDTH", "0.125", "MODEL.FPN.OUT_CHANNELS", "16"]
@@ -58,6 +60,43 @@ def step(model):
 
 
 # -- levels --------------------------------------------------------------------------------------
+
+
+def test_maps_of_other_sizes_are_repeated_or_cut_at_their_edges():
+    """By hand: one row more goes below, two columns more on either side; the same when cut."""
+    x = torch.tensor([[1.0, 2.0], [3.0, 4.0]])[None, None]
+    larger = [[1.0, 1.0, 2.0, 2.0], [3.0, 3.0, 4.0, 4.0], [3.0, 3.0, 4.0, 4.0]]
+    assert fitted(x, (3, 4))[0, 0].tolist() == larger
+    assert fitted(torch.tensor(larger)[None, None], (2, 2))[0, 0].tolist() == [[1, 2], [3, 4]]
+    assert fitted(x, (2, 2)) is x
+
+
+def test_a_net_of_ones_own_that_pads_less_has_a_pyramid(monkeypatch):
+    """torchvision's SqueezeNet 1.1, of the page: 96 pixels become 47, 23, 11 and 5 cells."""
+    script = {"__name__": "own_net"}
+    monkeypatch.setattr(registry, "_BUILDERS", dict(registry._BUILDERS))
+    exec(python_blocks("own_net.md")[0], script)
+    net = script["SqueezeNet"]().eval()
+    x = torch.randn(1, 3, 96, 96)
+    sides = [net.trunk(name)(x).shape[-1] for name in ("features.4", "features.7", "features.12")]
+    assert sides == [23, 11, 5]
+    keys = ["MODEL.NET.NAME", "squeezenet1_1", "MODEL.NET.WIDTH", "1.0"]
+    model = build_model(cfg_of(*keys, "TRANSFER.FROM_SCRATCH", "True")).eval()
+    with torch.no_grad():
+        levels = model.backbone(x)
+        maps = model.backbone.bottom_up(x)
+    assert [tuple(level.shape[-2:]) for level in levels.values()] == [
+        (24, 24), (12, 12), (6, 6), (3, 3), (2, 2),
+    ]  # fmt: skip
+    whole = net_part(model).state_dict()
+    own = script["SqueezeNet"]()
+    own.load_state_dict({**own.state_dict(), **whole})
+    own.eval()
+    with torch.no_grad():
+        for name, given in maps.items():
+            expected = own.trunk(name)(x)
+            cells = expected.shape[-1]
+            assert torch.equal(given[..., :cells, :cells], expected)
 
 
 @pytest.mark.parametrize(

@@ -16,6 +16,7 @@ pytest.importorskip("detectron2")
 from resdet.cli.main import main
 from resdet.run.folder import Run
 from tests.support import children, tiny, trainings
+from tests.support.pages import python_blocks
 
 WORDS = (
     "--data", "voc:voc:train", "--test", "voc:voc:test", "--steps", "3", "--seeds", "1",
@@ -174,3 +175,18 @@ def test_a_stop_leaves_a_ranking_that_goes_on(place, ranking):
     found = {row["backbone"]: row["AP"] for row in json.loads(done.stdout)["rows"]}
     rows = json.loads((ranking / "leaderboard.json").read_text())["rows"]
     assert found == {row["backbone"]: row["AP"] for row in rows}
+
+
+def test_a_net_of_ones_own_is_ranked_by_the_script_that_registers_it(place):
+    """The script of docs/own_net.md: each step of the ranking runs it, too."""
+    (place / "own_net.py").write_text(python_blocks("own_net.md")[0], encoding="utf-8")
+    done = children.python(
+        "own_net.py", "rank", "--backbones", "A=net.safetensors", "own=random:squeezenet1_1",
+        *WORDS, "--output", "own", cwd=place, OMP_NUM_THREADS="1",
+    )  # fmt: skip
+    assert done.returncode == 0, done.stdout + done.stderr
+    run = Run.open(place / "own" / "rows" / "own" / "seed_1")
+    # Of SqueezeNet 1.1's 26 convolutions all but the classifier's have weight and bias here.
+    transfer = run.read("transfer.json")
+    assert (transfer["expected"], transfer["arrived"]) == (50, 50)
+    assert "COMPARABLE" in done.stdout and "NOT COMPARABLE" not in done.stdout

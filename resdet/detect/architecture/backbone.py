@@ -13,6 +13,7 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from detectron2.layers import ShapeSpec
 from detectron2.modeling import BACKBONE_REGISTRY, Backbone, ResNet
 from torch import nn
@@ -127,6 +128,19 @@ def parts_to_freeze(cfg: Any, last: str) -> int:
         raise ConfigError(f"MODEL.NET: {error}") from None
 
 
+def fitted(x: torch.Tensor, cells: Sequence[int]) -> torch.Tensor:
+    """(N, C, h, w) to (N, C, *cells): edges repeated, or cut, on both sides, the rest at the right
+    and lower one. A map of that size stays as it is."""
+    missing = [expected - side for expected, side in zip(cells, x.shape[-2:], strict=True)]
+    if not any(missing):
+        return x
+    # Floored towards zero, so that what is cut is treated as what is repeated.
+    before = [int(n / 2) for n in missing]
+    pads = [n for b, m in reversed(list(zip(before, missing, strict=True))) for n in (b, m - b)]
+    x = F.pad(x, [min(n, 0) for n in pads])
+    return F.pad(x, [max(n, 0) for n in pads], mode="replicate")
+
+
 class NetBackbone(Backbone):
     """The trunk of a net. (N, 3, H, W) to a dict from stage name to map, in float32.
 
@@ -141,9 +155,12 @@ class NetBackbone(Backbone):
 
     Attributes:
         square_pad: side of the squares that images are padded to (INPUT.SQUARE_PAD); 0: off.
+        fits_cells: a map has the image's side over its stride cells, as a pyramid needs it; of a
+            net that pads less, the outermost cells are repeated.
     """
 
     square_pad = 0
+    fits_cells = False
 
     def __init__(
         self,
@@ -168,13 +185,16 @@ class NetBackbone(Backbone):
         return self
 
     def forward(self, x: torch.Tensor) -> dict[str, torch.Tensor]:
-        outputs, dtype = {}, x.dtype
+        outputs, dtype, sides = {}, x.dtype, x.shape[-2:]
         with self.precision.autocast(), gradients_if_needed(self):
             x = self.precision.input(x)
             for name in self.stage_names:
                 x = self.get_submodule(name)(x)
                 if name in self._out_features:
                     outputs[name] = x.to(dtype)
+        if self.fits_cells:
+            strides = {name: self._shapes[name].stride for name in outputs}
+            return {n: fitted(x, [s // strides[n] for s in sides]) for n, x in outputs.items()}
         return outputs
 
     @property

@@ -28,7 +28,7 @@ from detectron2.modeling.backbone.fpn import FPN
 from torch import nn
 
 from resdet import nets
-from resdet.detect.architecture.backbone import build_net, net_backbone
+from resdet.detect.architecture.backbone import NetBackbone, build_net, net_backbone
 from resdet.detect.architecture.finer_maps import FinerMaps
 from resdet.detect.architecture.simple_pyramid import SimplePyramid
 from resdet.engine.speed.precision import Precision
@@ -144,6 +144,8 @@ def build_net_fpn_backbone(cfg: Any, input_shape: ShapeSpec) -> NetFPN | SimpleP
         except ValueError as error:
             raise ConfigError(f"MODEL.NET: {error}") from None
     bottom_up = net_backbone(cfg, net, in_features)
+    if isinstance(bottom_up, NetBackbone):
+        bottom_up.fits_cells = cfg.MODEL.NET.NAME in nets.registered()
     if len(in_features) == 1:
         if cfg.MODEL.FPN.FUSE_TYPE != "sum":
             raise ConfigError(
