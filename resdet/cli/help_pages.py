@@ -53,7 +53,8 @@ EXAMPLES = {
   resdet rank --backbones runs/resnet runs/vgg random:resnet18 --data digits_train
   resdet rank --backbones timm://resnet50.a1_in1k timm://vit_small_patch16_224.dino --data \
       coco:train.json:images --budget 30m --output runs/rank_mine
-  resdet rank --output runs/rank_mine --add timm://convnext_tiny.fb_in1k""",
+  resdet rank --output runs/rank_mine --add timm://convnext_tiny.fb_in1k
+  resdet rank --output runs/rank_mine --finalists 3 --config voc07_r18""",
     "export_predictions": """
   resdet export_predictions runs/voc07_r50 --to coco
   resdet export_predictions runs/voc07_vgg16 runs/voc07_r50 --to fiftyone --output boxes""",

@@ -79,7 +79,8 @@ class Config:
         clashes = []
         for key, value in facts.items():
             current = get_key(self.cfg, key)
-            if key in self.stated and not _same(current, value):
+            # An empty name is none: MODEL.NET.NAME "" leaves a preset's net to the weights.
+            if key in self.stated and current != "" and not _same(current, value):
                 clashes.append(
                     f"{key} is {_show(current)} ({self.stated[key]}), "
                     f"but {source} has {_show(value)}"

@@ -9,6 +9,7 @@
         cost.json            parameters, multiply-adds, time, memory (`cost`)
         scores.json          LogME (`object_scores`)
         seed_1/, seed_2/     runs of train_det
+      full/LABEL/seed_1/     runs of train_det of `rank --finalists`; full/settings.json: of all
       leaderboard.html, .json
 
 Not for: what a row's files hold (their writers).
@@ -29,6 +30,7 @@ from resdet.run.folder import read_json, write_json
 
 RANKING = "ranking.json"
 COST, SCORES = "cost.json", "scores.json"
+FULL = "full"
 PAGE, LEADERBOARD = "leaderboard.html", "leaderboard.json"
 _SHAPE = {
     "version": int,
@@ -125,6 +127,9 @@ class Ranking:
 
     def run(self, candidate: RankedBackbone, seed: int) -> Path:
         return self.row(candidate) / f"seed_{seed}"
+
+    def full_run(self, candidate: RankedBackbone, seed: int) -> Path:
+        return self.path / FULL / file_name(candidate.label) / f"seed_{seed}"
 
     def features(self, candidate: RankedBackbone) -> Path:
         return self.path / "features" / file_name(candidate.label)

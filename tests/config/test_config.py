@@ -246,3 +246,12 @@ def test_a_file_of_another_encoding_is_refused_with_its_name(tmp_path):
         resolve(tmp_path / "c.yaml")
     with pytest.raises(ConfigError, match="is a folder"):
         resolve(tmp_path)
+
+
+def test_an_empty_name_is_filled_as_one_that_was_not_stated():
+    """So that `MODEL.NET.NAME ""` leaves a preset's net to the weights."""
+    config = resolve(None, ["MODEL.NET.NAME", ""])
+    config.fill({"MODEL.NET.NAME": "vgg11"}, "the card")
+    assert config.cfg.MODEL.NET.NAME == "vgg11"
+    with pytest.raises(ConfigError, match="but the card has 'vgg11'"):
+        resolve(None, ["MODEL.NET.NAME", "vgg16"]).fill({"MODEL.NET.NAME": "vgg11"}, "the card")

@@ -112,6 +112,9 @@ def test_a_row_is_added_and_the_others_stay(place, ranking):
             "are also training images",
         ),
         (("--add", "net.safetensors", "--output", "absent"), "--add needs a ranking"),
+        (("--output", "out", "--config", "full.yaml"), "is the detector of --finalists"),
+        (("--output", "out", "--finalists", "1"), "name its config, --config FILE"),
+        (("--output", "out", "--finalists", "1", "--config", "voc07_r19"), "no preset of the name"),
         (("--output", "out", "--steps", "9"), "was started with --steps 3, and 9"),
         (("--output", "out", "--backbones", "B=net.safetensors"), "names others"),
         (
@@ -190,3 +193,41 @@ def test_a_net_of_ones_own_is_ranked_by_the_script_that_registers_it(place):
     transfer = run.read("transfer.json")
     assert (transfer["expected"], transfer["arrived"]) == (50, 50)
     assert "COMPARABLE" in done.stdout and "NOT COMPARABLE" not in done.stdout
+
+
+def test_finalists_are_trained_in_full_and_stand_beside_the_quick_verdict(place, ranking):
+    """The first of two, under another detector, on the sets that the ranking was given."""
+    shutil.copytree(ranking, place / "final")
+    text = trainings.detector(
+        trainings.HANDED_OVER, {"MODEL.NET.NAME": "vgg16", "DATASETS.TRAIN": ["voc:voc:test"]}
+    )
+    (place / "full.yaml").write_text(text, encoding="utf-8")
+    words = ["rank", "--output", "final", "--finalists", "1", "--config", "full.yaml"]
+    done = children.run_cli(*words, "--json", "TEST.DETECTIONS_PER_IMAGE", "7", cwd=place)
+    assert done.returncode == 0, done.stdout + done.stderr
+    rows = json.loads(done.stdout)["rows"]
+    run = Run.open(place / "final" / "full" / rows[0]["backbone"] / "seed_1")
+    assert run.state == "finished" and run.info["train_sets"][0]["name"] == "voc:voc:train"
+    assert len(list((place / "final" / "full").glob("*/seed_*"))) == 1
+    (scores,) = run.path.glob("results/*/voc.json")
+    assert rows[0]["full_training"] == [json.loads(scores.read_text())["area"]["mean_ap"]]
+    assert all(row["full_training"] is None for row in rows[1:])
+    started = run.info["id"]
+    again = children.run_cli(*words, "TEST.DETECTIONS_PER_IMAGE", "7", cwd=place)
+    assert again.returncode == 0 and Run.open(run.path).info["id"] == started
+    assert "in full" not in again.stderr
+    other = children.run_cli(*words, cwd=place)
+    assert other.returncode == 2
+    assert "holds full trainings with another config or other keys" in other.stderr
+
+
+def test_a_finalist_that_fits_no_detector_is_refused_before_any_is_trained(place, ranking):
+    shutil.copytree(ranking, place / "unfit")
+    (place / "wide.yaml").write_text(
+        trainings.detector(trainings.HANDED_OVER, {"MODEL.NET.WIDTH": 0.5}), encoding="utf-8"
+    )
+    words = ["rank", "--output", "unfit", "--finalists", "2", "--config", "wide.yaml"]
+    done = children.run_cli(*words, cwd=place)
+    assert done.returncode == 2
+    assert "cannot begin" in done.stderr and "MODEL.NET.WIDTH is 0.5 (wide.yaml" in done.stderr
+    assert not list((place / "unfit" / "full").glob("*/seed_*"))

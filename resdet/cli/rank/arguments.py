@@ -71,6 +71,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--full", nargs="+", metavar="NAME=RUN", default=[],
         help="full trainings of some of the backbones, to see how far the ranking can be trusted",
     )  # fmt: skip
+    parser.add_argument(
+        "--finalists", nargs="?", type=int, const=0, metavar="N",
+        help="then train the first N rows (without a number: the first group) in full, under "
+        "--config, with the keys given here",
+    )  # fmt: skip
+    parser.add_argument("--config", metavar="FILE", help="the detector of the finalists")
     parser.add_argument("--json", action="store_true", help="the leaderboard as JSON")
     parser.add_argument("--part", nargs=2, metavar=("PART", "LABEL"), help=argparse.SUPPRESS)
     parser.add_argument(

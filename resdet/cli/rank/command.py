@@ -3,6 +3,7 @@
     rank --backbones A B … --data SET [--test SET]     a new ranking, or the same one gone on with
     rank --add C --output RANKING                      one row more; the others stay
     rank --output RANKING                              goes on, or shows the table again
+    rank --output RANKING --finalists 3 --config FILE  the first rows in full
 
 Every training is a `train_det` that could be typed; rows/LABEL/seed_N/run.json has its command.
 
@@ -20,14 +21,18 @@ import shutil
 import sys
 import time
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from resdet.cli.rank import planning
+from resdet.cli.rank import finalists, planning
 from resdet.cli.rank.arguments import add_arguments as add_arguments  # as all commands have
 from resdet.cli.steps import Step, in_words, run_all, usable_cores
 from resdet.printable import show, show_json
 from resdet.rank import budget
 from resdet.rank.quick_detector import CONFIG, keys_of_row
 from resdet.rank.ranking_folder import COST, LEADERBOARD, PAGE, SCORES, Ranking
+
+if TYPE_CHECKING:
+    from resdet.report.ranking.leaderboard import Leaderboard
 
 logger = logging.getLogger("resdet.cli.rank")
 
@@ -37,12 +42,28 @@ def run(args: argparse.Namespace) -> int:
         return _part(args)
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
     began = time.monotonic()
+    finalists.refuse_wrong_words(args)
     jobs = _jobs(args)
-    ranking = planning.with_costs(planning.ranking_of(args), args, jobs)
+    ranking = planning.with_costs(planning.ranking_of(_of_rows(args)), args, jobs)
     if _run_rows(ranking, args, jobs):
         ranking = dataclasses.replace(ranking, seconds=ranking.seconds + time.monotonic() - began)
         ranking.write()
-    return _report(ranking, args)
+    if args.finalists is None:
+        return _report(ranking, args, _board(ranking, args))
+    labels = finalists.finalists_of(_board(ranking, args), args.finalists)
+    full = finalists.steps_of(ranking, labels, args)
+    finalists.check(full)
+    run_all(full, jobs, max(1, usable_cores() // jobs))
+    code = _report(ranking, args, _board(ranking, args))
+    if not args.json:
+        finalists.show_comparison(ranking, labels)
+    return code
+
+
+def _of_rows(args: argparse.Namespace) -> argparse.Namespace:
+    """With --finalists KEY VALUE are of their detector, not of the rows'."""
+    keys = args.opts if args.finalists is None else []
+    return argparse.Namespace(**{**vars(args), "opts": keys})
 
 
 def _part(args: argparse.Namespace) -> int:
@@ -104,9 +125,8 @@ def _run_rows(ranking: Ranking, args: argparse.Namespace, jobs: int) -> bool:
     return is_new
 
 
-def _report(ranking: Ranking, args: argparse.Namespace) -> int:
+def _board(ranking: Ranking, args: argparse.Namespace) -> Leaderboard:
     from resdet.report.ranking.leaderboard import read_leaderboard
-    from resdet.report.ranking.leaderboard_page import table, write_page
 
     rows = [
         (c.label, [ranking.run(c, seed) for seed in range(1, ranking.plan.seeds + 1)],
@@ -115,7 +135,13 @@ def _report(ranking: Ranking, args: argparse.Namespace) -> int:
     ]  # fmt: skip
     plan = ranking.plan
     data = plan.test or f"a fifth of {plan.data}"
-    board = read_leaderboard(rows, data=data, full=args.full, seconds=ranking.seconds)
+    full = [*args.full, *finalists.finished_words(ranking)]
+    return read_leaderboard(rows, data=data, full=full, seconds=ranking.seconds)
+
+
+def _report(ranking: Ranking, args: argparse.Namespace, board: Leaderboard) -> int:
+    from resdet.report.ranking.leaderboard_page import table, write_page
+
     write_page(board, ranking.path / PAGE, ranking.path / LEADERBOARD)
     if args.json:
         show_json(board.to_json())

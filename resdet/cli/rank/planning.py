@@ -253,8 +253,7 @@ def _with_sets(path: Path, plan: RankPlan) -> RankPlan:
     """The plan with sets of its images, written where they are a part of the user's."""
     folder = path / "data"
     folder.mkdir(parents=True, exist_ok=True)
-    config = resolve(presets.find(CONFIG), plan.keys)
-    options = DataOptions(**data_options(config.cfg))
+    options = data_options_of(plan.keys)
     data = load_set(plan.data, options)
     if plan.test:
         test = load_set(plan.test, options)
@@ -273,6 +272,11 @@ def _with_sets(path: Path, plan: RankPlan) -> RankPlan:
             split = "train" if not names else "test"
             names.append(held_out.written(whole, kept, folder / f"{split}.json"))
     return dataclasses.replace(plan, train_set=names[0], test_set=names[1])
+
+
+def data_options_of(keys: Sequence[str]) -> DataOptions:
+    """How a row with these KEY VALUE words reads its sets."""
+    return DataOptions(**data_options(resolve(presets.find(CONFIG), keys).cfg))
 
 
 def part_step(ranking: Ranking, candidate: RankedBackbone, part: str, makes: str) -> FileStep:

@@ -1,0 +1,167 @@
+"""`rank --finalists`: the full experiment for the first rows of a ranking.
+
+    rank --output RANKING --finalists 3 --config FILE [KEY VALUE …]
+
+Each finalist is the backbone of one and the same detector, FILE, trained on the ranking's whole
+sets with as many seeds as its rows had: runs of train_det in RANKING/full/LABEL/seed_N, beside
+which the table and the page then set the quick verdict.
+
+Not for: the rows themselves (`command`).
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import logging
+import shlex
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from resdet.cli import main
+from resdet.cli.rank.planning import data_options_of
+from resdet.cli.steps import Step
+from resdet.cli.training.detection_sets import load_set
+from resdet.config import presets, resolve
+from resdet.errors import ConfigError
+from resdet.printable import show
+from resdet.rank import held_out
+from resdet.rank.candidates import RankedBackbone
+from resdet.rank.ranking_folder import FULL, Ranking
+from resdet.run.folder import read_json, write_json
+
+if TYPE_CHECKING:
+    from resdet.report.ranking.leaderboard import Leaderboard
+
+logger = logging.getLogger("resdet.cli.rank")
+
+SETTINGS = "settings.json"
+# Of what is refused, what is shown.
+PAGE_LINES = 8
+# For the ETA alone: how long a full training takes is not measured before it.
+_WEIGHT = 100.0
+
+
+def refuse_wrong_words(args: argparse.Namespace) -> None:
+    """Raises ConfigError for --finalists without a config or a ranking, and the other way round."""
+    if args.finalists is None:
+        if args.config:
+            raise ConfigError(
+                f"--config {args.config} is the detector of --finalists. Rows of a ranking have "
+                "configs/rank/rank_frozen.yaml; KEY VALUE changes it for all of them."
+            )
+        return
+    if args.finalists < 0:
+        raise ConfigError(f"--finalists is {args.finalists}, expected 1 or more.")
+    if not args.config:
+        raise ConfigError(
+            "--finalists trains each under one detector: name its config, --config FILE, such as "
+            "--config voc07_r18. Its net gives way to each finalist's."
+        )
+    presets.find(args.config)
+
+
+def finalists_of(board: Leaderboard, number: int) -> list[str]:
+    """Labels of the first rows; 0: of the first group, whose rows cannot be told apart."""
+    first = len(board.groups[0])
+    if number and number < first:
+        logger.info(
+            "%d of the first %d rows, which cannot be told apart; --finalists %d takes them all",
+            number, first, first,
+        )  # fmt: skip
+    return [row.label for row in board.rows[: number or first]]
+
+
+def steps_of(ranking: Ranking, labels: Sequence[str], args: argparse.Namespace) -> list[Step]:
+    """A training of each finalist and seed.
+
+    Raises:
+        ConfigError: the ranking has full trainings under another config.
+    """
+    config = presets.find(args.config)
+    _refuse_other_settings(ranking.path / FULL, str(config), args.opts)
+    train, test = _whole_sets(ranking)
+    sets = ["DATASETS.TRAIN", f"({train!r},)", "DATASETS.TEST", f"({test!r},)"]
+    plan = []
+    for label in labels:
+        candidate = ranking.candidate(label)
+        weights = ["MODEL.NET.NAME", "", "MODEL.WEIGHTS", ranking.weights(candidate)]
+        for seed in range(1, ranking.plan.seeds + 1):
+            keys = [*sets, *weights, "SEED", str(seed), *args.opts]
+            plan.append(
+                Step(
+                    f"{label} in full, seed {seed}",
+                    f"full training of {label}, seed {seed}",
+                    ["train_det", "--config", str(config), *keys],
+                    ranking.full_run(candidate, seed),
+                    _WEIGHT,
+                )
+            )
+    return plan
+
+
+def check(plan: Sequence[Step]) -> None:
+    """Explains the first training of each finalist, so that none is refused when hours are spent.
+
+    Raises:
+        ConfigError: one cannot be built; with its page.
+    """
+    for step in plan:
+        if step.is_done() or not step.name.endswith(", seed 1"):
+            continue
+        name, flag, config, *keys = step.command
+        words = [name, "--explain", flag, config, *keys]
+        done = subprocess.run(
+            [sys.executable, *main.program, *words], capture_output=True, text=True, check=False
+        )
+        if done.returncode:
+            lines = done.stderr.strip().splitlines()[-PAGE_LINES:]
+            raise ConfigError(f"{step.title} cannot begin:\n" + "\n".join(lines))
+
+
+def finished_words(ranking: Ranking) -> list[str]:
+    """LABEL=RUN of the full trainings that the ranking has."""
+    return [f"{c.label}={run}" for c in ranking.candidates for run in _finished(ranking, c)]
+
+
+def show_comparison(ranking: Ranking, labels: Sequence[str]) -> None:
+    """What to type for the report on the finalists."""
+    runs = [str(run) for n in labels for run in _finished(ranking, ranking.candidate(n))]
+    if len(labels) > 1:
+        show(f"the finalists in detail: resdet compare {shlex.join(runs)}")
+
+
+def _finished(ranking: Ranking, candidate: RankedBackbone) -> list[Path]:
+    runs = [ranking.full_run(candidate, seed) for seed in range(1, ranking.plan.seeds + 1)]
+    return [run for run in runs if Step("", "", [], run, 0.0).is_done()]
+
+
+def _refuse_other_settings(folder: Path, config: str, opts: Sequence[str]) -> None:
+    text = resolve(Path(config), opts).cfg.dump()
+    settings = {"config": hashlib.sha256(text.encode()).hexdigest(), "keys": list(opts)}
+    path = folder / SETTINGS
+    if path.exists() and read_json(path) != settings:
+        raise ConfigError(
+            f"{folder} holds full trainings with another config or other keys. Move it away, or "
+            "type what they had: the config and command in their run folders."
+        )
+    folder.mkdir(parents=True, exist_ok=True)
+    write_json(path, settings)
+
+
+def _whole_sets(ranking: Ranking) -> tuple[str, str]:
+    """The sets that were named; of one set all but a fifth, and that fifth."""
+    plan = ranking.plan
+    if plan.test:
+        return plan.data, plan.test
+    data = load_set(plan.data, data_options_of(plan.keys))
+    folder = ranking.path / FULL / "data"
+    folder.mkdir(parents=True, exist_ok=True)
+    train, held = (
+        held_out.written(data, places, folder / f"{name}.json")
+        for name, places in zip(("train", "test"), held_out.split(len(data)), strict=True)
+    )
+    return train, held
