@@ -24,7 +24,8 @@ from resdet.cli.steps import Step, in_words, run_all, usable_cores
 from resdet.config import presets
 from resdet.errors import CheckFailed, ConfigError
 from resdet.run import layout
-from resdet.run.folder import Run, read_json, write_json
+from resdet.run.folder import Run, read_json, utc_now, write_json
+from resdet.run.lock import held
 
 logger = logging.getLogger("resdet.cli.demo")
 
@@ -114,9 +115,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
     root = Path(args.output)
-    cores = usable_cores()
     if args.seeds < 1:
         raise ConfigError(f"--seeds is {args.seeds}, expected 1 or more.")
+    root.mkdir(parents=True, exist_ok=True)
+    with held(root / layout.LOCK, utc_now()):
+        return _tell(root, args)
+
+
+def _tell(root: Path, args: argparse.Namespace) -> int:
+    cores = usable_cores()
     jobs = args.jobs or min(cores, 4)
     began = time.monotonic()
     _refuse_other_settings(root, args.opts)

@@ -15,6 +15,7 @@ pytest.importorskip("detectron2")
 
 from resdet.cli.main import main
 from resdet.run.folder import Run
+from resdet.run.lock import held
 from tests.support import children, tiny, trainings
 from tests.support.pages import python_blocks
 
@@ -231,3 +232,13 @@ def test_a_finalist_that_fits_no_detector_is_refused_before_any_is_trained(place
     assert done.returncode == 2
     assert "cannot begin" in done.stderr and "MODEL.NET.WIDTH is 0.5 (wide.yaml" in done.stderr
     assert not list((place / "unfit" / "full").glob("*/seed_*"))
+
+
+def test_a_ranking_has_one_process_at_a_time(place, ranking, monkeypatch, capsys):
+    """A second one would begin anew what the first is measuring."""
+    monkeypatch.chdir(place)
+    before = (ranking / "ranking.json").read_bytes()
+    with held(ranking / "lock.json", "now"):
+        assert main(["rank", "--output", "out"]) == 2
+    assert "out is in use by process" in capsys.readouterr().err
+    assert (ranking / "ranking.json").read_bytes() == before

@@ -30,6 +30,9 @@ from resdet.printable import show, show_json
 from resdet.rank import budget
 from resdet.rank.quick_detector import CONFIG, keys_of_row
 from resdet.rank.ranking_folder import COST, LEADERBOARD, PAGE, SCORES, Ranking
+from resdet.run import layout
+from resdet.run.folder import utc_now
+from resdet.run.lock import held
 
 if TYPE_CHECKING:
     from resdet.report.ranking.leaderboard import Leaderboard
@@ -43,8 +46,19 @@ def run(args: argparse.Namespace) -> int:
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
     began = time.monotonic()
     finalists.refuse_wrong_words(args)
+    path = planning.folder_of(args)
+    lock = held(path / layout.LOCK, utc_now())
+    if not path.is_dir():  # wrong words leave no folder
+        ranking = planning.ranking_of(_of_rows(args))
+        with lock:
+            return _rank(ranking, args, began)
+    with lock:
+        return _rank(planning.ranking_of(_of_rows(args)), args, began)
+
+
+def _rank(ranking: Ranking, args: argparse.Namespace, began: float) -> int:
     jobs = _jobs(args)
-    ranking = planning.with_costs(planning.ranking_of(_of_rows(args)), args, jobs)
+    ranking = planning.with_costs(ranking, args, jobs)
     if _run_rows(ranking, args, jobs):
         ranking = dataclasses.replace(ranking, seconds=ranking.seconds + time.monotonic() - began)
         ranking.write()

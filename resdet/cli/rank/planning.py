@@ -42,7 +42,7 @@ def ranking_of(args: argparse.Namespace) -> Ranking:
     Raises:
         ConfigError: the words do not make a ranking, or not the one that is there.
     """
-    path = _folder(args)
+    path = folder_of(args)
     if (path / RANKING).exists():
         there = Ranking.read(path)
         if there.is_planned or not args.backbones:
@@ -71,7 +71,8 @@ def ranking_of(args: argparse.Namespace) -> Ranking:
     return ranking
 
 
-def _folder(args: argparse.Namespace) -> Path:
+def folder_of(args: argparse.Namespace) -> Path:
+    """That of the ranking. Raises ConfigError where nothing names it."""
     if args.output:
         return Path(args.output)
     if not args.data:

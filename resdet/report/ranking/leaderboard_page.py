@@ -18,6 +18,10 @@ from resdet.report.render.html_template import html_of
 from resdet.run.folder import utc_now, write_json, write_text
 from resdet.text_table import ruled
 
+FROZEN = (
+    "The order is that of frozen backbones: what a full training learns is in no interval, and can "
+    "turn it, between families most (--finalists trains the first ones in full)."
+)
 HEAD = (
     "rank", "backbone", "AP", "behind the first", "LogME", "with boxes", "parameters",
     "multiply-adds", "ms", "memory", "licence", "full training",
@@ -104,6 +108,8 @@ def notes(board: Leaderboard) -> list[str]:
             "Intervals hold the noise of the images and of the seeds; one training moves AP by "
             f"{100 * board.seed_deviation:.1f} points (standard deviation over all rows)."
         )
+    if not any(row.full for row in board.rows):
+        lines.append(FROZEN)
     lines += [f"{name}: {correlation_text(c)}." for name, c in board.correlations.items()]
     return lines
 
