@@ -131,24 +131,35 @@ class Column:
         return Group(self.net, self.start, recipe, make)
 
 
-def read_columns(paths: Sequence[Path | str], *, fewest: int = 2) -> list[Column]:
+def read_columns(
+    paths: Sequence[Path | str], *, fewest: int = 2, most: int | None = len(LETTERS)
+) -> list[Column]:
     """The run folders as columns, labelled so that no two look alike.
 
+    Args:
+        most: as many as the charts of a report hold; None where none is drawn of them.
+
     Raises:
-        RunError: fewer than a comparison needs, one of them twice, or one that is no run of a
-            detector.
+        RunError: fewer than a comparison needs, too many, one of them twice, or one that is no run
+            of a detector.
     """
     folders = [Path(path) for path in paths]
     if len(folders) < fewest:
         raise RunError(f"{len(folders)} run folder given; a comparison needs at least two.")
-    if len(folders) > len(LETTERS):
-        raise RunError(f"{len(folders)} run folders given; a report holds {len(LETTERS)} at most.")
+    if most is not None and len(folders) > most:
+        raise RunError(f"{len(folders)} run folders given; a report holds {most} at most.")
     resolved = [os.path.realpath(folder) for folder in folders]
     for i, folder in enumerate(resolved):
         if folder in resolved[:i]:
             raise RunError(f"{folders[i]} is given twice. Name each run folder once.")
-    columns = [_read(folder, letter) for folder, letter in zip(folders, LETTERS, strict=False)]
+    columns = [_read(folder, _letter(place)) for place, folder in enumerate(folders)]
     return _drawn(_labelled(columns))
+
+
+def _letter(place: int) -> str:
+    """A to Z, then AA, AB, …"""
+    before, last = divmod(place, len(LETTERS))
+    return (_letter(before - 1) if before else "") + LETTERS[last]
 
 
 def flatten(node: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:

@@ -195,7 +195,7 @@ def read_leaderboard(
         RunError, DataError, CheckFailed: as `scores.read_scores`; a full training of another set.
         ConfigError: a word of `full` that names no row.
     """
-    columns = read_columns([path for _, runs, _ in rows for path in runs])
+    columns = read_columns([path for _, runs, _ in rows for path in runs], most=None)
     sets = columns[0].run.detected_sets()
     if len(sets) != 1:
         raise RunError(f"{columns[0].run.path} has results of {len(sets)} sets, expected one.")

@@ -2,12 +2,14 @@
 
 import itertools
 import json
+import shutil
 import statistics
 from html.parser import HTMLParser
+from pathlib import Path
 
 import pytest
 
-from resdet.errors import ConfigError
+from resdet.errors import ConfigError, RunError
 from resdet.evaluation.analysis.image_noise import coco_intervals
 from resdet.report.ranking.leaderboard import read_leaderboard
 from resdet.report.ranking.leaderboard_page import cells, notes, table, write_page
@@ -137,6 +139,18 @@ def test_a_full_training_of_nobody_is_refused(rows):
     for word in ("far", "nobody=x"):
         with pytest.raises(ConfigError, match="expected LABEL=RUN"):
             read_leaderboard(rows, data="digits_test", full=[word])
+
+
+def test_more_rows_than_a_report_has_letters_are_ranked(tmp_path):
+    """14 backbones of two seeds are 28 runs; the charts of a report hold 26, a ranking has none."""
+    first = fabricate_run(tmp_path / "0", num_images=4)
+    runs = [first, *(Path(shutil.copytree(first, tmp_path / str(n))) for n in range(1, 28))]
+    board = read_leaderboard([(run.name, [run], {}) for run in runs], data="digits_test")
+    assert len(board.rows) == 28 and board.verdict.stamp == "COMPARABLE"
+    letters = [column.letter for column in read_columns(runs, most=None)]
+    assert letters[:2] == ["A", "B"] and letters[25:] == ["Z", "AA", "AB"]
+    with pytest.raises(RunError, match="28 run folders given; a report holds 26 at most"):
+        read_columns(runs)
 
 
 def test_the_front_has_whom_none_beats_in_both(board):
