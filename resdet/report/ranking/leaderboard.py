@@ -19,7 +19,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from resdet.errors import ConfigError, RunError
+from resdet.errors import RunError
 from resdet.evaluation.analysis.image_noise import (
     Interval,
     images_to_settle,
@@ -31,6 +31,7 @@ from resdet.evaluation.transferability.rank_correlation import RankCorrelation, 
 from resdet.report.comparison.backbone_gains import Pair
 from resdet.report.comparison.comparability import Comparability, judge
 from resdet.report.comparison.gain_noise import image_intervals
+from resdet.report.ranking.full_trainings import full_trainings
 from resdet.report.runs import read_columns
 from resdet.report.scores import Metric, SetScores, read_scores
 
@@ -103,6 +104,7 @@ class Leaderboard:
         seed_deviation: of one training, over all rows; None with one seed each.
         verdict: whether the rows differ in the backbone alone.
         correlations: how rankings agree, by a name for people.
+        full_metric: of the full trainings; None without one.
     """
 
     data_set: str
@@ -114,6 +116,7 @@ class Leaderboard:
     correlations: Mapping[str, RankCorrelation] = field(default_factory=dict)
     keys: Mapping[str, Any] = field(default_factory=dict)
     seconds: float = 0.0
+    full_metric: Metric | None = None
 
     @functools.cached_property
     def groups(self) -> list[list[int]]:
@@ -147,6 +150,7 @@ class Leaderboard:
             "data_set": self.data_set,
             "images": self.images,
             "metric": self.metric.title,
+            "full_metric": self.full_metric and self.full_metric.title,
             "verdict": self.verdict.stamp,
             "reasons": list(self.verdict.reasons),
             "seed_deviation": self.seed_deviation,
@@ -192,7 +196,8 @@ def read_leaderboard(
         seconds: that the ranking took.
 
     Raises:
-        RunError, DataError, CheckFailed: as `scores.read_scores`; a full training of another set.
+        RunError, DataError, CheckFailed: as `scores.read_scores`; a full training without results,
+            of several sets, or of other classes.
         ConfigError: a word of `full` that names no row.
     """
     columns = read_columns([path for _, runs, _ in rows for path in runs], most=None)
@@ -206,7 +211,7 @@ def read_leaderboard(
     for _, runs, _ in rows:
         of_row.append(list(range(place, place + len(runs))))
         place += len(runs)
-    trained = _full_trainings([label for label, _, _ in rows], full, metric)
+    trained, full_metric = full_trainings([label for label, _, _ in rows], full, scores[0])
     made = [
         (_row(rows[n], scores, of_row[n], trained.get(rows[n][0], ())), of_row[n])
         for n in range(len(rows))
@@ -222,6 +227,7 @@ def read_leaderboard(
         seed_deviation=deviation[0] if deviation else None,
         verdict=judge(columns, {sets[0]: scores}, backbones=of_row),
         correlations=_correlations(ordered),
+        full_metric=full_metric,
         keys=dict(columns[0].config),
         seconds=seconds,
     )
@@ -291,28 +297,6 @@ def _behind(
         seeds = t_quantile((1 + LEVEL) / 2, degrees) * spread
         half = math.hypot(half, seeds * math.sqrt(sum(1 / n for n in counts)))
     return Behind(difference, interval, difference - half, difference + half, bool(deviation))
-
-
-def _full_trainings(
-    labels: Sequence[str], words: Sequence[str], metric: Metric
-) -> dict[str, tuple[float, ...]]:
-    found: dict[str, tuple[float, ...]] = {}
-    for word in words:
-        label, equals, path = word.partition("=")
-        if not equals or label not in labels:
-            raise ConfigError(
-                f"--full {word}: expected LABEL=RUN with a label of the ranking "
-                f"({', '.join(labels)})."
-            )
-        (column,) = read_columns([path], fewest=1)
-        sets = column.run.detected_sets()
-        if not sets:
-            raise RunError(f"--full {word}: {path} has no results. Finish it, or leave it out.")
-        by = "coco" if metric.rule.startswith("COCO") else "set"
-        value = read_scores(column, sets[0], by).value(metric)
-        if value is not None:
-            found[label] = (*found.get(label, ()), value)
-    return found
 
 
 def _correlations(rows: Sequence[LeaderRow]) -> dict[str, RankCorrelation]:

@@ -110,6 +110,8 @@ def notes(board: Leaderboard) -> list[str]:
         )
     if not any(row.full for row in board.rows):
         lines.append(FROZEN)
+    if board.full_metric and board.full_metric != board.metric:
+        lines.append(f"Full training: {board.full_metric.title}, as its set is scored.")
     lines += [f"{name}: {correlation_text(c)}." for name, c in board.correlations.items()]
     return lines
 

@@ -141,6 +141,54 @@ def test_a_full_training_of_nobody_is_refused(rows):
             read_leaderboard(rows, data="digits_test", full=[word])
 
 
+def test_full_trainings_that_are_scored_otherwise_are_shown_by_their_own_number(rows, tmp_path):
+    """Cut sets are COCO's, and a whole set of VOC, as of the finalists, has VOC's rules alone."""
+    runs = {
+        label: fabricate_run(tmp_path / label, skill=skill, num_images=60, evaluators=("voc",))
+        for label, skill in SKILLS.items()
+    }
+    full = [f"{label}={run}" for label, run in runs.items()]
+    board = read_leaderboard(rows, data="digits_test", full=full)
+    assert board.full_metric.rule == "VOC area" and board.metric == AP
+    (column,) = read_columns([runs["far"]], fewest=1)
+    expected = read_scores(column, "digits_test").value(board.full_metric)
+    assert {row.label: row.full for row in board.rows}["far"] == (expected,)
+    assert any(line.startswith("Full training: AP50 (VOC 2010, area)") for line in notes(board))
+    coco = fabricate_run(tmp_path / "coco", num_images=60, evaluators=("coco",))
+    with pytest.raises(RunError, match="no AP50 .VOC 2010, area., by which near="):
+        read_leaderboard(rows, data="digits_test", full=[*full, f"far={coco}"])
+
+
+def test_a_full_training_of_other_classes_or_without_results_is_refused(rows, tmp_path):
+    other = fabricate_run(tmp_path / "other", classes=("a", "b"), num_images=60)
+    with pytest.raises(RunError, match="other classes than digits_test; not in both: 0, 1, 2"):
+        read_leaderboard(rows, data="digits_test", full=[f"far={other}"])
+    with pytest.raises(RunError, match="has results of 0 sets"):
+        read_leaderboard(rows, data="digits_test", full=[f"far={without_results(tmp_path)}"])
+
+
+def without_results(tmp_path):
+    path = fabricate_run(tmp_path / "none", num_images=60)
+    shutil.rmtree(path / "results")
+    return path
+
+
+def test_of_several_sets_of_a_full_training_the_ranking_s_is_taken(rows, tmp_path):
+    full = fabricate_run(tmp_path / "full", num_images=60, skill=0.6)
+    more = fabricate_run(tmp_path / "more", num_images=60, skill=0.1, data_set="another_test")
+    shutil.copytree(more / "results" / "another_test", full / "results" / "another_test")
+    found = read_leaderboard(rows, data="digits_test", full=[f"far={full}"])
+    (column,) = read_columns([full], fewest=1)
+    expected = read_scores(column, "digits_test", "coco").value(AP)
+    assert {row.label: row.full for row in found.rows}["far"] == (expected,)
+
+
+def test_a_label_with_an_equals_sign_is_found(rows):
+    named = [("lr=1", runs, facts) for _, runs, facts in rows[:1]] + list(rows[1:])
+    found = read_leaderboard(named, data="digits_test", full=[f"lr=1={rows[0][1][0]}"])
+    assert [len(row.full) for row in found.rows if row.label == "lr=1"] == [1]
+
+
 def test_more_rows_than_a_report_has_letters_are_ranked(tmp_path):
     """14 backbones of two seeds are 28 runs; the charts of a report hold 26, a ranking has none."""
     first = fabricate_run(tmp_path / "0", num_images=4)
