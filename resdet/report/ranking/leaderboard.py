@@ -32,7 +32,7 @@ from resdet.report.comparison.backbone_gains import Pair
 from resdet.report.comparison.comparability import Comparability, judge
 from resdet.report.comparison.gain_noise import image_intervals
 from resdet.report.ranking.full_trainings import full_trainings
-from resdet.report.runs import read_columns
+from resdet.report.runs import Column, read_columns
 from resdet.report.scores import Metric, SetScores, read_scores
 
 LEVEL = 0.95
@@ -47,9 +47,10 @@ class Behind:
     """How far a row is behind another, in fractions of AP: 95 % limits, both noises.
 
     Attributes:
-        images: the noise of the images alone; None with fewer than 50.
+        images: the noise of the images alone; None with fewer than 50, or of other images.
         low, high: None where the noise of the images is not known.
         has_seeds: the limits hold the noise of seeds, too.
+        seeds: half width of the noise of seeds alone; 0 where it is not known.
     """
 
     difference: float
@@ -57,6 +58,7 @@ class Behind:
     low: float | None
     high: float | None
     has_seeds: bool
+    seeds: float = 0.0
 
     @property
     def may_be_none(self) -> bool:
@@ -139,7 +141,9 @@ class Leaderboard:
         limits = f"{points(behind.low or 0)} to {points(behind.high or 0)}"
         gap = f"{last.label} is {points(behind.difference)} points from {first.label}"
         text = f"{head}: {gap} ({limits})."
-        needed = images_to_settle(behind.images)
+        if behind.difference and behind.seeds >= abs(behind.difference):
+            return f"{text} The seeds alone may move it as far: more test images would not show it."
+        needed = _images_to_settle(behind.images, behind.seeds)
         if needed is not None and needed > behind.images.images:
             more = rounded_up(needed - behind.images.images)
             text += f" If the true gap is this large, about {more} more test images would show it."
@@ -159,6 +163,13 @@ class Leaderboard:
             "ties": self.group_sentences(),
             "correlations": {name: c.to_json() for name, c in self.correlations.items()},
         }
+
+
+def _images_to_settle(interval: Interval, seeds: float) -> int | None:
+    """With which the interval of both noises would leave 0 out: squares of half widths add up, so
+    that the images' may fill what the seeds' leaves of the difference."""
+    left = math.sqrt(max(0.0, interval.difference**2 - seeds**2))
+    return images_to_settle(replace(interval, difference=left))
 
 
 def _row_json(place: int, row: LeaderRow) -> dict[str, Any]:
@@ -218,6 +229,8 @@ def read_leaderboard(
     ]
     made.sort(key=lambda pair: -pair[0].ap)
     deviation = _seed_deviation([row.values for row, _ in made])
+    verdict = judge(columns, {sets[0]: scores}, backbones=of_row)
+    changed = _changed_weights(rows, columns, of_row)
     ordered = _grouped(made, scores, deviation)
     return Leaderboard(
         data_set=data,
@@ -225,7 +238,7 @@ def read_leaderboard(
         metric=metric,
         rows=tuple(ordered),
         seed_deviation=deviation[0] if deviation else None,
-        verdict=judge(columns, {sets[0]: scores}, backbones=of_row),
+        verdict=replace(verdict, reasons=(*verdict.reasons, *changed)),
         correlations=_correlations(ordered),
         full_metric=full_metric,
         keys=dict(columns[0].config),
@@ -249,6 +262,25 @@ def _row(
         classes[name] = statistics.mean(known) if known else None
     known_values = tuple(0.0 if value is None else value for value in values)
     return LeaderRow(label, known_values, tuple(runs), dict(facts), classes, full=full)
+
+
+def _changed_weights(
+    rows: Sequence[tuple[str, Sequence[Path], Mapping[str, Any]]],
+    columns: Sequence[Column],
+    of_row: Sequence[Sequence[int]],
+) -> list[str]:
+    """Rows whose file held other weights by the time that a further part of the row began."""
+    reasons = []
+    for (label, runs, facts), places in zip(rows, of_row, strict=True):
+        known = {"its measures": str(facts.get("sha256") or "")}
+        known |= {columns[place].run.path.name: columns[place].loaded for place in places}
+        if len(set(filter(None, known.values()))) > 1:
+            texts = ", ".join(f"{h[:12]} of {part}" for part, h in known.items() if h)
+            reasons.append(
+                f"the weights of {label} changed on the way (hash {texts}); remove "
+                f"{runs[0].parent}, and rank makes the row again"
+            )
+    return reasons
 
 
 def _seed_deviation(values: Sequence[Sequence[float]]) -> tuple[float, int] | None:
@@ -284,19 +316,31 @@ def _behind(
     scores: Sequence[SetScores],
     deviation: tuple[float, int] | None,
 ) -> Behind:
-    metric = scores[0].gain_metric
-    intervals = image_intervals(scores, Pair(tuple(first[1]), tuple(other[1]), "other"))
-    interval = intervals.get(metric.rule if metric.key == "mean_ap" else metric.key)
     difference = other[0].ap - first[0].ap
+    interval = _image_interval(scores, first[1], other[1])
     if interval is None:
         return Behind(difference, None, None, None, False)
-    half = (interval.high - interval.low) / 2
+    seeds = 0.0
     if deviation:
         spread, degrees = deviation
         counts = [len(row.values) for row, _ in (first, other)]
         seeds = t_quantile((1 + LEVEL) / 2, degrees) * spread
-        half = math.hypot(half, seeds * math.sqrt(sum(1 / n for n in counts)))
-    return Behind(difference, interval, difference - half, difference + half, bool(deviation))
+        seeds *= math.sqrt(sum(1 / n for n in counts))
+    half = math.hypot((interval.high - interval.low) / 2, seeds)
+    low, high = difference - half, difference + half
+    return Behind(difference, interval, low, high, bool(deviation), seeds)
+
+
+def _image_interval(
+    scores: Sequence[SetScores], first: Sequence[int], other: Sequence[int]
+) -> Interval | None:
+    """None where the two were not scored on the same images and objects, as the verdict states:
+    draws of images would pair unlike ones."""
+    if len({(scores[p].truth_hash, frozenset(scores[p].evaluated)) for p in (*first, *other)}) > 1:
+        return None
+    metric = scores[0].gain_metric
+    intervals = image_intervals(scores, Pair(tuple(first), tuple(other), "other"))
+    return intervals.get(metric.rule if metric.key == "mean_ap" else metric.key)
 
 
 def _correlations(rows: Sequence[LeaderRow]) -> dict[str, RankCorrelation]:

@@ -4,13 +4,18 @@ import itertools
 import json
 import shutil
 import statistics
+from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 
 import pytest
 
 from resdet.errors import ConfigError, RunError
-from resdet.evaluation.analysis.image_noise import coco_intervals
+from resdet.evaluation.analysis.image_noise import (
+    coco_intervals,
+    images_to_settle,
+    rounded_up,
+)
 from resdet.report.ranking.leaderboard import read_leaderboard
 from resdet.report.ranking.leaderboard_page import cells, notes, table, write_page
 from resdet.report.ranking.pareto_chart import front_of
@@ -189,6 +194,40 @@ def test_a_label_with_an_equals_sign_is_found(rows):
     assert [len(row.full) for row in found.rows if row.label == "lr=1"] == [1]
 
 
+def test_weights_that_changed_on_the_way_are_told_from_seeds(rows, tmp_path):
+    """The card of each run states what it began with; cost.json what was measured."""
+    root = tmp_path / "row"
+    runs = [
+        fabricate_run(
+            root / f"seed_{seed}", seed=seed, num_images=60,
+            card_changes={"data": {"name": "x", "hash": "x"}, "tensors_sha256": sha},
+        )
+        for seed, sha in ((1, "aaaa"), (2, "bbbb"))
+    ]  # fmt: skip
+    found = read_leaderboard([*rows, ("row", runs, {"sha256": "aaaa"})], data="digits_test")
+    assert found.verdict.stamp == "NOT COMPARABLE"
+    (reason,) = found.verdict.reasons
+    assert reason.startswith(
+        "the weights of row changed on the way (hash aaaa of its measures, aaaa of seed_1, bbbb of "
+        f"seed_2); remove {root}"
+    )
+    same = read_leaderboard([*rows, ("row", runs[:1], {"sha256": "aaaa"})], data="digits_test")
+    assert not any("changed on the way" in reason for reason in same.verdict.reasons)
+
+
+def test_a_row_of_other_test_images_has_no_interval_and_no_comparison(rows, tmp_path):
+    """As one that is added after the data set has changed: draws would pair unlike images."""
+    odd = [
+        fabricate_run(tmp_path / f"seed_{seed}", seed=seed, num_images=70, skill=0.5)
+        for seed in (1, 2)
+    ]
+    found = read_leaderboard([*rows, ("odd", odd, {})], data="digits_test")
+    by_label = {row.label: row for row in found.rows}
+    assert by_label["odd"].behind.low is None and by_label["near"].behind is not by_label["odd"]
+    assert found.verdict.stamp == "NOT COMPARABLE"
+    assert any("the evaluated images differ" in reason for reason in found.verdict.reasons)
+
+
 def test_more_rows_than_a_report_has_letters_are_ranked(tmp_path):
     """14 backbones of two seeds are 28 runs; the charts of a report hold 26, a ranking has none."""
     first = fabricate_run(tmp_path / "0", num_images=4)
@@ -199,6 +238,23 @@ def test_more_rows_than_a_report_has_letters_are_ranked(tmp_path):
     assert letters[:2] == ["A", "B"] and letters[25:] == ["Z", "AA", "AB"]
     with pytest.raises(RunError, match="28 run folders given; a report holds 26 at most"):
         read_columns(runs)
+
+
+def test_images_that_would_show_a_gap_leave_room_for_the_noise_of_seeds(board):
+    """Of a difference of 5 the seeds take 4, so that 3 is left for the images: (5 / 3)^2 as many
+    as without seeds. Where the seeds take all of it, no number of images would do."""
+    first, second, last = board.rows
+    interval = replace(second.behind.images, difference=-0.05, deviation=0.04, images=100)
+
+    def sentence(seeds):
+        behind = replace(second.behind, difference=-0.05, images=interval, seeds=seeds)
+        rows = (first, replace(second, behind=behind), last)
+        return replace(board, rows=rows).group_sentences()[0]
+
+    alone, beside = images_to_settle(interval) - 100, images_to_settle(interval) * 25 / 9 - 100
+    assert f"about {rounded_up(alone)} more test images" in sentence(0.0)
+    assert f"about {rounded_up(round(beside))} more test images" in sentence(0.04)
+    assert "more test images would not show it" in sentence(0.05)
 
 
 def test_the_front_has_whom_none_beats_in_both(board):
