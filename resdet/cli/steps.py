@@ -38,6 +38,7 @@ class Step:
     Attributes:
         command: the words behind `resdet`, without --output and --resume.
         weight: share of the whole time, for the ETA: seconds of one core with bf16 instructions.
+        log_start: where in the log this process begins; before it are those of other calls.
     """
 
     name: str
@@ -48,6 +49,7 @@ class Step:
     needs: tuple[str, ...] = ()
     process: subprocess.Popen[bytes] | None = None
     log: IO[bytes] | None = None
+    log_start: int = 0
     began: float = 0.0
     seconds: float = field(default=0.0)
 
@@ -111,7 +113,7 @@ def run_all(
     """Runs what is not done yet; a failed step stops the others, with their state saved.
 
     Args:
-        jobs: steps side by side. threads: of each.
+        jobs: steps side by side, one at least. threads: of each.
         done: called for each step that ends here; gives what is told of it.
 
     Raises:
@@ -150,7 +152,8 @@ def _run_until(
                     exit_code=128 + signals.received,
                 )
             names = {s.name for s in plan if s not in rest and s not in running}
-            for step in [s for s in rest if set(s.needs) <= names][: jobs - len(running)]:
+            free = max(1, jobs) - len(running)
+            for step in [s for s in rest if set(s.needs) <= names][:free]:
                 rest.remove(step)
                 running.append(step)
                 _start(step, threads)
@@ -172,6 +175,7 @@ def _start(step: Step, threads: int) -> None:
     command = [sys.executable, *main.program, *step.words()]
     step.folder.mkdir(parents=True, exist_ok=True)
     step.log = open(step.folder / LOG, "ab")  # noqa: SIM115 lives as long as the process
+    step.log_start = step.log.tell()
     environment = dict(os.environ, OMP_NUM_THREADS=str(threads), MKL_NUM_THREADS=str(threads))
     root = str(Path(__file__).resolve().parents[2])
     environment["PYTHONPATH"] = os.pathsep.join(filter(None, [root, os.environ.get("PYTHONPATH")]))
@@ -187,15 +191,29 @@ def _finish(step: Step) -> None:
     assert step.process is not None and step.log is not None
     step.log.close()
     step.seconds = time.monotonic() - step.began
-    if step.process.returncode:
-        text = (step.folder / LOG).read_text(encoding="utf-8", errors="replace")
-        tail = "\n".join(text.strip().splitlines()[-15:])
+    code = step.process.returncode
+    if code:
+        with open(step.folder / LOG, "rb") as log:
+            log.seek(step.log_start)
+            text = log.read().decode("utf-8", errors="replace")
+        tail = "\n".join(text.strip().splitlines()[-15:]) or "(it wrote nothing)"
         error = ResdetError(
-            f"{step.title} ended with exit code {step.process.returncode}:\n{tail}\n"
+            f"{step.title} {_ending(code)}:\n{tail}\n"
             f"The whole log: {step.folder / LOG}. The same command goes on from here."
         )
-        error.exit_code = step.process.returncode if step.process.returncode > 0 else 1
+        error.exit_code = max(1, code)
         raise error
+
+
+def _ending(code: int) -> str:
+    if code > 0:
+        return f"ended with exit code {code}"
+    name = next((s.name for s in signal.Signals if s == -code), f"signal {-code}")
+    likely = {
+        "SIGKILL": ", as the system ends what takes the last of the memory (--jobs 1 needs less)",
+        "SIGBUS": ", as where a disk or the shared memory is full",
+    }
+    return f"was ended by {name}{likely.get(name, '')}"
 
 
 def _share(plan: Sequence[Step]) -> float:
