@@ -1,7 +1,7 @@
 """Steps and images that fit into a time, from what each backbone was measured to cost.
 
-A row costs its trunk once for each image, and for each seed a training of the heads and a test.
-Rows run side by side, one thread each, so times are of one thread; a step is measured, not guessed.
+A row costs its trunk once for each image, and for each seed a training of the heads and a test, one
+after the other; rows run side by side. Times are of as many threads as a row has (`cost`).
 
 Not for: measuring (`cost`).
 """
@@ -22,6 +22,9 @@ FEWEST_STEPS, FEWEST_IMAGES, FEWEST_TEST = 50, 100, 50
 PER_RUN, PER_ROW = 15.0, 20.0
 # Of what steps and images were measured to take; the machine is shared by the rows.
 SLACK = 1.25
+# Of what the user asked for; the last also of all of COCO's images, or of very many steps.
+SHARES_OF_STEPS = (0.75, 0.5, 0.33, 0.2, 0.1, 0.05, 0.02, 0.01)
+SHARES_OF_IMAGES = (0.7, 0.5, 0.35, 0.25, 0.15, 0.1, 0.05, 0.02, 0.01)
 _UNITS = {"s": 1, "m": 60, "min": 60, "h": 3600, "": 60}
 
 
@@ -57,19 +60,27 @@ def seconds_of(text: str) -> float:
 
 
 def estimate(plan: RankPlan, rows: Sequence[RowCost], jobs: int) -> float:
-    """Seconds that all rows take, so many side by side."""
-    total = 0.0
+    """Seconds until all rows are done, so many side by side: the first that is free takes the next.
+
+    One row is never done in parts side by side, so that its own time is the least.
+    """
+    busy = [0.0] * max(1, jobs)
     for row in rows:
-        images = (plan.images + plan.test_images) * row.trunk
-        seed = plan.steps * row.step + plan.test_images * row.detect
-        total += PER_ROW + SLACK * images + plan.seeds * (PER_RUN + SLACK * seed)
-    return total / min(jobs, max(1, len(rows)))
+        busy[busy.index(min(busy))] += _row_seconds(plan, row)
+    return max(busy)
+
+
+def _row_seconds(plan: RankPlan, row: RowCost) -> float:
+    images = (plan.images + plan.test_images) * row.trunk
+    seed = plan.steps * row.step + plan.test_images * row.detect
+    return PER_ROW + SLACK * images + plan.seeds * (PER_RUN + SLACK * seed)
 
 
 def fitted(plan: RankPlan, rows: Sequence[RowCost], jobs: int) -> RankPlan:
     """The plan with as many steps and images as the budget has time for, at most as it has them.
 
-    Steps are halved first, down to 100; then training and test images; then seeds and the rest.
+    Steps become fewer first, down to 100; then training and test images, down to 400 and 200; then
+    it is one seed; then the least.
 
     Raises:
         ConfigError: there is no time for the least that says something.
@@ -100,13 +111,13 @@ def _ways(plan: RankPlan) -> list[RankPlan]:
     """Plans from the whole one to the least, each cheaper than the one before."""
     ways = [plan]
     for change in (
-        *({"steps": max(100, round(plan.steps * share))} for share in (0.75, 0.5, 0.33)),
+        *({"steps": max(100, round(plan.steps * share))} for share in SHARES_OF_STEPS),
         *(
             {
                 "images": max(4 * FEWEST_IMAGES, round(plan.images * share)),
                 "test_images": max(4 * FEWEST_TEST, round(plan.test_images * share)),
             }
-            for share in (0.7, 0.5, 0.35, 0.25)
+            for share in SHARES_OF_IMAGES
         ),
         {"seeds": 1},
         {"images": 2 * FEWEST_IMAGES, "test_images": 2 * FEWEST_TEST},

@@ -22,6 +22,27 @@ def test_the_estimate_by_hand():
     assert estimate(PLAN, [ROW], 4) == pytest.approx(one)
 
 
+def test_a_row_is_never_split_over_those_side_by_side():
+    """Three equal rows of two at a time take two turns; nothing is done before its longest row."""
+    one = estimate(PLAN, [ROW], 1)
+    assert estimate(PLAN, [ROW] * 3, 2) == pytest.approx(2 * one)
+    slow = RowCost(0.5, 0.4, 0.05)
+    assert estimate(PLAN, [slow, ROW, ROW], 4) == pytest.approx(estimate(PLAN, [slow], 1))
+
+
+@pytest.mark.parametrize(
+    ("asked", "seconds", "steps", "images"),
+    [
+        ({"steps": 3000}, 700, 300, 1000),
+        ({"images": 100_000, "test_images": 5000}, 300, 100, 2000),
+    ],
+)
+def test_much_that_was_asked_for_is_not_cut_to_the_least_at_once(asked, seconds, steps, images):
+    """3,000 steps on 1,000 images, or 300 on 100,000: much lies between a third and the least."""
+    found = fitted(replace(PLAN, **asked, budget=seconds), [ROW] * 2, 2)
+    assert (found.steps, found.images) == (steps, images)
+
+
 def test_a_cost_file_is_read_by_parts():
     """Detecting on kept maps is the whole without the trunk."""
     found = RowCost.of({"trunk_seconds": 0.02, "step_seconds": 0.4, "ms": 70.0})
