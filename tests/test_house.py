@@ -174,6 +174,7 @@ OPENED_ELSEWHERE = {
     "evaluation/ilsvrc/ilsvrc_synsets.py": "a file of ours",
     "formats/proposal_file.py": "what it writes",
     "pretrain/protocols/score_parts.py": "the run folder, which this process holds",
+    "rank/cost.py": "/proc",
     "report/render/pictures.py": "Pillow's `open` of a file that is open",
     "run/folder.py": "what it writes",
     "run/lock.py": "the run folder's lock; /proc",

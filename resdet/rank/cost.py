@@ -8,12 +8,15 @@ Not for: how long the ranking takes (`budget`), or a benchmark to publish (`benc
 
 from __future__ import annotations
 
+import contextlib
+import gc
 import resource
 import statistics
 import sys
 import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -46,7 +49,8 @@ class Cost:
         parameters: of the trunk. multiply_adds: of the whole net on one image; None where it does
             not run at this size.
         ms: of the detector on one image, in milliseconds.
-        memory_mb: of the process at its peak while it detects; on a GPU, of torch on the GPU.
+        memory_mb: of the process at its peak while it detects, not before; on a GPU, of torch
+            there.
         device: what it was measured on. threads: of torch.
         trunk_seconds: of the trunk on one image of a batch. step_seconds: of one step of the heads.
         map_bytes: of one image's maps.
@@ -99,6 +103,7 @@ def measure(ranking: Ranking, candidate: RankedBackbone, classes: int) -> Cost:
     device = torch.device(cfg.MODEL.DEVICE)
     image = torch.randint(0, 256, (3, size, size), dtype=torch.uint8)
     trunk = trunk_of(model)
+    _forget_peak(device)
     with torch.no_grad():
         seconds = _median(lambda: model([{"image": image}]), device)
         memory = _peak_mb(device)
@@ -157,11 +162,24 @@ def _wait(device: torch.device) -> None:
         torch.cuda.synchronize(device)
 
 
+def _forget_peak(device: torch.device) -> None:
+    """The peak counts from here on: reading weights, and making random ones, is not detecting."""
+    if device.type == "cuda":
+        torch.cuda.reset_peak_memory_stats(device)
+    gc.collect()
+    with contextlib.suppress(OSError):  # where there is none of it, all before counts, too
+        Path("/proc/self/clear_refs").write_text("5", encoding="ascii")
+
+
 def _peak_mb(device: torch.device) -> float:
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device) / 1e6
+    with contextlib.suppress(OSError, StopIteration):
+        lines = Path("/proc/self/status").read_text(encoding="ascii").splitlines()
+        return int(next(line for line in lines if line.startswith("VmHWM")).split()[1]) * 1024 / 1e6
+    # Linux has in it what the parent had when this process was started, so that is for others.
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return peak / 1e6 if sys.platform == "darwin" else peak / 1e3
+    return peak / 1e6 if sys.platform == "darwin" else peak * 1024 / 1e6
 
 
 def _step_seconds(

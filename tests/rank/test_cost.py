@@ -1,0 +1,39 @@
+"""What a backbone costs."""
+
+from pathlib import Path
+
+import pytest
+
+pytest.importorskip("detectron2")
+
+import torch
+
+from resdet.rank import cost
+from tests.support import children
+
+BIG = 300_000_000
+
+
+@pytest.mark.skipif(not Path("/proc/self/clear_refs").exists(), reason="needs Linux's clear_refs")
+def test_memory_is_the_peak_from_then_on():
+    """300 MB that were there and are freed again, as weights while they are read, do not count."""
+    code = f"""
+import torch
+from resdet.rank.cost import _forget_peak, _peak_mb
+cpu = torch.device("cpu")
+_forget_peak(cpu)
+before = _peak_mb(cpu)
+block = bytearray({BIG})
+with_block = _peak_mb(cpu)
+del block
+_forget_peak(cpu)
+print(with_block - before, _peak_mb(cpu) - before)
+"""
+    gained, left = map(float, children.printed_by(code).split())
+    assert gained == pytest.approx(BIG / 1e6, rel=0.05)
+    assert abs(left) < 50
+
+
+def test_memory_without_proc_is_that_of_the_whole_process(monkeypatch):
+    monkeypatch.setattr(cost.Path, "read_text", lambda *_, **__: (_ for _ in ()).throw(OSError))
+    assert cost._peak_mb(torch.device("cpu")) > 50
