@@ -18,14 +18,19 @@ from typing import Any
 
 from resdet.cli.rank.arguments import IMAGES, SEEDS, SIZE, STEPS, TEST_IMAGES
 from resdet.cli.steps import FileStep, Step, in_words, run_all, usable_cores
-from resdet.cli.training.detection_sets import load_set, refuse_leak
+from resdet.cli.training.detection_sets import load_set, refuse_leak, sets_to_score
 from resdet.config import Config, data_options, presets, resolve
 from resdet.config.dependent_keys import check_dependent
 from resdet.data import DataOptions, DetectionSet, catalog
 from resdet.errors import ConfigError, Interrupted, ResdetError
 from resdet.file_names import file_name
 from resdet.rank import budget, held_out
-from resdet.rank.candidates import RankedBackbone, candidates_of, file_of_source, refuse_same_labels
+from resdet.rank.candidates import (
+    RankedBackbone,
+    candidates_of,
+    file_of_source,
+    refuse_same_labels,
+)
 from resdet.rank.quick_detector import CONFIG, keys_of_plan
 from resdet.rank.ranking_folder import COST, RANKING, Ranking, RankPlan
 from resdet.weights.addresses.fetch import is_address, refuse_address
@@ -34,6 +39,14 @@ logger = logging.getLogger("resdet.cli.rank")
 
 # Words that make a ranking; the same, or none, go on with it.
 MAKING = ("data", "test", "size", "steps", "seeds", "images", "test_images", "budget", "opts")
+# Keys that are the same for no two rankings, or no two rows, and what states them.
+STATED_BY = {
+    "DATASETS.TRAIN": "--data", "DATASETS.TEST": "--test", "MODEL.WEIGHTS": "--backbones",
+    "INPUT.SQUARE_PAD": "--size", "INPUT.MIN_SIZE_TRAIN": "--size",
+    "INPUT.MAX_SIZE_TRAIN": "--size", "INPUT.MIN_SIZE_TEST": "--size",
+    "INPUT.MAX_SIZE_TEST": "--size", "SOLVER.MAX_ITER": "--steps", "SEED": "--seeds",
+    "TRANSFER.RECIPE": "--recipe", "ENGINE.TRUNK_CACHE": "the folder of the ranking",
+}  # fmt: skip
 
 
 def ranking_of(args: argparse.Namespace) -> Ranking:
@@ -90,9 +103,10 @@ def _gone_on_with(ranking: Ranking, args: argparse.Namespace) -> Ranking:
     for name, value in _typed(args).items():
         if value != ranking.typed.get(name):
             word = "KEY VALUE" if name == "opts" else f"--{name.replace('_', '-')}"
-            before = ranking.typed.get(name, "without it")
+            before = ranking.typed.get(name)
+            started = f"without {word}" if before is None else f"with {word} {_words(before)}"
             raise ConfigError(
-                f"{ranking.path} was started with {word} {before}, and {value} is given. Leave it "
+                f"{ranking.path} was started {started}, and {_words(value)} is given. Leave it "
                 "out, or start another ranking: --output OTHER."
             )
     if args.backbones and candidates_of(args.backbones) != list(
@@ -107,6 +121,10 @@ def _gone_on_with(ranking: Ranking, args: argparse.Namespace) -> Ranking:
     for candidate in added:
         _require(candidate)
     return dataclasses.replace(ranking, candidates=(*ranking.candidates, *added))
+
+
+def _words(value: Any) -> str:
+    return " ".join(value) if isinstance(value, list) else str(value)
 
 
 def _require(candidate: RankedBackbone) -> None:
@@ -142,6 +160,9 @@ def _first_plan(args: argparse.Namespace) -> RankPlan:
         if value is not None and value < least:
             word = name.replace("_", "-")
             raise ConfigError(f"--{word} is {value}, expected {least} or more.")
+    for key in args.opts[::2]:
+        if key in STATED_BY:
+            raise ConfigError(f"{key} is what {STATED_BY[key]} states. Leave the key out.")
     config = resolve(presets.find(CONFIG), args.opts)
     options = DataOptions(**data_options(config.cfg))
     catalog.require([args.data, *([args.test] if args.test else [])], annotated=True)
@@ -181,14 +202,26 @@ def _counts(
     if not args.test:
         train, held = held_out.split(len(data))
         return len(train), len(held)
-    test = load_set(args.test, options)
-    if test.classes != data.classes:
-        raise ConfigError(
-            f"{args.data} has the classes {', '.join(data.classes[:5])}, … and {args.test} "
-            f"{', '.join(test.classes[:5])}, …: a detector is trained and tested on one list."
-        )
+    test = _test_set(args.test, options, data)
     refuse_leak(config.cfg, [data], [test])
     return len(data), len(test)
+
+
+def _test_set(name: str, options: DataOptions, data: DetectionSet) -> DetectionSet:
+    """The set that is scored, whole, its classes in the order of the training set's.
+
+    Raises:
+        ConfigError: it has others. DataError: it is damaged.
+    """
+    (test,) = sets_to_score([name], options, data.classes)
+    if test.classes != data.classes:
+        odd = sorted(set(test.classes) ^ set(data.classes))
+        raise ConfigError(
+            f"{data.name} has {len(data.classes)} classes and {name} {len(test.classes)}; not in "
+            f"both: {', '.join(odd[:6])}{', …' if len(odd) > 6 else ''}. A detector is trained and "
+            "tested on one list."
+        )
+    return test
 
 
 def _size_of(records: Sequence[dict[str, Any]]) -> int:
@@ -257,7 +290,7 @@ def _with_sets(path: Path, plan: RankPlan) -> RankPlan:
     options = data_options_of(plan.keys)
     data = load_set(plan.data, options)
     if plan.test:
-        test = load_set(plan.test, options)
+        test = _test_set(plan.test, options, data)
         parts = [list(range(len(data))), list(range(len(test)))]
     else:
         test, parts = data, list(held_out.split(len(data)))

@@ -12,13 +12,15 @@ import logging
 import sys
 from pathlib import Path
 
+from resdet.cli.rank.planning import data_options_of
 from resdet.cli.training.detection_sets import load_set
 from resdet.config import data_options
 from resdet.data import DataOptions, catalog
 from resdet.data.images.reader import ImageReader
 from resdet.detect.frozen.trunk_maps import TrunkMaps
-from resdet.detect.loading import training_records
+from resdet.detect.loading import no_object, training_records
 from resdet.engine.speed.kept_memory import keep_freed
+from resdet.errors import ConfigError
 from resdet.rank import cost, object_scores, random_weights
 from resdet.rank.candidates import RankedBackbone
 from resdet.rank.ranking_folder import COST, SCORES, Ranking
@@ -30,7 +32,7 @@ def measure_cost(ranking: Ranking, candidate: RankedBackbone) -> None:
     _log()
     plan = ranking.plan
     if candidate.is_random:
-        data = catalog.load_detection(plan.data)
+        data = catalog.load_detection(plan.data, options=data_options_of(plan.keys))
         random_weights.make(candidate, Path(ranking.weights(candidate)), data, plan.size)
     found = cost.measure(ranking, candidate, len(plan.classes))
     write_json(ranking.row(candidate) / COST, found.to_json())
@@ -45,11 +47,13 @@ def compute_scores(ranking: Ranking, candidate: RankedBackbone) -> None:
     options = DataOptions(**data_options(cfg))
     maps = TrunkMaps(cfg, model, ImageReader(options))
     train, test = (load_set(names[0], options) for names in (cfg.DATASETS.TRAIN, cfg.DATASETS.TEST))
-    records, _ = training_records(
+    records, counts = training_records(
         train.records,
         drop_difficult=cfg.DATASETS.VOC_DIFFICULT == "drop",
         filter_empty=cfg.DATALOADER.FILTER_EMPTY_ANNOTATIONS,
     )
+    if not counts["objects"]:
+        raise ConfigError(f"{train.name}: {no_object(len(train), counts)}")
     mapper = maps.mapper(records, train.name, is_train=True)
     maps.mapper(test.records, test.name, is_train=False)
     strides = {name: spec.stride for name, spec in maps.trunk.output_shape().items()}
