@@ -11,6 +11,7 @@
         seed_1/, seed_2/     runs of train_det
       full/LABEL/seed_1/     runs of train_det of `rank --finalists`; full/settings.json: of all
       leaderboard.html, .json
+      lock.json              while a call of `rank` works on it
 
 Not for: what a row's files hold (their writers).
 """
@@ -41,6 +42,16 @@ _SHAPE = {
     },
     "backbones": [{"label": str, "source": str, "random": object}],
     "typed": {...: object}, "planned": object, "seconds": (int, float),
+}  # fmt: skip
+VERSION = 1
+# Of the files of a row, what is read of them here.
+_ROW_SHAPES = {
+    COST: {
+        "trunk_seconds": (int, float), "step_seconds": (int, float), "ms": (int, float),
+        "memory_mb": (int, float), "map_bytes": int, "parameters": int, "threads": int,
+        "license": str, "sha256": str,
+    },
+    SCORES: {"logme": (int, float), "total_logme": (int, float), "objects": int},
 }  # fmt: skip
 
 
@@ -101,8 +112,14 @@ class Ranking:
                 "--backbones A B … --data SET --output DIR."
             )
         found = read_json(path / RANKING, _SHAPE)
-        lists = {name: tuple(found["plan"][name]) for name in ("keys", "classes")}
-        plan = RankPlan(**{**found["plan"], **lists})
+        if found["version"] != VERSION:
+            raise RunError(
+                f"{path / RANKING} has version {found['version']}, and this release reads "
+                f"{VERSION}. Go on with the one that wrote it, or start another ranking."
+            )
+        named = {f.name: found["plan"][f.name] for f in dataclasses.fields(RankPlan)}
+        lists = {name: tuple(named[name]) for name in ("keys", "classes")}
+        plan = RankPlan(**{**named, **lists})
         rows = [RankedBackbone(r["label"], r["source"], r["random"]) for r in found["backbones"]]
         return cls(
             path, plan, tuple(rows), found["typed"], bool(found["planned"]), found["seconds"]
@@ -111,7 +128,7 @@ class Ranking:
     def write(self) -> None:
         plan = dataclasses.asdict(self.plan)
         rows = [candidate.to_json() for candidate in self.candidates]
-        text = {"version": 1, "plan": plan, "backbones": rows, "typed": dict(self.typed)}
+        text = {"version": VERSION, "plan": plan, "backbones": rows, "typed": dict(self.typed)}
         more = {"planned": self.is_planned, "seconds": round(self.seconds, 1)}
         write_json(self.path / RANKING, {**text, **more})
 
@@ -140,6 +157,11 @@ class Ranking:
         return candidate.weights(made)
 
     def read_row(self, candidate: RankedBackbone, name: str) -> dict[str, Any]:
-        """`COST` or `SCORES` of a row; {} where it is not there yet."""
+        """`COST` or `SCORES` of a row; {} where it is not there yet. Raises RunError."""
         path = self.row(candidate) / name
-        return dict(read_json(path, {...: object})) if path.exists() else {}
+        if not path.exists():
+            return {}
+        try:
+            return dict(read_json(path, _ROW_SHAPES[name]))
+        except RunError as error:
+            raise RunError(f"{error} Or remove it: rank makes it again.") from None

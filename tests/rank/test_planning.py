@@ -2,6 +2,7 @@
 
 import argparse
 import dataclasses
+import json
 
 import pytest
 
@@ -10,7 +11,7 @@ pytest.importorskip("detectron2")
 from resdet.cli.main import main
 from resdet.cli.rank import planning, row_parts
 from resdet.data import DataOptions, catalog
-from resdet.errors import ConfigError, DataError
+from resdet.errors import ConfigError, DataError, Interrupted, ResdetError, RunError
 from resdet.rank import random_weights
 from resdet.rank.candidates import candidates_of
 from resdet.rank.ranking_folder import COST, Ranking, RankPlan
@@ -49,6 +50,77 @@ def words(ranking, **changes):
     return argparse.Namespace(**given | changes)
 
 
+def steps_end_with(monkeypatch, end):
+    """Every step of planning ends so, instead of running; gives what was asked for."""
+    asked = []
+
+    def run_all(plan, jobs, threads, done=None):
+        asked.append((plan, jobs, threads))
+        if isinstance(end, Exception):
+            raise end
+        for step in plan:
+            end(step)
+
+    monkeypatch.setattr(planning, "run_all", run_all)
+    return asked
+
+
+def with_added(ranking, word="C=random:resnet34"):
+    return dataclasses.replace(ranking, candidates=(*ranking.candidates, *candidates_of([word])))
+
+
+# -- rows that are added -----------------------------------------------------------------------
+
+
+def test_an_added_row_that_was_stopped_and_cannot_be_built_does_not_block_the_ranking(
+    ranking, monkeypatch, caplog
+):
+    """The stop keeps it, since the same command goes on; what then cannot be built goes. A row that
+    has trainings stays, whatever became of its cost.json."""
+    steps_end_with(monkeypatch, Interrupted("stopped"))
+    with pytest.raises(Interrupted):
+        planning.with_costs(with_added(ranking), words(ranking), 1)
+    there = Ranking.read(ranking.path)
+    assert [c.label for c in there.candidates] == ["A", "B", "C"]
+    steps_end_with(monkeypatch, ResdetError("no such net"))
+    with pytest.raises(ResdetError, match="no such net"):
+        planning.with_costs(there, words(ranking), 1)
+    assert Ranking.read(ranking.path) == ranking
+    assert "C is taken out of" in caplog.text
+    (ranking.row(ranking.candidates[0]) / "seed_1").mkdir()
+    (ranking.row(ranking.candidates[0]) / COST).unlink()
+    with pytest.raises(ResdetError, match="no such net"):
+        planning.with_costs(ranking, words(ranking), 1)
+    assert Ranking.read(ranking.path) == ranking
+
+
+def test_what_an_earlier_try_of_a_label_left_is_not_taken_for_this_one(ranking):
+    row = ranking.path / "rows" / "C"
+    write_json(row / COST, {})
+    made = ranking.path / "weights" / "C.safetensors"
+    made.parent.mkdir()
+    made.write_bytes(b"another net")
+    planning.ranking_of(words(ranking, add=["C=random:resnet34"]))
+    assert not row.exists() and not made.exists()
+
+
+def test_trainings_of_a_row_that_the_ranking_does_not_name_are_not_removed(ranking):
+    (ranking.path / "rows" / "C" / "seed_1").mkdir(parents=True)
+    with pytest.raises(ConfigError, match="C has trainings of a row that ranking.json does not"):
+        planning.ranking_of(words(ranking, add=["C=random:resnet34"]))
+    assert (ranking.path / "rows" / "C" / "seed_1").exists()
+
+
+def test_an_added_row_is_measured_by_as_many_threads_as_the_others(ranking, monkeypatch):
+    """Whatever --jobs is now: ms and memory are columns of one table."""
+    more = with_added(ranking)
+    asked = steps_end_with(
+        monkeypatch, lambda step: write_json(step.makes, cost_of(more.candidates[2]))
+    )
+    planning.with_costs(more, words(ranking), 1)
+    assert [(jobs, threads) for _, jobs, threads in asked] == [(1, 3)]
+
+
 # -- wrong words and damaged files -------------------------------------------------------------
 
 
@@ -72,6 +144,45 @@ def test_keys_that_words_of_rank_state_are_refused(key, tmp_path, monkeypatch, c
     given = ["--backbones", "random:resnet18", "random:resnet34", "--data", "digits_test"]
     assert main(["rank", *given, key, "5"]) == 2
     assert f"{key} is what {planning.STATED_BY[key]} states" in capsys.readouterr().err
+
+
+def test_rows_without_their_ranking_are_not_taken_for_those_of_another(ranking):
+    """Finished trainings of other steps would stand in the new table."""
+    (ranking.path / "ranking.json").unlink()
+    given = words(ranking, backbones=["random:resnet18", "random:resnet34"], data="digits_test")
+    with pytest.raises(ConfigError, match="has rows of a ranking, and no ranking.json. Bring"):
+        planning.ranking_of(given)
+
+
+@pytest.mark.parametrize(
+    ("text", "page"),
+    [
+        ("{}", "cost.json is damaged: .* is missing.* Or remove it: rank makes it again"),
+        ("{", "cost.json is not readable as JSON.* Or remove it: rank makes it again"),
+    ],
+)
+def test_a_damaged_file_of_a_row_is_a_page(ranking, text, page):
+    (ranking.path / "rows" / "A" / COST).write_text(text)
+    with pytest.raises(RunError, match=page):
+        planning.with_costs(ranking, words(ranking), 1)
+
+
+def test_weights_that_changed_since_they_were_measured_are_refused(ranking, monkeypatch):
+    """The row is not to be of two files: its measures of one, its scores of another."""
+    card = argparse.Namespace(tensors_sha256="of another file")
+    monkeypatch.setattr(row_parts.cost, "built", lambda *_: (None, None, card))
+    with pytest.raises(ConfigError, match="a.pth has other weights than when A was .*rows/A: rank"):
+        row_parts.compute_scores(ranking, ranking.candidates[0])
+
+
+def test_a_ranking_of_another_release_is_a_page_and_unknown_entries_are_left(ranking):
+    path = ranking.path / "ranking.json"
+    text = json.loads(path.read_text())
+    path.write_text(json.dumps({**text, "plan": {**text["plan"], "unknown": 1}}))
+    assert Ranking.read(ranking.path) == ranking
+    path.write_text(json.dumps({**text, "version": 2}))
+    with pytest.raises(RunError, match="has version 2, and this release reads 1"):
+        Ranking.read(ranking.path)
 
 
 # -- sets --------------------------------------------------------------------------------------

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from resdet.cli.rank.arguments import IMAGES, SEEDS, SIZE, STEPS, TEST_IMAGES
-from resdet.cli.steps import FileStep, Step, in_words, run_all, usable_cores
+from resdet.cli.steps import FileStep, in_words, run_all, usable_cores
 from resdet.cli.training.detection_sets import load_set, refuse_leak, sets_to_score
 from resdet.config import Config, data_options, presets, resolve
 from resdet.config.dependent_keys import check_dependent
@@ -26,6 +26,7 @@ from resdet.errors import ConfigError, Interrupted, ResdetError
 from resdet.file_names import file_name
 from resdet.rank import budget, held_out
 from resdet.rank.candidates import (
+    RANDOM,
     RankedBackbone,
     candidates_of,
     file_of_source,
@@ -76,6 +77,12 @@ def ranking_of(args: argparse.Namespace) -> Ranking:
         raise ConfigError("--backbones names one backbone; a ranking needs two at least.")
     for candidate in candidates:
         _require(candidate)
+    if (path / "rows").exists() and not (path / RANKING).exists():
+        # Of another plan, and finished: they would be taken for rows of this one.
+        raise ConfigError(
+            f"{path} has rows of a ranking, and no {RANKING}. Bring it back, move the folder away, "
+            "or name another one: --output OTHER."
+        )
     ranking = Ranking(path, _first_plan(args), tuple(candidates), _typed(args))
     if (path / RANKING).exists():  # of another try, of which nothing was trained
         for name in ("rows", "weights"):
@@ -120,11 +127,30 @@ def _gone_on_with(ranking: Ranking, args: argparse.Namespace) -> Ranking:
     refuse_same_labels([*ranking.candidates, *added])
     for candidate in added:
         _require(candidate)
+        _clear(ranking, candidate)
     return dataclasses.replace(ranking, candidates=(*ranking.candidates, *added))
 
 
 def _words(value: Any) -> str:
     return " ".join(value) if isinstance(value, list) else str(value)
+
+
+def _clear(ranking: Ranking, candidate: RankedBackbone) -> None:
+    """Removes what an earlier try of this label left, which may have been another backbone.
+
+    Raises:
+        ConfigError: there are trainings.
+    """
+    row = ranking.row(candidate)
+    if any(row.glob("seed_*")):
+        raise ConfigError(
+            f"{row} has trainings of a row that {RANKING} does not name. Move it away, or give the "
+            f"backbone another name: NAME={RANDOM * candidate.is_random}{candidate.source}"
+        )
+    for folder in (row, ranking.features(candidate)):
+        shutil.rmtree(folder, ignore_errors=True)
+    if candidate.is_random:
+        Path(ranking.weights(candidate)).unlink(missing_ok=True)
 
 
 def _require(candidate: RankedBackbone) -> None:
@@ -239,14 +265,12 @@ def with_costs(ranking: Ranking, args: argparse.Namespace, jobs: int) -> Ranking
     """
     before = Ranking.read(ranking.path)
     ranking.write()
-    plan: list[Step] = [part_step(ranking, c, "cost", COST) for c in ranking.candidates]
     try:
-        if any(not step.is_done() for step in plan):
-            run_all(plan, 1, max(1, usable_cores() // jobs))
+        _measure(ranking, jobs)
     except Interrupted:
         raise
     except ResdetError:
-        before.write()
+        _without_unmeasured(before).write()
         raise
     if ranking.is_planned:
         return ranking
@@ -263,6 +287,33 @@ def with_costs(ranking: Ranking, args: argparse.Namespace, jobs: int) -> Ranking
         in_words(budget.estimate(fits, rows, jobs)),
     )  # fmt: skip
     return ranking
+
+
+def _measure(ranking: Ranking, jobs: int) -> None:
+    """The cost of each backbone; of one that is added by as many threads as of the others."""
+    plan = [part_step(ranking, c, "cost", COST) for c in ranking.candidates]
+    known = [ranking.read_row(c, COST).get("threads") for c in ranking.candidates]
+    threads = next(filter(None, known), max(1, usable_cores() // jobs))
+    if any(not step.is_done() for step in plan):
+        run_all(plan, 1, threads)
+
+
+def _without_unmeasured(ranking: Ranking) -> Ranking:
+    """Of a ranking that is planned, the rows that could be built: one whose call was stopped before
+    that was known would else fail in every later call."""
+    if not ranking.is_planned:
+        return ranking
+    kept = []
+    for candidate in ranking.candidates:
+        row = ranking.row(candidate)
+        if (row / COST).exists() or any(row.glob("seed_*")):
+            kept.append(candidate)
+        else:
+            logger.warning(
+                "%s is taken out of %s, as it was not measured yet: --add it again",
+                candidate.label, ranking.path,
+            )  # fmt: skip
+    return dataclasses.replace(ranking, candidates=tuple(kept))
 
 
 def _within_room(plan: RankPlan, map_bytes: int, gigabytes: float, jobs: int) -> RankPlan:

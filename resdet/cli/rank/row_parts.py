@@ -41,7 +41,13 @@ def measure_cost(ranking: Ranking, candidate: RankedBackbone) -> None:
 def compute_scores(ranking: Ranking, candidate: RankedBackbone) -> None:
     """Raises as `train_det` would."""
     _log()
-    config, model, _ = cost.built(ranking, candidate, len(ranking.plan.classes))
+    config, model, card = cost.built(ranking, candidate, len(ranking.plan.classes))
+    if card.tensors_sha256 != ranking.read_row(candidate, COST)["sha256"]:
+        raise ConfigError(
+            f"{ranking.weights(candidate)} has other weights than when {candidate.label} was "
+            f"measured. Bring the file back, or remove {ranking.row(candidate)}: rank then makes "
+            "the row with these."
+        )
     cfg = config.cfg
     keep_freed(cfg.ENGINE.KEEP_MEMORY)
     options = DataOptions(**data_options(cfg))
