@@ -3,18 +3,19 @@
 import argparse
 import dataclasses
 import json
+import logging
 
 import pytest
 
 pytest.importorskip("detectron2")
 
 from resdet.cli.main import main
-from resdet.cli.rank import planning, row_parts
+from resdet.cli.rank import command, planning, row_parts
 from resdet.data import DataOptions, catalog
 from resdet.errors import ConfigError, DataError, Interrupted, ResdetError, RunError
 from resdet.rank import random_weights
 from resdet.rank.candidates import candidates_of
-from resdet.rank.ranking_folder import COST, Ranking, RankPlan
+from resdet.rank.ranking_folder import COST, SCORES, Ranking, RankPlan
 from resdet.run.folder import write_json
 from tests.support import tiny
 
@@ -62,6 +63,7 @@ def steps_end_with(monkeypatch, end):
             end(step)
 
     monkeypatch.setattr(planning, "run_all", run_all)
+    monkeypatch.setattr(command, "run_all", run_all)
     return asked
 
 
@@ -121,12 +123,58 @@ def test_an_added_row_is_measured_by_as_many_threads_as_the_others(ranking, monk
     assert [(jobs, threads) for _, jobs, threads in asked] == [(1, 3)]
 
 
+def test_an_added_row_whose_maps_have_no_room_is_refused_and_leaves_the_ranking(
+    ranking, monkeypatch
+):
+    """1,000 images of 2 MB are 2 GB."""
+    more = with_added(ranking)
+    large = cost_of(more.candidates[2], map_bytes=2 * MEGABYTE)
+    steps_end_with(monkeypatch, lambda step: write_json(step.makes, large))
+    with pytest.raises(ConfigError, match="maps of C on the 1,000 .* 2.0 GB.*--cache-gb 2$"):
+        planning.with_costs(more, words(ranking, cache_gb=1.5), 1)
+    assert Ranking.read(ranking.path) == ranking
+
+
+# -- room for maps -----------------------------------------------------------------------------
+
+
+def test_fewer_images_for_the_room_are_told_with_what_all_need(caplog):
+    """0.5 GB hold 500 images of 1 MB of one row at a time: half of the 1,000."""
+    with caplog.at_level(logging.WARNING, "resdet.cli.rank"):
+        found = planning._within_room(PLAN, MEGABYTE, 0.5, 1)
+    assert (found.images, found.test_images) == (300, 200)
+    assert "300 of 600 training and 200 of 400 test images are taken" in caplog.text
+    assert "--cache-gb 1," in caplog.text
+    assert planning._within_room(PLAN, MEGABYTE, 1.0, 1) == PLAN
+    with pytest.raises(ConfigError, match="100 images .* in 5 rows side by side. Give more"):
+        planning._within_room(PLAN, MEGABYTE, 0.5, 5)
+
+
+def test_maps_of_rows_that_ended_in_another_call_make_room(ranking, monkeypatch):
+    """Two rows of 1 GB each had room in 2 GB; of three only one may lie there at a time."""
+    more = with_added(ranking)
+    monkeypatch.setattr(command.Step, "is_done", lambda step: "/C/" not in str(step.folder))
+    for candidate in more.candidates:
+        write_json(more.row(candidate) / COST, cost_of(candidate))
+        more.features(candidate).mkdir(parents=True)
+    for candidate in ranking.candidates:
+        write_json(more.row(candidate) / SCORES, {"logme": 0.0, "total_logme": 0.0, "objects": 1})
+    asked = steps_end_with(monkeypatch, lambda step: None)
+    assert command._run_rows(more, words(ranking, cache_gb=3.0), 4)
+    assert all(more.features(c).exists() for c in more.candidates) and asked[-1][1] == 4
+    assert command._run_rows(more, words(ranking, cache_gb=2.5), 4)
+    assert [more.features(c).exists() for c in more.candidates] == [False, False, True]
+    assert asked[-1][1] == 2
+
+
 # -- wrong words and damaged files -------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
     ("given", "page"),
     [
+        (("--cache-gb", "nan"), "--cache-gb is nan, expected more than 0"),
+        (("--cache-gb", "0"), "--cache-gb is 0, expected more than 0"),
         (("--size", "96"), "was started without --size, and 96 is given"),
         (("--data", "x"), "was started with --data a, and x is given"),
         (("SEED", "5"), "was started without KEY VALUE, and SEED 5 is given"),

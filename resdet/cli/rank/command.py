@@ -28,6 +28,7 @@ from resdet.cli.rank.arguments import add_arguments as add_arguments  # as all c
 from resdet.cli.steps import Step, in_words, run_all, usable_cores
 from resdet.printable import show, show_json
 from resdet.rank import budget
+from resdet.rank.candidates import RankedBackbone
 from resdet.rank.quick_detector import CONFIG, keys_of_row
 from resdet.rank.ranking_folder import COST, LEADERBOARD, PAGE, SCORES, Ranking
 from resdet.run import layout
@@ -103,40 +104,48 @@ def _jobs(args: argparse.Namespace) -> int:
 
 def _run_rows(ranking: Ranking, args: argparse.Namespace, jobs: int) -> bool:
     """Whether there was something to run."""
-    plan: list[Step] = []
-    for candidate in ranking.candidates:
-        cost = budget.RowCost.of(ranking.read_row(candidate, COST))
-        scores = planning.part_step(ranking, candidate, "scores", SCORES)
-        images = ranking.plan.images + ranking.plan.test_images
-        scores.weight = budget.PER_ROW + cost.trunk * images
-        plan.append(scores)
-        before = scores.name
-        for seed in range(1, ranking.plan.seeds + 1):
-            step = Step(
-                f"{candidate.label}, seed {seed}",
-                f"heads on {candidate.label}, seed {seed}",
-                ["train_det", "--config", CONFIG, *keys_of_row(ranking, candidate, seed)],
-                ranking.run(candidate, seed),
-                budget.PER_RUN
-                + cost.step * ranking.plan.steps
-                + cost.detect * ranking.plan.test_images,
-                needs=(before,),
-            )
-            plan.append(step)
-            before = step.name
-    cost_bytes = [ranking.read_row(c, COST)["map_bytes"] for c in ranking.candidates]
+    rows = {c: _steps_of(ranking, c) for c in ranking.candidates}
     images = ranking.plan.images + ranking.plan.test_images
-    keeps = sum(cost_bytes) * images <= args.cache_gb * 1e9
-    last = {f"{c.label}, seed {ranking.plan.seeds}": c for c in ranking.candidates}
+    sizes = {c: ranking.read_row(c, COST)["map_bytes"] * images for c in rows}
+    room = args.cache_gb * 1e9
+    keeps = sum(sizes.values()) <= room
+    left = [c for c, steps in rows.items() if not all(step.is_done() for step in steps)]
+    if left and not keeps:
+        for candidate in rows.keys() - left:  # of a call in which all had room
+            shutil.rmtree(ranking.features(candidate), ignore_errors=True)
+        jobs = max(1, min(jobs, int(room // max(sizes[c] for c in left))))
+    last = {steps[-1].name: c for c, steps in rows.items()}
 
     def done(step: Step) -> str:
         if step.name in last and not keeps:
             shutil.rmtree(ranking.features(last[step.name]), ignore_errors=True)
         return ""
 
-    is_new = any(not step.is_done() for step in plan)
+    plan = [step for steps in rows.values() for step in steps]
     run_all(plan, jobs, max(1, usable_cores() // jobs), done)
-    return is_new
+    return bool(left)
+
+
+def _steps_of(ranking: Ranking, candidate: RankedBackbone) -> list[Step]:
+    """Maps and scores of a row, then the training of each seed, one after the other."""
+    cost = budget.RowCost.of(ranking.read_row(candidate, COST))
+    images = ranking.plan.images + ranking.plan.test_images
+    scores = planning.part_step(ranking, candidate, "scores", SCORES)
+    scores.weight = budget.PER_ROW + cost.trunk * images
+    steps: list[Step] = [scores]
+    for seed in range(1, ranking.plan.seeds + 1):
+        step = Step(
+            f"{candidate.label}, seed {seed}",
+            f"heads on {candidate.label}, seed {seed}",
+            ["train_det", "--config", CONFIG, *keys_of_row(ranking, candidate, seed)],
+            ranking.run(candidate, seed),
+            budget.PER_RUN
+            + cost.step * ranking.plan.steps
+            + cost.detect * ranking.plan.test_images,
+            needs=(steps[-1].name,),
+        )
+        steps.append(step)
+    return steps
 
 
 def _board(ranking: Ranking, args: argparse.Namespace) -> Leaderboard:

@@ -11,6 +11,7 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import logging
+import math
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
@@ -57,6 +58,8 @@ def ranking_of(args: argparse.Namespace) -> Ranking:
         ConfigError: the words do not make a ranking, or not the one that is there.
     """
     path = folder_of(args)
+    if not (math.isfinite(args.cache_gb) and args.cache_gb > 0):
+        raise ConfigError(f"--cache-gb is {args.cache_gb:g}, expected more than 0.")
     if (path / RANKING).exists():
         there = Ranking.read(path)
         if there.is_planned or not args.backbones:
@@ -267,6 +270,8 @@ def with_costs(ranking: Ranking, args: argparse.Namespace, jobs: int) -> Ranking
     ranking.write()
     try:
         _measure(ranking, jobs)
+        if ranking.is_planned:
+            _refuse_larger_maps(ranking, before, args.cache_gb)
     except Interrupted:
         raise
     except ResdetError:
@@ -277,7 +282,8 @@ def with_costs(ranking: Ranking, args: argparse.Namespace, jobs: int) -> Ranking
     costs = [ranking.read_row(c, COST) for c in ranking.candidates]
     rows = [budget.RowCost.of(cost) for cost in costs]
     fits = budget.fitted(ranking.plan, rows, jobs)
-    fits = _within_room(fits, max(cost["map_bytes"] for cost in costs), args.cache_gb, jobs)
+    beside = min(jobs, len(rows))
+    fits = _within_room(fits, max(cost["map_bytes"] for cost in costs), args.cache_gb, beside)
     ranking = dataclasses.replace(ranking, plan=_with_sets(ranking.path, fits), is_planned=True)
     ranking.write()
     logger.info(
@@ -316,6 +322,19 @@ def _without_unmeasured(ranking: Ranking) -> Ranking:
     return dataclasses.replace(ranking, candidates=tuple(kept))
 
 
+def _refuse_larger_maps(ranking: Ranking, before: Ranking, gigabytes: float) -> None:
+    """Raises ConfigError for an added row whose maps alone are more than the room."""
+    images = ranking.plan.images + ranking.plan.test_images
+    for candidate in ranking.candidates[len(before.candidates) :]:
+        need = ranking.read_row(candidate, COST)["map_bytes"] * images / 1e9
+        if need > gigabytes:
+            raise ConfigError(
+                f"the maps of {candidate.label} on the {images:,} images of this ranking take "
+                f"{need:.1f} GB, and --cache-gb is {gigabytes:g}. Give more: --cache-gb "
+                f"{math.ceil(need)}"
+            )
+
+
 def _within_room(plan: RankPlan, map_bytes: int, gigabytes: float, jobs: int) -> RankPlan:
     """Fewer images where the maps of the rows side by side would take more than the room."""
     most = int(gigabytes * 1e9 / jobs / map_bytes)
@@ -326,11 +345,22 @@ def _within_room(plan: RankPlan, map_bytes: int, gigabytes: float, jobs: int) ->
     fits = dataclasses.replace(
         plan, images=int(plan.images * share), test_images=int(plan.test_images * share)
     )
-    if fits.images < budget.FEWEST_IMAGES or fits.test_images < budget.FEWEST_TEST:
-        raise ConfigError(
-            f"--cache-gb {gigabytes:g} has room for the maps of {most} images of {plan.size} "
-            f"pixels in {jobs} rows side by side. Give more, or a smaller --size, or --jobs 1."
-        )
+    room = (
+        f"--cache-gb {gigabytes:g} has room for the maps of {most:,} images of {plan.size} pixels "
+        f"in {jobs} rows side by side"
+    )
+    more = (
+        f"--cache-gb {math.ceil(total * map_bytes * jobs / 1e9)}, a smaller --size, or fewer --jobs"
+    )
+    if fits.images < min(plan.images, budget.FEWEST_IMAGES) or fits.test_images < min(
+        plan.test_images, budget.FEWEST_TEST
+    ):
+        raise ConfigError(f"{room}. Give more: {more}.")
+    logger.warning(
+        "%s: %s of %s training and %s of %s test images are taken. All of them need %s.",
+        room, *(f"{n:,}" for n in (fits.images, plan.images, fits.test_images, plan.test_images)),
+        more,
+    )  # fmt: skip
     return fits
 
 
