@@ -79,6 +79,14 @@ class MapStore:
         if mode == "w+":
             self._write_index()
 
+    @staticmethod
+    def is_whole_in(folder: Path) -> bool:
+        """Whether all maps of some set are there; raises RunError where the index is damaged."""
+        if not (folder / INDEX).exists():
+            return False
+        found = read_json(folder / INDEX, _SHAPE)
+        return bool(found["done"] == found["images"])
+
     @property
     def is_whole(self) -> bool:
         return self.done == self.images

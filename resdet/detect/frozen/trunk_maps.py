@@ -84,7 +84,10 @@ class TrunkMaps:
 
     def _filled(self, records: Sequence[dict[str, Any]], name: str) -> MapStore:
         folder, about = self._place(records, name)
-        if comm.is_main_process():
+        # What is whole is only read, by as many runs at once as there are.
+        if comm.is_main_process() and MapStore.is_whole_in(folder):
+            logger.info("%s: maps of %d images are in %s", name, len(records), folder)
+        elif comm.is_main_process():
             folder.mkdir(parents=True, exist_ok=True)
             with held(folder / "lock.json", utc_now(), wait=True):
                 self._fill(MapStore(folder, about, self._shapes(), len(records)), records, name)
@@ -120,8 +123,7 @@ class TrunkMaps:
         }
 
     def _fill(self, store: MapStore, records: Sequence[dict[str, Any]], name: str) -> None:
-        if store.is_whole:
-            logger.info("%s: maps of %d images are in %s", name, len(records), store.folder)
+        if store.is_whole:  # since another process filled it
             return
         mapper = Mapper.of(self.cfg, self.reader, False)
         left = records[store.done :]

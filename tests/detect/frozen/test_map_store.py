@@ -38,6 +38,19 @@ def test_maps_come_back_over_several_starts(tmp_path):
             assert torch.equal(found[name], torch.full(shape, float(place)))
 
 
+def test_whether_all_are_there_is_known_before_anything_is_opened(tmp_path):
+    assert not MapStore.is_whole_in(tmp_path)
+    first = store(tmp_path)
+    first.add(maps(0, 2))
+    first.flush()
+    assert not MapStore.is_whole_in(tmp_path)
+    first.add(maps(2, 2))
+    assert MapStore.is_whole_in(tmp_path)
+    (tmp_path / map_store.INDEX).write_text("{}")
+    with pytest.raises(RunError, match="index.json is damaged"):
+        MapStore.is_whole_in(tmp_path)
+
+
 def test_what_was_not_noted_as_done_is_computed_again(tmp_path):
     """A kill between writing maps and the index leaves maps that nobody reads."""
     first = store(tmp_path)

@@ -15,9 +15,11 @@ from resdet.cli.main import main
 from resdet.config import get_cfg, resolve, set_key
 from resdet.config.dependent_keys import check_dependent
 from resdet.detect.architecture.backbone import trunk_of
+from resdet.detect.frozen.map_store import MapStore
 from resdet.detect.frozen.trunk_maps import MAPS, TrunkMaps, refuse_what_trains, take_given_maps
-from resdet.errors import ConfigError
+from resdet.errors import ConfigError, RunError
 from resdet.run.folder import Run
+from resdet.run.lock import held
 from tests.support import children, tiny, trainings
 from tests.support.detectors import config_of
 
@@ -137,6 +139,20 @@ def test_maps_of_a_net_with_another_option_have_another_place(net, key, value):
     set_key(maps.cfg, key, value)
     other, _ = maps._place([], "set")
     assert other != usual
+
+
+def test_maps_that_are_whole_are_read_while_another_run_holds_their_folder(tmp_path, monkeypatch):
+    """As two seeds of one detector that start at the same moment."""
+    maps = TrunkMaps.__new__(TrunkMaps)
+    shapes = {"res4": (1, 2, 2)}
+    monkeypatch.setattr(maps, "_place", lambda records, name: (tmp_path, {}))
+    monkeypatch.setattr(maps, "_shapes", lambda: shapes)
+    store = MapStore(tmp_path, {}, shapes, 2)
+    with held(tmp_path / "lock.json", "now"):
+        with pytest.raises(RunError, match="is in use by process"):
+            maps._filled([{}, {}], "set")
+        store.add({"res4": torch.ones(2, 1, 2, 2)})
+        assert maps._filled([{}, {}], "set")[1]["res4"].sum() == 4
 
 
 def test_a_batch_without_maps_runs_the_trunk_and_one_with_maps_does_not(tmp_path):
