@@ -7,7 +7,7 @@ published number (`report.comparison`).
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 from torch import nn
@@ -15,7 +15,7 @@ from torch import nn
 from resdet import nets
 from resdet.config import Config, flatten
 from resdet.config.recipes.transfer_recipes import recipe_of
-from resdet.data.names import COCO, VOC
+from resdet.data.set_sizes import sizes_of
 from resdet.detect.alternating.proposal_room import with_proposals
 from resdet.detect.alternating.step_configs import schedule_of_rpn
 from resdet.detect.alternating.step_plans import lines_of_steps
@@ -36,24 +36,20 @@ from resdet.printable import counted
 from resdet.weights import Card
 
 
-def published_images(names: Iterable[str]) -> list[int] | None:
-    """How many images each of these sets was published with; None where one is the user's."""
-    sizes = [(VOC.get(name) or COCO.get(name)) for name in names]
-    return [s.size for s in sizes if s] if sizes and all(sizes) else None
-
-
 def plan_of_detector(
     cfg: Any,
     model: nn.Module,
     *,
     start: int = 0,
     images: int | None = None,
+    images_source: str = "",
     tested: Sequence[int] | None = None,
 ) -> Plan:
     """Of a resolved config.
 
     Args:
         start: steps that are done. images: that train; tested: of each test set.
+        images_source: as of `Plan`.
     """
     scored = None
     if tested is not None:
@@ -62,7 +58,9 @@ def plan_of_detector(
         # Losses on them are a pass of its own.
         passes = scorings(cfg, start) * (1 + cfg.TEST.VALIDATION_LOSS)
         scored = every + passes * min(while_training, every)
-    plan = Plan.of_solver(cfg, model, start=start, images=images, scored_images=scored)
+    plan = Plan.of_solver(
+        cfg, model, start=start, images=images, images_source=images_source, scored_images=scored
+    )
     return dataclasses.replace(plan, disk=disk_of_detector(cfg, model, tested))
 
 
@@ -164,14 +162,13 @@ def departures(cfg: Any) -> tuple[str, list[Departure]]:
 
 
 def explained(config: Config, model: nn.Module, card: Card | None, *, is_here: bool = True) -> str:
-    """What would be done and why, without data: the plan, what departs from the paper, and every
-    key that is not a default, with its reason.
+    """What would be done and why, without loading data: the plan, what departs from the paper, and
+    every key that is not a default, with its reason.
 
     Args:
         is_here: the weights are; else what their card sets is not known.
     """
     cfg = config.cfg
-    images = published_images(cfg.DATASETS.TRAIN)
     lines = [
         f"Train {cfg.MODEL.NET.NAME or cfg.MODEL.BACKBONE.NAME} on "
         f"{', '.join(cfg.DATASETS.TRAIN)}: {_schedule_of(cfg)}, on {cfg.MODEL.DEVICE}; "
@@ -184,16 +181,7 @@ def explained(config: Config, model: nn.Module, card: Card | None, *, is_here: b
         + (f" ({card.net}, trained on {card.data.get('name', 'unknown data')})" if card else "")
         + ("" if is_here else " (not here yet)"),
         f"Recipe: {recipe_of(dict(flatten(cfg)), config.by_net).words}",
-        *(
-            plan_of_detector(
-                cfg,
-                model,
-                images=sum(images) if images else None,
-                tested=published_images(cfg.DATASETS.TEST),
-            ).lines()
-            if cfg.SOLVER.SCHEME == "joint"
-            else lines_of_steps(cfg, images)
-        ),
+        *_plan_lines(cfg, model),
         *detector_lines(cfg, model),
         *(
             ["Time and memory: the same command with --estimate instead of --explain."]
@@ -209,6 +197,22 @@ def explained(config: Config, model: nn.Module, card: Card | None, *, is_here: b
     if key not in config.derived and key not in config.stated:
         lines.append(f"{key:45} {'?':32} the data sets, which are not read here")
     return "\n".join([*lines, *([] if is_here else lines_of_absent_card(config))])
+
+
+def _plan_lines(cfg: Any, model: nn.Module) -> list[str]:
+    """The plan, with the images that are here, or were published with the sets."""
+    trained, tested = sizes_of(cfg.DATASETS.TRAIN), sizes_of(cfg.DATASETS.TEST)
+    images, source = (trained.images, trained.source()) if trained else (None, "")
+    if cfg.SOLVER.SCHEME != "joint":
+        return lines_of_steps(cfg, images, source)
+    plan = plan_of_detector(
+        cfg,
+        model,
+        images=sum(images) if images else None,
+        images_source=source,
+        tested=tested.images if tested else None,
+    )
+    return plan.lines()
 
 
 def lines_of_absent_card(config: Config) -> list[str]:

@@ -106,7 +106,8 @@ def test_the_plan_is_stated_without_data(capsys: pytest.CaptureFixture[str]) -> 
     explain(CONFIGS / "voc07_vgg16.yaml", "TRANSFER.FROM_SCRATCH", "True")
     lines = capsys.readouterr().out.splitlines()
     assert "batch      2 images: one process; rate 0.001" in lines
-    assert "length     70,000 steps, 140,000 images: 27.9 epochs of 5,011" in lines
+    length = "length     70,000 steps, 140,000 images: 27.9 epochs of 5,011"
+    assert f"{length}, as published: voc_2007_trainval is not here" in lines
     assert (
         "anchors    9 a cell of conv5 (stride 16): sides 128, 256, 512, ratios 0.5, 1, 2" in lines
     )
@@ -121,6 +122,23 @@ def test_the_plan_is_stated_without_data(capsys: pytest.CaptureFixture[str]) -> 
     assert keys == [
         "MODEL.WEIGHTS", "SOLVER.SCHEME", "MODEL.BACKBONE.FREEZE_AT", "SOLVER.WARMUP_ITERS"
     ]  # fmt: skip
+
+
+@pytest.mark.parametrize("name", ["voc07_r18.yaml", "alternating/voc07_r50_alternating.yaml"])
+def test_images_that_are_here_are_counted(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Three of VOC 2007's 5,011: 12 steps of 2 images are 8 epochs, RPN's of 1 are 4."""
+    monkeypatch.setenv("DETECTRON2_DATASETS", str(tmp_path))
+    main = tiny.voc_tree(tmp_path / "VOC2007") / "ImageSets" / "Main"
+    (main / "train.txt").rename(main / "trainval.txt")
+    steps = ("SOLVER.MAX_ITER", "12", "SOLVER.STEPS", "(9,)")
+    if "alternating" in name:
+        steps += ("SOLVER.RPN.MAX_ITER", "12", "SOLVER.RPN.STEPS", "(9,)")
+    explain(CONFIGS / name, "TRANSFER.FROM_SCRATCH", "True", *steps)
+    out = capsys.readouterr().out
+    assert "length     12 steps, 24 images: 8.0 epochs of 3\n" in out
+    assert ("length     12 steps, 12 images: 4.0 epochs of 3\n" in out) == ("alternating" in name)
 
 
 def test_frozen_stages_are_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -45,12 +45,14 @@ class StepPlan:
         return [f"{self.step.title}:", *(f"  {line}" for line in own)]
 
 
-def plans_of_steps(cfg: Any, images: Sequence[int] | None) -> list[StepPlan]:
+def plans_of_steps(
+    cfg: Any, images: Sequence[int] | None, images_source: str = ""
+) -> list[StepPlan]:
     """The plans of all four; no model takes memory.
 
     Args:
         cfg: of the whole training, resolved, all facts filled in.
-        images: of each training set; None = not known.
+        images: of each training set; None = not known. images_source: as of `Plan`.
     """
     shared, folder = shared_stages(cfg), Path(cfg.OUTPUT_DIR) / layout.ALTERNATING
     plans = []
@@ -66,7 +68,9 @@ def plans_of_steps(cfg: Any, images: Sequence[int] | None) -> list[StepPlan]:
         node.MODEL.DEVICE = "meta"
         with torch.device("meta"):
             model = build(node)
-        plan = Plan.of_solver(node, model, images=sum(images) if images else None)
+        plan = Plan.of_solver(
+            node, model, images=sum(images) if images else None, images_source=images_source
+        )
         made = most_of_an_image(node, model, as_in_training=True) if step.is_rpn else 0
         if step.is_rpn and images:
             disk = with_proposals(plan.disk, node, model, images, as_in_training=True)
@@ -90,9 +94,9 @@ def disk_of_steps(plans: Sequence[StepPlan], done: int = 0) -> int:
     return max(most, left + sum(planned.plan.disk.results for planned in plans[:2]))
 
 
-def lines_of_steps(cfg: Any, images: Sequence[int] | None) -> list[str]:
+def lines_of_steps(cfg: Any, images: Sequence[int] | None, images_source: str = "") -> list[str]:
     """Each step by itself, and their sum, as printed before the start."""
-    plans = plans_of_steps(cfg, images)
+    plans = plans_of_steps(cfg, images, images_source)
     steps = sum(planned.plan.steps for planned in plans)
     seen = sum(planned.plan.steps * planned.plan.batch for planned in plans)
     proposals = "" if images else ", and the proposals of the training images"

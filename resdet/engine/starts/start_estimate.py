@@ -39,7 +39,8 @@ class Plan:
 
     Attributes:
         steps: still to be taken. batch: images of a step, of all processes.
-        images: of the training set; None = not known.
+        images: of the training set; None = not known. images_source: what stands behind that
+            number where no file has it.
         scored_images: of all scorings, the end included; None = not known.
         statistics_images: over which statistics of norms are recomputed; None = not known.
         multiply_adds: of one image, forward; None = not counted.
@@ -59,6 +60,7 @@ class Plan:
     disk: DiskNeed
     rate: float
     rate_rule: str
+    images_source: str = ""
 
     @classmethod
     def of_solver(
@@ -68,6 +70,7 @@ class Plan:
         *,
         start: int = 0,
         images: int | None = None,
+        images_source: str = "",
         scored_images: int | None = None,
         statistics_images: int | None = 0,
         multiply_adds: int | None = None,
@@ -90,6 +93,7 @@ class Plan:
             disk=DiskNeed.of_training(cfg, model),
             rate=cfg.SOLVER.BASE_LR,
             rate_rule=_rate_rule(cfg.SOLVER),
+            images_source=images_source,
         )
 
     def lines(self) -> list[str]:
@@ -98,9 +102,9 @@ class Plan:
         parts = f", in parts of {self.per_pass}" if 0 < self.per_pass < share else ""
         rule = f" ({self.rate_rule})" if self.rate_rule else ""
         seen = self.steps * self.batch
-        epochs = f"{seen / self.images:.1f} epochs of {self.images:,}" if self.images else (
-            "epochs follow from the training set, which is not read here"
-        )  # fmt: skip
+        epochs = "epochs follow from the training set, which is not read here"
+        if self.images:
+            epochs = f"{seen / self.images:.1f} epochs of {self.images:,}{self.images_source}"
         return [
             f"batch      {counted(self.batch, 'image')}: {_times(self.processes, share)}{parts}; "
             f"rate {self.rate:g}{rule}",
