@@ -359,19 +359,24 @@ def _counts(value: int | Sequence[str]) -> int | dict[str, int]:
     return {name: int(count) for name, _, count in parts}
 
 
-def check_reference_batch(config: Config) -> None:
+def check_reference_batch(config: Config, *, scaled_to: int = 0) -> None:
     """Scales the schedule to IMS_PER_BATCH as set by SOLVER.SCALE_LR (F34).
+
+    Args:
+        scaled_to: the batch that the schedule was scaled to before, as in a run's own config; 0 =
+            that of SOLVER.REFERENCE_BATCH.
 
     Raises:
         ConfigError: the batch differs from REFERENCE_BATCH and SCALE_LR is not set.
     """
     solver = config.cfg.SOLVER
-    if solver.REFERENCE_BATCH <= 0 or solver.IMS_PER_BATCH == solver.REFERENCE_BATCH:
+    reference = scaled_to or solver.REFERENCE_BATCH
+    if solver.REFERENCE_BATCH <= 0 or reference == solver.IMS_PER_BATCH:
         return
-    factor = solver.IMS_PER_BATCH / solver.REFERENCE_BATCH
+    factor = solver.IMS_PER_BATCH / reference
     scaled = {
         "SOLVER.BASE_LR": solver.BASE_LR * factor,
-        "SOLVER.MAX_ITER": round(solver.MAX_ITER / factor),
+        "SOLVER.MAX_ITER": max(1, round(solver.MAX_ITER / factor)),
         "SOLVER.STEPS": tuple(round(s / factor) for s in solver.STEPS),
         "SOLVER.WARMUP_ITERS": round(solver.WARMUP_ITERS / factor),
     }
@@ -387,7 +392,7 @@ def check_reference_batch(config: Config) -> None:
         share = 1 - config.cfg.SOLVER.EMA_DECAY
         scaled["SOLVER.EMA_DECAY"] = max(0.0, 1 - share * factor)
     if solver.SCALE_LR == "linear":
-        source = f"SOLVER.SCALE_LR linear, batch {solver.IMS_PER_BATCH} of {solver.REFERENCE_BATCH}"
+        source = f"SOLVER.SCALE_LR linear, batch {solver.IMS_PER_BATCH} of {reference}"
         for key, value in scaled.items():
             if config.stated.get(key) != "command line":
                 set_key(config.cfg, key, value)
@@ -395,7 +400,7 @@ def check_reference_batch(config: Config) -> None:
     elif solver.SCALE_LR != "keep":
         raise ConfigError(
             f"SOLVER.IMS_PER_BATCH is {solver.IMS_PER_BATCH}, but BASE_LR {solver.BASE_LR} "
-            f"belongs to {solver.REFERENCE_BATCH}. Set SOLVER.SCALE_LR linear (BASE_LR "
+            f"belongs to {reference}. Set SOLVER.SCALE_LR linear (BASE_LR "
             f"{scaled['SOLVER.BASE_LR']:g}, MAX_ITER {scaled['SOLVER.MAX_ITER']}) "
             "or SOLVER.SCALE_LR keep."
         )

@@ -149,6 +149,14 @@ def test_another_batch_needs_a_decision():
     assert scaled.cfg.SOLVER.MAX_ITER == 160_000
 
 
+def test_a_large_batch_leaves_a_step_to_take(tmp_path):
+    """512 times the images: a 512th of 100 steps rounds to none, and nothing would train."""
+    text = "SOLVER: {REFERENCE_BATCH: 2, IMS_PER_BATCH: 1024, SCALE_LR: linear, MAX_ITER: 100}"
+    config = resolve(write(tmp_path, text))
+    check_reference_batch(config)
+    assert config.cfg.SOLVER.MAX_ITER == 1
+
+
 def test_the_rate_that_a_cosine_ends_at_follows_the_batch():
     """A key of Detectron2's main; unscaled it would lie above a small batch's own rates."""
     config = resolve(None, ["SOLVER.REFERENCE_BATCH", "16", "SOLVER.IMS_PER_BATCH", "4",

@@ -37,7 +37,7 @@ from resdet.run.renamed_keys import RENAMED
 
 logger = logging.getLogger("resdet.cli.training.training_command")
 
-AUTO = "auto"
+AUTO, COMMAND_LINE = "auto", "command line"
 
 
 def run_with_config(
@@ -71,10 +71,23 @@ def device_of(config_file: str | Path | None, opts: list[str]) -> str:
     return str(config.cfg.MODEL.DEVICE) if "MODEL.DEVICE" in config.stated else "auto"
 
 
+def _is_of_run(config_file: str | Path | None) -> bool:
+    """Whether this is a run's own config, with every value that the run had."""
+    return config_file is not None and (Path(config_file).parent / layout.RUN).exists()
+
+
 def _renamed(config_file: str | Path | None) -> Mapping[str, str]:
     """The older names that keys may have in a run's own config; of a file of a user's none."""
-    of_run = config_file is not None and (Path(config_file).parent / layout.RUN).exists()
-    return RENAMED if of_run else {}
+    return RENAMED if _is_of_run(config_file) else {}
+
+
+def _scaled_to(config: Config, config_file: str | Path | None) -> int:
+    """The batch to which the schedule of a run's own config was scaled when the run began; 0 where
+    it was not."""
+    if not _is_of_run(config_file) or config.stated.get("SOLVER.REFERENCE_BATCH") == COMMAND_LINE:
+        return 0
+    solver = resolve(config_file, renamed=_renamed(config_file)).cfg.SOLVER
+    return int(solver.IMS_PER_BATCH) if solver.SCALE_LR == "linear" else 0
 
 
 def read_config(config_file: str | Path | None, opts: list[str]) -> Config:
@@ -100,7 +113,7 @@ def read_config(config_file: str | Path | None, opts: list[str]) -> Config:
         config.fill({"DATALOADER.NUM_WORKERS": workers}, "the cores found here")
     for note in unread(config):
         logger.warning(note.text)
-    check_reference_batch(config)
+    check_reference_batch(config, scaled_to=_scaled_to(config, config_file))
     if cfg.SOLVER.WARMUP_ITERS * 10 > cfg.SOLVER.MAX_ITER:
         logger.warning(
             "SOLVER.WARMUP_ITERS %d is more than a tenth of SOLVER.MAX_ITER %d: the rate may never "
@@ -185,7 +198,7 @@ def take_output(args: argparse.Namespace, config: Config) -> None:
     if not where:
         return
     stated = str(config.cfg.OUTPUT_DIR)
-    if args.output and where == "command line" and Path(args.output) != Path(stated):
+    if args.output and where == COMMAND_LINE and Path(args.output) != Path(stated):
         raise ConfigError(
             f"--output is {args.output}, and OUTPUT_DIR {stated}: both name the run folder. Leave "
             "one of them out."

@@ -6,6 +6,7 @@ import argparse
 from pathlib import Path
 
 import pytest
+import yaml
 
 from resdet.cli.training import training_command
 from resdet.cli.training.scored_run import run_of_best
@@ -68,6 +69,29 @@ def test_a_key_that_shapes_no_detection_may_differ(run: Run, key: str, value: st
     config = resolve(None, [key, value])
     as_in_run(config, run)
     assert str(get_key(config.cfg, key)) == value
+
+
+def scaled(file: Path, *opts: str) -> tuple[float, int, tuple[int, ...]]:
+    """Rate, length and steps that a training with this config has."""
+    solver = training_command.read_config(file, list(opts)).cfg.SOLVER
+    return solver.BASE_LR, solver.MAX_ITER, solver.STEPS
+
+
+def test_a_runs_own_config_has_the_schedule_that_the_run_had(tmp_path: Path) -> None:
+    """Made for 16 images and scaled to 2 once; by hand 4 images are twice that rate."""
+    text = """SOLVER: {REFERENCE_BATCH: 16, IMS_PER_BATCH: 2, SCALE_LR: linear, BASE_LR: 0.02,
+                        MAX_ITER: 100, STEPS: [60], WARMUP_ITERS: 0}\n"""
+    (tmp_path / "c.yaml").write_text(text, encoding="utf-8")
+    config = training_command.read_config(tmp_path / "c.yaml", [])
+    Run.create(tmp_path / "run", kind="detection", config_text=config.to_yaml(), command=[], seed=1)
+    own = tmp_path / "run" / "config.yaml"
+    assert scaled(own) == scaled(tmp_path / "c.yaml") == (0.0025, 800, (480,))
+    again = training_command.read_config(own, [])
+    assert yaml.safe_load(again.to_yaml()) == yaml.safe_load(config.to_yaml())
+    assert scaled(own, "SOLVER.IMS_PER_BATCH", "4") == (0.005, 400, (240,))
+    assert scaled(own, "SOLVER.IMS_PER_BATCH", "4", "SOLVER.SCALE_LR", "keep")[0] == 0.0025
+    # Whoever states what the schedule is for, is believed.
+    assert scaled(own, "SOLVER.REFERENCE_BATCH", "1")[0] == 0.005
 
 
 def of_best(run: Run, *opts: str, **changes: bool) -> Run | None:
