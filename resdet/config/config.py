@@ -300,14 +300,19 @@ def _apply(config: Config, key: str, value: Any, where: str) -> None:
             f"such as {key}.{next(iter(node), '')}."
         )
     where_key = f"{where}: {key}"
-    if wrong := leaves.misfit(value, _defaults().get(key)):
+    default = _defaults().get(key)
+    if wrong := leaves.misfit(value, default):
         raise ConfigError(f"{where_key} {wrong}.")
-    fitting = _counted(value, where_key) if key in COUNTS else _coerced(value, node, where_key)
+    # What may be None has no one type, whatever a file put there before: its range decides.
+    old = None if default is None else node
+    fitting = _counted(value, where_key) if key in COUNTS else _coerced(value, old, where_key)
     parent[key.rpartition(".")[2]] = fitting
     config.stated[key] = where
 
 
 def _coerced(value: Any, old: Any, where: str) -> Any:
+    if old is None:
+        return value
     if isinstance(old, bool) or isinstance(value, bool):
         fits = isinstance(value, bool) and isinstance(old, bool)
     elif isinstance(old, float) and isinstance(value, int):
@@ -318,9 +323,7 @@ def _coerced(value: Any, old: Any, where: str) -> Any:
     elif isinstance(old, tuple | list) and isinstance(value, tuple | list):
         return type(old)(value)
     else:
-        fits = old is None or type(value) is type(old)
-        if isinstance(old, str) and not isinstance(value, str):
-            fits = False
+        fits = type(value) is type(old)
     if not fits:
         shown = repr(value) if len(repr(value)) <= LONGEST_SHOWN else f"{repr(value)[:40]}…"
         raise ConfigError(

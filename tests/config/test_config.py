@@ -102,6 +102,18 @@ def test_integers_widen_and_tuples_are_read(tmp_path):
     assert cfg.SOLVER.STEPS == (3, 4) and cfg.DATASETS.TRAIN == ("a",)
 
 
+@pytest.mark.parametrize("key", ["SOLVER.WEIGHT_DECAY_BIAS", "SOLVER.WEIGHT_DECAY_EMBED"])
+def test_what_may_be_none_takes_number_and_none_over_each_other(tmp_path, key):
+    """yacs lets None and any value follow each other; a whole number is no other kind here."""
+    section, name = key.split(".")
+    file = write(tmp_path, f"{section}: {{{name}: 0}}\n")
+    for text, value in (("1e-4", 1e-4), ("0.5", 0.5), ("None", None), ("3", 3)):
+        assert get_key(resolve(file, [key, text]).cfg, key) == value
+    for text in ("True", "'x'", "(1,)"):
+        with pytest.raises(ConfigError, match=rf"{key} is .*, expected None \(WEIGHT_DECAY\) or 0"):
+            resolve(file, [key, text])
+
+
 def test_the_leaf_and_then_the_command_line_win(tmp_path):
     write(tmp_path, "SOLVER: {BASE_LR: 0.1, MAX_ITER: 7}\n", "base.yaml")
     leaf = write(tmp_path, "_BASE_: base.yaml\nSOLVER: {BASE_LR: 0.2}\n")
