@@ -36,6 +36,7 @@ def _faults(config: Config, processes: int) -> Iterator[str]:
     cfg, recipe = config.cfg, config.cfg.PRETRAIN
     off = get_cfg()
     yield from faults_of_dependent(config)
+    yield from _of_crops(recipe)
     if recipe.PLATEAU != "off":
         yield from _of_plateau(config)
     if recipe.WARMUP_UNTIL_ERROR > 0 and cfg.SOLVER.WARMUP_ITERS and (
@@ -59,6 +60,20 @@ def _faults(config: Config, processes: int) -> Iterator[str]:
             "PRETRAIN.MIXUP_ALPHA and CUTMIX_ALPHA mix images that pass through the net together, "
             f"and {together} does: raise SOLVER.IMS_PER_BATCH or ENGINE.IMAGES_PER_PASS, or set "
             "both to 0."
+        )
+
+
+def _of_crops(recipe: Any) -> Iterator[str]:
+    if recipe.AUGMENTATION != "paper":
+        return
+    smallest, largest = recipe.JITTER
+    if smallest > largest:
+        yield f"PRETRAIN.JITTER is {tuple(recipe.JITTER)}. Give the smaller side first."
+    elif smallest < recipe.CROP:
+        yield (
+            f"PRETRAIN.JITTER is {tuple(recipe.JITTER)}, and PRETRAIN.CROP {recipe.CROP}: a crop "
+            f"does not fit into an image of side {smallest:g}. Raise JITTER (paper: (256, 480) for "
+            "224), or lower CROP."
         )
 
 

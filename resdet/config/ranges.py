@@ -314,6 +314,13 @@ def faults(cfg: CfgNode, get: Callable[[CfgNode, str], Any]) -> Iterator[tuple[s
             fits = False
         if not fits:
             yield key, value, expected
+    sides, sampling = cfg.INPUT.MIN_SIZE_TRAIN, "INPUT.MIN_SIZE_TRAIN_SAMPLING"
+    if get(cfg, sampling) == "range" and (len(sides) != 2 or sides[0] > sides[1]):
+        yield (
+            "INPUT.MIN_SIZE_TRAIN",
+            sides,
+            f"its two ends, the smaller first, with {sampling} range",
+        )
     names = schedulers()
     if cfg.SOLVER.LR_SCHEDULER_NAME not in names:
         yield "SOLVER.LR_SCHEDULER_NAME", cfg.SOLVER.LR_SCHEDULER_NAME, " or ".join(names)

@@ -57,6 +57,8 @@ def test_a_batch_that_processes_cannot_share_equally_is_refused() -> None:
         ([*MEAN, "PRETRAIN.COLOR_STD", "0.1"], "PRETRAIN.COLOR_STD is 0.1: .*Set it to 0"),
         ([*MEAN, "PRETRAIN.SCALED_DECODE", "on"], "set PRETRAIN.SCALED_DECODE off"),
         ([*MEAN, "PRETRAIN.TEST_SIDE", "256"], "TEST_SIDE 256 is not PRETRAIN.CROP 224"),
+        (["PRETRAIN.JITTER", "(480, 256)"], r"JITTER is \(480, 256\). Give the smaller side first"),
+        (["PRETRAIN.CROP", "257"], "CROP 257: a crop does not fit into an image of side 256"),
         (
             ["PRETRAIN.MIXUP_ALPHA", "0.2", "ENGINE.IMAGES_PER_PASS", "1"],
             "and 1 does: raise SOLVER.IMS_PER_BATCH or ENGINE.IMAGES_PER_PASS",
@@ -66,6 +68,12 @@ def test_a_batch_that_processes_cannot_share_equally_is_refused() -> None:
 def test_keys_that_contradict_each_other_are_refused(opts: list[str], words: str) -> None:
     with pytest.raises(ConfigError, match=words):
         settled(*opts)
+
+
+@pytest.mark.parametrize("kind", ["area", "pad", "none"])
+def test_sides_that_no_crop_is_cut_from_decide_nothing(kind: str) -> None:
+    """PRETRAIN.JITTER is of AUGMENTATION paper alone."""
+    settled("PRETRAIN.AUGMENTATION", kind, "PRETRAIN.JITTER", "(480, 256)")
 
 
 def test_one_image_a_process_is_not_mixed() -> None:

@@ -36,6 +36,16 @@ def test_a_value_outside_its_range_is_refused(key: str, value: str) -> None:
         resolve(None, [key, value])
 
 
+@pytest.mark.parametrize("sides", ["(600,)", "(800, 600)", "(480, 600, 800)"])
+def test_a_range_of_sides_has_two_ends(sides: str) -> None:
+    """Detectron2 asserts their number, and draws from them in a data worker."""
+    opts = ["INPUT.MIN_SIZE_TRAIN", sides]
+    resolve(None, opts)
+    with pytest.raises(ConfigError, match=r"MIN_SIZE_TRAIN is .*, expected its two ends, the sm"):
+        resolve(None, [*opts, "INPUT.MIN_SIZE_TRAIN_SAMPLING", "range"])
+    resolve(None, ["INPUT.MIN_SIZE_TRAIN", "(640, 800)", "INPUT.MIN_SIZE_TRAIN_SAMPLING", "range"])
+
+
 def test_all_faults_are_on_one_page() -> None:
     with pytest.raises(ConfigError) as error:
         resolve(None, ["SOLVER.BASE_LR", "-1", "SEED", "-7", "SOLVER.AMP.ENABLED", "True"])
