@@ -370,11 +370,19 @@ def check_reference_batch(config: Config, *, scaled_to: int = 0) -> None:
             that of SOLVER.REFERENCE_BATCH.
 
     Raises:
-        ConfigError: the batch differs from REFERENCE_BATCH and SCALE_LR is not set.
+        ConfigError: the batch differs from REFERENCE_BATCH and SCALE_LR is not set, or it is
+            linear, and there is no such batch.
     """
     solver = config.cfg.SOLVER
+    if solver.SCALE_LR == "linear" and not solver.REFERENCE_BATCH:
+        raise ConfigError(
+            "SOLVER.SCALE_LR is linear, and SOLVER.REFERENCE_BATCH 0: for which batch "
+            f"SOLVER.BASE_LR {solver.BASE_LR:g} was made is not stated, so nothing follows "
+            f"SOLVER.IMS_PER_BATCH {solver.IMS_PER_BATCH}. Set SOLVER.REFERENCE_BATCH (16 for most "
+            "of Detectron2's own configs), or leave SOLVER.SCALE_LR out."
+        )
     reference = scaled_to or solver.REFERENCE_BATCH
-    if solver.REFERENCE_BATCH <= 0 or reference == solver.IMS_PER_BATCH:
+    if reference <= 0 or reference == solver.IMS_PER_BATCH:
         return
     factor = solver.IMS_PER_BATCH / reference
     scaled = {

@@ -161,6 +161,14 @@ def test_another_batch_needs_a_decision():
     assert scaled.cfg.SOLVER.MAX_ITER == 160_000
 
 
+def test_nothing_follows_a_batch_that_is_not_stated():
+    """Detectron2's own configs state none; the rate stayed as it was, whatever the batch."""
+    opts = ["SOLVER.IMS_PER_BATCH", "2", "SOLVER.SCALE_LR"]
+    with pytest.raises(ConfigError, match=r"SCALE_LR is linear, and SOLVER\.REFERENCE_BATCH 0: "):
+        check_reference_batch(resolve(None, [*opts, "linear"]))
+    check_reference_batch(resolve(None, [*opts, "keep"]))
+
+
 def test_a_large_batch_leaves_a_step_to_take(tmp_path):
     """512 times the images: a 512th of 100 steps rounds to none, and nothing would train."""
     text = "SOLVER: {REFERENCE_BATCH: 2, IMS_PER_BATCH: 1024, SCALE_LR: linear, MAX_ITER: 100}"
