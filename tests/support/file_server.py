@@ -19,7 +19,7 @@ class Files:
         content: path to bytes. cut: path to how many times it ends half way. moved: path to
             another one.
         status: path to another answer than 200. headers: path to more of them.
-        asked: how often each path was asked for. slow: path to seconds before its content comes.
+        asked: how often each path was fetched. slow: path to seconds before its content comes.
     """
 
     def __init__(self):

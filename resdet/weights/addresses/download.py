@@ -77,8 +77,14 @@ def cached(url: str, target: Path, address: str, sha256: str = "") -> str:
         # Without a lock, so that a cache may be one that is only read.
         if target.is_file() and (digest := sha256_of_file(target)).startswith(sha256):
             return digest
-        if is_offline():
-            raise WeightsError(_page_of_offline(url, target, address))
+    except OSError as error:
+        raise WeightsError(
+            f"{address}: {target} in the cache cannot be read: {error.strerror or error}. Make it "
+            "readable, or remove it, and type the command again."
+        ) from None
+    if is_offline():
+        raise WeightsError(_page_of_offline(url, target, address))
+    try:
         target.parent.mkdir(parents=True, exist_ok=True)
         with file_lock(str(target)):
             return _cached(url, target, address, sha256)
@@ -95,8 +101,12 @@ def _page_of_offline(url: str, target: Path, address: str) -> str:
         if _CACHE_ALONE.get()
         else f"{OFFLINE} is set, so nobody is asked. Unset it, or put the file of {url} there."
     )
-    held = "its file there is another one" if target.is_file() else "is not in the cache"
-    return f"{address} {held} ({target}), and {why}"
+    held = (
+        f"{address}: {target} in the cache has another hash than the one stated"
+        if target.is_file()
+        else f"{address} is not in the cache ({target})"
+    )
+    return f"{held}, and {why}"
 
 
 def _cached(url: str, target: Path, address: str, sha256: str) -> str:

@@ -84,7 +84,7 @@ def _fetch(address: str, repo: str, revision: str | None, file: str | None) -> F
                 in_cache_alone = isinstance(error, hub.errors.LocalEntryNotFoundError)
                 continue
             raise WeightsError(_page(hub, address, repo, revision, name, error)) from None
-    _record_beside(hub, repo, revision, name, in_cache_alone=is_offline())
+    _record_beside(hub, repo, revision, name, in_cache_alone=in_cache_alone)
     digest = sha256_of_file(path)
     stated = path.resolve().name
     is_hash = re.fullmatch(r"[0-9a-f]{64}", stated) is not None
@@ -96,7 +96,8 @@ def _fetch(address: str, repo: str, revision: str | None, file: str | None) -> F
     commit = _commit(path)
     url = f"{hub.constants.ENDPOINT}/{repo}/blob/{commit or revision or 'main'}/{name}"
     by = "the hub" if is_hash else ""
-    return FetchedFile(address, path, url, digest, by, commit, _license(hub, repo, revision))
+    license_id = _license(hub, repo, revision, in_cache_alone=in_cache_alone)
+    return FetchedFile(address, path, url, digest, by, commit, license_id)
 
 
 def library(address: str) -> Any:
@@ -127,10 +128,11 @@ def _record_beside(
         return
 
 
-def _license(hub: Any, repo: str, revision: str | None) -> str:
+def _license(hub: Any, repo: str, revision: str | None, *, in_cache_alone: bool) -> str:
     """As the front matter of the repository's README.md states it; "" where it does not."""
     try:
-        text = bounded_files.read_text(hub.hf_hub_download(repo, README, revision=revision))
+        page = hub.hf_hub_download(repo, README, revision=revision, local_files_only=in_cache_alone)
+        text = bounded_files.read_text(page)
         front = hub.ModelCard(text).data if text.startswith("---") else {}
     except Exception:  # as above; a page that nobody wrote, or not as the hub has them
         return ""

@@ -281,6 +281,19 @@ def test_a_cache_that_cannot_be_written_has_a_page(server, tmp_path, monkeypatch
         fetch("https://host/a.pth")
 
 
+def test_a_file_of_the_cache_that_cannot_be_read_has_a_page(server, monkeypatch):
+    """It was said that it cannot be written, and that space would help."""
+    server.content["/host/a.pth"] = CONTENT
+    file = fetch("https://host/a.pth").path
+
+    def unreadable(path):
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(download, "sha256_of_file", unreadable)
+    with pytest.raises(WeightsError, match=rf"{file} in the cache cannot be read: Permission den"):
+        fetch("https://host/a.pth")
+
+
 @pytest.mark.parametrize(
     ("text", "expected"),
     [
@@ -311,4 +324,11 @@ def test_a_filled_cache_may_be_read_alone(server, tmp_path, monkeypatch):
     file.parent.mkdir(parents=True)
     file.write_bytes(CONTENT)
     assert fetch(f"detectron2://{name}").sha256 == SHA256
+    stated = f"detectron2://{name}#sha256=00000000"
+    with download.cache_alone(), pytest.raises(WeightsError) as refused:
+        fetch(stated)
+    assert str(refused.value) == (
+        f"{stated}: {file} in the cache has another hash than the one stated, and nothing is "
+        "fetched now."
+    )
     assert [p.name for p in file.parent.iterdir()] == ["R-50.pkl"]

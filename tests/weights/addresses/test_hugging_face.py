@@ -21,10 +21,12 @@ pytest.importorskip("huggingface_hub")
 NAME = "resnet18.a1_in1k"
 REPO = f"timm/{NAME}"
 CODE = """
-import json, sys
+import contextlib, json, sys
 from resdet.errors import WeightsError
+from resdet.weights.addresses.download import cache_alone
 from resdet.weights.resolve import WeightFile
-for address in sys.argv[1:]:
+
+def load(address):
     try:
         file = WeightFile(address)
         tensors, card = file.load()
@@ -32,6 +34,11 @@ for address in sys.argv[1:]:
                           "tensors": len(tensors), **card.source}))
     except WeightsError as error:
         print(json.dumps({"error": str(error)}))
+
+flag, *addresses = sys.argv[1:]
+with cache_alone() if flag == "explaining" else contextlib.nullcontext():
+    for address in addresses:
+        load(address)
 """
 
 
@@ -55,11 +62,11 @@ def hub(content):
         yield files
 
 
-def loaded(home, endpoint, *addresses, **environment):
-    """What each address gives, of one process."""
+def loaded(home, endpoint, *addresses, flag="loading", **environment):
+    """What each address gives, of one process; flag "explaining": from the cache alone."""
     done = subprocess.run(
-        [sys.executable, "-W", "ignore", "-c", CODE, *addresses], stdout=subprocess.PIPE, text=True,
-        check=True, env={**os.environ, "HF_HOME": str(home), "HF_ENDPOINT": endpoint,
+        [sys.executable, "-W", "ignore", "-c", CODE, flag, *addresses], stdout=subprocess.PIPE,
+        text=True, check=True, env={**os.environ, "HF_HOME": str(home), "HF_ENDPOINT": endpoint,
                          "HF_HUB_DISABLE_TELEMETRY": "1", **environment},
     )  # fmt: skip
     return [json.loads(line) for line in done.stdout.splitlines()]
@@ -155,6 +162,16 @@ def test_the_licence_is_the_one_of_the_hub_s_readme(hub, content, tmp_path, page
     by_hub, by_timm = loaded(tmp_path, hub.url, f"hf://{REPO}", f"timm://{NAME}")
     assert by_hub.get("license") == license_text
     assert by_timm["license"] == "apache-2.0"
+
+
+def test_what_is_explained_asks_the_hub_for_nothing(hub, tmp_path):
+    """Neither for the weights, nor for a README that came after them."""
+    loaded(tmp_path, hub.url, f"hf://{REPO}")
+    hub.put_on_hub(REPO, "README.md", b"---\nlicense: mit\n---\n", "c" * 40)
+    hub.asked.clear()
+    (result,) = loaded(tmp_path, hub.url, f"hf://{REPO}", flag="explaining")
+    assert result["net"] == "resnet18" and "license" not in result
+    assert hub.asked.total() == 0
 
 
 def test_processes_that_ask_the_hub_at_once_fetch_one_file(hub, content, tmp_path):
