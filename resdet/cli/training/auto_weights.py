@@ -21,9 +21,10 @@ import logging
 from pathlib import Path
 from typing import Any
 
+import yaml
 from detectron2.utils import comm
 
-from resdet.cli.training.stored_config import config_of
+from resdet.cli.training.stored_config import config_of, stored_keys
 from resdet.config import Config, flatten, get_cfg, get_key, presets
 from resdet.errors import ConfigError, RunError, UserError, WeightsError
 from resdet.nets.families import family_of
@@ -146,13 +147,13 @@ class StartingRun:
     def _lacks(self, run: Run, cfg: Any) -> str:
         if run.state != "finished" or not (self.folder / self.file).exists():
             return f"{self.folder} is {run.state}: finish it with {self.typed} --resume"
-        there, here = dict(flatten(config_of(run))), dict(flatten(cfg))
+        # Both as a file has them: a tuple and a list of the same values are one.
+        there, here = stored_keys(run), dict(flatten(yaml.safe_load(cfg.dump())))
         odd = [
             f"{key} is {there[key]} there, {here[key]} here"
             for key in here
-            if key.startswith(self.alike) and not _is_free(key, cfg) and key in there
-            and there[key] != here[key]
-        ]  # fmt: skip
+            if key.startswith(self.alike) and not _is_free(key, cfg) and there[key] != here[key]
+        ]
         return f"{self.folder} is of another net: {', '.join(odd)}" if odd else ""
 
 

@@ -111,6 +111,19 @@ def test_a_run_of_another_net_is_not_taken(monkeypatch):
     assert str(own) == settled("MODEL.NET.NAME", "resnet50", *half).cfg.MODEL.WEIGHTS
 
 
+def test_anchors_typed_as_tuples_are_those_of_the_run():
+    """Detectron2's own files have lists, papers' commands tuples; another size is another's."""
+    own = pretrained("coco_r101", "finished", file="model_final.pth")
+    opts = (
+        *("MODEL.NET.NAME", "resnet101", "MODEL.BACKBONE.NAME", "build_net_backbone"),
+        *("TRANSFER.HEADS", "by_name", "MODEL.ANCHOR_GENERATOR.ASPECT_RATIOS", "[[0.5, 1.0, 2.0]]"),
+        *("MODEL.ANCHOR_GENERATOR.OFFSET", "0.5", "MODEL.ANCHOR_GENERATOR.SIZES"),
+    )
+    assert str(own) == settled(*opts, "((64, 128, 256, 512),)").cfg.MODEL.WEIGHTS
+    with pytest.raises(ConfigError, match=r"another net: MODEL\.ANCHOR_GENERATOR\.SIZES is"):
+        settled(*opts, "((32, 128, 256, 512),)")
+
+
 def test_a_net_with_a_preset_of_its_shortcuts_has_that_run():
     own = pretrained("imagenet_resnet34_a", "finished")
     pretrained("imagenet_resnet34", "finished")
