@@ -73,7 +73,7 @@ def find(name_or_path: str | Path) -> Path:
     if path.name != str(name_or_path) or path.suffix in SUFFIXES:
         if path.stem in files and path.parent.resolve() == root().resolve():
             return files[path.stem]
-        if path.stem in files and not path.parent.is_dir():
+        if path.stem in files and not path.exists():
             raise ConfigError(
                 f"{path.absolute()} does not exist. There is a preset of that name: "
                 f"--config {path.stem}"

@@ -21,12 +21,12 @@ def test_a_name_is_the_file_of_the_checkout() -> None:
 def test_a_path_at_the_top_of_configs_finds_presets_of_its_folders(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """As people type it, and as older pages have it; in another folder it is not there."""
+    """As people type it, and as older pages have it; in another folder its name is told."""
     monkeypatch.chdir(CONFIGS.parent)
     file = CONFIGS / "alternating" / "voc07_vgg16_alternating.yaml"
     assert presets.find("configs/voc07_vgg16_alternating.yaml") == file
-    elsewhere = presets.find("configs/fpn/voc07_vgg16_alternating.yaml")
-    assert not elsewhere.exists()
+    with pytest.raises(ConfigError, match="a preset of that name: --config voc07_vgg16_altern"):
+        presets.find("configs/fpn/voc07_vgg16_alternating.yaml")
 
 
 def test_every_file_that_is_no_base_has_a_name_of_its_own() -> None:
@@ -55,6 +55,7 @@ def test_a_path_wins(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     [
         ("coco_r1o1", "no preset of the name coco_r1o1; .*Did you mean coco_r101"),
         ("zzz", "no preset of the name zzz; .*--help lists them"),
+        ("coco_r101.yaml", "coco_r101.yaml does not exist. There is .*: --config coco_r101$"),
         ("configs/coco_r101.yaml", "configs/coco_r101.yaml does not exist.*--config coco_r101"),
     ],
 )
