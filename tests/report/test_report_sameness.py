@@ -232,6 +232,19 @@ def test_what_the_word_backbone_hides_is_a_caution(tmp_path: Path) -> None:
     assert outcome.comparable
 
 
+@pytest.mark.parametrize(
+    ("key", "value"), [("POOLED_SIZE", 7), ("DROPOUT", 0.0), ("RES5_DILATION", 2)]
+)
+def test_how_a_detector_uses_one_net_is_a_caution(tmp_path: Path, key: str, value: float) -> None:
+    """Regions of 7 cells or of 14 are no other backbone; of two nets each has its own."""
+    changed = {"overrides": {f"MODEL.NET.{key}": value}}
+    outcome = verdict(tmp_path / "one", {}, changed)
+    (caution,) = (c for c in outcome.cautions if key in c)
+    assert caution.startswith(f"MODEL.NET.{key} is ") and f", {value} in B: part of " in caution
+    outcome = verdict(tmp_path / "two", {}, {"net": "resnet18", **changed})
+    assert not any(key in c for c in outcome.cautions)
+
+
 def test_a_best_model_compares_with_a_best_model_alone(tmp_path: Path) -> None:
     """F37: what the test set itself chose is no number of a last model."""
     best = {"best_of": {"metric": "digits_test/AP50", "value": 50.1, "step": 400}}

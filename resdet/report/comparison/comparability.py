@@ -39,6 +39,9 @@ COMPARABLE = "COMPARABLE"
 NOT_COMPARABLE = "NOT COMPARABLE"
 RESULTS_ONLY = "RESULTS ONLY"
 ACROSS_RECIPES = "ACROSS RECIPES"
+NAME = "MODEL.NET.NAME"
+# Of one net these change how a detector uses or trains it; which of two nets has which is its own.
+_OF_ONE_NET = ("MODEL.NET.DROPOUT", "MODEL.NET.POOLED_SIZE", "MODEL.NET.RES5_DILATION")
 _FEW = 5
 
 
@@ -327,7 +330,7 @@ def _check_twins(
 def _check_nets(
     columns: Sequence[Column], differences: Sequence[ConfigDifference], findings: _Findings
 ) -> None:
-    """Differences within "backbone": start, other pretraining, frozen norms, leaks."""
+    """Differences within "backbone": start, other pretraining, how the net is used, leaks."""
     started, scratch = ({c.net for c in columns if c.pretrained is p} for p in (True, False))
     if len(started) == 1 and scratch and not started & scratch:
         findings.cautions.append(
@@ -353,7 +356,9 @@ def _check_nets(
     for difference in differences:
         if difference.kind in ("other", RECIPE) or difference.key in follows:
             continue
-        if difference.key in ("MODEL.NET.NORM", FREEZE_AT):
+        if difference.key in ("MODEL.NET.NORM", FREEZE_AT) or (
+            difference.key in _OF_ONE_NET and not _differ([c.config.get(NAME) for c in columns])
+        ):
             findings.cautions.append(
                 f"{difference.key} is {_per_run(columns, difference.values)}: "
                 "part of the gain may come from it."
