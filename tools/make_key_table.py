@@ -13,9 +13,11 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from detectron2.config import get_cfg
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from resdet.atomic import write_text
+from detectron2.config import get_cfg
+from written_page import add_check, write_or_check
+
 from resdet.config import flatten
 from resdet.config.detectron2_keys import NONE, READ, REFUSED, fate_of
 
@@ -54,14 +56,8 @@ def page() -> str:
 def main(argv: Sequence[str]) -> int:
     """Writes or checks the page; returns the exit code."""
     parser = argparse.ArgumentParser(description="Writes docs/detectron2_keys.md.")
-    parser.add_argument("--check", action="store_true", help="write nothing, 1 where it differs")
-    args = parser.parse_args(argv)
-    text = page()
-    differs = not PAGE.exists() or PAGE.read_text(encoding="utf-8") != text
-    if differs and not args.check:
-        write_text(PAGE, text)
-    print(f"{PAGE.name}: {'differs' if differs else 'as it is'}")
-    return int(differs and args.check)
+    add_check(parser)
+    return write_or_check(PAGE, page(), check=parser.parse_args(argv).check)
 
 
 if __name__ == "__main__":

@@ -20,8 +20,8 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 import torch
 from preset_record import DATA_SETS, NETS, RECIPES, Recipe
 from preset_text import CONFIGS
+from written_page import add_check, write_or_check
 
-from resdet.atomic import write_text
 from resdet.config import check_reference_batch, resolve
 from resdet.detect.architecture import derived_keys
 from resdet.detect.architecture.backbone import build_net
@@ -148,15 +148,10 @@ def _row(*cells: str) -> str:
 def main(argv: Sequence[str]) -> int:
     """Writes or checks the page; returns the exit code."""
     parser = argparse.ArgumentParser(description="Writes the last part of docs/protocol.md.")
-    parser.add_argument("--check", action="store_true", help="write nothing, 1 where it differs")
-    args = parser.parse_args(argv)
-    before = PAGE.read_text(encoding="utf-8")
-    by_hand = before.partition(MARK)[0].rstrip("\n") + "\n\n"
-    text = by_hand + MARK + page_part()
-    if text != before and not args.check:
-        write_text(PAGE, text)
-    print(f"{PAGE.name}: {'differs' if text != before else 'as it is'}")
-    return int(text != before and args.check)
+    add_check(parser)
+    check = parser.parse_args(argv).check
+    by_hand = PAGE.read_text(encoding="utf-8").partition(MARK)[0].rstrip("\n") + "\n\n"
+    return write_or_check(PAGE, by_hand + MARK + page_part(), check=check)
 
 
 if __name__ == "__main__":

@@ -19,12 +19,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
 import timm
 import torch
 from detectron2.modeling import build_backbone
+from written_page import add_check, write_or_check
 
 import resdet.detect  # noqa: F401 registers
-from resdet.atomic import write_text
 from resdet.config import resolve
 from resdet.detect.architecture.finer_maps import FinerMaps
 from resdet.detect.architecture.maps_backbone import MapsBackbone
@@ -308,21 +310,14 @@ def main(argv: Sequence[str]) -> int:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument(
-        "--check", action="store_true", help="write nothing; exit code 1 if changed"
-    )
+    add_check(parser)
     parser.add_argument("--nets", action="store_true", help="try every net; half an hour")
     args = parser.parse_args(argv)
     warnings.filterwarnings("ignore")
     logging.disable(logging.WARNING)
     if args.nets:
         return _try_all()
-    text = page(_rows())
-    differs = not PAGE.exists() or PAGE.read_text(encoding="utf-8") != text
-    if differs and not args.check:
-        write_text(PAGE, text)
-    print(f"{PAGE.name}: {'differs' if differs else 'as it is'}")
-    return int(differs and args.check)
+    return write_or_check(PAGE, page(_rows()), check=args.check)
 
 
 if __name__ == "__main__":
