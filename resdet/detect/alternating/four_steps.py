@@ -32,6 +32,7 @@ from resdet.data.records import DetectionSet
 from resdet.detect import starting_weights
 from resdet.detect.alternating.proposal_making import (
     ProposalParts,
+    are_made,
     as_many_as_in_training,
     make_proposals,
 )
@@ -57,7 +58,7 @@ from resdet.engine.starts.start_checks import (
     require_equal_shares,
     size_in_words,
 )
-from resdet.errors import DataError, RunError, WeightsError
+from resdet.errors import RunError, WeightsError
 from resdet.formats.proposal_file import ProposalFile
 from resdet.run import layout
 from resdet.run.folder import Run
@@ -241,7 +242,11 @@ class AlternatingTraining:
 
     def _is_made(self, path: Path, data: DetectionSet, is_used: bool) -> bool:
         """Whether a step's proposals of a set are there, and whole where they will be used."""
-        return bool(main_alone(lambda: _is_made(path, data, is_used)))
+
+        def refuse_others(file: ProposalFile) -> None:
+            file.require_set(data.name, data.hash, "alternating training")
+
+        return bool(main_alone(lambda: are_made(path, refuse_others, is_used=is_used)))
 
     @contextlib.contextmanager
     def _run_of(self, folder: Path, cfg: Any, *, goes_on: bool) -> Iterator[Run]:
@@ -344,21 +349,6 @@ def _is_finished(folder: Path, length: int) -> bool:
         )
     path = folder / layout.DETECTOR
     return run.state == "finished" and path.exists() and is_whole(path)
-
-
-def _is_made(path: Path, data: DetectionSet, is_used: bool) -> bool:
-    """As `AlternatingTraining._is_made`."""
-    if not path.exists():
-        return False
-    try:
-        file = ProposalFile(path)
-        file.require_set(data.name, data.hash, "alternating training")
-        if is_used:
-            file.require_whole()
-        return True
-    except DataError as error:
-        logger.warning("%s They are made again.", error)
-        return False
 
 
 def load_shared(model: nn.Module, tensors: starting_weights.Tensors, where: str) -> Any:

@@ -12,7 +12,7 @@ import contextlib
 import logging
 import math
 import shutil
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -109,6 +109,25 @@ def _part_in(path: Path) -> ProposalFile | None:
         return part if math.isfinite(float(part.metadata.get(_SECONDS, "nan"))) else None
     except (DataError, ValueError):
         return None
+
+
+def are_made(path: Path, refuse_others: Callable[[ProposalFile], None], *, is_used: bool) -> bool:
+    """Whether proposals are there, and whole where they will be used; else they are made again.
+
+    Args:
+        refuse_others: raises DataError for a file of another set or of other weights.
+    """
+    if not path.exists():
+        return False
+    try:
+        file = ProposalFile(path)
+        refuse_others(file)
+        if is_used:
+            file.require_whole()
+        return True
+    except DataError as error:
+        logger.warning("%s They are made again.", error)
+        return False
 
 
 def make_proposals(

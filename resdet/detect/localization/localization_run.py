@@ -25,7 +25,7 @@ from detectron2.utils import comm
 from resdet import nets, weights
 from resdet.data.images.reader import ImageReader
 from resdet.data.records import DetectionSet
-from resdet.detect.alternating.proposal_making import ProposalParts
+from resdet.detect.alternating.proposal_making import ProposalParts, are_made
 from resdet.detect.alternating.proposal_room import file_bytes, require_room
 from resdet.detect.localization import loc_checkpoints, loc_results
 from resdet.detect.localization.loc_images import CropMapper, RegionMapper
@@ -240,7 +240,12 @@ class Localization:
         digest, path = weights_digest(rpn), folder / layout.PROPOSALS
         # What R-CNN still trains on is read through: it would stop where a row is damaged.
         is_used = not (self.run.path / layout.RCNN / layout.DETECTOR).exists()
-        there = comm.is_main_process() and _is_made(path, data, digest, is_used)
+
+        def refuse_others(file: ProposalFile) -> None:
+            if (file.data_set_hash, file.weights) != (data.hash, digest):
+                raise DataError(f"{path} has proposals of another RPN, or of other images.")
+
+        there = comm.is_main_process() and are_made(path, refuse_others, is_used=is_used)
         if comm.all_gather(there)[0]:
             logger.info("%s is there: it is not made again", path)
         else:
@@ -327,19 +332,3 @@ def _all_written(folder: Path, rows: Sequence[Any], made_of: str) -> bool:
     return bool(
         main_alone(lambda: all(r and loc_results.is_written(folder, r, made_of) for r in rows))
     )
-
-
-def _is_made(path: Path, data: DetectionSet, digest: str, is_used: bool) -> bool:
-    """Whether this RPN's proposals of this set are there, and whole where they will be used."""
-    if not path.exists():
-        return False
-    try:
-        file = ProposalFile(path)
-        if (file.data_set_hash, file.weights) != (data.hash, digest):
-            return False
-        if is_used:
-            file.require_whole()
-        return True
-    except DataError as error:
-        logger.warning("%s They are made again.", error)
-        return False
