@@ -12,13 +12,6 @@ from resdet.run import layout
 from resdet.run.folder import Run
 from tests.support import children, tiny, trainings
 
-PYRAMID = {
-    "MODEL.BACKBONE.NAME": "build_net_fpn_backbone",
-    "MODEL.ROI_HEADS.NAME": "StandardROIHeads",
-    "MODEL.ANCHOR_GENERATOR.SIZES": [[16], [24], [32], [48], [64]],
-    "MODEL.ROI_BOX_HEAD": {"NAME": "FastRCNNConvFCHead", "NUM_FC": 1, "FC_DIM": 16},
-    "MODEL.FPN": {"OUT_CHANNELS": 16},
-}
 KEYS = {"SOLVER.MAX_ITER": 3, "SOLVER.CHECKPOINT_PERIOD": 1, "SOLVER.IMS_PER_BATCH": 2}
 WEIGHTS = ("MODEL.WEIGHTS", "net.safetensors")
 
@@ -28,7 +21,7 @@ def place(tmp_path_factory):
     place = tmp_path_factory.mktemp("recipes")
     tiny.voc_tree(place / "voc")
     trainings.net_to_hand_over(place / "net.safetensors")
-    text = trainings.detector(trainings.HANDED_OVER, PYRAMID, KEYS)
+    text = trainings.detector(trainings.HANDED_OVER, trainings.PYRAMID, KEYS)
     (place / "c.yaml").write_text(text, encoding="utf-8")
     return place
 

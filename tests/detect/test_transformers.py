@@ -28,13 +28,6 @@ from tests.support.detectors import config_of
 timm = pytest.importorskip("timm")
 
 LEVELS = {"p2": 4, "p3": 8, "p4": 16, "p5": 32}
-PYRAMID = {
-    "MODEL.BACKBONE.NAME": "build_net_fpn_backbone",
-    "MODEL.ROI_HEADS.NAME": "StandardROIHeads",
-    "MODEL.ANCHOR_GENERATOR.SIZES": [[16], [24], [32], [48], [64]],
-    "MODEL.ROI_BOX_HEAD": {"NAME": "FastRCNNConvFCHead", "NUM_FC": 2, "FC_DIM": 16},
-    "MODEL.FPN": {"OUT_CHANNELS": 16},
-}
 
 
 class OneMap(Backbone):
@@ -278,7 +271,7 @@ def test_a_vision_transformer_from_its_file_to_detections(tmp_path):
     weights.save(tmp_path / "net.safetensors", net.state_dict(), card_of_timm(net))
     keys = {"SOLVER.MAX_ITER": 3, "SOLVER.CHECKPOINT_PERIOD": 1, "SOLVER.LAYER_DECAY": 0.7,
             "SOLVER.OPTIMIZER": "AdamW", "SOLVER.BASE_LR": 1e-4}  # fmt: skip
-    text = trainings.detector(trainings.HANDED_OVER, {"MODEL.NET": None}, PYRAMID, keys)
+    text = trainings.detector(trainings.HANDED_OVER, {"MODEL.NET": None}, trainings.PYRAMID, keys)
     (tmp_path / "c.yaml").write_text(text, encoding="utf-8")
 
     def train(*opts, kill_at=None):

@@ -41,6 +41,16 @@ HANDED_OVER: dict[str, Any] = {
     "INPUT.MIN_SIZE_TRAIN": [64, 80],
     "INPUT.MIN_SIZE_TEST": 72,
 }
+# Detectron2's FPN and heads around such a net, small.
+PYRAMID: dict[str, Any] = {
+    "MODEL.BACKBONE.NAME": "build_net_fpn_backbone",
+    "MODEL.ROI_HEADS.NAME": "StandardROIHeads",
+    "MODEL.ANCHOR_GENERATOR.SIZES": [[16], [24], [32], [48], [64]],
+    "MODEL.ROI_BOX_HEAD.NAME": "FastRCNNConvFCHead",
+    "MODEL.ROI_BOX_HEAD.NUM_FC": 1,
+    "MODEL.ROI_BOX_HEAD.FC_DIM": 16,
+    "MODEL.FPN.OUT_CHANNELS": 16,
+}
 CLASSIFIER = """
 MODEL: {DEVICE: cpu, NET: {NAME: resnet18, WIDTH: 0.125, STEM: small}}
 INPUT: {FORMAT: RGB}

@@ -23,12 +23,8 @@ from resdet.run.lock import held
 from tests.support import children, tiny, trainings
 from tests.support.detectors import config_of
 
-PYRAMID = {
-    "MODEL.BACKBONE": {"NAME": "build_net_fpn_backbone", "FREEZE_AT": 5},
-    "MODEL.ROI_HEADS.NAME": "StandardROIHeads",
-    "MODEL.ANCHOR_GENERATOR.SIZES": [[16], [24], [32], [48], [64]],
-    "MODEL.ROI_BOX_HEAD": {"NAME": "FastRCNNConvFCHead", "NUM_FC": 1, "FC_DIM": 16},
-    "MODEL.FPN.OUT_CHANNELS": 16,
+FROZEN = {
+    "MODEL.BACKBONE.FREEZE_AT": 5,
     "MODEL.WEIGHTS": "net.safetensors",
     "MODEL.RPN.POST_NMS_TOPK_TRAIN": 30,
     "INPUT": {
@@ -46,7 +42,7 @@ def place(tmp_path_factory) -> Path:
     root = tmp_path_factory.mktemp("frozen")
     tiny.voc_tree(root / "voc")
     trainings.net_to_hand_over(root / "net.safetensors")
-    (root / "c.yaml").write_text(trainings.detector(PYRAMID))
+    (root / "c.yaml").write_text(trainings.detector(trainings.PYRAMID, FROZEN))
     for name, keys in (
         ("off", ()),
         ("on", ("ENGINE.TRUNK_CACHE", "maps")),
