@@ -31,8 +31,8 @@ refused on the command line, and noted where a file states it. Keys that only De
 are read where its own code reads them: the solver's BASE_LR_END, NUM_DECAYS and RESCALE_INTERVAL,
 the box head's USE_SIGMOID_CE and USE_FED_LOSS.
 
-Ranges are checked at the start, all faults on one page (`resdet/config/ranges.py`). `pretrain_cls`
-refuses the keys of a detector, `train_det` those of PRETRAIN. Made by
+Ranges are checked at the start, all faults on one page (`resdet/config/key_checks/ranges.py`).
+`pretrain_cls` refuses the keys of a detector, `train_det` those of PRETRAIN. Made by
 `python tools/make_key_table.py`.
 
 """

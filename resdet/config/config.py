@@ -23,7 +23,6 @@ from typing import Any, NamedTuple
 from detectron2.config import CfgNode
 from detectron2.config import get_cfg as get_detectron2_cfg
 
-from resdet.config import leaves, ranges
 from resdet.config.config_file import parse_text, read_file
 from resdet.config.detectron2_keys import (
     DETECTOR,
@@ -33,12 +32,12 @@ from resdet.config.detectron2_keys import (
     RPN_ALONE,
     fate_of,
 )
+from resdet.config.key_checks import leaves, ranges
+from resdet.config.key_checks.training_schemes import of_schemes
 from resdet.config.keys import ALLOWED, COUNTS, ONLY_OF, add_keys
 from resdet.config.localization_keys import NOT_READ
 from resdet.config.recipes import recipe_filling as recipes
-from resdet.config.training_schemes import of_schemes, scaled_rpn_schedule
 from resdet.errors import ConfigError, first_few
-from resdet.nets.families import family_of
 
 
 def get_cfg() -> CfgNode:
@@ -47,8 +46,6 @@ def get_cfg() -> CfgNode:
     add_keys(cfg)
     return cfg
 
-
-# -- reading -------------------------------------------------------------------------------
 
 # Of a value of another type, in characters.
 LONGEST_SHOWN = 60
@@ -352,130 +349,3 @@ def _counted(value: Any, where: str) -> int | tuple[str, ...]:
 def _is_count_of_a_set(entry: Any) -> bool:
     name, _, count = entry.rpartition("=") if isinstance(entry, str) else ("", "", "")
     return bool(name) and count.isdecimal()
-
-
-def _counts(value: int | Sequence[str]) -> int | dict[str, int]:
-    """The value of a key of `COUNTS`: for all sets, or by name (which may hold a "=" itself)."""
-    if isinstance(value, int):
-        return value
-    parts = (entry.rpartition("=") for entry in value)
-    return {name: int(count) for name, _, count in parts}
-
-
-def check_reference_batch(config: Config, *, scaled_to: int = 0) -> None:
-    """Scales the schedule to IMS_PER_BATCH as set by SOLVER.SCALE_LR (F34).
-
-    Args:
-        scaled_to: the batch that the schedule was scaled to before, as in a run's own config; 0 =
-            that of SOLVER.REFERENCE_BATCH.
-
-    Raises:
-        ConfigError: the batch differs from REFERENCE_BATCH and SCALE_LR is not set, or it is
-            linear, and there is no such batch.
-    """
-    solver = config.cfg.SOLVER
-    if solver.SCALE_LR == "linear" and not solver.REFERENCE_BATCH:
-        raise ConfigError(
-            "SOLVER.SCALE_LR is linear, and SOLVER.REFERENCE_BATCH 0: for which batch "
-            f"SOLVER.BASE_LR {solver.BASE_LR:g} was made is not stated, so nothing follows "
-            f"SOLVER.IMS_PER_BATCH {solver.IMS_PER_BATCH}. Set SOLVER.REFERENCE_BATCH (16 for most "
-            "of Detectron2's own configs), or leave SOLVER.SCALE_LR out."
-        )
-    reference = scaled_to or solver.REFERENCE_BATCH
-    if reference <= 0 or reference == solver.IMS_PER_BATCH:
-        return
-    factor = solver.IMS_PER_BATCH / reference
-    scaled = {
-        "SOLVER.BASE_LR": solver.BASE_LR * factor,
-        "SOLVER.MAX_ITER": max(1, round(solver.MAX_ITER / factor)),
-        "SOLVER.STEPS": tuple(round(s / factor) for s in solver.STEPS),
-        "SOLVER.WARMUP_ITERS": round(solver.WARMUP_ITERS / factor),
-    }
-    end = "BASE_LR_END"  # of Detectron2's main alone: the rate of a cosine's last step
-    if rate := solver.get(end):
-        scaled[f"SOLVER.{end}"] = rate * factor
-    scaled |= scaled_rpn_schedule(config.cfg, factor)
-    if config.cfg.PRETRAIN.PLATEAU != "off":
-        period = config.cfg.PRETRAIN.PLATEAU_PERIOD
-        scaled["PRETRAIN.PLATEAU_PERIOD"] = max(1, round(period / factor))
-    if config.cfg.SOLVER.EMA_DECAY > 0:
-        # As torchvision: the share of new weights in an update grows with the batch.
-        share = 1 - config.cfg.SOLVER.EMA_DECAY
-        scaled["SOLVER.EMA_DECAY"] = max(0.0, 1 - share * factor)
-    if solver.SCALE_LR == "linear":
-        source = f"SOLVER.SCALE_LR linear, batch {solver.IMS_PER_BATCH} of {reference}"
-        for key, value in scaled.items():
-            if config.stated.get(key) != "command line":
-                set_key(config.cfg, key, value)
-                config.derived[key] = source
-    elif solver.SCALE_LR != "keep":
-        raise ConfigError(
-            f"SOLVER.IMS_PER_BATCH is {solver.IMS_PER_BATCH}, but BASE_LR {solver.BASE_LR} "
-            f"belongs to {reference}. Set SOLVER.SCALE_LR linear (BASE_LR "
-            f"{scaled['SOLVER.BASE_LR']:g}, MAX_ITER {scaled['SOLVER.MAX_ITER']}) "
-            "or SOLVER.SCALE_LR keep."
-        )
-
-
-# -- plain values for classes that never see a config ---------------------------------------
-
-
-def net_options(cfg: Any) -> dict[str, Any]:
-    """The options of MODEL.NET that are not left to the family, for `nets.build`.
-
-    Width and stride rule of our own nets are always given, so that cards hold them; a foreign
-    net gets only what was set, and it refuses what it does not take.
-    """
-    net = cfg.MODEL.NET
-    family = family_of(net.NAME)
-    options: dict[str, Any] = {"width": net.WIDTH}
-    if family is None or family.has_stride_choice:
-        options["stride_in_1x1"] = net.STRIDE_IN_1X1
-    if family is None:
-        unset = {"width": 1.0, "stride_in_1x1": True}
-        options = {name: value for name, value in options.items() if value != unset[name]}
-    choices = (
-        ("shortcut", net.SHORTCUT, ""),
-        ("stem", net.STEM, ""),
-        ("pools", net.POOLS, 0),
-        ("fc_channels", net.FC_CHANNELS, 0),
-        ("dropout", net.DROPOUT, -1.0),
-        ("pooled_size", net.POOLED_SIZE, 0),
-        ("image_size", net.IMAGE_SIZE, 0),
-        ("res5_dilation", net.RES5_DILATION, 1),
-        ("norm_eps", net.NORM_EPS, 0.0),
-    )
-    return options | {option: value for option, value, off in choices if value != off}
-
-
-def drop_path_option(cfg: Any) -> dict[str, float]:
-    """MODEL.NET.DROP_PATH for `nets.build`: no option of the weights, so no card has it.
-
-    Raises:
-        ConfigError: the net is one of ours, which have none.
-    """
-    rate, name = cfg.MODEL.NET.DROP_PATH, cfg.MODEL.NET.NAME
-    if rate >= 0 and family_of(name) is not None:
-        raise ConfigError(
-            f"MODEL.NET.DROP_PATH is {rate}, and {name} has no drop path: nets of timm have. "
-            "Leave it out."
-        )
-    return {"drop_path": rate} if rate >= 0 else {}
-
-
-def data_options(cfg: CfgNode) -> dict[str, Any]:
-    """How data sets and images are read, for `resdet.data.DataOptions`."""
-    data, images = cfg.DATASETS, cfg.INPUT
-    return {
-        "allow_missing": _counts(data.ALLOW_MISSING),
-        "drop_orphans": _counts(data.DROP_ORPHANS),
-        "drop_degenerate": _counts(data.DROP_DEGENERATE),
-        "drop_maskless": _counts(data.DROP_MASKLESS),
-        "clip_boxes": data.CLIP_BOXES,
-        "voc_origin": data.VOC_ORIGIN,
-        "exif": images.EXIF,
-        "sixteen_bit": images.SIXTEEN_BIT,
-        "alpha_over": tuple(images.ALPHA_OVER) or None,
-        "max_pixels": images.MAX_PIXELS,
-        "ilsvrc_per_class": data.ILSVRC_PER_CLASS,
-    }

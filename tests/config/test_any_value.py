@@ -15,8 +15,9 @@ from detectron2.modeling import build_model
 
 import resdet.detect  # noqa: F401 registers
 from resdet.config import config as config_module
-from resdet.config import get_cfg, get_key, leaves, resolve
+from resdet.config import get_cfg, get_key, resolve
 from resdet.config.config import flatten
+from resdet.config.key_checks import leaves
 from resdet.detect.architecture.model import build_faults_as_pages, fill_from_weights_and_net
 from resdet.errors import ConfigError
 

@@ -7,8 +7,8 @@ import pytest
 pytest.importorskip("detectron2")
 
 from resdet.config import check_reference_batch, resolve
-from resdet.config.dependent_keys import ONLY_WITH, check_dependent
-from resdet.config.pretraining_keys import settle
+from resdet.config.key_checks.dependent_keys import ONLY_WITH, check_dependent
+from resdet.config.key_checks.pretraining_keys import settle
 from resdet.errors import ConfigError
 
 PLATEAU = ["PRETRAIN.PLATEAU", "val"]

@@ -7,7 +7,7 @@ pytest.importorskip("detectron2")
 from resdet.config import detectron2_keys as table
 from resdet.config import get_cfg, get_key, refuse_keys_of_other, resolve
 from resdet.config.config import flatten, unread
-from resdet.config.ranges import RANGES, schedulers
+from resdet.config.key_checks.ranges import RANGES, schedulers
 from resdet.errors import ConfigError
 
 

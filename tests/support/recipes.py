@@ -15,7 +15,7 @@ from detectron2.engine import HookBase
 from detectron2.utils import comm
 
 from resdet.config import net_options, resolve
-from resdet.config.pretraining_keys import settle
+from resdet.config.key_checks.pretraining_keys import settle
 from resdet.data import DataOptions
 from resdet.pretrain.trainer import Pretraining
 from resdet.run.folder import Run

@@ -21,7 +21,7 @@ from resdet.cli.rank.arguments import IMAGES, SEEDS, SIZE, STEPS, TEST_IMAGES
 from resdet.cli.steps import FileStep, in_words, run_all, usable_cores
 from resdet.cli.training.detection_sets import load_set, refuse_leak, sets_to_score
 from resdet.config import Config, data_options, presets, resolve
-from resdet.config.dependent_keys import check_dependent
+from resdet.config.key_checks.dependent_keys import check_dependent
 from resdet.data import DataOptions, DetectionSet, catalog
 from resdet.errors import ConfigError, Interrupted, ResdetError
 from resdet.file_names import file_name

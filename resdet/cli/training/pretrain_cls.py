@@ -20,10 +20,10 @@ from resdet.config import (
     drop_path_option,
     net_options,
     presets,
-    pretraining_keys,
     refuse_keys_of_other,
     refuse_late_flags,
 )
+from resdet.config.key_checks import pretraining_keys
 from resdet.data import DataOptions, catalog
 from resdet.detect.architecture import derived_keys
 from resdet.engine import processes

@@ -24,7 +24,7 @@ from resdet.cli.training.detection_sets import DetectionSets, load_sets, require
 from resdet.cli.training.run_folder import run_folder
 from resdet.cli.training.starting_point import StartingPoint
 from resdet.config import Config, data_options, flatten, refuse_keys_of_other
-from resdet.config.dependent_keys import check_dependent
+from resdet.config.key_checks.dependent_keys import check_dependent
 from resdet.config.recipes.transfer_recipes import recipe_of
 from resdet.data import DataOptions, DetectionSet
 from resdet.data.images.reader import ImageReader

@@ -26,7 +26,7 @@ from pathlib import Path
 from typing import Any
 
 from resdet.config import data_options
-from resdet.config.ranges import RANGES
+from resdet.config.key_checks.ranges import RANGES
 from resdet.data.records import DetectionSet
 from resdet.detect.from_run import BuiltDetector
 from resdet.detect.paper.members import record_of_ensemble

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from resdet.config.config import data_options, resolve
+from resdet.config import data_options, resolve
 from resdet.data import catalog
 from resdet.data.options import DataOptions
 from resdet.errors import DataError

@@ -13,7 +13,7 @@ from detectron2.modeling import build_model
 import resdet.detect  # noqa: F401 registers
 from resdet.cli.main import main
 from resdet.config import get_cfg, resolve, set_key
-from resdet.config.dependent_keys import check_dependent
+from resdet.config.key_checks.dependent_keys import check_dependent
 from resdet.detect.architecture.backbone import trunk_of
 from resdet.detect.frozen.map_store import MapStore
 from resdet.detect.frozen.trunk_maps import MAPS, TrunkMaps, refuse_what_trains, take_given_maps

@@ -1,4 +1,4 @@
-"""What SOLVER.SCHEME goes with, and how the schedule of its RPN steps follows the batch.
+"""What SOLVER.SCHEME goes with.
 
 Not for: the keys themselves (`paper_keys`), or the steps (`resdet.detect.alternating`).
 """
@@ -61,20 +61,3 @@ def of_schemes(cfg: Any, stated: Mapping[str, str]) -> Iterator[str]:
                 f"SOLVER.SCHEME is alternating, and TEST.{key} {value}: there is no whole detector "
                 f"to measure before the last step has ended. Leave TEST.{key} out."
             )
-
-
-def scaled_rpn_schedule(cfg: Any, factor: float) -> dict[str, Any]:
-    """What of SOLVER.RPN follows a batch that is `factor` times the reference, by the linear rule.
-
-    What is off follows SOLVER's own.
-    """
-    rpn = cfg.SOLVER.RPN
-    scaled: dict[str, Any] = {}
-    if rpn.IMS_PER_BATCH:
-        scaled["SOLVER.RPN.IMS_PER_BATCH"] = max(1, round(rpn.IMS_PER_BATCH * factor))
-    if rpn.BASE_LR:
-        scaled["SOLVER.RPN.BASE_LR"] = rpn.BASE_LR * factor
-    if rpn.MAX_ITER:
-        scaled["SOLVER.RPN.MAX_ITER"] = max(1, round(rpn.MAX_ITER / factor))
-        scaled["SOLVER.RPN.STEPS"] = tuple(round(step / factor) for step in rpn.STEPS)
-    return scaled

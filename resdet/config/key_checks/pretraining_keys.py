@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from resdet.config.config import Config, get_cfg, get_key
-from resdet.config.dependent_keys import faults_of_dependent
+from resdet.config.key_checks.dependent_keys import faults_of_dependent
 from resdet.errors import ConfigError, first_few
 
 
