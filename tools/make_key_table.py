@@ -19,7 +19,14 @@ from detectron2.config import get_cfg
 from written_page import add_check, write_or_check
 
 from resdet.config import flatten
-from resdet.config.detectron2_keys import NONE, READ, REFUSED, fate_of
+from resdet.config.detectron2_keys import (
+    NONE,
+    ONLY_MAIN,
+    ONLY_MAINS_SCHEDULES,
+    READ,
+    REFUSED,
+    fate_of,
+)
 
 PAGE = Path(__file__).resolve().parents[1] / "docs" / "detectron2_keys.md"
 HEAD = """# Keys of Detectron2
@@ -27,9 +34,9 @@ HEAD = """# Keys of Detectron2
 What becomes of each key of Detectron2 0.6 here. A key that is *read* does what it does there. One
 that is *refused* may be stated with its default, as Detectron2's own files do; with another value
 it ends the command before it starts, with what to set instead. One *without meaning here* is
-refused on the command line, and noted where a file states it. Keys that only Detectron2's main has
-are read where its own code reads them: the solver's BASE_LR_END, NUM_DECAYS and RESCALE_INTERVAL,
-the box head's USE_SIGMOID_CE and USE_FED_LOSS.
+refused on the command line, and noted where a file states it. Of the keys that only Detectron2's
+main has {read} are read, with their schedules. Refused are
+{refused}.
 
 Ranges are checked at the start, all faults on one page (`resdet/config/key_checks/ranges.py`).
 `pretrain_cls` refuses the keys of a detector, `train_det` those of PRETRAIN. Made by
@@ -50,7 +57,13 @@ def page() -> str:
     ]
     for key, value, fate in rows:
         lines.append(f"| `{key}` | `{value!r}` | {fate.kind} | {fate.note} |")
-    return HEAD + "\n".join(lines) + "\n"
+    refused = _in_words([name for name, fate in ONLY_MAIN.items() if fate.kind == REFUSED])
+    head = HEAD.format(read=_in_words(list(ONLY_MAINS_SCHEDULES)), refused=refused)
+    return head + "\n".join(lines) + "\n"
+
+
+def _in_words(names: Sequence[str]) -> str:
+    return " and ".join([", ".join(names[:-1]), names[-1]])
 
 
 def main(argv: Sequence[str]) -> int:
