@@ -221,8 +221,8 @@ def refuse_keys_of_other(config: Config, command: str) -> None:
     faults = [
         f"{where}: {key} is read by {other} alone."
         for key, where in config.stated.items()
-        for other, beginnings in others.items()
-        if key.startswith(beginnings)
+        for other, names in others.items()
+        if any(key == n or (n[-1] == "." and key.startswith(n)) for n in names)
         and not _same(get_key(config.cfg, key), get_key(defaults, key))
     ]
     if faults:

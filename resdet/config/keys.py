@@ -348,8 +348,8 @@ COUNTS = (
     "DATASETS.DROP_MASKLESS",
 )
 
-# Beginnings of keys that one of the training commands reads, and another never; those of train_det
-# that train_loc does not read are in `localization_keys`.
+# Keys, or beginnings of keys that end with a dot, that one of the training commands reads, and
+# another never; those of train_det that train_loc does not read are in `localization_keys`.
 ONLY_OF = {
     "pretrain_cls": ("PRETRAIN.",),
     "train_loc": ("LOC.",),
@@ -362,7 +362,17 @@ ONLY_OF = {
         "INPUT.MASK_FORMAT",
         "INPUT.SQUARE_PAD",
         "ENGINE.TRUNK_CACHE",
+        "DATASETS.ALLOW_MISSING",
+        "DATASETS.CLIP_BOXES",
+        "DATASETS.DROP_DEGENERATE",
         "DATASETS.DROP_MASKLESS",
+        "DATASETS.DROP_ORPHANS",
+        "DATASETS.ILSVRC_PER_CLASS",
+        "DATASETS.VOC_DIFFICULT",
+        "DATASETS.VOC_ORIGIN",
+        "MODEL.META_ARCHITECTURE",
+        "MODEL.NET.NORM",
+        "MODEL.ROI_BOX_CASCADE_HEAD.",
         "MODEL.FPN.",
         "MODEL.BACKBONE.",
         "MODEL.ANCHOR_GENERATOR.",
@@ -376,6 +386,7 @@ ONLY_OF = {
         "SOLVER.SCHEME",
         "SOLVER.RPN.",
         "INPUT.MIN_SIZE_TRAIN",
+        "INPUT.MIN_SIZE_TRAIN_SAMPLING",
         "INPUT.MIN_SIZE_TEST",
         "INPUT.MAX_SIZE_TRAIN",
         "INPUT.MAX_SIZE_TEST",
@@ -390,6 +401,7 @@ ONLY_OF = {
         "TEST.IMS_PER_BATCH",
         "TEST.BOX_REFINEMENT",
         "TEST.SCALES",
+        "TEST.SCALES_MAX_SIZE",
         "TEST.ENSEMBLE",
         "MODEL.REGION_HEADS.",
         "TEST.EXPECTED_RESULTS",

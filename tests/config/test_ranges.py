@@ -185,6 +185,10 @@ def test_every_entry_of_the_table_is_about_a_key_of_detectron2() -> None:
         ("pretrain_cls", "MODEL.RPN.NMS_THRESH", "0.6"),
         ("pretrain_cls", "ENGINE.FAST_TRAINING", "on"),
         ("pretrain_cls", "DATASETS.TRAIN", "('voc_2007_test',)"),
+        ("pretrain_cls", "DATASETS.DROP_ORPHANS", "3"),
+        ("pretrain_cls", "DATASETS.VOC_ORIGIN", "0"),
+        ("pretrain_cls", "MODEL.NET.NORM", "FrozenBN"),
+        ("pretrain_cls", "TEST.SCALES_MAX_SIZE", "900"),
         ("train_det", "PRETRAIN.CROP", "96"),
     ],
 )
@@ -194,3 +198,8 @@ def test_keys_of_the_other_command_are_refused(command: str, key: str, value: st
     with pytest.raises(ConfigError, match=f"{key} is read by {other} alone"):
         refuse_keys_of_other(config, command)
     refuse_keys_of_other(config, other)
+
+
+def test_a_key_that_begins_like_anothers_is_a_classifiers() -> None:
+    """MODEL.NET.NORM is a detector's, and NORM_EPS any net's."""
+    refuse_keys_of_other(resolve(None, ["MODEL.NET.NORM_EPS", "1e-3"]), "pretrain_cls")
