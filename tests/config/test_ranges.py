@@ -28,7 +28,8 @@ from resdet.errors import ConfigError
         ("ENGINE.IMAGES_PER_PASS", "-3"), ("ENGINE.KEEP_CHECKPOINTS", "1"),
         ("ENGINE.CLIP_GRADIENT_NORM", "-1"),
         ("MODEL.ROI_HEADS.POSITIVE_FRACTION", "1.5"), ("MODEL.RPN.NMS_THRESH", "-0.1"),
-        ("PRETRAIN.JITTER", "(256,)"),
+        ("PRETRAIN.JITTER", "(256,)"), ("SOLVER.CLIP_GRADIENTS.CLIP_TYPE", "full_model"),
+        ("SOLVER.CLIP_GRADIENTS.CLIP_VALUE", "-1.0"), ("SOLVER.CLIP_GRADIENTS.NORM_TYPE", "0.0"),
     ],
 )  # fmt: skip
 def test_a_value_outside_its_range_is_refused(key: str, value: str) -> None:

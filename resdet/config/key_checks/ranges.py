@@ -229,6 +229,12 @@ RANGES: dict[str, tuple[Check, str]] = {
     "SOLVER.WARMUP_FACTOR": (_number(0, 1), "0 to 1"),
     "SOLVER.WARMUP_METHOD": (lambda v: v in ("linear", "constant"), "linear or constant"),
     "SOLVER.CHECKPOINT_PERIOD": _NATURAL,
+    "SOLVER.CLIP_GRADIENTS.CLIP_TYPE": (
+        lambda v: v in ("value", "norm"),
+        "value or norm, of each parameter; ENGINE.CLIP_GRADIENT_NORM is of all together",
+    ),
+    "SOLVER.CLIP_GRADIENTS.CLIP_VALUE": _ABOVE,
+    "SOLVER.CLIP_GRADIENTS.NORM_TYPE": _ABOVE,
     "SOLVER.REFERENCE_BATCH": _NATURAL,
     "SOLVER.BIAS_LR_FACTOR": _FACTOR,
     "SOLVER.LAYER_DECAY": (_number(0, 1, without_low=True), "above 0, at most 1"),
