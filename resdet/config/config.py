@@ -287,7 +287,7 @@ def _apply(config: Config, key: str, value: Any, where: str) -> None:
     for part in key.split("."):
         if not isinstance(node, CfgNode) or part not in node:
             known = [k for k, _ in flatten(config.cfg)]
-            close = difflib.get_close_matches(key, known, n=1, cutoff=0.7)
+            close = difflib.get_close_matches(key.upper(), known, n=1, cutoff=0.7)
             hint = f" Did you mean {close[0]}?" if close else ""
             raise ConfigError(f"{where}: {key} does not exist.{hint}")
         parent, node = node, node[part]
@@ -322,10 +322,14 @@ def _coerced(value: Any, old: Any, where: str) -> Any:
     else:
         fits = type(value) is type(old)
     if not fits:
-        shown = repr(value) if len(repr(value)) <= LONGEST_SHOWN else f"{repr(value)[:40]}…"
+        is_short = len(repr(value)) <= LONGEST_SHOWN
+        shown = repr(value) if is_short else f"{repr(value)[:40]}…"
+        # An empty list is no example: of one name, such as a data set's, that name is.
+        is_name = isinstance(value, str) and isinstance(old, tuple | list) and not old and is_short
+        example = type(old)([value]) if is_name else old
         raise ConfigError(
             f"{where} is {shown} ({type(value).__name__}), "
-            f"expected {type(old).__name__} such as {old!r}."
+            f"expected {type(old).__name__} such as {example!r}."
         )
     return value
 

@@ -49,6 +49,8 @@ def test_a_stock_config_loads_unchanged():
     [
         ("SOLVER:\n  BASE_LRR: 0.1\n", r"c\.yaml, line 2: SOLVER\.BASE_LRR does not exist"),
         ("SOLVER:\n  BASE_LRR: 0.1\n", r"Did you mean SOLVER\.BASE_LR\?"),
+        ("solver:\n  max_iter: 3\n", r"solver\.max_iter does not .* mean SOLVER\.MAX_ITER\?"),
+        ("DATASETS: {TRAIN: mine}\n", r"'mine' \(str\), expected tuple such as \('mine',\)\."),
         ("SOLVER: {}\nX: 1\nSOLVER: {}\n", r"line 3: SOLVER stands twice \(first in line 1\)"),
         ("A: !!python/object/apply:os.system [true]\n", r"does not exist|would run code"),
         ("SOLVER:\n  MAX_ITER: !!python/object/apply:os.getpid []\n", "line 2: .*would run code"),
