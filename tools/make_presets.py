@@ -40,6 +40,11 @@ from resdet.config.config_file import read_file
 from resdet.evaluation.published.published_tables import PAPER, Published, published
 
 FOLDERS = (*(recipe.folder for recipe in RECIPES), "pretrain", *IMAGENET_FOLDERS.values())
+# Of the folders that are not detectors' recipes, where their rows are.
+RECORDS = {
+    "pretrain": "pretraining_record.py",
+    **dict.fromkeys(IMAGENET_FOLDERS.values(), "imagenet_presets.py"),
+}
 NO_NUMBER = "no published number under this protocol"
 
 
@@ -237,7 +242,8 @@ def main(argv: Sequence[str], configs: Path = CONFIGS) -> int:
             write_text(configs / path, texts[path])
             print(f"configs/{path} written.")
     for path in strangers:
-        print(f"configs/{path} is not in tools/preset_record.py: add it there or delete it.")
+        record = RECORDS.get(path.partition("/")[0], "preset_record.py")
+        print(f"configs/{path} is not in tools/{record}: add it there or delete it.")
     print(f"{len(texts)} presets, {len(differing)} {'differ' if args.check else 'written'}.")
     return int(bool(strangers or (args.check and differing)))
 

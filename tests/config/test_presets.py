@@ -174,7 +174,8 @@ def test_a_preset_that_differs_is_named_and_then_written(tool, tmp_path, capsys)
 
 
 def test_a_file_that_no_row_makes_is_named(tool, tmp_path, capsys):
-    """A preset written by hand, or left behind when its row went; bases are nobody's."""
+    """A preset written by hand, or left behind when its row went, with the record that it would
+    stand in; bases are nobody's."""
     shutil.copytree(CONFIGS, tmp_path, dirs_exist_ok=True)
     (tmp_path / "modern" / "base_of_mine.yaml").touch()
     assert tool.main(["--check"], tmp_path) == 0
@@ -182,6 +183,12 @@ def test_a_file_that_no_row_makes_is_named(tool, tmp_path, capsys):
     assert (tool.main(["--check"], tmp_path), tool.main([], tmp_path)) == (1, 1)
     expected = "configs/modern/coco_r20_modern.yaml is not in tools/preset_record.py"
     assert capsys.readouterr().out.count(expected) == 2
+    (tmp_path / "pretrain" / "imagenet_resnet20.yaml").touch()
+    (tmp_path / "localization" / "imagenet_loc_r50.yaml").touch()
+    assert tool.main(["--check"], tmp_path) == 1
+    out = capsys.readouterr().out
+    assert "imagenet_resnet20.yaml is not in tools/pretraining_record.py: add" in out
+    assert "imagenet_loc_r50.yaml is not in tools/imagenet_presets.py: add" in out
 
 
 # -- the nets, in both protocols -----------------------------------------------------------------
