@@ -16,7 +16,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from resdet import weights
+from resdet import nets, weights
 from resdet.detect.architecture.backbone import net_part, trunk_of
 from resdet.errors import WeightsError
 from resdet.nets.timm_maps import TimmMaps
@@ -143,7 +143,10 @@ def page_of_no_detector(file: WeightFile, own: Path) -> str:
         tensors, card = file.load()
     except WeightsError as error:
         return f"{where} holds no detector of Detectron2 or of a run. {error}"
-    is_whole = any(name.startswith("linear.") for name in tensors)
+    try:
+        is_whole = nets.classes_in(tensors, card.net, **card.net_options) is not None
+    except ValueError:  # a net that is not registered here
+        is_whole = False
     page = (
         f"{where} holds a classifier, {card.net}{'' if is_whole else ', without its last layer'}; "
         "--eval-only needs a detector. Train one that starts from it: leave --eval-only out."

@@ -9,7 +9,7 @@ from resdet.nets.interface_check import check_interface, check_net
 from resdet.nets.layer_counts import NetCounts, count_layers
 from resdet.nets.net import Net, Stage
 from resdet.nets.registry import register, registered
-from resdet.nets.zoo import build, names
+from resdet.nets.zoo import build, classes_in, last_layer, names
 
 __all__ = [
     "Chain",
@@ -19,7 +19,9 @@ __all__ = [
     "build",
     "check_interface",
     "check_net",
+    "classes_in",
     "count_layers",
+    "last_layer",
     "multiply_adds",
     "names",
     "parameters",

@@ -10,9 +10,10 @@ from __future__ import annotations
 
 import difflib
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
+import torch
 from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
@@ -60,6 +61,49 @@ def build(name: str, num_classes: int = 1000, **options: Any) -> Net:
     return net
 
 
+def last_layer(name: str, **options: Any) -> dict[str, int]:
+    """The tensors with a place for each class, and along which axis: those of the last layer.
+
+    It is "linear" in our nets; others call it as they like, and may have two. So it is what differs
+    between two numbers of classes; nothing is computed.
+
+    Raises:
+        ValueError: as `build`.
+
+    Example:
+        >>> last_layer("resnet18")
+        {'linear.weight': 0, 'linear.bias': 0}
+    """
+    few, more = (_shapes(name, number, dict(options)) for number in (3, 5))
+    return {
+        tensor: next(axis for axis, side in enumerate(shape) if side != more[tensor][axis])
+        for tensor, shape in few.items()
+        if shape != more[tensor]
+    }
+
+
+def classes_in(tensors: Mapping[str, torch.Tensor], name: str, **options: Any) -> int | None:
+    """How many classes a net of these tensors tells apart; None where its last layer is not there.
+
+    Raises:
+        ValueError: as `build`.
+    """
+    places = last_layer(name, **options).items()
+    sides = (tensors[n].shape[axis:] for n, axis in places if n in tensors)
+    return next((int(side[0]) for side in sides if side), None)
+
+
+def _shapes(name: str, num_classes: int, options: dict[str, Any]) -> dict[str, torch.Size]:
+    with torch.random.fork_rng(devices=[]):
+        try:
+            with torch.device("meta"):
+                net = build(name, num_classes, **options)
+        # A user's own builder may look at values.
+        except RuntimeError:
+            net = build(name, num_classes, **options)
+    return {tensor: values.shape for tensor, values in net.state_dict().items()}
+
+
 def _set_eps(net: Net, eps: float) -> None:
     if not isinstance(eps, float) or not 0 < eps < 1:
         raise ValueError(f"norm_eps is {eps!r}, expected a number above 0 and below 1")
@@ -90,7 +134,8 @@ def _build(name: str, num_classes: int, options: dict[str, Any]) -> Net:
     close = difflib.get_close_matches(name, known, n=1)
     hint = f"did you mean {close[0]}? " if close else ""
     raise ValueError(
-        f"no net is called {name!r}; {hint}known: {', '.join(known)}, {PREFIX}<a name of timm>"
+        f"no net is called {name!r}; {hint}known: {', '.join(known)}, {PREFIX}<a name of timm>, "
+        "and those of your own in the script that registers them (docs/own_net.md)"
     )
 
 

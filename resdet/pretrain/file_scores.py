@@ -168,18 +168,16 @@ def number_of_outputs(
         WeightsError: there is no last layer. ConfigError: the net cannot be built.
     """
     try:
-        with torch.device("meta"):
-            last = getattr(nets.build(name, **options), "classifier", "linear")
+        outputs = nets.classes_in(tensors, name, **options)
     except (ValueError, ImportError) as error:
         raise ConfigError(f"MODEL.NET: {error}") from None
-    bias = tensors.get(f"{last}.bias")
-    if bias is None:
+    if outputs is None:
         aside = f" ({file.left_aside()})" if file.left_aside() else ""
         raise WeightsError(
             f"{file.where} holds a {name} without its last layer{aside}: it classifies nothing. "
             "Train one on it with pretrain_cls MODEL.WEIGHTS, without --eval-only."
         )
-    return len(bias)
+    return outputs
 
 
 def _with_classes(data: Any, card: Card, outputs: int, file: WeightFile) -> Any:

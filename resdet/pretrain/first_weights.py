@@ -9,7 +9,7 @@ import logging
 from collections.abc import Mapping
 from typing import Any
 
-from resdet import weights
+from resdet import nets, weights
 from resdet.errors import ConfigError
 from resdet.run import layout
 from resdet.weights.resolve import WeightFile
@@ -58,7 +58,7 @@ def start_from_weights(training: Any) -> str | None:
     _refuse_other_arithmetic(training.net_options, card, where)
     new = list(training.cfg.TRANSFER.NEW)
     if card.classes != training.train_set.classes:
-        new.append("linear.*")
+        new += nets.last_layer(training.cfg.MODEL.NET.NAME, **training.net_options)
     received = weights.transfer(training.net, tensors, where=where, declared_new=tuple(new))
     logger.info("%s: %s\n%s", where, received, received.table())
     training.run.write(layout.TRANSFER, {"file": where, **received.to_dict()})

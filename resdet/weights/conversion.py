@@ -157,11 +157,7 @@ def _remove(out: Path) -> None:
 
 def _num_classes(tensors: Tensors, card: Card) -> int:
     """Of the last layer; 1000 where it is missing, which is counted as missing then."""
-    last = "linear"
-    if native_names.has_own_names(card.net):
-        with torch.device("meta"):
-            last = getattr(nets.build(card.net, **card.net_options), "classifier", last)
-    return len(tensors[f"{last}.bias"]) if f"{last}.bias" in tensors else 1000
+    return nets.classes_in(tensors, card.net, **card.net_options) or 1000
 
 
 def flipped(tensors: Tensors, card: Card) -> tuple[Tensors, Card]:

@@ -109,12 +109,8 @@ def check(contents: Contents, net: str, options: dict[str, Any], path: Path) -> 
 def _built(net: str, options: dict[str, Any], tensors: Tensors, path: Path) -> Any:
     """The net on no device, with as many classes as the file's last layer has outputs."""
     try:
+        number = nets.classes_in(tensors, net, **options)
         with torch.device("meta"):
-            one = nets.build(net, **options)
-            last = getattr(one, "classifier", "linear")
-            bias = tensors.get(f"{last}.bias")
-            if bias is None or len(bias) == one.num_classes:
-                return one
-            return nets.build(net, len(bias), **options)
+            return nets.build(net, number or 1000, **options)
     except (ValueError, ModuleNotFoundError, ImportError) as error:
         raise WeightsError(f"{path}: {error}") from None

@@ -16,10 +16,12 @@ from resdet.config import net_options, resolve
 from resdet.detect.architecture import derived_keys
 from resdet.detect.architecture.backbone import build_net, net_part
 from resdet.detect.architecture.norms import FrozenBatchNormAct2d
+from resdet.detect.starting_weights import page_of_no_detector
 from resdet.errors import ConfigError
 from resdet.nets import registry
 from resdet.run.folder import Run
 from resdet.weights import Card, Input
+from resdet.weights.resolve import WeightFile
 from tests.support import children, tiny, trainings
 from tests.support.detectors import config_of
 from tests.support.pages import python_blocks
@@ -147,6 +149,21 @@ def test_a_file_of_timms_tensors_trains_and_scores(place, name):
     (results,) = run.result_sets()
     scored = json.loads((run.results(results) / "images.json").read_text(encoding="utf-8"))
     assert len(scored["evaluated"]) == 3
+
+
+def test_a_classifier_of_timms_is_told_how_it_is_scored(tmp_path):
+    """Its last layer is called head.fc; the page of --eval-only on what is no detector."""
+    pytest.importorskip("timm")
+    from resdet.weights.cards import card_of_timm
+
+    net = nets.build("timm:test_convnext", 5)
+    for left_out in ((), ("head.fc.",)):
+        path = tmp_path / f"{len(left_out)}.safetensors"
+        state = {n: t for n, t in net.state_dict().items() if not n.startswith(left_out or " ")}
+        weights.save(path, state, card_of_timm(net))
+        page = page_of_no_detector(WeightFile(path), tmp_path / "none")
+        assert ("without its last layer" in page) == bool(left_out)
+        assert ("pretrain_cls --eval-only MODEL.WEIGHTS" in page) != bool(left_out)
 
 
 PYRAMID = (

@@ -11,9 +11,14 @@ from resdet import nets, weights
 from resdet.detect.architecture.backbone import net_part
 from resdet.detect.starting_weights import load_backbone
 from resdet.errors import ConfigError
+from resdet.nets import registry
+from resdet.pretrain.file_scores import load_net
 from resdet.pretrain.recipe.plan import plan_of_classifier
-from tests.support import tiny
+from resdet.run.folder import Run
+from resdet.weights.resolve import WeightFile
+from tests.support import children, tiny
 from tests.support.detectors import config_of
+from tests.support.pages import python_blocks
 from tests.support.recipes import training_in
 
 timm = pytest.importorskip("timm")
@@ -23,6 +28,8 @@ NET = {"MODEL.NET.STEM": None, "MODEL.NET.WIDTH": None, "SOLVER.MAX_ITER": 2,
 VIT = {**NET, "MODEL.NET.NAME": "timm:test_vit", "PRETRAIN.CROP": 32, "PRETRAIN.TEST_SIDE": 36}
 SQUARE = {**NET, "MODEL.NET.NAME": "timm:test_coatnet", "PRETRAIN.CROP": 64,
           "PRETRAIN.TEST_SIDE": 64}  # fmt: skip
+SMALL = {**NET, "PRETRAIN.CROP": 32, "PRETRAIN.TEST_SIDE": 36, "MODEL.PIXEL_MEAN": [60.0] * 3,
+         "MODEL.PIXEL_STD": [50.0] * 3}  # fmt: skip
 PYRAMID = ("MODEL.BACKBONE.NAME", "build_net_fpn_backbone", "MODEL.ROI_HEADS.NAME",
            "StandardROIHeads", "MODEL.ROI_BOX_HEAD.NAME", "FastRCNNConvFCHead",
            "MODEL.ROI_BOX_HEAD.NUM_FC", "1", "MODEL.WEIGHTS", "x",
@@ -68,6 +75,14 @@ def test_a_net_of_one_size_is_trained_at_another_and_detects_at_a_third(place):
         training_in(place, "refused", SQUARE).plan(0)
     tensors, card = trained(place, "square", {**SQUARE, "MODEL.NET.IMAGE_SIZE": 64})
     assert card.net_options == {"image_size": 64}
+    done = children.run_cli(
+        "pretrain_cls", "--eval-only", "--output", "scored", "MODEL.WEIGHTS",
+        "square/model.safetensors", "PRETRAIN.VAL", "data/val", "MODEL.DEVICE", "cpu", cwd=place,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    runs = [Run.open(place / name).read("classification.json") for name in ("square", "scored")]
+    errors = [[scores["top1_error"] for scores in run.values()] for run in runs]
+    assert errors[0] == errors[1] and len(errors[0]) == 1
     net = nets.build(card.net, 3, **card.net_options)
     net.load_state_dict(tensors)
     sizes = (
@@ -83,6 +98,30 @@ def test_a_net_of_one_size_is_trained_at_another_and_detects_at_a_third(place):
     assert received.expected == len(received.arrived) and received.resampled
     shapes = {n: t.shape for n, t in net_part(model).state_dict().items()}
     assert all(shapes[name] != tensors[name].shape for name in received.resampled)
+
+
+@pytest.mark.parametrize(
+    ("name", "last"), [("timm:test_vit", "head"), ("squeezenet1_1", "classifier.1")]
+)
+def test_a_classifier_starts_from_one_of_other_classes(place, monkeypatch, name, last):
+    """Its last layer, whatever it is called, begins anew; all else arrives."""
+    monkeypatch.setattr(registry, "_BUILDERS", {})
+    exec(python_blocks("own_net.md")[0], {"__name__": "own_net"})
+    net = nets.build(name, 5)
+    input_ = weights.Input("RGB", (60.0,) * 3, (50.0,) * 3)
+    other = place / f"{last}.safetensors"
+    weights.save(other, net.state_dict(), weights.Card(name, input_, classes=tuple("abcde")))
+    training = training_in(
+        place, f"from {last}", {**SMALL, "MODEL.NET.NAME": name, "MODEL.WEIGHTS": str(other)}
+    )
+    training.train(resuming=False)
+    received = training.run.read("transfer.json")
+    assert sorted(received["new"]) == [f"{last}.bias", f"{last}.weight"]
+    assert received["arrived"] == len(net.state_dict()) - 2
+    file = WeightFile(place / f"from {last}" / "model.safetensors")
+    built, card = load_net(file)
+    assert card.classes == ("blue", "green", "red")
+    assert all(torch.equal(t, file.load()[0][n]) for n, t in built.state_dict().items())
 
 
 def test_a_crop_that_a_net_of_ours_does_not_take_has_a_page():

@@ -224,7 +224,11 @@ def _fill_from_card(config: Config, file: WeightFile) -> None:
     """
     _, card = load_classifier(file)
     source = f"the card of {file.where}"
-    config.fill(derived_keys.of_card(card), source)
+    facts = derived_keys.of_card(card)
+    # A detector states its own; the tensors of this classifier are of that one.
+    if side := card.net_options.get("image_size"):
+        facts["MODEL.NET.IMAGE_SIZE"] = side
+    config.fill(facts, source)
     crops = {k: v for k, v in crops_of(card).items() if k not in config.stated}
     config.fill(crops, source)
     if "PRETRAIN.TEST" in config.stated and "PRETRAIN.VAL" not in config.stated:

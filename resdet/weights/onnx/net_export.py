@@ -151,13 +151,8 @@ def build_filled_backbone(
 
 def _build(card: Card, tensors: Tensors, where: str) -> nets.Net:
     try:
-        net = nets.build(card.net, len(card.classes) or 1000, **card.net_options)
-        # Foreign nets name their last layer here; a user's own may have a layer there.
-        layer = getattr(net, "classifier", None)
-        last = tensors.get(f"{layer if isinstance(layer, str) else 'linear'}.weight")
-        if last is None or len(last) == net.num_classes:
-            return net
-        return nets.build(card.net, len(last), **card.net_options)
+        number = nets.classes_in(tensors, card.net, **card.net_options) or len(card.classes)
+        return nets.build(card.net, number or 1000, **card.net_options)
     except ValueError as error:
         raise WeightsError(f"{where}: its card does not describe a net: {error}.") from None
 
