@@ -1,5 +1,7 @@
 """SOLVER.LAYER_DECAY on nets of several makers, as classifiers and inside detectors."""
 
+from collections import OrderedDict
+
 import pytest
 import torch
 
@@ -10,6 +12,7 @@ from detectron2.modeling import build_model
 from resdet import nets
 from resdet.detect.architecture.backbone import stages_in
 from resdet.engine.solver.optimizers import rate_factors
+from resdet.nets import registry
 from tests.support import detectors, tiny
 from tests.support.recipes import ALONE, training_in
 
@@ -98,6 +101,18 @@ def test_embeddings_of_a_classifier_have_their_own_weight_decay(place, decay, of
     assert decays["blocks.0.attn.qkv.weight"] == 0.01
 
 
+def test_a_net_without_a_tail_has_rates_by_timm_s_groups(place):
+    """EfficientNet's stem and five stages; what is behind the last has its rate."""
+    pytest.importorskip("timm")
+    keys = {**TIMM, "MODEL.NET.NAME": "timm:test_efficientnet", "SOLVER.LAYER_DECAY": 0.5,
+            "SOLVER.BASE_LR": 1.0}  # fmt: skip
+    found = rates(training_in(place, "no tail", keys))
+    assert found == {
+        "conv_stem": {0.015625}, "bn1": {0.015625}, "blocks": {0.03125, 0.0625, 0.125, 0.25, 0.5},
+        "conv_head": {0.5}, "bn2": {0.5}, "classifier": {1.0},
+    }  # fmt: skip
+
+
 def test_a_last_block_that_timm_groups_with_the_classifier_has_a_rate_of_its_own():
     """Qwen3's: twelve blocks, a stem, and no group behind them."""
     pytest.importorskip("timm")
@@ -140,3 +155,35 @@ def test_stages_below_one_name_are_stages_of_their_own():
         (factor,) = {f for name, f in names.items() if f".{stage}." in name}
         assert factor == 0.5**power, stage
     assert {f for name, f in names.items() if "proposal_generator" in name} == {1.0}
+
+
+class OwnNet(torch.nn.Sequential):
+    """Three stages and a last layer; its tail begins at the shared stage, whatever is asked."""
+
+    shared_stage, pooled_size, tail_channels = "b", 4, 6
+
+    def __init__(self, num_classes):
+        conv, pool = torch.nn.Conv2d, torch.nn.AdaptiveAvgPool2d(1)
+        layers = {"a": conv(3, 4, 3, 2, 1), "b": conv(4, 5, 3, 2, 1), "c": conv(5, 6, 3, 2, 1),
+                  "pool": torch.nn.Sequential(pool, torch.nn.Flatten()),
+                  "last": torch.nn.Linear(6, num_classes)}  # fmt: skip
+        super().__init__(OrderedDict(layers))
+        self.num_classes = num_classes
+
+    def stages(self):
+        return tuple(nets.Stage(*s) for s in (("a", 4, 2), ("b", 5, 4), ("c", 6, 8)))
+
+    def trunk(self, to=None):
+        names = "abc"[: "abc".index(to or "b") + 1]
+        return nets.Chain((name, getattr(self, name)) for name in names)
+
+    def tail(self, after=None):
+        return nets.Chain([("c", self.c), ("pool", self.pool)])
+
+
+def test_a_stage_in_the_tail_of_a_net_of_ones_own_counts_once(place, monkeypatch):
+    """By hand: the last stage is one below the last layer."""
+    monkeypatch.setattr(registry, "_BUILDERS", {"own": OwnNet})
+    keys = {**TIMM, "MODEL.NET.NAME": "own", "SOLVER.LAYER_DECAY": 0.5, "SOLVER.BASE_LR": 1.0}
+    found = rates(training_in(place, "own", keys))
+    assert found == {"a": {0.125}, "b": {0.25}, "c": {0.5}, "last": {1.0}}
