@@ -144,6 +144,11 @@ def _longest_side(cfg: Any) -> int:
 def _refuse_larger_images(cfg: Any) -> None:
     """Raises ConfigError where an image may be larger than the square of a net of one size."""
     side, longest = cfg.MODEL.NET.IMAGE_SIZE, _longest_side(cfg)
+    if side and not cfg.INPUT.MIN_SIZE_TEST:
+        raise ConfigError(
+            f"MODEL.NET.IMAGE_SIZE is {side}, and INPUT.MIN_SIZE_TEST 0 (images are not resized), "
+            f"so that one may be larger. Set INPUT.MIN_SIZE_TEST {side}."
+        )
     if side and longest > side:
         raise ConfigError(
             f"MODEL.NET.IMAGE_SIZE is {side}, but images may have {longest} pixels a side "
