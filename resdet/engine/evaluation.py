@@ -41,8 +41,10 @@ def evaluating(model: nn.Module) -> Iterator[None]:
     try:
         yield
     finally:
+        # From the outside in, by `train`: nets have parts that follow it and are no children, and
+        # attention of timm's forgets the biases that it kept for evaluation.
         for module, training in modes:
-            module.training = training
+            module.train(training)
 
 
 class BestModel:

@@ -339,7 +339,7 @@ def _products(
         for handle in handles:
             handle.remove()
         for module, mode in modes:
-            module.training = mode
+            module.train(mode)
         for parameter in trained:
             parameter.requires_grad_(True)
     # Modules are called by the class of what was run, then their names.

@@ -18,6 +18,7 @@ from resdet.detect.architecture.backbone import net_part, parts_of_net, stages_i
 from resdet.detect.architecture.fpn import NetFPN
 from resdet.detect.architecture.simple_pyramid import SimplePyramid
 from resdet.detect.starting_weights import load_backbone
+from resdet.engine.evaluation import evaluating
 from resdet.engine.solver.optimizers import rate_factors
 from resdet.errors import ConfigError, WeightsError
 from resdet.run.folder import Run
@@ -216,6 +217,15 @@ def test_batch_norms_of_branches_are_frozen_where_weights_arrive():
     assert "BatchNorm2d" in {type(m).__name__ for m in net_part(live).modules()}
 
 
+def test_a_net_trains_on_as_before_when_it_was_measured():
+    """The model inside drops by its own flag, which is no child's."""
+    backbone = detector("test_vit").backbone.train()
+    model = backbone.net.maps._model
+    with evaluating(backbone):
+        assert not model.training
+    assert model.training and backbone.net.maps.training
+
+
 def test_any_size_of_image_is_taken():
     """Padded to multiples of 32 by the pyramid; the map's cells stand for 16 pixels."""
     model = detector("test_vit").eval()
@@ -258,6 +268,8 @@ def test_a_net_of_one_size_is_told_what_it_needs():
         detector("test_maxvit")
     with pytest.raises(ConfigError, match=r"IMAGE_SIZE is 96, but images may have 1344 pixels .*"):
         detector("test_maxvit", *SQUARE[:4])
+    with pytest.raises(ConfigError, match=r"INPUT.MIN_SIZE_TEST 0 \(images are not resized\)"):
+        detector("test_maxvit", *SQUARE, "INPUT.MIN_SIZE_TEST", "0")
     with pytest.raises(ConfigError, match=r"MODEL.NET.IMAGE_SIZE .*multiple of 32"):
         detector("test_maxvit", "MODEL.NET.IMAGE_SIZE", "100")
     with pytest.raises(ConfigError, match=r"resnet18 has no option image_size"):
