@@ -137,3 +137,32 @@ def test_a_frozen_stage_drops_nothing():
     net = disable_dropout(nn.Sequential(*layers)).train()
     x = torch.randn(4, 3, 8, 8)
     assert torch.equal(net(x), x)
+
+
+class Dense(nn.Module):
+    """A layer of DenseNet, in torchvision and timm: it drops by a function."""
+
+    def __init__(self, drop_rate):
+        super().__init__()
+        self.drop_rate = drop_rate
+
+    def forward(self, x):
+        return nn.functional.dropout(x, self.drop_rate, self.training)
+
+
+@pytest.mark.parametrize(
+    ("layer", "inputs"),
+    [(nn.MultiheadAttention(4, 2, dropout=0.5), 3), (Dense(0.5), 1), (nn.Dropout(0.5), 1)],
+    ids=["attention", "dense layer", "dropout"],
+)
+def test_what_is_fixed_drops_nothing(layer, inputs):
+    """In training mode as in evaluation mode; before it did."""
+    x = [torch.randn(3, 2, 4)] * inputs
+    expected = layer.eval()(*x)
+    assert not same(layer.train()(*x), expected)
+    assert same(disable_dropout(layer).train()(*x), expected)
+
+
+def same(one, other):
+    first, second = (found[0] if isinstance(found, tuple) else found for found in (one, other))
+    return torch.equal(first, second)

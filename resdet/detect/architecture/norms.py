@@ -24,8 +24,10 @@ from resdet.errors import ConfigError
 # Whose forward pass is batch norm and nothing else, beside those that inherit it unchanged.
 PLAIN = (nn.BatchNorm2d, nn.SyncBatchNorm, NaiveSyncBatchNorm)
 
-# Attributes that hold a probability to drop: torch's dropouts, timm's DropPath and DropBlock2d.
-RATES = ("p", "drop_prob")
+# Attributes that hold a probability to drop: of torch's dropouts, and of timm's DropPath and
+# DropBlock2d; of torch's attention; of DenseNet's layers in torchvision and timm; of timm's
+# attention without a layer for it.
+RATES = ("p", "drop_prob", "dropout", "drop_rate", "attn_drop_p")
 
 
 class FrozenBatchNormAct2d(FrozenBatchNorm2d):
