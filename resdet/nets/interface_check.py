@@ -16,6 +16,10 @@ from resdet.nets.net import Stage
 
 WANTED = {"shared_stage": str, "pooled_size": int, "tail_channels": int, "num_classes": int}
 SEE = "docs/own_net.md shows a whole net"
+# Sides that a classifier of one size is tried on: ImageNet's and CIFAR's.
+USUAL_SIDES = (224, 32)
+# Each net fails in its own way.
+FAILURES = (RuntimeError, ValueError, AssertionError)
 
 
 def check_interface(net: nn.Module) -> None:
@@ -59,9 +63,9 @@ def check_net(net: nn.Module, *, side: int | None = None) -> None:
             least 128. The larger one has four cells more.
 
     Raises:
-        ValueError: as `check_interface`; or a map, a region or the logits have another shape, or
-            a layer changes the map of a stage in place; states which method, the expected and
-            the actual value.
+        ValueError: as `check_interface`; or a layer fails, a map, a region or the logits have
+            another shape, or a layer changes the map of a stage in place; states which method, the
+            expected and the actual value.
     """
     check_interface(net)
     if any(p.is_meta for p in net.parameters()):
@@ -80,7 +84,7 @@ def check_net(net: nn.Module, *, side: int | None = None) -> None:
             _check_logits(promised, side)
     finally:
         for module, mode in zip(net.modules(), was_training, strict=True):
-            module.training = mode
+            module.train(mode)
 
 
 def _faults_of_names(net: Any) -> list[str]:
@@ -134,7 +138,7 @@ def _check_maps(net: Any, stages: Sequence[Stage], small: int, large: int) -> No
         x = _random(net, 1, 3, side, side)
         kept: list[tuple[str, torch.Tensor, torch.Tensor]] = []
         for name, layer in Chain.of(net.trunk(stages[-1].name)).items():
-            x = layer(x)
+            x = _run(f"{type(net).__name__}.trunk(): the layer {name}", layer, x)
             if name in sizes:
                 sizes[name].append(tuple(x.shape))
                 kept.append((name, x, x.clone()))
@@ -164,10 +168,7 @@ def _check_tail(net: Any, stages: Sequence[Stage]) -> None:
     channels = next(s.channels for s in stages if s.name == net.shared_stage)
     regions = _random(net, 2, channels, net.pooled_size, net.pooled_size)
     asked = f"{type(net).__name__}.tail() on two regions of shape {tuple(regions.shape)}"
-    try:
-        out = Chain.of(net.tail())(regions)
-    except RuntimeError as error:
-        raise ValueError(f"{asked} (pooled_size, shared_stage) fails: {error}") from None
+    out = _run(f"{asked} (pooled_size, shared_stage)", Chain.of(net.tail()), regions)
     if tuple(out.shape) != (2, net.tail_channels):
         raise ValueError(
             f"{asked} gives {tuple(out.shape)}, expected (2, {net.tail_channels}): "
@@ -176,13 +177,35 @@ def _check_tail(net: Any, stages: Sequence[Stage]) -> None:
 
 
 def _check_logits(net: Any, side: int) -> None:
-    out = net(_random(net, 2, 3, side, side))
+    """On images of that side, or of a usual one: a last layer may take maps of one size alone."""
+    faults = []
+    for size in (side, *USUAL_SIDES):
+        try:
+            out = _run(f"{type(net).__name__}.forward()", net, _random(net, 2, 3, size, size))
+        except ValueError as error:
+            faults.append(error)
+            continue
+        _check_shape_of_logits(net, out, size)
+        return
+    raise faults[0]
+
+
+def _check_shape_of_logits(net: Any, out: Any, side: int) -> None:
     shape = tuple(out.shape) if isinstance(out, torch.Tensor) else type(out).__name__
     if shape != (2, net.num_classes):
         raise ValueError(
             f"{type(net).__name__}.forward() on two {side} x {side} images gives {shape}, expected "
             f"(2, {net.num_classes}): images, num_classes."
         )
+
+
+def _run(what: str, layer: nn.Module, x: torch.Tensor) -> Any:
+    """Raises ValueError where the layer does not take this input; begins with what it is."""
+    try:
+        return layer(x)
+    except FAILURES as error:
+        reason = str(error).strip() or type(error).__name__
+        raise ValueError(f"{what} fails: {reason} (its input has {tuple(x.shape)})") from None
 
 
 def _random(net: Any, *shape: int) -> torch.Tensor:

@@ -58,7 +58,8 @@ def build_registered(name: str, num_classes: int, **options: Any) -> Net:
     try:
         return cast(Net, _BUILDERS[name](num_classes, **options))
     except TypeError as error:
-        if "keyword argument" not in str(error):
+        # One that the builder itself hands on wrongly is its own fault.
+        if "keyword argument" not in str(error) or not any(f"'{o}'" in str(error) for o in options):
             raise
         raise ValueError(
             f"{name} ({_where(_BUILDERS[name])}) cannot be built with the options "

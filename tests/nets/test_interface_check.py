@@ -128,6 +128,17 @@ class NotASequential(Small):
         return nn.ModuleList([self.a, self.b])
 
 
+class TrunkOfOneSize(Small):
+    def __init__(self):
+        super().__init__()
+        self.b.append(nn.Sequential(nn.Flatten(1), nn.Linear(5 * 56 * 56, 5)))
+
+
+class NoImage(Small):
+    def forward(self, x):
+        raise AssertionError
+
+
 class FloatSize(Small):
     pooled_size = 4.0
 
@@ -149,6 +160,8 @@ class FloatSize(Small):
         (Copies, r"has a copy of a.weight: expected the net's own layer"),
         (InPlace, r"the layer behind a changes the map of a in place"),
         (NotASequential, r"trunk\('b'\): got a ModuleList, expected an nn.Sequential"),
+        (TrunkOfOneSize, r"trunk\(\): the layer b fails: mat1 .*its input has \(1, 4, 64, 64\)"),
+        (NoImage, r"NoImage.forward\(\) fails: AssertionError .its input has \(2, 3, 128, 128\)"),
         (FloatSize, r"pooled_size is 4.0 \(float\), expected int"),
     ],
 )  # fmt: skip
@@ -156,6 +169,27 @@ def test_a_broken_promise_is_named_with_what_came(net, message):
     """Each net above breaks one promise of `Small`; the message states which, expected and got."""
     with pytest.raises(ValueError, match=message):
         nets.check_net(net())
+
+
+class ClassifierOfOneSize(Small):
+    """The last layers take the map of 224 pixels alone, as fc6 of VGG."""
+
+    def __init__(self, num_classes=3):
+        super().__init__(num_classes)
+        self.fc6 = nn.Linear(5 * 56 * 56, 6)
+
+    def forward(self, x):
+        return self.last(self.fc6(self.trunk()(x).flatten(1)))
+
+
+def test_a_classifier_of_one_size_is_tried_on_the_usual_ones():
+    """A detector runs the trunk on images of any size, and the last layers on none."""
+    nets.check_net(ClassifierOfOneSize())
+    net = ClassifierOfOneSize()
+    net.num_classes = 4
+    message = r"forward\(\) on two 224 x 224 images gives \(2, 3\), expected \(2, 4\)"
+    with pytest.raises(ValueError, match=message):
+        nets.check_net(net)
 
 
 def test_what_is_no_module_at_all_is_refused():
@@ -172,6 +206,15 @@ def test_a_registered_net_is_built_by_its_name():
         nets.build("small", width=0.5)
     with pytest.raises(ValueError, match="no net is called 'smal'; did you mean small"):
         nets.build("smal")
+    with pytest.raises(ValueError, match="your own in the script that registers them .docs/own_n"):
+        nets.build("squeezenet1_1")
+
+
+@pytest.mark.usefixtures("clean_registry")
+def test_a_builders_own_fault_is_not_taken_for_an_option_of_the_users():
+    nets.register("mine", lambda num_classes, **options: Small(classes=num_classes))
+    with pytest.raises(TypeError, match="unexpected keyword argument 'classes'"):
+        nets.build("mine", dropout=0.5)
 
 
 @pytest.mark.usefixtures("clean_registry")
