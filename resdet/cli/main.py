@@ -11,7 +11,7 @@ import importlib
 import os
 import sys
 import traceback
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, cast
 
 from resdet import __version__
@@ -95,11 +95,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     A script of yours that registers nets and ends with `sys.exit(main())` is every command of
     resdet with these nets. Commands that run others (`rank`, `demo`) run this script again.
     """
-    caller = sys._getframe(1).f_globals
-    script = caller.get("__file__")
-    if script and caller.get("__name__") == "__main__" and caller.get("__spec__") is None:
-        program[:] = [os.path.abspath(script)]
     argv = list(sys.argv[1:] if argv is None else argv)
+    caller = sys._getframe(1).f_globals
+    # A script that runs one command of its own would run it again for every step.
+    if caller.get("__name__") == "__main__" and argv == sys.argv[1:]:
+        program[:] = _program_of(caller) or program
     parser = PageParser(prog="resdet", description="Which backbone transfers better?")
     parser.add_argument("--version", action="version", version=f"resdet {__version__}")
     commands = parser.add_subparsers(dest="command", metavar="COMMAND")
@@ -112,6 +112,14 @@ def main(argv: Sequence[str] | None = None) -> int:
         parser.print_help()
         return 2
     return run_command(argv[0], argv[1:])
+
+
+def _program_of(main_module: Mapping[str, Any]) -> list[str]:
+    """What Python was started with to run this module; [] where that is no file."""
+    if spec := main_module.get("__spec__"):
+        return ["-m", spec.name]
+    script = main_module.get("__file__")
+    return [os.path.abspath(script)] if script else []
 
 
 def run_command(name: str, argv: Sequence[str]) -> int:

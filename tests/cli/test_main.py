@@ -1,7 +1,11 @@
 """What users see: pages instead of tracebacks, exit codes as promised, no heavy imports unasked."""
 
+import sys
+from importlib.machinery import ModuleSpec
+
 import pytest
 
+from resdet.cli import main as command_line
 from resdet.cli.main import run_command
 from tests.support import children
 from tests.support.children import ROOT
@@ -135,3 +139,26 @@ def _fails(error):
         raise error
 
     return run
+
+
+@pytest.mark.parametrize(
+    ("started", "typed", "expected"),
+    [
+        ({"__file__": "/x/own_net.py"}, "main()", ["/x/own_net.py"]),
+        ({"__file__": "/x/own_net.py"}, "main(sys.argv[1:])", ["/x/own_net.py"]),
+        ({"__spec__": ModuleSpec("own_net", None)}, "main()", ["-m", "own_net"]),
+        # The words are the script's own: run again it would not take those of a step.
+        ({"__file__": "/x/own_net.py"}, "main(['rank', '--version'])", ["-m", "resdet"]),
+        # python -c, and a test.
+        ({}, "main()", ["-m", "resdet"]),
+        ({"__name__": "test_x", "__file__": "/x/test_x.py"}, "main()", ["-m", "resdet"]),
+    ],
+)
+def test_commands_that_run_others_run_what_was_started(monkeypatch, started, typed, expected):
+    """A script that registers nets, by its path or by -m; else resdet itself."""
+    monkeypatch.setattr(sys, "argv", ["x", "--version"])
+    monkeypatch.setattr(command_line, "program", list(command_line.program))
+    names = {"__name__": "__main__", "sys": sys, "main": command_line.main, **started}
+    with pytest.raises(SystemExit):
+        exec(typed, names)
+    assert command_line.program == expected
