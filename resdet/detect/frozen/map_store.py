@@ -52,7 +52,7 @@ class MapStore:
         self,
         folder: Path,
         about: Mapping[str, Any],
-        shapes: Mapping[str, tuple[int, int, int]],
+        shapes: Mapping[str, Sequence[int]],
         images: int,
     ):
         self.folder = folder

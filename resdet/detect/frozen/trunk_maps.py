@@ -25,7 +25,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from resdet.config import data_options, flatten, net_options
 from resdet.data.images.reader import ImageReader
-from resdet.detect.architecture.backbone import trunk_of
+from resdet.detect.architecture.backbone import NetBackbone, trunk_of
 from resdet.detect.frozen.map_store import MapStore
 from resdet.detect.loading import Mapper, identity
 from resdet.detect.testing.inference import MappedRecords, with_progress
@@ -34,6 +34,7 @@ from resdet.engine.data_workers import Loader, num_workers
 from resdet.engine.evaluation import evaluating
 from resdet.errors import ConfigError
 from resdet.file_names import file_name
+from resdet.nets.families import family_of
 from resdet.run.folder import utc_now
 from resdet.run.lock import held
 
@@ -83,16 +84,16 @@ class TrunkMaps:
         return MapsMapper(mapper, store, places)
 
     def _filled(self, records: Sequence[dict[str, Any]], name: str) -> MapStore:
-        folder, about = self._place(records, name)
+        (folder, about), shapes = self._place(records, name), self._shapes()
         # What is whole is only read, by as many runs at once as there are.
         if comm.is_main_process() and MapStore.is_whole_in(folder):
             logger.info("%s: maps of %d images are in %s", name, len(records), folder)
         elif comm.is_main_process():
             folder.mkdir(parents=True, exist_ok=True)
             with held(folder / "lock.json", utc_now(), wait=True):
-                self._fill(MapStore(folder, about, self._shapes(), len(records)), records, name)
+                self._fill(MapStore(folder, about, shapes, len(records)), records, name)
         comm.synchronize()
-        return MapStore(folder, about, self._shapes(), len(records))
+        return MapStore(folder, about, shapes, len(records))
 
     def _place(self, records: Sequence[dict[str, Any]], name: str) -> tuple[Path, dict[str, Any]]:
         """The folder of these maps, named by all that decides them, and the same in words."""
@@ -115,11 +116,17 @@ class TrunkMaps:
         mark = hashlib.sha256(json.dumps(about, sort_keys=True).encode()).hexdigest()[:12]
         return Path(self.cfg.ENGINE.TRUNK_CACHE) / f"{file_name(name)}-{mark}", about
 
-    def _shapes(self) -> dict[str, tuple[int, int, int]]:
-        side = self.cfg.INPUT.SQUARE_PAD
+    def _shapes(self) -> dict[str, tuple[int, ...]]:
+        """Of one image's maps; of a net that may pad less than its strides have, as they are."""
+        side, trunk = self.cfg.INPUT.SQUARE_PAD, self.trunk
+        is_foreign = family_of(self.cfg.MODEL.NET.NAME) is None
+        if is_foreign and isinstance(trunk, NetBackbone) and not trunk.fits_cells:
+            image = next(trunk.parameters()).new_zeros((1, 3, side, side))
+            with evaluating(trunk), torch.no_grad():
+                return {name: tuple(x.shape[1:]) for name, x in trunk(image).items()}
         return {
             name: (spec.channels, side // spec.stride, side // spec.stride)
-            for name, spec in self.trunk.output_shape().items()
+            for name, spec in trunk.output_shape().items()
         }
 
     def _fill(self, store: MapStore, records: Sequence[dict[str, Any]], name: str) -> None:

@@ -18,10 +18,12 @@ from resdet.detect.architecture.backbone import trunk_of
 from resdet.detect.frozen.map_store import MapStore
 from resdet.detect.frozen.trunk_maps import MAPS, TrunkMaps, refuse_what_trains, take_given_maps
 from resdet.errors import ConfigError, RunError
+from resdet.nets import registry
 from resdet.run.folder import Run
 from resdet.run.lock import held
 from tests.support import children, tiny, trainings
 from tests.support.detectors import config_of
+from tests.support.pages import python_blocks
 
 FROZEN = {
     "MODEL.BACKBONE.FREEZE_AT": 5,
@@ -149,6 +151,27 @@ def test_maps_that_are_whole_are_read_while_another_run_holds_their_folder(tmp_p
             maps._filled([{}, {}], "set")
         store.add({"res4": torch.ones(2, 1, 2, 2)})
         assert maps._filled([{}, {}], "set")[1]["res4"].sum() == 4
+
+
+def test_maps_have_the_cells_that_a_net_of_ones_own_gives(tmp_path, monkeypatch):
+    """SqueezeNet pads less: 5 cells of 96 pixels at stride 16 in C4, and 6 under a pyramid."""
+    monkeypatch.setattr(registry, "_BUILDERS", {})
+    exec(python_blocks("own_net.md")[0], {"__name__": "own_net"})
+    keys = ("MODEL.NET.NAME", "squeezenet1_1", "MODEL.WEIGHTS", "x", "INPUT.SQUARE_PAD", "96",
+            "INPUT.MAX_SIZE_TRAIN", "96", "INPUT.MAX_SIZE_TEST", "96")  # fmt: skip
+    cfg = config_of(*keys, "MODEL.BACKBONE.FREEZE_AT", "4")
+    model = build_model(cfg).eval()
+    maps = TrunkMaps(cfg, model, None)
+    assert maps._shapes() == {"features.10": (384, 5, 5)}
+    assert model.backbone(torch.zeros(1, 3, 96, 96))["features.10"].shape[1:] == (384, 5, 5)
+    fpn = ("MODEL.BACKBONE.NAME", "build_net_fpn_backbone", "MODEL.ROI_HEADS.NAME",
+           "StandardROIHeads", "MODEL.ROI_BOX_HEAD.NAME", "FastRCNNConvFCHead",
+           "MODEL.ROI_BOX_HEAD.NUM_FC", "1")  # fmt: skip
+    cfg = config_of(*keys, *fpn, "MODEL.BACKBONE.FREEZE_AT", "5")
+    maps = TrunkMaps(cfg, build_model(cfg).eval(), None)
+    assert maps._shapes() == {
+        "features.4": (128, 24, 24), "features.7": (256, 12, 12), "features.12": (512, 6, 6),
+    }  # fmt: skip
 
 
 def test_a_batch_without_maps_runs_the_trunk_and_one_with_maps_does_not(tmp_path):
