@@ -12,7 +12,7 @@ from __future__ import annotations
 import itertools
 import logging
 import math
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +25,7 @@ from detectron2.utils import comm
 from resdet import nets, weights
 from resdet.config import drop_path_option
 from resdet.data import catalog
-from resdet.data.records import ClassificationSet, part_of, with_labels_of
+from resdet.data.records import ClassificationSet, with_labels_of
 from resdet.engine.checkpoint import Checkpoints, resume
 from resdet.engine.data_hashes import hash_of_contents, hash_of_files, hold_against
 from resdet.engine.data_workers import batches_ahead, lost_images_stop, num_workers
@@ -66,6 +66,7 @@ from resdet.pretrain.image_loading import (
     train_batches,
     training_crops,
 )
+from resdet.pretrain.interim_errors import SCALARS, InterimErrors, scalars_of
 from resdet.pretrain.net_parts import chain_of, stages_of
 from resdet.pretrain.recipe.error_schedule import ErrorRule, ErrorSchedule, RateByError
 from resdet.pretrain.recipe.label_mixing import LabelMixing
@@ -78,8 +79,6 @@ from resdet.run import layout
 from resdet.run.folder import Run, utc_now
 
 logger = logging.getLogger("resdet.pretrain")
-
-SCALARS = ("top1_error", "top5_error")
 
 
 class Pretraining:
@@ -149,8 +148,7 @@ class Pretraining:
         # What is scored while it trains, and how its statistics came about.
         self.scored = self.net if self.average is None else self.average.module
         self.statistics = "moving average"
-        # The step of the last scores, and these by set.
-        self._scores: tuple[int, dict[str, Any]] = (-1, {})
+        self.interim = InterimErrors(self)
         self.loop = Loop(
             self.model,
             optimizer,
@@ -247,7 +245,7 @@ class Pretraining:
                 Schedule(),
                 checkpoints,
                 Evaluation(
-                    self.run, cfg.TEST.EVAL_PERIOD, self._scalars, best, cfg.TEST.EARLY_STOP
+                    self.run, cfg.TEST.EVAL_PERIOD, self.interim.scalars, best, cfg.TEST.EARLY_STOP
                 ),
                 *build_writers(self.run, cfg.SOLVER.MAX_ITER),
             ]
@@ -280,11 +278,12 @@ class Pretraining:
         with lost_images_stop():
             self._recompute_statistics()
             scores = self.score()
-        self.scored, self._scores = self.net, (steps, scores)
+        self.scored = self.net
+        self.interim.keep(steps, scores)
         if comm.is_main_process():
             self._hand_over(scores, seconds)
             if best:
-                best.offer(steps, _scalars_of(scores))
+                best.offer(steps, scalars_of(scores))
             self.run.update(state="finished", finished=utc_now(), versions=versions())
         return scores
 
@@ -303,8 +302,8 @@ class Pretraining:
         )
 
     def _write_best(self, path: Path, record: Record) -> None:
-        scores = {name: known for name, known in self._scores[1].items() if name in self.test_sets}
-        card = card_of(self, scores, record["step"], self.loop.seconds, best=record)
+        scores, seconds = self.interim.latest, self.loop.seconds
+        card = card_of(self, scores, record["step"], seconds, best=record)
         weights.save(path, self.scored.state_dict(), card)
 
     def _hooks_of_recipe(self) -> list[hooks.HookBase]:
@@ -321,7 +320,7 @@ class Pretraining:
             )
         if isinstance(self.loop.scheduler, ErrorSchedule):
             batch = cfg.SOLVER.IMS_PER_BATCH
-            found.append(RateByError(self.loop.scheduler, self.run, self._val_error, batch))
+            found.append(RateByError(self.loop.scheduler, self.run, self.interim.of_val, batch))
         return found
 
     def plan(self, start: int = 0) -> Plan:
@@ -415,30 +414,6 @@ class Pretraining:
         average_buffers(self.net)
         return score_sets(self.cfg, self.net, self.prepare, self.test_sets, self.mean_image)
 
-    def _score_now(self, sets: Iterable[ClassificationSet]) -> dict[str, Any]:
-        """The errors while it trains, by set; a second call in one step does not score again."""
-        step, known = self._scores
-        known = known if step == self.loop.storage.iter else {}
-        chosen = {data.name: data for data in sets}
-        missing = {name: data for name, data in chosen.items() if name not in known}
-        average_buffers(self.scored)
-        scores = score_sets(self.cfg, self.scored, self.prepare, missing, self.mean_image)
-        every = {**known, **scores}
-        self._scores = (self.loop.storage.iter, every)
-        return {name: every[name] for name in chosen}
-
-    def _scalars(self) -> dict[str, float]:
-        """Of every test set, or of so many images of each (`part_of`)."""
-        images = self.cfg.TEST.EVAL_IMAGES
-        return _scalars_of(self._score_now(part_of(d, images) for d in self.test_sets.values()))
-
-    def _val_error(self) -> float:
-        """Of the whole set, as TEST.EVAL_IMAGES may change on a resume."""
-        data = self.test_sets[self.cfg.PRETRAIN.VAL]
-        scalars = _scalars_of(self._score_now([data]))
-        self.loop.storage.put_scalars(**scalars, smoothing_hint=False)
-        return scalars[f"{data.name}/top1_error"]
-
     def _hand_over(self, scores: dict[str, Any], seconds: float) -> None:
         card = card_of(self, scores, self.loop.iter, seconds)
         card = weights.save(self.run.path / layout.CLASSIFIER, self.net.state_dict(), card)
@@ -451,10 +426,6 @@ def _hash_of_content(data: ClassificationSet) -> str:
     if data.encoded is not None:
         return hash_of_contents(len(data), data.encoded.size, data.encoded.read)
     return hash_of_files(len(data.files), data.files.__getitem__)
-
-
-def _scalars_of(scores: Mapping[str, Mapping[str, Any]]) -> dict[str, float]:
-    return {f"{name}/{key}": values[key] for name, values in scores.items() for key in SCALARS}
 
 
 def _record_in(path: Path) -> Record | None:
