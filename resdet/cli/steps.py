@@ -31,6 +31,11 @@ LINE_SECONDS = 15.0
 LOG = "output.txt"
 
 
+def is_finished(folder: Path) -> bool:
+    """Whether it holds a run that has ended well."""
+    return (folder / layout.RUN).exists() and Run.open(folder).state == "finished"
+
+
 @dataclass
 class Step:
     """One training command with its run folder; starts when the steps it needs are done.
@@ -54,7 +59,7 @@ class Step:
     seconds: float = field(default=0.0)
 
     def is_done(self) -> bool:
-        return (self.folder / layout.RUN).exists() and Run.open(self.folder).state == "finished"
+        return is_finished(self.folder)
 
     def can_resume(self) -> bool:
         return (self.folder / layout.RUN).exists() and any(

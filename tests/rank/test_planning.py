@@ -10,7 +10,7 @@ import pytest
 pytest.importorskip("detectron2")
 
 from resdet.cli.main import main
-from resdet.cli.rank import command, planning, row_parts
+from resdet.cli.rank import command, fitting, planning, row_parts
 from resdet.data import DataOptions, catalog
 from resdet.errors import ConfigError, DataError, Interrupted, ResdetError, RunError
 from resdet.rank import random_weights
@@ -62,7 +62,7 @@ def steps_end_with(monkeypatch, end):
         for step in plan:
             end(step)
 
-    monkeypatch.setattr(planning, "run_all", run_all)
+    monkeypatch.setattr(fitting, "run_all", run_all)
     monkeypatch.setattr(command, "run_all", run_all)
     return asked
 
@@ -81,18 +81,18 @@ def test_an_added_row_that_was_stopped_and_cannot_be_built_does_not_block_the_ra
     has trainings stays, whatever became of its cost.json."""
     steps_end_with(monkeypatch, Interrupted("stopped"))
     with pytest.raises(Interrupted):
-        planning.with_costs(with_added(ranking), words(ranking), 1)
+        fitting.with_costs(with_added(ranking), words(ranking), 1)
     there = Ranking.read(ranking.path)
     assert [c.label for c in there.candidates] == ["A", "B", "C"]
     steps_end_with(monkeypatch, ResdetError("no such net"))
     with pytest.raises(ResdetError, match="no such net"):
-        planning.with_costs(there, words(ranking), 1)
+        fitting.with_costs(there, words(ranking), 1)
     assert Ranking.read(ranking.path) == ranking
     assert "C is taken out of" in caplog.text
     (ranking.row(ranking.candidates[0]) / "seed_1").mkdir()
     (ranking.row(ranking.candidates[0]) / COST).unlink()
     with pytest.raises(ResdetError, match="no such net"):
-        planning.with_costs(ranking, words(ranking), 1)
+        fitting.with_costs(ranking, words(ranking), 1)
     assert Ranking.read(ranking.path) == ranking
 
 
@@ -119,7 +119,7 @@ def test_an_added_row_is_measured_by_as_many_threads_as_the_others(ranking, monk
     asked = steps_end_with(
         monkeypatch, lambda step: write_json(step.makes, cost_of(more.candidates[2]))
     )
-    planning.with_costs(more, words(ranking), 1)
+    fitting.with_costs(more, words(ranking), 1)
     assert [(jobs, threads) for _, jobs, threads in asked] == [(1, 3)]
 
 
@@ -131,7 +131,7 @@ def test_an_added_row_whose_maps_have_no_room_is_refused_and_leaves_the_ranking(
     large = cost_of(more.candidates[2], map_bytes=2 * MEGABYTE)
     steps_end_with(monkeypatch, lambda step: write_json(step.makes, large))
     with pytest.raises(ConfigError, match="maps of C on the 1,000 .* 2.0 GB.*--cache-gb 2$"):
-        planning.with_costs(more, words(ranking, cache_gb=1.5), 1)
+        fitting.with_costs(more, words(ranking, cache_gb=1.5), 1)
     assert Ranking.read(ranking.path) == ranking
 
 
@@ -141,13 +141,13 @@ def test_an_added_row_whose_maps_have_no_room_is_refused_and_leaves_the_ranking(
 def test_fewer_images_for_the_room_are_told_with_what_all_need(caplog):
     """0.5 GB hold 500 images of 1 MB of one row at a time: half of the 1,000."""
     with caplog.at_level(logging.WARNING, "resdet.cli.rank"):
-        found = planning._within_room(PLAN, MEGABYTE, 0.5, 1)
+        found = fitting._within_room(PLAN, MEGABYTE, 0.5, 1)
     assert (found.images, found.test_images) == (300, 200)
     assert "300 of 600 training and 200 of 400 test images are taken" in caplog.text
     assert "--cache-gb 1," in caplog.text
-    assert planning._within_room(PLAN, MEGABYTE, 1.0, 1) == PLAN
+    assert fitting._within_room(PLAN, MEGABYTE, 1.0, 1) == PLAN
     with pytest.raises(ConfigError, match="100 images .* in 5 rows side by side. Give more"):
-        planning._within_room(PLAN, MEGABYTE, 0.5, 5)
+        fitting._within_room(PLAN, MEGABYTE, 0.5, 5)
 
 
 def test_maps_of_rows_that_ended_in_another_call_make_room(ranking, monkeypatch):
@@ -212,7 +212,7 @@ def test_rows_without_their_ranking_are_not_taken_for_those_of_another(ranking):
 def test_a_damaged_file_of_a_row_is_a_page(ranking, text, page):
     (ranking.path / "rows" / "A" / COST).write_text(text)
     with pytest.raises(RunError, match=page):
-        planning.with_costs(ranking, words(ranking), 1)
+        fitting.with_costs(ranking, words(ranking), 1)
 
 
 def test_weights_that_changed_since_they_were_measured_are_refused(ranking, monkeypatch):
@@ -254,23 +254,23 @@ def train(tmp_path):
 
 def test_a_test_set_may_have_its_classes_in_another_order(train, tmp_path):
     """As train_det takes it; the object stays a bee."""
-    test = planning._test_set(coco_file(tmp_path, ["bee", "ape"][::-1]), DataOptions(), train)
-    turned = planning._test_set(coco_file(tmp_path, ["bee", "ape"]), DataOptions(), train)
+    test = planning.set_to_score(coco_file(tmp_path, ["bee", "ape"][::-1]), DataOptions(), train)
+    turned = planning.set_to_score(coco_file(tmp_path, ["bee", "ape"]), DataOptions(), train)
     assert test.classes == turned.classes == train.classes == ("ape", "bee")
     labels = [s.records[0]["annotations"][0]["category_id"] for s in (test, turned)]
     assert labels == [1, 0]
 
 
-def test_a_test_set_of_other_classes_is_refused_with_their_names(train, tmp_path):
+def test_a_set_to_score_other_classes_is_refused_with_their_names(train, tmp_path):
     name = coco_file(tmp_path, ["ape", "bee", "cat"])
     with pytest.raises(ConfigError, match="2 classes and coco:.* 3; not in both: cat"):
-        planning._test_set(name, DataOptions(), train)
+        planning.set_to_score(name, DataOptions(), train)
 
 
 def test_a_test_set_is_whole_whatever_may_be_missing_of_the_training_set(train, tmp_path):
     name = coco_file(tmp_path, ["ape", "bee"], image="absent")
     with pytest.raises(DataError, match="absent"):
-        planning._test_set(name, DataOptions(allow_missing=1), train)
+        planning.set_to_score(name, DataOptions(allow_missing=1), train)
 
 
 def test_a_random_net_is_measured_on_the_set_as_the_keys_read_it(train, tmp_path, monkeypatch):

@@ -23,7 +23,7 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from resdet.cli.rank import finalists, planning
+from resdet.cli.rank import finalists, fitting, planning
 from resdet.cli.rank.arguments import add_arguments as add_arguments  # as all commands have
 from resdet.cli.steps import Step, in_words, run_all, usable_cores
 from resdet.printable import show, show_json
@@ -59,7 +59,7 @@ def run(args: argparse.Namespace) -> int:
 
 def _rank(ranking: Ranking, args: argparse.Namespace, began: float) -> int:
     jobs = _jobs(args)
-    ranking = planning.with_costs(ranking, args, jobs)
+    ranking = fitting.with_costs(ranking, args, jobs)
     if _run_rows(ranking, args, jobs):
         ranking = dataclasses.replace(ranking, seconds=ranking.seconds + time.monotonic() - began)
         ranking.write()
@@ -130,7 +130,7 @@ def _steps_of(ranking: Ranking, candidate: RankedBackbone) -> list[Step]:
     """Maps and scores of a row, then the training of each seed, one after the other."""
     cost = budget.RowCost.of(ranking.read_row(candidate, COST))
     images = ranking.plan.images + ranking.plan.test_images
-    scores = planning.part_step(ranking, candidate, "scores", SCORES)
+    scores = fitting.part_step(ranking, candidate, "scores", SCORES)
     scores.weight = budget.PER_ROW + cost.trunk * images
     steps: list[Step] = [scores]
     for seed in range(1, ranking.plan.seeds + 1):

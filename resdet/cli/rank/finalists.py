@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING
 
 from resdet.cli import main
 from resdet.cli.rank.planning import data_options_of
-from resdet.cli.steps import Step
+from resdet.cli.steps import Step, is_finished
 from resdet.cli.training.detection_sets import load_set
 from resdet.config import presets, resolve
 from resdet.errors import ConfigError
@@ -136,7 +136,7 @@ def show_comparison(ranking: Ranking, labels: Sequence[str]) -> None:
 
 def _finished(ranking: Ranking, candidate: RankedBackbone) -> list[Path]:
     runs = [ranking.full_run(candidate, seed) for seed in range(1, ranking.plan.seeds + 1)]
-    return [run for run in runs if Step("", "", [], run, 0.0).is_done()]
+    return [run for run in runs if is_finished(run)]
 
 
 def _refuse_other_settings(folder: Path, config: str, opts: Sequence[str]) -> None:
