@@ -73,7 +73,8 @@ def test_keys_that_contradict_each_other_are_refused(opts: list[str], words: str
 @pytest.mark.parametrize("kind", ["area", "pad", "none"])
 def test_sides_that_no_crop_is_cut_from_decide_nothing(kind: str) -> None:
     """PRETRAIN.JITTER is of AUGMENTATION paper alone."""
-    settled("PRETRAIN.AUGMENTATION", kind, "PRETRAIN.JITTER", "(480, 256)")
+    opts = ["PRETRAIN.AUGMENTATION", kind, "PRETRAIN.JITTER", "(480, 256)"]
+    assert settled(*opts).to_yaml() == resolve(None, opts).to_yaml()
 
 
 def test_one_image_a_process_is_not_mixed() -> None:

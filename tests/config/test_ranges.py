@@ -203,4 +203,8 @@ def test_keys_of_the_other_command_are_refused(command: str, key: str, value: st
 
 def test_a_key_that_begins_like_anothers_is_a_classifiers() -> None:
     """MODEL.NET.NORM is a detector's, and NORM_EPS any net's."""
-    refuse_keys_of_other(resolve(None, ["MODEL.NET.NORM_EPS", "1e-3"]), "pretrain_cls")
+    config = resolve(None, ["MODEL.NET.NORM_EPS", "1e-3"])
+    refuse_keys_of_other(config, "pretrain_cls")
+    assert config.cfg.MODEL.NET.NORM_EPS == 1e-3
+    with pytest.raises(ConfigError, match=r"MODEL\.NET\.NORM is read by train_det alone"):
+        refuse_keys_of_other(resolve(None, ["MODEL.NET.NORM", "FrozenBN"]), "pretrain_cls")

@@ -134,7 +134,7 @@ def fitted(x: torch.Tensor, cells: Sequence[int]) -> torch.Tensor:
     missing = [expected - side for expected, side in zip(cells, x.shape[-2:], strict=True)]
     if not any(missing):
         return x
-    # Floored towards zero, so that what is cut is treated as what is repeated.
+    # Rounded towards zero, so that what is cut is treated as what is repeated.
     before = [int(n / 2) for n in missing]
     pads = [n for b, m in reversed(list(zip(before, missing, strict=True))) for n in (b, m - b)]
     x = F.pad(x, [min(n, 0) for n in pads])
