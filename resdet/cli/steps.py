@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import IO
 
 from resdet.cli import main
-from resdet.errors import Interrupted, ResdetError
+from resdet.errors import Interrupted, ResdetError, UserError
 from resdet.run import layout
 from resdet.run.folder import Run
 from resdet.stop_signals import StopSignals
@@ -202,9 +202,11 @@ def _finish(step: Step) -> None:
             log.seek(step.log_start)
             text = log.read().decode("utf-8", errors="replace")
         tail = "\n".join(text.strip().splitlines()[-15:]) or "(it wrote nothing)"
+        # What was typed or given is wrong: the same command would end here again.
+        goes_on = "When that is mended, the" if code == UserError.exit_code else "The same"
         error = ResdetError(
             f"{step.title} {_ending(code)}:\n{tail}\n"
-            f"The whole log: {step.folder / LOG}. The same command goes on from here."
+            f"The whole log: {step.folder / LOG}. {goes_on} command goes on from here."
         )
         error.exit_code = max(1, code)
         raise error

@@ -23,6 +23,7 @@ def test_a_page_shows_what_its_own_process_wrote_and_not_an_earlier_one(tmp_path
     with pytest.raises(ResdetError) as error:
         run_all([step(tmp_path, "print('of today'); raise SystemExit(2)")], 1, 1)
     assert "ended with exit code 2:\nof today\n" in str(error.value)
+    assert str(error.value).endswith("When that is mended, the command goes on from here.")
     assert "yesterday" not in str(error.value) and error.value.exit_code == 2
     assert (tmp_path / steps.LOG).read_text().startswith("KeyError of yesterday")
 
@@ -41,6 +42,7 @@ def test_what_a_signal_ended_is_told_by_its_name(tmp_path, number, words):
         run_all([step(tmp_path, code)], 1, 1)
     assert words in str(error.value) and "(it wrote nothing)" in str(error.value)
     assert error.value.exit_code == 1
+    assert str(error.value).endswith("The same command goes on from here.")
 
 
 def test_fewer_than_one_step_side_by_side_is_one(tmp_path):

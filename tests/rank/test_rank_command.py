@@ -116,6 +116,7 @@ def test_a_row_is_added_and_the_others_stay(place, ranking):
         (("--output", "out", "--config", "full.yaml"), "is the detector of --finalists"),
         (("--output", "out", "--finalists", "1"), "name its config, --config FILE"),
         (("--output", "out", "--finalists", "1", "--config", "voc07_r19"), "no preset of the name"),
+        (("--output", "absent"), "absent has no ranking to go on with. rank needs --backbones"),
         (("--output", "out", "--steps", "9"), "was started with --steps 3, and 9"),
         (("--output", "out", "--backbones", "B=net.safetensors"), "names others"),
         (

@@ -69,10 +69,11 @@ def ranking_of(args: argparse.Namespace) -> Ranking:
             "folder: --output RANKING."
         )
     if not args.backbones or not args.data:
+        absent = f"{path} has no ranking to go on with. " if args.output else ""
         raise ConfigError(
-            "rank needs --backbones A B … and --data SET, such as: resdet rank --backbones "
-            "runs/pretrain_resnet runs/pretrain_vgg random:resnet18 --data digits_train --test "
-            "digits_test"
+            f"{absent}rank needs --backbones A B … and --data SET, such as: resdet rank "
+            "--backbones runs/pretrain_resnet runs/pretrain_vgg random:resnet18 --data "
+            "digits_train --test digits_test"
         )
     candidates = candidates_of(args.backbones)
     if len(candidates) < 2:
