@@ -202,15 +202,22 @@ def known_classes(cfg: Any) -> dict[str, Any]:
 
 
 def refuse_unfit(cfg: Any, start: StartingPoint) -> None:
-    """Raises ConfigError where predictors are to be copied by name and none come, and where a whole
-    detector is to begin the four steps."""
+    """Raises ConfigError where the predictors of a detector are spoken of and none come, and where a
+    whole detector is to begin the four steps."""
     if start.detector and cfg.SOLVER.SCHEME == "alternating":
         raise ConfigError(
             f"SOLVER.SCHEME is alternating, and {start.detector} holds a whole detector: steps 1 "
             "and 2 each begin with a classifier. Give a classifier, or set SOLVER.SCHEME joint."
         )
-    if cfg.TRANSFER.HEADS == "by_name" and not start.detector:
-        what = f"{cfg.MODEL.WEIGHTS} is a classifier" if start.card else "MODEL.WEIGHTS is empty"
+    if start.detector or not start.is_here:
+        return
+    what = f"{cfg.MODEL.WEIGHTS} is a classifier" if start.card else "MODEL.WEIGHTS is empty"
+    if cfg.TRANSFER.HEAD_CLASSES:
+        raise ConfigError(
+            f"TRANSFER.HEAD_CLASSES is {cfg.TRANSFER.HEAD_CLASSES}, and {what}: there are no "
+            "predictors whose classes it could name. Leave it out, or give a whole detector."
+        )
+    if cfg.TRANSFER.HEADS == "by_name":
         raise ConfigError(
             f"TRANSFER.HEADS is by_name, and {what}, so there are no predictors to copy. Give a "
             "whole detector, such as MODEL.WEIGHTS runs/coco_r101/model_final.pth, or set "

@@ -29,6 +29,15 @@ def test_predictors_come_from_a_detector_alone() -> None:
         refuse_unfit(cfg, StartingPoint())
 
 
+def test_classes_of_predictors_need_predictors() -> None:
+    """The key was read with a detector alone, and without a word not beside a classifier."""
+    cfg = resolve(None, ["TRANSFER.HEAD_CLASSES", "voc_2007_test"]).cfg
+    refuse_unfit(cfg, StartingPoint(detector="d.pth"))
+    refuse_unfit(cfg, StartingPoint(is_here=False))
+    with pytest.raises(ConfigError, match=r"HEAD_CLASSES is voc_2007_test, and MODEL\.WEIGHTS is"):
+        refuse_unfit(cfg, StartingPoint())
+
+
 def test_nothing_to_train_on_is_a_page(capsys: pytest.CaptureFixture[str]) -> None:
     """It ended in a traceback, with exit code 70, once the run folder was there."""
     words = ("--config", str(CONFIGS / "voc07_r50.yaml"), "--explain", "DATASETS.TRAIN", "()")
