@@ -47,6 +47,8 @@ def get_cfg() -> CfgNode:
     return cfg
 
 
+# The first line of a run's own config, by which a copy of it is known too.
+OF_A_RUN = "# Every value that a run had; its schedule is that of its batch."
 # Of a value of another type, in characters.
 LONGEST_SHOWN = 60
 
@@ -94,7 +96,8 @@ class Config:
                 self.derived[key] = source
 
     def to_yaml(self) -> str:
-        return self.cfg.dump()
+        """Every key as it is now, under `OF_A_RUN`."""
+        return f"{OF_A_RUN}\n{self.cfg.dump()}"
 
     def explain(self) -> str:
         """One line per key that is not Detectron2's or our default: value and reason."""

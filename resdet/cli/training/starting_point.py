@@ -202,8 +202,8 @@ def known_classes(cfg: Any) -> dict[str, Any]:
 
 
 def refuse_unfit(cfg: Any, start: StartingPoint) -> None:
-    """Raises ConfigError where the predictors of a detector are spoken of and none come, and where a
-    whole detector is to begin the four steps."""
+    """Raises ConfigError where a key speaks of predictors and none come, and where a whole detector
+    is to begin the four steps."""
     if start.detector and cfg.SOLVER.SCHEME == "alternating":
         raise ConfigError(
             f"SOLVER.SCHEME is alternating, and {start.detector} holds a whole detector: steps 1 "

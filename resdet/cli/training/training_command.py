@@ -15,6 +15,7 @@ from typing import Any
 import torch
 from detectron2.utils import comm
 
+from resdet.bounded_files import open_file
 from resdet.config import (
     Config,
     check_reference_batch,
@@ -23,6 +24,7 @@ from resdet.config import (
     resolve,
     unread,
 )
+from resdet.config.config import OF_A_RUN
 from resdet.engine.data_workers import Loader, usable_cores
 from resdet.engine.metric_writers import start_log
 from resdet.engine.processes import refuse_long_disk_wait, run_in_processes
@@ -72,8 +74,24 @@ def device_of(config_file: str | Path | None, opts: list[str]) -> str:
 
 
 def _is_of_run(config_file: str | Path | None) -> bool:
-    """Whether this is a run's own config, with every value that the run had."""
-    return config_file is not None and (Path(config_file).parent / layout.RUN).exists()
+    """Whether this is a run's own config, with every value that the run had, or a copy of it."""
+    if config_file is None:
+        return False
+    path = Path(config_file)
+    # Of the first runs it has no such line.
+    return (path.parent / layout.RUN).exists() or _first_line(path) == OF_A_RUN.encode()
+
+
+def _first_line(path: Path) -> bytes:
+    """Of a file that may be missing, or anything: what is wrong with it, its reader says. A stream
+    can be read once, so nothing is taken from it here."""
+    try:
+        if not path.is_file():
+            return b""
+        with open_file(path) as file:
+            return file.readline(len(OF_A_RUN) + 2).rstrip()
+    except (OSError, ValueError):
+        return b""
 
 
 def _renamed(config_file: str | Path | None) -> Mapping[str, str]:

@@ -92,6 +92,9 @@ def test_a_runs_own_config_has_the_schedule_that_the_run_had(tmp_path: Path) -> 
     assert scaled(own, "SOLVER.IMS_PER_BATCH", "4", "SOLVER.SCALE_LR", "keep")[0] == 0.0025
     # Whoever states what the schedule is for, is believed.
     assert scaled(own, "SOLVER.REFERENCE_BATCH", "1")[0] == 0.005
+    copy = tmp_path / "copy.yaml"
+    copy.write_bytes(own.read_bytes())
+    assert scaled(copy) == scaled(own) and scaled(copy, "SOLVER.IMS_PER_BATCH", "4")[0] == 0.005
 
 
 def of_best(run: Run, *opts: str, **changes: bool) -> Run | None:
