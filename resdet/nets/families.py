@@ -8,6 +8,7 @@ Not for: building (`zoo`), names of tensors (`resdet.weights`).
 
 from __future__ import annotations
 
+import inspect
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -59,6 +60,12 @@ class Family:
     def names(self) -> tuple[str, ...]:
         """Names of the depths of its paper."""
         return tuple(f"{self.name}{depth}{e}" for depth in self.depths for e in self.endings)
+
+    def usual(self, ending: str) -> dict[str, Any]:
+        """Every option with the value that a net of the family has unless another is given."""
+        parameters = inspect.signature(self.net).parameters.values()
+        own = {p.name: p.default for p in parameters if p.kind is inspect.Parameter.KEYWORD_ONLY}
+        return {**own, **self.defaults, **self.endings[ending], **self.fixed}
 
     def layers(self, depth: int) -> tuple[Any, ...]:
         """What the class takes before its channels: (block, blocks of stages) or (convolutions,).

@@ -27,7 +27,7 @@ from detectron2.utils import comm
 from resdet.cli.training.stored_config import config_of, stored_keys
 from resdet.config import Config, flatten, get_cfg, get_key, presets
 from resdet.errors import ConfigError, RunError, UserError, WeightsError
-from resdet.nets.families import family_of
+from resdet.nets.families import depth_and_ending, family_of
 from resdet.nets.vgg import VGG
 from resdet.run import layout
 from resdet.run.folder import Run
@@ -249,12 +249,21 @@ def _detector_of_coco(cfg: Any) -> StartingRun | None:
 
 def _options_of_its_own(cfg: Any) -> list[str]:
     """Keys of MODEL.NET that make another net than the usual one of this name, with values."""
-    usual = dict(flatten(get_cfg()))
+    off = dict(flatten(get_cfg()))
+    family, variant = family_of(cfg.MODEL.NET.NAME), depth_and_ending(cfg.MODEL.NET.NAME)
+    usual = family.usual(variant[1]) if family and variant else {}
     return [
-        f"{key} {get_key(cfg, key)}"
-        for key in usual
-        if key.startswith(NET) and not _is_free(key, cfg) and get_key(cfg, key) != usual[key]
+        f"{key} {value}"
+        for key in off
+        if key.startswith(NET)
+        and not _is_free(key, cfg)
+        # Whoever types what the family has anyway means the same net.
+        and (value := get_key(cfg, key)) not in (off[key], usual.get(_option(key), off[key]))
     ]
+
+
+def _option(key: str) -> str:
+    return key.removeprefix(NET).lower()
 
 
 def _is_free(key: str, cfg: Any) -> bool:

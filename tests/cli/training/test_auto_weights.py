@@ -63,6 +63,12 @@ def test_else_the_public_weights_with_what_they_mean_for_the_papers_row(caplog):
         (("vgg16", "MODEL.NET.POOLED_SIZE", "5"), False),  # fc6 has other weights
         (("resnet101", "MODEL.NET.POOLED_SIZE", "7"), True),
         (("resnet101", "MODEL.NET.WIDTH", "0.5"), False),
+        # What the family has anyway, typed.
+        (("resnet101", "MODEL.NET.SHORTCUT", "B"), True),
+        (("resnet101", "MODEL.NET.SHORTCUT", "C"), False),
+        (("vgg16", "MODEL.NET.POOLS", "5"), True),
+        (("vgg16", "MODEL.NET.FC_CHANNELS", "4096"), True),
+        (("vgg16", "MODEL.NET.FC_CHANNELS", "64"), False),
     ],
 )
 def test_an_option_without_weights_leaves_the_net_its_public_weights(opts, is_same_net):
