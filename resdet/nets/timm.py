@@ -86,7 +86,6 @@ class TimmNet(Net):
         self.pooled_size = pooled_size
         self._declared = declared_stages(model)
         self._scale = scale = input_scale(self._declared)
-        self._cells: dict[str, tuple[int, int]] = {}
         self._stages = tuple(at_scale(stage, scale) for stage in self._declared)
         self.num_classes = int(getattr(model, "num_classes", 0))
         self.classifier = _name_of_classifier(model)
@@ -122,14 +121,14 @@ class TimmNet(Net):
         return super().trunk(to)
 
     def _settle_order(self) -> None:
-        """The layers in their order, and the cells of their maps; raises ValueError as `trunk`."""
+        """The layers in their order; raises ValueError as `trunk`."""
         if self._scale != 1.0:
             raise ValueError(
                 f"{PREFIX}{self.name} cuts patches that are no power of two: it runs on images "
                 f"resized by {self._scale}, and not layer by layer"
             )
-        if self._order is None or not self._cells:
-            self._order, self._cells = order_of_layers(self.model, self._stages, self.name)
+        if self._order is None:
+            self._order = order_of_layers(self.model, self._stages, self.name)
 
     @property
     def own_side(self) -> int:
@@ -147,24 +146,6 @@ class TimmNet(Net):
         except ValueError:
             return False
         return True
-
-    def check_cells(self, names: Sequence[str]) -> None:
-        """Raises ValueError where an image's cells are not its pixels over the stride.
-
-        A pyramid adds maps, so that each must have twice the cells of the next. Convolutions
-        without padding (Inception's) lose some at the edges; `FAMILIES` have none.
-        """
-        if self.not_split:
-            self._settle_order()
-        for stage in self._stages:
-            expected = tuple(side // stage.stride for side in TRIED)
-            if stage.name in names and self._cells.get(stage.name, expected) != expected:
-                raise ValueError(
-                    f"{PREFIX}{self.name} is a {type(self.model).__name__}, whose map at "
-                    f"{stage.name} has {_sides(self._cells[stage.name])} cells of an image of "
-                    f"{_sides(TRIED)}, and {_sides(expected)} at stride {stage.stride} are "
-                    "expected: it pads too little for a pyramid"
-                )
 
     def maps(self, names: Sequence[str]) -> TimmMaps:
         """All maps of the stages `names` at once, for nets that do not run layer by layer.
@@ -346,13 +327,8 @@ def _sides(size: Sequence[int]) -> str:
     return f"{size[1]} x {size[0]}"
 
 
-def order_of_layers(
-    model: nn.Module, stages: Sequence[Stage], name: str
-) -> tuple[tuple[str, ...], dict[str, tuple[int, int]]]:
+def order_of_layers(model: nn.Module, stages: Sequence[Stage], name: str) -> tuple[str, ...]:
     """The children up to the last stage, in timm's order; checked against timm's forward pass.
-
-    Returns:
-        Their names, and (height, width) in cells of each stage's map of an image of size `TRIED`.
 
     Raises:
         ValueError: run one after the other they do not give the maps that timm's forward pass
@@ -377,23 +353,19 @@ def order_of_layers(
             "timm declares it a stage: wrap the net yourself (docs/own_net.md)"
         )
     order = order[: max(order.index(end) for end in ends) + 1]
-    fault, cells = _differs(model, order, stages)
-    if fault:
+    if fault := _differs(model, order, stages):
         raise ValueError(
             f"{PREFIX}{name} is a {type(model).__name__}, which does not run layer by layer "
             f"({fault}): it cannot be a backbone by timm's declaration. Wrap it yourself: "
             "docs/own_net.md"
         )
-    return tuple(order), cells
+    return tuple(order)
 
 
-def _differs(
-    model: nn.Module, order: Sequence[str], stages: Sequence[Stage]
-) -> tuple[str, dict[str, tuple[int, int]]]:
+def _differs(model: nn.Module, order: Sequence[str], stages: Sequence[Stage]) -> str:
     """ "" where the layers, run in this order, give timm's own maps on a small random image.
 
-    Of a net without values (of the meta device) shapes alone are compared. Beside it each map's
-    (height, width) in cells.
+    Of a net without values (of the meta device) shapes alone are compared.
     """
     parameter = next(model.parameters())
     is_meta = parameter.is_meta
@@ -420,25 +392,25 @@ def _differs(
                 x = model.get_submodule(layer)(x)
                 if layer in seen:
                     if x.shape != seen[layer].shape or not (is_meta or torch.equal(x, seen[layer])):
-                        return f"{layer} gets another input there", {}
+                        return f"{layer} gets another input there"
                     maps[layer] = x
     except (RuntimeError, ValueError, TypeError, AssertionError, AttributeError) as error:
-        return f"an image of {_sides(TRIED)} stops it: {first_line(error)}", {}
+        return f"an image of {_sides(TRIED)} stops it: {first_line(error)}"
     finally:
         for handle in handles:
             handle.remove()
         model.train(was_training)
     for stage in stages:
         if stage.name not in seen or seen[stage.name].ndim != 4:
-            return f"{stage.name} gives no map", {}
+            return f"{stage.name} gives no map"
         if seen[stage.name].shape[1] != stage.channels:
             return (
                 f"{stage.name} gives {tuple(seen[stage.name].shape)}, expected "
                 f"{stage.channels} channels in the second place"
-            ), {}
+            )
         if not (is_meta or torch.equal(maps[stage.name], seen[stage.name])):
-            return f"the map of {stage.name} is changed in place by the layer behind it", {}
-    return "", {name: (found.shape[2], found.shape[3]) for name, found in maps.items()}
+            return f"the map of {stage.name} is changed in place by the layer behind it"
+    return ""
 
 
 def _head_names(model: nn.Module) -> tuple[str, ...]:

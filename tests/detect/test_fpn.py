@@ -16,8 +16,9 @@ from detectron2.utils.events import EventStorage
 
 from resdet import nets
 from resdet.config import resolve
-from resdet.detect.architecture.backbone import fitted, net_part
+from resdet.detect.architecture.backbone import net_part
 from resdet.detect.architecture.fpn import PooledLevels, build_net_fpn_backbone, pyramid_stages
+from resdet.detect.architecture.maps_backbone import fitted
 from resdet.detect.architecture.model import fill_from_weights_and_net
 from resdet.detect.trainer import DetectorTraining
 from resdet.errors import ConfigError
@@ -97,6 +98,31 @@ def test_a_net_of_ones_own_that_pads_less_has_a_pyramid(monkeypatch):
             expected = own.trunk(name)(x)
             cells = expected.shape[-1]
             assert torch.equal(given[..., :cells, :cells], expected)
+
+
+@pytest.mark.parametrize("net", ["inception_v3", "legacy_xception"])
+def test_a_net_of_timm_that_pads_less_has_a_pyramid(net):
+    """Inside are timm's own maps, of layers and of its feature interface; around them, edges."""
+    timm = pytest.importorskip("timm")
+    keys = ["MODEL.NET.NAME", f"timm:{net}", "MODEL.NET.WIDTH", "1.0"]
+    model = build_model(cfg_of(*keys, "TRANSFER.FROM_SCRATCH", "True")).eval()
+    x = torch.randn(1, 3, 128, 192, generator=torch.Generator().manual_seed(2))
+    given = model.backbone.bottom_up(x)
+    assert [tuple(m.shape[-2:]) for m in given.values()] == [(32, 48), (16, 24), (8, 12), (4, 6)]
+    own = timm.create_model(net, **({"aux_logits": False} if net == "inception_v3" else {}))
+    own.load_state_dict({**own.state_dict(), **net_part(model).state_dict()})
+    expected = []
+    for name in given:
+        hook = lambda *args: expected.append(args[2].clone())  # noqa: E731
+        own.get_submodule(name).register_forward_hook(hook)
+    own.eval().forward_features(x)
+    lacking = 0
+    for found, theirs in zip(given.values(), expected, strict=True):
+        rows, columns = ((b - a) for a, b in zip(theirs.shape[-2:], found.shape[-2:], strict=True))
+        lacking += rows + columns
+        up, left, (height, width) = rows // 2, columns // 2, theirs.shape[-2:]
+        assert torch.equal(found[..., up : up + height, left : left + width], theirs)
+    assert lacking > 0
 
 
 @pytest.mark.parametrize(

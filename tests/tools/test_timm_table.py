@@ -21,7 +21,9 @@ SAMPLE = [
     ("maxxvit", "maxvit_tiny_tf_224", "maps: FPN"),
     ("mlp_mixer", "gmlp_ti16_224", "one map: simple pyramid"),
     ("efficientvit_msra", "efficientvit_m0", "layers: FPN"),
-    ("inception_v3", "inception_v3", "no, see below"),
+    ("inception_v3", "inception_v3", "layers: FPN"),
+    ("xception", "legacy_xception", "maps: FPN"),
+    ("crossvit", "crossvit_tiny_240", "no, see below"),
 ]
 
 

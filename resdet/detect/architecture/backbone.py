@@ -13,14 +13,13 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from detectron2.layers import ShapeSpec
 from detectron2.modeling import BACKBONE_REGISTRY, Backbone, ResNet
 from torch import nn
 
 from resdet import nets
 from resdet.config import drop_path_option, net_options
-from resdet.detect.architecture.maps_backbone import MapsBackbone, maps_backbone
+from resdet.detect.architecture.maps_backbone import MapsBackbone, fitted, maps_backbone
 from resdet.detect.architecture.norms import (
     disable_dropout,
     freeze_norms,
@@ -126,19 +125,6 @@ def parts_to_freeze(cfg: Any, last: str) -> int:
         return len(by_stage(net.trunk(last).names, [stage.name for stage in net.stages()]))
     except ValueError as error:
         raise ConfigError(f"MODEL.NET: {error}") from None
-
-
-def fitted(x: torch.Tensor, cells: Sequence[int]) -> torch.Tensor:
-    """(N, C, h, w) to (N, C, *cells): edges repeated, or cut, on both sides, the rest at the right
-    and lower one. A map of that size stays as it is."""
-    missing = [expected - side for expected, side in zip(cells, x.shape[-2:], strict=True)]
-    if not any(missing):
-        return x
-    # Rounded towards zero, so that what is cut is treated as what is repeated.
-    before = [int(n / 2) for n in missing]
-    pads = [n for b, m in reversed(list(zip(before, missing, strict=True))) for n in (b, m - b)]
-    x = F.pad(x, [min(n, 0) for n in pads])
-    return F.pad(x, [max(n, 0) for n in pads], mode="replicate")
 
 
 class NetBackbone(Backbone):

@@ -33,6 +33,7 @@ from resdet.detect.architecture.finer_maps import FinerMaps
 from resdet.detect.architecture.simple_pyramid import SimplePyramid
 from resdet.engine.speed.precision import Precision
 from resdet.errors import ConfigError
+from resdet.nets.families import family_of
 from resdet.nets.timm import TimmNet
 
 # Levels on stages of the net, by stride; one more is pooled behind the last.
@@ -138,14 +139,9 @@ def build_net_fpn_backbone(cfg: Any, input_shape: ShapeSpec) -> NetFPN | SimpleP
     """
     net = build_net(cfg)
     in_features = list(cfg.MODEL.FPN.IN_FEATURES) or pyramid_stages(net)
-    if isinstance(net, TimmNet) and net.runs_layer_by_layer:
-        try:
-            net.check_cells(in_features)
-        except ValueError as error:
-            raise ConfigError(f"MODEL.NET: {error}") from None
     bottom_up = net_backbone(cfg, net, in_features)
     if isinstance(bottom_up, NetBackbone):
-        bottom_up.fits_cells = cfg.MODEL.NET.NAME in nets.registered()
+        bottom_up.fits_cells = family_of(cfg.MODEL.NET.NAME) is None
     if len(in_features) == 1:
         if cfg.MODEL.FPN.FUSE_TYPE != "sum":
             raise ConfigError(

@@ -16,6 +16,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from detectron2.layers import ShapeSpec
 from detectron2.modeling import Backbone
 from torch import nn
@@ -36,8 +37,23 @@ from resdet.nets.timm_maps import NO_IMAGE, TimmMaps
 DIVISIBLE = 32
 
 
+def fitted(x: torch.Tensor, cells: Sequence[int]) -> torch.Tensor:
+    """(N, C, h, w) to (N, C, *cells): edges repeated, or cut, on both sides, the rest at the right
+    and lower one. A map of that size stays as it is."""
+    missing = [expected - side for expected, side in zip(cells, x.shape[-2:], strict=True)]
+    if not any(missing):
+        return x
+    # Rounded towards zero, so that what is cut is treated as what is repeated.
+    before = [int(n / 2) for n in missing]
+    pads = [n for b, m in reversed(list(zip(before, missing, strict=True))) for n in (b, m - b)]
+    x = F.pad(x, [min(n, 0) for n in pads])
+    return F.pad(x, [max(n, 0) for n in pads], mode="replicate")
+
+
 class MapsBackbone(Backbone):
     """(N, 3, H, W), H and W multiples of 32, to a dict from stage name to map, in float32.
+
+    Of a net that pads less than its strides have, the outermost cells are repeated.
 
     Where all of it is frozen it always computes as in a test, and no gradient is kept.
 
@@ -76,10 +92,11 @@ class MapsBackbone(Backbone):
         return self
 
     def forward(self, x: torch.Tensor) -> dict[str, torch.Tensor]:
-        dtype = x.dtype
+        dtype, sides = x.dtype, x.shape[-2:]
+        cells = {s.name: [side // s.stride for side in sides] for s in self.maps.given_stages}
         with self.precision.autocast(), gradients_if_needed(self):
             outputs = self.maps(self.precision.input(x))
-        return {name: output.to(dtype) for name, output in outputs.items()}
+        return {name: fitted(output.to(dtype), cells[name]) for name, output in outputs.items()}
 
     def output_shape(self) -> dict[str, ShapeSpec]:
         return {
