@@ -18,6 +18,7 @@ from __future__ import annotations
 
 import contextlib
 import difflib
+import inspect
 from collections.abc import Sequence
 from functools import cached_property
 from typing import Any
@@ -134,6 +135,11 @@ class TimmNet(Net):
     def own_side(self) -> int:
         """Of the square images that timm has the net for."""
         return int(getattr(self.model, "pretrained_cfg")["input_size"][-1])  # noqa: B009
+
+    @property
+    def takes_drop_path(self) -> bool:
+        """Whether timm builds the net with stochastic depth."""
+        return "drop_path_rate" in inspect.signature(type(self.model)).parameters
 
     @cached_property
     def runs_layer_by_layer(self) -> bool:

@@ -212,6 +212,14 @@ def test_rates_by_depth_are_those_of_li_et_al():
         assert rate == pytest.approx(expected), name
 
 
+def test_a_plain_net_without_drop_path_is_trained_without():
+    """ConvMixer was refused for a rate that nobody had typed."""
+    pytest.importorskip("timm")
+    net = ["MODEL.NET.NAME", "timm:convmixer_768_32", "MODEL.NET.WIDTH", "1.0"]
+    cfg = config_of("TRANSFER.RECIPE", "finetune-vit", "MODEL.WEIGHTS", "x", *net).cfg
+    assert (cfg.MODEL.NET.DROP_PATH, cfg.SOLVER.LAYER_DECAY) == (-1.0, 0.9)  # of 32 blocks
+
+
 def test_rates_by_depth_are_detectron2s():
     """Main's own function, of every parameter that its ViT has, too: it knows no class token."""
     pytest.importorskip("timm")

@@ -138,6 +138,17 @@ def test_stochastic_depth_is_spread_over_the_blocks_as_timm_does_it(name):
     assert max(usual, default=0.0) == pytest.approx(expected)
 
 
+@pytest.mark.parametrize("name", ["convmixer_768_32", "vgg11", "test_vit", "resnet18"])
+def test_which_nets_take_stochastic_depth_is_what_timm_builds(name):
+    net = nets.build(f"timm:{name}", 3)
+    try:
+        timm.create_model(name, drop_path_rate=0.1)
+    except TypeError:
+        assert not net.takes_drop_path
+    else:
+        assert net.takes_drop_path
+
+
 def test_stochastic_depth_that_would_drop_nothing_is_refused():
     """One block has the rate of the first, 0; VGG knows no such rate."""
     with pytest.raises(ValueError, match=r"VisionTransformer, whose blocks drop nothing: .*0.2"):

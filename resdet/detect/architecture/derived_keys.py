@@ -206,7 +206,9 @@ def of_recipe(cfg: Any, net: nets.Net | None) -> dict[str, Any]:
         strides = [stage.stride for stage in net.stages()]
         is_plain = isinstance(net, TimmNet) and len(set(strides)) == 1
         depth = by_depth(len(strides))
-        drop_path = depth.drop_path if is_plain else FINETUNE_VIT.of_net[DROP_PATH]
+        # Plain, and no transformer: ConvMixer has none.
+        has_it = is_plain and net.takes_drop_path
+        drop_path = depth.drop_path if has_it else FINETUNE_VIT.of_net[DROP_PATH]
         return {LAYER_DECAY: depth.layer_decay, DROP_PATH: drop_path}
     return {}
 
