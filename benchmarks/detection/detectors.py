@@ -28,6 +28,7 @@ NETS = {
     "R-50-C4": ("modern/coco_r50_modern", "COCO-Detection/faster_rcnn_R_50_C4_1x.yaml"),
     "R-101-C4": ("modern/coco_r101_modern", "COCO-Detection/faster_rcnn_R_101_C4_3x.yaml"),
     "R-50-FPN": ("fpn/coco_r50_fpn", "COCO-Detection/faster_rcnn_R_50_FPN_1x.yaml"),
+    "R-101-FPN": ("fpn/coco_r101_fpn", "COCO-Detection/faster_rcnn_R_101_FPN_3x.yaml"),
     "R-50-DC5": ("dc5/coco_r50_dc5", "COCO-Detection/faster_rcnn_R_50_DC5_1x.yaml"),
     "VGG-16": ("modern/coco_vgg16_modern", ""),
     "VGG-16-FPN": ("fpn/coco_vgg16_fpn", ""),

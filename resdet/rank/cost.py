@@ -14,7 +14,7 @@ import resource
 import statistics
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -30,6 +30,8 @@ from resdet.detect.architecture.model import build_faults_as_pages, fill_from_we
 from resdet.detect.frozen.map_store import bytes_of
 from resdet.detect.frozen.trunk_maps import MAPS, take_given_maps
 from resdet.engine.starts.start_checks import settle_device
+from resdet.errors import ConfigError
+from resdet.nets.timm_maps import NO_IMAGE
 from resdet.rank.candidates import RankedBackbone
 from resdet.rank.quick_detector import CONFIG, keys_of_row
 from resdet.rank.ranking_folder import Ranking
@@ -54,6 +56,7 @@ class Cost:
         device: what it was measured on. threads: of torch.
         trunk_seconds: of the trunk on one image of a batch. step_seconds: of one step of the heads.
         map_bytes: of one image's maps.
+        image_size: of a net that is built for one size of images, the ranking's; 0 of others.
         license: of the weights, "" where nobody states it.
         sha256: of the weights' tensors. source: where they came from, for people.
     """
@@ -68,6 +71,7 @@ class Cost:
     trunk_seconds: float
     step_seconds: float
     map_bytes: int
+    image_size: int
     license: str
     sha256: str
     source: str
@@ -77,14 +81,17 @@ class Cost:
 
 
 def built(
-    ranking: Ranking, candidate: RankedBackbone, classes: int
+    ranking: Ranking, candidate: RankedBackbone, classes: int, more: Sequence[str] = ()
 ) -> tuple[Config, nn.Module, Card]:
     """The detector of a row before it trains, in evaluation mode.
+
+    Args:
+        more: KEY VALUE words beside those of the row.
 
     Raises:
         ConfigError, WeightsError: as `train_det` would.
     """
-    config = resolve(presets.find(CONFIG), keys_of_row(ranking, candidate, 1))
+    config = resolve(presets.find(CONFIG), [*keys_of_row(ranking, candidate, 1), *more])
     settle_device(config)
     tensors, card = WeightFile(ranking.weights(candidate)).load()
     with build_faults_as_pages(config):
@@ -96,9 +103,22 @@ def built(
     return config, model.eval(), card
 
 
+def _built_for_size(
+    ranking: Ranking, candidate: RankedBackbone, classes: int
+) -> tuple[Config, nn.Module, Card]:
+    """As `built`; a net of one size (BEiT, MaxViT) is built for the square of the ranking."""
+    try:
+        return built(ranking, candidate, classes)
+    except ConfigError as error:
+        if NO_IMAGE not in str(error):
+            raise
+    square = ["MODEL.NET.IMAGE_SIZE", str(ranking.plan.size)]
+    return built(ranking, candidate, classes, square)
+
+
 def measure(ranking: Ranking, candidate: RankedBackbone, classes: int) -> Cost:
     """Raises as `built`."""
-    config, model, card = built(ranking, candidate, classes)
+    config, model, card = _built_for_size(ranking, candidate, classes)
     cfg, size = config.cfg, ranking.plan.size
     device = torch.device(cfg.MODEL.DEVICE)
     image = torch.randint(0, 256, (3, size, size), dtype=torch.uint8)
@@ -122,6 +142,7 @@ def measure(ranking: Ranking, candidate: RankedBackbone, classes: int) -> Cost:
         trunk_seconds=trunk_seconds,
         step_seconds=steps,
         map_bytes=bytes_of([m.shape for m in maps.values()], 1),
+        image_size=cfg.MODEL.NET.IMAGE_SIZE,
         license=license_of(card),
         sha256=card.tensors_sha256,
         source=f"{'random, ' * candidate.is_random}{candidate.source}",

@@ -6,7 +6,7 @@ Not for: what the keys do (`resdet.config`).
 from __future__ import annotations
 
 from resdet.rank.candidates import RankedBackbone
-from resdet.rank.ranking_folder import Ranking, RankPlan
+from resdet.rank.ranking_folder import COST, Ranking, RankPlan
 
 CONFIG = "rank_frozen"
 
@@ -25,8 +25,10 @@ def keys_of_plan(plan: RankPlan) -> list[str]:
 
 
 def keys_of_row(ranking: Ranking, candidate: RankedBackbone, seed: int) -> list[str]:
-    """KEY VALUE words of one training."""
+    """KEY VALUE words of one training; once its cost is measured, with what that found."""
+    image_size = ranking.read_row(candidate, COST).get("image_size", 0)
+    square = ["MODEL.NET.IMAGE_SIZE", str(image_size)] if image_size else []
     return [
         *keys_of_plan(ranking.plan), "MODEL.WEIGHTS", ranking.weights(candidate),
-        "ENGINE.TRUNK_CACHE", str(ranking.features(candidate)), "SEED", str(seed),
+        "ENGINE.TRUNK_CACHE", str(ranking.features(candidate)), "SEED", str(seed), *square,
     ]  # fmt: skip

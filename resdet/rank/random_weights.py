@@ -8,6 +8,7 @@ Not for: training from random weights (TRANSFER.FROM_SCRATCH).
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 
 import torch
@@ -44,8 +45,18 @@ def make(candidate: RankedBackbone, path: Path, data: DetectionSet, size: int) -
     if path.exists():
         return
     net, card = _net_and_card(candidate.source)
-    with torch.no_grad():
-        _measure_norms(net, _images(data, card, size))
+    images = _images(data, card, size)
+    try:
+        with torch.no_grad():
+            _measure_norms(net, images)
+    except (RuntimeError, AssertionError):
+        if not isinstance(net, TimmNet):
+            raise
+        # It is built for one size of images, which is the ranking's then.
+        card = dataclasses.replace(card, net_options={**card.net_options, "image_size": size})
+        net = nets.build(card.net, net.num_classes, **card.net_options)
+        with torch.no_grad():
+            _measure_norms(net, images)
     path.parent.mkdir(parents=True, exist_ok=True)
     weights.save(path, net.state_dict(), card)
 

@@ -49,7 +49,7 @@ _ROW_SHAPES = {
     COST: {
         "trunk_seconds": (int, float), "step_seconds": (int, float), "ms": (int, float),
         "memory_mb": (int, float), "map_bytes": int, "parameters": int, "threads": int,
-        "license": str, "sha256": str,
+        "license": str, "sha256": str, "image_size?": int,
     },
     SCORES: {"logme": (int, float), "total_logme": (int, float), "objects": int},
 }  # fmt: skip

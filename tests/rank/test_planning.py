@@ -15,6 +15,7 @@ from resdet.data import DataOptions, catalog
 from resdet.errors import ConfigError, DataError, Interrupted, ResdetError, RunError
 from resdet.rank import random_weights
 from resdet.rank.candidates import candidates_of
+from resdet.rank.quick_detector import keys_of_row
 from resdet.rank.ranking_folder import COST, SCORES, Ranking, RankPlan
 from resdet.run.folder import write_json
 from tests.support import tiny
@@ -284,3 +285,22 @@ def test_a_random_net_is_measured_on_the_set_as_the_keys_read_it(train, tmp_path
     monkeypatch.setattr(row_parts.cost, "measure", lambda *_: argparse.Namespace(to_json=dict))
     row_parts.measure_cost(made, made.candidates[0])
     assert [len(data) for data in given] == [2]
+
+
+def test_a_net_of_one_size_is_built_for_the_squares_of_its_ranking(train, tmp_path):
+    """MaxViT beside a ResNet: its row alone has the key. By hand: windows of 128 / 32 cells."""
+    pytest.importorskip("timm")
+    plan = dataclasses.replace(PLAN, data=f"voc:{tmp_path / 'voc'}:train", size=128)
+    words = ["square=random:timm:test_maxvit", "any=random:resnet18"]
+    made = Ranking(tmp_path / "out", plan, tuple(candidates_of(words)))
+    for candidate, side in zip(made.candidates, (128, 0), strict=True):
+        row_parts.measure_cost(made, candidate)
+        assert made.read_row(candidate, COST)["image_size"] == side
+        keys = keys_of_row(made, candidate, 1)
+        assert ("MODEL.NET.IMAGE_SIZE" in keys) == bool(side)
+        config, *_ = row_parts.cost.built(made, candidate, 1)
+        assert side == config.cfg.MODEL.NET.IMAGE_SIZE
+
+
+def test_a_row_of_an_older_ranking_states_no_size(ranking):
+    assert "MODEL.NET.IMAGE_SIZE" not in keys_of_row(ranking, ranking.candidates[0], 1)
