@@ -17,6 +17,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import dataclasses
+import functools
 import logging
 from pathlib import Path
 from typing import Any
@@ -152,7 +153,9 @@ class StartingRun:
         odd = [
             f"{key} is {there[key]} there, {here[key]} here"
             for key in here
-            if key.startswith(self.alike) and not _is_free(key, cfg) and there[key] != here[key]
+            if key.startswith(self.alike)
+            and not _is_free(key, cfg)
+            and _meant(key, there[key], cfg) != _meant(key, here[key], cfg)
         ]
         return f"{self.folder} is of another net: {', '.join(odd)}" if odd else ""
 
@@ -249,21 +252,28 @@ def _detector_of_coco(cfg: Any) -> StartingRun | None:
 
 def _options_of_its_own(cfg: Any) -> list[str]:
     """Keys of MODEL.NET that make another net than the usual one of this name, with values."""
-    off = dict(flatten(get_cfg()))
-    family, variant = family_of(cfg.MODEL.NET.NAME), depth_and_ending(cfg.MODEL.NET.NAME)
-    usual = family.usual(variant[1]) if family and variant else {}
     return [
         f"{key} {value}"
-        for key in off
+        for key, off in _defaults().items()
         if key.startswith(NET)
         and not _is_free(key, cfg)
-        # Whoever types what the family has anyway means the same net.
-        and (value := get_key(cfg, key)) not in (off[key], usual.get(_option(key), off[key]))
+        and _meant(key, value := get_key(cfg, key), cfg) != _meant(key, off, cfg)
     ]
 
 
-def _option(key: str) -> str:
-    return key.removeprefix(NET).lower()
+@functools.cache
+def _defaults() -> dict[str, Any]:
+    return dict(flatten(get_cfg()))
+
+
+def _meant(key: str, value: Any, cfg: Any) -> Any:
+    """The value of a key of the net, and where the key is off, what the family then has: whoever
+    types that means the same net."""
+    family, variant = family_of(cfg.MODEL.NET.NAME), depth_and_ending(cfg.MODEL.NET.NAME)
+    if family is None or variant is None or not key.startswith(NET):
+        return value
+    is_off = value == _defaults()[key]
+    return family.usual(variant[1]).get(key.removeprefix(NET).lower(), value) if is_off else value
 
 
 def _is_free(key: str, cfg: Any) -> bool:

@@ -117,6 +117,12 @@ def test_a_run_of_another_net_is_not_taken(monkeypatch):
     assert str(own) == settled("MODEL.NET.NAME", "resnet50", *half).cfg.MODEL.WEIGHTS
 
 
+def test_a_run_of_the_usual_net_is_taken_where_its_options_are_typed():
+    own = pretrained("imagenet_resnet50", "finished")
+    usual = ("MODEL.NET.NAME", "resnet50", "MODEL.NET.SHORTCUT", "B")
+    assert str(own) == settled(*usual).cfg.MODEL.WEIGHTS
+
+
 def test_anchors_typed_as_tuples_are_those_of_the_run():
     """Detectron2's own files have lists, papers' commands tuples; another size is another's."""
     own = pretrained("coco_r101", "finished", file="model_final.pth")
