@@ -251,10 +251,17 @@ def write_detector(
             )
         total = sum(d.detections for d in differences)
         if total == 0:
+            heads: Any = model.roi_heads
+            above = heads.box_predictor.test_score_thresh
+            way = "Train it further."
+            if above > 0:
+                way = (
+                    f"Give --score-threshold {0.01 if above > 0.01 else 0.0}, or, where the run "
+                    "has no sample pictures, score it first: train_det --eval-only."
+                )
             raise CheckFailed(
                 f"{path} was not kept: the detector finds nothing on the {len(images)} images of "
-                "the check, so nothing could be compared. Give --score-threshold 0.01, or score "
-                "the run first, which leaves sample pictures: train_det --eval-only."
+                f"the check with a score above {above:g}, so nothing could be compared. {way}"
             )
     return ExportDifference(
         total, max(d.box for d in differences), max(d.score for d in differences)
