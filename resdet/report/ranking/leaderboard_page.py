@@ -121,7 +121,8 @@ def correlation_text(found: RankCorrelation) -> str:
     if found.tau is None:
         return "no correlation, as one of them has a single value"
     interval = "" if found.low is None else f" ({found.low:.2f} to {found.high:.2f})"
-    return f"Kendall's tau {found.tau:.2f}{interval} over {found.count} backbones"
+    text = f"Kendall's tau {found.tau:.2f}{interval} over {found.count} backbones"
+    return text.replace("-", "−")  # as in the tables
 
 
 def write_page(board: Leaderboard, page: Path, as_json: Path) -> None:
