@@ -40,25 +40,36 @@ def make(candidate: RankedBackbone, path: Path, data: DetectionSet, size: int) -
         data, size: images that its norms are measured on.
 
     Raises:
-        ConfigError: no such net. WeightsError: as reading the weights whose twin it is.
+        ConfigError: no such net, or none for images of this size. WeightsError: as reading the
+            weights whose twin it is.
     """
     if path.exists():
         return
     net, card = _net_and_card(candidate.source)
     images = _images(data, card, size)
     try:
-        with torch.no_grad():
-            _measure_norms(net, images)
+        _measure_norms(net, images)
     except (RuntimeError, AssertionError):
         if not isinstance(net, TimmNet):
             raise
-        # It is built for one size of images, which is the ranking's then.
-        card = dataclasses.replace(card, net_options={**card.net_options, "image_size": size})
-        net = nets.build(card.net, net.num_classes, **card.net_options)
-        with torch.no_grad():
-            _measure_norms(net, images)
+        net, card = _of_one_size(card, net.num_classes, size)
+        _measure_norms(net, images)
     path.parent.mkdir(parents=True, exist_ok=True)
     weights.save(path, net.state_dict(), card)
+
+
+def _of_one_size(card: Card, classes: int, size: int) -> tuple[nets.Net, Card]:
+    """A net that takes images of one size alone, built for the ranking's."""
+    options = {**card.net_options, "image_size": size}
+    torch.manual_seed(SEED)
+    try:
+        net = nets.build(card.net, classes, **options)
+    except ValueError as error:
+        raise ConfigError(
+            f"{card.net} cannot be built for images of {size} pixels: {error}. Leave this backbone "
+            "out, or give another --size."
+        ) from None
+    return net, dataclasses.replace(card, net_options=options)
 
 
 def _net_and_card(source: str) -> tuple[nets.Net, Card]:
@@ -98,6 +109,7 @@ def _images(data: DetectionSet, card: Card, size: int) -> torch.Tensor:
     return images
 
 
+@torch.no_grad()
 def _measure_norms(net: nn.Module, images: torch.Tensor) -> None:
     """One pass in which each batch norm takes the statistics of these images."""
     norms = [m for m in net.modules() if isinstance(m, _BatchNorm)]
