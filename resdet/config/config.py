@@ -82,7 +82,7 @@ class Config:
             if key in self.stated and current != "" and not _same(current, value):
                 clashes.append(
                     f"{key} is {_show(current)} ({self.stated[key]}), "
-                    f"but {source} has {_show(value)}"
+                    f"expected {_show(value)}: {source}"
                 )
         if clashes:
             raise ConfigError(
@@ -96,8 +96,7 @@ class Config:
                 self.derived[key] = source
 
     def to_yaml(self) -> str:
-        """Every key as it is now, under `OF_A_RUN`."""
-        return f"{OF_A_RUN}\n{self.cfg.dump()}"
+        return text_of_run(self.cfg)
 
     def explain(self) -> str:
         """One line per key that is not Detectron2's or our default: value and reason."""
@@ -112,6 +111,11 @@ class Config:
             if reason and (key in self.derived or not _same(value, defaults.get(key))):
                 lines.append(f"{key:45} {_show(value):32} {reason}")
         return "\n".join(lines)
+
+
+def text_of_run(cfg: CfgNode) -> str:
+    """Every key as it is now, as YAML, under the line by which it is known as a run's."""
+    return f"{OF_A_RUN}\n{cfg.dump()}"
 
 
 def resolve(

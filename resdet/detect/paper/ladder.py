@@ -26,7 +26,7 @@ from pathlib import Path
 from typing import Any
 
 from resdet.config import data_options
-from resdet.config.config import OF_A_RUN
+from resdet.config.config import text_of_run
 from resdet.config.key_checks.ranges import RANGES
 from resdet.data.records import DetectionSet
 from resdet.detect.from_run import BuiltDetector
@@ -237,7 +237,7 @@ def _source(row: LadderRow) -> Run:
 def _config_text(row: LadderRow, path: Path) -> str:
     cfg = row.cfg.clone()
     cfg.OUTPUT_DIR = str(path)
-    return f"{OF_A_RUN}\n{cfg.dump()}"
+    return text_of_run(cfg)
 
 
 def mark_of(row: LadderRow, digests: Mapping[int, str], data: DetectionSet) -> dict[str, Any]:
