@@ -328,11 +328,6 @@ def reason_not_split(model: nn.Module, stages: Sequence[Stage]) -> str:
     return ""
 
 
-def _sides(size: Sequence[int]) -> str:
-    """Width and height, of (height, width)."""
-    return f"{size[1]} x {size[0]}"
-
-
 def order_of_layers(model: nn.Module, stages: Sequence[Stage], name: str) -> tuple[str, ...]:
     """The children up to the last stage, in timm's order; checked against timm's forward pass.
 
@@ -401,7 +396,7 @@ def _differs(model: nn.Module, order: Sequence[str], stages: Sequence[Stage]) ->
                         return f"{layer} gets another input there"
                     maps[layer] = x
     except (RuntimeError, ValueError, TypeError, AssertionError, AttributeError) as error:
-        return f"an image of {_sides(TRIED)} stops it: {first_line(error)}"
+        return f"an image of {TRIED[1]} x {TRIED[0]} stops it: {first_line(error)}"
     finally:
         for handle in handles:
             handle.remove()
