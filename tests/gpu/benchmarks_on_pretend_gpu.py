@@ -134,5 +134,7 @@ def test_benchmarks_pooling_compares_kernel_and_sums(tmp_path):
 
 def test_benchmarks_of_every_net_are_asked_for():
     args = argparse.Namespace(quick=False, rounds=5, only=list(detection_training.NETS))
-    nets = ["R-50-C4", "R-101-C4", "R-50-FPN", "R-50-DC5", "VGG-16", "VGG-16-FPN"]
+    nets = [
+        "R-50-C4", "R-101-C4", "R-50-FPN", "R-101-FPN", "R-50-DC5", "VGG-16", "VGG-16-FPN",
+    ]  # fmt: skip
     assert list(detection_training.cases(args)) == list(detection_inference.cases(args)) == nets
