@@ -56,6 +56,8 @@ class Cost:
         device: what it was measured on. threads: of torch.
         trunk_seconds: of the trunk on one image of a batch. step_seconds: of one step of the heads.
         map_bytes: of one image's maps.
+        waited: share of the measuring in which other processes had the cores, 0 to 1; with several
+            threads the least that it can have been, on a GPU 0.
         image_size: of a net that is built for one size of images, the ranking's; 0 of others.
         license: of the weights, "" where nobody states it.
         sha256: of the weights' tensors. source: where they came from, for people.
@@ -71,6 +73,7 @@ class Cost:
     trunk_seconds: float
     step_seconds: float
     map_bytes: int
+    waited: float
     image_size: int
     license: str
     sha256: str
@@ -124,6 +127,7 @@ def measure(ranking: Ranking, candidate: RankedBackbone, classes: int) -> Cost:
     image = torch.randint(0, 256, (3, size, size), dtype=torch.uint8)
     trunk = trunk_of(model)
     _forget_peak(device)
+    began = time.perf_counter(), time.process_time()
     with torch.no_grad():
         seconds = _median(lambda: model([{"image": image}]), device)
         memory = _peak_mb(device)
@@ -131,6 +135,7 @@ def measure(ranking: Ranking, candidate: RankedBackbone, classes: int) -> Cost:
         trunk_seconds = _median(lambda: trunk(batch.tensor), device, warm=1, count=3) / TRUNK_BATCH
         maps = {name: m[0].float().cpu() for name, m in trunk(batch.tensor[:1]).items()}
     steps = _step_seconds(model, trunk, maps, image, cfg.SOLVER.IMS_PER_BATCH, device)
+    waited = _waited(began) if device.type == "cpu" else 0.0
     return Cost(
         net=cfg.MODEL.NET.NAME,
         parameters=nets.parameters(trunk),
@@ -142,6 +147,7 @@ def measure(ranking: Ranking, candidate: RankedBackbone, classes: int) -> Cost:
         trunk_seconds=trunk_seconds,
         step_seconds=steps,
         map_bytes=bytes_of([m.shape for m in maps.values()], 1),
+        waited=waited,
         image_size=cfg.MODEL.NET.IMAGE_SIZE,
         license=license_of(card),
         sha256=card.tensors_sha256,
@@ -181,6 +187,12 @@ def _median(
 def _wait(device: torch.device) -> None:
     if device.type == "cuda":
         torch.cuda.synchronize(device)
+
+
+def _waited(began: tuple[float, float]) -> float:
+    """Share of the time since (wall clock, processor's) in which the process had no core."""
+    wall = time.perf_counter() - began[0]
+    return max(0.0, 1 - (time.process_time() - began[1]) / wall)
 
 
 def _forget_peak(device: torch.device) -> None:

@@ -1,5 +1,6 @@
 """What a backbone costs."""
 
+import time
 from pathlib import Path
 
 import pytest
@@ -37,3 +38,15 @@ print(with_block - before, _peak_mb(cpu) - before)
 def test_memory_without_proc_is_that_of_the_whole_process(monkeypatch):
     monkeypatch.setattr(cost.Path, "read_text", lambda *_, **__: (_ for _ in ()).throw(OSError))
     assert cost._peak_mb(torch.device("cpu")) > 50
+
+
+def test_time_without_a_core_is_waited():
+    """Asleep for half of the time, or computing for all of it."""
+    began = time.perf_counter(), time.process_time()
+    until = time.process_time() + 0.2
+    while time.process_time() < until:
+        pass
+    computed = cost._waited(began)
+    time.sleep(time.perf_counter() - began[0])
+    assert cost._waited(began) == pytest.approx((1 + computed) / 2, abs=0.05)
+    assert cost._waited((time.perf_counter() - 1, time.process_time() - 3)) == 0  # three threads

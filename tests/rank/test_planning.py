@@ -82,18 +82,18 @@ def test_an_added_row_that_was_stopped_and_cannot_be_built_does_not_block_the_ra
     has trainings stays, whatever became of its cost.json."""
     steps_end_with(monkeypatch, Interrupted("stopped"))
     with pytest.raises(Interrupted):
-        fitting.with_costs(with_added(ranking), words(ranking), 1)
+        fitting.with_costs(with_added(ranking), words(ranking), 1, planning.UserSets())
     there = Ranking.read(ranking.path)
     assert [c.label for c in there.candidates] == ["A", "B", "C"]
     steps_end_with(monkeypatch, ResdetError("no such net"))
     with pytest.raises(ResdetError, match="no such net"):
-        fitting.with_costs(there, words(ranking), 1)
+        fitting.with_costs(there, words(ranking), 1, planning.UserSets())
     assert Ranking.read(ranking.path) == ranking
     assert "C is taken out of" in caplog.text
     (ranking.row(ranking.candidates[0]) / "seed_1").mkdir()
     (ranking.row(ranking.candidates[0]) / COST).unlink()
     with pytest.raises(ResdetError, match="no such net"):
-        fitting.with_costs(ranking, words(ranking), 1)
+        fitting.with_costs(ranking, words(ranking), 1, planning.UserSets())
     assert Ranking.read(ranking.path) == ranking
 
 
@@ -103,14 +103,14 @@ def test_what_an_earlier_try_of_a_label_left_is_not_taken_for_this_one(ranking):
     made = ranking.path / "weights" / "C.safetensors"
     made.parent.mkdir()
     made.write_bytes(b"another net")
-    planning.ranking_of(words(ranking, add=["C=random:resnet34"]))
+    planning.ranking_of(words(ranking, add=["C=random:resnet34"]), planning.UserSets())
     assert not row.exists() and not made.exists()
 
 
 def test_trainings_of_a_row_that_the_ranking_does_not_name_are_not_removed(ranking):
     (ranking.path / "rows" / "C" / "seed_1").mkdir(parents=True)
     with pytest.raises(ConfigError, match="C has trainings of a row that ranking.json does not"):
-        planning.ranking_of(words(ranking, add=["C=random:resnet34"]))
+        planning.ranking_of(words(ranking, add=["C=random:resnet34"]), planning.UserSets())
     assert (ranking.path / "rows" / "C" / "seed_1").exists()
 
 
@@ -120,7 +120,7 @@ def test_an_added_row_is_measured_by_as_many_threads_as_the_others(ranking, monk
     asked = steps_end_with(
         monkeypatch, lambda step: write_json(step.makes, cost_of(more.candidates[2]))
     )
-    fitting.with_costs(more, words(ranking), 1)
+    fitting.with_costs(more, words(ranking), 1, planning.UserSets())
     assert [(jobs, threads) for _, jobs, threads in asked] == [(1, 3)]
 
 
@@ -132,8 +132,37 @@ def test_an_added_row_whose_maps_have_no_room_is_refused_and_leaves_the_ranking(
     large = cost_of(more.candidates[2], map_bytes=2 * MEGABYTE)
     steps_end_with(monkeypatch, lambda step: write_json(step.makes, large))
     with pytest.raises(ConfigError, match="maps of C on the 1,000 .* 2.0 GB.*--cache-gb 2$"):
-        fitting.with_costs(more, words(ranking, cache_gb=1.5), 1)
+        fitting.with_costs(more, words(ranking, cache_gb=1.5), 1, planning.UserSets())
     assert Ranking.read(ranking.path) == ranking
+
+
+# -- a machine that had other work ---------------------------------------------------------------
+
+
+def test_a_plan_of_a_busy_machine_is_told(ranking, monkeypatch, caplog):
+    """B waited nearly all of the time, and the plan has steps of that length."""
+    unplanned = dataclasses.replace(ranking, is_planned=False)
+    for candidate, waited in zip(ranking.candidates, (0.02, 0.95), strict=True):
+        write_json(ranking.row(candidate) / COST, cost_of(candidate, waited=waited))
+    monkeypatch.setattr(fitting, "_with_sets", lambda path, plan, sets: plan)
+    fitting.with_costs(unplanned, words(ranking), 1, planning.UserSets())
+    (warning,) = [r.getMessage() for r in caplog.records if r.levelno == logging.WARNING]
+    assert "(B waited 95 % of the time)" in warning and f"remove {ranking.path}" in warning
+
+
+def test_a_set_is_read_once_in_a_call(train, tmp_path, monkeypatch):
+    """Its counts are printed where it is read."""
+    read = []
+    load = planning.load_set
+    monkeypatch.setattr(planning, "load_set", lambda *given: read.append(given) or load(*given))
+    sets, name, other = (
+        planning.UserSets(),
+        f"voc:{tmp_path / 'voc'}:train",
+        DataOptions(allow_missing=1),
+    )
+    assert sets.train(name, DataOptions()) is sets.train(name, DataOptions())
+    assert sets.train(name, other) is not sets.train(name, DataOptions())
+    assert read == [(name, DataOptions()), (name, other)]
 
 
 # -- room for maps -----------------------------------------------------------------------------
@@ -200,7 +229,7 @@ def test_rows_without_their_ranking_are_not_taken_for_those_of_another(ranking):
     (ranking.path / "ranking.json").unlink()
     given = words(ranking, backbones=["random:resnet18", "random:resnet34"], data="digits_test")
     with pytest.raises(ConfigError, match="has rows of a ranking, and no ranking.json. Bring"):
-        planning.ranking_of(given)
+        planning.ranking_of(given, planning.UserSets())
 
 
 @pytest.mark.parametrize(
@@ -213,7 +242,7 @@ def test_rows_without_their_ranking_are_not_taken_for_those_of_another(ranking):
 def test_a_damaged_file_of_a_row_is_a_page(ranking, text, page):
     (ranking.path / "rows" / "A" / COST).write_text(text)
     with pytest.raises(RunError, match=page):
-        fitting.with_costs(ranking, words(ranking), 1)
+        fitting.with_costs(ranking, words(ranking), 1, planning.UserSets())
 
 
 def test_weights_that_changed_since_they_were_measured_are_refused(ranking, monkeypatch):

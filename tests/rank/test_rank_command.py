@@ -80,6 +80,16 @@ def test_the_same_command_again_trains_nothing(place, ranking):
     assert {run: Run.open(run).info["id"] for run in ranking.glob("rows/*/seed_1")} == ids
 
 
+def test_a_row_whose_cost_is_removed_is_measured_again_and_trains_nothing(place, ranking):
+    """As the page says of one that was measured on a busy machine."""
+    (ranking / "rows" / "floor" / "cost.json").unlink()
+    done = children.run_cli("rank", "--output", "out", cwd=place)
+    assert done.returncode == 0, done.stderr
+    assert [line for line in done.stderr.splitlines() if line.startswith("started")] == [
+        "started: measuring floor"
+    ]
+
+
 def test_a_row_is_added_and_the_others_stay(place, ranking):
     ids = {run: Run.open(run).info["id"] for run in ranking.glob("rows/*/seed_1")}
     done = children.run_cli(

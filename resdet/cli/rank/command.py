@@ -49,17 +49,19 @@ def run(args: argparse.Namespace) -> int:
     finalists.refuse_wrong_words(args)
     path = planning.folder_of(args)
     lock = held(path / layout.LOCK, utc_now())
+    sets = planning.UserSets()
     if not path.is_dir():  # wrong words leave no folder
-        ranking = planning.ranking_of(_of_rows(args))
+        ranking = planning.ranking_of(_of_rows(args), sets)
         with lock:
-            return _rank(ranking, args, began)
+            return _rank(ranking, args, began, sets)
     with lock:
-        return _rank(planning.ranking_of(_of_rows(args)), args, began)
+        return _rank(planning.ranking_of(_of_rows(args), sets), args, began, sets)
 
 
-def _rank(ranking: Ranking, args: argparse.Namespace, began: float) -> int:
+def _rank(ranking: Ranking, args: argparse.Namespace, began: float, sets: planning.UserSets) -> int:
     jobs = _jobs(args)
-    ranking = fitting.with_costs(ranking, args, jobs)
+    ranking = fitting.with_costs(ranking, args, jobs, sets)
+    sets.forget()
     if _run_rows(ranking, args, jobs):
         ranking = dataclasses.replace(ranking, seconds=ranking.seconds + time.monotonic() - began)
         ranking.write()

@@ -12,11 +12,12 @@ import argparse
 import dataclasses
 import logging
 import math
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
-from resdet.cli.rank.planning import data_options_of, set_to_score
+from resdet.cli.rank.planning import UserSets, data_options_of
 from resdet.cli.steps import FileStep, in_words, run_all, usable_cores
-from resdet.cli.training.detection_sets import load_set
 from resdet.errors import ConfigError, Interrupted, ResdetError
 from resdet.rank import budget, held_out
 from resdet.rank.candidates import RankedBackbone
@@ -25,7 +26,7 @@ from resdet.rank.ranking_folder import COST, Ranking, RankPlan
 logger = logging.getLogger("resdet.cli.rank")
 
 
-def with_costs(ranking: Ranking, args: argparse.Namespace, jobs: int) -> Ranking:
+def with_costs(ranking: Ranking, args: argparse.Namespace, jobs: int, sets: UserSets) -> Ranking:
     """Measures each backbone, one after the other so that times are its own; fits the plan.
 
     Raises:
@@ -45,12 +46,16 @@ def with_costs(ranking: Ranking, args: argparse.Namespace, jobs: int) -> Ranking
         raise
     if ranking.is_planned:
         return ranking
-    costs = [ranking.read_row(c, COST) for c in ranking.candidates]
+    by_label = {c.label: ranking.read_row(c, COST) for c in ranking.candidates}
+    _tell_waiting(by_label, ranking.path)
+    costs = list(by_label.values())
     rows = [budget.RowCost.of(cost) for cost in costs]
     fits = budget.fitted(ranking.plan, rows, jobs)
     beside = min(jobs, len(rows))
     fits = _within_room(fits, max(cost["map_bytes"] for cost in costs), args.cache_gb, beside)
-    ranking = dataclasses.replace(ranking, plan=_with_sets(ranking.path, fits), is_planned=True)
+    ranking = dataclasses.replace(
+        ranking, plan=_with_sets(ranking.path, fits, sets), is_planned=True
+    )
     ranking.write()
     logger.info(
         "plan: %d backbones, %d steps of %d images, %d seeds, %d training and %d test images of "
@@ -68,6 +73,17 @@ def _measure(ranking: Ranking, jobs: int) -> None:
     threads = next(filter(None, known), max(1, usable_cores() // jobs))
     if any(not step.is_done() for step in plan):
         run_all(plan, 1, threads)
+
+
+def _tell_waiting(costs: Mapping[str, Mapping[str, Any]], path: Path) -> None:
+    from resdet.report.ranking.leaderboard_page import waiting
+
+    if busy := waiting(costs):
+        logger.warning(
+            "Other processes had the cores while costs were measured (%s): the plan takes the rows "
+            "for as slow. For a plan of a quiet machine remove %s, and type the command again.",
+            busy, path,
+        )  # fmt: skip
 
 
 def _without_unmeasured(ranking: Ranking) -> Ranking:
@@ -130,14 +146,14 @@ def _within_room(plan: RankPlan, map_bytes: int, gigabytes: float, jobs: int) ->
     return fits
 
 
-def _with_sets(path: Path, plan: RankPlan) -> RankPlan:
+def _with_sets(path: Path, plan: RankPlan, sets: UserSets) -> RankPlan:
     """The plan with sets of its images, written where they are a part of the user's."""
     folder = path / "data"
     folder.mkdir(parents=True, exist_ok=True)
     options = data_options_of(plan.keys)
-    data = load_set(plan.data, options)
+    data = sets.train(plan.data, options)
     if plan.test:
-        test = set_to_score(plan.test, options, data)
+        test = sets.test(plan.test, options, data)
         parts = [list(range(len(data))), list(range(len(test)))]
     else:
         test, parts = data, list(held_out.split(len(data)))

@@ -13,7 +13,7 @@ import dataclasses
 import logging
 import math
 import shutil
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -50,7 +50,33 @@ STATED_BY = {
 }  # fmt: skip
 
 
-def ranking_of(args: argparse.Namespace) -> Ranking:
+class UserSets:
+    """The user's sets, whole, each read and its counts printed once in a call of `rank`."""
+
+    def __init__(self) -> None:
+        self._read: dict[tuple[str, str, DataOptions], DetectionSet] = {}
+
+    def train(self, name: str, options: DataOptions) -> DetectionSet:
+        """Raises DataError."""
+        return self._once(("train", name, options), lambda: load_set(name, options))
+
+    def test(self, name: str, options: DataOptions, data: DetectionSet) -> DetectionSet:
+        """Raises as `set_to_score`."""
+        return self._once(("test", name, options), lambda: set_to_score(name, options, data))
+
+    def forget(self) -> None:
+        """Lets them go before rows need the memory."""
+        self._read.clear()
+
+    def _once(
+        self, key: tuple[str, str, DataOptions], read: Callable[[], DetectionSet]
+    ) -> DetectionSet:
+        if key not in self._read:
+            self._read[key] = read()
+        return self._read[key]
+
+
+def ranking_of(args: argparse.Namespace, sets: UserSets) -> Ranking:
     """The ranking of --output: new, gone on with, or with further rows.
 
     Raises:
@@ -86,7 +112,7 @@ def ranking_of(args: argparse.Namespace) -> Ranking:
             f"{path} has rows of a ranking, and no {RANKING}. Bring it back, move the folder away, "
             "or name another one: --output OTHER."
         )
-    ranking = Ranking(path, _first_plan(args), tuple(candidates), _typed(args))
+    ranking = Ranking(path, _first_plan(args, sets), tuple(candidates), _typed(args))
     if (path / RANKING).exists():  # of another try, of which nothing was trained
         for name in ("rows", "weights"):
             shutil.rmtree(path / name, ignore_errors=True)
@@ -172,7 +198,7 @@ def _require(candidate: RankedBackbone) -> None:
 # -- the plan ----------------------------------------------------------------------------------
 
 
-def _first_plan(args: argparse.Namespace) -> RankPlan:
+def _first_plan(args: argparse.Namespace, sets: UserSets) -> RankPlan:
     """The plan before costs are known.
 
     Raises:
@@ -195,8 +221,8 @@ def _first_plan(args: argparse.Namespace) -> RankPlan:
     config = resolve(presets.find(CONFIG), args.opts)
     options = DataOptions(**data_options(config.cfg))
     catalog.require([args.data, *([args.test] if args.test else [])], annotated=True)
-    data = load_set(args.data, options)
-    counts = _counts(args, config, data, options)
+    data = sets.train(args.data, options)
+    counts = _counts(args, config, sets, options)
     wanted = (
         IMAGES if args.images is None else args.images,
         TEST_IMAGES if args.test_images is None else args.test_images,
@@ -225,13 +251,14 @@ def _first_plan(args: argparse.Namespace) -> RankPlan:
 
 
 def _counts(
-    args: argparse.Namespace, config: Config, data: DetectionSet, options: DataOptions
+    args: argparse.Namespace, config: Config, sets: UserSets, options: DataOptions
 ) -> tuple[int, int]:
     """Images that can train, and that can be scored."""
+    data = sets.train(args.data, options)
     if not args.test:
         train, held = held_out.split(len(data))
         return len(train), len(held)
-    test = set_to_score(args.test, options, data)
+    test = sets.test(args.test, options, data)
     refuse_leak(config.cfg, [data], [test])
     return len(data), len(test)
 

@@ -5,6 +5,7 @@ Not for: the numbers (`leaderboard`).
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,8 @@ FROZEN = (
     "The order is that of frozen backbones: what a full training learns is in no interval, and can "
     "turn it, between families most (--finalists trains the first ones in full)."
 )
+# Share of its measuring that a row waited for a core; more is told.
+MOST_WAITED = 0.2
 HEAD = (
     "rank", "backbone", "AP", "behind the first", "LogME", "with boxes", "parameters",
     "multiply-adds", "ms", "memory", "licence", "full training",
@@ -110,10 +113,32 @@ def notes(board: Leaderboard) -> list[str]:
         )
     if not any(row.full for row in board.rows):
         lines.append(FROZEN)
+    if busy := waiting({row.label: row.facts for row in board.rows}):
+        lines.append(
+            f"Column ms: other processes had the cores while it was measured ({busy}). Remove "
+            "rows/LABEL/cost.json of such a row, and rank measures it again."
+        )
     if board.full_metric and board.full_metric != board.metric:
         lines.append(f"Full training: {board.full_metric.title}, as its set is scored.")
     lines += [f"{name}: {correlation_text(c)}." for name, c in board.correlations.items()]
     return lines
+
+
+def waiting(costs: Mapping[str, Mapping[str, Any]]) -> str:
+    """The rows that were measured while other processes had the cores, for people; "" for none.
+
+    Args:
+        costs: of each label what its row was measured to cost (cost.json).
+
+    Example:
+        >>> waiting({"A": {"waited": 0.634}, "B": {"waited": 0.01}, "C": {}})
+        'A waited 63 % of the time'
+    """
+    shares = {label: float(cost.get("waited", 0)) for label, cost in costs.items()}
+    found = [
+        f"{label} waited {share:.0%}" for label, share in shares.items() if share > MOST_WAITED
+    ]
+    return f"{', '.join(found).replace('%', ' %')} of the time" if found else ""
 
 
 def correlation_text(found: RankCorrelation) -> str:

@@ -313,6 +313,16 @@ def test_one_seed_each_is_told(rows):
     assert any("One seed each" in line for line in notes(board))
 
 
+def test_times_of_a_busy_machine_are_told(rows, board):
+    busy = [(label, runs, {**f, "waited": 0.4}) for label, runs, f in rows[:1]] + list(rows[1:])
+    told = [line for line in notes(read_leaderboard(busy, data="d")) if "other processes" in line]
+    assert told == [
+        "Column ms: other processes had the cores while it was measured (near waited 40 % of the "
+        "time). Remove rows/LABEL/cost.json of such a row, and rank measures it again."
+    ]
+    assert not any("other processes" in line for line in notes(board))
+
+
 def test_a_set_that_is_scored_by_voc_s_rules_alone_is_ranked_by_its_area_rule(tmp_path):
     runs = [
         fabricate_run(tmp_path / f"{skill}", skill=skill, num_images=60, evaluators=("voc",))
