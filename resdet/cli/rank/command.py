@@ -160,6 +160,7 @@ def _board(ranking: Ranking, args: argparse.Namespace) -> Leaderboard:
     ]  # fmt: skip
     plan = ranking.plan
     data = plan.test or f"a fifth of {plan.data}"
+    logger.info("comparing %d trainings on their test images", sum(len(r) for _, r, _ in rows))
     full = [*args.full, *finalists.finished_words(ranking)]
     return read_leaderboard(rows, data=data, full=full, seconds=ranking.seconds)
 
