@@ -34,6 +34,7 @@ from resdet.run.renamed_keys import with_new_names
 NUM_HUES = 6
 # Keys beside the name and the weights that make a backbone another one.
 _MAKE = ("MODEL.NET.", "MODEL.RESNETS.", "MODEL.BACKBONE.", "TRANSFER.")
+FROM_DETECTOR = "from a detector"
 LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
 
 
@@ -92,6 +93,8 @@ class Column:
     def start(self) -> str:
         if self.foreign:
             return "–"
+        if self.from_detector:
+            return FROM_DETECTOR
         return "pretrained" if self.pretrained else "from scratch"
 
     @property
@@ -303,7 +306,7 @@ def _sides(columns: Sequence[Column]) -> dict[Group, str]:
     """The common name of the runs of each group."""
     firsts = {group: columns[places[0]] for group, places in by_group(columns).items()}
     names = {group: c.net for group, c in firsts.items()}
-    several_starts = len({c.pretrained for c in columns}) > 1
+    several_starts = len({c.start for c in columns}) > 1
     if (several_starts or len(set(names.values())) < len(names)) and not columns[0].foreign:
         names = {group: f"{c.net}, {c.start}" for group, c in firsts.items()}
     recipes = {group: c.recipe.name for group, c in firsts.items()}

@@ -214,7 +214,7 @@ def test_another_start_and_data_that_changed_are_named(tmp_path: Path) -> None:
     ]
     write_json(folders[1] / layout.TRANSFER, {"file": "m.pth", "heads": "all arrived"})
     cautions = " ".join(gather(folders).verdict.cautions)
-    assert "The weights were a classifier in A, a whole detector in B:" in cautions
+    assert "B starts from a whole detector." in cautions
     assert "The training data of B changed on the way" in cautions
 
 

@@ -34,9 +34,10 @@ def test_every_net_of_a_family_has_a_title() -> None:
 
 
 def column(net: str, pretrained: bool, seed: int = 1) -> Any:
+    start = "pretrained" if pretrained else "from scratch"
     return SimpleNamespace(
-        net=net, pretrained=pretrained, seed=seed, label=f"{net} {seed}", side=net,
-        group=runs.Group(net, "pretrained" if pretrained else "from scratch", "", ""),
+        net=net, pretrained=pretrained, seed=seed, label=f"{net} {seed}", side=net, start=start,
+        from_detector=False, group=runs.Group(net, start, "", ""),
         run=SimpleNamespace(info={}),
     )  # fmt: skip
 
@@ -150,7 +151,9 @@ def test_a_run_that_scored_a_detector_has_the_start_of_that_one(tmp_path: Path) 
     made = [scored("a", scratch / "model_final.pth"), scored("b", whole / "model_final.pth"),
             scored("c", tmp_path / "gone.pth")]  # fmt: skip
     columns = runs.read_columns([scratch, *made])
-    assert [c.start for c in columns] == ["from scratch"] * 2 + ["pretrained"] * 2
+    assert [c.start for c in columns] == [
+        "from scratch", "from scratch", "from a detector", "pretrained",
+    ]  # fmt: skip
     assert [c.from_detector for c in columns] == [False, False, True, False]
     (scratch / "run.json").write_text("{", encoding="utf-8")  # it is not what is compared
     assert runs.read_columns(made)[0].start == "pretrained"

@@ -110,6 +110,7 @@ def pairs(columns: Sequence[Column]) -> list[Pair]:
             same_net = scratch.net == pretrained.net
             if same_net and pretrained.pretrained and not scratch.pretrained:
                 result.append(Pair(before, after, "pretraining"))
+    result += _detectors_after_backbones(sides)
     start = any(c.pretrained for c in columns)
     rivals = [side for side in sides if side[0].pretrained == start]
     nets = list(dict.fromkeys(column.net for column, _ in rivals))
@@ -121,6 +122,19 @@ def pairs(columns: Sequence[Column]) -> list[Pair]:
     return result or [Pair((0,), (i,), "other") for i in range(1, len(columns))]
 
 
+def _detectors_after_backbones(sides: Sequence[tuple[Column, tuple[int, ...]]]) -> list[Pair]:
+    """Of each net: what a start from a whole detector gives over one from its backbone."""
+    return [
+        Pair(before, after, "other")
+        for backbone, before in sides
+        for detector, after in sides
+        if backbone.net == detector.net
+        and detector.from_detector
+        and backbone.pretrained
+        and not backbone.from_detector
+    ]
+
+
 def _rivals(
     first: Sequence[tuple[Column, tuple[int, ...]]],
     others: Sequence[tuple[Column, tuple[int, ...]]],
@@ -128,10 +142,9 @@ def _rivals(
     """Two nets side by side: those of one pretraining first, the rest in the order given."""
     left = list(others)
     partner: dict[tuple[int, ...], tuple[int, ...]] = {}
-    for anyone in (False, True):
+    for alike in (lambda c: (c.start, c.group.recipe), lambda c: c.start, lambda _: None):
         for column, places in first:
-            recipe = column.group.recipe
-            fit = [i for i, (c, _) in enumerate(left) if anyone or c.group.recipe == recipe]
+            fit = [i for i, (c, _) in enumerate(left) if alike(c) == alike(column)]
             if fit and places not in partner:
                 partner[places] = left.pop(fit[0])[1]
     return [Pair(places, partner[places], "net") for _, places in first if places in partner]
@@ -275,11 +288,12 @@ def standfirst(
 
 
 def _between(columns: Sequence[Column], g: BackboneGain, *, alone: bool) -> str:
-    before = columns[g.pair.before[0]]
+    before, after = (columns[places[0]] for places in (g.pair.before, g.pair.after))
     names = [side(columns, places) for places in (g.pair.before, g.pair.after)]
-    if not alone:
-        names = [columns[places[0]].net for places in (g.pair.before, g.pair.after)]
-    which = f"{g.metric.title} on {g.data_set}: " if alone else f"Both {before.start}, "
+    which = f"{g.metric.title} on {g.data_set}: " if alone else ""
+    if not alone and g.pair.kind == "net" and before.start == after.start:
+        names = [before.net, after.net]
+        which = f"Both {before.start}, "
     change = points(g.absolute)
     if g.relative is not None:
         change += f" points, {relative_percent(g.relative)} relative"
@@ -328,6 +342,8 @@ def meaning(columns: Sequence[Column], gains: Sequence[BackboneGain]) -> list[st
 def _what_differs(columns: Sequence[Column]) -> str:
     keys = ("MODEL.NET.NORM", "MODEL.BACKBONE.FREEZE_AT")
     words = "the starting weights of trunk and tail"
+    if any(c.from_detector for c in columns):
+        words += " (where a start is a whole detector, of all of it)"
     if any(len({c.config.get(key) for c in columns}) > 1 for key in keys):
         words += ", what is frozen and how batch norm is treated"
     return words
@@ -350,7 +366,10 @@ def _cost(columns: Sequence[Column]) -> list[str]:
         c = columns[places[0]]  # of several seeds the first
         spent = (c.card.get("training") or {}).get("seconds") if c.pretrained else None
         if spent is not None and c.seconds is not None:
-            parts.append(f"{c.net} {duration(spent)} before {duration(c.seconds)} of detection")
+            more = " and its first training as a detector" if c.from_detector else ""
+            parts.append(
+                f"{c.net} {duration(spent)}{more} before {duration(c.seconds)} of detection"
+            )
     return [f"Pretraining took time that is not in the schedule: {'; '.join(parts)}."] * bool(parts)
 
 

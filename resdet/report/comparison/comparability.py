@@ -2,7 +2,9 @@
 
 The resolved configs are compared key by key (`config_differences`); one difference in its bin
 "other" is enough: NOT COMPARABLE. Runs under two recipes are so, too, unless the comparison is
-asked to cross them (`recipe_differences`): then backbone and recipe differ: ACROSS RECIPES.
+asked to cross them (`recipe_differences`): then backbone and recipe differ: ACROSS RECIPES. Where
+one run starts from a whole detector and another from a backbone alone, or from nothing, that
+differs, and the stamp says so: ACROSS STARTS.
 
 What a config does not show is compared too: class lists, ground truth, evaluated images, the VOC
 rule, training data, samples seen, seeds per backbone. Environment (versions, device) is named.
@@ -12,6 +14,7 @@ Not for: repairing a comparison; a report that is not comparable is written and 
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -39,6 +42,10 @@ COMPARABLE = "COMPARABLE"
 NOT_COMPARABLE = "NOT COMPARABLE"
 RESULTS_ONLY = "RESULTS ONLY"
 ACROSS_RECIPES = "ACROSS RECIPES"
+ACROSS_STARTS = "ACROSS STARTS"
+# A bin of `config_differences`: what a whole detector brings along, and others have nothing of.
+START = "start"
+_OF_DETECTOR_STARTS = ("TRANSFER.HEADS", "TRANSFER.HEAD_CLASSES", "TRANSFER.HEAD_NAMES")
 NAME = "MODEL.NET.NAME"
 # Of one net these change how a detector uses or trains it; which of two nets has which is its own.
 _OF_ONE_NET = ("MODEL.NET.DROPOUT", "MODEL.NET.POOLED_SIZE", "MODEL.NET.RES5_DILATION")
@@ -56,6 +63,7 @@ class Comparability:
         notes: environment and other harmless differences.
         results_only: nothing but the results is known, so that no cause can be proven.
         across_recipes: the recipes differ, and the comparison was asked for all the same.
+        across_starts: some start from a whole detector, and others do not.
     """
 
     differences: tuple[ConfigDifference, ...] = ()
@@ -64,6 +72,7 @@ class Comparability:
     notes: tuple[str, ...] = ()
     results_only: bool = False
     across_recipes: bool = False
+    across_starts: bool = False
 
     @property
     def comparable(self) -> bool:
@@ -75,6 +84,8 @@ class Comparability:
             return NOT_COMPARABLE
         if self.across_recipes:
             return ACROSS_RECIPES
+        if self.across_starts:
+            return ACROSS_STARTS
         return RESULTS_ONLY if self.results_only else COMPARABLE
 
     @property
@@ -91,6 +102,11 @@ class Comparability:
             return (
                 "The backbone and its recipe differ: same detector, same data, same number of "
                 "images, same measure. A gap is that of both together."
+            )
+        if self.across_starts:
+            return (
+                "How much of the detector was pretrained differs: nothing, the backbone, or all of "
+                "it. Same detector, same data, same schedule, same measure."
             )
         return "Only the backbone differs: same detector, same data, same schedule, same measure."
 
@@ -126,7 +142,7 @@ def judge(
     found = config_differences(
         [c.config for c in columns], [c.card for c in columns], [c.loaded for c in columns]
     )
-    differences = with_recipes(columns, found)
+    differences = _with_starts(columns, with_recipes(columns, found))
     findings = _Findings()
     for difference in differences:
         if difference.kind == "other":
@@ -145,7 +161,27 @@ def judge(
         tuple(findings.cautions),
         tuple(findings.notes),
         across_recipes=differ and across_recipes,
+        across_starts=_are_across_starts(columns),
     )
+
+
+def _are_across_starts(columns: Sequence[Column]) -> bool:
+    return _differ([c.from_detector for c in columns])
+
+
+def _with_starts(
+    columns: Sequence[Column], differences: Sequence[ConfigDifference]
+) -> list[ConfigDifference]:
+    """How a whole detector's heads arrive is part of its start, and one for all that have one."""
+    if not _are_across_starts(columns):
+        return list(differences)
+    starts = [c.from_detector for c in columns]
+
+    def is_of_start(d: ConfigDifference) -> bool:
+        of_detectors = [v for v, is_one in zip(d.values, starts, strict=True) if is_one]
+        return d.key in _OF_DETECTOR_STARTS and not _differ(of_detectors)
+
+    return [dataclasses.replace(d, kind=START) if is_of_start(d) else d for d in differences]
 
 
 def _judge_results(
@@ -341,10 +377,12 @@ def _check_nets(
         findings.cautions.append(
             f"TRANSFER.NEW is {_per_run(pretrained, new)}: not as much of each net was pretrained."
         )
-    if _differ(whole := [c.from_detector for c in pretrained]):
-        texts = ["a whole detector" if is_whole else "a classifier" for is_whole in whole]
+    if _are_across_starts(columns):
+        of_detectors = [c.letter for c in columns if c.from_detector]
         findings.cautions.append(
-            f"The weights were {_per_run(pretrained, texts)}: not only what was pretrained differs."
+            f"{_and(of_detectors)} {'start' if of_detectors[1:] else 'starts'} from a whole "
+            "detector. What that was trained on, and for how long, is not in this report, and the "
+            "gap to a start from less is not of the backbone alone."
         )
     hashes = [(c.card.get("data") or {}).get("hash") for c in pretrained]
     if _differ([h for h in hashes if h]):
@@ -354,7 +392,7 @@ def _check_nets(
         )
     follows = following_keys(columns)
     for difference in differences:
-        if difference.kind in ("other", RECIPE) or difference.key in follows:
+        if difference.kind in ("other", RECIPE, START) or difference.key in follows:
             continue
         if difference.key in ("MODEL.NET.NORM", FREEZE_AT) or (
             difference.key in _OF_ONE_NET and not _differ([c.config.get(NAME) for c in columns])

@@ -193,6 +193,8 @@ def terminal_text(report: ComparisonReport) -> str:
     )
     if verdict.across_recipes and verdict.comparable:
         because = "the backbone and its recipe differ"
+    elif verdict.across_starts and verdict.comparable:
+        because = "how much of the detector was pretrained differs"
     if verdict.results_only:
         because = verdict.sentence
     blocks.append(

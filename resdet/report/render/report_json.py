@@ -53,6 +53,7 @@ def _run(column: Column) -> dict[str, Any]:
         "label": column.label,
         "net": column.net,
         "pretrained": column.pretrained,
+        "start": column.start,
         "recipe": _recipe(column),
         "state": column.run.state,
         "seed": column.seed,

@@ -25,7 +25,7 @@ from resdet.report.comparison.backbone_gains import (
     relative_percent,
     side,
 )
-from resdet.report.comparison.comparability import Comparability
+from resdet.report.comparison.comparability import START, Comparability
 from resdet.report.comparison.published_numbers import (
     OTHER,
     SAME,
@@ -158,8 +158,8 @@ def gains(columns: Sequence[Column], gains: Sequence[BackboneGain]) -> Table | N
 def _question(columns: Sequence[Column], g: BackboneGain) -> str:
     before, after = columns[g.pair.before[0]], columns[g.pair.after[0]]
     if g.pair.kind == "pretraining":
-        return f"{after.net}: pretraining"
-    if g.pair.kind == "net" and len({c.pretrained for c in columns}) > 1:
+        return f"{after.net}: pretraining{', as a detector' if after.from_detector else ''}"
+    if g.pair.kind == "net" and len({c.start for c in columns}) > 1:
         return f"{before.net} → {after.net}, {after.start}"
     return f"{side(columns, g.pair.before)} → {side(columns, g.pair.after)}"
 
@@ -285,11 +285,12 @@ def nets(columns: Sequence[Column], scores: Sequence[SetScores]) -> Table:
 
 def differences(columns: Sequence[Column], verdict: Comparability) -> Table | None:
     """All config keys that differ, those that matter first; None where there are none."""
-    order = ("other", RECIPE, "backbone", "net", "card", "bookkeeping")
+    order = ("other", RECIPE, "backbone", START, "net", "card", "bookkeeping")
     titles = {
         "other": "NOT ALLOWED",
         RECIPE: "recipe" if verdict.across_recipes else "NOT ALLOWED",
         "backbone": "backbone",
+        START: "start",
         "net": "follows from it",
         "card": "set by the card",
     }

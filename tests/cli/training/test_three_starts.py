@@ -1,0 +1,55 @@
+"""The commands of docs/recipes.md, "Three starts", on tiny images."""
+
+import json
+import re
+from pathlib import Path
+
+import pytest
+
+pytest.importorskip("detectron2")
+
+from tests.support import children, tiny, trainings
+
+# As the comment beside the first of them says: no card gives random weights their preprocessing.
+OF_THE_CARD = (
+    "INPUT.FORMAT", "RGB", "MODEL.PIXEL_MEAN", "[60.0,60.0,60.0]",
+    "MODEL.PIXEL_STD", "[50.0,50.0,50.0]",
+)  # fmt: skip
+DOCS = Path(__file__).parents[3] / "docs" / "recipes.md"
+
+
+FILES = {
+    "configs/voc07_r18.yaml": "c.yaml",
+    "runs/mine_r18/model.safetensors": "net.safetensors",
+    "runs/coco_r18/model_final.pth": "d/model_final.pth",
+}
+
+
+def commands():
+    """The words of each command there, with the files of the test."""
+    block = re.search(r"### Three starts.*?```\n(.*?)```", DOCS.read_text("utf-8"), re.DOTALL)[1]
+    found = []
+    for line in block.splitlines():
+        words = line.split("#")[0].split()
+        assert words[0] == "python"
+        name = Path(words[1]).stem
+        found.append([name, *(FILES.get(word, word) for word in words[2:])])
+    return found
+
+
+def test_the_commands_end_in_a_comparison_across_starts(tmp_path):
+    tiny.voc_tree(tmp_path / "voc")
+    text = trainings.detector(trainings.HANDED_OVER, {"MODEL.NET.WIDTH": 0.125})
+    (tmp_path / "c.yaml").write_text(text, encoding="utf-8")
+    trainings.net_to_hand_over(tmp_path / "net.safetensors")
+    net = ("MODEL.WEIGHTS", "net.safetensors")
+    done = children.run_cli("train_det", "--config", "c.yaml", "--output", "d", *net, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    nothing, *others, compare = commands()
+    for words in ([*nothing, *OF_THE_CARD], *others, [*compare, "--output", "report"]):
+        done = children.run_cli(*words, cwd=tmp_path)
+        assert done.returncode == 0, done.stdout + done.stderr
+    assert "ACROSS STARTS: how much of the detector was pretrained differs" in done.stdout
+    stored = json.loads((tmp_path / "report" / "report.json").read_text())
+    starts = [run["start"] for run in stored["runs"].values()]
+    assert starts == ["from scratch", "pretrained", "from a detector"]
