@@ -48,6 +48,7 @@ def test_three_levels_are_one_comparison_that_says_what_differs(tmp_path: Path) 
     assert "C starts from a whole detector. What that was trained on" in text
     assert "only the backbone differs" not in text and "Only the backbone differs" not in text
     assert "ResNet-18, pretrained reaches" in text and "Both pretrained" not in text
+    assert "from scratch, 82.7 from a detector." in report.standfirst[0]
     assert "where a start is a whole detector" in " ".join(report.meaning)
     stored = to_json(report)
     assert stored["verdict"] == "ACROSS STARTS"

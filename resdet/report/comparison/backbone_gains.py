@@ -231,6 +231,14 @@ def _receiver(columns: Sequence[Column], g: BackboneGain, gains: Sequence[Backbo
     return side(columns, g.pair.after) if nets.count(net) > 1 else net
 
 
+def _with_and_without(
+    columns: Sequence[Column], g: BackboneGain, gains: Sequence[BackboneGain]
+) -> str:
+    after = columns[g.pair.after[0]]
+    name = _receiver(columns, g, gains).removesuffix(f", {after.start}")
+    return f"{name} {percent(g.before)} from scratch, {percent(g.after)} {after.start}"
+
+
 def _ahead(columns: Sequence[Column], g: BackboneGain, *, in_noise: bool) -> str:
     before, after = side(columns, g.pair.before), side(columns, g.pair.after)
     if is_level(g):
@@ -265,11 +273,7 @@ def standfirst(
     sentences = []
     pretraining = [g for g in gains if g.pair.kind == "pretraining"]
     if pretraining:
-        each = [
-            f"{_receiver(columns, g, gains)} {percent(g.before)} from scratch, "
-            f"{percent(g.after)} pretrained"
-            for g in pretraining
-        ]
+        each = [_with_and_without(columns, g, gains) for g in pretraining]
         sentences.append(f"{gains[0].metric.title} on {gains[0].data_set}: {'; '.join(each)}.")
         if all(g.pair in outside for g in pretraining):
             what = "gain" if all(g.absolute > 0 for g in pretraining) else "difference"
