@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import json
 import sys
+from collections.abc import Sequence
 from typing import Any, TextIO
 
 # Between letters of Persian, of Indian scripts and in emoji; they move nothing.
@@ -53,6 +54,16 @@ def counted(number: int, noun: str) -> str:
     """
     plural = "es" if noun.endswith("ch") else "s"
     return f"{number:,} {noun}{'' if number == 1 else plural}"
+
+
+def listed(words: Sequence[str]) -> str:
+    """Words in a sentence.
+
+    Example:
+        >>> listed(["A"]), listed(["A", "B"]), listed(["A", "B", "C"])
+        ('A', 'A and B', 'A, B and C')
+    """
+    return " and ".join([", ".join(words[:-1]), words[-1]] if len(words) > 1 else words)
 
 
 def show(text: str = "", *, error: bool = False) -> None:

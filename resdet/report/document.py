@@ -20,11 +20,9 @@ from resdet.errors import RunError
 from resdet.evaluation.analysis.image_noise import Interval
 from resdet.report.comparison.backbone_gains import (
     BackboneGain,
-    Pair,
     gain,
     headline,
     meaning,
-    pairs,
     standfirst,
 )
 from resdet.report.comparison.comparability import Comparability, judge
@@ -32,6 +30,7 @@ from resdet.report.comparison.contrasts import MAX_BYTES as CONTRAST_BYTES
 from resdet.report.comparison.contrasts import contrasts
 from resdet.report.comparison.error_shares import errors
 from resdet.report.comparison.gain_noise import image_intervals, trust
+from resdet.report.comparison.pairs import Pair, pairs
 from resdet.report.curves import curves_of
 from resdet.report.model import ComparisonReport, SetReport
 from resdet.report.render import figures, page, pictures, plain_text, report_json, tables

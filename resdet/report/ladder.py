@@ -18,9 +18,10 @@ from resdet import __version__
 from resdet.errors import RunError
 from resdet.evaluation.analysis.image_noise import MIN_IMAGES, Interval
 from resdet.evaluation.published.departures import value_text
-from resdet.report.comparison.backbone_gains import Pair, percent, points
+from resdet.report.comparison.backbone_gains import percent, points
 from resdet.report.comparison.config_differences import config_differences
 from resdet.report.comparison.gain_noise import image_intervals
+from resdet.report.comparison.pairs import Pair
 from resdet.report.comparison.published_numbers import ProtocolMatch, matches_for
 from resdet.report.render.html_template import html_of
 from resdet.report.runs import Column, read_columns

@@ -34,21 +34,46 @@ from resdet.run.renamed_keys import with_new_names
 NUM_HUES = 6
 # Keys beside the name and the weights that make a backbone another one.
 _MAKE = ("MODEL.NET.", "MODEL.RESNETS.", "MODEL.BACKBONE.", "TRANSFER.")
-FROM_DETECTOR = "from a detector"
+FROM_SCRATCH, PRETRAINED, FROM_DETECTOR = "from scratch", "pretrained", "from a detector"
+_DASHES = {FROM_SCRATCH: 1, FROM_DETECTOR: 2}
 LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
 
 
 class Group(NamedTuple):
     """What the trainings of one backbone share.
 
-    start: pretrained or not. recipe: what it was pretrained on, "" from scratch. make: how the net
-    is built and frozen.
+    start: from scratch, pretrained, from a detector. recipe: what it was pretrained on, "" from
+    scratch. make: how the net is built and frozen.
     """
 
     net: str
     start: str
     recipe: str
     make: str
+
+
+@dataclass(frozen=True)
+class DetectorStart:
+    """A whole detector that a training started from.
+
+    Attributes:
+        file: as the config names it.
+        heads: what became of its predictors, for people.
+        data: the sets that it was trained on; "" where its run folder is not there any more.
+        hash: of those sets. samples, seconds: of its training; None where they are not known.
+    """
+
+    file: str
+    heads: str = ""
+    data: str = ""
+    hash: str = ""
+    samples: int | None = None
+    seconds: float | None = None
+
+    @property
+    def make(self) -> str:
+        """The same for detectors that differ in the seed alone, as far as that is known."""
+        return f"{self.hash}, {self.samples} images" if self.hash else self.file
 
 
 @dataclass(frozen=True)
@@ -63,11 +88,11 @@ class Column:
         full_net: "ResNet-18 (width 0.5)".
         pretrained: it was trained from weights that its config names.
         config: dotted key to value, resolved.
-        hue, dash: how it is drawn: a hue per net, dashes for a start from random weights.
+        hue, dash: how it is drawn: a hue per net, a dash per start.
         parameters: of the whole detector, or None.
         samples_seen: training images that went through the net, repeats counted, or None.
         seconds: of training, or None.
-        from_detector: its weights were a whole detector, not a classifier.
+        detector: where its weights were a whole detector, not a classifier.
         foreign: only its results are known (`foreign_results`); how it was made is not.
     """
 
@@ -86,8 +111,12 @@ class Column:
     parameters: int | None = None
     samples_seen: int | None = None
     seconds: float | None = None
-    from_detector: bool = False
+    detector: DetectorStart | None = None
     foreign: bool = False
+
+    @property
+    def from_detector(self) -> bool:
+        return self.detector is not None
 
     @property
     def start(self) -> str:
@@ -95,7 +124,7 @@ class Column:
             return "–"
         if self.from_detector:
             return FROM_DETECTOR
-        return "pretrained" if self.pretrained else "from scratch"
+        return PRETRAINED if self.pretrained else FROM_SCRATCH
 
     @property
     def loaded(self) -> str:
@@ -131,6 +160,8 @@ class Column:
         known = data.get("hash") or data.get("name")
         weights = self.loaded or str(self.config.get("MODEL.WEIGHTS"))
         recipe = f"{known}, {seen} images" if known else weights
+        if self.detector:
+            recipe = self.detector.make
         return Group(self.net, self.start, recipe, make)
 
 
@@ -219,8 +250,31 @@ def _read(folder: Path, letter: str) -> Column:
         parameters=(info.get("net") or {}).get("parameters"),
         samples_seen=_samples_seen(run, config),
         seconds=info.get("train_seconds"),
-        from_detector="heads" in (trained.read(layout.TRANSFER) or {}),
+        detector=_detector_start(trained, trained_with),
     )
+
+
+def _detector_start(run: Run, config: Mapping[str, Any]) -> DetectorStart | None:
+    """None where the run started from a classifier, or from nothing."""
+    transfer = run.read(layout.TRANSFER) or {}
+    if "heads" not in transfer:
+        return None
+    found = DetectorStart(str(config.get("MODEL.WEIGHTS", "")), str(transfer["heads"]))
+    folder = Path(found.file).parent
+    if not (folder / layout.RUN).exists():
+        return found
+    with contextlib.suppress(RunError):  # damaged: it is not the run that is compared
+        source = Run.open(folder)
+        sets = source.info.get("train_sets") or []
+        hashes = [s.get("hash") for s in sets]
+        return dataclasses.replace(
+            found,
+            data=", ".join(str(s.get("name")) for s in sets),
+            hash="+".join(hashes) if all(hashes) else "",
+            samples=source.info.get("samples"),
+            seconds=source.info.get("train_seconds"),
+        )
+    return found
 
 
 def _trained(run: Run, config: dict[str, Any]) -> tuple[Run, dict[str, Any]]:
@@ -320,16 +374,14 @@ def _sides(columns: Sequence[Column]) -> dict[Group, str]:
 
 
 def _drawn(columns: list[Column]) -> list[Column]:
-    """A hue per net in order of appearance; runs from scratch are dashed, the rest solid.
+    """A hue per net in order of appearance; a start from scratch is dashed, one from a whole
+    detector dotted, the rest solid.
 
     Seeds of one backbone look alike; where two backbones would, each gets a hue of its own.
     """
     nets = list(dict.fromkeys(c.net for c in columns))
     groups = by_group(columns)
-    looks = {
-        c.group: (nets.index(c.net) % NUM_HUES, 0 if c.pretrained or c.foreign else 1)
-        for c in columns
-    }
+    looks = {c.group: (nets.index(c.net) % NUM_HUES, _DASHES.get(c.start, 0)) for c in columns}
     if len(set(looks.values())) < len(groups):
         looks = {group: (i % NUM_HUES, i // NUM_HUES) for i, group in enumerate(groups)}
     return [dataclasses.replace(c, hue=looks[c.group][0], dash=looks[c.group][1]) for c in columns]

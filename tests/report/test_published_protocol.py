@@ -22,7 +22,7 @@ from resdet.report import compare
 from resdet.report.comparison import published_numbers
 from resdet.report.comparison.published_numbers import BUT_FOR, OTHER, SAME, matches_for
 from resdet.report.render import plain_text, report_json, tables
-from resdet.report.runs import Column
+from resdet.report.runs import Column, DetectorStart
 from resdet.report.scores import Metric
 from tests.support.fabricate import fabricate_run
 
@@ -84,7 +84,7 @@ def a_run(
         label="ResNet-101",
         card=card,
         samples_seen=changes.get("samples_seen"),
-        from_detector=changes.get("from_detector", False),
+        detector=DetectorStart("m.pth") if changes.get("from_detector") else None,
     )
     is_voc = experiment.num_classes == 20
     classes = voc_classes() if is_voc else tuple(str(i) for i in range(80))

@@ -13,10 +13,10 @@ from PIL import Image
 
 from resdet.evaluation.analysis.image_noise import Interval
 from resdet.report.comparison import backbone_gains, gain_noise
-from resdet.report.comparison.backbone_gains import Pair
 from resdet.report.comparison.contrasts import contrasts, rule
 from resdet.report.comparison.error_shares import errors
 from resdet.report.comparison.gain_noise import Bet
+from resdet.report.comparison.pairs import Pair
 from resdet.report.document import gather
 from resdet.report.render import pictures
 from resdet.report.runs import read_columns

@@ -248,7 +248,7 @@ def test_the_demo_tells_its_three_comparisons(demo_report: SimpleNamespace) -> N
     assert pairs[:3] == [("B", "A", "pretraining"), ("D", "C", "pretraining"), ("A", "C", "net")]
     assert demo_report.json["headline"].startswith("Pretraining gives +")
     text = " ".join(Page(demo_report.html).text.split())
-    assert "speed of learning, not a limit" in text
+    assert "speed of learning where there are images enough" in text
     assert "800 iterations of 4 images" in text
     assert "the mechanism of transfer" in text
     assert "Both pretrained, VGG-11 reaches" in text

@@ -13,9 +13,10 @@ from PIL import Image
 
 from resdet.report import compare, runs
 from resdet.report.comparison import backbone_gains, gain_noise
-from resdet.report.comparison.backbone_gains import BackboneGain, Pair
+from resdet.report.comparison.backbone_gains import BackboneGain
 from resdet.report.comparison.contrasts import Contrast, contrasts, rule
 from resdet.report.comparison.error_shares import _moves_table
+from resdet.report.comparison.pairs import Pair, pairs
 from resdet.report.document import gather
 from resdet.report.foreign_results import as_runs
 from resdet.report.render import charts, tables
@@ -207,7 +208,7 @@ def test_nets_of_the_same_pretraining_are_set_side_by_side(tmp_path: Path) -> No
         )
         for net, data in (("vgg11", "x"), ("vgg11", "y"), ("resnet18", "y"), ("resnet18", "x"))
     ]
-    assert backbone_gains.pairs(runs.read_columns(made)) == [
+    assert pairs(runs.read_columns(made)) == [
         Pair((0,), (3,), "net"),
         Pair((1,), (2,), "net"),
     ]

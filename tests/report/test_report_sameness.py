@@ -214,7 +214,7 @@ def test_another_start_and_data_that_changed_are_named(tmp_path: Path) -> None:
     ]
     write_json(folders[1] / layout.TRANSFER, {"file": "m.pth", "heads": "all arrived"})
     cautions = " ".join(gather(folders).verdict.cautions)
-    assert "B starts from a whole detector." in cautions
+    assert "B started from a whole detector, whose training is not known here" in cautions
     assert "The training data of B changed on the way" in cautions
 
 

@@ -16,7 +16,7 @@ from resdet.errors import RunError
 from resdet.nets.families import FAMILIES
 from resdet.report import runs, scores
 from resdet.report.comparison import backbone_gains
-from resdet.report.comparison.backbone_gains import Pair
+from resdet.report.comparison.pairs import Pair, pairs
 from resdet.report.render import figures
 from resdet.report.scores import Metric
 from resdet.run.folder import Run
@@ -44,28 +44,28 @@ def column(net: str, pretrained: bool, seed: int = 1) -> Any:
 
 def test_two_nets_are_one_question_in_the_order_given() -> None:
     """A against B: the gain is that of the second."""
-    found = backbone_gains.pairs([column("VGG-16", True), column("ResNet-101", True)])
+    found = pairs([column("VGG-16", True), column("ResNet-101", True)])
     assert found == [Pair((0,), (1,), "net")]
 
 
 def test_one_net_is_compared_from_scratch_to_pretrained_in_any_order() -> None:
     """The gain is that of pretraining, whichever is named first."""
-    found = backbone_gains.pairs([column("VGG-16", True), column("VGG-16", False)])
+    found = pairs([column("VGG-16", True), column("VGG-16", False)])
     assert found == [Pair((1,), (0,), "pretraining")]
 
 
 def test_the_seeds_of_a_backbone_stand_together() -> None:
     """Two seeds with and without pretraining: one question, not four; two nets likewise."""
     given = [column("V", start, seed) for start in (False, True) for seed in (1, 2)]
-    assert backbone_gains.pairs(given) == [Pair((0, 1), (2, 3), "pretraining")]
+    assert pairs(given) == [Pair((0, 1), (2, 3), "pretraining")]
     given = [column(net, True, seed) for seed in (1, 2) for net in ("V", "R")]
-    assert backbone_gains.pairs(given) == [Pair((0, 2), (1, 3), "net")]
+    assert pairs(given) == [Pair((0, 2), (1, 3), "net")]
 
 
 def test_other_runs_are_set_against_the_first() -> None:
     """Neither net nor start differ: three seeds."""
     given = [column("V", True, seed) for seed in (1, 2, 3)]
-    assert backbone_gains.pairs(given) == [Pair((0,), (1,), "other"), Pair((0,), (2,), "other")]
+    assert pairs(given) == [Pair((0,), (1,), "other"), Pair((0,), (2,), "other")]
 
 
 def test_a_net_is_ahead_behind_or_level() -> None:

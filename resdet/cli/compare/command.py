@@ -4,9 +4,9 @@
 
 `compare --ladder RUN` fills the rows of table 9 (`ladder`).
 
-Exit codes: 0 when only the backbone differs, or with --across-recipes backbone and recipe; 1 when
-more does (the report is written all the same, stamped NOT COMPARABLE); 2 when there is nothing to
-report from.
+Exit codes: 0 when only the backbone differs, or as the stamp says what trainings start from, or
+with --across-recipes the recipe; 1 when more does (the report is written all the same, stamped NOT
+COMPARABLE); 2 when there is nothing to report from.
 
 Not for: making the report (`document`).
 """

@@ -1,11 +1,9 @@
-"""Which runs are compared with which, the gains, and the sentences of the report.
+"""The gains, and the sentences of the report.
 
-Four runs of two nets, each pretrained and from scratch, hold three questions: what pretraining
-gave to each net, and which pretrained net is ahead. Two runs hold one. A sentence claims only what
-the runs support: after a short schedule the gap between a pretrained and a random start is speed
-of learning, and one seed per net shows nothing about seeds.
+A sentence claims only what the runs support: after a short schedule the gap between a pretrained
+and a random start is speed of learning, and one seed per net shows nothing about seeds.
 
-Not for: whether the runs may be compared at all (`comparability`).
+Not for: which runs are compared with which (`pairs`), or whether they may be (`comparability`).
 """
 
 from __future__ import annotations
@@ -18,24 +16,13 @@ from statistics import fmean
 from resdet.evaluation.analysis import image_noise
 from resdet.evaluation.analysis.image_noise import Interval
 from resdet.evaluation.analysis.seed_noise import SeedDifference, seed_difference
+from resdet.printable import listed
 from resdet.report.comparison.comparability import Comparability
+from resdet.report.comparison.pairs import Pair
 from resdet.report.runs import Column, by_group
 from resdet.report.scores import Metric
 
 SCRATCH_SOURCE = "He et al. 2018, Rethinking ImageNet Pre-training, arXiv:1811.08883"
-
-
-@dataclass(frozen=True)
-class Pair:
-    """Two backbones and their runs, places in the list of columns: one run each, or one per seed.
-
-    The gain is that of `after` over `before`. `kind`: "pretraining" (one net, from scratch and
-    pretrained), "net" (two nets, the same start) or "other".
-    """
-
-    before: tuple[int, ...]
-    after: tuple[int, ...]
-    kind: str
 
 
 @dataclass(frozen=True)
@@ -95,59 +82,6 @@ class BackboneGain:
 def relative(before: float, after: float) -> float | None:
     """Gain as a share of where it started; None from 0."""
     return (after - before) / before if before else None
-
-
-def pairs(columns: Sequence[Column]) -> list[Pair]:
-    """The questions that these runs hold, first what pretraining gave, then net against net.
-
-    The seeds of a backbone stand together. Where neither applies, each backbone is compared with
-    the first, or each run where all are of one.
-    """
-    sides = [(columns[places[0]], tuple(places)) for places in by_group(columns).values()]
-    result = []
-    for scratch, before in sides:
-        for pretrained, after in sides:
-            same_net = scratch.net == pretrained.net
-            if same_net and pretrained.pretrained and not scratch.pretrained:
-                result.append(Pair(before, after, "pretraining"))
-    result += _detectors_after_backbones(sides)
-    start = any(c.pretrained for c in columns)
-    rivals = [side for side in sides if side[0].pretrained == start]
-    nets = list(dict.fromkeys(column.net for column, _ in rivals))
-    first, *others = ([side for side in rivals if side[0].net == net] for net in nets)
-    for other in others:
-        result += _rivals(first, other)
-    if not result and len(sides) > 1:
-        result = [Pair(sides[0][1], places, "other") for _, places in sides[1:]]
-    return result or [Pair((0,), (i,), "other") for i in range(1, len(columns))]
-
-
-def _detectors_after_backbones(sides: Sequence[tuple[Column, tuple[int, ...]]]) -> list[Pair]:
-    """Of each net: what a start from a whole detector gives over one from its backbone."""
-    return [
-        Pair(before, after, "other")
-        for backbone, before in sides
-        for detector, after in sides
-        if backbone.net == detector.net
-        and detector.from_detector
-        and backbone.pretrained
-        and not backbone.from_detector
-    ]
-
-
-def _rivals(
-    first: Sequence[tuple[Column, tuple[int, ...]]],
-    others: Sequence[tuple[Column, tuple[int, ...]]],
-) -> list[Pair]:
-    """Two nets side by side: those of one pretraining first, the rest in the order given."""
-    left = list(others)
-    partner: dict[tuple[int, ...], tuple[int, ...]] = {}
-    for alike in (lambda c: (c.start, c.group.recipe), lambda c: c.start, lambda _: None):
-        for column, places in first:
-            fit = [i for i, (c, _) in enumerate(left) if alike(c) == alike(column)]
-            if fit and places not in partner:
-                partner[places] = left.pop(fit[0])[1]
-    return [Pair(places, partner[places], "net") for _, places in first if places in partner]
 
 
 def side(columns: Sequence[Column], places: Sequence[int]) -> str:
@@ -214,19 +148,21 @@ def headline(
             + (" (inside noise)" if g.pair in in_noise else "")
             for i, g in enumerate(pretraining)
         ]
-        return f"Pretraining gives {_and(words)}"
+        return f"Pretraining gives {listed(words)}"
     if len(gains) == 1:
         ahead = _ahead(columns, gains[0], in_noise=gains[0].pair in in_noise)
         return f"{ahead}, each under its recipe" if verdict.across_recipes else ahead
     under = "on the same images" if verdict.results_only else "under one detector"
     if verdict.across_recipes:
         under += ", each under its recipe"
-    return f"{_and(list(dict.fromkeys(c.side for c in columns)))} {under}"
+    return f"{listed(list(dict.fromkeys(c.side for c in columns)))} {under}"
 
 
 def _receiver(columns: Sequence[Column], g: BackboneGain, gains: Sequence[BackboneGain]) -> str:
-    """The pretrained net, or its label where it was pretrained in two ways."""
+    """The pretrained net, or its label where it was pretrained in two ways or as a detector."""
     net = columns[g.pair.after[0]].net
+    if columns[g.pair.after[0]].from_detector:
+        return side(columns, g.pair.after)
     nets = [columns[o.pair.after[0]].net for o in gains if o.pair.kind == "pretraining"]
     return side(columns, g.pair.after) if nets.count(net) > 1 else net
 
@@ -315,10 +251,15 @@ def meaning(columns: Sequence[Column], gains: Sequence[BackboneGain]) -> list[st
     if "pretraining" in kinds:
         sentences.append(
             f"With and without pretraining, everything but {_what_differs(columns)} "
-            f"is the same{_schedule(columns)}. The gap at this schedule is speed of learning, not "
-            "a limit: from scratch catches up when training goes on long enough "
-            f"({SCRATCH_SOURCE})."
+            f"is the same{_schedule(columns)}."
         )
+        if any(not columns[g.pair.after[0]].from_detector for g in gains):
+            sentences[-1] += (
+                " The gap at this schedule is speed of learning where there are images enough: on "
+                "COCO, and on a tenth of it, from scratch catches up with a pretrained backbone "
+                "when training goes on long enough; on 1,000 of them it did not "
+                f"({SCRATCH_SOURCE})."
+            )
         sentences += _cost(columns)
     if "net" in kinds and max(map(len, gains[0].values)) == 1:
         sentences.append(
@@ -330,8 +271,8 @@ def meaning(columns: Sequence[Column], gains: Sequence[BackboneGain]) -> list[st
     )
     if narrow:
         sentences.append(
-            f"Members of their families by depth, not by width: {_and(list(narrow))} of the usual "
-            "channels."
+            f"Members of their families by depth, not by width: {listed(list(narrow))} of the "
+            "usual channels."
         )
     trained_on = [str((c.card.get("data") or {}).get("name", "")) for c in columns]
     if gains[0].data_set.startswith("digits_") and any(t.startswith("digits_") for t in trained_on):
@@ -369,16 +310,15 @@ def _cost(columns: Sequence[Column]) -> list[str]:
     for places in by_group(columns).values():
         c = columns[places[0]]  # of several seeds the first
         spent = (c.card.get("training") or {}).get("seconds") if c.pretrained else None
-        if spent is not None and c.seconds is not None:
-            more = " and its first training as a detector" if c.from_detector else ""
-            parts.append(
-                f"{c.net} {duration(spent)}{more} before {duration(c.seconds)} of detection"
+        times = [] if spent is None else [duration(spent)]
+        if c.detector:
+            known = c.detector.seconds is not None
+            times.append(
+                f"{duration(c.detector.seconds) if known else 'an unknown time'} as a detector"
             )
+        if times and c.seconds is not None:
+            parts.append(f"{c.net} {listed(times)} before {duration(c.seconds)} of detection")
     return [f"Pretraining took time that is not in the schedule: {'; '.join(parts)}."] * bool(parts)
-
-
-def _and(words: Sequence[str]) -> str:
-    return " and ".join([", ".join(words[:-1]), words[-1]] if len(words) > 1 else words)
 
 
 # -- numbers as people read them ------------------------------------------------------------

@@ -3,8 +3,8 @@
 The resolved configs are compared key by key (`config_differences`); one difference in its bin
 "other" is enough: NOT COMPARABLE. Runs under two recipes are so, too, unless the comparison is
 asked to cross them (`recipe_differences`): then backbone and recipe differ: ACROSS RECIPES. Where
-one run starts from a whole detector and another from a backbone alone, or from nothing, that
-differs, and the stamp says so: ACROSS STARTS.
+one run starts from a whole detector and another from a backbone alone, from nothing, or from
+another detector around the same net, that differs, and the stamp says so: ACROSS STARTS.
 
 What a config does not show is compared too: class lists, ground truth, evaluated images, the VOC
 rule, training data, samples seen, seeds per backbone. Environment (versions, device) is named.
@@ -14,19 +14,18 @@ Not for: repairing a comparison; a report that is not comparable is written and 
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
 
 from resdet.evaluation.published.departures import value_text
-from resdet.printable import counted
+from resdet.printable import counted, listed
 from resdet.report.comparison.config_differences import (
     CARD_KEYS,
     FREEZE_AT,
     ConfigDifference,
     config_differences,
 )
+from resdet.report.comparison.per_run import differ, per_run
 from resdet.report.comparison.recipe_differences import (
     OPTION,
     RECIPE,
@@ -35,17 +34,14 @@ from resdet.report.comparison.recipe_differences import (
     names_of,
     with_recipes,
 )
+from resdet.report.comparison.start_differences import START, starts, whole_start, with_starts
 from resdet.report.runs import Column, by_group
 from resdet.report.scores import SetScores
 
 COMPARABLE = "COMPARABLE"
 NOT_COMPARABLE = "NOT COMPARABLE"
 RESULTS_ONLY = "RESULTS ONLY"
-ACROSS_RECIPES = "ACROSS RECIPES"
-ACROSS_STARTS = "ACROSS STARTS"
-# A bin of `config_differences`: what a whole detector brings along, and others have nothing of.
-START = "start"
-_OF_DETECTOR_STARTS = ("TRANSFER.HEADS", "TRANSFER.HEAD_CLASSES", "TRANSFER.HEAD_NAMES")
+ACROSS = "ACROSS {}"
 NAME = "MODEL.NET.NAME"
 # Of one net these change how a detector uses or trains it; which of two nets has which is its own.
 _OF_ONE_NET = ("MODEL.NET.DROPOUT", "MODEL.NET.POOLED_SIZE", "MODEL.NET.RES5_DILATION")
@@ -63,7 +59,8 @@ class Comparability:
         notes: environment and other harmless differences.
         results_only: nothing but the results is known, so that no cause can be proven.
         across_recipes: the recipes differ, and the comparison was asked for all the same.
-        across_starts: some start from a whole detector, and others do not.
+        starts: what each training started from, where that differs in more than the backbone; "".
+        several_nets: the runs are of more than one.
     """
 
     differences: tuple[ConfigDifference, ...] = ()
@@ -72,7 +69,12 @@ class Comparability:
     notes: tuple[str, ...] = ()
     results_only: bool = False
     across_recipes: bool = False
-    across_starts: bool = False
+    starts: str = ""
+    several_nets: bool = False
+
+    @property
+    def across_starts(self) -> bool:
+        return bool(self.starts)
 
     @property
     def comparable(self) -> bool:
@@ -82,10 +84,9 @@ class Comparability:
     def stamp(self) -> str:
         if not self.comparable:
             return NOT_COMPARABLE
-        if self.across_recipes:
-            return ACROSS_RECIPES
-        if self.across_starts:
-            return ACROSS_STARTS
+        crossed = ["RECIPES"] * self.across_recipes + ["STARTS"] * self.across_starts
+        if crossed:
+            return ACROSS.format(" AND ".join(crossed))
         return RESULTS_ONLY if self.results_only else COMPARABLE
 
     @property
@@ -98,15 +99,18 @@ class Comparability:
                 "Same images, same ground truth, same measure. How these detectors were made is "
                 "not known, so the report states no cause of their difference."
             )
+        if self.across_starts:
+            what = "The backbone and what" if self.several_nets else "What"
+            more = " So does the recipe." if self.across_recipes else ""
+            return (
+                f"{what} training starts from differ{'' if self.several_nets else 's'}: "
+                f"{self.starts}.{more} Same detector, same data, same number of images, same "
+                "measure."
+            )
         if self.across_recipes:
             return (
                 "The backbone and its recipe differ: same detector, same data, same number of "
                 "images, same measure. A gap is that of both together."
-            )
-        if self.across_starts:
-            return (
-                "How much of the detector was pretrained differs: nothing, the backbone, or all of "
-                "it. Same detector, same data, same schedule, same measure."
             )
         return "Only the backbone differs: same detector, same data, same schedule, same measure."
 
@@ -142,12 +146,12 @@ def judge(
     found = config_differences(
         [c.config for c in columns], [c.card for c in columns], [c.loaded for c in columns]
     )
-    differences = _with_starts(columns, with_recipes(columns, found))
+    differences = with_starts(columns, with_recipes(columns, found))
     findings = _Findings()
     for difference in differences:
         if difference.kind == "other":
-            findings.reasons.append(f"{difference.key} is {_per_run(columns, difference.values)}")
-    differ = _check_recipes(columns, differences, findings, across=across_recipes)
+            findings.reasons.append(f"{difference.key} is {per_run(columns, difference.values)}")
+    crosses = _check_recipes(columns, differences, findings, across=across_recipes)
     _check_training(columns, findings)
     _check_runs_per_backbone(columns, findings, backbones)
     for scores in sets.values():
@@ -160,28 +164,10 @@ def judge(
         tuple(findings.reasons),
         tuple(findings.cautions),
         tuple(findings.notes),
-        across_recipes=differ and across_recipes,
-        across_starts=_are_across_starts(columns),
+        across_recipes=crosses and across_recipes,
+        starts=starts(columns),
+        several_nets=differ([c.net for c in columns]),
     )
-
-
-def _are_across_starts(columns: Sequence[Column]) -> bool:
-    return _differ([c.from_detector for c in columns])
-
-
-def _with_starts(
-    columns: Sequence[Column], differences: Sequence[ConfigDifference]
-) -> list[ConfigDifference]:
-    """How a whole detector's heads arrive is part of its start, and one for all that have one."""
-    if not _are_across_starts(columns):
-        return list(differences)
-    starts = [c.from_detector for c in columns]
-
-    def is_of_start(d: ConfigDifference) -> bool:
-        of_detectors = [v for v, is_one in zip(d.values, starts, strict=True) if is_one]
-        return d.key in _OF_DETECTOR_STARTS and not _differ(of_detectors)
-
-    return [dataclasses.replace(d, kind=START) if is_of_start(d) else d for d in differences]
 
 
 def _judge_results(
@@ -194,52 +180,34 @@ def _judge_results(
     for text, letters in _by_text(
         [(text, c) for c in columns for text in c.run.info.get("cautions") or []]
     ):
-        findings.cautions.append(f"{_and(letters)}: {text}")
+        findings.cautions.append(f"{listed(letters)}: {text}")
     return Comparability(
         reasons=tuple(findings.reasons), cautions=tuple(findings.cautions), results_only=True
     )
 
 
-def _per_run(columns: Sequence[Column], values: Sequence[Any]) -> str:
-    """'0.001 in A and C, 0.01 in B'."""
-    runs: dict[str, list[str]] = {}
-    for column, value in zip(columns, values, strict=True):
-        runs.setdefault(value if isinstance(value, str) else value_text(value), []).append(
-            column.letter
-        )
-    return ", ".join(f"{value} in {_and(letters)}" for value, letters in runs.items())
-
-
-def _and(words: Sequence[str]) -> str:
-    return " and ".join([", ".join(words[:-1]), words[-1]] if len(words) > 1 else words)
-
-
-def _differ(values: Sequence[Any]) -> bool:
-    return any(value != values[0] for value in values[1:])
-
-
 def _check_training(columns: Sequence[Column], findings: _Findings) -> None:
     seen = [c.samples_seen for c in columns]
-    if _differ(seen):
+    if differ(seen):
         texts = [
             "not known" if n is None else f"{n:,}{_ended_by(c)}"
             for n, c in zip(seen, columns, strict=True)
         ]
-        findings.reasons.append(f"training samples seen: {_per_run(columns, texts)}")
+        findings.reasons.append(f"training samples seen: {per_run(columns, texts)}")
     hashes = [_training_hash(c) for c in columns]
-    if _differ([h for h in hashes if h]):
+    if differ([h for h in hashes if h]):
         texts = [_short(h) for h in hashes]
-        findings.reasons.append(f"the training data differ (hash {_per_run(columns, texts)})")
+        findings.reasons.append(f"the training data differ (hash {per_run(columns, texts)})")
     elif None in hashes:
         unknown = [c.letter for c, h in zip(columns, hashes, strict=True) if h is None]
-        findings.cautions.append(f"Training data not known by hash for {_and(unknown)}.")
+        findings.cautions.append(f"Training data not known by hash for {listed(unknown)}.")
     chosen = [_model_of_training(c) for c in columns]
-    if _differ(chosen):
-        findings.reasons.append(f"model of the training: {_per_run(columns, chosen)}")
-    if _differ(further := [_further_detectors(c) for c in columns]):
+    if differ(chosen):
+        findings.reasons.append(f"model of the training: {per_run(columns, chosen)}")
+    if differ(further := [_further_detectors(c) for c in columns]):
         texts = [", ".join(w[:12] for w in weights) or "none" for weights in further]
         findings.reasons.append(
-            f"further detectors of the ensemble (hash of weights): {_per_run(columns, texts)}"
+            f"further detectors of the ensemble (hash of weights): {per_run(columns, texts)}"
         )
     for column in columns:
         if best := column.run.info.get("best_of"):
@@ -264,9 +232,9 @@ def _check_runs_per_backbone(
         texts = [f"{len(p)} of {group.net} {group.start}" for group, p in groups.items()]
         backbones = list(groups.values())
     else:
-        letters = [_and([columns[p].letter for p in places]) for places in backbones]
+        letters = [listed([columns[p].letter for p in places]) for places in backbones]
         texts = [f"{len(p)} ({names})" for p, names in zip(backbones, letters, strict=True)]
-    if _differ([len(places) for places in backbones]):
+    if differ([len(places) for places in backbones]):
         findings.reasons.append(f"runs per backbone differ: {', '.join(texts)}")
 
 
@@ -293,25 +261,25 @@ def _training_hash(column: Column) -> str | None:
 
 def _check_set(columns: Sequence[Column], scores: Sequence[SetScores], findings: _Findings) -> None:
     name = scores[0].data_set
-    if _differ([s.classes for s in scores]):
+    if differ([s.classes for s in scores]):
         texts = [f"{len(s.classes)} classes ({_names(s.classes)})" for s in scores]
-        findings.reasons.append(f"{name}: the class lists differ: {_per_run(columns, texts)}")
-    if _differ([s.truth_hash for s in scores]):
+        findings.reasons.append(f"{name}: the class lists differ: {per_run(columns, texts)}")
+    if differ([s.truth_hash for s in scores]):
         texts = [_short(s.truth_hash) for s in scores]
         findings.reasons.append(
-            f"{name}: the ground truth differs (hash {_per_run(columns, texts)})"
+            f"{name}: the ground truth differs (hash {per_run(columns, texts)})"
         )
-    if _differ([frozenset(s.evaluated) for s in scores]):
+    if differ([frozenset(s.evaluated) for s in scores]):
         texts = [counted(len(s.evaluated), "image") for s in scores]
         others = set().union(*(s.evaluated for s in scores))
         odd = sorted(others - set(scores[0].evaluated).intersection(*(s.evaluated for s in scores)))
         findings.reasons.append(
-            f"{name}: the evaluated images differ: {_per_run(columns, texts)}; "
+            f"{name}: the evaluated images differ: {per_run(columns, texts)}; "
             f"not in all runs, first: {_names([str(i) for i in odd])}"
         )
-    if _differ([s.primary for s in scores]):
+    if differ([s.primary for s in scores]):
         texts = [str(s.primary) for s in scores]
-        findings.reasons.append(f"{name}: the AP rule differs: {_per_run(columns, texts)}")
+        findings.reasons.append(f"{name}: the AP rule differs: {per_run(columns, texts)}")
     for column, s in zip(columns, scores, strict=True):
         if missing := len(set(s.expected) - set(s.evaluated)):
             findings.cautions.append(
@@ -328,7 +296,7 @@ def _check_recipes(
     across: bool,
 ) -> bool:
     """Whether the recipes differ; then a reason against comparing, or, asked across, a caution."""
-    named = _per_run(columns, [c.recipe.words for c in columns])
+    named = per_run(columns, [c.recipe.words for c in columns])
     keys = [d for d in differences if d.kind == RECIPE]
     if not keys:
         findings.notes.append(f"Recipe: {named}.")
@@ -343,7 +311,7 @@ def _check_recipes(
         listed = _names(names_of(keys))
         findings.reasons.append(f"the recipe is {named} ({listed}); {asked}")
     else:
-        findings.reasons += [f"{d.key} is {_per_run(columns, d.values)}" for d in keys]
+        findings.reasons += [f"{d.key} is {per_run(columns, d.values)}" for d in keys]
         findings.cautions.append(f"What trained each net, and how: {named}. {asked}.")
     return True
 
@@ -358,7 +326,7 @@ def _check_twins(
     if keys and scratch and others:
         stated = " ".join(f'{key} "{value_text(others[0].config.get(key))}"' for key in keys)
         findings.cautions.append(
-            f"No card gives {_and(scratch)} its preprocessing; a twin from scratch is trained "
+            f"No card gives {listed(scratch)} its preprocessing; a twin from scratch is trained "
             f"with that of the others: {stated}."
         )
 
@@ -373,39 +341,35 @@ def _check_nets(
             "The nets differ and only one of them was pretrained: the gain mixes two causes."
         )
     pretrained = [c for c in columns if c.pretrained]
-    if _differ(new := [c.config.get("TRANSFER.NEW") for c in pretrained]):
+    if differ(new := [c.config.get("TRANSFER.NEW") for c in pretrained]):
         findings.cautions.append(
-            f"TRANSFER.NEW is {_per_run(pretrained, new)}: not as much of each net was pretrained."
+            f"TRANSFER.NEW is {per_run(pretrained, new)}: not as much of each net was pretrained."
         )
-    if _are_across_starts(columns):
-        of_detectors = [c.letter for c in columns if c.from_detector]
-        findings.cautions.append(
-            f"{_and(of_detectors)} {'start' if of_detectors[1:] else 'starts'} from a whole "
-            "detector. What that was trained on, and for how long, is not in this report, and the "
-            "gap to a start from less is not of the backbone alone."
-        )
+    for text, letters in _by_text([(whole_start(c), c) for c in columns]):
+        findings.cautions.append(f"{listed(letters)} started from a whole detector{text}")
     hashes = [(c.card.get("data") or {}).get("hash") for c in pretrained]
-    if _differ([h for h in hashes if h]):
+    if differ([h for h in hashes if h]):
         texts = [str((c.card.get("data") or {}).get("name", "not known")) for c in pretrained]
         findings.cautions.append(
-            f"The classifiers were trained on different data: {_per_run(pretrained, texts)}."
+            f"The classifiers were trained on different data: {per_run(pretrained, texts)}."
         )
     follows = following_keys(columns)
     for difference in differences:
         if difference.kind in ("other", RECIPE, START) or difference.key in follows:
             continue
         if difference.key in ("MODEL.NET.NORM", FREEZE_AT) or (
-            difference.key in _OF_ONE_NET and not _differ([c.config.get(NAME) for c in columns])
+            difference.key in _OF_ONE_NET and not differ([c.config.get(NAME) for c in columns])
         ):
             findings.cautions.append(
-                f"{difference.key} is {_per_run(columns, difference.values)}: "
+                f"{difference.key} is {per_run(columns, difference.values)}: "
                 "part of the gain may come from it."
             )
     for text, letters in _by_text([(str(c.run.info.get("leak") or ""), c) for c in columns]):
-        findings.cautions.append(f"{text[0].upper()}{text[1:]} ({_and(letters)}).")
+        findings.cautions.append(f"{text[0].upper()}{text[1:]} ({listed(letters)}).")
     if changed := [c.letter for c in columns if c.run.info.get("data_changes")]:
         findings.cautions.append(
-            f"The training data of {_and(changed)} changed on the way (ENGINE.ALLOW_CHANGED_DATA)."
+            f"The training data of {listed(changed)} changed on the way "
+            "(ENGINE.ALLOW_CHANGED_DATA)."
         )
 
 
@@ -416,17 +380,17 @@ def _by_text(cautions: Sequence[tuple[str, Column]]) -> list[tuple[str, list[str
 
 
 def _check_environment(columns: Sequence[Column], findings: _Findings) -> None:
-    if _differ(seeds := [c.seed for c in columns]):
-        findings.notes.append(f"Seeds differ: {_per_run(columns, seeds)}.")
+    if differ(seeds := [c.seed for c in columns]):
+        findings.notes.append(f"Seeds differ: {per_run(columns, seeds)}.")
     versions = [c.run.info.get("versions") or {} for c in columns]
     for name in sorted(set().union(*versions)):
         values = [str(v.get(name, "not known")) for v in versions]
-        if _differ(values):
-            findings.notes.append(f"{name} differs: {_per_run(columns, values)}.")
+        if differ(values):
+            findings.notes.append(f"{name} differs: {per_run(columns, values)}.")
     for key, title in (("device", "Device"), ("threads", "Threads"), ("host", "Host")):
         values = [str(c.run.info.get(key, "not known")) for c in columns]
-        if _differ(values):
-            findings.notes.append(f"{title} differs: {_per_run(columns, values)}.")
+        if differ(values):
+            findings.notes.append(f"{title} differs: {per_run(columns, values)}.")
 
 
 def _names(names: Sequence[str]) -> str:

@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from resdet.report.comparison.backbone_gains import Pair
+from resdet.report.comparison.pairs import Pair
 from resdet.report.render.pictures import (
     IOU_THRESHOLD,
     SCORE_THRESHOLD,

@@ -22,7 +22,8 @@ from resdet.evaluation.analysis.detection_errors import (
 )
 from resdet.evaluation.inputs.detections import Columns
 from resdet.evaluation.inputs.ground_truth import GroundTruth
-from resdet.report.comparison.backbone_gains import Pair, percent
+from resdet.report.comparison.backbone_gains import percent
+from resdet.report.comparison.pairs import Pair
 from resdet.report.render import charts
 from resdet.report.render.charts import Bars, Stack
 from resdet.report.render.figures import Figure, look

@@ -34,12 +34,12 @@ from resdet.evaluation.analysis.image_noise import (
 from resdet.evaluation.analysis.seed_noise import SeedDifference, seed_verdict, seeds_to_settle
 from resdet.report.comparison.backbone_gains import (
     BackboneGain,
-    Pair,
     letters,
     percent,
     points,
     side,
 )
+from resdet.report.comparison.pairs import Pair
 from resdet.report.render.charts import Span, SpanRow, interval_chart
 from resdet.report.render.figures import Figure, look
 from resdet.report.render.tables import Cell, Table

@@ -28,9 +28,9 @@ from resdet.evaluation.analysis.image_noise import (
 )
 from resdet.evaluation.analysis.seed_noise import t_quantile
 from resdet.evaluation.transferability.rank_correlation import RankCorrelation, kendall
-from resdet.report.comparison.backbone_gains import Pair
 from resdet.report.comparison.comparability import Comparability, judge
 from resdet.report.comparison.gain_noise import image_intervals
+from resdet.report.comparison.pairs import Pair
 from resdet.report.ranking.full_trainings import full_trainings
 from resdet.report.runs import Column, read_columns
 from resdet.report.scores import Metric, SetScores, read_scores

@@ -193,8 +193,8 @@ def terminal_text(report: ComparisonReport) -> str:
     )
     if verdict.across_recipes and verdict.comparable:
         because = "the backbone and its recipe differ"
-    elif verdict.across_starts and verdict.comparable:
-        because = "how much of the detector was pretrained differs"
+    if verdict.across_starts and verdict.comparable:
+        because = f"{verdict.sentence[0].lower()}{verdict.sentence[1:]}"
     if verdict.results_only:
         because = verdict.sentence
     blocks.append(

@@ -28,6 +28,8 @@ def to_json(report: ComparisonReport) -> dict[str, Any]:
         "resdet": report.version,
         "headline": report.headline,
         "verdict": verdict.stamp,
+        "across_recipes": verdict.across_recipes,
+        "across_starts": verdict.across_starts,
         "reasons": list(verdict.reasons),
         "cautions": list(verdict.cautions),
         "notes": list(verdict.notes),

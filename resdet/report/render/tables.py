@@ -25,7 +25,7 @@ from resdet.report.comparison.backbone_gains import (
     relative_percent,
     side,
 )
-from resdet.report.comparison.comparability import START, Comparability
+from resdet.report.comparison.comparability import Comparability
 from resdet.report.comparison.published_numbers import (
     OTHER,
     SAME,
@@ -34,6 +34,7 @@ from resdet.report.comparison.published_numbers import (
     numbers_for,
 )
 from resdet.report.comparison.recipe_differences import RECIPE
+from resdet.report.comparison.start_differences import START
 from resdet.report.runs import Column, net_title
 from resdet.report.scores import COCO_METRICS, Metric, SetScores, rule_title
 from resdet.text_table import aligned
@@ -159,7 +160,7 @@ def _question(columns: Sequence[Column], g: BackboneGain) -> str:
     before, after = columns[g.pair.before[0]], columns[g.pair.after[0]]
     if g.pair.kind == "pretraining":
         return f"{after.net}: pretraining{', as a detector' if after.from_detector else ''}"
-    if g.pair.kind == "net" and len({c.start for c in columns}) > 1:
+    if g.pair.kind == "net" and len({c.start for c in columns}) > 1 and before.start == after.start:
         return f"{before.net} → {after.net}, {after.start}"
     return f"{side(columns, g.pair.before)} → {side(columns, g.pair.after)}"
 
@@ -263,6 +264,9 @@ def nets(columns: Sequence[Column], scores: Sequence[SetScores]) -> Table:
     def card(c: Column, part: str, key: str) -> Any:
         return (c.card.get(part) or {}).get(key) if c.pretrained else None
 
+    def detector(c: Column, part: str) -> Any:
+        return getattr(c.detector, part) if c.detector else None
+
     rows = [
         row("net", lambda _, c: c.full_net),
         row("start", lambda _, c: c.start),
@@ -271,6 +275,9 @@ def nets(columns: Sequence[Column], scores: Sequence[SetScores]) -> Table:
         row("pretraining images seen", lambda _, c: count(card(c, "training", "samples"))),
         row("pretraining time", lambda _, c: duration(card(c, "training", "seconds"))),
         row("pretraining top-1 error", lambda _, c: error(card(c, "metrics", "top1_error"))),
+        row("then as a detector, data", lambda _, c: str(detector(c, "data") or "–")),
+        row("then as a detector, images seen", lambda _, c: count(detector(c, "samples"))),
+        row("then as a detector, time", lambda _, c: duration(detector(c, "seconds"))),
         row("parameters of the detector", lambda _, c: count(c.parameters)),
         row("detection images seen", lambda _, c: count(c.samples_seen)),
         row("detection training time", lambda _, c: duration(c.seconds)),
