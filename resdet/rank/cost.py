@@ -56,8 +56,8 @@ class Cost:
         device: what it was measured on. threads: of torch.
         trunk_seconds: of the trunk on one image of a batch. step_seconds: of one step of the heads.
         map_bytes: of one image's maps.
-        waited: share of the measuring in which other processes had the cores, 0 to 1; with several
-            threads the least that it can have been, on a GPU 0.
+        waited: share of the measuring in which the process had no core, 0 to 1: other processes, a
+            quota or the disk; with several threads the least that it can have been, on a GPU 0.
         image_size: of a net that is built for one size of images, the ranking's; 0 of others.
         license: of the weights, "" where nobody states it.
         sha256: of the weights' tensors. source: where they came from, for people.

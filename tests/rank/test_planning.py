@@ -147,7 +147,10 @@ def test_a_plan_of_a_busy_machine_is_told(ranking, monkeypatch, caplog):
     monkeypatch.setattr(fitting, "_with_sets", lambda path, plan, sets: plan)
     fitting.with_costs(unplanned, words(ranking), 1, planning.UserSets())
     (warning,) = [r.getMessage() for r in caplog.records if r.levelno == logging.WARNING]
-    assert "(B waited 95 % of the time)" in warning and f"remove {ranking.path}" in warning
+    assert (
+        "(no core for a part of the time: B 95 %)" in warning
+        and f"remove {ranking.path}" in warning
+    )
 
 
 def test_a_set_is_read_once_in_a_call(train, tmp_path, monkeypatch):

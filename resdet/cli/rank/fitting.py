@@ -80,8 +80,9 @@ def _tell_waiting(costs: Mapping[str, Mapping[str, Any]], path: Path) -> None:
 
     if busy := waiting(costs):
         logger.warning(
-            "Other processes had the cores while costs were measured (%s): the plan takes the rows "
-            "for as slow. For a plan of a quiet machine remove %s, and type the command again.",
+            "The machine had other work, a quota or a slow disk while costs were measured (%s): "
+            "the plan takes the rows for as slow. For a plan of a quiet machine stop this command, "
+            "remove %s, and type it again.",
             busy, path,
         )  # fmt: skip
 

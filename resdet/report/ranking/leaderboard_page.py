@@ -115,8 +115,8 @@ def notes(board: Leaderboard) -> list[str]:
         lines.append(FROZEN)
     if busy := waiting({row.label: row.facts for row in board.rows}):
         lines.append(
-            f"Column ms: other processes had the cores while it was measured ({busy}). Remove "
-            "rows/LABEL/cost.json of such a row, and rank measures it again."
+            f"Column ms: the machine had other work, a quota or a slow disk while it was measured "
+            f"({busy}). Remove rows/LABEL/cost.json of such a row, and rank measures it again."
         )
     if board.full_metric and board.full_metric != board.metric:
         lines.append(f"Full training: {board.full_metric.title}, as its set is scored.")
@@ -125,20 +125,20 @@ def notes(board: Leaderboard) -> list[str]:
 
 
 def waiting(costs: Mapping[str, Mapping[str, Any]]) -> str:
-    """The rows that were measured while other processes had the cores, for people; "" for none.
+    """The rows that had no core while they were measured, for people; "" for none.
 
     Args:
         costs: of each label what its row was measured to cost (cost.json).
 
     Example:
         >>> waiting({"A": {"waited": 0.634}, "B": {"waited": 0.01}, "C": {}})
-        'A waited 63 % of the time'
+        'no core for a part of the time: A 63 %'
     """
     shares = {label: float(cost.get("waited", 0)) for label, cost in costs.items()}
     found = [
-        f"{label} waited {share:.0%}" for label, share in shares.items() if share > MOST_WAITED
+        f"{label} {100 * share:.0f} %" for label, share in shares.items() if share > MOST_WAITED
     ]
-    return f"{', '.join(found).replace('%', ' %')} of the time" if found else ""
+    return f"no core for a part of the time: {', '.join(found)}" if found else ""
 
 
 def correlation_text(found: RankCorrelation) -> str:

@@ -315,12 +315,13 @@ def test_one_seed_each_is_told(rows):
 
 def test_times_of_a_busy_machine_are_told(rows, board):
     busy = [(label, runs, {**f, "waited": 0.4}) for label, runs, f in rows[:1]] + list(rows[1:])
-    told = [line for line in notes(read_leaderboard(busy, data="d")) if "other processes" in line]
+    told = [line for line in notes(read_leaderboard(busy, data="d")) if "Column ms" in line]
     assert told == [
-        "Column ms: other processes had the cores while it was measured (near waited 40 % of the "
-        "time). Remove rows/LABEL/cost.json of such a row, and rank measures it again."
+        "Column ms: the machine had other work, a quota or a slow disk while it was measured (no "
+        "core for a part of the time: near 40 %). Remove rows/LABEL/cost.json of such a "
+        "row, and rank measures it again."
     ]
-    assert not any("other processes" in line for line in notes(board))
+    assert not any("Column ms" in line for line in notes(board))
 
 
 def test_a_set_that_is_scored_by_voc_s_rules_alone_is_ranked_by_its_area_rule(tmp_path):
