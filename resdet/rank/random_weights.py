@@ -66,8 +66,9 @@ def _of_one_size(card: Card, classes: int, size: int) -> tuple[nets.Net, Card]:
         net = nets.build(card.net, classes, **options)
     except ValueError as error:
         raise ConfigError(
-            f"{card.net} cannot be built for images of {size} pixels: {error}. Leave this backbone "
-            "out, or give another --size."
+            f"{card.net} cannot be built for images of {size} pixels alone: "
+            f"{str(error).removesuffix('; leave them out')}. Leave this backbone out, or give "
+            "another --size."
         ) from None
     return net, dataclasses.replace(card, net_options=options)
 

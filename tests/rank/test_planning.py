@@ -334,5 +334,23 @@ def test_a_net_of_one_size_is_built_for_the_squares_of_its_ranking(train, tmp_pa
         assert side == config.cfg.MODEL.NET.IMAGE_SIZE
 
 
+def test_a_net_that_cannot_be_built_for_the_squares_is_a_page(train, tmp_path, monkeypatch):
+    """What its library says of the size, and what to do, without a trace."""
+    pytest.importorskip("timm")
+    build = random_weights.nets.build
+
+    def of_other_sides(name, *classes, **options):
+        if options.get("image_size"):
+            raise ValueError(f"{name} has no size 128; leave them out")
+        return build(name, *classes, **options)
+
+    monkeypatch.setattr(random_weights.nets, "build", of_other_sides)
+    (candidate,) = candidates_of(["square=random:timm:test_maxvit"])
+    page = "images of 128 pixels alone: timm:test_maxvit has no size 128. Leave this backbone out"
+    with pytest.raises(ConfigError, match=page):
+        random_weights.make(candidate, tmp_path / "s.safetensors", train, 128)
+    assert not (tmp_path / "s.safetensors").exists()
+
+
 def test_a_row_of_an_older_ranking_states_no_size(ranking):
     assert "MODEL.NET.IMAGE_SIZE" not in keys_of_row(ranking, ranking.candidates[0], 1)
