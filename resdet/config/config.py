@@ -82,7 +82,7 @@ class Config:
             if key in self.stated and current != "" and not _same(current, value):
                 clashes.append(
                     f"{key} is {_show(current)} ({self.stated[key]}), "
-                    f"expected {_show(value)}: {source}"
+                    f"expected {_show(value)} ({source})"
                 )
         if clashes:
             raise ConfigError(

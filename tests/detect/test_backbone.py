@@ -137,7 +137,7 @@ OURS = ["MODEL.BACKBONE.NAME", "build_net_backbone", "MODEL.ROI_HEADS.NAME", "Re
 
 def test_freezing_random_weights_is_refused():
     config = resolve(None, ["MODEL.BACKBONE.FREEZE_AT", "2"])
-    with pytest.raises(ConfigError, match=r"FREEZE_AT is 2 \(command line\), but random weights"):
+    with pytest.raises(ConfigError, match=r"FREEZE_AT is 2 \(command line\), expected 0"):
         fill_from_weights_and_net(config, None)
 
 
@@ -167,9 +167,9 @@ def test_the_card_sets_preprocessing_and_net():
 @pytest.mark.parametrize(
     ("opts", "message"),
     [
-        (["INPUT.FORMAT", "BGR"], "INPUT.FORMAT is 'BGR' .*has 'RGB'"),
-        (["MODEL.NET.NAME", "resnet50"], "MODEL.NET.NAME is 'resnet50' .*has 'resnet18'"),
-        (["MODEL.NET.STRIDE_IN_1X1", "True"], "STRIDE_IN_1X1 is True .*has False"),
+        (["INPUT.FORMAT", "BGR"], "INPUT.FORMAT is 'BGR' .*expected 'RGB'"),
+        (["MODEL.NET.NAME", "resnet50"], "MODEL.NET.NAME is 'resnet50' .*expected 'resnet18'"),
+        (["MODEL.NET.STRIDE_IN_1X1", "True"], "STRIDE_IN_1X1 is True .*expected False"),
         (["MODEL.NET.NORM", "BN"], "are folded into its convolutions"),
     ],
 )

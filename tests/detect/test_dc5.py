@@ -81,7 +81,7 @@ def test_weights_without_dilation_may_be_dilated_and_a_dilated_card_is_kept():
     config = resolve(None, [*parts, "MODEL.ROI_HEADS.NAME", "StandardROIHeads"])
     fill_from_weights_and_net(config, dilated)
     assert config.cfg.MODEL.NET.RES5_DILATION == 2
-    with pytest.raises(ConfigError, match=r"RES5_DILATION is 1 \(command line\).*has 2"):
+    with pytest.raises(ConfigError, match=r"RES5_DILATION is 1 \(command line\).*expected 2"):
         config_of("MODEL.NET.RES5_DILATION", "1", card=dilated)
 
 

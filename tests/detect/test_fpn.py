@@ -284,7 +284,7 @@ def test_vggs_fully_connected_layers_are_left_over_and_named():
     ("opts", "message"),
     [
         (["MODEL.ROI_HEADS.NAME", "RegionHeads"], "Set MODEL.ROI_HEADS.NAME StandardROIHeads"),
-        (["MODEL.FPN.IN_FEATURES", "['res3']"], r"IN_FEATURES is \['res3'\] .*net resnet50 has"),
+        (["MODEL.FPN.IN_FEATURES", "['res3']"], r"IN_FEATURES is \['res3'\] .*\(the net resnet50"),
         (["MODEL.RPN.IN_FEATURES", "['p2']"], r"RPN\.IN_FEATURES is \['p2'\] \(command line\)"),
         (["MODEL.FPN.FUSE_TYPE", "max"], "FUSE_TYPE is 'max', expected one of 'sum', 'avg'"),
     ],

@@ -174,8 +174,11 @@ def test_explain_trains_nothing(place):
     ("opts", "words"),
     [
         (["MODEL.WEIGHTS", ""], "TRANSFER.FROM_SCRATCH True to train from random weights"),
-        (["INPUT.FORMAT", "BGR", *WEIGHTS], "INPUT.FORMAT is 'BGR' (command line), but the card"),
-        (["MODEL.NET.NAME", "resnet34", *WEIGHTS], "has 'resnet18'"),
+        (
+            ["INPUT.FORMAT", "BGR", *WEIGHTS],
+            "INPUT.FORMAT is 'BGR' (command line), expected 'RGB' (the card",
+        ),
+        (["MODEL.NET.NAME", "resnet34", *WEIGHTS], "expected 'resnet18'"),
         (["MODEL.ROI_HEADS.NUM_CLASSES", "80", *WEIGHTS], "NUM_CLASSES is 80 (command line)"),
         (["DATASETS.TEST", "('voc:voc:none',)", *WEIGHTS], "none.txt"),
         (  # F6: the very set, stated on both sides

@@ -140,7 +140,7 @@ def test_the_first_parts_are_frozen_as_timm_groups_them():
     first = ("cls_token", "pos_embed", "patch_embed", "blocks.0.")
     assert not any(name.startswith(first) for name in trained)
     assert any(name.startswith("blocks.1.") for name in trained)
-    with pytest.raises(ConfigError, match=r"expected 0: random weights are never frozen"):
+    with pytest.raises(ConfigError, match=r"expected 0 \(random weights are never frozen"):
         detector("test_vit", "MODEL.BACKBONE.FREEZE_AT", "2")
     with pytest.raises(ConfigError, match=r"has 7 parts \(stem, group 1.*: 0 to 7"):
         detector("test_vit", "MODEL.WEIGHTS", "x", "MODEL.BACKBONE.FREEZE_AT", "8")

@@ -268,7 +268,10 @@ def test_a_classifier_arrives_in_a_stock_config_as_detectron2_loads_it(kind, r50
     [
         (Card("vgg16", BGR), "Detectron2's own ResNet, but the weights are of vgg16. Give"),
         (Card("resnet50", BGR, {"width": 0.5}), "the weights are of resnet50 with width. Give"),
-        (Card("resnet101", BGR), r"DEPTH is 50 \(faster_rcnn_R_50_C4_1x.yaml, line 6\).* has 101"),
+        (
+            Card("resnet101", BGR),
+            r"DEPTH is 50 \(faster_rcnn_R_50_C4_1x.yaml, line 6\).*expected 101",
+        ),
         (Card("resnet50", Input("RGB", (1.0,) * 3, (1.0,) * 3)), ""),
     ],
     ids=["vgg", "narrow", "other-depth", "other-input"],

@@ -107,7 +107,7 @@ def test_our_own_file_brings_classes_input_and_crops(place):
         (["MODEL.WEIGHTS", "two.pth"], "--part student"),
         (
             ["MODEL.WEIGHTS", "theirs.pth", "INPUT.FORMAT", "BGR"],
-            "the card of theirs.pth has",
+            "(the card of theirs.pth)",
         ),
         (["MODEL.WEIGHTS", "theirs.pth", "MODEL.WEIGHTS_PART", "ema"], "no part 'ema'"),
         (["MODEL.WEIGHTS_PART", "ema"], "MODEL.WEIGHTS is empty"),

@@ -148,7 +148,10 @@ def test_a_second_start_in_the_same_folder_is_refused(place):
         (["PRETRAIN.TEST_SIDE", "12"], "PRETRAIN.TEST_SIDE is 12, PRETRAIN.CROP 16"),
         (["MODEL.NET.NAME", "resnet19"], "resnet19"),
         (["MODEL.WEIGHTS", "none.safetensors"], "none.safetensors does not exist"),
-        (["MODEL.WEIGHTS", "one/model.safetensors", "INPUT.FORMAT", "BGR"], "but the card of one/"),
+        (
+            ["MODEL.WEIGHTS", "one/model.safetensors", "INPUT.FORMAT", "BGR"],
+            "but the card of one/",
+        ),
         (["MODEL.WEIGHTS", "one/model.safetensors", "MODEL.NET.NAME", "resnet34"], "res2.2.conv1"),
         (["SOLVER.MAX_ITER", "3", "--output", "x"], "--output comes after the first KEY VALUE"),
     ],
