@@ -257,7 +257,7 @@ def meaning(columns: Sequence[Column], gains: Sequence[BackboneGain]) -> list[st
             sentences[-1] += (
                 " The gap at this schedule is speed of learning where there are images enough: on "
                 "COCO, and on a tenth of it, from scratch catches up with a pretrained backbone "
-                "when training goes on long enough; on 1,000 of them it did not "
+                "when training goes on long enough; on 1,000 of its images it did not "
                 f"({SCRATCH_SOURCE})."
             )
         sentences += _cost(columns)
