@@ -28,6 +28,8 @@ logger = logging.getLogger("resdet.cli.steps")
 
 POLL_SECONDS = 0.5
 LINE_SECONDS = 15.0
+# A training that takes longer says so by itself; the ETA of all needs a share of it to be done.
+LONG = 1800.0
 LOG = "output.txt"
 
 
@@ -57,6 +59,7 @@ class Step:
     log_start: int = 0
     began: float = 0.0
     seconds: float = field(default=0.0)
+    is_estimated: bool = False
 
     def is_done(self) -> bool:
         return is_finished(self.folder)
@@ -71,6 +74,13 @@ class Step:
         name, config_flag, config, *opts = self.command
         resume = ["--resume"] if self.can_resume() else []
         return [name, config_flag, config, "--output", str(self.folder), *resume, *opts]
+
+    def estimate(self) -> float | None:
+        """Seconds that the training says it takes in all, once its first steps are measured."""
+        if not (self.folder / layout.RUN).exists():
+            return None
+        seconds = (Run.open(self.folder).info.get("estimate") or {}).get("seconds")
+        return None if seconds is None else float(seconds)
 
     def progress(self) -> float:
         """Share of the training steps done, from metrics.json; 1 when finished."""
@@ -230,11 +240,24 @@ def _share(plan: Sequence[Step]) -> float:
 def _log_progress(
     plan: Sequence[Step], running: Sequence[Step], elapsed: float, share_at_start: float
 ) -> None:
+    if not running:
+        return
+    _tell_long(running)
     share = _share(plan)
     gained = share - share_at_start
     eta = f", about {in_words(elapsed / gained * (1 - share))} to go" if gained > 0.02 else ""
     now = ", ".join(f"{s.name} {100 * s.progress():.0f} %" for s in running)
     logger.info("%3.0f %%%s (%s)", 100 * share, eta, now)
+
+
+def _tell_long(running: Sequence[Step]) -> None:
+    """What the first steps of a long training say of all of it, once."""
+    for step in running:
+        if step.is_estimated or (seconds := step.estimate()) is None:
+            continue
+        step.is_estimated = True
+        if seconds > LONG:
+            logger.info("%s takes about %s by its first steps", step.title, in_words(seconds))
 
 
 def _stop(running: Sequence[Step]) -> None:
@@ -251,5 +274,9 @@ def _stop(running: Sequence[Step]) -> None:
 
 
 def in_words(seconds: float) -> str:
-    """40 s, 3.5 min."""
-    return f"{seconds:.0f} s" if seconds < 100 else f"{seconds / 60:.1f} min"
+    """40 s, 3.5 min, 5.2 h, 2.1 days."""
+    if seconds < 100:
+        return f"{seconds:.0f} s"
+    if seconds < 2 * 3600:
+        return f"{seconds / 60:.1f} min"
+    return f"{seconds / 3600:.1f} h" if seconds < 48 * 3600 else f"{seconds / 86400:.1f} days"

@@ -68,7 +68,7 @@ def candidates_of(words: Iterable[str]) -> list[RankedBackbone]:
 def refuse_same_labels(candidates: Sequence[RankedBackbone]) -> None:
     """Raises ConfigError where two have one label."""
     counts = Counter(candidate.label.casefold() for candidate in candidates)
-    for candidate in candidates:
+    for candidate in reversed(candidates):  # what was typed last is what is named
         if counts[candidate.label.casefold()] > 1:
             raise ConfigError(
                 f"two backbones are called {candidate.label}. Give one another name: "

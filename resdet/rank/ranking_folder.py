@@ -94,6 +94,7 @@ class Ranking:
         typed: the words that made it.
         is_planned: steps, images and sets are fixed; before that nothing is trained.
         seconds: that its rows took so far, in all calls that ended well.
+        full: LABEL=RUN of full trainings that were named, with absolute paths.
     """
 
     path: Path
@@ -102,6 +103,7 @@ class Ranking:
     typed: Mapping[str, Any] = field(default_factory=dict)
     is_planned: bool = False
     seconds: float = 0.0
+    full: tuple[str, ...] = ()
 
     @classmethod
     def read(cls, path: Path) -> Ranking:
@@ -122,14 +124,15 @@ class Ranking:
         plan = RankPlan(**{**named, **lists})
         rows = [RankedBackbone(r["label"], r["source"], r["random"]) for r in found["backbones"]]
         return cls(
-            path, plan, tuple(rows), found["typed"], bool(found["planned"]), found["seconds"]
-        )
+            path, plan, tuple(rows), found["typed"], bool(found["planned"]), found["seconds"],
+            tuple(map(str, found.get("full") or ())),
+        )  # fmt: skip
 
     def write(self) -> None:
         plan = dataclasses.asdict(self.plan)
         rows = [candidate.to_json() for candidate in self.candidates]
         text = {"version": VERSION, "plan": plan, "backbones": rows, "typed": dict(self.typed)}
-        more = {"planned": self.is_planned, "seconds": round(self.seconds, 1)}
+        more = {"planned": self.is_planned, "seconds": round(self.seconds, 1), "full": self.full}
         write_json(self.path / RANKING, {**text, **more})
 
     def candidate(self, label: str) -> RankedBackbone:

@@ -35,7 +35,7 @@ def test_a_file_whose_name_has_an_equals_sign_is_a_file(tmp_path, monkeypatch):
 
 
 def test_two_of_one_label_are_refused_with_what_to_type():
-    with pytest.raises(ConfigError, match=r"two backbones are called A\. .*NAME=runs/one"):
+    with pytest.raises(ConfigError, match=r"two backbones are called a\. .*NAME=random:x/a"):
         candidates_of(["A=runs/one", "random:x/a", "a=random:x/a"])
 
 

@@ -127,6 +127,13 @@ def test_a_row_is_added_and_the_others_stay(place, ranking):
         (("--output", "out", "--finalists", "1"), "name its config, --config FILE"),
         (("--output", "out", "--finalists", "1", "--config", "voc07_r19"), "no preset of the name"),
         (("--output", "absent"), "absent has no ranking to go on with. rank needs --backbones"),
+        (("--output", "out", "--full", "B=out"), "expected LABEL=RUN with a label of the ranking"),
+        (("--output", "out", "--full", "A=out"), "--full A=out: out is no run folder"),
+        (
+            ("--backbones", "net.safetensors", "random:resnt18", *WORDS),
+            "random:resnt18: no file, run folder or address, and no net is called 'resnt18'; did",
+        ),
+        (("--output", "out", "--add", "A=random:resnet18"), "NAME=random:resnet18"),
         (("--output", "out", "--steps", "9"), "was started with --steps 3, and 9"),
         (("--output", "out", "--backbones", "B=net.safetensors"), "names others"),
         (
@@ -222,12 +229,18 @@ def test_finalists_are_trained_in_full_and_stand_beside_the_quick_verdict(place,
     assert run.state == "finished" and run.info["train_sets"][0]["name"] == "voc:voc:train"
     assert len(list((place / "final" / "full").glob("*/seed_*"))) == 1
     (scores,) = run.path.glob("results/*/voc.json")
-    assert rows[0]["full_training"] == [json.loads(scores.read_text())["area"]["mean_ap"]]
+    known = [json.loads(scores.read_text())["area"]["mean_ap"]]
+    assert rows[0]["full_training"] == known
     assert all(row["full_training"] is None for row in rows[1:])
     started = run.info["id"]
     again = children.run_cli(*words, "TEST.DETECTIONS_PER_IMAGE", "7", cwd=place)
     assert again.returncode == 0 and Run.open(run.path).info["id"] == started
     assert "in full" not in again.stderr
+    # A run that is named stays beside its row in later calls; here it is of the other's weights.
+    for more in (["--full", f"{rows[1]['backbone']}={run.path.relative_to(place)}"], []):
+        shown = children.run_cli("rank", "--output", "final", "--json", *more, cwd=place)
+        assert [row["full_training"] for row in json.loads(shown.stdout)["rows"]] == [known] * 2
+        assert "it started from other weights" in shown.stderr
     other = children.run_cli(*words, cwd=place)
     assert other.returncode == 2
     assert "holds full trainings with another config or other keys" in other.stderr

@@ -60,6 +60,7 @@ def run(args: argparse.Namespace) -> int:
 
 def _rank(ranking: Ranking, args: argparse.Namespace, began: float, sets: planning.UserSets) -> int:
     jobs = _jobs(args)
+    ranking = finalists.with_full(ranking, args.full)
     ranking = fitting.with_costs(ranking, args, jobs, sets)
     sets.forget()
     if _run_rows(ranking, args, jobs):
@@ -161,7 +162,7 @@ def _board(ranking: Ranking, args: argparse.Namespace) -> Leaderboard:
     plan = ranking.plan
     data = plan.test or f"a fifth of {plan.data}"
     logger.info("comparing %d trainings on their test images", sum(len(r) for _, r, _ in rows))
-    full = [*args.full, *finalists.finished_words(ranking)]
+    full = [*finalists.still_there(ranking), *finalists.finished_words(ranking)]
     return read_leaderboard(rows, data=data, full=full, seconds=ranking.seconds)
 
 

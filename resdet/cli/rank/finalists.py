@@ -12,6 +12,7 @@ Not for: the rows themselves (`command`).
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import hashlib
 import logging
 import shlex
@@ -27,7 +28,7 @@ from resdet.cli.steps import Step, is_finished
 from resdet.cli.training.detection_sets import load_set
 from resdet.config import presets, resolve
 from resdet.errors import ConfigError
-from resdet.printable import show
+from resdet.printable import counted, show
 from resdet.rank import held_out
 from resdet.rank.candidates import RankedBackbone
 from resdet.rank.ranking_folder import FULL, Ranking
@@ -67,6 +68,10 @@ def refuse_wrong_words(args: argparse.Namespace) -> None:
 def finalists_of(board: Leaderboard, number: int) -> list[str]:
     """Labels of the first rows; 0: of the first group, whose rows cannot be told apart."""
     first = len(board.groups[0])
+    if number > len(board.rows):
+        logger.info(
+            "--finalists %d: the ranking has %d rows, and all are taken", number, len(board.rows)
+        )
     if number and number < first:
         logger.info(
             "%d of the first %d rows, which cannot be told apart; --finalists %d takes them all",
@@ -100,6 +105,13 @@ def steps_of(ranking: Ranking, labels: Sequence[str], args: argparse.Namespace) 
                     _WEIGHT,
                 )
             )
+    left = sum(not step.is_done() for step in plan)
+    if left:
+        solver = resolve(config, args.opts).cfg.SOLVER
+        logger.info(
+            "in full: %s of %d steps of %d images; what takes long says so after its first steps",
+            counted(left, "training"), solver.MAX_ITER, solver.IMS_PER_BATCH,
+        )  # fmt: skip
     return plan
 
 
@@ -123,6 +135,39 @@ def check(plan: Sequence[Step]) -> None:
         if done.returncode:
             lines = done.stderr.strip().splitlines()[-PAGE_LINES:]
             raise ConfigError(f"{step.title} cannot begin:\n" + "\n".join(lines))
+
+
+def with_full(ranking: Ranking, words: Sequence[str]) -> Ranking:
+    """The ranking that remembers these words of --full, too.
+
+    Raises:
+        ConfigError: one names no row, or no run folder: before anything is measured or trained.
+    """
+    from resdet.report.ranking.full_trainings import labelled
+
+    labels = [c.label for c in ranking.candidates]
+    named = [labelled(labels, word) for word in words]
+    full = dict.fromkeys((*ranking.full, *(f"{label}={run.resolve()}" for label, run in named)))
+    if tuple(full) == ranking.full:
+        return ranking
+    ranking = dataclasses.replace(ranking, full=tuple(full))
+    ranking.write()
+    return ranking
+
+
+def still_there(ranking: Ranking) -> list[str]:
+    """Words of --full, of this call and of earlier ones; what is gone since is told."""
+    from resdet.report.ranking.full_trainings import labelled
+
+    labels, found = [c.label for c in ranking.candidates], []
+    for word in ranking.full:
+        try:
+            labelled(labels, word)
+        except ConfigError as error:
+            logger.warning("left out: %s", error)
+        else:
+            found.append(word)
+    return found
 
 
 def finished_words(ranking: Ranking) -> list[str]:

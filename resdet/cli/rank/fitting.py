@@ -63,6 +63,11 @@ def with_costs(ranking: Ranking, args: argparse.Namespace, jobs: int, sets: User
         len(rows), fits.steps, fits.batch, fits.seeds, fits.images, fits.test_images, fits.size,
         in_words(budget.estimate(fits, rows, jobs)),
     )  # fmt: skip
+    if fits.budget and fits.steps == before.plan.steps and fits.images == before.plan.images:
+        logger.info(
+            "nothing was cut for --budget %s: more --steps or --seeds would use what is left of it",
+            in_words(fits.budget),
+        )
     return ranking
 
 

@@ -185,6 +185,8 @@ def _clear(ranking: Ranking, candidate: RankedBackbone) -> None:
 def _require(candidate: RankedBackbone) -> None:
     """Raises ConfigError or WeightsError for what is not there, before anything is computed."""
     source = candidate.source if candidate.is_random else file_of_source(candidate.source)
+    if candidate.is_random and not (is_address(source) or Path(source).exists()):
+        _require_net(source)
     if candidate.is_random or is_address(source):
         return  # made or fetched in the first part of its row, before any other work
     refuse_address(source)
@@ -193,6 +195,19 @@ def _require(candidate: RankedBackbone) -> None:
             f"{source} does not exist. Name a run folder of pretrain_cls, a file of weights, or an "
             f"address; of a net without weights: random:{candidate.source}"
         )
+
+
+def _require_net(name: str) -> None:
+    """Raises ConfigError for what is no net's name."""
+    import torch
+
+    from resdet import nets
+
+    try:
+        with torch.device("meta"):
+            nets.build(name, 2)
+    except ValueError as error:
+        raise ConfigError(f"{RANDOM}{name}: no file, run folder or address, and {error}") from None
 
 
 # -- the plan ----------------------------------------------------------------------------------

@@ -5,38 +5,58 @@ Not for: training them (`resdet.cli.rank.finalists`), or how far both agree (`le
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import logging
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
 
 from resdet.errors import ConfigError, RunError
-from resdet.report.runs import read_columns
+from resdet.report.runs import Column, net_title, read_columns
 from resdet.report.scores import Metric, SetScores, read_scores
+from resdet.run import layout
+
+logger = logging.getLogger("resdet.report")
+
+
+def labelled(labels: Sequence[str], word: str) -> tuple[str, Path]:
+    """The label and the run folder of LABEL=RUN; a label may have an equals sign, as a file may.
+
+    Raises:
+        ConfigError: it names no row, or no run folder.
+    """
+    fitting = [label for label in labels if word.startswith(f"{label}=")]
+    if not fitting:
+        raise ConfigError(
+            f"--full {word}: expected LABEL=RUN with a label of the ranking ({', '.join(labels)})."
+        )
+    label = max(fitting, key=len)
+    run = Path(word.removeprefix(f"{label}="))
+    if not (run / layout.RUN).exists():
+        raise ConfigError(f"--full {word}: {run} is no run folder: it has no {layout.RUN}.")
+    return label, run
 
 
 def full_trainings(
-    labels: Sequence[str], words: Sequence[str], quick: SetScores
+    facts: Mapping[str, Mapping[str, Any]], words: Sequence[str], quick: SetScores
 ) -> tuple[dict[str, tuple[float, ...]], Metric | None]:
     """AP of the full trainings of each label, and which: the ranking's, or where one of them has
     none, as on a whole set of VOC, their own.
 
     Args:
+        facts: of each label what is known of its backbone: "net", "sha256".
         words: LABEL=RUN.
         quick: of a row of the ranking.
 
     Raises:
-        ConfigError: a word that names no row. RunError, DataError, CheckFailed: no results, those
-            of several sets, of other classes, or by other rules than the others'.
+        ConfigError: a word that names no row. RunError, DataError, CheckFailed: another net, no
+            results, those of several sets, of other classes, or by other rules than the others'.
     """
     read: list[tuple[str, str, SetScores]] = []
     for word in words:
-        # A label may have an equals sign, as a file may.
-        fitting = [label for label in labels if word.startswith(f"{label}=")]
-        if not fitting:
-            raise ConfigError(
-                f"--full {word}: expected LABEL=RUN with a label of the ranking "
-                f"({', '.join(labels)})."
-            )
-        label = max(fitting, key=len)
-        read.append((word, label, _full_scores(word, word.removeprefix(f"{label}="), quick)))
+        label, run = labelled(list(facts), word)
+        (column,) = read_columns([run], fewest=1)
+        _refuse_other_net(word, column, facts[label])
+        read.append((word, label, _full_scores(word, column, quick)))
     metric = quick.gain_metric
     if any(scores.value(metric) is None for _, _, scores in read):
         metric = read[0][2].gain_metric
@@ -51,8 +71,25 @@ def full_trainings(
     return found, metric if read else None
 
 
-def _full_scores(word: str, path: str, quick: SetScores) -> SetScores:
-    (column,) = read_columns([path], fewest=1)
+def _refuse_other_net(word: str, column: Column, facts: Mapping[str, Any]) -> None:
+    """Another net's number is refused; one of other weights of the net counts, and is told."""
+    net = column.config.get("MODEL.NET.NAME")
+    expected = facts.get("net")
+    if net and expected and net != expected:
+        raise RunError(
+            f"--full {word}: its backbone is a {net_title(str(net))}, and the row's a "
+            f"{net_title(str(expected))}. Name a training of the row's backbone."
+        )
+    known = str(facts.get("sha256") or "")
+    if known and column.loaded and column.loaded != known:
+        logger.warning(
+            "--full %s: it started from other weights (hash %s) than the row (%s)",
+            word, column.loaded[:12], known[:12],
+        )  # fmt: skip
+
+
+def _full_scores(word: str, column: Column, quick: SetScores) -> SetScores:
+    path = column.run.path
     sets = column.run.result_sets()
     if quick.data_set in sets:
         sets = [quick.data_set]

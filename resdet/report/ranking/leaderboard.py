@@ -222,7 +222,9 @@ def read_leaderboard(
     for _, runs, _ in rows:
         of_row.append(list(range(place, place + len(runs))))
         place += len(runs)
-    trained, full_metric = full_trainings([label for label, _, _ in rows], full, scores[0])
+    trained, full_metric = full_trainings(
+        {label: facts for label, _, facts in rows}, full, scores[0]
+    )
     made = [
         (_row(rows[n], scores, of_row[n], trained.get(rows[n][0], ())), of_row[n])
         for n in range(len(rows))

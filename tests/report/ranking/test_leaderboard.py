@@ -116,7 +116,8 @@ def test_rows_are_backbones_also_where_their_cards_are_equal(rows, tmp_path):
     more = read_leaderboard([*rows, ("kept", runs, {})], data="digits_test")
     (reason,) = more.verdict.reasons
     assert reason == (
-        "runs per backbone differ: 2 (A and B), 2 (C and D), 2 (E and F), 3 (G, H and I)"
+        "runs per backbone differ: 2 (A and B), 2 (C and D), 2 (E and F), 3 (G, H and I); leave "
+        "some out, or train as many of each"
     )
 
 
@@ -144,6 +145,23 @@ def test_a_full_training_of_nobody_is_refused(rows):
     for word in ("far", "nobody=x"):
         with pytest.raises(ConfigError, match="expected LABEL=RUN"):
             read_leaderboard(rows, data="digits_test", full=[word])
+
+
+def test_a_full_training_of_another_net_is_refused_and_other_weights_are_told(
+    rows, tmp_path, caplog
+):
+    """Its number would stand beside the row, and enter Kendall's tau."""
+    of_net = [(n, runs, {**f, "net": "resnet18", "sha256": "0" * 64}) for n, runs, f in rows]
+    vgg = fabricate_run(tmp_path / "vgg", net="vgg11", num_images=60, num_samples=0)
+    with pytest.raises(RunError, match="its backbone is a VGG-11, and the row's a ResNet-18"):
+        read_leaderboard(of_net, data="d", full=[f"near={vgg}"])
+    card = {"tensors_sha256": "f" * 64}
+    other = fabricate_run(tmp_path / "o", num_images=60, num_samples=0, card_changes=card)
+    board = read_leaderboard(of_net, data="d", full=[f"near={other}"])
+    assert [row.label for row in board.rows if row.full] == ["near"]
+    assert (
+        "started from other weights (hash ffffffffffff) than the row (000000000000)" in caplog.text
+    )
 
 
 def test_full_trainings_that_are_scored_otherwise_are_shown_by_their_own_number(rows, tmp_path):
