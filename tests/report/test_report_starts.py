@@ -67,6 +67,7 @@ def test_three_levels_are_one_comparison_that_says_what_differs(tmp_path: Path) 
     assert "C started from a whole detector, whose training is not known here (heads: new)" in text
     assert "ResNet-18, pretrained reaches" in text and "Both pretrained" not in text
     assert report.standfirst[0].endswith("from scratch, 82.7 from a detector.")
+    assert " to ResNet-18 as a backbone and +" in report.headline
     meaning = " ".join(report.meaning)
     assert "where a start is a whole detector" in meaning
     assert "54 s and an unknown time as a detector before" in meaning
@@ -84,7 +85,8 @@ def test_a_whole_detector_against_less_is_no_comparison_of_backbones(
     report = gather(runs_of(tmp_path, DETECTOR, less))
     assert report.verdict.stamp == "ACROSS STARTS"
     assert [(before, after) for before, after, _ in gaps(report.columns)] == [("B", "A")]
-    assert "ResNet-18, from a detector" in report.headline
+    what = "points to ResNet-18 as a whole detector" if less == SCRATCH else "from a detector is"
+    assert what in report.headline
     assert "speed of learning" not in " ".join(report.meaning)
 
 
@@ -121,8 +123,11 @@ def test_detectors_that_differ_in_the_seed_alone_are_one_start(tmp_path: Path) -
     )
     rows = {row[0].text: [cell.text for cell in row[1:]] for row in report.nets.rows}
     assert rows["then as a detector, data"] == ["–", "–", "digits_train", "digits_train"]
-    assert any("C and D started from a whole detector, trained on digits_train" in text
-               for text in report.verdict.cautions)  # fmt: skip
+    (caution,) = [text for text in report.verdict.cautions if "whole detector" in text]
+    assert caution.startswith(
+        "C and D started from a whole detector, trained on digits_train, which is trained on here, "
+        "too ("
+    )
 
 
 def test_how_heads_arrive_is_a_part_of_the_start(tmp_path: Path) -> None:
@@ -178,6 +183,7 @@ def test_nets_of_unlike_starts_are_not_said_to_have_one(tmp_path: Path) -> None:
     report = gather(runs)
     assert gaps(report.columns) == [("A", "B", "other")]
     assert questions(report) == ["ResNet-18, pretrained → VGG-11, from a detector"]
+    assert report.headline.endswith("of ResNet-18, pretrained, each from its start")
 
 
 def test_nobody_is_left_out_of_the_gaps(tmp_path: Path) -> None:

@@ -72,7 +72,9 @@ def test_a_net_is_ahead_behind_or_level() -> None:
     """The paper's table 7, 73.2 against 76.4: 3.2 points, 4.4 % relative."""
     metric = Metric("mean_ap", "VOC 11-point", "AP50 (VOC 2007, 11 points)")
     columns = [column("VGG-16", True), column("ResNet-101", True)]
-    verdict: Any = SimpleNamespace(comparable=True, across_recipes=False)
+    verdict: Any = SimpleNamespace(
+        comparable=True, across_recipes=False, across_starts=False, several_nets=True
+    )
 
     pair = Pair((0,), (1,), "net")
 

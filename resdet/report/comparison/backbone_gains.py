@@ -151,6 +151,8 @@ def headline(
         return f"Pretraining gives {listed(words)}"
     if len(gains) == 1:
         ahead = _ahead(columns, gains[0], in_noise=gains[0].pair in in_noise)
+        if verdict.across_starts and verdict.several_nets:
+            ahead += ", each from its start"
         return f"{ahead}, each under its recipe" if verdict.across_recipes else ahead
     under = "on the same images" if verdict.results_only else "under one detector"
     if verdict.across_recipes:
@@ -161,9 +163,11 @@ def headline(
 def _receiver(columns: Sequence[Column], g: BackboneGain, gains: Sequence[BackboneGain]) -> str:
     """The pretrained net, or its label where it was pretrained in two ways or as a detector."""
     net = columns[g.pair.after[0]].net
-    if columns[g.pair.after[0]].from_detector:
-        return side(columns, g.pair.after)
-    nets = [columns[o.pair.after[0]].net for o in gains if o.pair.kind == "pretraining"]
+    received = [columns[o.pair.after[0]] for o in gains if o.pair.kind == "pretraining"]
+    if any(c.from_detector for c in received):
+        part = "whole detector" if columns[g.pair.after[0]].from_detector else "backbone"
+        return f"{net} as a {part}"
+    nets = [c.net for c in received]
     return side(columns, g.pair.after) if nets.count(net) > 1 else net
 
 
@@ -171,7 +175,8 @@ def _with_and_without(
     columns: Sequence[Column], g: BackboneGain, gains: Sequence[BackboneGain]
 ) -> str:
     after = columns[g.pair.after[0]]
-    name = _receiver(columns, g, gains).removesuffix(f", {after.start}")
+    name = after.net if after.from_detector else _receiver(columns, g, gains)
+    name = name.removesuffix(" as a backbone")
     return f"{name} {percent(g.before)} from scratch, {percent(g.after)} {after.start}"
 
 

@@ -104,7 +104,7 @@ class Comparability:
             more = " So does the recipe." if self.across_recipes else ""
             return (
                 f"{what} training starts from differ{'' if self.several_nets else 's'}: "
-                f"{self.starts}.{more} Same detector, same data, same number of images, same "
+                f"{self.starts}.{more} From there on the same detector, data, number of images and "
                 "measure."
             )
         if self.across_recipes:
@@ -235,7 +235,10 @@ def _check_runs_per_backbone(
         letters = [listed([columns[p].letter for p in places]) for places in backbones]
         texts = [f"{len(p)} ({names})" for p, names in zip(backbones, letters, strict=True)]
     if differ([len(places) for places in backbones]):
-        findings.reasons.append(f"runs per backbone differ: {', '.join(texts)}")
+        findings.reasons.append(
+            f"runs per backbone differ: {', '.join(texts)}; leave some out, or train as many of "
+            "each"
+        )
 
 
 def _ended_by(column: Column) -> str:
