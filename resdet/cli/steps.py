@@ -274,7 +274,12 @@ def _stop(running: Sequence[Step]) -> None:
 
 
 def in_words(seconds: float) -> str:
-    """40 s, 3.5 min, 5.2 h, 2.1 days."""
+    """A length of time for people.
+
+    Example:
+        >>> in_words(40), in_words(210), in_words(18_720), in_words(181_440)
+        ('40 s', '3.5 min', '5.2 h', '2.1 days')
+    """
     if seconds < 100:
         return f"{seconds:.0f} s"
     if seconds < 2 * 3600:

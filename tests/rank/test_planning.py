@@ -153,6 +153,20 @@ def test_a_plan_of_a_busy_machine_is_told(ranking, monkeypatch, caplog):
     )
 
 
+@pytest.mark.parametrize(("budget", "told"), [(3600.0, True), (0.0, False), (76.0, False)])
+def test_a_budget_that_is_not_used_up_is_told(ranking, monkeypatch, caplog, budget, told):
+    """By hand: a row is 20 s, 1.25 x 1,000 images of 1 ms, 15 s and 1.25 x (3 steps of 10 ms and
+    400 images of 4 ms) = 38.3 s; two one after the other are 76.6 s, and 74.7 s with 420 and 280
+    images."""
+    plan = dataclasses.replace(PLAN, budget=budget)
+    unplanned = dataclasses.replace(ranking, plan=plan, is_planned=False)
+    monkeypatch.setattr(fitting, "_with_sets", lambda path, plan, sets: plan)
+    with caplog.at_level(logging.INFO, "resdet.cli.rank"):
+        made = fitting.with_costs(unplanned, words(ranking), 1, planning.UserSets())
+    assert made.plan.test_images == (280 if budget == 76 else 400)
+    assert ("nothing was cut for --budget, which is 60.0 min" in caplog.text) == told
+
+
 def test_a_set_is_read_once_in_a_call(train, tmp_path, monkeypatch):
     """Its counts are printed where it is read."""
     read = []
@@ -166,6 +180,9 @@ def test_a_set_is_read_once_in_a_call(train, tmp_path, monkeypatch):
     assert sets.train(name, DataOptions()) is sets.train(name, DataOptions())
     assert sets.train(name, other) is not sets.train(name, DataOptions())
     assert read == [(name, DataOptions()), (name, other)]
+    assert sets.test(name, name, other) is sets.test(name, name, other)
+    sets.forget()
+    assert sets.train(name, other) is not None and read[2:] == [(name, other)]
 
 
 # -- room for maps -----------------------------------------------------------------------------

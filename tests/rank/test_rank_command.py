@@ -17,6 +17,7 @@ from resdet.cli.main import main
 from resdet.run.folder import Run
 from resdet.run.lock import held
 from tests.support import children, tiny, trainings
+from tests.support.fabricate import fabricate_run
 from tests.support.pages import python_blocks
 
 WORDS = (
@@ -244,6 +245,13 @@ def test_finalists_are_trained_in_full_and_stand_beside_the_quick_verdict(place,
         full = {r["backbone"]: r["full_training"] for r in json.loads(shown.stdout)["rows"]}
         assert {label: v for label, v in full.items() if v} == {first: known, other: known}
         assert "it started from other weights" in shown.stderr
+    # One that is refused is not remembered.
+    (place / "vgg").mkdir()
+    fabricate_run(place / "vgg" / "run", net="vgg11", num_images=2, num_samples=0)
+    wrong = children.run_cli("rank", "--output", "final", "--full", "A=vgg/run", cwd=place)
+    assert wrong.returncode == 2 and "its backbone is a VGG-11" in wrong.stderr
+    later = children.run_cli("rank", "--output", "final", "--json", cwd=place)
+    assert later.returncode == 0 and "vgg" not in (place / "final" / "ranking.json").read_text()
     other = children.run_cli(*words, cwd=place)
     assert other.returncode == 2
     assert "holds full trainings with another config or other keys" in other.stderr

@@ -60,7 +60,7 @@ def run(args: argparse.Namespace) -> int:
 
 def _rank(ranking: Ranking, args: argparse.Namespace, began: float, sets: planning.UserSets) -> int:
     jobs = _jobs(args)
-    ranking = finalists.with_full(ranking, args.full)
+    args.full = finalists.named_trainings(ranking, args.full)
     ranking = fitting.with_costs(ranking, args, jobs, sets)
     sets.forget()
     if _run_rows(ranking, args, jobs):
@@ -71,6 +71,7 @@ def _rank(ranking: Ranking, args: argparse.Namespace, began: float, sets: planni
     labels = finalists.finalists_of(_board(ranking, args), args.finalists)
     full = finalists.steps_of(ranking, labels, args)
     finalists.check(full)
+    finalists.tell_length(full, args)
     run_all(full, jobs, max(1, usable_cores() // jobs))
     code = _report(ranking, args, _board(ranking, args))
     if not args.json:
@@ -162,8 +163,14 @@ def _board(ranking: Ranking, args: argparse.Namespace) -> Leaderboard:
     plan = ranking.plan
     data = plan.test or f"a fifth of {plan.data}"
     logger.info("comparing %d trainings on their test images", sum(len(r) for _, r, _ in rows))
-    full = [*finalists.still_there(ranking), *finalists.finished_words(ranking)]
-    return read_leaderboard(rows, data=data, full=full, seconds=ranking.seconds)
+    known = [*ranking.full, *finalists.finished_words(ranking)]
+    full = list(dict.fromkeys([*known, *args.full]))
+    board = read_leaderboard(
+        rows, data=data, full=full, remembered=ranking.full, seconds=ranking.seconds
+    )
+    if args.full:  # only what could be read is remembered
+        dataclasses.replace(ranking, full=tuple(dict.fromkeys([*ranking.full, *args.full]))).write()
+    return board
 
 
 def _report(ranking: Ranking, args: argparse.Namespace, board: Leaderboard) -> int:

@@ -12,7 +12,6 @@ Not for: the rows themselves (`command`).
 from __future__ import annotations
 
 import argparse
-import dataclasses
 import hashlib
 import logging
 import shlex
@@ -105,14 +104,17 @@ def steps_of(ranking: Ranking, labels: Sequence[str], args: argparse.Namespace) 
                     _WEIGHT,
                 )
             )
-    left = sum(not step.is_done() for step in plan)
-    if left:
-        solver = resolve(config, args.opts).cfg.SOLVER
+    return plan
+
+
+def tell_length(plan: Sequence[Step], args: argparse.Namespace) -> None:
+    """How many trainings are left, and of how many steps."""
+    if left := sum(not step.is_done() for step in plan):
+        solver = resolve(presets.find(args.config), args.opts).cfg.SOLVER
         logger.info(
             "in full: %s of %d steps of %d images; what takes long says so after its first steps",
             counted(left, "training"), solver.MAX_ITER, solver.IMS_PER_BATCH,
         )  # fmt: skip
-    return plan
 
 
 def check(plan: Sequence[Step]) -> None:
@@ -137,8 +139,8 @@ def check(plan: Sequence[Step]) -> None:
             raise ConfigError(f"{step.title} cannot begin:\n" + "\n".join(lines))
 
 
-def with_full(ranking: Ranking, words: Sequence[str]) -> Ranking:
-    """The ranking that remembers these words of --full, too.
+def named_trainings(ranking: Ranking, words: Sequence[str]) -> list[str]:
+    """Words of --full with absolute paths, as a later call may be typed elsewhere.
 
     Raises:
         ConfigError: one names no row, or no run folder: before anything is measured or trained.
@@ -147,27 +149,7 @@ def with_full(ranking: Ranking, words: Sequence[str]) -> Ranking:
 
     labels = [c.label for c in ranking.candidates]
     named = [labelled(labels, word) for word in words]
-    full = dict.fromkeys((*ranking.full, *(f"{label}={run.resolve()}" for label, run in named)))
-    if tuple(full) == ranking.full:
-        return ranking
-    ranking = dataclasses.replace(ranking, full=tuple(full))
-    ranking.write()
-    return ranking
-
-
-def still_there(ranking: Ranking) -> list[str]:
-    """Words of --full, of this call and of earlier ones; what is gone since is told."""
-    from resdet.report.ranking.full_trainings import labelled
-
-    labels, found = [c.label for c in ranking.candidates], []
-    for word in ranking.full:
-        try:
-            labelled(labels, word)
-        except ConfigError as error:
-            logger.warning("left out: %s", error)
-        else:
-            found.append(word)
-    return found
+    return [f"{label}={run.resolve()}" for label, run in named]
 
 
 def finished_words(ranking: Ranking) -> list[str]:

@@ -25,6 +25,9 @@ from resdet.rank.ranking_folder import COST, Ranking, RankPlan
 
 logger = logging.getLogger("resdet.cli.rank")
 
+# A plan of all that was asked for, that takes less than this share of the budget, says so.
+USED = 0.8
+
 
 def with_costs(ranking: Ranking, args: argparse.Namespace, jobs: int, sets: UserSets) -> Ranking:
     """Measures each backbone, one after the other so that times are its own; fits the plan.
@@ -53,6 +56,7 @@ def with_costs(ranking: Ranking, args: argparse.Namespace, jobs: int, sets: User
     fits = budget.fitted(ranking.plan, rows, jobs)
     beside = min(jobs, len(rows))
     fits = _within_room(fits, max(cost["map_bytes"] for cost in costs), args.cache_gb, beside)
+    is_whole, seconds = fits == ranking.plan, budget.estimate(fits, rows, jobs)
     ranking = dataclasses.replace(
         ranking, plan=_with_sets(ranking.path, fits, sets), is_planned=True
     )
@@ -61,11 +65,12 @@ def with_costs(ranking: Ranking, args: argparse.Namespace, jobs: int, sets: User
         "plan: %d backbones, %d steps of %d images, %d seeds, %d training and %d test images of "
         "%d pixels, about %s",
         len(rows), fits.steps, fits.batch, fits.seeds, fits.images, fits.test_images, fits.size,
-        in_words(budget.estimate(fits, rows, jobs)),
+        in_words(seconds),
     )  # fmt: skip
-    if fits.budget and fits.steps == before.plan.steps and fits.images == before.plan.images:
+    if is_whole and seconds < USED * fits.budget:
         logger.info(
-            "nothing was cut for --budget %s: more --steps or --seeds would use what is left of it",
+            "nothing was cut for --budget, which is %s: another ranking with more --steps or "
+            "--seeds would use what is left of it",
             in_words(fits.budget),
         )
     return ranking
@@ -159,7 +164,7 @@ def _with_sets(path: Path, plan: RankPlan, sets: UserSets) -> RankPlan:
     options = data_options_of(plan.keys)
     data = sets.train(plan.data, options)
     if plan.test:
-        test = sets.test(plan.test, options, data)
+        test = sets.test(plan.test, plan.data, options)
         parts = [list(range(len(data))), list(range(len(test)))]
     else:
         test, parts = data, list(held_out.split(len(data)))

@@ -9,11 +9,13 @@ Not for: running the rows (`command`).
 from __future__ import annotations
 
 import argparse
+import contextlib
 import dataclasses
+import functools
 import logging
 import math
 import shutil
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -54,26 +56,17 @@ class UserSets:
     """The user's sets, whole, each read and its counts printed once in a call of `rank`."""
 
     def __init__(self) -> None:
-        self._read: dict[tuple[str, str, DataOptions], DetectionSet] = {}
+        self.train = functools.cache(load_set)
+        self.test = functools.cache(self._test)
 
-    def train(self, name: str, options: DataOptions) -> DetectionSet:
-        """Raises DataError."""
-        return self._once(("train", name, options), lambda: load_set(name, options))
-
-    def test(self, name: str, options: DataOptions, data: DetectionSet) -> DetectionSet:
-        """Raises as `set_to_score`."""
-        return self._once(("test", name, options), lambda: set_to_score(name, options, data))
+    def _test(self, name: str, train: str, options: DataOptions) -> DetectionSet:
+        """One that is scored, beside the set that trains; raises as `set_to_score`."""
+        return set_to_score(name, options, self.train(train, options))
 
     def forget(self) -> None:
         """Lets them go before rows need the memory."""
-        self._read.clear()
-
-    def _once(
-        self, key: tuple[str, str, DataOptions], read: Callable[[], DetectionSet]
-    ) -> DetectionSet:
-        if key not in self._read:
-            self._read[key] = read()
-        return self._read[key]
+        self.train.cache_clear()
+        self.test.cache_clear()
 
 
 def ranking_of(args: argparse.Namespace, sets: UserSets) -> Ranking:
@@ -198,13 +191,18 @@ def _require(candidate: RankedBackbone) -> None:
 
 
 def _require_net(name: str) -> None:
-    """Raises ConfigError for what is no net's name."""
+    """Raises ConfigError for what is no net's name; one's own net is built in its row alone."""
     import torch
 
     from resdet import nets
 
+    if name in nets.registered():
+        return
     try:
-        with torch.device("meta"):
+        with (
+            torch.device("meta"),
+            contextlib.suppress(RuntimeError),
+        ):  # some need memory to be built
             nets.build(name, 2)
     except ValueError as error:
         raise ConfigError(f"{RANDOM}{name}: no file, run folder or address, and {error}") from None
@@ -273,7 +271,7 @@ def _counts(
     if not args.test:
         train, held = held_out.split(len(data))
         return len(train), len(held)
-    test = sets.test(args.test, options, data)
+    test = sets.test(args.test, args.data, options)
     refuse_leak(config.cfg, [data], [test])
     return len(data), len(test)
 

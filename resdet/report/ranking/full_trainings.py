@@ -6,11 +6,11 @@ Not for: training them (`resdet.cli.rank.finalists`), or how far both agree (`le
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from resdet.errors import ConfigError, RunError
+from resdet.errors import ConfigError, ResdetError, RunError
 from resdet.report.runs import Column, net_title, read_columns
 from resdet.report.scores import Metric, SetScores, read_scores
 from resdet.run import layout
@@ -37,7 +37,10 @@ def labelled(labels: Sequence[str], word: str) -> tuple[str, Path]:
 
 
 def full_trainings(
-    facts: Mapping[str, Mapping[str, Any]], words: Sequence[str], quick: SetScores
+    facts: Mapping[str, Mapping[str, Any]],
+    words: Sequence[str],
+    quick: SetScores,
+    remembered: Collection[str] = (),
 ) -> tuple[dict[str, tuple[float, ...]], Metric | None]:
     """AP of the full trainings of each label, and which: the ranking's, or where one of them has
     none, as on a whole set of VOC, their own.
@@ -46,6 +49,8 @@ def full_trainings(
         facts: of each label what is known of its backbone: "net", "sha256".
         words: LABEL=RUN.
         quick: of a row of the ranking.
+        remembered: words that an earlier call named; one that cannot be read any more is left out,
+            and told.
 
     Raises:
         ConfigError: a word that names no row. RunError, DataError, CheckFailed: another net, no
@@ -53,10 +58,15 @@ def full_trainings(
     """
     read: list[tuple[str, str, SetScores]] = []
     for word in words:
-        label, run = labelled(list(facts), word)
-        (column,) = read_columns([run], fewest=1)
-        _refuse_other_net(word, column, facts[label])
-        read.append((word, label, _full_scores(word, column, quick)))
+        try:
+            label, run = labelled(list(facts), word)
+            (column,) = read_columns([run], fewest=1)
+            _refuse_other_net(word, column, facts[label])
+            read.append((word, label, _full_scores(word, column, quick)))
+        except ResdetError as error:
+            if word not in remembered:
+                raise
+            logger.warning("left out, as it cannot be read any more: %s", error)
     metric = quick.gain_metric
     if any(scores.value(metric) is None for _, _, scores in read):
         metric = read[0][2].gain_metric

@@ -196,6 +196,7 @@ def read_leaderboard(
     *,
     data: str,
     full: Sequence[str] = (),
+    remembered: Sequence[str] = (),
     seconds: float = 0.0,
 ) -> Leaderboard:
     """The ranking of rows that are trained.
@@ -204,6 +205,7 @@ def read_leaderboard(
         rows: label, run folders of its seeds, and facts of each backbone; at least two.
         data: the set, as the user named it.
         full: LABEL=RUN of full trainings, several of one label being its seeds.
+        remembered: those of `full` that an earlier call named: what became unreadable is left out.
         seconds: that the ranking took.
 
     Raises:
@@ -223,7 +225,7 @@ def read_leaderboard(
         of_row.append(list(range(place, place + len(runs))))
         place += len(runs)
     trained, full_metric = full_trainings(
-        {label: facts for label, _, facts in rows}, full, scores[0]
+        {label: facts for label, _, facts in rows}, full, scores[0], remembered
     )
     made = [
         (_row(rows[n], scores, of_row[n], trained.get(rows[n][0], ())), of_row[n])

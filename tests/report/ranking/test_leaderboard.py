@@ -164,6 +164,15 @@ def test_a_full_training_of_another_net_is_refused_and_other_weights_are_told(
     )
 
 
+def test_a_remembered_training_that_cannot_be_read_any_more_is_left_out(rows, tmp_path, caplog):
+    """Nobody is stuck with a word of an earlier call; a word of this one is refused."""
+    gone = f"near={tmp_path / 'gone'}"
+    board = read_leaderboard(rows, data="d", full=[gone], remembered=[gone])
+    assert not any(row.full for row in board.rows) and "left out" in caplog.text
+    with pytest.raises(ConfigError, match="is no run folder"):
+        read_leaderboard(rows, data="d", full=[gone])
+
+
 def test_full_trainings_that_are_scored_otherwise_are_shown_by_their_own_number(rows, tmp_path):
     """Cut sets are COCO's, and a whole set of VOC, as of the finalists, has VOC's rules alone."""
     runs = {
