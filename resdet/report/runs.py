@@ -260,32 +260,37 @@ def _detector_start(run: Run, config: Mapping[str, Any]) -> DetectorStart | None
     if "heads" not in transfer:
         return None
     found = DetectorStart(str(config.get("MODEL.WEIGHTS", "")), str(transfer["heads"]))
-    folder = Path(found.file).parent
-    if not (folder / layout.RUN).exists():
+    source = _training_of(Path(found.file))
+    if source is None:
         return found
+    sets = source.info.get("train_sets") or []
+    hashes = [s.get("hash") for s in sets]
+    return dataclasses.replace(
+        found,
+        data=", ".join(str(s.get("name")) for s in sets),
+        hash="+".join(hashes) if all(hashes) else "",
+        samples=source.info.get("samples"),
+        seconds=source.info.get("train_seconds"),
+    )
+
+
+def _training_of(file: Path) -> Run | None:
+    """The run that made a detector's file; None where it is not there any more."""
+    if not (file.parent / layout.RUN).exists():
+        return None
     with contextlib.suppress(RunError):  # damaged: it is not the run that is compared
-        source = Run.open(folder)
-        sets = source.info.get("train_sets") or []
-        hashes = [s.get("hash") for s in sets]
-        return dataclasses.replace(
-            found,
-            data=", ".join(str(s.get("name")) for s in sets),
-            hash="+".join(hashes) if all(hashes) else "",
-            samples=source.info.get("samples"),
-            seconds=source.info.get("train_seconds"),
-        )
-    return found
+        run = Run.open(file.parent)
+        return run if run.kind == "detection" else None
+    return None
 
 
 def _trained(run: Run, config: dict[str, Any]) -> tuple[Run, dict[str, Any]]:
     """The run that trained the detector, and its config: another one's, where this run scored a
     file of that and it is still there."""
     scored = run.scored_file
-    if scored is None or not (scored.parent / layout.RUN).exists():
-        return run, config
-    with contextlib.suppress(RunError):  # damaged: it is not the run that is compared
-        other = Run.open(scored.parent)
-        if other.kind == "detection":
+    other = None if scored is None else _training_of(scored)
+    if other is not None:
+        with contextlib.suppress(RunError):  # its config is damaged
             return other, read_config(other)
     return run, config
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -128,6 +129,19 @@ def test_detectors_that_differ_in_the_seed_alone_are_one_start(tmp_path: Path) -
         "C and D started from a whole detector, trained on digits_train, which is trained on here, "
         "too ("
     )
+
+
+def test_a_detector_whose_training_was_not_counted_is_a_start_all_the_same(tmp_path: Path) -> None:
+    """An older run folder, or one that was not finished."""
+    source = fabricate_run(tmp_path / "source", num_images=2)
+    info = json.loads((source / layout.RUN).read_text(encoding="utf-8"))
+    write_json(source / layout.RUN, {k: v for k, v in info.items() if k != "samples"})
+    runs = [
+        started(tmp_path / "b", BACKBONE),
+        started(tmp_path / "d", DETECTOR, str(source / "model_final.pth")),
+    ]
+    (caution,) = [c for c in gather(runs).verdict.cautions if "whole detector" in c]
+    assert "which is trained on here, too (heads: new)" in caution
 
 
 def test_how_heads_arrive_is_a_part_of_the_start(tmp_path: Path) -> None:

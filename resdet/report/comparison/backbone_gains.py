@@ -145,6 +145,7 @@ def headline(
     if pretraining:
         words = [
             f"{points(g.absolute)}{' to' if i else ' points to'} {_receiver(columns, g, gains)}"
+            + _part(columns, g, gains)
             + (" (inside noise)" if g.pair in in_noise else "")
             for i, g in enumerate(pretraining)
         ]
@@ -161,23 +162,22 @@ def headline(
 
 
 def _receiver(columns: Sequence[Column], g: BackboneGain, gains: Sequence[BackboneGain]) -> str:
-    """The pretrained net, or its label where it was pretrained in two ways or as a detector."""
-    net = columns[g.pair.after[0]].net
-    received = [columns[o.pair.after[0]] for o in gains if o.pair.kind == "pretraining"]
-    if any(c.from_detector for c in received):
-        part = "whole detector" if columns[g.pair.after[0]].from_detector else "backbone"
-        return f"{net} as a {part}"
-    nets = [c.net for c in received]
-    return side(columns, g.pair.after) if nets.count(net) > 1 else net
+    """The pretrained net, or its label where it was pretrained in two ways from one kind of start.
 
-
-def _with_and_without(
-    columns: Sequence[Column], g: BackboneGain, gains: Sequence[BackboneGain]
-) -> str:
+    A gain alone does not say which start it is of: `_part` does.
+    """
     after = columns[g.pair.after[0]]
-    name = after.net if after.from_detector else _receiver(columns, g, gains)
-    name = name.removesuffix(" as a backbone")
-    return f"{name} {percent(g.before)} from scratch, {percent(g.after)} {after.start}"
+    received = [columns[o.pair.after[0]] for o in gains if o.pair.kind == "pretraining"]
+    alike = [c for c in received if (c.net, c.start) == (after.net, after.start)]
+    return side(columns, g.pair.after) if len(alike) > 1 else after.net
+
+
+def _part(columns: Sequence[Column], g: BackboneGain, gains: Sequence[BackboneGain]) -> str:
+    """What of the detector was pretrained, where that is not the backbone in all gains."""
+    if not any(columns[o.pair.after[0]].from_detector for o in gains):
+        return ""
+    is_whole = columns[g.pair.after[0]].from_detector
+    return " as a whole detector" if is_whole else " as a backbone"
 
 
 def _ahead(columns: Sequence[Column], g: BackboneGain, *, in_noise: bool) -> str:
@@ -214,7 +214,11 @@ def standfirst(
     sentences = []
     pretraining = [g for g in gains if g.pair.kind == "pretraining"]
     if pretraining:
-        each = [_with_and_without(columns, g, gains) for g in pretraining]
+        each = [
+            f"{_receiver(columns, g, gains)} {percent(g.before)} from scratch, "
+            f"{percent(g.after)} {columns[g.pair.after[0]].start}"
+            for g in pretraining
+        ]
         sentences.append(f"{gains[0].metric.title} on {gains[0].data_set}: {'; '.join(each)}.")
         if all(g.pair in outside for g in pretraining):
             what = "gain" if all(g.absolute > 0 for g in pretraining) else "difference"
@@ -227,7 +231,8 @@ def standfirst(
         if g.pair in noise and g.pair.kind != "pretraining":
             sentences.append(noise[g.pair])
         elif g.pair in noise and g.pair not in outside:
-            whose = f"{_receiver(columns, g, gains)}: " if len(pretraining) > 1 else ""
+            name = f"{_receiver(columns, g, gains)}{_part(columns, g, gains)}"
+            whose = f"{name}: " if len(pretraining) > 1 else ""
             sentences.append(f"{whose}{noise[g.pair]}")
     return sentences
 
@@ -262,8 +267,7 @@ def meaning(columns: Sequence[Column], gains: Sequence[BackboneGain]) -> list[st
             sentences[-1] += (
                 " The gap at this schedule is speed of learning where there are images enough: on "
                 "COCO, and on a tenth of it, from scratch catches up with a pretrained backbone "
-                "when training goes on long enough; on 1,000 of its images it did not "
-                f"({SCRATCH_SOURCE})."
+                f"when training goes on long enough ({SCRATCH_SOURCE})."
             )
         sentences += _cost(columns)
     if "net" in kinds and max(map(len, gains[0].values)) == 1:

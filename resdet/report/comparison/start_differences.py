@@ -58,6 +58,7 @@ def whole_start(column: Column) -> str:
     known = f", trained on {start.data}" if start.data else ", whose training is not known here"
     mine = {s.get("hash") for s in column.run.info.get("train_sets") or []} - {None}
     if mine & set(start.hash.split("+")):
-        known += f", which is trained on here, too ({start.samples:,} images before)"
+        seen = "" if start.samples is None else f" ({start.samples:,} images before)"
+        known += f", which is trained on here, too{seen}"
     heads = f" ({start.heads})" if start.heads else ""
     return f"{known}{heads}: its training, too, is in a gap to what started otherwise."
