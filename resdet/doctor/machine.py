@@ -126,9 +126,9 @@ def read(path: str) -> str:
 
 def check_data() -> Iterator[CheckResult]:
     try:
-        from resdet.data import catalog
+        from resdet.data.checks import what_is_there
 
-        rows = catalog.status()
+        rows = what_is_there.status()
     except Exception as error:
         # Whatever the catalog lacks here has its own line above.
         yield CheckResult(

@@ -21,7 +21,12 @@ from typing import Any
 import numpy as np
 
 from resdet.errors import RunError
-from resdet.evaluation.analysis.image_noise import Ranked, rank_coco, rank_det, rank_voc
+from resdet.evaluation.analysis.ranked_detections import (
+    Ranked,
+    rank_coco,
+    rank_det,
+    rank_voc,
+)
 from resdet.evaluation.inputs.arrays import IntArray
 from resdet.evaluation.inputs.result_folder import (
     FolderResult,

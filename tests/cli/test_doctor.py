@@ -210,7 +210,7 @@ def test_memory_is_that_of_the_container(monkeypatch):
 
 def test_data_sets_are_told_by_family_and_broken_ones_one_by_one(monkeypatch):
     """A set that is not there is no fault: the embedded one needs no download."""
-    catalog = pytest.importorskip("resdet.data.catalog")
+    what_is_there = pytest.importorskip("resdet.data.checks.what_is_there")
     rows = [
         {"name": "digits_train", "state": "missing", "hint": ""},
         {"name": "digits_test", "state": "missing", "hint": ""},
@@ -223,7 +223,7 @@ def test_data_sets_are_told_by_family_and_broken_ones_one_by_one(monkeypatch):
         {"name": "coco_2017_test", "state": "missing", "hint": ""},
         {"name": "coco_2017_test-dev", "state": "missing", "hint": ""},
     ]
-    monkeypatch.setattr(catalog, "status", lambda: rows)
+    monkeypatch.setattr(what_is_there, "status", lambda: rows)
     findings = list(machine.check_data())
     texts = [f.text for f in findings]
     assert "found: coco_2017_val" in texts

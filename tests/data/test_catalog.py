@@ -8,6 +8,7 @@ import shutil
 import pytest
 
 from resdet.data import catalog
+from resdet.data.checks import what_is_there
 from resdet.data.options import DataOptions
 from resdet.errors import DataError
 from tests.support import children
@@ -189,7 +190,7 @@ def test_the_real_sets_by_name(shared_data, monkeypatch) -> None:
     assert "100 of the 5,000 images of the published set" in coco.notes
     assert len(catalog.load_classification("cifar10_test")) == 1000
     assert len(catalog.load_classification(shared_data / "imagenet_sample")) == 60
-    state = {row["name"]: row for row in catalog.status()}
+    state = {row["name"]: row for row in what_is_there.status()}
     assert state["voc_2007_test"]["state"] == "incomplete"
     assert state["voc_2007_test"]["images"] == 120
     assert "4,952" in state["voc_2007_test"]["hint"]
@@ -212,7 +213,7 @@ def test_status_tells_missing_from_broken(voc_tree) -> None:
     voc_tree.add("a")
     voc_tree.list("train", "a")
     voc_tree.list("val", "a", "b")
-    rows = {row["name"]: row for row in catalog.status(voc_tree.root.parent)}
+    rows = {row["name"]: row for row in what_is_there.status(voc_tree.root.parent)}
     assert len(rows) == 36
     assert rows["voc_2007_train"]["state"] == "incomplete"
     assert rows["voc_2007_train"]["hint"] == "1 images; the published set has 2,501"
@@ -248,10 +249,10 @@ def test_an_imagenet_of_fewer_images_is_incomplete(
     root = tmp_path / "imagenet" / "val"
     for label in range(classes):
         (root / f"n{label:04}").mkdir(parents=True)
-    for label in range(0, classes, max(1, classes // catalog.LOOKED_AT)):
+    for label in range(0, classes, max(1, classes // what_is_there.LOOKED_AT)):
         for number in range(files):
             (root / f"n{label:04}" / f"{number}.JPEG").touch()
-    rows = {row["name"]: row for row in catalog.status(tmp_path)}
+    rows = {row["name"]: row for row in what_is_there.status(tmp_path)}
     assert (rows["imagenet_val"]["state"], rows["imagenet_val"]["hint"]) == (state, hint)
     assert rows["imagenet_train"]["state"] == "missing"
     if classes == 3:

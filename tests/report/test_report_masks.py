@@ -12,7 +12,8 @@ from pycocotools import mask as coco_mask
 
 from resdet.errors import RunError
 from resdet.evaluation import evaluate_coco
-from resdet.evaluation.analysis.image_noise import mean_ap, rank_coco
+from resdet.evaluation.analysis.image_noise import mean_ap
+from resdet.evaluation.analysis.ranked_detections import rank_coco
 from resdet.evaluation.coco.matching import RECALLS
 from resdet.evaluation.inputs.detections import load_columns
 from resdet.evaluation.inputs.ground_truth import read_ground_truth

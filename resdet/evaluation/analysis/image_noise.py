@@ -19,26 +19,21 @@ resampling, which smooths over that jump, does not describe how often it happens
 Terms: D draws, M detections of a class, N images, T overlaps. All values are fractions.
 
 Not for: the noise of seeds (`seed_noise`): an interval here knows nothing of it. Nor for matching
-(`class_scores`, `matching`), or whether two runs may be compared at all.
+(`ranked_detections`), or whether two runs may be compared at all.
 """
 
 from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
+from resdet.evaluation.analysis.ranked_detections import Detector, Ranked
 from resdet.evaluation.coco import matching
-from resdet.evaluation.ilsvrc.ilsvrc_files import DetResults
-from resdet.evaluation.ilsvrc.ilsvrc_metrics import DetTruth, judged_classes
-from resdet.evaluation.inputs.arrays import BoolArray, FloatArray, ImageId, IntArray
-from resdet.evaluation.inputs.detections import Columns
-from resdet.evaluation.inputs.ground_truth import GroundTruth, SetIndex
-from resdet.evaluation.voc.class_scores import ClassDetections, ClassObjects, judge
-from resdet.evaluation.voc.voc_arrays import VocDetections, VocGroundTruth
+from resdet.evaluation.inputs.arrays import FloatArray, IntArray
 
 DRAWS = 1000
 LEVEL = 0.95
@@ -51,27 +46,6 @@ _WIDE = 100
 # Of the normal distribution: of an interval of 95 %, and of being right in 4 of 5 cases.
 _Z_LEVEL, _Z_POWER = 1.959963984540054, 0.8416212335729143
 POWER = 0.8
-
-
-@dataclass(frozen=True)
-class Ranked:
-    """One class of one detector: its detections by falling score, judged.
-
-    Attributes:
-        image: (M,) place of the image, 0 to N - 1, by id.
-        right: (T, M) took an object.
-        ignored: (T, M) neither right nor wrong: on a crowd, or on a difficult object.
-        positives: (N,) objects to find, per image.
-    """
-
-    image: IntArray
-    right: BoolArray
-    ignored: BoolArray
-    positives: IntArray
-
-
-# Class name to its detections; classes that were not scored are not in it.
-Detector = Mapping[str, Ranked]
 
 
 @dataclass(frozen=True)
@@ -103,124 +77,6 @@ class Interval:
             "draws": self.draws,
             "images": self.images,
         }
-
-
-# -- detectors as ranked detections -----------------------------------------------------------
-
-
-def _numbered(index: SetIndex, used: BoolArray) -> IntArray:
-    """(images,), place of each image that is scored among those, by id: two files of a set may
-    name its images in another order, and a draw must mean the same ones."""
-    by_id = np.argsort(index.image_rank())
-    number = np.empty(len(used), dtype=np.int64)
-    number[by_id] = np.cumsum(used[by_id]) - 1
-    return number
-
-
-def rank_voc(
-    truth: VocGroundTruth,
-    detections: VocDetections,
-    *,
-    style: str = "d2",
-    iou: float = 0.5,
-    subset: Sequence[ImageId] | None = None,
-) -> dict[str, Ranked]:
-    """A detector by VOC's rules, its detections taken as `voc.evaluate` takes them.
-
-    Args:
-        truth, detections: read and validated.
-        style: of the comparison, "d2" or "devkit" (`voc_evaluation`).
-        subset: the images that were scored, when not all; only these can be drawn.
-    """
-    used = matching.used_images(truth.index, subset)
-    number = _numbered(truth.index, used)
-    places: dict[ImageId, int] = {str(i): n for n, i in enumerate(truth.image_ids)}
-    places |= {i: n for n, i in enumerate(truth.image_ids)}
-    image = np.array([places[i] for i in detections.image_ids], dtype=np.int64)
-    rank = truth.index.image_rank()
-    ranked = {}
-    for label, name in enumerate(truth.classes):
-        if name not in detections.classes or name in detections.unread:
-            continue
-        true = np.flatnonzero((truth.label == label) & used[truth.image])
-        mine = np.flatnonzero((detections.label == detections.classes.index(name)) & used[image])
-        mine = mine[np.lexsort((rank[image[mine]], -detections.scores[mine]))]
-        difficult = truth.difficult[true]
-        right, wrong = judge(
-            ClassObjects(truth.image[true], truth.boxes[true], difficult),
-            ClassDetections(image[mine], detections.boxes[mine], detections.scores[mine]),
-            iou,
-            style,
-        )
-        counted = right | wrong
-        positives = np.bincount(number[truth.image[true][~difficult]], minlength=int(used.sum()))
-        right = right[None, counted]
-        ranked[name] = Ranked(number[image[mine[counted]]], right, np.zeros_like(right), positives)
-    return ranked
-
-
-def rank_coco(
-    truth: GroundTruth,
-    columns: Columns,
-    *,
-    overlaps: FloatArray = matching.OVERLAPS,
-    subset: Sequence[ImageId] | None = None,
-) -> dict[str, Ranked]:
-    """A detector by COCO's rules, over all sizes and 100 detections per image and class.
-
-    By masks where the columns have them (`Columns.segmentations`), else by boxes.
-
-    Args:
-        truth, columns: read and validated.
-        overlaps: (T,) ascending; COCO's ten.
-        subset: the images that were scored, when not all; only these can be drawn.
-    """
-    used = matching.used_images(truth.index, subset)
-    number = _numbered(truth.index, used)
-    rows = matching.ranking(truth, columns, used)
-    pairs = matching.overlapping(truth, columns, rows, float(overlaps[0]))
-    taken = matching.match(truth, columns, rows, pairs, overlaps)
-    need_not = matching.is_ignored(truth)
-    ignored = np.zeros(taken.shape, dtype=np.bool_)
-    ignored[taken >= 0] = need_not[taken[taken >= 0]]
-    right = (taken >= 0) & ~ignored
-    ignored |= (taken < 0) & matching.is_too_large(columns)[rows]
-    to_find = used[truth.image] & ~need_not
-    ranked = {}
-    for category, name in enumerate(truth.index.category_names):
-        mine = np.flatnonzero(columns.category[rows] == category)
-        true = np.flatnonzero(to_find & (truth.category == category))
-        ranked[name] = Ranked(
-            number[columns.image[rows[mine]]],
-            right[:, mine],
-            ignored[:, mine],
-            np.bincount(number[truth.image[true]], minlength=int(used.sum())),
-        )
-    return ranked
-
-
-def rank_det(
-    index: SetIndex,
-    truth: DetTruth,
-    results: DetResults,
-    *,
-    blacklist: Iterable[tuple[int, int]] = (),
-) -> dict[str, Ranked]:
-    """A detector by ILSVRC DET's rules, its detections taken as `evaluate_det` takes them.
-
-    Args:
-        index: of the set, whose images `truth` and `results` count from 1.
-        truth, results, blacklist: read and validated.
-    """
-    number = _numbered(index, np.ones(truth.num_images, dtype=np.bool_))
-    ranked = {}
-    for one in judged_classes(truth, results, blacklist):
-        right = one.right[None]
-        positives = np.bincount(number[truth.image[one.objects] - 1], minlength=truth.num_images)
-        ranked[index.category_names[one.label - 1]] = Ranked(
-            number[results.image[one.detections] - 1], right, np.zeros_like(right), positives
-        )
-    return ranked
 
 
 # -- the bootstrap ----------------------------------------------------------------------------

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from resdet.data import DataOptions, catalog
+from resdet.data.checks import what_is_there
 from resdet.data.ilsvrc.ilsvrc_trial import DET_ORDER, LOC_ORDER, wnid
 from resdet.errors import DataError
 
@@ -137,6 +138,6 @@ def test_official_names_below_the_root(
     data = catalog.load_detection("ilsvrc_det_val")
     assert data.hash == load(ilsvrc_root, "det_val").hash
     assert "of the 20,121 images of the published set" in " ".join(data.notes)
-    states = {row["name"]: row["state"] for row in catalog.status()}
+    states = {row["name"]: row["state"] for row in what_is_there.status()}
     assert states["ilsvrc_det_val"] == states["ilsvrc_det_train"] == "incomplete"
     assert states["ilsvrc_det_val1"] == "broken"

@@ -16,7 +16,8 @@ import pytest
 from resdet.cli import evaluate
 from resdet.evaluation.analysis import explain
 from resdet.evaluation.analysis.detection_errors import dissect
-from resdet.evaluation.analysis.image_noise import mean_ap, rank_coco
+from resdet.evaluation.analysis.image_noise import mean_ap
+from resdet.evaluation.analysis.ranked_detections import rank_coco
 from resdet.evaluation.analysis.rule_outcomes import VERDICTS, as_written
 from resdet.evaluation.coco.coco_rules import judge_coco
 from resdet.evaluation.coco.matching import RECALLS

@@ -13,15 +13,13 @@ from benchmarks.evaluation import coverage
 from resdet.evaluation.analysis import image_noise
 from resdet.evaluation.analysis.image_noise import (
     Interval,
-    Ranked,
     coco_intervals,
     difference_interval,
     image_verdict,
     images_to_settle,
     mean_ap,
-    rank_coco,
-    rank_voc,
 )
+from resdet.evaluation.analysis.ranked_detections import Ranked, rank_coco, rank_voc
 from resdet.evaluation.coco import coco_evaluation as coco
 from resdet.evaluation.coco.matching import RECALLS
 from resdet.evaluation.inputs.detections import read_columns
