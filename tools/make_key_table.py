@@ -38,6 +38,9 @@ refused on the command line, and noted where a file states it. Of the keys that 
 main has {read} are read, with their schedules. Refused are
 {refused}.
 
+FLOAT32_PRECISION "highest", as in the accuracy tests of main, is read: so it is unless ENGINE.TF32
+is on.
+
 Ranges are checked at the start, all faults on one page (`resdet/config/key_checks/ranges.py`).
 `pretrain_cls` refuses the keys of a detector, `train_det` those of PRETRAIN. Made by
 `python tools/make_key_table.py`.

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import difflib
 import functools
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -210,9 +211,20 @@ def unread(config: Config) -> Iterator[Unread]:
             text = f"{where}: {key} {_show(value)} is {verb}: {fate.note}."
             is_stock = fate.kind != REFUSED and where != "command line"
             default = get_key(defaults, key)
-            typed = f"{key} {default!r}".replace("'", "") if default != () else f'{key} "()"'
+            typed = f"{key} {_typed(default)}"
             fix = "Leave it out." if where == "command line" else f"Leave it out, or add: {typed}"
             yield Unread(text, is_stock, fix)
+
+
+def _typed(value: Any) -> str:
+    """As a shell takes it, in one word.
+
+    Example:
+        >>> _typed(True), _typed("auto"), _typed(""), _typed(()), _typed([0.5, 1.0])
+        ('True', 'auto', '""', '"()"', '"[0.5, 1.0]"')
+    """
+    text = repr(value).replace("'", "")
+    return text if re.fullmatch(r"[\w.+-]+", text) else f'"{text}"'
 
 
 def refuse_keys_of_other(config: Config, command: str) -> None:

@@ -215,9 +215,10 @@ CONDITIONS = (
 
 # Of Detectron2's main alone, by its last name, as 0.6 does not have the key.
 _SOFTMAX = "the region head here has the softmax of the paper, over classes and background"
+PRECISION = "FLOAT32_PRECISION"
 ONLY_MAIN = {
     "REPEAT_SQRT": Fate(NONE, "only for a sampler by class"),
-    "FLOAT32_PRECISION": Fate(REFUSED, "set ENGINE.TF32"),
+    PRECISION: Fate(REFUSED, "set ENGINE.TF32"),
     "RESCALE_INTERVAL": Fate(REFUSED, "the rate after the warm-up is that of its step"),
     "USE_SIGMOID_CE": Fate(REFUSED, _SOFTMAX),
     "USE_FED_LOSS": Fate(REFUSED, _SOFTMAX),
@@ -233,6 +234,10 @@ def fate_of(key: str, cfg: Any = None) -> Fate:
         cfg: the config around it, for keys that are read beside certain values of others alone.
             Without it they are read, with that as their note.
     """
+    if key == PRECISION and cfg is not None and cfg.FLOAT32_PRECISION == "highest":
+        # Torch's own setting for products of matrices, and Detectron2's own accuracy tests.
+        on = cfg.ENGINE.TF32 == "on"
+        return Fate(REFUSED, "ENGINE.TF32 is on") if on else Fate(READ, "so it is without TF32")
     if (name := key.rpartition(".")[2]) in ONLY_MAIN:
         return ONLY_MAIN[name]
     fits = [name for name in FATES if _fits(name, key)]

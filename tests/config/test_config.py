@@ -1,5 +1,8 @@
 """Strict reading: what Detectron2 lets pass is refused with file and line; facts never overrule."""
 
+import shlex
+from types import SimpleNamespace
+
 import pytest
 import yaml
 
@@ -16,6 +19,8 @@ from resdet.config import (
     resolve,
     set_key,
 )
+from resdet.config.config import _typed
+from resdet.config.detectron2_keys import READ, REFUSED, Fate, fate_of
 from resdet.config.keys import ALLOWED, COUNTS
 from resdet.errors import ConfigError
 
@@ -285,3 +290,27 @@ def test_an_empty_name_is_filled_as_one_that_was_not_stated():
     assert config.cfg.MODEL.NET.NAME == "vgg11"
     with pytest.raises(ConfigError, match=r"expected 'vgg11' \(the card"):
         resolve(None, ["MODEL.NET.NAME", "vgg16"]).fill({"MODEL.NET.NAME": "vgg11"}, "the card")
+
+
+@pytest.mark.parametrize(
+    ("value", "tf32", "kind", "note"),
+    [
+        ("highest", "off", READ, "so it is without TF32"),
+        ("highest", "never", READ, "so it is without TF32"),
+        ("highest", "on", REFUSED, "ENGINE.TF32 is on"),
+        ("high", "off", REFUSED, "set ENGINE.TF32"),
+    ],
+)
+def test_the_precision_of_detectron2s_main_is_read_where_it_is_what_is_done(
+    value, tf32, kind, note
+):
+    """Its own accuracy tests state "highest"; 0.6 does not have the key."""
+    cfg = SimpleNamespace(FLOAT32_PRECISION=value, ENGINE=SimpleNamespace(TF32=tf32))
+    assert fate_of("FLOAT32_PRECISION", cfg) == Fate(kind, note)
+
+
+@pytest.mark.parametrize("value", ["", (), [0.5, 1.0], True, "auto", 0])
+def test_a_value_that_a_page_names_is_one_word_of_a_shell(value):
+    """An empty text left KEY alone on the command line, which is no pair."""
+    (word,) = shlex.split(_typed(value))
+    assert word == str(value)
