@@ -27,13 +27,12 @@ import numpy as np
 from resdet.evaluation.analysis.image_noise import (
     DRAWS,
     LEVEL,
-    Detector,
     coco_intervals,
     difference_interval,
     draw_differences,
     mean_ap,
 )
-from resdet.evaluation.analysis.ranked_detections import Ranked
+from resdet.evaluation.analysis.ranked_detections import Detector, Ranked
 from resdet.evaluation.coco.matching import OVERLAPS, RECALLS
 
 TRUE_IMAGES = 1_000_000
