@@ -98,6 +98,19 @@ def test_an_address_of_no_kind_that_is_fetched_is_refused(address):
             read(given)
 
 
+@pytest.mark.parametrize("given", ["tim://resnet50.a1_in1k", Path("tim://resnet50.a1_in1k")])
+def test_a_misspelt_kind_of_address_is_told_the_near_one(given):
+    with pytest.raises(WeightsError, match=r"Did you mean timm://resnet50\.a1_in1k\?"):
+        read(given)
+
+
+def test_a_folder_called_as_a_kind_almost_is_a_path(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    Path("tim:").mkdir()
+    with pytest.raises(WeightsError, match="does not exist. Name a weight file"):
+        containers.read("tim:/r50.pth")
+
+
 @pytest.mark.parametrize("path", ["C:/nets/r50.pth", "a:/r50.pth"])
 def test_a_drive_and_a_folder_with_a_colon_are_paths(path):
     with pytest.raises(WeightsError, match="does not exist. Name a weight file"):

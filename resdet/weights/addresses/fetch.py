@@ -53,9 +53,13 @@ def refuse_address(text: Path | str) -> None:
     """Raises WeightsError for an address that nothing fetches."""
     scheme = _scheme(text)
     if scheme and scheme not in SCHEMES:
+        near = difflib.get_close_matches(scheme, SCHEMES, 1)
+        rest = str(text).split(":/", 1)[1].lstrip("/")
+        hint = f" Did you mean {near[0]}://{rest}?" if near else ""
         raise WeightsError(
-            f"{text} is an address of a kind that is not fetched. These are: "
-            f"{', '.join(f'{name}://' for name in SCHEMES)}. Download the file, and give its path."
+            f"{scheme}://{rest} is an address of a kind that is not fetched. These are: "
+            f"{', '.join(f'{name}://' for name in SCHEMES)}.{hint} Else download the file, and "
+            "give its path."
         )
 
 
@@ -85,9 +89,12 @@ def _scheme(text: Path | str) -> str:
     if not found:
         return ""
     name = found[1].lower()
-    # "a:/b" is a path; "a://b" and the slash that Path took from a kind that is known are not.
+    # "a:/b" is a path; "a://b" is not, nor "timn:/b", from which Path took a slash.
     known = name in SCHEMES or name in _OTHERS
-    return name if known or found[0].endswith("//") else ""
+    is_near = bool(difflib.get_close_matches(name, SCHEMES, 1))
+    is_folder = Path(f"{found[1]}:").exists()
+    is_kind = known or found[0].endswith("//") or (is_near and not is_folder)
+    return name if is_kind else ""
 
 
 def fetch(address: str) -> FetchedFile:

@@ -11,6 +11,7 @@ from __future__ import annotations
 import difflib
 import importlib
 import re
+import time
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -24,6 +25,7 @@ from resdet.weights.addresses.fetched_file import FetchedFile
 # In this order, where the address names no file.
 FILES = ("model.safetensors", "pytorch_model.bin")
 RECORD, README = "config.json", "README.md"
+ANSWER_SECONDS = 10.0
 _HUB = re.compile(r"hf:/+(?P<repo>[^/@]+/[^/@]+)(@(?P<revision>[^/]+))?(/(?P<file>.+))?")
 
 
@@ -70,7 +72,9 @@ def fetch_timm(address: str, rest: str) -> FetchedFile:
 
 
 def _fetch(address: str, repo: str, revision: str | None, file: str | None) -> FetchedFile:
-    hub, in_cache_alone = library(address), is_offline()
+    hub = library(address)
+    is_cached = _is_cached(hub, repo, file or FILES[0], revision)
+    in_cache_alone = is_offline() or not (is_cached or _answers(hub))
     for name in (file,) if file else FILES:
         try:
             path = Path(
@@ -83,7 +87,7 @@ def _fetch(address: str, repo: str, revision: str | None, file: str | None) -> F
                 # A hub that did not answer is not asked, and waited for, again.
                 in_cache_alone = isinstance(error, hub.errors.LocalEntryNotFoundError)
                 continue
-            raise WeightsError(_page(hub, address, repo, revision, name, error)) from None
+            raise WeightsError(_page(hub, address, repo, revision, file, error)) from None
     _record_beside(hub, repo, revision, name, in_cache_alone=in_cache_alone)
     digest = sha256_of_file(path)
     stated = path.resolve().name
@@ -112,6 +116,25 @@ def library(address: str) -> Any:
     for name in ("constants", "errors"):
         importlib.import_module(f"huggingface_hub.{name}")
     return hub
+
+
+def _is_cached(hub: Any, repo: str, file: str, revision: str | None) -> bool:
+    try:
+        return isinstance(hub.try_to_load_from_cache(repo, file, revision=revision), str)
+    except hub.errors.HFValidationError:  # a name that the download refuses too
+        return False
+
+
+def _answers(hub: Any) -> bool:
+    """Whether anything answers there; the library itself asks for half a minute, line by line."""
+    for wait in (0, 1):
+        time.sleep(wait)
+        try:
+            hub.get_session().head(hub.constants.ENDPOINT, timeout=ANSWER_SECONDS)
+            return True
+        except Exception:  # of two libraries of HTTP, by its version
+            continue
+    return False
 
 
 def _record_beside(
@@ -148,7 +171,7 @@ def _commit(path: Path) -> str:
 
 
 def _page(
-    hub: Any, address: str, repo: str, revision: str | None, name: str, error: Exception
+    hub: Any, address: str, repo: str, revision: str | None, file: str | None, error: Exception
 ) -> str:
     errors, at = hub.errors, f" at {revision}" if revision else ""
     where = hub.constants.ENDPOINT
@@ -165,7 +188,7 @@ def _page(
             "private one type: hf auth login."
         )
     if isinstance(error, errors.RemoteEntryNotFoundError):
-        names = name if name not in FILES else " and no ".join(FILES)
+        names = file or " and no ".join(FILES)
         return (
             f"{address}: {repo}{at} has no {names}. Name a file that it has: "
             f"hf://{repo}{'@' + revision if revision else ''}/FILE."
@@ -174,6 +197,7 @@ def _page(
         return f"{address}: {error}. Expected hf://owner/repo[@revision][/file]."
     return (
         f"{address} is not in the cache ({hub.constants.HF_HUB_CACHE}), and {where} was not asked "
-        f"or cannot be reached ({type(error).__name__}). Unset HF_HUB_OFFLINE if it is set, set "
-        "HF_ENDPOINT to a mirror, or give the path of a file that you have."
+        "or cannot be reached. Unset HF_HUB_OFFLINE if it is set, set HF_ENDPOINT to a mirror, or "
+        f"fetch {where}/{repo}/resolve/{revision or 'main'}/{file or FILES[0]} elsewhere and give "
+        "the path of that file."
     )

@@ -112,11 +112,15 @@ def test_what_the_hub_has_not_has_a_page(hub, tmp_path):
     assert [p for p in tmp_path.rglob("*") if p.is_file() and "blobs" in p.parts] == []
 
 
-def test_without_a_network_and_a_cache_there_is_a_page(tmp_path):
+def test_without_a_network_and_a_cache_there_is_a_page(tmp_path, capfd):
+    """At once, without the library's own half a minute of questions, and with what to fetch."""
+    nowhere = "http://127.0.0.1:9"
     for environment in ({"HF_HUB_OFFLINE": "1"}, {}):
-        (result,) = loaded(tmp_path, "http://127.0.0.1:9", f"timm://{NAME}", **environment)
+        (result,) = loaded(tmp_path, nowhere, f"timm://{NAME}", **environment)
         assert f"timm://{NAME} is not in the cache ({tmp_path}" in result["error"]
-        assert "set HF_ENDPOINT to a mirror, or give the path of a file" in result["error"]
+        assert "set HF_ENDPOINT to a mirror, or fetch" in result["error"]
+        assert f"fetch {nowhere}/{REPO}/resolve/main/model.safetensors els" in result["error"]
+        assert "Retrying" not in capfd.readouterr().err
 
 
 def test_a_connection_that_ends_early_is_taken_up_again(hub, tmp_path):
