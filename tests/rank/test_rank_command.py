@@ -120,8 +120,13 @@ def test_a_row_is_added_and_the_others_stay(place, ranking):
         ),
         (
             ("--backbones", "net.safetensors", "random:resnet18", "--data", "voc:voc:train",
-             "--test", "voc:voc:train"),
+             "--test", "voc:./voc:train"),
             "are also training images",
+        ),
+        (
+            ("--backbones", "net.safetensors", "random:resnet18", "--data", "voc:voc:train",
+             "--test", "voc:voc:train"),
+            "Leave --test out, and a fifth of voc:voc:train is held out",
         ),
         (("--add", "net.safetensors", "--output", "absent"), "--add needs a ranking"),
         (("--output", "out", "--config", "full.yaml"), "is the detector of --finalists"),

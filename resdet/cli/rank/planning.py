@@ -78,6 +78,11 @@ def ranking_of(args: argparse.Namespace, sets: UserSets) -> Ranking:
     path = folder_of(args)
     if not (math.isfinite(args.cache_gb) and args.cache_gb > 0):
         raise ConfigError(f"--cache-gb is {args.cache_gb:g}, expected more than 0.")
+    if args.test is not None and args.test == args.data:
+        raise ConfigError(
+            f"--test is {args.test}, which trains. Leave --test out, and a fifth of {args.data} is "
+            "held out and scored; or name another set."
+        )
     if (path / RANKING).exists():
         there = Ranking.read(path)
         if there.is_planned or not args.backbones:

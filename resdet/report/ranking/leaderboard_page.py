@@ -66,7 +66,7 @@ def _limits(behind: Behind | None) -> str:
 
 
 def _decimal(value: Any) -> str:
-    return f"{value:.3f}" if isinstance(value, int | float) else "–"
+    return f"{value:.3f}".replace("-", "−") if isinstance(value, int | float) else "–"
 
 
 def _whole(value: Any, unit: str = "") -> str:

@@ -1,5 +1,6 @@
 """A ranking from run folders: its order, groups, intervals and the agreement of rankings."""
 
+import dataclasses
 import itertools
 import json
 import shutil
@@ -317,6 +318,22 @@ def test_the_page_has_every_row_sortable_and_loads_nothing(board, tmp_path):
     data = json.loads((tmp_path / "p.json").read_text())
     assert [row["backbone"] for row in data["rows"]] == [row.label for row in board.rows]
     assert data["rows"][0]["behind_first"] is None and data["verdict"] == "COMPARABLE"
+
+
+@pytest.mark.parametrize(
+    ("groups", "clause"),
+    [
+        ((1, 2, 3), ""),
+        ((1, 1, 2), "; {second} cannot be told from it"),
+        ((1, 1, 1), "; 2 others cannot be told from it"),
+    ],
+)
+def test_the_headline_tells_who_cannot_be_told_from_the_first(board, tmp_path, groups, clause):
+    rows = [dataclasses.replace(r, group=g) for r, g in zip(board.rows, groups, strict=True)]
+    write_page(dataclasses.replace(board, rows=rows), tmp_path / "p.html", tmp_path / "p.json")
+    first, second, _ = (row.label for row in rows)
+    headline = f"{first} is first of 3 backbones on digits_test{clause.format(second=second)}"
+    assert f"<h1>{headline}</h1>" in (tmp_path / "p.html").read_text()
 
 
 def test_names_of_users_are_escaped(rows, tmp_path):
