@@ -30,7 +30,7 @@ from resdet.config.config import text_of_run
 from resdet.config.key_checks.ranges import RANGES
 from resdet.data.records import DetectionSet
 from resdet.detect.from_run import BuiltDetector
-from resdet.detect.paper.members import record_of_ensemble
+from resdet.detect.paper.members import order_of_classes, record_of_ensemble
 from resdet.detect.paper.tester import Improvements
 from resdet.detect.testing.partial_results import OF_SET, fingerprint_of
 from resdet.errors import ConfigError
@@ -91,9 +91,12 @@ def plan(
 
     Raises:
         ConfigError: the twin has no context, scales do not rise, or they are given where images are
-            not resized.
+            not resized; one was trained for other classes.
     """
     others = others or {}
+    for further in (context, *others.values()):
+        if further is not None:
+            order_of_classes(further, detector.classes)
     rows = [_row("baseline", detector), _row("refinement", detector, refinement=True)]
     absent = {}
     has_context = detector.cfg.MODEL.REGION_HEADS.CONTEXT
@@ -247,7 +250,10 @@ def mark_of(row: LadderRow, digests: Mapping[int, str], data: DetectionSet) -> d
         digests: of weights, by `id` of the detector's model.
     """
     weights = "+".join(digests[id(one.model)] for one in row.every)
-    return fingerprint_of(row.cfg, weights, data)
+    mark = fingerprint_of(row.cfg, weights, data)
+    orders = [list(one.classes) for one in row.every]
+    is_own = all(order == list(data.classes) for order in orders)
+    return mark if is_own else {**mark, "classes": orders}
 
 
 def is_filled(run: Run, data: DetectionSet, mark: Mapping[str, Any]) -> bool:

@@ -68,6 +68,7 @@ class _Filling:
     parts: RowParts
     mark: dict[str, Any]
     model: ImprovedDetector
+    category_ids: list[int]  # by the class indices of the row's own detector
 
 
 class _Forms:
@@ -105,6 +106,7 @@ def fill(
     forms = _Forms()
     runs = [row_run(folder, row) for row in rows]
     for data in sets:
+        official = dict(zip(data.classes, data.category_ids, strict=True))
         filling: list[_Filling] = []
         views: list[MemberView] = []
         for row, run in zip(rows, runs, strict=True):
@@ -123,7 +125,8 @@ def fill(
                 orders=orders_of_classes(row.members, row.detector.classes),
                 views=used,
             )
-            filling.append(_Filling(row, run, parts, mark, model.eval()))
+            ids = [official[name] for name in row.detector.classes]
+            filling.append(_Filling(row, run, parts, mark, model.eval(), ids))
         if filling:
             _visit(filling, PyramidMapper(views, reader), data, progress)
         for one in filling:
@@ -152,7 +155,7 @@ def _visit(
     try:
         for number, (given,) in enumerate(loader, 1):
             with torch.no_grad():
-                _detect(filling, given, data)
+                _detect(filling, given)
             if signals.received is not None:
                 name = signal.Signals(signals.received).name
                 raise Interrupted(
@@ -173,7 +176,7 @@ def _visit(
             one.parts.write()
 
 
-def _detect(filling: Sequence[_Filling], given: dict[str, Any], data: DetectionSet) -> None:
+def _detect(filling: Sequence[_Filling], given: dict[str, Any]) -> None:
     shared = ImageResults()
     for one in filling:
         if given["image_id"] in one.parts.done:
@@ -182,7 +185,7 @@ def _detect(filling: Sequence[_Filling], given: dict[str, Any], data: DetectionS
         detections = one.model.detect(given, shared).to("cpu")
         one.parts.spent += time.monotonic() - start
         one.parts.add(
-            given["image_id"], inference.to_coco(detections, given["image_id"], data.category_ids)
+            given["image_id"], inference.to_coco(detections, given["image_id"], one.category_ids)
         )
 
 

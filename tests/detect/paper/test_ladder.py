@@ -1,5 +1,6 @@
 """The ladder of table 9: rows as they are apart, computed once, gone on with after a kill."""
 
+import dataclasses
 import json
 import os
 import shutil
@@ -119,6 +120,61 @@ def test_a_member_alone_is_tested_in_its_own_form_and_in_the_firsts_together(pla
     together = built_detector("plain", [*keys, "TEST.ENSEMBLE", "('quick',)"])
     for folder, apart in zip(folders[-2:], (alone, together), strict=True):
         assert results(folder) == inference.detect(apart.for_detecting, data, apart.mapper)[0]
+
+
+def turn_classes(run):
+    """Its list of classes the other way round: its outputs mean the other class."""
+    file = run / "model_final.pth"
+    state = torch.load(file)
+    torch.save({**state, "classes": state["classes"][::-1]}, file)
+
+
+def test_rows_of_runs_with_their_classes_in_another_order(place, data):
+    """A member and a twin whose lists are turned: as each is tested on its own, by official ids."""
+    turned = {
+        "turned": improved.run_folder(place / "turned", "c.yaml", "MODEL.NET.NAME", "plain18"),
+        "turned_context": improved.run_folder(
+            place / "turned_context", "c.yaml", "MODEL.REGION_HEADS.CONTEXT", "True"
+        ),
+    }
+    for run in turned.values():
+        turn_classes(run)
+    rows, _ = ladder.plan(
+        member("plain", "cpu"), context=member("turned_context", "cpu"),
+        others={"turned": member("turned", "cpu")}, scales=SCALES,
+    )  # fmt: skip
+    reader = rows[0].detector.reader
+    folders = ladder_pass.fill(rows, place / "in_order", [data], reader, lambda _: None)
+    keys = ["MODEL.DEVICE", "cpu", "TEST.BOX_REFINEMENT", "on"]
+    scaled = [*keys, "TEST.SCALES", str(SCALES)]
+    apart = {
+        "context": built_detector("turned_context", keys),
+        "scales": built_detector("turned_context", scaled),
+        "member_2": built_detector("turned", scaled),
+        "ensemble": built_detector("turned_context", [*scaled, "TEST.ENSEMBLE", "('turned',)"]),
+    }
+    by_class = dict(zip(data.classes, data.category_ids, strict=True))
+    for row, folder in zip(rows, folders, strict=True):
+        if row.name not in apart:
+            continue
+        # train_det --eval-only reads the set in the order of the run.
+        own = dataclasses.replace(
+            data, classes=apart[row.name].classes,
+            category_ids=tuple(by_class[name] for name in apart[row.name].classes),
+        )  # fmt: skip
+        expected, _, _ = inference.detect(
+            apart[row.name].for_detecting, own, apart[row.name].mapper
+        )
+        assert len({r["category_id"] for r in expected}) == 2
+        assert results(folder) == expected, row.name
+
+
+def test_a_member_with_other_classes_is_refused_before_anything_is_filled(place):
+    improved.run_folder(place / "odd", "c.yaml")
+    file = place / "odd" / "model_final.pth"
+    torch.save({**torch.load(file), "classes": ["ape", "cow"]}, file)
+    with pytest.raises(ConfigError, match="not in both: bee, cow"):
+        ladder.plan(member("plain", "cpu"), others={"odd": member("odd", "cpu")}, scales=SCALES)
 
 
 def test_what_rows_share_is_computed_once(filled, data):
