@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import json
 import os
 import re
 from collections.abc import Iterator, Mapping, Sequence
@@ -34,6 +35,15 @@ from resdet.run.renamed_keys import with_new_names
 NUM_HUES = 6
 # Keys beside the name and the weights that make a backbone another one.
 _MAKE = ("MODEL.NET.", "MODEL.RESNETS.", "MODEL.BACKBONE.", "TRANSFER.")
+# Keys of a classifier's training that make it another one, and what of these does not.
+_OF_PRETRAINING = (
+    "PRETRAIN.", "SOLVER.", "INPUT.", "TRANSFER.", "MODEL.NET.", "MODEL.PIXEL_", "MODEL.WEIGHTS",
+    "ENGINE.CLIP_GRADIENT_NORM",
+)  # fmt: skip
+_NO_PRETRAINING = (
+    "PRETRAIN.VAL", "PRETRAIN.TEST", "PRETRAIN.TEST_SIDE", "PRETRAIN.CACHE_MB",
+    "SOLVER.CHECKPOINT_PERIOD",
+)  # fmt: skip
 FROM_SCRATCH, PRETRAINED, FROM_DETECTOR = "from scratch", "pretrained", "from a detector"
 _DASHES = {FROM_SCRATCH: 1, FROM_DETECTOR: 2}
 LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
@@ -143,7 +153,8 @@ class Column:
         """Runs with the same group differ, if all is well, in nothing but the seed.
 
         The recipe is the data and the number of images that the card names, so that a net may be
-        pretrained again for every seed; the weights themselves where the card names neither.
+        pretrained again for every seed, by the same config; the weights themselves where the card
+        names neither.
         """
         make = str(
             sorted(
@@ -162,7 +173,24 @@ class Column:
         recipe = f"{known}, {seen} images" if known else weights
         if self.detector:
             recipe = self.detector.make
+        else:
+            make += _pretraining(self.card)
         return Group(self.net, self.start, recipe, make)
+
+
+def _pretraining(card: Mapping[str, Any]) -> str:
+    """How a classifier was trained, but for its seed; "" where its card does not tell."""
+    try:
+        tree = yaml.safe_load(str(card.get("config") or ""))
+    except (yaml.YAMLError, ValueError, RecursionError):
+        return ""
+    keys = with_new_names(dict(flatten(tree))) if isinstance(tree, dict) else {}
+    made = {
+        key: str(value)
+        for key, value in keys.items()
+        if key.startswith(_OF_PRETRAINING) and key not in _NO_PRETRAINING
+    }
+    return json.dumps(made, sort_keys=True) if made else ""
 
 
 def read_columns(

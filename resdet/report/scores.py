@@ -392,8 +392,14 @@ def _refuse_other_numbers(folder: Path, tables: Mapping[str, Any]) -> None:
             )
 
 
+def not_scored(truth: Mapping[str, Any]) -> list[list[int]]:
+    """The image's number from 1 and the class of what the blacklist of ILSVRC's kit leaves out."""
+    return list((truth.get("info") or {}).get("not_scored") or ())
+
+
 def _hash(truth: Mapping[str, Any]) -> str:
-    """Over what decides a score: image ids and sizes, categories, boxes, flags; not the order."""
+    """Over what decides a score: image ids and sizes, categories, boxes, flags, and the pairs of
+    image and class that a development kit's blacklist leaves out; not the order."""
     rows = [
         sorted(json.dumps([i["id"], i.get("width"), i.get("height")]) for i in truth["images"]),
         sorted(json.dumps([c["id"], c["name"]]) for c in truth["categories"]),
@@ -405,4 +411,7 @@ def _hash(truth: Mapping[str, Any]) -> str:
             for a in truth["annotations"]
         ),
     ]  # fmt: skip
+    if pairs := not_scored(truth):  # most sets have none
+        rows.append([json.dumps([truth["images"][n - 1]["id"], k]) for n, k in pairs])
+        rows[-1].sort()
     return hashlib.sha256(json.dumps(rows).encode()).hexdigest()

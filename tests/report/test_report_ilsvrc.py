@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -60,6 +61,28 @@ def test_the_sets_own_map_ranks_with_its_interval(two: list[Path], tmp_path: Pat
     assert gain["interval"]["difference"] == pytest.approx(gain["absolute"], abs=1e-12)
     assert "mAP (ILSVRC DET)" in report.markdown and "AP50 (VOC" not in report.markdown
     assert one["coco"]["A"]["AP"] is not None
+
+
+@pytest.mark.parametrize("pairs", [[], [[1, 1], [2, 3]], [[3, 9]]])
+def test_another_blacklist_is_another_ground_truth(
+    two: list[Path], tmp_path: Path, pairs: list[list[int]]
+) -> None:
+    """It decides mAP, whether a pair that it leaves out has an object or not."""
+    other = tmp_path / "other"
+    shutil.copytree(two[1], other)
+    file = results(other) / "ground_truth.json.gz"
+    truth = read_json(file)
+    truth["info"]["not_scored"] = pairs
+    write_json(file, truth)
+    (results(other) / "ilsvrc.json").unlink(missing_ok=True)
+    report = read_report([two[0], other], tmp_path / "page")
+    assert report.json["verdict"] == "NOT COMPARABLE"
+    reasons = " ".join(report.json["reasons"])
+    assert "the ground truth differs" in reasons
+    told = f"2 pairs in A, {len(pairs)} {'pair' if len(pairs) == 1 else 'pairs'} in B"
+    assert (told in reasons) is (len(pairs) != 2)
+    (one,) = report.json["sets"].values()
+    assert one["gains"] == []
 
 
 def test_every_image_once_gives_the_map(two: list[Path]) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import json
+import re
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -16,7 +17,7 @@ from resdet.report.comparison.config_differences import config_differences
 from resdet.report.document import gather
 from resdet.report.runs import by_group, read_columns
 from resdet.run import layout
-from resdet.run.folder import write_json
+from resdet.run.folder import read_json, write_json
 from tests.support.fabricate import fabricate_run
 
 CARD = {"input": {"mean": [1.0, 2.0, 3.0], "std": [1.0, 1.0, 1.0], "color_order": "BGR"}}
@@ -187,6 +188,44 @@ def test_what_no_config_shows_is_compared_too(
     outcome = verdict(tmp_path, {}, {"net": "resnet18", **options})
     assert not outcome.comparable
     assert any(reason in text for text in outcome.reasons), outcome.reasons
+
+
+def test_image_ids_that_became_numbers_are_named(tmp_path: Path) -> None:
+    """A set that was exported again between the runs: 000001 in one, 1 in the other."""
+    folders = [
+        fabricate_run(
+            tmp_path / net, net=net, num_images=8, num_samples=0, data_set="mine",
+            evaluators=("coco",), voc_year=None,
+        )
+        for net in ("vgg11", "resnet18")
+    ]  # fmt: skip
+    results = folders[1] / "results" / "mine"
+    for file in (results / n for n in (layout.GROUND_TRUTH, layout.IMAGES, layout.COCO_RESULTS)):
+        text = json.dumps(read_json(file))
+        write_json(file, json.loads(re.sub(r'"0+(\d+)"', r"\1", text)))
+    outcome = gather(folders).verdict
+    (told,) = (text for text in outcome.reasons if "evaluated images differ" in text)
+    assert "first: 000001, 000002" in told
+
+
+def test_two_pretrainings_of_one_net_are_no_seeds_of_each_other(tmp_path: Path) -> None:
+    """Same net, data and length, another rate; a classifier pretrained again per seed is a seed."""
+    rates = {"a": 0.1, "b": 0.1, "c": 0.01, "d": 0.01}
+    folders = [
+        fabricate_run(
+            tmp_path / name, net="resnet18", num_images=8, num_samples=0, seed=seed,
+            overrides={"MODEL.WEIGHTS": f"{name}.pth"},
+            card_changes={
+                "tensors_sha256": name * 64,
+                "config": f"SEED: {seed}\nOUTPUT_DIR: {name}\nSOLVER: {{BASE_LR: {rate}}}\n",
+            },
+        )
+        for seed, (name, rate) in enumerate(rates.items(), 1)
+    ]  # fmt: skip
+    assert list(by_group(read_columns(folders)).values()) == [[0, 1], [2, 3]]
+    report = gather(folders)
+    (gain,) = report.sets[0].gains
+    assert (gain.pair.before, gain.pair.after) == ((0, 1), (2, 3))
 
 
 def test_unequal_numbers_of_runs_per_backbone_are_not_comparable(tmp_path: Path) -> None:
