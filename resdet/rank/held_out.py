@@ -55,7 +55,8 @@ def split(count: int) -> tuple[list[int], list[int]]:
 
 
 def written(data: DetectionSet, places: Sequence[int], path: Path) -> str:
-    """Writes these images of a set as a COCO file; gives the name that DATASETS takes."""
+    """Writes these images of a set as a COCO file, with the masks that it was read with; gives the
+    name that DATASETS takes."""
     records = [data.records[place] for place in places]
     folder = Path(os.path.commonpath([Path(r["file_name"]).parent for r in records]))
     images: list[dict[str, Any]] = []
@@ -88,7 +89,7 @@ def _annotation(
 ) -> dict[str, Any]:
     left, top, right, bottom = map(float, item["bbox"])
     width, height = right - left, bottom - top
-    return {
+    entry = {
         "id": number,
         "image_id": image_id,
         "category_id": data.category_ids[item["category_id"]],
@@ -97,3 +98,6 @@ def _annotation(
         # What VOC calls difficult is neither right nor wrong, as a crowd.
         "iscrowd": int(bool(item.get("iscrowd") or item.get("difficult"))),
     }
+    if data.has_masks and item.get("segmentation") is not None:
+        entry["segmentation"] = item["segmentation"]
+    return entry

@@ -11,10 +11,11 @@ import torch
 
 pytest.importorskip("detectron2")
 
+from resdet import weights
 from resdet.cli.training import train_det
 from resdet.config import flatten, get_cfg, resolve
 from resdet.detect.plan import plan_of_detector
-from resdet.errors import ConfigError
+from resdet.errors import ConfigError, WeightsError
 from tests.support import children, tiny, trainings
 from tests.support.preset_files import CONFIGS
 
@@ -141,10 +142,29 @@ def test_images_that_are_here_are_counted(
     assert ("length     12 steps, 12 images: 4.0 epochs of 3\n" in out) == ("alternating" in name)
 
 
+def test_a_drop_behind_the_end_is_said_to_be_none(capsys: pytest.CaptureFixture[str]) -> None:
+    """SOLVER.STEPS of the preset beside a short MAX_ITER: the rate never falls."""
+    explain(CONFIGS / "voc07_r18.yaml", "TRANSFER.FROM_SCRATCH", "True", "SOLVER.MAX_ITER", "10")
+    assert "none before the end" in capsys.readouterr().out
+
+
+def test_weights_that_a_training_would_refuse_are_refused(tmp_path: Path) -> None:
+    """With the page of the training: what is explained can begin."""
+    file = tmp_path / "net.safetensors"
+    trainings.net_to_hand_over(file)
+    words = ("MODEL.WEIGHTS", str(file), "MODEL.NET.WIDTH", "0.125")
+    with pytest.raises(WeightsError, match="'nothing', which fits no tensor of the net"):
+        explain(CONFIGS / "voc07_r18.yaml", *words, "TRANSFER.NEW", "('nothing',)")
+    tensors, card = weights.load(file)
+    weights.save(file, {k: v for k, v in tensors.items() if not k.startswith("res5")}, card)
+    with pytest.raises(WeightsError, match=r"Missing in the file:\n  res5"):
+        explain(CONFIGS / "voc07_r18.yaml", *words)
+
+
 def test_frozen_stages_are_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     trainings.net_to_hand_over(tmp_path / "net.safetensors")
-    weights = ("MODEL.WEIGHTS", str(tmp_path / "net.safetensors"), "MODEL.NET.WIDTH", "0.125")
-    explain(CONFIGS / "voc07_r18.yaml", *weights)
+    words = ("MODEL.WEIGHTS", str(tmp_path / "net.safetensors"), "MODEL.NET.WIDTH", "0.125")
+    explain(CONFIGS / "voc07_r18.yaml", *words)
     out = capsys.readouterr().out
     assert "frozen     stem, res2; " in out and "norms of the net: FrozenBatchNorm2d" in out
     assert "* channels of the net (MODEL.NET.WIDTH: 0.125; paper: 1.0, He 4.1, table 1)" in out

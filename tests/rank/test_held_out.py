@@ -1,9 +1,12 @@
 """Parts of a set as COCO files: read again, they are the same images and objects."""
 
+import json
+
 import numpy as np
 import pytest
+from PIL import Image
 
-from resdet.data import catalog
+from resdet.data import DataOptions, catalog
 from resdet.errors import ConfigError
 from resdet.rank.held_out import drawn, split, written
 from tests.support import tiny
@@ -32,6 +35,32 @@ def test_what_voc_calls_difficult_is_a_crowd(tmp_path, monkeypatch):
     whole = catalog.load_detection("voc:voc:train")
     part = catalog.load_detection(written(whole, [0, 1], tmp_path / "part.json"))
     assert [a["iscrowd"] for r in part.records for a in r["annotations"]] == [1, 0]
+
+
+def test_masks_are_written_where_the_set_was_read_with_them(tmp_path):
+    """A detector with masks reads the part, too; without, the file is as it always was."""
+    (tmp_path / "im").mkdir()
+    images, objects = [], []
+    for n in (1, 2):
+        Image.new("RGB", (64, 64)).save(tmp_path / "im" / f"{n}.png")
+        images.append({"id": n, "file_name": f"{n}.png", "width": 64, "height": 64})
+        objects.append(
+            {
+                "id": n, "image_id": n, "category_id": 1, "bbox": [5, 5, 20, 20], "area": 200,
+                "iscrowd": 0, "segmentation": [[5, 5, 25, 5, 5, 25]],
+            }
+        )  # fmt: skip
+    tree = {"images": images, "annotations": objects, "categories": [{"id": 1, "name": "a"}]}
+    (tmp_path / "all.json").write_text(json.dumps(tree))
+    options = DataOptions(masks=True, needs_masks=True)
+    name = f"coco:{tmp_path}/all.json:{tmp_path}/im"
+    whole = catalog.load_detection(name, options=options)
+    part = catalog.load_detection(written(whole, [1], tmp_path / "part.json"), options=options)
+    assert part.has_masks
+    (one,) = part.records[0]["annotations"]
+    assert one["segmentation"] == whole.records[1]["annotations"][0]["segmentation"]
+    written(catalog.load_detection(name), [1], tmp_path / "boxes.json")
+    assert "segmentation" not in (tmp_path / "boxes.json").read_text()
 
 
 def test_a_fifth_is_held_out_and_a_draw_is_the_same_each_time():

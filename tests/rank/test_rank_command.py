@@ -132,6 +132,14 @@ def test_a_row_is_added_and_the_others_stay(place, ranking):
         (("--output", "out", "--config", "full.yaml"), "is the detector of --finalists"),
         (("--output", "out", "--finalists", "1"), "name its config, --config FILE"),
         (("--output", "out", "--finalists", "1", "--config", "voc07_r19"), "no preset of the name"),
+        (
+            ("--output", "out", "--finalists", "1", "--config", "voc07_r18", "SEED", "5"),
+            "SEED is of each full training its own: 1, 2, … as the rows have",
+        ),
+        (
+            ("--output", "out", "--finalists", "1", "--config", "voc07_r18", "MODEL.WEIGHTS", "x"),
+            "MODEL.WEIGHTS is of each full training its own",
+        ),
         (("--output", "absent"), "absent has no ranking to go on with. rank needs --backbones"),
         (("--output", "out", "--full", "B=out"), "expected LABEL=RUN with a label of the ranking"),
         (("--output", "out", "--full", "A=out"), "--full A=out: out is no run folder"),
@@ -228,6 +236,9 @@ def test_finalists_are_trained_in_full_and_stand_beside_the_quick_verdict(place,
     )
     (place / "full.yaml").write_text(text, encoding="utf-8")
     words = ["rank", "--output", "final", "--finalists", "1", "--config", "full.yaml"]
+    # A try that is refused leaves nothing that the mended command would be held against.
+    refused = children.run_cli(*words, "TRANSFER.NEW", "('nothing',)", cwd=place)
+    assert refused.returncode == 2 and "cannot begin" in refused.stderr
     done = children.run_cli(*words, "--json", "TEST.DETECTIONS_PER_IMAGE", "7", cwd=place)
     assert done.returncode == 0, done.stdout + done.stderr
     rows = json.loads(done.stdout)["rows"]
@@ -257,6 +268,11 @@ def test_finalists_are_trained_in_full_and_stand_beside_the_quick_verdict(place,
     assert wrong.returncode == 2 and "its backbone is a VGG-11" in wrong.stderr
     later = children.run_cli("rank", "--output", "final", "--json", cwd=place)
     assert later.returncode == 0 and "vgg" not in (place / "final" / "ranking.json").read_text()
+    # Results that are gone leave the ranking's own table.
+    shutil.move(run.path / "results", place / "aside")
+    shown = children.run_cli("rank", "--output", "final", "--json", cwd=place)
+    assert shown.returncode == 0 and "left out, as it cannot be read any more" in shown.stderr
+    shutil.move(place / "aside", run.path / "results")
     other = children.run_cli(*words, cwd=place)
     assert other.returncode == 2
     assert "holds full trainings with another config or other keys" in other.stderr

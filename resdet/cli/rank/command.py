@@ -71,6 +71,7 @@ def _rank(ranking: Ranking, args: argparse.Namespace, began: float, sets: planni
     labels = finalists.finalists_of(_board(ranking, args), args.finalists)
     full = finalists.steps_of(ranking, labels, args)
     finalists.check(full)
+    finalists.note_settings(ranking, args)
     finalists.tell_length(full, args)
     run_all(full, jobs, max(1, usable_cores() // jobs))
     code = _report(ranking, args, _board(ranking, args))
@@ -165,9 +166,7 @@ def _board(ranking: Ranking, args: argparse.Namespace) -> Leaderboard:
     logger.info("comparing %d trainings on their test images", sum(len(r) for _, r, _ in rows))
     known = [*ranking.full, *finalists.finished_words(ranking)]
     full = list(dict.fromkeys([*known, *args.full]))
-    board = read_leaderboard(
-        rows, data=data, full=full, remembered=ranking.full, seconds=ranking.seconds
-    )
+    board = read_leaderboard(rows, data=data, full=full, remembered=known, seconds=ranking.seconds)
     if args.full:  # only what could be read is remembered
         dataclasses.replace(ranking, full=tuple(dict.fromkeys([*ranking.full, *args.full]))).write()
     return board

@@ -12,6 +12,7 @@ Not for: the rows themselves (`command`).
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import hashlib
 import logging
 import shlex
@@ -19,7 +20,7 @@ import subprocess
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from resdet.cli import main
 from resdet.cli.rank.planning import data_options_of
@@ -41,6 +42,12 @@ logger = logging.getLogger("resdet.cli.rank")
 SETTINGS = "settings.json"
 # Of what is refused, what is shown.
 PAGE_LINES = 8
+# Keys that finalists have from the ranking.
+_OF_EACH = {
+    "DATASETS.TRAIN": "the ranking's set", "DATASETS.TEST": "the ranking's set",
+    "MODEL.NET.NAME": "the net of its row", "MODEL.WEIGHTS": "the weights of its row",
+    "MODEL.WEIGHTS_PART": "the weights of its row", "SEED": "1, 2, … as the rows have",
+}  # fmt: skip
 # For the ETA alone: how long a full training takes is not measured before it.
 _WEIGHT = 100.0
 
@@ -62,6 +69,11 @@ def refuse_wrong_words(args: argparse.Namespace) -> None:
             "--config voc07_r18. Its net gives way to each finalist's."
         )
     presets.find(args.config)
+    for key in args.opts[::2]:
+        if key in _OF_EACH:
+            raise ConfigError(
+                f"{key} is of each full training its own: {_OF_EACH[key]}. Leave the key out."
+            )
 
 
 def finalists_of(board: Leaderboard, number: int) -> list[str]:
@@ -86,8 +98,8 @@ def steps_of(ranking: Ranking, labels: Sequence[str], args: argparse.Namespace) 
         ConfigError: the ranking has full trainings under another config.
     """
     config = presets.find(args.config)
-    _refuse_other_settings(ranking.path / FULL, str(config), args.opts)
-    train, test = _whole_sets(ranking)
+    _refuse_other_settings(ranking, config, args.opts)
+    train, test = _whole_sets(ranking, masks=resolve(config, args.opts).cfg.MODEL.MASK_ON)
     sets = ["DATASETS.TRAIN", f"({train!r},)", "DATASETS.TEST", f"({test!r},)"]
     plan = []
     for label in labels:
@@ -169,25 +181,34 @@ def _finished(ranking: Ranking, candidate: RankedBackbone) -> list[Path]:
     return [run for run in runs if is_finished(run)]
 
 
-def _refuse_other_settings(folder: Path, config: str, opts: Sequence[str]) -> None:
-    text = resolve(Path(config), opts).cfg.dump()
-    settings = {"config": hashlib.sha256(text.encode()).hexdigest(), "keys": list(opts)}
-    path = folder / SETTINGS
-    if path.exists() and read_json(path) != settings:
-        raise ConfigError(
-            f"{folder} holds full trainings with another config or other keys. Move it away, or "
-            "type what they had: the config and command in their run folders."
-        )
+def note_settings(ranking: Ranking, args: argparse.Namespace) -> None:
+    """What the full trainings are of; once nothing of them was refused."""
+    folder = ranking.path / FULL
     folder.mkdir(parents=True, exist_ok=True)
-    write_json(path, settings)
+    write_json(folder / SETTINGS, _settings(presets.find(args.config), args.opts))
 
 
-def _whole_sets(ranking: Ranking) -> tuple[str, str]:
+def _refuse_other_settings(ranking: Ranking, config: Path, opts: Sequence[str]) -> None:
+    path = ranking.path / FULL / SETTINGS
+    if path.exists() and read_json(path) != _settings(config, opts):
+        raise ConfigError(
+            f"{path.parent} holds full trainings with another config or other keys. Move it away, "
+            "or type what they had: the config and command in their run folders."
+        )
+
+
+def _settings(config: Path, opts: Sequence[str]) -> dict[str, Any]:
+    text = resolve(config, opts).cfg.dump()
+    return {"config": hashlib.sha256(text.encode()).hexdigest(), "keys": list(opts)}
+
+
+def _whole_sets(ranking: Ranking, *, masks: bool) -> tuple[str, str]:
     """The sets that were named; of one set all but a fifth, and that fifth."""
     plan = ranking.plan
     if plan.test:
         return plan.data, plan.test
-    data = load_set(plan.data, data_options_of(plan.keys))
+    options = data_options_of(plan.keys)
+    data = load_set(plan.data, dataclasses.replace(options, masks=masks, needs_masks=masks))
     folder = ranking.path / FULL / "data"
     folder.mkdir(parents=True, exist_ok=True)
     train, held = (

@@ -14,11 +14,13 @@ from typing import Any
 
 from detectron2.data import DatasetCatalog, MetadataCatalog
 from detectron2.utils import comm
+from torch import nn
 
 from resdet.cli.training import scored_run, training_command
 from resdet.cli.training.stored_config import config_of
 from resdet.config import Config
 from resdet.detect import from_run
+from resdet.detect.starting_weights import load_backbone
 from resdet.detect.trainer import DetectorTraining
 from resdet.errors import ConfigError, RunError
 from resdet.run import layout
@@ -282,6 +284,16 @@ def fill(
     elif start.card is None:
         logger.warning(FROM_SCRATCH_NOTICE.format(net=cfg.MODEL.NET.NAME))
     record(start, run, args)
+
+
+def try_backbone(cfg: Any, model: nn.Module, start: StartingPoint) -> None:
+    """A classifier's weights into a model that is explained alone, as a training would take them.
+
+    Raises:
+        WeightsError: they do not fit the net.
+    """
+    if start.card is not None and start.tensors and not start.detector:
+        load_backbone(model, start.tensors, cfg.MODEL.WEIGHTS, tuple(cfg.TRANSFER.NEW))
 
 
 def record(start: StartingPoint, run: Run, args: argparse.Namespace) -> None:

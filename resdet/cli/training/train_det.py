@@ -179,6 +179,7 @@ def _explain(config: Config, start: StartingPoint) -> int:
     config.fill(starting_point.known_classes(config.cfg), "the data sets")
     with build_faults_as_pages(config):
         model = from_run.build(config.cfg)
+    starting_point.try_backbone(config.cfg, model, start)
     if comm.is_main_process():
         show(plan.explained(config, model, start.card, is_here=start.is_here))
     return 0

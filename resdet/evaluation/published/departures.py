@@ -123,6 +123,8 @@ def of_weights(address: str) -> list[Departure]:
 
 
 def _shares(drops: Sequence[float]) -> str:
+    if drops and min(drops) >= 1:
+        return "none before the end"
     return f"at {' and '.join(f'{d:.0%}' for d in drops)} of the length" if drops else "none"
 
 
