@@ -95,6 +95,10 @@ class IlsvrcTree:
                 return [found[number] for number in sorted(found)]
         return []
 
+    def is_of_val(self, split: str) -> bool:
+        """Whether its images are val's, of which alone the kit has labels and a blacklist."""
+        return _base(split) == "val"
+
     @property
     def kit(self) -> Path:
         return self.root / "devkit" / "data"

@@ -13,7 +13,7 @@ from resdet.cli.main import main
 from resdet.cli.rank import command, fitting, planning, row_parts
 from resdet.data import DataOptions, catalog
 from resdet.errors import ConfigError, DataError, Interrupted, ResdetError, RunError
-from resdet.rank import random_weights
+from resdet.rank import held_out, random_weights
 from resdet.rank.candidates import candidates_of
 from resdet.rank.quick_detector import keys_of_row
 from resdet.rank.ranking_folder import COST, SCORES, Ranking, RankPlan
@@ -334,6 +334,23 @@ def test_a_random_net_is_measured_on_the_set_as_the_keys_read_it(train, tmp_path
     monkeypatch.setattr(row_parts.cost, "measure", lambda *_: argparse.Namespace(to_json=dict))
     row_parts.measure_cost(made, made.candidates[0])
     assert [len(data) for data in given] == [2]
+
+
+def test_a_random_net_is_measured_on_none_of_the_images_held_out(tmp_path, monkeypatch):
+    """Without --test; its norms hold statistics of images."""
+    tiny.voc_tree(tmp_path / "voc", images=600)
+    name = f"voc:{tmp_path / 'voc'}:train"
+    whole = catalog.load_detection(name)
+    plan = dataclasses.replace(PLAN, data=name, test="")
+    made = Ranking(tmp_path / "out", plan, tuple(candidates_of(["random:resnet18", "b"])))
+    given = []
+    monkeypatch.setattr(random_weights, "make", lambda c, path, data, size: given.append(data))
+    monkeypatch.setattr(row_parts.cost, "measure", lambda *_: argparse.Namespace(to_json=dict))
+    row_parts.measure_cost(made, made.candidates[0])
+    train, _ = held_out.split(len(whole))
+    expected = {whole.records[place]["file_name"] for place in train}
+    names = [record["file_name"] for record in given[0].records]
+    assert len(names) == random_weights.IMAGES and set(names) <= expected
 
 
 def test_a_net_of_one_size_is_built_for_the_squares_of_its_ranking(train, tmp_path):

@@ -77,7 +77,7 @@ def refuse_wrong_words(args: argparse.Namespace) -> None:
 
 
 def finalists_of(board: Leaderboard, number: int) -> list[str]:
-    """Labels of the first rows; 0: of the first group, whose rows cannot be told apart."""
+    """Labels of the first rows; 0: of all that cannot be told from the first one."""
     first = len(board.groups[0])
     if number > len(board.rows):
         logger.info(
@@ -88,7 +88,8 @@ def finalists_of(board: Leaderboard, number: int) -> list[str]:
             "%d of the first %d rows, which cannot be told apart; --finalists %d takes them all",
             number, first, first,
         )  # fmt: skip
-    return [row.label for row in board.rows[: number or first]]
+    places = list(range(number)) if number else [*board.groups[0], *board.may_be_first]
+    return [board.rows[place].label for place in places if place < len(board.rows)]
 
 
 def steps_of(ranking: Ranking, labels: Sequence[str], args: argparse.Namespace) -> list[Step]:

@@ -8,6 +8,7 @@ Not for: the training of the heads, which is `train_det`.
 
 from __future__ import annotations
 
+import dataclasses
 import logging
 import sys
 from pathlib import Path
@@ -21,7 +22,7 @@ from resdet.detect.frozen.trunk_maps import TrunkMaps
 from resdet.detect.loading import no_object, training_records
 from resdet.engine.speed.kept_memory import keep_freed
 from resdet.errors import ConfigError
-from resdet.rank import cost, object_scores, random_weights
+from resdet.rank import cost, held_out, object_scores, random_weights
 from resdet.rank.candidates import RankedBackbone
 from resdet.rank.ranking_folder import COST, SCORES, Ranking
 from resdet.run.folder import write_json
@@ -33,6 +34,9 @@ def measure_cost(ranking: Ranking, candidate: RankedBackbone) -> None:
     plan = ranking.plan
     if candidate.is_random:
         data = catalog.load_detection(plan.data, options=data_options_of(plan.keys))
+        if not plan.test:  # what is held out of it is tested on
+            first = held_out.split(len(data))[0][: random_weights.IMAGES]
+            data = dataclasses.replace(data, records=[data.records[place] for place in first])
         random_weights.make(candidate, Path(ranking.weights(candidate)), data, plan.size)
     found = cost.measure(ranking, candidate, len(plan.classes))
     write_json(ranking.row(candidate) / COST, found.to_json())

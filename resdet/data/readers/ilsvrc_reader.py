@@ -125,9 +125,9 @@ def _add_labels(data: DetectionSet, tree: IlsvrcTree, split: str) -> None:
     Raises:
         DataError: an image has objects of several classes, or none and no label.
     """
-    kit = tree.validation_labels if split == "val" else None
+    kit = tree.validation_labels if tree.is_of_val(split) else None
     labels = read_numbers(kit) if kit else []
-    out = tree.blacklist if split == "val" else None
+    out = tree.blacklist if tree.is_of_val(split) else None
     blacklisted = set(read_numbers(out)) if out else set()
     odd = []
     for record in data.records:
@@ -151,7 +151,7 @@ def _add_labels(data: DetectionSet, tree: IlsvrcTree, split: str) -> None:
 def _blacklist(tree: IlsvrcTree, split: str, classes: SynsetMap) -> dict[int, set[int]]:
     """Index of an image of DET's val to the ids that are not scored on it."""
     pairs: dict[int, set[int]] = defaultdict(set)
-    if tree.track == DET and split.startswith("val") and tree.blacklist is not None:
+    if tree.track == DET and tree.is_of_val(split) and tree.blacklist is not None:
         for index, label in read_det_blacklist(tree.blacklist, classes.place()):
             pairs[index].add(label)
     return pairs

@@ -285,7 +285,7 @@ class Localization:
         rows = {(r["testing"], r["net"], r["classes"]): r for r in known}
         for kind in cfg.LOC.TEST:
             about = {**self._about(data, kind, digests), "classes": asked.digest}
-            made_of = hashlib.sha256(json.dumps(about, sort_keys=True).encode()).hexdigest()
+            made_of = _made_of(about, data)
             expected = [rows.get((kind, *key)) for key in self._expected(rcnn is not None)]
             if resuming and _all_written(path.parent, expected, made_of):
                 logger.info("%s, %s: done before, nothing has changed", data.name, kind)
@@ -325,6 +325,14 @@ class Localization:
             row = LocRow(self.test.name, kind, net, classes, by, made_of=made_of)
             results = loc_results.guesses_of(boxes, of_image, net)
             yield loc_results.write_row(folder, row, results, self.test)
+
+
+def _made_of(about: Mapping[str, Any], data: DetectionSet) -> str:
+    """Of the boxes, and of the images that the development kit's blacklist leaves out of an error:
+    with another one a set is tested again."""
+    out = [record["image_id"] for record in data.records if record.get("not_scored")]
+    every = {**about, "not_scored": out} if out else about
+    return hashlib.sha256(json.dumps(every, sort_keys=True).encode()).hexdigest()
 
 
 def _all_written(folder: Path, rows: Sequence[Any], made_of: str) -> bool:

@@ -91,7 +91,7 @@ def read_det_set(root: Path | str, split: str = "val", *, blacklist: bool = True
     image, label, boxes = _objects(tree, split, images, synsets)
     truth = DetTruth(len(images), image, label, boxes, len(synsets))
     pairs: tuple[tuple[int, int], ...] = ()
-    if blacklist and tree.blacklist is not None:
+    if blacklist and tree.is_of_val(split) and tree.blacklist is not None:
         place = {index: i for i, index in enumerate(images.indices, 1)}
         listed = read_det_blacklist(tree.blacklist, synsets.place())
         pairs = tuple((place[i], k) for i, k in listed if i in place)
@@ -100,7 +100,7 @@ def read_det_set(root: Path | str, split: str = "val", *, blacklist: bool = True
 
 @dataclass(frozen=True)
 class LocSet:
-    """The images of CLS-LOC's val to score on; `blacklist` counts from 1 in their order."""
+    """The images of a CLS-LOC list to score on; `blacklist` counts from 1 in their order."""
 
     truth: LocTruth
     images: ImageList
@@ -110,9 +110,13 @@ class LocSet:
 
 @profile.timed("read annotations")
 def read_loc_set(root: Path | str, split: str = "val", *, blacklist: bool = True) -> LocSet:
-    """The class of each image of val, and its boxes, from the XML.
+    """The class of each image, and its boxes, from the XML.
 
-    Where the development kit's labels are there, they are held against the XML.
+    Where the development kit's labels of val are there, val's images are held against them.
+
+    Args:
+        split: "val", "train_loc", or another list in ImageSets/CLS-LOC.
+        blacklist: what the development kit leaves out of val is left out, where it has any.
 
     Raises:
         DataError: the tree lacks a file, an annotation has a fault, or an image's boxes are of
@@ -124,7 +128,7 @@ def read_loc_set(root: Path | str, split: str = "val", *, blacklist: bool = True
     labels = np.zeros(len(images), dtype=np.int64)
     np.maximum.at(labels, image - 1, label)
     mixed = np.unique(image[label != labels[image - 1]])
-    given = _labels_of_kit(tree, images)
+    given = _labels_of_kit(tree, images) if tree.is_of_val(split) else None
     if given is not None:
         mixed = np.union1d(mixed, np.flatnonzero((labels != given) & (labels > 0)) + 1)
         labels = given
@@ -143,7 +147,7 @@ def read_loc_set(root: Path | str, split: str = "val", *, blacklist: bool = True
             "*_clsloc_validation_ground_truth.txt into devkit/data."
         )
     out: list[int] = []
-    if blacklist and tree.blacklist is not None:
+    if blacklist and tree.is_of_val(split) and tree.blacklist is not None:
         place = {index: i for i, index in enumerate(images.indices, 1)}
         out = [place[i] for i in read_numbers(tree.blacklist) if i in place]
     return LocSet(LocTruth(labels, image, boxes), images, synsets, tuple(out))

@@ -130,7 +130,23 @@ class Leaderboard:
 
     def group_sentences(self) -> list[str]:
         """Of each group of several: that they cannot be told apart, and what would."""
-        return [self._tie(group) for group in self.groups if len(group) > 1]
+        ties = [self._tie(group) for group in self.groups if len(group) > 1]
+        return [*ties, *(self._noisy(self.rows[place]) for place in self.may_be_first)]
+
+    @property
+    def may_be_first(self) -> list[int]:
+        """Rows that stand behind one that is told from the first, and are not told from it."""
+        behind = [(place, row) for place, row in enumerate(self.rows) if row.group > 1]
+        return [place for place, row in behind if row.behind and row.behind.may_be_none]
+
+    def _noisy(self, row: LeaderRow) -> str:
+        behind = row.behind
+        assert behind is not None
+        limits = f"{points(behind.low or 0)} to {points(behind.high or 0)}"
+        return (
+            f"{row.label} stands behind rows that are told from {self.rows[0].label}, and may be "
+            f"as good as that itself ({limits}): its own noise is larger."
+        )
 
     def _tie(self, group: Sequence[int]) -> str:
         first, last = self.rows[group[0]], self.rows[group[-1]]

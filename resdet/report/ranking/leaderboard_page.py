@@ -10,8 +10,9 @@ from pathlib import Path
 from typing import Any
 
 from resdet import __version__
-from resdet.evaluation.analysis.image_noise import points
+from resdet.evaluation.analysis.image_noise import MIN_IMAGES, points
 from resdet.evaluation.transferability.rank_correlation import RankCorrelation
+from resdet.printable import counted
 from resdet.report.ranking.leaderboard import Behind, Leaderboard, LeaderRow
 from resdet.report.ranking.pareto_chart import front_of, pareto_chart
 from resdet.report.render.charts import Look, Span, SpanRow, interval_chart
@@ -104,7 +105,12 @@ def notes(board: Leaderboard) -> list[str]:
         lines.append(f"{board.verdict.stamp}. {board.verdict.sentence}")
     else:
         lines.append(f"{board.verdict.stamp}: {'; '.join(board.verdict.reasons)}.")
-    if board.seed_deviation is None:
+    if all(row.behind is None or row.behind.low is None for row in board.rows):
+        lines.append(
+            f"{counted(board.images, 'test image')}, fewer than an interval needs "
+            f"({MIN_IMAGES}), or other images of each row: the order is not known."
+        )
+    elif board.seed_deviation is None:
         lines.append("One seed each: intervals hold the noise of the images alone (--seeds 2).")
     else:
         lines.append(

@@ -246,6 +246,23 @@ def test_a_finished_run_is_not_tested_again(place: Path) -> None:
     assert_equal_runs(place / "one", place / "done")
 
 
+def test_another_blacklist_is_tested_again(place: Path, ilsvrc_root: Path) -> None:
+    """It decides the error; `evaluate ilsvrc loc` reads it anew, and both must say the same."""
+    shutil.copytree(place / "one", place / "listed")
+    (kit,) = (ilsvrc_root / "devkit" / "data").glob("*_clsloc_validation_blacklist.txt")
+    before = kit.read_text()
+    index = next(n for n in range(1, 20) if str(n) not in before.split())
+    kit.write_text(f"{before.rstrip()}\n{index}\n")
+    try:
+        done = children.run_cli(*command("listed", "--resume"), cwd=place)
+    finally:
+        kit.write_text(before)
+    assert done.returncode == 0, done.stderr
+    assert "boxes of 2 blacklisted" in done.stdout and "done before" not in done.stderr
+    rows = json.loads((results_in(place / "listed") / "rows.json").read_text())
+    assert {row["blacklisted"] for row in rows} == {2}
+
+
 def test_two_processes_give_what_one_gives(place: Path) -> None:
     """R-CNN on the RPN and the proposals of one process: the sum of the same regions' gradients in
     another order. Proposals and results of one net are equal to the bit."""

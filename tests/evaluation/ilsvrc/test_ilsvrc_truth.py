@@ -170,3 +170,14 @@ def test_results_read_back_at_their_places(tree: Path, tmp_path: Path) -> None:
     placed = data.placed(read_det_results(file))
     assert np.array_equal(placed.image, data.truth.image)
     assert np.array_equal(placed.boxes, data.truth.boxes)
+
+
+def test_labels_and_blacklist_of_val_are_not_taken_for_training_images(ilsvrc_root: Path) -> None:
+    """The kit's lists count val's images; train_loc's classes are those of its own objects."""
+    data = read_loc_set(ilsvrc_root, "train_loc")
+    (kit,) = (ilsvrc_root / "devkit" / "data").glob("*_clsloc_validation_ground_truth.txt")
+    assert len(data.images) > len(kit.read_text().split())
+    assert data.blacklist == ()
+    of_folder = [data.synsets.wnids.index(name.split("/")[0]) + 1 for name in data.images.ids]
+    assert data.truth.labels.tolist() == of_folder
+    assert read_loc_set(ilsvrc_root, "val").blacklist != ()

@@ -96,6 +96,40 @@ def test_near_ones_are_one_group_and_the_far_one_is_its_own(board):
     assert [row[0] for row in cells(board)] == ["1–2", "1–2", "3"]
 
 
+def test_a_noisy_row_behind_one_that_is_told_may_be_the_first_and_is_a_finalist(board):
+    """The middle row is behind the first beyond the noise, the last, with more noise, is not."""
+    first, middle, last = board.rows
+    told = dataclasses.replace(middle.behind, difference=-0.03, low=-0.059, high=-0.001)
+    noisy = dataclasses.replace(last.behind, difference=-0.032, low=-0.065, high=0.001)
+    made = dataclasses.replace(
+        board,
+        rows=(
+            first,
+            dataclasses.replace(middle, behind=told, group=2),
+            dataclasses.replace(last, behind=noisy, group=2),
+        ),
+    )
+    assert made.may_be_first == [2] and board.may_be_first == []
+    (line,) = (text for text in made.group_sentences() if "its own noise" in text)
+    assert line.startswith(f"{last.label} stands behind") and "(−6.5 to +0.1)" in line
+    finalists = pytest.importorskip("resdet.cli.rank.finalists")
+    assert finalists.finalists_of(made, 0) == [first.label, last.label]
+    assert finalists.finalists_of(made, 2) == [first.label, middle.label]
+
+
+def test_too_few_images_for_an_order_are_told(board):
+    """Nothing stands there of intervals that the table does not have."""
+    unknown = [
+        dataclasses.replace(
+            row, behind=row.behind and dataclasses.replace(row.behind, low=None, high=None)
+        )
+        for row in board.rows
+    ]
+    told = notes(dataclasses.replace(board, rows=tuple(unknown), images=3))
+    assert any(line.startswith("3 test images, fewer than an interval needs (50)") for line in told)
+    assert not any(line.startswith("Intervals hold") for line in told)
+
+
 def test_the_verdict_is_that_of_compare(board, rows, tmp_path):
     assert board.verdict.stamp == "COMPARABLE"
     odd = fabricate_run(tmp_path / "odd", num_images=60, overrides={"SOLVER.MAX_ITER": 900})
