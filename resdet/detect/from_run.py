@@ -11,6 +11,7 @@ Not for: detecting on a data set (`inference`), or weights that a training start
 from __future__ import annotations
 
 import logging
+import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -208,9 +209,9 @@ def file_of(run: Run, *, best: bool = False) -> tuple[Path, bool]:
     if scored := run.scored_file:
         own = scored
     if not own.exists():
-        fix = "Bring it back." if scored or run.state == "finished" else (
-            "Finish it: train_det --resume."
-        )  # fmt: skip
+        resume = shlex.join(["resdet", "train_det", "--output", str(run.path), "--resume"])
+        is_lost = scored or run.state == "finished"
+        fix = "Bring it back." if is_lost else f"Finish it: {resume}."
         best_kept = f" It kept a best model: {kept}." if kept.exists() else ""
         raise RunError(f"{own} does not exist: the run is {run.state}. {fix}{best_kept}")
     return own, not scored

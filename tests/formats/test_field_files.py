@@ -148,6 +148,46 @@ def test_results_within_an_object_are_named_and_the_command_works(files: Files, 
     assert (code, output["AP"]) == (0, pytest.approx(1))
 
 
+def in_layout(results: list[Any]) -> dict[str, Any]:
+    """As `resdet detect --output` writes boxes: names, under ids of its own."""
+    return {
+        "images": [{"id": 8 - i, "file_name": f"{i}.jpg"} for i in (0, 1)],
+        "categories": [{"id": 5, "name": "dog"}, {"id": 6, "name": "cat"}],
+        "annotations": [
+            {**r, "image_id": 8 - r["image_id"], "category_id": {1: 6, 2: 5}[r["category_id"]]}
+            for r in results
+        ],
+    }
+
+
+@pytest.mark.parametrize("engine", ["official", "fast"])
+def test_boxes_in_cocos_layout_are_scored_by_the_names_in_them(files: Files, engine: str) -> None:
+    """Its ids are not the set's; the bare list that was advised put boxes on other images."""
+    files.results = in_layout(files.results)
+    code, notes, output = files.typed("--engine", engine)
+    assert (code, output["AP"]) == (0, pytest.approx(1)), notes
+
+
+@pytest.mark.parametrize(
+    ("table", "entry", "page"),
+    [
+        (
+            "images",
+            {"id": 8, "file_name": "other.jpg"},
+            "1 image of it is not in gt.json:\n  other",
+        ),
+        ("categories", {"id": 6, "name": "horse"}, "1 class of it is not in gt.json:\n  horse"),
+    ],
+)
+def test_boxes_in_cocos_layout_of_something_else_are_refused(
+    files: Files, table: str, entry: dict[str, Any], page: str
+) -> None:
+    files.results = in_layout(files.results)
+    files.results[table] = [e for e in files.results[table] if e["id"] != entry["id"]] + [entry]
+    code, told, _ = files.typed()
+    assert code == 1 and page in told
+
+
 def test_class_numbers_are_named_with_the_ids_that_they_stand_for(files: Files) -> None:
     """ultralytics#18251: predictions.json counts classes from 0, the set from 1; the page had no
     map."""

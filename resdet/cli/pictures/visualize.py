@@ -8,6 +8,7 @@ Not for: choosing and drawing (`resdet.report.visual`), or numbers (`compare`).
 from __future__ import annotations
 
 import argparse
+import shlex
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -146,8 +147,8 @@ def _require_results(run: Run) -> None:
         what = (
             "it was scored on no set. Score it on one: train_det --eval-only … DATASETS.TEST SETS"
             if run.state == "finished"
-            else f"the run is {run.state}. Finish it (train_det --resume), or score it (train_det "
-            "--eval-only)"
+            else f"the run is {run.state}. Finish it: "
+            + shlex.join(["resdet", "train_det", "--output", str(run.path), "--resume"])
         )
         raise RunError(f"{run.path} has no results: {what}.")
 

@@ -51,10 +51,13 @@ def run_with_config(
         name: of the command. example: of its presets.
 
     Raises:
-        ConfigError: no --config, or one that is neither a file nor a preset; a flag behind a key;
-            as `device_of` and `run_in_processes`.
+        ConfigError: no --config, where no run is gone on with or scored, or one that is neither a
+            file nor a preset; a flag behind a key; as `device_of` and `run_in_processes`.
     """
     refuse_late_flags(args.opts)
+    if not args.config and args.output and (args.resume or args.eval_only):
+        own = Path(args.output) / layout.CONFIG
+        args.config = str(own) if own.exists() else None  # the run goes on as it was made
     if not args.config:
         raise ConfigError(
             f"{name} needs --config FILE: a path, or the name of a preset such as {example}."

@@ -155,7 +155,9 @@ def explain(
     """
     accepted = accepted or {}
     truth = read_ground_truth(gt, accepted)
-    columns, findings, title = load_columns(results, truth.index, image_ids=image_ids)
+    columns, findings, title = load_columns(
+        results, truth.index, image_ids=image_ids, by_names=True
+    )
     findings += check_columns(columns, truth.index, evaluated_ids)
     warnings = refuse_if_any(title, findings, accepted)
     table = _Table(columns)

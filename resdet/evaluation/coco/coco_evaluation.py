@@ -142,7 +142,9 @@ def evaluate(
     _refuse_unknown(engine)
     accepted = accepted or {}
     truth = read_ground_truth(gt, accepted)
-    columns, findings, title = load_columns(results, truth.index, task, image_ids=image_ids)
+    columns, findings, title = load_columns(
+        results, truth.index, task, image_ids=image_ids, by_names=True
+    )
     findings += check_columns(columns, truth.index, evaluated_ids, subset)
     warnings = refuse_if_any(title, findings, accepted)
     result = evaluate_columns(truth, columns, warnings, task=task, subset=subset, engine=engine)

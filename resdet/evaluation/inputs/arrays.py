@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import contextlib
 import gc
+import itertools
 import json
 import math
 import shlex
@@ -22,7 +23,7 @@ import numpy as np
 import numpy.typing as npt
 
 from resdet import bounded_files
-from resdet.errors import DataError, ResdetError
+from resdet.errors import DataError, ResdetError, first_few
 from resdet.formats import foreign
 from resdet.formats.json_decoding import loads
 from resdet.printable import one_line
@@ -35,6 +36,8 @@ ImageId = int | str
 MISSING = object()
 # Of a file that is not JSON, to look for what it is: longer than a line of results.
 LINE_BYTES = 1 << 16
+# Of a folder that was given for a file, to name those that may be meant.
+_MOST_LOOKED_AT = 100
 
 
 def is_number(value: object) -> bool:
@@ -135,6 +138,17 @@ def shorten(text: str, limit: int) -> str:
     return one_line(text if len(text) <= limit else text[: limit - 1] + "…")
 
 
+def not_readable(path: Path, error: OSError) -> DataError:
+    """Of a folder the files that may be meant: results of a run, or JSON files in it."""
+    if not path.is_dir():
+        return DataError(f"{path} is not readable: {error.strerror}.")
+    found = sorted(path.glob("results/*/coco_instances_results.json")) or sorted(
+        itertools.islice(path.rglob("*.json"), _MOST_LOOKED_AT)
+    )
+    files = f"Such as:\n{first_few(found, 5)}" if found else "There is none below it."
+    return DataError(f"{path} is a folder. Give the path of a JSON file. {files}")
+
+
 def read_json(path: Path | str, unreadable: type[ResdetError]) -> Any:
     """The value in a .json or .json.gz file; NaN and Infinity pass, the validator names them.
 
@@ -148,7 +162,7 @@ def read_json(path: Path | str, unreadable: type[ResdetError]) -> Any:
     except FileNotFoundError:
         raise DataError(f"{path} does not exist. Give the path of a JSON file.") from None
     except OSError as error:
-        raise DataError(f"{path} is not readable: {error.strerror}.") from None
+        raise not_readable(path, error) from None
     try:
         text = bounded_files.unpacked(raw)
         with collector_paused():

@@ -22,7 +22,7 @@ from typing import Any
 import numpy as np
 
 from resdet import profile
-from resdet.errors import CheckFailed
+from resdet.errors import CheckFailed, first_few
 from resdet.evaluation.inputs.arrays import (
     FloatArray,
     IntArray,
@@ -34,12 +34,13 @@ from resdet.evaluation.inputs.arrays import (
 from resdet.evaluation.inputs.fault_counts import Tally
 from resdet.evaluation.inputs.findings import Finding
 from resdet.evaluation.inputs.ground_truth import SetIndex
-from resdet.evaluation.inputs.image_ids import EXACT
+from resdet.evaluation.inputs.image_ids import EXACT, image_places
 from resdet.evaluation.inputs.json_stream import NotAnArray, Quick, array_pieces
 from resdet.evaluation.inputs.malformed_entries import Former, Part
 from resdet.evaluation.inputs.masks import mask_boxes
 from resdet.formats.coco_masks import are_whole
 from resdet.formats.json_decoding import msgspec_module
+from resdet.printable import counted
 
 TASKS = ("bbox", "segm")
 # Entries of a list that are looked at together.
@@ -108,6 +109,57 @@ def _list_within(content: Mapping[str, Any]) -> str | None:
     return None
 
 
+def _named(names: Mapping[str, Any], value: object) -> Any:
+    """What a table of names has for an id; the id itself where it has none."""
+    return names.get(str(value), value)
+
+
+def _by_names(source: Any, index: SetIndex, title: str) -> list[Any] | None:
+    """The list in a file of COCO's layout with scores, as `resdet detect --output` writes it, with
+    the set's ids for its own, by file names and class names; None where it is not so.
+
+    Raises:
+        CheckFailed: boxes on images, or of classes, that the set does not have.
+    """
+    parts = [source.get(k) for k in ("images", "categories")] if isinstance(source, Mapping) else []
+    if not parts or _list_within(source) != "annotations" or not any(index.file_names):
+        return None
+    tables = [
+        {str(e["id"]): e[key] for e in entries if {"id", key} <= set(e)}
+        for entries, key in zip(parts, ("file_name", "name"), strict=True)
+        if isinstance(entries, list) and all(isinstance(e, Mapping) for e in entries)
+    ]
+    if len(tables) < 2:
+        return None
+    files, classes = tables
+    images = image_places(index.image_ids, index.file_names, "name", index.title)
+    categories = dict(zip(index.category_names, index.category_ids, strict=True))
+    found: list[Any] = []
+    strange: dict[str, dict[str, None]] = {"image": {}, "class": {}}
+    for entry in source["annotations"]:
+        if not isinstance(entry, Mapping):
+            return None
+        file = str(_named(files, entry.get("image_id"))).replace("\\", "/")
+        place = images.get(file, images.get(file.rpartition("/")[2]))
+        name = str(_named(classes, entry.get("category_id")))
+        if place is None:
+            strange["image"][file] = None
+        elif name not in categories:
+            strange["class"][name] = None
+        else:
+            ids = {"image_id": index.image_ids[place], "category_id": categories[name]}
+            found.append({**entry, **ids})
+    for kind, names in strange.items():
+        if names:
+            raise CheckFailed(
+                f"{title} names its images and classes, and {counted(len(names), kind)} of it "
+                f"{'is' if len(names) == 1 else 'are'} not in {index.title}:\n"
+                f"{first_few(list(names), 5)}\nGive the ground truth of these images with --gt, "
+                "or leave them out."
+            )
+    return found
+
+
 def _kind(value: object) -> str:
     if isinstance(value, Mapping):
         keys = [shorten(str(key), 20) for key in list(value)[:5]]
@@ -141,6 +193,7 @@ def load_columns(
     *,
     keep_masks: bool = True,
     image_ids: str = EXACT,
+    by_names: bool = False,
 ) -> tuple[Columns, list[Finding], str]:
     """`read_columns` of a file or a list, and its name in messages; a file is read in pieces.
 
@@ -148,6 +201,7 @@ def load_columns(
         keep_masks: False to check masks and let them go: then only `mask_keys` tell them apart,
             and memory does not grow with them.
         image_ids: how the results name images, one of `image_ids.WAYS`.
+        by_names: a file of COCO's layout with scores is read too, by the names that it has.
 
     Raises:
         DataError: no such file; `image_ids` is not for this set.
@@ -160,6 +214,10 @@ def load_columns(
             return *_columns(pieces, tally, task, keep_masks), Path(source).name
         except NotAnArray:
             pass
+        if by_names:
+            title = f"{Path(source).name} (by its file names and class names)"
+            if (named := _by_names(read_json(source, CheckFailed), index, title)) is not None:
+                return *_columns(_slices(named), Tally(index), task, keep_masks), title
     results, title = read_results(source)
     return *_columns(_slices(results), Tally(index, image_ids), task, keep_masks), title
 

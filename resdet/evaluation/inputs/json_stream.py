@@ -24,7 +24,11 @@ from typing import Any
 
 from resdet.bounded_files import BoundedGzip, open_file
 from resdet.errors import DataError, ResdetError
-from resdet.evaluation.inputs.arrays import collector_paused, unreadable_json
+from resdet.evaluation.inputs.arrays import (
+    collector_paused,
+    not_readable,
+    unreadable_json,
+)
 
 # Large enough that the work for a piece is small beside its elements, small enough for the
 # processor's cache.
@@ -82,7 +86,7 @@ def _opened(path: Path) -> Iterator[io.BufferedIOBase]:
     except FileNotFoundError:
         raise
     except OSError as error:
-        raise DataError(f"{path} is not readable: {error.strerror}.") from None
+        raise not_readable(path, error) from None
     with raw:
         if raw.peek(2)[:2] != b"\x1f\x8b":
             yield raw

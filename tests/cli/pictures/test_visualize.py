@@ -120,7 +120,7 @@ def test_it_runs_without_torch(runs: list[Path], tmp_path: Path) -> None:
         (["{gone}"], "is not a folder. Give a run folder"),
         (["{empty}"], "is not a run folder: it has no run.json (it holds nothing)"),
         (["{cls}"], "is a classification run, which has no boxes"),
-        (["{begun}"], "has no results: the run is training. Finish it"),
+        (["{begun}"], "has no results: the run is training. Finish it: resdet train_det --output"),
         (["{unscored}"], "has no results: it was scored on no set. Score it on one: train_det"),
         (["{rpn}"], "holds an RPN alone, whose proposals have no classes"),
         (["{a}", "--set", "other"], "--set other: not scored by the run. Scored: digits_test"),

@@ -79,6 +79,12 @@ def test_one_command_starts_goes_on_and_ends(tmp_path: Path) -> None:
     assert all(torch.equal(one[name], other[name]) for name in one)
     again = auto()
     assert again.returncode == 0 and "training from step" not in again.stderr
+    # The run's own config needs no word, where the run is gone on with or scored.
+    for flag in ("--resume", "--eval-only"):
+        alone = children.run_cli("train_det", "--output", "r", flag, cwd=tmp_path)
+        assert alone.returncode == 0, alone.stderr[-3000:]
+    none = children.run_cli("train_det", "--output", "r", cwd=tmp_path)
+    assert none.returncode == 2 and "train_det needs --config FILE" in none.stderr
 
 
 def test_a_run_of_before_a_key_was_there_goes_on(tmp_path: Path) -> None:
