@@ -19,6 +19,7 @@ from pathlib import Path
 
 from resdet.data.images.reader import IMAGE_SUFFIXES
 from resdet.errors import DataError
+from resdet.printable import counted
 
 
 @dataclass
@@ -26,15 +27,21 @@ class ImageFiles:
     """Files to detect on, each once.
 
     Attributes:
-        paths: as they were typed or found, in that order.
+        paths: as they were typed or found, in that order; of a file and links to it the file.
         left_out: number of files in the folders by the suffix that is none of an image's.
+        repeats: further names of files that are there already, such as links.
     """
 
     paths: list[Path] = field(default_factory=list)
     left_out: Counter[str] = field(default_factory=Counter)
+    repeats: int = 0
 
     def sentence(self) -> str:
-        """What was left out of folders; "" where nothing was."""
+        """What was left out; "" where nothing was."""
+        again = f"{counted(self.repeats, 'further name')} of the same files left out."
+        return " ".join(filter(None, [self._other_kinds(), again if self.repeats else ""]))
+
+    def _other_kinds(self) -> str:
         if not self.left_out:
             return ""
         kinds = ", ".join(f"{s or 'no suffix'} {n}" for s, n in self.left_out.most_common(6))
@@ -57,13 +64,16 @@ def image_files(words: Sequence[str | Path], *, recursive: bool = False) -> Imag
         DataError: a word names nothing, or a folder has no image; states what is there.
     """
     files = ImageFiles()
-    seen: set[Path] = set()
+    names: dict[Path, Path] = {}
     for word in words:
         for path in _of_word(str(word), recursive, files.left_out):
             real = path.resolve()
-            if real not in seen:
-                seen.add(real)
-                files.paths.append(path)
+            known = names.setdefault(real, path)
+            if known is not path:
+                files.repeats += 1
+                if known.is_symlink() and not path.is_symlink():
+                    names[real] = path
+    files.paths = list(names.values())
     return files
 
 

@@ -74,8 +74,8 @@ def _likely_causes(
     causes = list(suspicion.causes())
     if not causes:
         return [
-            f"{head}Image ids, class numbers, box formats and scores were tried as the cause, "
-            f"none is. {_largest_overlap(objects, columns)}"
+            f"{head}No other reading of image ids, class numbers, boxes or scores that was tried "
+            f"gives {100 * SOMETHING:g} %. {_largest_overlap(objects, columns)}"
         ]
     return [head + cause for cause in causes]
 
@@ -104,7 +104,7 @@ class _Suspicion:
     def causes(self) -> Iterator[str]:
         yield from self._no_shared_image()
         yield from self._best(self._other_images())
-        yield from self._best(self._other_classes(), self._mapped_classes())
+        yield from self._best(self._other_classes(), self._mapped_classes(), self._one_class())
         yield from self._best(self._other_boxes())
         yield from self._scores()
 
@@ -205,6 +205,26 @@ class _Suspicion:
             "mapped so {}. Is the list of class names in another order?",
         )
 
+    def _one_class(self) -> Iterator[Reading]:
+        """A detector that finds objects and does not tell their classes apart."""
+        own = np.unique(self.columns.category)
+        if len(own) > 1 or len(self.truth.classes) < 2:
+            return
+        best = np.zeros(len(self.columns))
+        category = self.columns.category.copy()
+        for detection, item, overlap in _all_overlaps(self.truth, self.columns):
+            order = np.argsort(overlap)  # of several objects the nearest comes last
+            detection, item, overlap = detection[order], item[order], overlap[order]
+            near = overlap > np.maximum(best[detection], 0.5)
+            category[detection[near]] = self.truth.label[item[near]]
+            best[detection[near]] = overlap[near]
+        name = self.truth.classes[int(own[0])].replace("{", "{{").replace("}", "}}")
+        yield (
+            {"category": category},
+            f"All {len(category):,} detections are of one class ({name}): with the class of the "
+            "object that each is on {}. Is this a detector that tells no classes apart?",
+        )
+
     def _written(self) -> FloatArray:
         """The four numbers as the file has them: x, y, width, height, or VOC's corners."""
         boxes, origin = self.columns.boxes, self.columns.origin
@@ -231,6 +251,10 @@ class _Suspicion:
             yield "corners (x1, y1, x2, y2)", corners
         yield "centre, width, height", centre
         yield "y before x", lambda b: own(b[:, [1, 0, 3, 2]])
+        factor = self._factor()
+        if factor is not None:
+            size = f"{factor:.3g} times as large, as of a resized image"
+            yield size, lambda b: own(b * factor)
         sizes = self.truth.index.sizes[self.columns.image]
         written = self._written()
         if ((written >= 0) & (written <= NORMALISED_TO)).all() and not np.isnan(sizes).any():
@@ -238,6 +262,16 @@ class _Suspicion:
             yield "fractions of the image's size", lambda b: own(b * scale)
             yield "corners in fractions of the image's size", lambda b: corners(b * scale)
             yield "centre and size in fractions of the image's", lambda b: centre(b * scale)
+
+    def _factor(self) -> float | None:
+        """By how much the objects of an image reach further than its detections, as a rule."""
+        columns, count = self.columns, len(self.truth.index.image_ids)
+        reach, expected = np.zeros(count), np.zeros(count)
+        np.maximum.at(reach, columns.image, (columns.boxes[:, :2] + columns.boxes[:, 2:]).max(1))
+        np.maximum.at(expected, self.truth.image, self.truth.boxes[:, 2:].max(1))
+        both = (reach > 0) & (expected > 0)
+        factor = float(np.median(expected[both] / reach[both])) if both.any() else 1.0
+        return None if 0.9 < factor < 1.1 else factor
 
     def _scores(self) -> Iterator[str]:
         scores = self.columns.scores

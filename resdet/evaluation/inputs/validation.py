@@ -85,7 +85,7 @@ def check_columns(
     findings += _check_scores(columns)
     normalised = _check_normalised(columns)
     findings += normalised
-    findings += _check_sizes(columns)
+    findings += _check_sizes(columns, index)
     if not normalised:
         findings += _check_place(columns, index)
     findings += _check_duplicates(columns)
@@ -182,7 +182,32 @@ def _check_normalised(columns: Columns) -> list[Finding]:
     ]  # fmt: skip
 
 
-def _check_sizes(columns: Columns) -> list[Finding]:
+def _advice_on_negative(columns: Columns, index: SetIndex) -> str:
+    """What VOC's files have in place of corners, where one reading fits all lines; else corners in
+    the other order."""
+    if columns.origin:
+        written = _as_written(columns.boxes, columns.origin)
+        if ((written[:, 3] >= 0) & (written[:, 3] <= 1)).all() and (columns.scores > 1).any():
+            return "The score seems to stand last: write `image score x1 y1 x2 y2`."
+        if (written[:, 2:] > 0).all() and _all_inside(columns, index, written):
+            return (
+                "They look like x, y, width, height: write corners, `image score x y x+width-1 "
+                "y+height-1`."
+            )
+    return "Their corners are swapped: write the upper left one and a positive size."
+
+
+def _all_inside(columns: Columns, index: SetIndex, boxes: FloatArray) -> bool:
+    """Whether boxes (x, y, width, height) in place of the columns' lie in their images, so far as
+    sizes are known."""
+    sizes = index.sizes[columns.image]
+    known = ~np.isnan(sizes).any(axis=1)
+    far = boxes[known, :2] + boxes[known, 2:]
+    is_in = (boxes[known] >= -1).all() and (far <= sizes[known] + LEAVING_PIXELS).all()
+    return bool(known.any() and is_in)
+
+
+def _check_sizes(columns: Columns, index: SetIndex) -> list[Finding]:
     """F82: boxes that match nothing. pycocotools scores them as wrong detections.
 
     A width or height of 0 comes from rounding or clipping; it is refused only where all of many
@@ -211,7 +236,7 @@ def _check_sizes(columns: Columns) -> list[Finding]:
         *findings_on(
             "size", swapped, lambda r: _box_text(columns, r),
             f"Boxes of negative width or height: {share(len(swapped), len(columns))}.",
-            "Their corners are swapped: write the upper left one and a positive size.",
+            _advice_on_negative(columns, index),
         ),
     ]  # fmt: skip
 
@@ -232,6 +257,16 @@ def _check_place(columns: Columns, index: SetIndex) -> list[Finding]:
                 "[x, y, width, height]; read as corners all fit.",
                 "COCO expects width and height: write [x1, y1, x2 - x1, y2 - y1].",
                 REFUSE if len(columns) > MANY_BOXES else WARN,
+            )
+        ]  # fmt: skip
+    if form := _other_axes(columns, index, excess):
+        rows = np.flatnonzero(excess > LEAVING_PIXELS)
+        return [
+            finding(
+                "axes", rows, lambda r: _box_text(columns, r),
+                f"{share(len(rows), len(columns), 'boxes')} leave their image; read as {form} all "
+                "fit: x and y are swapped.",
+                "Write x before y, as the format asks for.", WARN,
             )
         ]  # fmt: skip
     resized = _check_resized(columns, index, known)
@@ -281,6 +316,18 @@ def _corners_fit(columns: Columns, index: SetIndex, excess: FloatArray, known: I
     ordered = (boxes[:, 2:] > boxes[:, :2]).all()
     inside = (boxes[:, 2:] <= sizes + LEAVING_PIXELS).all() and (boxes >= -1).all()
     return bool(ordered and inside)
+
+
+def _other_axes(columns: Columns, index: SetIndex, excess: FloatArray) -> str:
+    """What the numbers are where y comes first and so all boxes fit; "" where that does not."""
+    if (excess > LEAVING_PIXELS).sum() <= LEAVING_SHARE * len(columns):
+        return ""
+    turned = columns.boxes[:, [1, 0, 3, 2]]
+    if _all_inside(columns, index, turned):
+        return "y1, x1, y2, x2" if columns.origin else "y, x, height, width"
+    corners = np.concatenate([turned[:, :2], turned[:, 2:] - turned[:, :2]], axis=1)
+    fits = not columns.origin and (corners[:, 2:] > 0).all()
+    return "y1, x1, y2, x2" if fits and _all_inside(columns, index, corners) else ""
 
 
 def _check_resized(columns: Columns, index: SetIndex, known: IntArray) -> list[Finding]:

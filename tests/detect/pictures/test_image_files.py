@@ -52,6 +52,15 @@ def test_a_file_is_taken_once(place: Path) -> None:
     assert names("a.png", "*.png", str(place / "a.png")) == ["a.png"]
 
 
+def test_of_a_file_and_a_link_to_it_the_file_is_taken_and_that_is_told(place: Path) -> None:
+    """The link's name comes first; its would stand in the output, and the file's nowhere."""
+    (place / "0.png").symlink_to("a.png")
+    found = image_files(["*.png"])
+    assert [str(path) for path in found.paths] == ["a.png"]
+    assert found.sentence() == "1 further name of the same files left out."
+    assert names("0.png") == ["0.png"]
+
+
 @pytest.mark.parametrize(
     ("word", "page"),
     [

@@ -84,6 +84,10 @@ def swapped(item: dict[str, Any]) -> dict[str, Any]:
     return item | {"bbox": [y, x, h, w]}
 
 
+def halved(item: dict[str, Any]) -> dict[str, Any]:
+    return item | {"bbox": [v / 2 for v in item["bbox"]]}
+
+
 def unsure(item: dict[str, Any]) -> dict[str, Any]:
     x, _, w, _ = item["bbox"]
     return item | {"score": item["score"] / 100, "bbox": [x, 290.0, w, 5.0 + item["score"]]}
@@ -98,6 +102,7 @@ def unsure(item: dict[str, Any]) -> dict[str, Any]:
         pytest.param(other_classes, "class1 on class2, class2 on class5", 99, id="class-names"),
         pytest.param(other_image, "on the image before its own", 80, id="image-after"),
         pytest.param(swapped, "y before x", 99, id="y-before-x"),
+        pytest.param(halved, "boxes were 2 times as large", 99, id="of-half-the-size"),
     ],
 )
 def test_the_cause_is_named_with_what_it_would_give(
@@ -112,6 +117,16 @@ def test_the_cause_is_named_with_what_it_would_give(
     (note,) = [note for note in notes if cause in note]
     value = float(note.split("would be ")[1].split(" %")[0])
     assert at_least <= value <= 100
+
+
+def test_a_detector_that_tells_no_classes_apart_is_named() -> None:
+    """All boxes right, all of one class, of which no object is there."""
+    gt, results = found_set()
+    gt["annotations"] = [a for a in gt["annotations"] if a["category_id"] != 13]
+    broken = [r | {"category_id": 13} for r in results if r["category_id"] != 13]
+    (note,) = [n for n in coco.evaluate(gt, broken).notes if n.startswith("AP50 is under 1 %")]
+    assert f"All {len(broken)} detections are of one class (class13)" in note
+    assert "would be 100.0 %. Is this a detector that tells no classes apart?" in note
 
 
 def small(gt: dict[str, Any], results: list[dict[str, Any]]) -> tuple[Any, Any]:
@@ -211,8 +226,8 @@ def test_without_a_usual_cause_the_largest_overlap_is_reported() -> None:
     result = [{"image_id": 10, "category_id": 2, "score": 0.9, "bbox": [x + 5, y + 5, 10, 10]}]
     notes = [n for n in coco.evaluate(gt, result).notes if n.startswith("AP50 is under")]
     assert notes == [
-        "AP50 is under 1 %. Image ids, class numbers, box formats and scores were tried as the "
-        "cause, none is. The largest overlap of a detection with an object of its class is 0.01, "
+        "AP50 is under 1 %. No other reading of image ids, class numbers, boxes or scores that was "
+        "tried gives 5 %. The largest overlap of a detection with an object of its class is 0.01, "
         "of any class 0.01."
     ]
 

@@ -212,6 +212,21 @@ def test_pixels_of_a_resized_image_are_warned_of() -> None:
     assert "In 6 of 6 images" in found.what
 
 
+@pytest.mark.parametrize("form", ["y, x, height, width", "y1, x1, y2, x2"])
+def test_x_and_y_that_are_swapped_are_no_resized_image(form: str) -> None:
+    """TensorFlow's order, in images of 2,000 x 480, whose right half is no place of a height."""
+    set_, results = spread()
+    for image in set_["images"]:
+        image["width"] = 2000
+    for entry in results:
+        x, y, w, h = entry["bbox"]
+        x += 1000
+        entry["bbox"] = [y, x, h, w] if form.startswith("y, x") else [y, x, y + h, x + w]
+    found = only(check_results(results, set_))
+    assert (found.rule, found.severity) == ("axes", "warn")
+    assert f"read as {form} all fit: x and y are swapped" in found.what
+
+
 def test_boxes_that_leave_their_image_a_little_are_counted() -> None:
     """F82: legal up to a pixel, more than that is counted apart."""
     set_, results = spread()

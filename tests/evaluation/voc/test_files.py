@@ -405,13 +405,15 @@ def test_a_folder_without_such_files_is_refused(tmp_path: Path) -> None:
         ("000001 nan 1 1 5 5\n", "line 1: score nan"),
         ("zzz 0.5 1 1 5 5\n", "image zzz is not among the 2 images"),
         ("000001 0.5 5 1 1 5\n", "negative width or height"),
+        ("000001 0.5 5 5 3 2\n", "They look like x, y, width, height: write corners"),
+        ("000001 5 1 4 3 0.5\n", "The score seems to stand last"),
         ("".join(f"000001 0.{i} 1 1 5 5\n" for i in (5, 4, 3)) * 2, "every detection 2 times"),
         (
             "".join(f"000001 0.5 0.1 0.1 0.{i:03d} 0.5\n" for i in range(200, 230)),
             "All 30 boxes lie in the first pixel",
         ),
     ],
-    ids=["F80", "F81", "F82", "F84", "F83"],
+    ids=["F80", "F81", "F82", "x-y-width-height", "score-last", "F84", "F83"],
 )
 def test_nonsense_in_the_files_is_refused(
     tmp_path: Path, devkit: Path, lines: str, match: str
