@@ -133,7 +133,7 @@ def _class_files(folder: Path, classes: Sequence[str]) -> dict[str, Path]:
                 written = stem.split("_", 1)[-1]
                 raise CheckFailed(
                     f'{path}: "{written}" is not among the {len(classes)} classes'
-                    f"{did_you_mean(written, classes)} Rename the file: "
+                    f"{did_you_mean(written, classes) or '.'} Rename the file: "
                     f"{PREFIX}<set>_<class>.txt. The classes: {', '.join(classes)}."
                 )
         elif name in files:

@@ -27,7 +27,7 @@ from resdet.errors import CheckFailed
 from resdet.evaluation.analysis.zero_ap import notes_on_zero
 from resdet.evaluation.inputs.arrays import ImageId, IntArray
 from resdet.evaluation.inputs.detections import Columns
-from resdet.evaluation.inputs.findings import TRUTH, Finding, finding, refuse_if_any, share
+from resdet.evaluation.inputs.findings import TRUTH, WARN, Finding, finding, refuse_if_any, share
 from resdet.evaluation.inputs.validation import check_columns
 from resdet.evaluation.voc.class_scores import (
     AP_RULES,
@@ -116,6 +116,7 @@ def evaluate_at(
         )
     columns, kept, findings = _columns(ground_truth, detections)
     findings += check_columns(columns, ground_truth.index, detections.evaluated, subset)
+    findings += _classes_without_a_file(ground_truth, detections)
     warnings = refuse_if_any(detections.title, findings, accepted)
     boxes = detections.boxes[kept]  # as written: half-open ones would have been rounded twice
     used = np.ones(len(ground_truth.image_ids), dtype=np.bool_)
@@ -176,6 +177,25 @@ def check_detections(
     """What is wrong with the detections; an empty list when they are clean."""
     columns, _, findings = _columns(ground_truth, detections)
     return findings + check_columns(columns, ground_truth.index, detections.evaluated, subset)
+
+
+def _classes_without_a_file(
+    ground_truth: VocGroundTruth, detections: VocDetections
+) -> list[Finding]:
+    """They are in no mean, which a file that was lost on the way would so raise."""
+    present = {ground_truth.classes[label] for label in np.unique(ground_truth.label)}
+    names = [name for name in detections.unread if name in present]
+    if not names:
+        return []
+    return [
+        Finding(
+            "no-file", len(names), names[:5],
+            "Where all classes are meant, write a file for each, an empty one where nothing was "
+            "found.",
+            WARN, f"{share(len(names), len(ground_truth.classes), 'classes')} have objects and no "
+            "file, and are left out of the mean.",
+        )
+    ]  # fmt: skip
 
 
 def _columns(

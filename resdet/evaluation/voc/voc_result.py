@@ -61,8 +61,14 @@ class VocResult:
                 for name, s in self.classes.items()
             },
             "images": dict(self.images),
+            **({"without_a_file": self._unread} if self._unread else {}),
             **({"accepted": dict(self.accepted)} if self.accepted else {}),
         }
+
+    @property
+    def _unread(self) -> list[str]:
+        """Classes with objects that nobody gave a file for; they are in no mean."""
+        return [n for n, s in self.classes.items() if s.detections is None and s.positives]
 
     @property
     def notes(self) -> list[str]:
@@ -72,9 +78,8 @@ class VocResult:
         if evaluated < expected:
             notes.append(f"On {evaluated:,} of {expected:,} images.")
         absent = [n for n, s in self.classes.items() if s.positives == 0]
-        unread = [n for n, s in self.classes.items() if s.detections is None and s.positives]
-        if absent or unread:
-            notes.append(self._mean_over(absent, unread))
+        if absent or self._unread:
+            notes.append(self._mean_over(absent, self._unread))
         if not any(s.detections for s in self.classes.values()):
             notes.append(no_detections(evaluated))
         if not self.scored:

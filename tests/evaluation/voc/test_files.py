@@ -325,6 +325,9 @@ def test_a_class_without_a_file_is_not_scored(tmp_path: Path, devkit: Path) -> N
     assert result.to_json()["classes"]["dog"]["detections"] is None
     assert result.mean_ap == 1.0
     assert any("no detections file for: dog" in note for note in result.notes)
+    (warning,) = [item for item in result.warnings if item.rule == "no-file"]
+    assert "classes have objects and no file" in warning.what and warning.first == ["dog"]
+    assert result.to_json()["without_a_file"] == ["dog"]
 
 
 def test_class_names_that_end_alike_are_told_apart(tmp_path: Path) -> None:
