@@ -66,6 +66,7 @@ from resdet.data.records import (
 )
 from resdet.data.shards.shard_set import load_shards
 from resdet.errors import DataError
+from resdet.formats.yolo import page_on_yolo
 
 __all__ = [
     "ClassificationSet",
@@ -206,6 +207,8 @@ def _load_detection(name: str, base: Path, options: DataOptions) -> DetectionSet
     if paths is None:
         if registered_sets.is_registered(name):
             return registered_sets.load_registered(name, options)
+        if yolo := page_on_yolo(Path(name)):
+            raise DataError(yolo)
         raise DataError(
             f"{name} is a folder; a detector needs boxes. Give voc:{name}:SPLIT for a tree in "
             "VOC's layout, or coco:FILE.json:IMAGES."

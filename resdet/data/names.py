@@ -24,6 +24,7 @@ from resdet.data.readers.cifar import LAYOUTS, cifar_folder
 from resdet.data.shards.patterns import refuse_missing_shards
 from resdet.errors import DataError
 from resdet.formats.ilsvrc_tree import DET, LOC, IlsvrcTree
+from resdet.formats.yolo import page_on_yolo
 
 VARIABLE = "DETECTRON2_DATASETS"
 SPLITS = ("train", "val", "test")
@@ -300,6 +301,10 @@ def needs(name: str, base: Path) -> list[Path]:
 
 
 def _unknown(name: str) -> str:
+    if yolo := page_on_yolo(Path(name)):
+        return yolo
+    if os.sep in name and Path(name).exists():
+        return f"{name} is a file. Give coco:FILE.json:IMAGES, or a folder of class folders."
     if os.sep in name:
         return f"{Path(name).absolute()} does not exist. Give a folder of class folders."
     near = difflib.get_close_matches(name, known(), n=3)

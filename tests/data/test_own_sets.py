@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import os
+import shlex
 import shutil
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
 from resdet.data import catalog
 from resdet.data.checks.duplicates import equal_files
@@ -287,3 +291,52 @@ def test_the_real_splits_do_not_overlap_but_equal_themselves(shared_data) -> Non
     catalog.overlap([sets["trainval"]], [sets["test"]])
     with pytest.raises(DataError, match="50 of 50 test images of voc_2007_val"):
         catalog.overlap([sets["trainval"]], [sets["val"]])
+
+
+def yolo_tree(root: Path, *, roboflow: bool = False) -> Path:
+    """A picture of 100 x 80 with one object in its middle, half as wide and as high."""
+    images, labels = (
+        root / part for part in (("train/images", "train/labels") if roboflow
+                                 else ("images/train", "labels/train"))
+    )  # fmt: skip
+    for folder in (images, labels):
+        folder.mkdir(parents=True)
+    Image.new("RGB", (100, 80), (200, 10, 60)).save(images / "a b.jpg")
+    (labels / "a b.txt").write_text("1 0.5 0.5 0.5 0.5\n")
+    (root / "data.yaml").write_text("names: [cat, dog]\ntrain: images/train\n")
+    return root
+
+
+@pytest.mark.parametrize("roboflow", [False, True], ids=["ultralytics", "roboflow"])
+@pytest.mark.parametrize("named", ["data.yaml", ""], ids=["file", "folder"])
+def test_a_set_of_yolo_is_named_with_what_converts_it(tmp_path, roboflow, named) -> None:
+    root = yolo_tree(tmp_path / "my set", roboflow=roboflow)
+    with pytest.raises(DataError) as refused:
+        catalog.load_detection(str(root / named))
+    assert "is a set in YOLO's layout, whose labels are not read" in str(refused.value)
+    assert (
+        f"Then it is coco:train.json:{root / ('train/images' if roboflow else 'images/train')}"
+        in (str(refused.value))
+    )
+
+
+def test_the_command_for_a_set_of_yolo_makes_it_cocos(tmp_path, monkeypatch) -> None:
+    pytest.importorskip("supervision", reason="supervision, whose command it is, is not installed")
+    root = yolo_tree(tmp_path / "my set")
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(DataError) as refused:
+        catalog.load_detection(str(root))
+    command, name = str(refused.value).splitlines()[1:]
+    subprocess.run(
+        command.replace("python", shlex.quote(sys.executable), 1), shell=True, check=True
+    )
+    data = catalog.load_detection(name.removeprefix("Then it is ").rstrip("."))
+    assert data.classes == ("cat", "dog")
+    (one,) = data.records[0]["annotations"]
+    assert (one["category_id"], one["bbox"]) == (1, pytest.approx([25, 20, 75, 60]))
+
+
+def test_another_yaml_is_no_set_of_yolo(tmp_path) -> None:
+    (tmp_path / "a.yaml").write_text("a: 1\n")
+    with pytest.raises(DataError, match="a.yaml does not exist|is no folder|is a file"):
+        catalog.load_detection(str(tmp_path / "a.yaml"))
