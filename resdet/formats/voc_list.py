@@ -9,13 +9,14 @@ Not for: finding the images (`resdet.data.readers.listed_files`).
 from __future__ import annotations
 
 import shlex
-from pathlib import Path
+from pathlib import Path, PureWindowsPath
 
 from resdet import bounded_files
 from resdet.errors import DataError
 from resdet.formats import foreign
 
 PRESENCE = ("-1", "0", "1")
+_OF_IMAGES = (".jpg", ".jpeg", ".png", ".bmp")
 
 
 def read_list(root: Path, split: str) -> tuple[str, ...]:
@@ -53,8 +54,26 @@ def read_list(root: Path, split: str) -> tuple[str, ...]:
             f'{where} in {root} has two columns ("{numbered[0][1]}"): it lists one class. Use '
             f"{whole}.txt."
         )
+    _refuse_file_names([image_id for _, image_id in numbered], root, path)
     _refuse_repeated(numbered, root, where)
     return tuple(image_id for _, image_id in numbered)
+
+
+def _refuse_file_names(ids: list[str], root: Path, path: Path) -> None:
+    """Other tools' lists: JPEGImages/000031.jpg, or 000031.jpg, for 000031."""
+    names = [PureWindowsPath(line) for line in ids]  # takes both kinds of slashes
+    is_file = all(name.suffix.lower() in _OF_IMAGES for name in names)
+    if not is_file or (root / "JPEGImages" / f"{ids[0]}.jpg").exists():
+        return
+    code = (
+        "import pathlib, sys; p = pathlib.Path(sys.argv[1]); p.write_text("
+        '"".join(pathlib.PureWindowsPath(n.strip()).stem + "\\n" '
+        "for n in p.read_text().splitlines() if n.strip()))"
+    )
+    raise DataError(
+        f"{path} lists names of files ({ids[0]}), expected image ids ({names[0].stem}). Make ids "
+        f"of them:\n  python -c {shlex.quote(code)} {shlex.quote(str(path))}"
+    )
 
 
 def _refuse_repeated(numbered: list[tuple[int, str]], root: Path, where: str) -> None:

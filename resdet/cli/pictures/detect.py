@@ -241,7 +241,8 @@ def _refuse_refused(refused: Sequence[Mapping[str, str]], given: int, accepted: 
     head = f"not read: {len(refused)} of {given} pictures"
     if accepted is not None:
         raise CheckFailed(f"{head}, --accept names {accepted}.\n{reasons}")
+    others = "The boxes of the others are there. " if given > len(refused) else ""
     raise CheckFailed(
-        f"{head}\n{reasons}\nThe boxes of the others are there. Options of the reader go to the "
+        f"{head}\n{reasons}\n{others}Options of the reader go to the "
         f"end of the command; to leave these out: --accept refused={len(refused)}"
     )

@@ -12,8 +12,10 @@ Not for: folders of pictures (`picture_folder`), or which detector it is (`detec
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import io
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 from typing import Any, overload
 
@@ -140,8 +142,16 @@ class PictureDetector:
 
         Raises:
             DataError: a picture that the strict reader refuses; names it and what accepts it.
-            TypeError, ValueError: an array of another shape, type, or without its `order`.
+            TypeError, ValueError: an array of another shape, type, or without its `order`; a
+                score outside 0 to 1; something that is no picture.
         """
+        _refuse_score(score)
+        is_one = isinstance(pictures, str | Path | Image.Image | np.ndarray)
+        if isinstance(pictures, _BYTES) or not (is_one or isinstance(pictures, Iterable)):
+            raise TypeError(
+                f"a {type(pictures).__name__} was given, expected a path, a PIL.Image or an array, "
+                f"or a list of such{_OF_BYTES if isinstance(pictures, _BYTES) else ''}"
+            )
         if isinstance(pictures, str | Path | Image.Image | np.ndarray):
             return self._detected(pictures, "the picture", order).best(score=score, top=top)
         return [
@@ -188,7 +198,7 @@ def load_detector(
     best: bool = False,
     device: str = "auto",
     config: Path | str | None = None,
-    keys: Sequence[str] = (),
+    keys: Sequence[str] | Mapping[str, Any] = (),
     classes: Sequence[str] = (),
 ) -> PictureDetector:
     """The detector of a run folder, or of a weight file, for pictures.
@@ -200,17 +210,36 @@ def load_detector(
         device: "cpu", "cuda", "cuda:1"; "auto" takes a GPU where there is one.
         config: a file or the name of a preset, for a weight file outside of a run.
         keys: KEY VALUE pairs that shall differ from the run, such as
-            ("INPUT.SIXTEEN_BIT", "high_byte"); values as they would be typed.
+            ("INPUT.SIXTEEN_BIT", "high_byte") or {"INPUT.SIXTEEN_BIT": "high_byte"}; values as they
+            would be typed.
         classes: names, in the order of the predictor, of a file that has none.
 
     Raises:
         RunError, ConfigError, WeightsError: as `resdet.detect.from_run.built_detector`.
     """
+    keys = tuple(chain(*keys.items())) if isinstance(keys, Mapping) else tuple(keys)
+    if len(keys) % 2:
+        raise ConfigError(
+            f"keys has {len(keys)} entries, the last {keys[-1]!r}: expected pairs, such as "
+            '("INPUT.SIXTEEN_BIT", "high_byte").'
+        )
     if "MODEL.DEVICE" in keys[::2]:
         raise ConfigError("MODEL.DEVICE is among the keys: give the argument device.")
-    opts = [*keys, "MODEL.DEVICE", device]
+    opts = [*(str(key) for key in keys), "MODEL.DEVICE", device]
     built = built_detector(run, opts, best=best, config_file=config, classes=classes)
     return PictureDetector(built)
+
+
+# Values of a wrong call, and what makes a picture of them.
+_BYTES = (bytes, bytearray, memoryview, io.IOBase)
+_OF_BYTES = "; of an open file or its bytes: PIL.Image.open(file) or PIL.Image.open(io.BytesIO(b))"
+
+
+def _refuse_score(score: float) -> None:
+    if isinstance(score, bool) or not isinstance(score, int | float | np.number):
+        raise TypeError(f"score is {score!r}, expected a number from 0 to 1")
+    if not 0 <= score <= 1:
+        raise ValueError(f"score is {score}, expected 0 to 1")
 
 
 def record_of(image: np.ndarray, name: str) -> dict[str, Any]:
@@ -228,8 +257,8 @@ def rgb_of(array: np.ndarray, name: str, order: str) -> np.ndarray:
         return np.repeat(array[:, :, None], 3, axis=2)
     if array.ndim != 3 or array.shape[2] != 3 or not array.size:
         raise ValueError(
-            f"{name} has shape {array.shape}, expected (H, W, 3), or (H, W) for grey; drop an "
-            "alpha channel before"
+            f"{name} has shape {array.shape}, expected (H, W, 3), or (H, W) for grey"
+            f"{_on_shape(array.shape)}"
         )
     if order not in COLOR_ORDERS:
         raise ValueError(
@@ -237,3 +266,13 @@ def rgb_of(array: np.ndarray, name: str, order: str) -> np.ndarray:
             "OpenCV reads"
         )
     return np.ascontiguousarray(array if order == "RGB" else array[:, :, ::-1])
+
+
+def _on_shape(shape: tuple[int, ...]) -> str:
+    if 0 in shape:
+        return "; it has no pixel"
+    if len(shape) == 3 and shape[2] == 4:
+        return "; drop the alpha channel before"
+    if len(shape) == 3 and shape[0] in (1, 3, 4):
+        return "; put the channels last: array.transpose(1, 2, 0)"
+    return "; give several pictures as a list" if len(shape) == 4 else ""

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import os
 import re
+import shlex
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -143,6 +146,21 @@ def test_broken_lists_are_refused(voc_tree, content: str, message: str) -> None:
     voc_tree.list("train").write_text(content, encoding="utf-8")
     with pytest.raises(DataError, match=message):
         load(voc_tree)
+
+
+@pytest.mark.parametrize("form", ["{}.jpg", "JPEGImages/{}.JPG", "JPEGImages\\{}.jpg"])
+def test_a_list_of_file_names_has_the_command_that_makes_ids_of_them(voc_tree, form: str) -> None:
+    """As labelling tools write it; the page named JPEGImages/000031.jpg.jpg as missing."""
+    for image_id in ("000031", "a b"):
+        voc_tree.add(image_id)
+    voc_tree.list("train", form.format("000031"), form.format("a b"))
+    with pytest.raises(
+        DataError, match=r"lists names of files .*expected image ids \(000031\)"
+    ) as e:
+        load(voc_tree)
+    command = str(e.value).splitlines()[1].replace("python", shlex.quote(sys.executable), 1)
+    subprocess.run(command, shell=True, check=True)
+    assert [r["image_id"] for r in load(voc_tree).records] == ["000031", "a b"]
 
 
 def test_a_list_of_one_class_is_refused_by_name(voc_tree) -> None:

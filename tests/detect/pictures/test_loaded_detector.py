@@ -1,5 +1,6 @@
 """The Python twin of `resdet detect`: the run's results and Pillow's decoding are the source."""
 
+import io
 import json
 
 import numpy as np
@@ -133,6 +134,42 @@ def test_score_and_top_leave_the_best(run, detector):
 def test_what_is_no_picture_is_named(detector, picture, error, page):
     with pytest.raises(error, match=page):
         detector([np.zeros((8, 8), np.uint8), picture])
+
+
+@pytest.mark.parametrize(
+    ("shape", "page"),
+    [((3, 8, 8), "channels last"), ((1, 8, 8, 3), "pictures as a list"), ((8, 8, 4), "drop the")],
+)
+def test_the_shape_of_an_array_is_told_what_it_looks_like(detector, shape, page):
+    with pytest.raises(ValueError, match=page):
+        detector(np.zeros(shape, np.uint8), order="RGB")
+
+
+@pytest.mark.parametrize(
+    ("given", "page"),
+    [
+        (None, "a NoneType was given, expected a path"),
+        (b"bytes", "a bytes was given.*io.BytesIO"),
+        (io.BytesIO(b"bytes"), "a BytesIO was given.*PIL.Image.open"),
+    ],
+)
+def test_what_is_no_picture_and_no_list_is_told(detector, given, page):
+    with pytest.raises(TypeError, match=page):
+        detector(given)
+
+
+@pytest.mark.parametrize(("score", "error"), [(50, ValueError), ("0.5", TypeError)])
+def test_a_score_that_is_none_is_refused(detector, score, error):
+    """50 left nothing, in silence."""
+    with pytest.raises(error, match="score is .*0 to 1"):
+        detector(np.zeros((8, 8), np.uint8), score=score)
+
+
+def test_keys_are_pairs_or_a_mapping(run):
+    by_mapping = resdet.load_detector(run, device="cpu", keys={"INPUT.SIXTEEN_BIT": "high_byte"})
+    assert by_mapping.built.changed == {"INPUT.SIXTEEN_BIT": ("refuse", "high_byte")}
+    with pytest.raises(ConfigError, match="keys has 1 entries, the last 'INPUT.SIXTEEN_BIT'"):
+        resdet.load_detector(run, device="cpu", keys=("INPUT.SIXTEEN_BIT",))
 
 
 def test_the_device_is_an_argument_of_its_own(run):
