@@ -36,7 +36,7 @@ from resdet.engine.metric_writers import start_log
 from resdet.errors import CheckFailed, ConfigError, RunError, first_few
 from resdet.file_names import file_name
 from resdet.printable import one_line, show, show_json
-from resdet.report.render.box_drawing import draw_boxes, short_score
+from resdet.report.render.box_drawing import draw_boxes, short_score, why_none_is_drawn
 from resdet.run.folder import write_json
 
 DRAW_SCORE = 0.5
@@ -231,6 +231,10 @@ def _print(args: argparse.Namespace, result: Mapping[str, Any], left_out: str) -
         show(f"boxes: {args.output}")
     if args.draw:
         show(f"drawn: {args.draw}")
+        least = DRAW_SCORE if args.draw_score is None else args.draw_score
+        found = [box["score"] for box in result["annotations"]]
+        if text := why_none_is_drawn("these pictures", found, least, "--draw-score"):
+            show(text)
 
 
 def _refuse_refused(refused: Sequence[Mapping[str, str]], given: int, accepted: int | None) -> None:

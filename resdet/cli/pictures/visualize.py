@@ -18,6 +18,7 @@ from resdet.cli.output_paths import output_folder_path
 from resdet.cli.pictures.config_keys import MARK
 from resdet.errors import ConfigError, RunError, first_few
 from resdet.printable import show, show_json
+from resdet.report.render.box_drawing import why_none_is_drawn
 from resdet.report.render.pictures import SCORE_THRESHOLD
 from resdet.report.runs import Column, read_columns
 from resdet.report.scores import SetScores, read_scores
@@ -85,6 +86,15 @@ def run(args: argparse.Namespace) -> int:
     headline = f"{' against '.join(c.label for c in columns)} on {scores[0].data_set}"
     notes = [f"{unseen:,} images that come before some of these are left out: no file of them is "
              "at hand (--image-folder)."] if unseen else []  # fmt: skip
+    notes += [
+        text
+        for c, s in zip(columns, scores, strict=True)
+        if (
+            text := why_none_is_drawn(
+                c.label, s.result.columns.scores.tolist(), args.score, "--score"
+            )
+        )
+    ]
     sources = str(scores[0].truth.get("info", {}).get("sources") or "")
     dotted = "; dotted: proposals" if args.proposals else ""
     rule = (
@@ -96,7 +106,7 @@ def run(args: argparse.Namespace) -> int:
     if args.json:
         show_json(_as_json(columns, scores, images, rule, paths))
         return 0
-    show(f"{headline}\n{choice.rule}")
+    show("\n".join([headline, choice.rule, *notes]))
     for image in images:
         words = "; ".join(f"{p.title}: {p.words}" for p in image.panels[1:])
         show(f"  {image.image_id}{'  ' + image.measure if image.measure else ''}  {words}")

@@ -179,6 +179,22 @@ def short_score(score: float) -> str:
     return f"{score:.2f}".removeprefix("0")
 
 
+def why_none_is_drawn(what: str, scores: Sequence[float], least: float, option: str) -> str:
+    """The sentence for pictures that show no box as all have lower scores; else "".
+
+    Example:
+        >>> why_none_is_drawn("A", [0.104, 0.02], 0.5, "--score")
+        'No box of A has a score of 0.5 or more, so none is drawn; highest: 0.1. Add --score 0.05.'
+    """
+    highest = max(scores, default=0.0)
+    if highest <= 0 or highest >= least:
+        return ""
+    return (
+        f"No box of {what} has a score of {least:g} or more, so none is drawn; highest: "
+        f"{highest:.2g}. Add {option} {highest / 2:.1g}."
+    )
+
+
 def label_font(size: int) -> Font:
     """A font with many scripts where matplotlib is installed, else Pillow's own."""
     try:

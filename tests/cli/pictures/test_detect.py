@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import signal
 
 import numpy as np
@@ -88,7 +89,12 @@ def test_pictures_are_drawn_beside_and_never_over_their_sources(folder, capsys):
         assert np.abs(np.asarray(picture).astype(int) - np.asarray(plain).astype(int)).max() > 100
     assert detect(*words, "--draw", "drawn") == 2
     assert "drawn is not empty" in capsys.readouterr().err
-    assert detect(*words, "--draw", "drawn", "--overwrite") == 0
+    assert detect(*words, "--draw", "drawn", "--overwrite", "--draw-score", "1") == 0
+    printed = capsys.readouterr().out
+    assert "No box of these pictures has a score of 1 or more, so none is drawn" in printed
+    (level,) = re.findall(r"Add --draw-score (\S+)\.\n", printed)
+    assert detect(*words, "--draw", "drawn", "--overwrite", "--draw-score", level) == 0
+    assert "so none is drawn" not in capsys.readouterr().out
     for name in ("a.jpg", "b.jpg"):
         Image.new("RGB", (40, 30)).save(folder / name)
     assert detect("a.jpg", "b.jpg", "--draw", ".", "--overwrite") == 2

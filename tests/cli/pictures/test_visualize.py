@@ -70,6 +70,12 @@ def test_two_runs_side_by_side_on_the_images_that_differ_most(
     assert "images that come before some of these are left out: no file of them" in html
     assert visualize(*runs, "--output", tmp_path / "out") == 2
     assert "is not empty. Name another --output, or add --overwrite" in capsys.readouterr().err
+    assert "so none is drawn" not in html
+    words = (*runs, "--score", 1, "--output", tmp_path / "out", "--overwrite")
+    assert visualize(*words) == 0
+    told = "No box of ResNet-18 has a score of 1 or more, so none is drawn; highest: 0."
+    assert told in capsys.readouterr().out
+    assert told in (tmp_path / "out" / "index.html").read_text(encoding="utf-8")
     assert visualize(*runs, "--random", 2, "--output", tmp_path / "out", "--overwrite") == 0
     assert "Images by chance, seed 0" in capsys.readouterr().out
 
