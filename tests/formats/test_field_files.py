@@ -196,6 +196,13 @@ def test_class_numbers_are_named_with_the_ids_that_they_stand_for(files: Files) 
     code, page, _ = files.typed()
     assert code == 1
     assert "In the order of the set, 0 is 1 (cat), 1 is 2 (dog)." in page
+    (command,) = re.findall(r"^ *(python -c .*)$", page, re.MULTILINE)
+    given = command.replace("INSTANCES.json", str(files.gt)).replace(
+        "RESULTS", str(files.found)[:-5]
+    )
+    subprocess.run(given, shell=True, check=True, cwd=files.folder)
+    code, _, output = files.typed(files.folder / "MAPPED.json")
+    assert (code, output["AP"]) == (0, pytest.approx(1))
     ids = {int(a): int(b) for a, b in re.findall(r"(\d+) is (\d+) \(", page)}
     for entry in files.results:
         entry["category_id"] = ids[entry["category_id"]]

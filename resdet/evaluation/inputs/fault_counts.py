@@ -7,6 +7,7 @@ Not for: looking for faults (`detections`).
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from enum import Enum
@@ -136,10 +137,21 @@ class Tally:
             few = [f"{first + k} is {ids[k]} ({names[k]})" for k in range(min(SHOWN, len(ids)))]
             fault.fix = (
                 "Write category ids; resdet's own results do. In the order of the set, "
-                f"{', '.join(few)}{', …' if len(ids) > len(few) else ''}."
+                f"{', '.join(few)}{', …' if len(ids) > len(few) else ''}. Numbers that are ids of "
+                "the set by chance mean another class, too. This maps all, with your files in "
+                f"place of the two names:\n  python -c {shlex.quote(_MAPPING.format(first=first))} "
+                "INSTANCES.json RESULTS.json > MAPPED.json"
             )
         else:
             fault.what = f"Categories that the set does not have ({_id_range(ids)}):"
+
+
+_MAPPING = (
+    "import json, sys; truth, found = (json.load(open(name)) for name in sys.argv[1:]); "
+    'ids = sorted(c["id"] for c in truth["categories"]); '
+    '[r.update(category_id=ids[r["category_id"] - {first}]) for r in found]; '
+    "json.dump(found, sys.stdout)"
+)
 
 
 def _id_range(known: tuple[Any, ...]) -> str:
