@@ -45,6 +45,8 @@ _NO_PRETRAINING = (
     "SOLVER.CHECKPOINT_PERIOD",
 )  # fmt: skip
 FROM_SCRATCH, PRETRAINED, FROM_DETECTOR = "from scratch", "pretrained", "from a detector"
+# A file of a net that was never trained, as `rank` makes it: it may be fixed, as weights may.
+RANDOM = "random weights"
 _DASHES = {FROM_SCRATCH: 1, FROM_DETECTOR: 2}
 LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
 
@@ -52,8 +54,8 @@ LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
 class Group(NamedTuple):
     """What the trainings of one backbone share.
 
-    start: from scratch, pretrained, from a detector. recipe: what it was pretrained on, "" from
-    scratch. make: how the net is built and frozen.
+    start: from scratch, random weights, pretrained, from a detector. recipe: what it was pretrained
+    on, "" from scratch. make: how the net is built and frozen, and how it was pretrained.
     """
 
     net: str
@@ -134,6 +136,8 @@ class Column:
             return "–"
         if self.from_detector:
             return FROM_DETECTOR
+        if self.pretrained and (self.card.get("data") or {}).get("name") == "random":
+            return RANDOM
         return PRETRAINED if self.pretrained else FROM_SCRATCH
 
     @property

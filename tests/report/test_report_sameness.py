@@ -228,6 +228,27 @@ def test_two_pretrainings_of_one_net_are_no_seeds_of_each_other(tmp_path: Path) 
     assert (gain.pair.before, gain.pair.after) == ((0, 1), (2, 3))
 
 
+def test_a_net_of_random_weights_is_not_called_pretrained(tmp_path: Path) -> None:
+    """The twin that `rank` makes: its card says so, and what weights give is counted from it."""
+    folders = [
+        fabricate_run(
+            tmp_path / name, net="resnet18", num_images=60, num_samples=0, skill=skill,
+            overrides={"MODEL.WEIGHTS": f"{name}.pth"}, card_changes=card,
+        )
+        for name, skill, card in (
+            ("trained", 0.8, {}),
+            ("random", 0.4, {"data": {"name": "random"}, "training": {}, "tensors_sha256": "r"}),
+        )
+    ]  # fmt: skip
+    columns = read_columns(folders)
+    assert [c.start for c in columns] == ["pretrained", "random weights"]
+    assert [c.label for c in columns] == ["ResNet-18, pretrained", "ResNet-18, random weights"]
+    report = gather(folders)
+    assert report.verdict.comparable
+    (gain,) = report.sets[0].gains
+    assert (gain.pair.before, gain.pair.after) == ((1,), (0,)) and gain.absolute > 0
+
+
 def test_unequal_numbers_of_runs_per_backbone_are_not_comparable(tmp_path: Path) -> None:
     """A mean over two seeds against a single run would be compared."""
     outcome = verdict(tmp_path, {"seed": 1}, {"seed": 2}, {"net": "resnet18"})

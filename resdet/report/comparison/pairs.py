@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from resdet.report.runs import Column, by_group
+from resdet.report.runs import RANDOM, Column, by_group
 
 
 @dataclass(frozen=True)
@@ -50,7 +50,8 @@ def pairs(columns: Sequence[Column]) -> list[Pair]:
     if result:
         return result + _detectors_after_backbones(sides)
     if len(sides) > 1:
-        sides.sort(key=lambda side: side[0].from_detector)  # what a detector adds to a backbone
+        # What a detector adds to a backbone, and what weights add to random ones.
+        sides.sort(key=lambda side: (side[0].from_detector, side[0].start != RANDOM))
         result = [Pair(sides[0][1], places, "other") for _, places in sides[1:]]
     return result or [Pair((0,), (i,), "other") for i in range(1, len(columns))]
 
