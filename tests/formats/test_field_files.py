@@ -166,6 +166,8 @@ def test_boxes_in_cocos_layout_are_scored_by_the_names_in_them(files: Files, eng
     files.results = in_layout(files.results)
     code, notes, output = files.typed("--engine", engine)
     assert (code, output["AP"]) == (0, pytest.approx(1)), notes
+    code, page, _ = files.typed("--image-ids", "stem")
+    assert code == 2 and "names the file of each image, and is read by that" in page
 
 
 @pytest.mark.parametrize(

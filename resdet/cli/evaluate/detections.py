@@ -37,7 +37,12 @@ def add_arguments(metrics: Any) -> None:
     add("--json", action="store_true", help="one JSON object on standard output")
     coco_parser = metrics.add_parser("coco", help="COCO's twelve numbers", allow_abbrev=False)
     add = coco_parser.add_argument
-    add("results", type=Path, metavar="RESULTS.json", help="list of detections, COCO's format")
+    add(
+        "results",
+        type=Path,
+        metavar="RESULTS.json",
+        help="list of detections, COCO's format; or what detect --output wrote",
+    )
     add("--gt", type=Path, required=True, metavar="INSTANCES.json", help="annotations of the set")
     add("--task", choices=TASKS, required=True, help="boxes or masks")
     add(
@@ -49,7 +54,12 @@ def add_arguments(metrics: Any) -> None:
         "explain", help="AP50 under every rule in use: why evaluators differ", allow_abbrev=False
     )
     add = explain_parser.add_argument
-    add("results", type=Path, metavar="RESULTS.json", help="list of boxes, COCO's format")
+    add(
+        "results",
+        type=Path,
+        metavar="RESULTS.json",
+        help="list of boxes, COCO's format; or what detect --output wrote",
+    )
     add("--gt", type=Path, required=True, metavar="INSTANCES.json", help="annotations of the set")
     add("--json", action="store_true", help="one JSON object on standard output")
     image_ids(coco_parser)

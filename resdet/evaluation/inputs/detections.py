@@ -22,7 +22,7 @@ from typing import Any
 import numpy as np
 
 from resdet import profile
-from resdet.errors import CheckFailed, first_few
+from resdet.errors import CheckFailed, DataError, first_few
 from resdet.evaluation.inputs.arrays import (
     FloatArray,
     IntArray,
@@ -217,6 +217,11 @@ def load_columns(
         if by_names:
             title = f"{Path(source).name} (by its file names and class names)"
             if (named := _by_names(read_json(source, CheckFailed), index, title)) is not None:
+                if image_ids != EXACT:
+                    raise DataError(
+                        f"--image-ids {image_ids}: {Path(source).name} names the file of each "
+                        "image, and is read by that. Leave it out."
+                    )
                 return *_columns(_slices(named), Tally(index), task, keep_masks), title
     results, title = read_results(source)
     return *_columns(_slices(results), Tally(index, image_ids), task, keep_masks), title
