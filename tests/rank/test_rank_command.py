@@ -239,6 +239,9 @@ def test_finalists_are_trained_in_full_and_stand_beside_the_quick_verdict(place,
     # A try that is refused leaves nothing that the mended command would be held against.
     refused = children.run_cli(*words, "TRANSFER.NEW", "('nothing',)", cwd=place)
     assert refused.returncode == 2 and "cannot begin" in refused.stderr
+    # Nor do settings of one that was refused before its first step.
+    (place / "final" / "full").mkdir(exist_ok=True)
+    (place / "final" / "full" / "settings.json").write_text('{"config": "other", "keys": []}')
     done = children.run_cli(*words, "--json", "TEST.DETECTIONS_PER_IMAGE", "7", cwd=place)
     assert done.returncode == 0, done.stdout + done.stderr
     rows = json.loads(done.stdout)["rows"]

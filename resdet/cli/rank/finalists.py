@@ -32,7 +32,8 @@ from resdet.printable import counted, show
 from resdet.rank import held_out
 from resdet.rank.candidates import RankedBackbone
 from resdet.rank.ranking_folder import FULL, Ranking
-from resdet.run.folder import read_json, write_json
+from resdet.run import layout
+from resdet.run.folder import Run, read_json, write_json
 
 if TYPE_CHECKING:
     from resdet.report.ranking.leaderboard import Leaderboard
@@ -191,6 +192,9 @@ def note_settings(ranking: Ranking, args: argparse.Namespace) -> None:
 
 def _refuse_other_settings(ranking: Ranking, config: Path, opts: Sequence[str]) -> None:
     path = ranking.path / FULL / SETTINGS
+    begun = [file.parent for file in path.parent.glob(f"*/seed_*/{layout.RUN}")]
+    if all(Run.open(run).is_empty() for run in begun):
+        return  # refused before their first step; they begin anew
     if path.exists() and read_json(path) != _settings(config, opts):
         raise ConfigError(
             f"{path.parent} holds full trainings with another config or other keys. Move it away, "
