@@ -394,7 +394,8 @@ def _refuse_other_numbers(folder: Path, tables: Mapping[str, Any]) -> None:
 
 def not_scored(truth: Mapping[str, Any]) -> list[list[int]]:
     """The image's number from 1 and the class of what the blacklist of ILSVRC's kit leaves out."""
-    return list((truth.get("info") or {}).get("not_scored") or ())
+    info = truth.get("info")
+    return list(info.get("not_scored") or ()) if isinstance(info, Mapping) else []
 
 
 def _hash(truth: Mapping[str, Any]) -> str:
@@ -412,6 +413,6 @@ def _hash(truth: Mapping[str, Any]) -> str:
         ),
     ]  # fmt: skip
     if pairs := not_scored(truth):  # most sets have none
-        rows.append([json.dumps([truth["images"][n - 1]["id"], k]) for n, k in pairs])
-        rows[-1].sort()
+        ids = {number: image["id"] for number, image in enumerate(truth["images"], 1)}
+        rows.append(sorted(json.dumps([ids.get(n), k]) for n, k in pairs))
     return hashlib.sha256(json.dumps(rows).encode()).hexdigest()
