@@ -6,6 +6,7 @@ Not for: what the processes do.
 from __future__ import annotations
 
 import argparse
+import gc
 import os
 import tempfile
 from collections.abc import Callable
@@ -23,6 +24,18 @@ from resdet.run.folder import read_json, write_json
 
 # What is left of the time that an exchange waits, for writing the checkpoint itself.
 LONGEST_DISK_WAIT = DEFAULT_TIMEOUT.total_seconds() - 300
+
+
+def disconnect() -> None:
+    """Ends the group of processes with its threads.
+
+    Detectron2 keeps the group in a cache, and DistributedDataParallel in cycles. It would end with
+    the interpreter, whose end its threads do not survive: one that was still letting go of the last
+    collective then aborted the process after its work.
+    """
+    comm._get_global_gloo_group.cache_clear()
+    torch.distributed.destroy_process_group()
+    gc.collect()
 
 
 def run_in_processes(
@@ -59,10 +72,7 @@ def run_in_processes(
                 "another process of this command ended: see its own page."
             ) from None
         finally:
-            # Detectron2 keeps the group in a cache. It would end with the interpreter, after the
-            # threads that it joins: the process then sometimes aborted after its work.
-            comm._get_global_gloo_group.cache_clear()
-            torch.distributed.destroy_process_group()
+            disconnect()
     if args.num_gpus * args.num_machines <= 1:
         return main(args)
     _refuse_launch(args, device)

@@ -11,6 +11,7 @@ import torch
 from detectron2.utils import comm
 from torch import nn
 
+from resdet.engine.processes import disconnect
 from resdet.pretrain.recipe.norm_statistics import recompute_bn_statistics
 
 
@@ -26,8 +27,8 @@ def main() -> None:
     _, images = recompute_bn_statistics(net, batches, lambda t: t, len(batches))
     mean, variance = net[0].running_mean.tolist(), net[0].running_var.tolist()
     print(json.dumps({"images": images, "mean": mean, "variance": variance}), flush=True)
-    torch.distributed.destroy_process_group()
 
 
 if __name__ == "__main__":
     main()
+    disconnect()

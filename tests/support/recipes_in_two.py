@@ -13,6 +13,7 @@ from pathlib import Path
 import torch
 from detectron2.utils import comm
 
+from resdet.engine.processes import disconnect
 from tests.support import recipes
 
 
@@ -45,8 +46,8 @@ def main(place: Path) -> None:
     }
     comm.synchronize()
     (place / f"found_{rank}.json").write_text(json.dumps(found), encoding="utf-8")
-    torch.distributed.destroy_process_group()
 
 
 if __name__ == "__main__":
     main(Path(sys.argv[1]))
+    disconnect()

@@ -15,6 +15,7 @@ from detectron2.utils import comm
 
 from resdet.engine.checkpoint import resume
 from resdet.engine.parallel import distributed
+from resdet.engine.processes import disconnect
 from resdet.errors import TrainingStopped
 from resdet.run.folder import Run
 from tests.support import loops
@@ -69,10 +70,8 @@ def main(folder: Path) -> None:
     # In one piece: `print` writes the line break apart, and the other's line may come between.
     sys.stdout.write(json.dumps({**found, "mean": mean.tolist()}) + "\n")
     sys.stdout.flush()
-    # As in engine.processes: the group that Detectron2 keeps would end with the interpreter.
-    comm._get_global_gloo_group.cache_clear()
-    torch.distributed.destroy_process_group()
 
 
 if __name__ == "__main__":
     main(Path(sys.argv[1]))
+    disconnect()
