@@ -392,7 +392,7 @@ def _refuse_other_numbers(folder: Path, tables: Mapping[str, Any]) -> None:
             )
 
 
-def not_scored(truth: Mapping[str, Any]) -> list[list[int]]:
+def blacklisted_pairs(truth: Mapping[str, Any]) -> list[list[int]]:
     """The image's number from 1 and the class of what the blacklist of ILSVRC's kit leaves out."""
     info = truth.get("info")
     return list(info.get("not_scored") or ()) if isinstance(info, Mapping) else []
@@ -412,7 +412,7 @@ def _hash(truth: Mapping[str, Any]) -> str:
             for a in truth["annotations"]
         ),
     ]  # fmt: skip
-    if pairs := not_scored(truth):  # most sets have none
+    if pairs := blacklisted_pairs(truth):  # most sets have none
         ids = {number: image["id"] for number, image in enumerate(truth["images"], 1)}
         rows.append(sorted(json.dumps([ids.get(n), k]) for n, k in pairs))
     return hashlib.sha256(json.dumps(rows).encode()).hexdigest()

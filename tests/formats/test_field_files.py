@@ -170,6 +170,26 @@ def test_boxes_in_cocos_layout_are_scored_by_the_names_in_them(files: Files, eng
     assert code == 2 and "names the file of each image, and is read by that" in page
 
 
+def test_files_of_one_name_in_two_folders_are_not_taken_for_each_other(files: Files) -> None:
+    """With their folders they are told apart; without, or of other folders, nothing is guessed."""
+    for image, folder in zip(files.truth["images"], ("a", "b"), strict=True):
+        image["file_name"] = f"{folder}/same.jpg"
+    files.results = in_layout(files.results)
+    for image, folder in zip(files.results["images"], ("a", "b"), strict=True):
+        image["file_name"] = f"{folder}/same.jpg"
+    code, notes, output = files.typed()
+    assert (code, output["AP"]) == (0, pytest.approx(1)), notes
+    for image, folder in zip(files.results["images"], ("c", "d"), strict=True):
+        image["file_name"] = f"{folder}/same.jpg"
+    code, page, _ = files.typed()
+    assert code == 1 and "2 images of it are not in gt.json" in page
+    # The set has one of them alone, and two pictures must not end up on it.
+    files.truth["images"][0]["file_name"] = "same.jpg"
+    files.truth["images"][1]["file_name"] = "other.jpg"
+    code, page, _ = files.typed()
+    assert code == 1 and "2 images of it are not in gt.json" in page
+
+
 @pytest.mark.parametrize(
     ("table", "entry", "page"),
     [

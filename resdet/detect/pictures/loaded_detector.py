@@ -146,14 +146,13 @@ class PictureDetector:
                 score outside 0 to 1; something that is no picture.
         """
         _refuse_score(score)
-        is_one = isinstance(pictures, str | Path | Image.Image | np.ndarray)
-        if isinstance(pictures, _BYTES) or not (is_one or isinstance(pictures, Iterable)):
+        if isinstance(pictures, str | Path | Image.Image | np.ndarray):
+            return self._detected(pictures, "the picture", order).best(score=score, top=top)
+        if isinstance(pictures, _BYTES) or not isinstance(pictures, Iterable):
             raise TypeError(
                 f"a {type(pictures).__name__} was given, expected a path, a PIL.Image or an array, "
                 f"or a list of such{_OF_BYTES if isinstance(pictures, _BYTES) else ''}"
             )
-        if isinstance(pictures, str | Path | Image.Image | np.ndarray):
-            return self._detected(pictures, "the picture", order).best(score=score, top=top)
         return [
             self._detected(picture, f"picture {number}", order).best(score=score, top=top)
             for number, picture in enumerate(pictures)

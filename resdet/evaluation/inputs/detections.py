@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import functools
 import shlex
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import chain, repeat
@@ -34,7 +35,7 @@ from resdet.evaluation.inputs.arrays import (
 from resdet.evaluation.inputs.fault_counts import Tally
 from resdet.evaluation.inputs.findings import Finding
 from resdet.evaluation.inputs.ground_truth import SetIndex
-from resdet.evaluation.inputs.image_ids import EXACT, image_places
+from resdet.evaluation.inputs.image_ids import EXACT
 from resdet.evaluation.inputs.json_stream import NotAnArray, Quick, array_pieces
 from resdet.evaluation.inputs.malformed_entries import Former, Part
 from resdet.evaluation.inputs.masks import mask_boxes
@@ -114,6 +115,27 @@ def _named(names: Mapping[str, Any], value: object) -> Any:
     return names.get(str(value), value)
 
 
+def _places_by_file(index: SetIndex, names: Iterable[Any]) -> dict[str, int]:
+    """The place in the set of each of these file names: of the same with its folders, else of the
+    one that is called so, where on neither side another folder has a file of that name."""
+    places: dict[str, int] = {}
+    own = {name: name.replace("\\", "/") for name in map(str, names)}
+    given = Counter(path.rpartition("/")[2] for path in set(own.values()))
+    there: dict[str, list[int]] = {}
+    whole: dict[str, int] = {}
+    for place, name in enumerate(index.file_names):
+        path = (name or "").replace("\\", "/")
+        whole[path] = place
+        there.setdefault(path.rpartition("/")[2], []).append(place)
+    for name, path in own.items():
+        base = path.rpartition("/")[2]
+        if path and path in whole:
+            places[name] = whole[path]
+        elif given[base] == len(there.get(base, ())) == 1:
+            places[name] = there[base][0]
+    return places
+
+
 def _by_names(source: Any, index: SetIndex, title: str) -> list[Any] | None:
     """The list in a file of COCO's layout with scores, as `resdet detect --output` writes it, with
     the set's ids for its own, by file names and class names; None where it is not so.
@@ -132,15 +154,15 @@ def _by_names(source: Any, index: SetIndex, title: str) -> list[Any] | None:
     if len(tables) < 2:
         return None
     files, classes = tables
-    images = image_places(index.image_ids, index.file_names, "name", index.title)
+    images = _places_by_file(index, files.values())
     categories = dict(zip(index.category_names, index.category_ids, strict=True))
     found: list[Any] = []
     strange: dict[str, dict[str, None]] = {"image": {}, "class": {}}
     for entry in source["annotations"]:
         if not isinstance(entry, Mapping):
             return None
-        file = str(_named(files, entry.get("image_id"))).replace("\\", "/")
-        place = images.get(file, images.get(file.rpartition("/")[2]))
+        file = str(_named(files, entry.get("image_id")))
+        place = images.get(file)
         name = str(_named(classes, entry.get("category_id")))
         if place is None:
             strange["image"][file] = None

@@ -36,7 +36,7 @@ from resdet.report.comparison.recipe_differences import (
 )
 from resdet.report.comparison.start_differences import START, starts, whole_start, with_starts
 from resdet.report.runs import Column, by_group
-from resdet.report.scores import SetScores, not_scored
+from resdet.report.scores import SetScores, blacklisted_pairs
 
 COMPARABLE = "COMPARABLE"
 NOT_COMPARABLE = "NOT COMPARABLE"
@@ -272,12 +272,13 @@ def _check_set(columns: Sequence[Column], scores: Sequence[SetScores], findings:
         findings.reasons.append(
             f"{name}: the ground truth differs (hash {per_run(columns, texts)})"
         )
-    left_out = [len(not_scored(s.truth)) for s in scores]
+    left_out = [len(blacklisted_pairs(s.truth)) for s in scores]
     if differ(left_out):
         texts = [counted(n, "pair") for n in left_out]
         findings.reasons.append(
             f"{name}: the development kit's blacklist differs (image and class not scored: "
-            f"{per_run(columns, texts)}); test one again with the same kit: train_det --eval-only"
+            f"{per_run(columns, texts)}); test one again with the same kit: resdet train_det "
+            "--output RUN --eval-only"
         )
     if differ([frozenset(s.evaluated) for s in scores]):
         texts = [counted(len(s.evaluated), "image") for s in scores]

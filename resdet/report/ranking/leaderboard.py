@@ -144,8 +144,8 @@ class Leaderboard:
         assert behind is not None
         limits = f"{points(behind.low or 0)} to {points(behind.high or 0)}"
         return (
-            f"{row.label} stands behind rows that are told from {self.rows[0].label}, and may be "
-            f"as good as that itself ({limits}): its own noise is larger."
+            f"{row.label} is ranked behind rows that are behind {self.rows[0].label} beyond the "
+            f"noise, and may equal {self.rows[0].label} itself ({limits}): its own noise is larger."
         )
 
     def _tie(self, group: Sequence[int]) -> str:

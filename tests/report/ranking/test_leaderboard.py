@@ -111,7 +111,7 @@ def test_a_noisy_row_behind_one_that_is_told_may_be_the_first_and_is_a_finalist(
     )
     assert made.may_be_first == [2] and board.may_be_first == []
     (line,) = (text for text in made.group_sentences() if "its own noise" in text)
-    assert line.startswith(f"{last.label} stands behind") and "(−6.5 to +0.1)" in line
+    assert line.startswith(f"{last.label} is ranked behind") and "(−6.5 to +0.1)" in line
     finalists = pytest.importorskip("resdet.cli.rank.finalists")
     assert finalists.finalists_of(made, 0) == [first.label, last.label]
     assert finalists.finalists_of(made, 2) == [first.label, middle.label]
