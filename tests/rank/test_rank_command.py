@@ -134,11 +134,11 @@ def test_a_row_is_added_and_the_others_stay(place, ranking):
         (("--output", "out", "--finalists", "1", "--config", "voc07_r19"), "no preset of the name"),
         (
             ("--output", "out", "--finalists", "1", "--config", "voc07_r18", "SEED", "5"),
-            "SEED is of each full training its own: 1, 2, … as the rows have",
+            "SEED is set by the ranking in each full training (1, 2, … as the rows have)",
         ),
         (
             ("--output", "out", "--finalists", "1", "--config", "voc07_r18", "MODEL.WEIGHTS", "x"),
-            "MODEL.WEIGHTS is of each full training its own",
+            "MODEL.WEIGHTS is set by the ranking in each full training",
         ),
         (("--output", "absent"), "absent has no ranking to go on with. rank needs --backbones"),
         (("--output", "out", "--full", "B=out"), "expected LABEL=RUN with a label of the ranking"),

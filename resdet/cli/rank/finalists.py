@@ -73,7 +73,8 @@ def refuse_wrong_words(args: argparse.Namespace) -> None:
     for key in args.opts[::2]:
         if key in _OF_EACH:
             raise ConfigError(
-                f"{key} is of each full training its own: {_OF_EACH[key]}. Leave the key out."
+                f"{key} is set by the ranking in each full training ({_OF_EACH[key]}). Leave the "
+                "key out."
             )
 
 

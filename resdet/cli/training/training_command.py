@@ -57,7 +57,13 @@ def run_with_config(
     refuse_late_flags(args.opts)
     if not args.config and args.output and (args.resume or args.eval_only):
         own = Path(args.output) / layout.CONFIG
-        args.config = str(own) if own.exists() else None  # the run goes on as it was made
+        if own.exists():
+            args.config = str(own)  # the run goes on, or is scored, as it was made
+        elif args.resume != AUTO:
+            raise ConfigError(
+                f"{own} does not exist, so {args.output} is no run that could go on or be scored "
+                "by its own config. Name the folder of a run, or add --config FILE."
+            )
     if not args.config:
         raise ConfigError(
             f"{name} needs --config FILE: a path, or the name of a preset such as {example}."

@@ -83,6 +83,8 @@ def test_one_command_starts_goes_on_and_ends(tmp_path: Path) -> None:
     for flag in ("--resume", "--eval-only"):
         alone = children.run_cli("train_det", "--output", "r", flag, cwd=tmp_path)
         assert alone.returncode == 0, alone.stderr[-3000:]
+    gone = children.run_cli("train_det", "--output", "gone", "--resume", cwd=tmp_path)
+    assert gone.returncode == 2 and "gone/config.yaml does not exist, so gone is no" in gone.stderr
     none = children.run_cli("train_det", "--output", "r", cwd=tmp_path)
     assert none.returncode == 2 and "train_det needs --config FILE" in none.stderr
 
